@@ -1,0 +1,1 @@
+"""The `mess` command: settings, wiring, and the local stack."""

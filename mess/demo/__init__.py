@@ -1,0 +1,1 @@
+"""The demo catalogue: symbolic works from music21's corpus."""

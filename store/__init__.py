@@ -1,0 +1,1 @@
+"""The materialised store: schema, reads, writes, pools."""

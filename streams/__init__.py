@@ -1,0 +1,1 @@
+"""Kafka topics, event contracts, the Faust app and its agents."""

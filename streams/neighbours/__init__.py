@@ -1,0 +1,1 @@
+"""The neighbour engine: vectors and neighbour lists. No Kafka, no SQL, no HTTP."""

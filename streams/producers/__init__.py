@@ -1,0 +1,1 @@
+"""Producers: what publishes tracks to Kafka."""

@@ -1,0 +1,1 @@
+"""Recommendation strategies: pure functions over candidates."""
