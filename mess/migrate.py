@@ -1,0 +1,34 @@
+"""Alembic, driven from Python: there is no alembic.ini to keep beside the code."""
+
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from pydantic import SecretStr
+
+import migrations
+from store.settings import StoreSettings
+
+
+def alembic_config(database_url: str) -> Config:
+    """Alembic's configuration for the database at `database_url`."""
+    config = Config()
+    config.set_main_option("script_location", str(Path(migrations.__file__).parent))
+    config.set_main_option("path_separator", "os")
+    config.attributes["url"] = StoreSettings(database_url=SecretStr(database_url)).sqlalchemy_url
+    return config
+
+
+def upgrade(database_url: str, revision: str = "head") -> None:
+    """Bring the schema at `database_url` to `revision`. Must not be called from a running event loop."""
+    command.upgrade(alembic_config(database_url), revision)
+
+
+def downgrade(database_url: str, revision: str) -> None:
+    """Take the schema at `database_url` back to `revision`. Must not be called from a running event loop."""
+    command.downgrade(alembic_config(database_url), revision)
+
+
+def check(database_url: str) -> None:
+    """Raise if the migrations and the tables in `store.schema` differ."""
+    command.check(alembic_config(database_url))

@@ -1,0 +1,36 @@
+"""Every error the store raises."""
+
+
+class StoreError(Exception):
+    """Something in the store went wrong."""
+
+
+class StoreUnavailableError(StoreError):
+    """Postgres cannot be reached, or it dropped the connection: try again."""
+
+
+class SchemaMismatchError(StoreError):
+    """The database schema is not the one this version was written for."""
+
+    def __init__(self, found: str | None, expected: str) -> None:
+        self.found = found
+        self.expected = expected
+        has = f"is at revision {found}" if found else "has no schema"
+        super().__init__(f"the database {has}; this version needs {expected}: run `mess migrate`")
+
+
+class FencedError(StoreError):
+    """Another worker has taken the partition since: this one must not write."""
+
+    def __init__(self, partition: int, epoch: int) -> None:
+        self.partition = partition
+        self.epoch = epoch
+        super().__init__(f"partition {partition} is no longer held under epoch {epoch}")
+
+
+class KeyCollisionError(StoreError):
+    """Two track ids share one 64-bit key."""
+
+    def __init__(self, track_id: str) -> None:
+        self.track_id = track_id
+        super().__init__(f"track id {track_id!r} has the same 64-bit key as another track")

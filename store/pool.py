@@ -1,0 +1,100 @@
+"""Connections: one asyncpg pool a process, and the check that the schema is ours."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import asyncpg
+import orjson
+
+from store.errors import SchemaMismatchError, StoreUnavailableError
+from store.schema import REVISION
+from store.settings import StoreSettings
+
+# What asyncpg raises when Postgres is away, starting, stopping, or has dropped the connection.
+UNAVAILABLE = (
+    OSError,
+    asyncio.TimeoutError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.OutOfMemoryError,
+    asyncpg.DiskFullError,
+    asyncpg.SerializationError,
+    asyncpg.DeadlockDetectedError,
+    asyncpg.LockNotAvailableError,
+    asyncpg.QueryCanceledError,
+)
+
+
+async def _set_codecs(connection: asyncpg.Connection) -> None:
+    await connection.set_type_codec(
+        "jsonb", schema="pg_catalog", encoder=lambda value: orjson.dumps(value).decode(), decoder=orjson.loads
+    )
+
+
+async def open_pool(settings: StoreSettings, *, application_name: str) -> asyncpg.Pool:
+    """Open a pool.
+
+    Raises:
+        StoreUnavailableError: Postgres cannot be reached.
+    """
+    with translated():
+        return await asyncpg.create_pool(
+            settings.dsn,
+            min_size=settings.pool_min_size,
+            max_size=settings.pool_max_size,
+            command_timeout=settings.command_timeout,
+            timeout=settings.connect_timeout,
+            server_settings={"application_name": application_name, "jit": "off"},
+            init=_set_codecs,
+        )
+
+
+class translated:  # noqa: N801 -- reads as a clause: `with translated():`
+    """Turn asyncpg's connection failures into `StoreUnavailableError`; usable as a plain context manager."""
+
+    def __enter__(self) -> None:
+        """Nothing to set up."""
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        """Translate."""
+        if isinstance(error, UNAVAILABLE):
+            raise StoreUnavailableError(f"Postgres is not available: {error or kind}") from error
+
+
+@asynccontextmanager
+async def transaction(pool: asyncpg.Pool) -> AsyncIterator[asyncpg.pool.PoolConnectionProxy]:
+    """A connection inside one transaction, committed at the end.
+
+    Raises:
+        StoreUnavailableError: Postgres went away; whether the transaction was committed is unknown, so what
+            runs in it must be safe to run again.
+    """
+    with translated():
+        async with pool.acquire() as connection, connection.transaction():
+            yield connection
+
+
+async def current_revision(pool: asyncpg.Pool) -> str | None:
+    """The schema's Alembic revision, or None where there is no schema."""
+    with translated():
+        if await pool.fetchval("SELECT to_regclass('alembic_version')") is None:
+            return None
+        revision: str | None = await pool.fetchval("SELECT version_num FROM alembic_version")
+        return revision
+
+
+async def require_schema(pool: asyncpg.Pool) -> None:
+    """Refuse to go on with another schema than this version's.
+
+    Raises:
+        SchemaMismatchError: The schema is missing, older or newer.
+        StoreUnavailableError: Postgres cannot be reached.
+    """
+    found = await current_revision(pool)
+    if found != REVISION:
+        raise SchemaMismatchError(found, REVISION)

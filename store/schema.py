@@ -1,0 +1,171 @@
+"""Tables of the materialised store.
+
+`REVISION` is the Alembic revision that these tables are at; a process refuses to start on another.
+"""
+
+from sqlalchemy import (
+    REAL,
+    BigInteger,
+    CheckConstraint,
+    Column,
+    Computed,
+    DateTime,
+    Float,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Sequence,
+    SmallInteger,
+    Table,
+    Text,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, TSVECTOR
+
+REVISION = "0001"
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+# Typed metadata, in the order of the event contract; what a catalogue adds beyond these is in `extra`.
+TEXT_FIELDS = (
+    "title",
+    "composer",
+    "composer_full",
+    "opus",
+    "movement",
+    "movement_name",
+    "era",
+    "form",
+    "key_signature",
+    "tempo_marking",
+    "performer_id",
+    "performer_name",
+    "instrument",
+    "ensemble",
+    "recording_date",
+    "dataset_source",
+    "dataset_version",
+    "difficulty_level",
+    "artist",
+    "album",
+)
+METADATA_FIELDS = (*TEXT_FIELDS, "year_composed", "duration_seconds", "popular_rank", "tags", "extra")
+
+_SEARCHED = (
+    "title",
+    "composer",
+    "composer_full",
+    "opus",
+    "movement_name",
+    "artist",
+    "album",
+    "performer_name",
+)
+_SEARCH_SQL = " || ' ' || ".join(f"coalesce({name}, '')" for name in _SEARCHED)
+
+tracks = Table(
+    "tracks",
+    metadata,
+    Column("track_id", Text, primary_key=True),
+    # A 64-bit hash of track_id, so that a list of fifty neighbours packs into 400 bytes.
+    Column("key", BigInteger, nullable=False, unique=True),
+    *(Column(name, Text) for name in TEXT_FIELDS),
+    Column("year_composed", Integer),
+    Column("duration_seconds", Float),
+    Column("popular_rank", Float),
+    Column("tags", ARRAY(Text), nullable=False, server_default=text("'{}'")),
+    Column("extra", JSONB, nullable=False, server_default=text("'{}'")),
+    # Little-endian float32, unit length.
+    Column("embedding", LargeBinary, nullable=False),
+    Column("source_partition", Integer, nullable=False),
+    Column("source_offset", BigInteger, nullable=False),
+    Column("event_time", DateTime(timezone=True), nullable=False),
+    Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Column("updated_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Column(
+        "search",
+        TSVECTOR,
+        Computed(f"to_tsvector('simple'::regconfig, {_SEARCH_SQL})", persisted=True),
+    ),
+    Index(None, "composer"),
+    Index(None, "era"),
+    Index(None, "form"),
+    Index(None, "source_partition", "source_offset"),
+    Index("ix_tracks_search", "search", postgresql_using="gin"),
+    Index("ix_tracks_tags", "tags", postgresql_using="gin"),
+)
+
+# One value a flush: a list's version tells which flush wrote it, and never goes back.
+list_version = Sequence("list_version", metadata=metadata)
+
+neighbour_lists = Table(
+    "neighbour_lists",
+    metadata,
+    Column("key", BigInteger, primary_key=True, autoincrement=False),
+    Column("neighbours", ARRAY(BigInteger), nullable=False),
+    Column("scores", ARRAY(REAL), nullable=False),
+    Column("version", BigInteger, nullable=False),
+    # The event that changed the list last.
+    Column("source_partition", SmallInteger, nullable=False),
+    Column("source_offset", BigInteger, nullable=False),
+    Column("event_time", DateTime(timezone=True), nullable=False),
+    Column("generated_at", DateTime(timezone=True), nullable=False),
+    CheckConstraint("cardinality(neighbours) = cardinality(scores)", name="same_length"),
+    # Half of each page is left free, so that every rewrite of a list is a heap-only update.
+    postgresql_with={"fillfactor": "50"},
+)
+
+ingest_partitions = Table(
+    "ingest_partitions",
+    metadata,
+    Column("partition", Integer, primary_key=True, autoincrement=False),
+    Column("epoch", BigInteger, nullable=False),
+    Column("owner", Text, nullable=False),
+    # The next offset to read: everything below it is in `tracks`.
+    Column("consumed_offset", BigInteger, nullable=False, server_default=text("0")),
+    # The newest list version whose change has been delivered to the change feed.
+    Column("published_version", BigInteger, nullable=False, server_default=text("0")),
+    Column("updated_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+)
+
+absorbed_offsets = Table(
+    "absorbed_offsets",
+    metadata,
+    Column("owner_partition", Integer, primary_key=True, autoincrement=False),
+    Column("source_partition", Integer, primary_key=True, autoincrement=False),
+    # The stored lists of `owner_partition` hold the effect of everything below this offset.
+    Column("absorbed_offset", BigInteger, nullable=False),
+)
+
+# Withdrawn tracks whose tombstone has not reached the change feed yet.
+withdrawals = Table(
+    "withdrawals",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("track_id", Text, nullable=False),
+    Column("source_partition", Integer, nullable=False),
+    Column("source_offset", BigInteger, nullable=False),
+)
+
+catalogue = Table(
+    "catalogue",
+    metadata,
+    Column("only_row", Integer, primary_key=True, autoincrement=False, server_default=text("1")),
+    Column("dimension", Integer, nullable=False),
+    Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    CheckConstraint("only_row = 1", name="one_row"),
+    CheckConstraint("dimension > 0", name="positive_dimension"),
+)
+
+# What the API's role may read; it may write nothing.
+READABLE = (tracks, neighbour_lists, ingest_partitions, absorbed_offsets, catalogue)
