@@ -36,8 +36,20 @@ async def _set_codecs(connection: asyncpg.Connection) -> None:
     )
 
 
-async def open_pool(settings: StoreSettings, *, application_name: str) -> asyncpg.Pool:
+async def _keep_session(_: asyncpg.Connection) -> None:
+    """A reader leaves nothing behind in its session, so a connection goes back without a round trip."""
+
+
+async def open_pool(
+    settings: StoreSettings, *, application_name: str, read_only: bool = False
+) -> asyncpg.Pool:
     """Open a pool.
+
+    Args:
+        settings: Where Postgres is, how many connections, how long they may take.
+        application_name: What `pg_stat_activity` shows.
+        read_only: Every transaction is read-only, and a connection that is handed back isn't reset: for
+            processes that only read, and never change their session.
 
     Raises:
         StoreUnavailableError: Postgres cannot be reached.
@@ -49,8 +61,13 @@ async def open_pool(settings: StoreSettings, *, application_name: str) -> asyncp
             max_size=settings.pool_max_size,
             command_timeout=settings.command_timeout,
             timeout=settings.connect_timeout,
-            server_settings={"application_name": application_name, "jit": "off"},
+            server_settings={
+                "application_name": application_name,
+                "jit": "off",
+                "default_transaction_read_only": "on" if read_only else "off",
+            },
             init=_set_codecs,
+            reset=_keep_session if read_only else None,
         )
 
 
