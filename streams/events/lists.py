@@ -1,0 +1,85 @@
+"""The change feed: what a track's neighbour list has become."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+import orjson
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+from streams.events.door import TrackId
+
+
+class SourceOffset(BaseModel):
+    """Where in the log an event stands."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    topic: str = Field(description="Topic", examples=["track-ingest"])
+    partition: int = Field(ge=0, description="Partition", examples=[3])
+    offset: int = Field(ge=0, description="Offset", examples=[1207])
+
+
+class ScoredTrack(BaseModel):
+    """A neighbour and its cosine similarity."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    track_id: TrackId
+    score: float = Field(ge=-1.001, le=1.001, description="Cosine similarity", examples=[0.914])
+
+
+class ListChange(BaseModel):
+    """A track's list after a change, whole. A null value: the track was deleted, and its list with it.
+
+    Changes are coalesced: a reader sees the latest list, at most once in each window, never every
+    intermediate one. `added` and `removed` compare it with the list of the change before.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    track_id: TrackId
+    version: int = Field(ge=0, description="Grows with every change of this list", examples=[42])
+    recommendations: list[ScoredTrack] = Field(max_length=50, description="The list, most similar first")
+    added: list[TrackId] = Field(description="In the list now, not before")
+    removed: list[TrackId] = Field(description="In the list before, not now")
+    source: SourceOffset = Field(description="The newest event that the list has taken in")
+    generated_at: AwareDatetime = Field(
+        description="When the list was computed", examples=["2026-02-03T04:05:06Z"]
+    )
+
+
+def encode_list_change(
+    track_id: str,
+    *,
+    version: int,
+    neighbours: Sequence[tuple[str, float]],
+    added: Sequence[str],
+    removed: Sequence[str],
+    source: tuple[str, int, int],
+    generated_at: datetime,
+) -> tuple[bytes, bytes]:
+    """Return the key and value of a `ListChange`, without building the model: this is a hot path.
+
+    Args:
+        track_id: the track whose list it is.
+        version: the list's version.
+        neighbours: up to 50 (track_id, cosine similarity), most similar first.
+        added: track ids that came in.
+        removed: track ids that went out.
+        source: topic, partition and offset of the newest event taken in.
+        generated_at: aware time of computation.
+    """
+    topic, partition, offset = source
+    value = orjson.dumps(
+        {
+            "track_id": track_id,
+            "version": version,
+            "recommendations": [{"track_id": other, "score": score} for other, score in neighbours],
+            "added": list(added),
+            "removed": list(removed),
+            "source": {"topic": topic, "partition": partition, "offset": offset},
+            "generated_at": generated_at,
+        },
+        option=orjson.OPT_UTC_Z | orjson.OPT_SERIALIZE_NUMPY,
+    )
+    return track_id.encode(), value

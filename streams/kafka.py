@@ -1,0 +1,107 @@
+"""Client options for aiokafka and Faust, and the one way their connections fail."""
+
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, Final
+
+from aiokafka.errors import KafkaConnectionError, KafkaError, KafkaTimeoutError, NoBrokersAvailable
+
+from streams.errors import BrokerUnavailable
+from streams.settings import KafkaSettings
+
+if TYPE_CHECKING:
+    from aiokafka.admin import AIOKafkaAdminClient
+
+# The largest message that travels. Above what the door reads (4 MiB), so that a message which is too
+# large becomes a dead letter with a reason and does not vanish in its producer.
+MAX_MESSAGE_BYTES: Final = 8 * 1024 * 1024
+# Room for the headers of a dead letter around the largest message.
+MAX_REQUEST_BYTES: Final = MAX_MESSAGE_BYTES + 1024 * 1024
+
+
+def ssl_context(kafka: KafkaSettings) -> ssl.SSLContext | None:
+    """Return the TLS context that the settings ask for, or None for plain connections.
+
+    Raises:
+        BrokerUnavailable: a certificate or key cannot be read.
+    """
+    if not kafka.uses_tls:
+        return None
+    try:
+        context = ssl.create_default_context(cafile=kafka.ssl_cafile)
+        context.check_hostname = kafka.ssl_check_hostname
+        if kafka.ssl_certfile is not None:
+            password = kafka.ssl_keyfile_password
+            context.load_cert_chain(
+                kafka.ssl_certfile, kafka.ssl_keyfile, password.get_secret_value() if password else None
+            )
+    except OSError as exc:  # ssl.SSLError is one
+        raise BrokerUnavailable(f"the TLS files of MESS_KAFKA_SSL_... cannot be used: {exc}") from exc
+    return context
+
+
+def aiokafka_options(kafka: KafkaSettings) -> dict[str, Any]:
+    """Return the connection options that aiokafka's producer, consumer and admin client share."""
+    options: dict[str, Any] = {
+        "bootstrap_servers": kafka.servers,
+        "client_id": kafka.client_id,
+        "request_timeout_ms": kafka.request_timeout_ms,
+        "security_protocol": kafka.security_protocol,
+        "ssl_context": ssl_context(kafka),
+    }
+    if kafka.uses_sasl and kafka.sasl_password is not None:
+        options |= {
+            "sasl_mechanism": kafka.sasl_mechanism,
+            "sasl_plain_username": kafka.sasl_username,
+            "sasl_plain_password": kafka.sasl_password.get_secret_value(),
+        }
+    return options
+
+
+def faust_broker_options(kafka: KafkaSettings) -> dict[str, Any]:
+    """Return `broker` and `broker_credentials` as `faust.App` takes them.
+
+    Faust takes a list of URLs, and the protocol from the kind of credentials.
+    """
+    from faust.auth import SASLCredentials, SSLCredentials  # noqa: PLC0415 - producers never load Faust
+
+    credentials: SASLCredentials | SSLCredentials | None = None
+    context = ssl_context(kafka)
+    if kafka.uses_sasl and kafka.sasl_password is not None:
+        credentials = SASLCredentials(
+            username=kafka.sasl_username,
+            password=kafka.sasl_password.get_secret_value(),
+            mechanism=kafka.sasl_mechanism,
+            ssl_context=context,
+        )
+    elif context is not None:
+        credentials = SSLCredentials(context)
+    return {"broker": [f"kafka://{server}" for server in kafka.servers], "broker_credentials": credentials}
+
+
+def unavailable(kafka: KafkaSettings, exc: Exception) -> BrokerUnavailable:
+    """Return the one-line error for a connection that failed."""
+    why = "" if isinstance(exc, KafkaConnectionError | NoBrokersAvailable) else f" ({type(exc).__name__})"
+    return BrokerUnavailable(f"no Kafka broker answers at {kafka.bootstrap_servers}{why}")
+
+
+@asynccontextmanager
+async def admin_client(kafka: KafkaSettings) -> AsyncIterator["AIOKafkaAdminClient"]:
+    """Yield a started admin client, closed afterwards.
+
+    Raises:
+        BrokerUnavailable: no broker answers or accepts the credentials.
+    """
+    from aiokafka.admin import AIOKafkaAdminClient  # noqa: PLC0415 - slow to load; few need it
+
+    client = AIOKafkaAdminClient(**aiokafka_options(kafka))
+    try:
+        await client.start()
+        yield client
+    except (KafkaConnectionError, KafkaTimeoutError, NoBrokersAvailable, TimeoutError) as exc:
+        raise unavailable(kafka, exc) from exc
+    except KafkaError as exc:
+        raise BrokerUnavailable(f"the broker at {kafka.bootstrap_servers} refuses: {exc}") from exc
+    finally:
+        await client.close()

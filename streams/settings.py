@@ -1,0 +1,97 @@
+"""Settings of the Kafka clients and of the streams."""
+
+import re
+from pathlib import Path
+from typing import Final, Literal, Self
+
+from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+_SERVER: Final = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):(\d{1,5})")
+
+SecurityProtocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
+SaslMechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
+
+
+class KafkaSettings(BaseSettings):
+    """How every client reaches the brokers (environment: MESS_KAFKA_...)."""
+
+    model_config = SettingsConfigDict(env_prefix="MESS_KAFKA_", env_ignore_empty=True, frozen=True)
+
+    bootstrap_servers: str = Field(
+        title="Bootstrap servers",
+        description="host:port, several separated by commas",
+        examples=["127.0.0.1:9092"],
+    )
+    security_protocol: SecurityProtocol = Field("PLAINTEXT", title="Security protocol")
+    sasl_mechanism: SaslMechanism = Field("PLAIN", title="SASL mechanism")
+    sasl_username: str | None = Field(None, title="SASL user")
+    sasl_password: SecretStr | None = Field(None, title="SASL password")
+    ssl_cafile: Path | None = Field(None, title="CA certificates", description="PEM; the system's if not set")
+    ssl_certfile: Path | None = Field(None, title="Client certificate", description="PEM, for mutual TLS")
+    ssl_keyfile: Path | None = Field(
+        None, title="Client key", description="PEM; in the certificate's file if not set"
+    )
+    ssl_keyfile_password: SecretStr | None = Field(None, title="Password of the client key")
+    ssl_check_hostname: bool = Field(True, title="Check the broker's host name against its certificate")
+    client_id: str = Field("mess", title="Client id", description="Shown in the brokers' logs and metrics")
+    request_timeout_ms: int = Field(20_000, ge=1_000, le=300_000, title="Request timeout in milliseconds")
+    compression: Literal["lz4", "zstd", "gzip", "snappy", "none"] = Field(
+        "lz4", title="Compression of producers"
+    )
+    idempotence: bool | None = Field(
+        None, title="Idempotent producer", description="Not set: used where the broker offers it"
+    )
+    replication_factor: int = Field(1, ge=1, le=32_767, title="Replicas of topics that mess creates")
+
+    @field_validator("bootstrap_servers")
+    @classmethod
+    def _check_servers(cls, value: str) -> str:
+        servers = [part.strip() for part in value.split(",") if part.strip()]
+        for server in servers:
+            matched = _SERVER.fullmatch(server)
+            if matched is None or not 0 < int(matched[1]) < 65_536:
+                raise ValueError(f"{server!r} is not host:port")
+        if not servers:
+            raise ValueError("names no broker")
+        return ",".join(servers)
+
+    @model_validator(mode="after")
+    def _check_security(self) -> Self:
+        if self.uses_sasl and (self.sasl_username is None or self.sasl_password is None):
+            raise ValueError(
+                f"{self.security_protocol} needs MESS_KAFKA_SASL_USERNAME and MESS_KAFKA_SASL_PASSWORD"
+            )
+        if self.ssl_keyfile is not None and self.ssl_certfile is None:
+            raise ValueError("MESS_KAFKA_SSL_KEYFILE needs MESS_KAFKA_SSL_CERTFILE")
+        return self
+
+    @property
+    def uses_sasl(self) -> bool:
+        """Whether clients log in."""
+        return self.security_protocol.startswith("SASL_")
+
+    @property
+    def uses_tls(self) -> bool:
+        """Whether connections are encrypted."""
+        return self.security_protocol.endswith("SSL")
+
+    @property
+    def servers(self) -> list[str]:
+        """The bootstrap servers, each as host:port."""
+        return self.bootstrap_servers.split(",")
+
+
+class StreamSettings(BaseSettings):
+    """What the streams keep to (environment: MESS_...)."""
+
+    model_config = SettingsConfigDict(env_prefix="MESS_", env_ignore_empty=True, frozen=True)
+
+    embedding_dimension: int | None = Field(
+        None,
+        ge=1,
+        le=16_384,
+        title="Dimension of embeddings",
+        description="Not set: the first accepted track fixes it",
+    )
+    ingest_partitions: int = Field(8, ge=1, le=1_024, title="Partitions of track-ingest")
