@@ -1,0 +1,99 @@
+"""The vectors of the catalogue, in slots: dense rows that are reused after their track is gone."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from streams.neighbours.types import EMPTY, Keys, Slots, Vectors
+
+
+class Catalogue:
+    """Vectors by slot, and which track has which slot."""
+
+    def __init__(self, dimension: int, capacity: int = 1024) -> None:
+        self.dimension = dimension
+        self.vectors: Vectors = np.zeros((capacity, dimension), dtype=np.float32)
+        self.keys: Keys = np.zeros(capacity, dtype=np.int64)
+        self.track_ids: list[str | None] = []
+        self.alive: npt.NDArray[np.bool_] = np.zeros(capacity, dtype=np.bool_)
+        self._slot_of: dict[int, int] = {}
+        self._free: list[int] = []
+        # A freed slot is not reused before `release`: lists taken earlier still name it.
+        self._retired: list[int] = []
+
+    def __len__(self) -> int:
+        return len(self._slot_of)
+
+    @property
+    def used(self) -> int:
+        """How many slots have ever been used: rows past this one hold nothing."""
+        return len(self.track_ids)
+
+    @property
+    def capacity(self) -> int:
+        """How many slots there is room for."""
+        return len(self.keys)
+
+    def slots_of(self, keys: Keys) -> Slots:
+        """The slot of each key, int32 (m,); `EMPTY` where the track is not in the catalogue."""
+        get = self._slot_of.get
+        return np.fromiter((get(key, EMPTY) for key in keys.tolist()), dtype=np.int32, count=len(keys))
+
+    def reserve(self, count: int) -> bool:
+        """Make room for `count` more tracks; True if the arrays have grown."""
+        need = self.used + max(0, count - len(self._free))
+        if need <= self.capacity:
+            return False
+        # A quarter more at a time: doubling a large catalogue would double its memory.
+        grown = max(need, self.capacity + max(1024, self.capacity // 4))
+        self.vectors = enlarge(self.vectors, grown, 0)
+        self.keys = enlarge(self.keys, grown, 0)
+        self.alive = enlarge(self.alive, grown, False)
+        return True
+
+    def add(self, keys: Keys, track_ids: list[str]) -> Slots:
+        """Give slots, int32 (m,), to tracks that have none; `reserve` must have made room."""
+        slots = np.empty(len(keys), dtype=np.int32)
+        for i, (key, track_id) in enumerate(zip(keys.tolist(), track_ids, strict=True)):
+            if self._free:
+                slot = self._free.pop()
+                self.track_ids[slot] = track_id
+            else:
+                slot = len(self.track_ids)
+                self.track_ids.append(track_id)
+            self._slot_of[key] = slot
+            slots[i] = slot
+        self.keys[slots] = keys
+        self.alive[slots] = True
+        return slots
+
+    def drop(self, slots: Slots) -> None:
+        """Take tracks out. Their keys stay readable until `release`."""
+        for slot in slots.tolist():
+            del self._slot_of[int(self.keys[slot])]
+            self.track_ids[slot] = None
+            self._retired.append(slot)
+        self.alive[slots] = False
+        self.vectors[slots] = 0
+
+    def release(self) -> None:
+        """Let slots of dropped tracks be used again."""
+        self._free += self._retired
+        self._retired = []
+
+    def dead(self) -> npt.NDArray[np.intp]:
+        """Slots below `used` that hold no track."""
+        return np.flatnonzero(~self.alive[: self.used])
+
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes held by the arrays."""
+        return self.vectors.nbytes + self.keys.nbytes + self.alive.nbytes
+
+
+def enlarge(array: npt.NDArray[Any], rows: int, fill: object) -> npt.NDArray[Any]:
+    """A copy of `array` with `rows` rows, the new ones filled."""
+    grown = np.full((rows, *array.shape[1:]), fill, dtype=array.dtype)
+    grown[: len(array)] = array
+    return grown

@@ -1,0 +1,259 @@
+"""The exact engine: every list right after every batch, by matrix products over the whole catalogue."""
+
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import numpy.typing as npt
+
+from streams.neighbours.catalogue import Catalogue
+from streams.neighbours.lists import UNKNOWN, NeighbourLists
+from streams.neighbours.similarity import exact_similarity, order, product_error
+from streams.neighbours.types import (
+    EMPTY,
+    EngineStats,
+    Events,
+    Keys,
+    ListChanges,
+    Scores,
+    Slots,
+    StoredLists,
+    TrackBatch,
+    Vectors,
+    no_events,
+)
+
+# Rows of a product are sliced so that it holds at most this many float32 values (256 MiB).
+PRODUCT_VALUES = 64 * 1024 * 1024
+PRODUCT_ROWS = 256
+
+
+class ExactEngine:
+    """A `NeighbourEngine` whose lists equal those of a brute-force search, always.
+
+    Args:
+        dimension: d of the vectors.
+        published: How many neighbours the world sees.
+        kept: How many are kept, so that departures need no search: at least `published`.
+    """
+
+    def __init__(self, dimension: int, *, published: int = 50, kept: int = 100) -> None:
+        if not 1 <= published <= kept:
+            raise ValueError(f"published must be between 1 and kept, not {published} of {kept}")
+        self.catalogue = Catalogue(dimension)
+        self.lists = NeighbourLists(published, kept, self.catalogue.capacity)
+        self._error = product_error(dimension)
+        self._deleted: list[int] = []
+        self._refilled = 0
+        self._seconds: dict[str, float] = defaultdict(float)
+
+    def load(self, tracks: TrackBatch, lists: StoredLists) -> None:
+        """See `NeighbourEngine.load`."""
+        if len(self.catalogue):
+            raise ValueError("load wants an empty engine")
+        self._add(tracks.keys, tracks.track_ids, tracks.vectors)
+        own = self.catalogue.slots_of(lists.keys)
+        for i in np.flatnonzero(own >= 0).tolist():
+            self._load_list(int(own[i]), lists, i)
+
+    def _load_list(self, slot: int, lists: StoredLists, i: int) -> None:
+        length = int(lists.lengths[i])
+        slots = self.catalogue.slots_of(lists.neighbours[i, :length])
+        known = slots >= 0
+        slots, scores = slots[known], lists.scores[i, :length][known]
+        everyone = len(slots) >= len(self.catalogue) - 1
+        # A list below full length may be waiting for a refill: nothing says what it lacks.
+        if everyone or (length == self.lists.published and len(slots)):
+            last = None if everyone else self.catalogue.track_ids[slots[-1]]
+            self.lists.put(slot, slots, scores, last, complete=everyone)
+            self.lists.events[slot] = lists.events[i]
+            self.lists.taken[slot, : len(slots)] = slots
+            self.lists.changed[slot] = len(slots) < length
+
+    def apply(self, batch: TrackBatch) -> None:
+        """See `NeighbourEngine.apply`."""
+        events = np.concatenate([batch.deleted_events, batch.events])
+        with self._timed("remove"):
+            moved, new = self._sort_out(batch)
+            gone = self.catalogue.slots_of(batch.deleted)
+            leaving = np.concatenate([gone[gone >= 0], moved[moved >= 0]])
+            reasons = np.concatenate([batch.deleted_events[gone >= 0], batch.events[moved >= 0]])
+            if len(leaving):
+                self.lists.remove(leaving, reasons, self.catalogue.used)
+                self.lists.clear(leaving)
+            self._withdraw(gone[gone >= 0])
+        self.catalogue.vectors[moved[moved >= 0]] = batch.vectors[moved >= 0]
+        added = self._add(
+            batch.keys[new], [batch.track_ids[i] for i in np.flatnonzero(new).tolist()], batch.vectors[new]
+        )
+        rows = moved.copy()
+        rows[new] = added
+        entering = np.flatnonzero(rows >= 0)
+        refills = self._most_urgent(PRODUCT_ROWS, but_not=rows[entering])
+        self._fill(rows[entering], len(batch.deleted) + entering, events, refills)
+
+    def _sort_out(self, batch: TrackBatch) -> tuple[Slots, npt.NDArray[np.bool_]]:
+        """The slots of tracks whose vector moves (`EMPTY` for the others), and which tracks are new."""
+        slots = self.catalogue.slots_of(batch.keys)
+        new = slots == EMPTY
+        same = ~new & (self.catalogue.vectors[slots] == batch.vectors).all(axis=1)
+        return np.where(same, np.int32(EMPTY), slots), new
+
+    def _add(self, keys: Keys, track_ids: list[str], vectors: Vectors) -> Slots:
+        if self.catalogue.reserve(len(keys)):
+            self.lists.resize(self.catalogue.capacity)
+        slots = self.catalogue.add(keys, track_ids)
+        self.catalogue.vectors[slots] = vectors
+        return slots
+
+    def _withdraw(self, slots: Slots) -> None:
+        self._deleted += self.catalogue.keys[slots].tolist()
+        self.lists.changed[slots] = False
+        self.lists.taken[slots] = EMPTY
+        self.catalogue.drop(slots)
+
+    def _most_urgent(self, limit: int, but_not: Slots) -> Slots:
+        """Lists that are too short to publish in full, `limit` at most."""
+        short = self.lists.short(self.catalogue.alive[: self.catalogue.used], self.lists.published)
+        return np.setdiff1d(short, but_not)[:limit].astype(np.int32)
+
+    def refill(self, limit: int) -> int:
+        """See `NeighbourEngine.refill`. Lists too short to publish come first, then those short of slack."""
+        alive = self.catalogue.alive[: self.catalogue.used]
+        urgent = self.lists.short(alive, self.lists.published)
+        slack = (self.lists.published + self.lists.kept) // 2
+        rows = urgent if len(urgent) else self.lists.short(alive, slack)
+        self._fill(
+            np.empty(0, dtype=np.int32),
+            np.empty(0, dtype=np.intp),
+            no_events(),
+            rows[:limit].astype(np.int32),
+        )
+        return max(0, len(rows) - limit)
+
+    def _fill(self, newcomers: Slots, which: npt.NDArray[np.intp], events: Events, refills: Slots) -> None:
+        """Compute whole lists, and enter the newcomers among them into everyone else's."""
+        rows = np.concatenate([newcomers, refills])
+        if not len(rows):
+            return
+        used = self.catalogue.used
+        bounds = self.lists.horizon[:used] - self._error
+        bounds[self.catalogue.dead()] = UNKNOWN
+        bounds[rows] = UNKNOWN
+        step = max(1, min(PRODUCT_ROWS, PRODUCT_VALUES // max(used, 1)))
+        for start in range(0, len(newcomers), step):
+            part = slice(start, start + step)
+            self._fill_slice(newcomers[part], bounds, which[part], events)
+        for start in range(0, len(refills), step):
+            self._fill_slice(refills[start : start + step], None, None, events)
+            self._refilled += len(refills[start : start + step])
+
+    def _fill_slice(
+        self, rows: Slots, bounds: Scores | None, which: npt.NDArray[np.intp] | None, events: Events
+    ) -> None:
+        with self._timed("product"):
+            product = self._product(rows)
+        with self._timed("select"):
+            own = product >= self._own_bounds(product)[:, None]
+            near = own if bounds is None else own | (product >= bounds)
+        targets, entrants, scores, causes = [], [], [], []
+        with self._timed("lists"):
+            for i, slot in enumerate(rows.tolist()):
+                candidates = np.flatnonzero(near[i]).astype(np.int32)
+                exact = exact_similarity(self.catalogue.vectors[slot], self.catalogue.vectors[candidates])
+                mine = own[i, candidates]
+                differs = self._put_best(slot, candidates[mine], exact[mine])
+                if bounds is None or which is None:
+                    self.lists.changed[slot] |= differs
+                    continue
+                self.lists.mark(np.array([slot], dtype=np.int32), events[which[i]])
+                reached = product[i, candidates] >= bounds[candidates]
+                targets.append(candidates[reached])
+                scores.append(exact[reached])
+                entrants.append(np.full(int(reached.sum()), slot, dtype=np.int32))
+                causes.append(np.full(int(reached.sum()), which[i], dtype=np.int32))
+        if targets:
+            with self._timed("merge"):
+                self._enter(
+                    *(np.concatenate(part) for part in (targets, entrants, scores, causes)), events=events
+                )
+
+    def _product(self, rows: Slots) -> Scores:
+        """Approximate similarities of some tracks to all slots, float32 (m, used); -inf where there is none."""
+        used = self.catalogue.used
+        product: Scores = self.catalogue.vectors[rows] @ self.catalogue.vectors[:used].T
+        product[:, self.catalogue.dead()] = -np.inf
+        product[np.arange(len(rows)), rows] = -np.inf
+        return product
+
+    def _own_bounds(self, product: Scores) -> Scores:
+        """A value for each row that its best `kept` entries surely reach, float32 (m,)."""
+        used, kept = product.shape[1], self.lists.kept
+        if len(self.catalogue) - 1 <= kept:
+            return np.full(len(product), np.finfo(np.float32).min)
+        kth: Scores = np.partition(product, used - kept, axis=1)[:, used - kept]
+        return kth - 2 * self._error
+
+    def _put_best(self, slot: int, candidates: Slots, scores: Scores) -> bool:
+        ranks = order(scores, candidates, self.catalogue.track_ids)[: self.lists.kept]
+        best = candidates[ranks]
+        everyone = len(best) == len(self.catalogue) - 1
+        last = None if everyone else self.catalogue.track_ids[best[-1]]
+        return self.lists.put(slot, best, scores[ranks], last, complete=everyone)
+
+    def _enter(
+        self, targets: Slots, newcomers: Slots, scores: Scores, which: Slots, *, events: Events
+    ) -> None:
+        track_ids = self.catalogue.track_ids
+        above = self.lists.admits(targets, scores, newcomers, track_ids)
+        if above.any():
+            self.lists.merge(targets[above], newcomers[above], scores[above], which[above], events, track_ids)
+
+    def take_changes(self) -> ListChanges:
+        """See `NeighbourEngine.take_changes`."""
+        lists, keys = self.lists, self.catalogue.keys
+        rows = np.flatnonzero(lists.changed[: self.catalogue.used])
+        now = lists.slots[rows, : lists.published]
+        before = lists.taken[rows]
+        scores = lists.scores[rows, : lists.published]
+        changes = ListChanges(
+            keys=keys[rows],
+            neighbours=np.where(now >= 0, keys[now], 0),
+            scores=np.where(now >= 0, scores, np.float32(0)),
+            lengths=(now >= 0).sum(axis=1),
+            previous=np.where(before >= 0, keys[before], 0),
+            previous_lengths=(before >= 0).sum(axis=1),
+            events=lists.events[rows],
+            deleted=self._departed(),
+        )
+        lists.taken[rows] = now
+        lists.changed[rows] = False
+        self._deleted = []
+        self.catalogue.release()
+        return changes
+
+    def _departed(self) -> Keys:
+        """Tracks deleted since the last call and not inserted again."""
+        deleted = np.unique(np.array(self._deleted, dtype=np.int64))
+        gone: Keys = deleted[self.catalogue.slots_of(deleted) == EMPTY]
+        return gone
+
+    def stats(self) -> EngineStats:
+        """See `NeighbourEngine.stats`."""
+        used = self.catalogue.used
+        return EngineStats(
+            tracks=len(self.catalogue),
+            changed_lists=int(self.lists.changed[:used].sum()),
+            waiting_refills=len(self.lists.short(self.catalogue.alive[:used], self.lists.published)),
+            refilled=self._refilled,
+            memory_bytes=self.catalogue.memory_bytes + self.lists.memory_bytes,
+            seconds=dict(self._seconds),
+        )
+
+    @contextmanager
+    def _timed(self, phase: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self._seconds[phase] += time.perf_counter() - start

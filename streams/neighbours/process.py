@@ -1,0 +1,153 @@
+"""The engine in a process of its own, so that no product ever stalls Kafka's heartbeats or the event loop.
+
+The process is spawned, never forked: threads of BLAS and numba do not survive a fork. Between calls it uses its idle
+time to refill lists. It ends when its parent does.
+"""
+
+import asyncio
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from typing import Any, TypeVar, cast
+
+from streams.neighbours.exact import ExactEngine
+from streams.neighbours.types import EngineStats, ListChanges, NeighbourEngine, StoredLists, TrackBatch
+
+Answer = TypeVar("Answer")
+
+# Lists refilled at a time when idle: short enough that a batch that arrives meanwhile hardly waits.
+IDLE_REFILLS = 32
+# How long an idle engine with nothing to refill sleeps before it looks for a call again.
+IDLE_SECONDS = 5.0
+
+
+class EngineStoppedError(Exception):
+    """The engine process is gone; its state must be loaded again by a new one."""
+
+
+class EngineCallError(Exception):
+    """The engine refused a call; its state is as before."""
+
+
+def _build(dimension: int, published: int, kept: int) -> NeighbourEngine:
+    return ExactEngine(dimension, published=published, kept=kept)
+
+
+def _serve(connection: Connection, dimension: int, published: int, kept: int) -> None:
+    # Ctrl-C reaches the whole process group; the parent decides when the engine ends.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    engine = _build(dimension, published, kept)
+    waiting = 0
+    while True:
+        try:
+            if not connection.poll(0 if waiting else IDLE_SECONDS):
+                waiting = engine.refill(IDLE_REFILLS)
+                continue
+            name, arguments = connection.recv()
+        except (EOFError, OSError):
+            return
+        if name == "stop":
+            connection.send((True, None))
+            return
+        try:
+            answer = (True, getattr(engine, name)(*arguments))
+        except (ValueError, IndexError, MemoryError) as error:
+            answer = (False, f"{type(error).__name__}: {error}")
+        connection.send(answer)
+        waiting = 1
+
+
+class EngineProcess:
+    """A `NeighbourEngine` behind a pipe, with an asynchronous face. Calls are answered in order.
+
+    Args:
+        dimension: d of the vectors.
+        published: How many neighbours the world sees.
+        kept: How many are kept.
+    """
+
+    def __init__(self, dimension: int, *, published: int = 50, kept: int = 100) -> None:
+        self._arguments = (dimension, published, kept)
+        self._process: BaseProcess | None = None
+        self._connection: Connection | None = None
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="engine")
+
+    @property
+    def pid(self) -> int | None:
+        """The process id, once started."""
+        return self._process.pid if self._process else None
+
+    async def start(self) -> None:
+        """Spawn the process and wait until it answers."""
+        await self._in_thread(self._spawn)
+        await self.stats()
+
+    def _spawn(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._connection, theirs = context.Pipe()
+        # Waiting threads of BLAS that spin would take the cores that Postgres and the broker need.
+        os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+        self._process = context.Process(
+            target=_serve, args=(theirs, *self._arguments), name="engine", daemon=True
+        )
+        self._process.start()
+        theirs.close()
+
+    async def stop(self) -> None:
+        """End the process, however it is."""
+        if self._process is None:
+            return
+        try:
+            await asyncio.wait_for(self._call("stop"), timeout=5)
+        except (EngineStoppedError, TimeoutError):
+            self._process.kill()
+        await asyncio.to_thread(self._process.join, 5)
+        if self._connection is not None:
+            self._connection.close()
+        self._process = None
+        self._thread.shutdown(wait=False)
+
+    async def load(self, tracks: TrackBatch, lists: StoredLists) -> None:
+        """See `NeighbourEngine.load`."""
+        await self._call("load", tracks, lists)
+
+    async def apply(self, batch: TrackBatch) -> None:
+        """See `NeighbourEngine.apply`."""
+        await self._call("apply", batch)
+
+    async def refill(self, limit: int) -> int:
+        """See `NeighbourEngine.refill`."""
+        return cast("int", await self._call("refill", limit))
+
+    async def take_changes(self) -> ListChanges:
+        """See `NeighbourEngine.take_changes`."""
+        return cast("ListChanges", await self._call("take_changes"))
+
+    async def stats(self) -> EngineStats:
+        """See `NeighbourEngine.stats`."""
+        return cast("EngineStats", await self._call("stats"))
+
+    async def _call(self, name: str, *arguments: object) -> Any:
+        def exchange() -> tuple[bool, Any]:
+            if self._connection is None:
+                raise EngineStoppedError("the engine was never started")
+            try:
+                self._connection.send((name, arguments))
+                return cast("tuple[bool, Any]", self._connection.recv())
+            except (EOFError, OSError) as error:
+                raise EngineStoppedError("the engine process is gone") from error
+
+        fine, answer = await self._in_thread(exchange)
+        if not fine:
+            raise EngineCallError(answer)
+        return answer
+
+    async def _in_thread(self, function: Callable[[], Answer]) -> Answer:
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, function)
+        except RuntimeError as error:
+            raise EngineStoppedError("the engine has been stopped") from error

@@ -1,0 +1,66 @@
+"""The one definition of similarity, and the order of a list.
+
+Similarity is the cosine of two float32 unit vectors, accumulated in float64 and rounded to float32. Rounded so, it
+does not depend on the order of the sum, so that the engine, an audit and a brute-force check agree to the bit.
+A list is ordered by similarity, highest first, then by track id.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from streams.neighbours.types import Scores, Slots, Vectors
+
+
+def exact_similarity(vector: Vectors, others: Vectors) -> Scores:
+    """Similarity of one vector, float32 (d,), to others, float32 (m, d): float32 (m,)."""
+    product: npt.NDArray[np.float64] = others.astype(np.float64) @ vector.astype(np.float64)
+    return product.astype(np.float32)
+
+
+def product_error(dimension: int) -> np.float32:
+    """How far a float32 matrix product of unit vectors may be from `exact_similarity`.
+
+    The bound is d * u / (1 - d * u) for any order of summation, u = 2**-24 (Higham, *Accuracy and Stability of
+    Numerical Algorithms*, 2nd ed., section 3.1), plus one rounding of the exact value.
+    """
+    unit = 2.0**-24
+    return np.float32(1.01 * (dimension * unit / (1 - dimension * unit) + unit))
+
+
+def order(scores: Scores, slots: Slots, track_ids: Sequence[str | None]) -> npt.NDArray[np.intp]:
+    """The permutation that sorts candidates, (m,), into a list: by score, then by track id."""
+    ranks = np.argsort(-scores, kind="stable")
+    ranked = scores[ranks]
+    if np.any(ranked[1:] == ranked[:-1]):
+        return np.array(sorted(ranks, key=lambda i: (-scores[i], track_ids[int(slots[i])])), dtype=np.intp)
+    return ranks
+
+
+def brute_force(
+    vectors: Vectors, track_ids: Sequence[str], size: int
+) -> tuple[list[list[str]], list[Scores]]:
+    """Every list computed afresh from a catalogue, the oracle of tests and audits.
+
+    Args:
+        vectors: float32 (n, d), unit length.
+        track_ids: n ids.
+        size: How many neighbours a list holds at most.
+
+    Returns:
+        For every track the ids of its neighbours, and their scores, float32.
+    """
+    ids: list[list[str]] = []
+    scores: list[Scores] = []
+    rank_of_id = np.argsort(np.argsort(np.array(track_ids, dtype=object)))
+    wide = vectors.astype(np.float64)
+    for start in range(0, len(wide), 512):
+        block = (wide[start : start + 512] @ wide.T).astype(np.float32)
+        for offset, row in enumerate(block):
+            own = start + offset
+            ranks = np.lexsort((rank_of_id, -row))
+            ranks = ranks[ranks != own][:size]
+            ids.append([track_ids[i] for i in ranks])
+            scores.append(row[ranks])
+    return ids, scores

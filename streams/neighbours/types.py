@@ -1,0 +1,117 @@
+"""What goes into the neighbour engine and what comes out: plain arrays, cheap to send between processes."""
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+Keys = npt.NDArray[np.int64]
+Vectors = npt.NDArray[np.float32]
+Scores = npt.NDArray[np.float32]
+Slots = npt.NDArray[np.int32]
+Events = npt.NDArray[Any]
+
+# Which event did it: partition and offset in the ingest topic, and event time in seconds since the epoch.
+EVENT = np.dtype([("partition", np.int32), ("offset", np.int64), ("time", np.float64)])
+EMPTY = -1  # fills the unused places of an array of slots
+
+
+def no_events() -> Events:
+    """An empty array of `EVENT`, shape (0,)."""
+    return np.empty(0, dtype=EVENT)
+
+
+@dataclass(frozen=True, slots=True)
+class TrackBatch:
+    """Changes to the catalogue, applied as one; a key appears at most once.
+
+    Attributes:
+        keys: int64 (b,), the tracks inserted or re-embedded.
+        track_ids: Their ids, b strings; ties in similarity are broken by them.
+        vectors: float32 (b, d), unit length.
+        events: `EVENT` (b,), the event behind each.
+        deleted: int64 (m,), the tracks withdrawn; unknown ones are ignored.
+        deleted_events: `EVENT` (m,), the event behind each.
+    """
+
+    keys: Keys
+    track_ids: list[str]
+    vectors: Vectors
+    events: Events
+    deleted: Keys
+    deleted_events: Events
+
+
+@dataclass(frozen=True, slots=True)
+class ListChanges:
+    """Published lists that differ from what was taken before.
+
+    Attributes:
+        keys: int64 (m,), whose lists these are.
+        neighbours: int64 (m, k), most similar first; past `lengths` zero.
+        scores: float32 (m, k), cosine similarity; past `lengths` zero.
+        lengths: int64 (m,), how many of the k places are used.
+        previous: int64 (m, k), the neighbours as taken the last time.
+        previous_lengths: int64 (m,).
+        events: `EVENT` (m,), the event that changed the list last.
+        deleted: int64 (r,), tracks whose lists must go.
+    """
+
+    keys: Keys
+    neighbours: Keys
+    scores: Scores
+    lengths: npt.NDArray[np.int64]
+    previous: Keys
+    previous_lengths: npt.NDArray[np.int64]
+    events: Events
+    deleted: Keys
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredLists:
+    """Lists as a store kept them, to start from: arrays as in `ListChanges`."""
+
+    keys: Keys
+    neighbours: Keys
+    scores: Scores
+    lengths: npt.NDArray[np.int64]
+    events: Events
+
+
+@dataclass(frozen=True, slots=True)
+class EngineStats:
+    """A look inside: counts, bytes held, and seconds spent by phase since the start."""
+
+    tracks: int
+    changed_lists: int
+    waiting_refills: int
+    refilled: int
+    memory_bytes: int
+    seconds: dict[str, float]
+
+
+class NeighbourEngine(Protocol):
+    """Keeps the neighbour list of every track. Not safe to call from several threads at once."""
+
+    def load(self, tracks: TrackBatch, lists: StoredLists) -> None:
+        """Start from a catalogue whose lists are known; only on an empty engine.
+
+        Entries whose track is not in `tracks` are dropped. Lists that are missing or too short to be
+        trusted are computed by `refill`.
+        """
+
+    def apply(self, batch: TrackBatch) -> None:
+        """Bring every list up to date with `batch`."""
+
+    def refill(self, limit: int) -> int:
+        """Compute at most `limit` lists that have become short; return how many are still waiting."""
+
+    def take_changes(self) -> ListChanges:
+        """The lists that changed since the last call. What was taken is not given again."""
+
+    def stats(self) -> EngineStats:
+        """Counts and times, at any moment."""
