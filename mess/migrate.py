@@ -20,7 +20,7 @@ def alembic_config(database_url: str) -> Config:
 
 
 def upgrade(database_url: str, revision: str = "head") -> None:
-    """Bring the schema at `database_url` to `revision`. Must not be called from a running event loop."""
+    """Bring the schema at `database_url` up to `revision`. Must not be called from a running event loop."""
     command.upgrade(alembic_config(database_url), revision)
 
 

@@ -28,9 +28,5 @@ class FencedError(StoreError):
         super().__init__(f"partition {partition} is no longer held under epoch {epoch}")
 
 
-class KeyCollisionError(StoreError):
-    """Two track ids share one 64-bit key."""
-
-    def __init__(self, track_id: str) -> None:
-        self.track_id = track_id
-        super().__init__(f"track id {track_id!r} has the same 64-bit key as another track")
+class TrackRejectedError(StoreError):
+    """Postgres can never take this track, however often it is tried."""

@@ -11,7 +11,9 @@ def register(app: typer.Typer) -> None:
 
 
 def migrate(
-    revision: Annotated[str, typer.Option(help="The revision to go to, up or down.")] = "head",
+    down_to: Annotated[
+        str | None, typer.Option(help="Go back to this older revision; `base` empties it.")
+    ] = None,
 ) -> None:
     """Bring the database at MESS_DATABASE_URL to this version's schema."""
     from pydantic import ValidationError  # noqa: PLC0415 -- `mess --help` must not wait for SQLAlchemy
@@ -22,17 +24,20 @@ def migrate(
     from store.settings import StoreSettings  # noqa: PLC0415
 
     try:
-        url = StoreSettings().dsn  # type: ignore[call-arg]  # read from the environment
+        url = StoreSettings().dsn
     except ValidationError:
         fail(
             "No database is configured.",
             hint="Set MESS_DATABASE_URL=postgresql://user:password@host:5432/name",
         )
     try:
-        migrations.upgrade(url, revision) if revision == "head" else migrations.move(url, revision)
+        if down_to is None:
+            migrations.upgrade(url)
+        else:
+            migrations.downgrade(url, down_to)
     except (OSError, DBAPIError) as error:
         fail(
             f"The database cannot be migrated: {error}",
             hint="Is Postgres running, and is MESS_DATABASE_URL right?",
         )
-    typer.echo(f"The database is at {revision}.")
+    typer.echo(f"The database is at {down_to or 'this version'}.")

@@ -1,0 +1,130 @@
+"""Neighbour lists in the store: flushed by the thousand, read back at a worker's start."""
+
+import time
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from asyncpg.pool import PoolConnectionProxy
+
+from store import binary
+from store.rows import ListRows, TrackVectors
+
+
+_COLUMNS = (
+    "key",
+    "neighbours",
+    "scores",
+    "version",
+    "source_partition",
+    "source_offset",
+    "event_time",
+    "generated_at",
+)
+_STAGING = """
+CREATE TEMP TABLE IF NOT EXISTS incoming_lists (LIKE neighbour_lists) ON COMMIT DELETE ROWS
+"""
+
+_UPDATE = """
+UPDATE neighbour_lists AS l
+SET neighbours = i.neighbours, scores = i.scores, version = i.version, source_partition = i.source_partition,
+    source_offset = i.source_offset, event_time = i.event_time, generated_at = i.generated_at
+FROM incoming_lists AS i
+WHERE l.key = i.key
+"""
+
+# Lists of tracks that have gone meanwhile are left out.
+_INSERT = """
+INSERT INTO neighbour_lists
+SELECT i.* FROM incoming_lists AS i JOIN tracks AS t USING (key)
+WHERE NOT EXISTS (SELECT FROM neighbour_lists AS l WHERE l.key = i.key)
+ON CONFLICT (key) DO NOTHING
+"""
+
+
+async def flush(
+    connection: PoolConnectionProxy, rows: ListRows, deleted: npt.NDArray[np.int64]
+) -> tuple[int, float]:
+    """Write changed lists and drop those of deleted tracks; return the new version and when it was made."""
+    version: int = await connection.fetchval("SELECT nextval('list_version')")
+    generated_at = time.time()
+    if len(deleted):
+        await connection.execute(
+            "DELETE FROM neighbour_lists WHERE key = ANY($1::bigint[])", deleted.tolist()
+        )
+    if len(rows.keys):
+        await connection.execute(_STAGING)
+        encoded = binary.encode_lists(rows, version=version, generated_at=generated_at)
+
+        async def stream() -> Any:
+            for part in encoded:
+                yield part
+
+        await connection.copy_to_table("incoming_lists", source=stream(), columns=_COLUMNS, format="binary")
+        await connection.execute(_UPDATE)
+        await connection.execute(_INSERT)
+    return version, generated_at
+
+
+async def drop_orphans(connection: PoolConnectionProxy) -> int:
+    """Drop lists whose track has gone; return how many there were."""
+    status: str = await connection.execute(
+        "DELETE FROM neighbour_lists AS l WHERE NOT EXISTS (SELECT FROM tracks AS t WHERE t.key = l.key)"
+    )
+    return int(status.rpartition(" ")[2])
+
+
+async def read_tracks(connection: PoolConnectionProxy, dimension: int) -> TrackVectors:
+    """Every track's vector. Must run inside a transaction, the one that also reads the lists and offsets."""
+    count: int = await connection.fetchval("SELECT count(*) FROM tracks")
+    found = TrackVectors(
+        keys=np.empty(count, dtype=np.int64),
+        track_ids=[],
+        vectors=np.empty((count, dimension), dtype=np.float32),
+        partitions=np.empty(count, dtype=np.int32),
+        offsets=np.empty(count, dtype=np.int64),
+        event_times=np.empty(count, dtype=np.float64),
+    )
+    at = 0
+    query = (
+        "SELECT key, track_id, embedding, source_partition, source_offset, "
+        "extract(epoch FROM event_time)::float8 FROM tracks"
+    )
+    cursor = await connection.cursor(query)
+    while rows := await cursor.fetch(2048):
+        part = slice(at, at + len(rows))
+        keys, track_ids, embeddings, partitions, offsets, times = zip(*rows, strict=True)
+        found.keys[part], found.partitions[part], found.offsets[part] = keys, partitions, offsets
+        found.event_times[part] = times
+        found.track_ids.extend(track_ids)
+        found.vectors[part] = np.frombuffer(b"".join(embeddings), dtype="<f4").reshape(-1, dimension)
+        at += len(rows)
+    return found
+
+
+_READ = """
+SELECT key, array_send(neighbours) AS neighbours, array_send(scores) AS scores, source_partition, source_offset,
+       extract(epoch FROM event_time)::float8 AS event_time
+FROM neighbour_lists
+"""
+
+
+async def read_lists(connection: PoolConnectionProxy, newer_than: int | None = None) -> ListRows:
+    """Every stored list, or those of a version newer than `newer_than`."""
+    condition, arguments = ("", ()) if newer_than is None else (" WHERE version > $1", (newer_than,))
+    rows = await connection.fetch(_READ + condition, *arguments)
+    neighbours, lengths = binary.decode_array([row["neighbours"] for row in rows], binary.OID_INT8)
+    scores, _ = binary.decode_array([row["scores"] for row in rows], binary.OID_FLOAT4)
+
+    def column(name: str, dtype: type[np.generic]) -> Any:
+        return np.fromiter((row[name] for row in rows), dtype=dtype, count=len(rows))
+
+    return ListRows(
+        keys=column("key", np.int64),
+        neighbours=neighbours,
+        scores=scores,
+        lengths=lengths,
+        partitions=column("source_partition", np.int32),
+        offsets=column("source_offset", np.int64),
+        event_times=column("event_time", np.float64),
+    )

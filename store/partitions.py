@@ -1,0 +1,145 @@
+"""Consumed and absorbed offsets, and the epochs that fence off a worker that has lost a partition."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from asyncpg.pool import PoolConnectionProxy
+
+from store.errors import FencedError
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A partition as its new owner finds it.
+
+    Attributes:
+        epoch: What the owner must show with every write.
+        consumed_offset: The next offset to read.
+        published_version: The newest list version that the change feed is known to have.
+    """
+
+    epoch: int
+    consumed_offset: int
+    published_version: int
+
+
+# Takes partitions over: whoever held them before can no longer write.
+_CLAIM = """
+INSERT INTO ingest_partitions AS p (partition, epoch, owner)
+SELECT partition, 1, $2 FROM unnest($1::int[]) AS partition
+ON CONFLICT (partition) DO UPDATE SET epoch = p.epoch + 1, owner = $2, updated_at = now()
+RETURNING partition, epoch, consumed_offset, published_version
+"""
+
+# Moves offsets forward, of partitions still held under the given epochs.
+_ADVANCE = """
+UPDATE ingest_partitions AS p
+SET consumed_offset = greatest(p.consumed_offset, n.next_offset), updated_at = now()
+FROM unnest($1::int[], $2::bigint[], $3::bigint[]) AS n (partition, epoch, next_offset)
+WHERE p.partition = n.partition AND p.epoch = n.epoch
+RETURNING p.partition
+"""
+
+# Locks partitions against being claimed until the end of the transaction.
+_HOLD = """
+SELECT p.partition FROM ingest_partitions AS p
+JOIN unnest($1::int[], $2::bigint[]) AS n (partition, epoch) USING (partition, epoch)
+ORDER BY p.partition FOR SHARE OF p
+"""
+
+_ABSORB = """
+INSERT INTO absorbed_offsets AS a (owner_partition, source_partition, absorbed_offset)
+SELECT owner, source, next_offset
+FROM unnest($1::int[]) AS owner, unnest($2::int[], $3::bigint[]) AS n (source, next_offset)
+ON CONFLICT (owner_partition, source_partition)
+DO UPDATE SET absorbed_offset = greatest(a.absorbed_offset, excluded.absorbed_offset)
+"""
+
+# The log was replaced by another one, whose offsets start again: what the old one's offsets meant is void.
+_RESTART_OFFSETS = """
+UPDATE ingest_partitions AS p SET consumed_offset = 0, updated_at = now()
+FROM unnest($1::int[], $2::bigint[]) AS n (partition, epoch)
+WHERE p.partition = n.partition AND p.epoch = n.epoch
+RETURNING p.partition
+"""
+
+
+async def claim(connection: PoolConnectionProxy, partitions: list[int], owner: str) -> dict[int, Claim]:
+    """Take `partitions` over under new epochs."""
+    rows = await connection.fetch(_CLAIM, sorted(partitions), owner)
+    return {
+        row["partition"]: Claim(row["epoch"], row["consumed_offset"], row["published_version"])
+        for row in rows
+    }
+
+
+async def advance(
+    connection: PoolConnectionProxy, epochs: Mapping[int, int], next_offsets: Mapping[int, int]
+) -> None:
+    """Move the consumed offsets of the partitions in `next_offsets` forward; never back.
+
+    Raises:
+        FencedError: One of them is held by another worker now; nothing may be committed.
+    """
+    partitions = sorted(next_offsets)
+    rows = await connection.fetch(
+        _ADVANCE, partitions, [epochs[p] for p in partitions], [next_offsets[p] for p in partitions]
+    )
+    _require_all({p: epochs[p] for p in partitions}, {row["partition"] for row in rows})
+
+
+async def hold(connection: PoolConnectionProxy, epochs: Mapping[int, int]) -> None:
+    """Make sure that these partitions stay ours to the end of the transaction.
+
+    Raises:
+        FencedError: One of them is held by another worker now; nothing may be committed.
+    """
+    partitions = sorted(epochs)
+    rows = await connection.fetch(_HOLD, partitions, [epochs[p] for p in partitions])
+    _require_all(epochs, {row["partition"] for row in rows})
+
+
+def _require_all(epochs: Mapping[int, int], found: set[int]) -> None:
+    for partition, epoch in epochs.items():
+        if partition not in found:
+            raise FencedError(partition, epoch)
+
+
+async def absorb(connection: PoolConnectionProxy, owners: list[int], next_offsets: Mapping[int, int]) -> None:
+    """Record that the lists of `owners` hold the effect of each source partition below its offset."""
+    await connection.execute(_ABSORB, owners, list(next_offsets), list(next_offsets.values()))
+
+
+async def absorbed(connection: PoolConnectionProxy) -> dict[int, dict[int, int]]:
+    """For each owner partition, the offset below which each source partition has been absorbed."""
+    found: dict[int, dict[int, int]] = {}
+    for row in await connection.fetch("SELECT * FROM absorbed_offsets"):
+        found.setdefault(row["owner_partition"], {})[row["source_partition"]] = row["absorbed_offset"]
+    return found
+
+
+async def restart_offsets(connection: PoolConnectionProxy, epochs: Mapping[int, int]) -> None:
+    """Read these partitions from their beginning: another log has taken the place of the one consumed.
+
+    The tracks and lists stay, and everything consumed counts as absorbed.
+
+    Raises:
+        FencedError: One of them is held by another worker now.
+    """
+    partitions = sorted(epochs)
+    rows = await connection.fetch(_RESTART_OFFSETS, partitions, [epochs[p] for p in partitions])
+    _require_all(epochs, {row["partition"] for row in rows})
+    await connection.execute("DELETE FROM absorbed_offsets WHERE source_partition = ANY($1)", partitions)
+    await connection.execute(
+        "UPDATE tracks SET source_offset = -1 WHERE source_partition = ANY($1::int[])", partitions
+    )
+
+
+async def set_published(connection: PoolConnectionProxy, partitions: list[int], version: int) -> None:
+    """Record that the change feed has every list version up to `version`."""
+    await connection.execute(
+        "UPDATE ingest_partitions SET published_version = greatest(published_version, $2) "
+        "WHERE partition = ANY($1::int[])",
+        partitions,
+        version,
+    )

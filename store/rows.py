@@ -1,0 +1,50 @@
+"""Whole columns of the store's tables, as arrays."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+
+@dataclass(frozen=True, slots=True)
+class ListRows:
+    """Neighbour lists by row.
+
+    Attributes:
+        keys: int64 (m,).
+        neighbours: int64 (m, k).
+        scores: float32 (m, k).
+        lengths: int64 (m,), how many of the k count.
+        partitions: int32 (m,), of the event that changed the list last.
+        offsets: int64 (m,), likewise.
+        event_times: float64 (m,), likewise, seconds since the epoch.
+    """
+
+    keys: npt.NDArray[np.int64]
+    neighbours: npt.NDArray[np.int64]
+    scores: npt.NDArray[np.float32]
+    lengths: npt.NDArray[np.int64]
+    partitions: npt.NDArray[np.int32]
+    offsets: npt.NDArray[np.int64]
+    event_times: npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class TrackVectors:
+    """The catalogue as the engine needs it.
+
+    Attributes:
+        keys: int64 (n,).
+        track_ids: n ids.
+        vectors: float32 (n, d).
+        partitions: int32 (n,), of the track's own event.
+        offsets: int64 (n,), likewise.
+        event_times: float64 (n,), likewise, seconds since the epoch.
+    """
+
+    keys: npt.NDArray[np.int64]
+    track_ids: list[str]
+    vectors: npt.NDArray[np.float32]
+    partitions: npt.NDArray[np.int32]
+    offsets: npt.NDArray[np.int64]
+    event_times: npt.NDArray[np.float64]

@@ -1,0 +1,165 @@
+"""Writes of tracks: one micro-batch in one transaction."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import asyncpg
+from asyncpg.pool import PoolConnectionProxy
+
+from store.errors import TrackRejectedError
+from store.schema import METADATA_FIELDS
+
+
+@dataclass(frozen=True, slots=True)
+class TrackRow:
+    """A track to insert or update.
+
+    Attributes:
+        track_id: Its id.
+        key: The 64-bit hash of the id.
+        metadata: Values of `store.schema.METADATA_FIELDS`, in that order.
+        embedding: Little-endian float32, unit length.
+        partition: Where in the ingest topic it came from.
+        offset: Likewise.
+        event_time: Aware.
+    """
+
+    track_id: str
+    key: int
+    metadata: tuple[Any, ...]
+    embedding: bytes
+    partition: int
+    offset: int
+    event_time: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Withdrawal:
+    """A track to delete, and the event that says so."""
+
+    track_id: str
+    partition: int
+    offset: int
+
+
+_COLUMNS = (
+    "track_id",
+    "key",
+    *METADATA_FIELDS,
+    "embedding",
+    "source_partition",
+    "source_offset",
+    "event_time",
+)
+_NAMES = ", ".join(_COLUMNS)
+_STAGING = f"""
+CREATE TEMP TABLE IF NOT EXISTS incoming_tracks ON COMMIT DELETE ROWS
+AS SELECT {_NAMES} FROM tracks WITH NO DATA
+"""  # noqa: S608 -- the names are this module's own
+
+# Inserts or updates; an older event than the row's own changes nothing.
+_UPSERT = f"""
+INSERT INTO tracks AS t ({_NAMES})
+SELECT {_NAMES} FROM incoming_tracks
+ON CONFLICT (track_id) DO UPDATE
+SET {", ".join(f"{name} = excluded.{name}" for name in _COLUMNS[2:])}, updated_at = now()
+WHERE t.source_partition <> excluded.source_partition OR t.source_offset < excluded.source_offset
+"""  # noqa: S608
+
+_DELETE = """
+DELETE FROM tracks AS t
+USING unnest($1::text[], $2::int[], $3::bigint[]) AS d (track_id, partition, at)
+WHERE t.track_id = d.track_id AND (t.source_partition <> d.partition OR t.source_offset < d.at)
+RETURNING t.track_id, d.partition, d.at
+"""
+
+_COLLISIONS = """
+SELECT i.track_id FROM incoming_tracks AS i JOIN tracks AS t USING (key) WHERE t.track_id <> i.track_id
+UNION ALL
+SELECT max(track_id) FROM incoming_tracks GROUP BY key HAVING count(*) > 1
+"""
+
+
+async def upsert(connection: PoolConnectionProxy, rows: Sequence[TrackRow]) -> None:
+    """Insert or update tracks; a row that is already newer stays.
+
+    Raises:
+        TrackRejectedError: Postgres can never take one of them.
+    """
+    if not rows:
+        return
+    await connection.execute(_STAGING)
+    records = [
+        (r.track_id, r.key, *r.metadata, r.embedding, r.partition, r.offset, r.event_time) for r in rows
+    ]
+    try:
+        await connection.copy_records_to_table("incoming_tracks", records=records, columns=_COLUMNS)
+        colliding = await connection.fetchval(_COLLISIONS)
+        if colliding is not None:
+            raise TrackRejectedError(f"track id {colliding!r} has the same 64-bit key as another track")
+        await connection.execute(_UPSERT)
+    except (
+        asyncpg.DataError,
+        asyncpg.ProgramLimitExceededError,
+        asyncpg.IntegrityConstraintViolationError,
+    ) as error:
+        raise TrackRejectedError(str(error)) from error
+
+
+async def withdraw(connection: PoolConnectionProxy, withdrawals: Sequence[Withdrawal]) -> list[str]:
+    """Delete tracks and note that the change feed owes each a tombstone; return the ids that were there."""
+    if not withdrawals:
+        return []
+    gone = await connection.fetch(
+        _DELETE,
+        [w.track_id for w in withdrawals],
+        [w.partition for w in withdrawals],
+        [w.offset for w in withdrawals],
+    )
+    if gone:
+        await connection.executemany(
+            "INSERT INTO withdrawals (track_id, source_partition, source_offset) VALUES ($1, $2, $3)",
+            [tuple(row) for row in gone],
+        )
+    return [row["track_id"] for row in gone]
+
+
+async def owed_tombstones(
+    connection: PoolConnectionProxy, partitions: Sequence[int]
+) -> list[tuple[int, str]]:
+    """Withdrawals of these partitions whose tombstone is still owed: (id, track id), oldest first.
+
+    A track that has come back since is owed none, and is left out together with its note.
+    """
+    await connection.execute(
+        "DELETE FROM withdrawals AS w USING tracks AS t WHERE t.track_id = w.track_id "
+        "AND w.source_partition = ANY($1::int[])",
+        list(partitions),
+    )
+    rows = await connection.fetch(
+        "SELECT id, track_id FROM withdrawals WHERE source_partition = ANY($1::int[]) ORDER BY id",
+        list(partitions),
+    )
+    return [(row["id"], row["track_id"]) for row in rows]
+
+
+async def settle_tombstones(connection: PoolConnectionProxy, ids: Sequence[int]) -> None:
+    """Forget withdrawals whose tombstone has been delivered."""
+    await connection.execute("DELETE FROM withdrawals WHERE id = ANY($1::bigint[])", list(ids))
+
+
+async def fix_dimension(connection: PoolConnectionProxy, dimension: int) -> int:
+    """Make `dimension` the catalogue's unless it has one; return the one it has."""
+    await connection.execute(
+        "INSERT INTO catalogue (dimension) VALUES ($1) ON CONFLICT (only_row) DO NOTHING", dimension
+    )
+    found: int = await connection.fetchval("SELECT dimension FROM catalogue")
+    return found
+
+
+async def read_dimension(connection: PoolConnectionProxy) -> int | None:
+    """The catalogue's dimension, or None before the first track."""
+    dimension: int | None = await connection.fetchval("SELECT dimension FROM catalogue")
+    return dimension
