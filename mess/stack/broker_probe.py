@@ -1,0 +1,46 @@
+"""Whether something at an address answers as a Kafka broker."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
+
+PROBE_TIMEOUT_SECONDS = 3.0
+
+# A broker that is still starting is what a probe is for, not an error to print.
+_client_log = logging.getLogger("aiokafka")
+
+
+async def answers(bootstrap_servers: str) -> bool:
+    """Ask for the cluster's description over the Kafka protocol; True if a broker gave one."""
+    if not await _listens(bootstrap_servers):
+        return False
+    level = _client_log.level
+    _client_log.setLevel(logging.CRITICAL)
+    client = AIOKafkaAdminClient(
+        bootstrap_servers=bootstrap_servers, request_timeout_ms=int(PROBE_TIMEOUT_SECONDS * 1000)
+    )
+    try:
+        await client.start()
+        cluster = await client.describe_cluster()
+        return bool(cluster["brokers"])
+    except (KafkaError, OSError, TimeoutError):
+        return False
+    finally:
+        await client.close()
+        _client_log.setLevel(level)
+
+
+async def _listens(bootstrap_servers: str) -> bool:
+    """Say whether the first address takes connections: cheaper than a client that retries."""
+    host, _, port = bootstrap_servers.split(",", maxsplit=1)[0].rpartition(":")
+    try:
+        _, writer = await asyncio.wait_for(asyncio.open_connection(host, int(port)), PROBE_TIMEOUT_SECONDS)
+    except (OSError, TimeoutError, ValueError):
+        return False
+    writer.close()
+    await writer.wait_closed()
+    return True

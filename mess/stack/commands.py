@@ -1,0 +1,46 @@
+"""Short-lived programs of others, run to their end."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """How a program ended: its exit status, and what it wrote to its output and errors, in order."""
+
+    status: int
+    output: str
+
+    @property
+    def last_line(self) -> str:
+        """The last thing it said: where most programs put the reason of a failure."""
+        lines = self.output.strip().splitlines()
+        return lines[-1].strip() if lines else "no reason given"
+
+
+def run(argv: Sequence[str], *, env: Mapping[str, str] | None = None, timeout: float = 120.0) -> Finished:
+    """Run a program without input and wait for its end.
+
+    Args:
+        argv: The program, by absolute path, and its arguments; no shell takes part.
+        env: The whole environment, or None for this process's own.
+        timeout: Seconds until it is killed.
+
+    Raises:
+        OSError: It cannot be started.
+        subprocess.TimeoutExpired: It took too long.
+    """
+    done = subprocess.run(  # noqa: S603 - programs of our packages and of the PATH, arguments of our own making
+        list(argv),
+        env=env,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+        timeout=timeout,
+    )
+    return Finished(done.returncode, done.stdout)

@@ -1,0 +1,267 @@
+"""Starts the stack's processes, keeps them running, and stops them in order."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+
+import structlog
+
+from mess.stack import guardian
+from mess.stack.errors import ServiceFailedError
+from mess.stack.files import tail_lines
+from mess.stack.logs import RotatingLog
+from mess.stack.service import RestartPolicy, ServiceSpec
+
+log = structlog.get_logger(__name__)
+
+PROBE_INTERVAL = 0.1
+LOG_TAIL_LINES = 12
+
+
+class Supervisor:
+    """Runs services as children in process groups of their own.
+
+    `start` returns when a service is ready. From then on a service that dies is started again with growing
+    delays, until it dies too often: `wait` then raises `ServiceFailedError`. `stop` ends everything, in reverse
+    stages, and must be called in the end, also after a failure.
+
+    Should this process die without calling `stop`, a guardian process ends the children.
+    """
+
+    def __init__(
+        self, *, policy: RestartPolicy | None = None, on_change: Callable[[], None] | None = None
+    ) -> None:
+        """Set up a supervisor without starting anything.
+
+        Args:
+            policy: When to restart and when to give up.
+            on_change: Called after a service has got a new process id.
+        """
+        self._policy = policy or RestartPolicy()
+        self._on_change = on_change or (lambda: None)
+        self._children: dict[str, _Child] = {}
+        self._failure: asyncio.Future[ServiceFailedError] = asyncio.get_running_loop().create_future()
+        self._guardian: asyncio.subprocess.Process | None = None
+
+    @property
+    def pids(self) -> dict[str, int]:
+        """The process id of every running service, by name, in order of their start."""
+        return {
+            name: child.process.pid
+            for name, child in self._children.items()
+            if child.process is not None and child.process.returncode is None
+        }
+
+    async def start(self, spec: ServiceSpec) -> None:
+        """Start a service and return when its probe says it is ready.
+
+        Raises:
+            ServiceFailedError: It exited or did not become ready in time; it is not restarted.
+        """
+        if spec.name in self._children:
+            raise ValueError(f"service {spec.name!r} is started already")
+        if self._guardian is None:
+            self._guardian = await _start_guardian()
+        child = self._children[spec.name] = _Child(spec, self._note_group)
+        await child.spawn()
+        await child.wait_ready()
+        self._on_change()
+        child.watch = asyncio.create_task(self._keep(child), name=f"keep {spec.name}")
+        child.watch.add_done_callback(self._watch_ended)
+
+    async def wait(self) -> None:
+        """Wait until a service has died too often.
+
+        Raises:
+            ServiceFailedError: Names the service, how it ended and its log. This is the only way out, but
+                for cancellation.
+        """
+        raise await asyncio.shield(self._failure)
+
+    async def stop(self) -> None:
+        """Stop all services, highest stage first, each with its own signal and then SIGKILL."""
+        for child in self._children.values():
+            child.stopping = True
+            if child.watch is not None:
+                child.watch.cancel()
+        stages = sorted({child.spec.stage for child in self._children.values()}, reverse=True)
+        for stage in stages:
+            members = [child for child in self._children.values() if child.spec.stage == stage]
+            await asyncio.gather(*(child.stop() for child in members))
+        if self._guardian is not None and self._guardian.stdin is not None:
+            self._guardian.stdin.close()
+            await self._guardian.wait()
+            self._guardian = None
+
+    def kill(self) -> None:
+        """End every process group at once, without grace; `stop` must still follow to collect them."""
+        for child in self._children.values():
+            child.stopping = True
+            child.signal_group(signal.SIGKILL)
+
+    async def _keep(self, child: _Child) -> None:
+        """Restart `child` whenever it dies, until it has died too often."""
+        deaths: deque[float] = deque(maxlen=self._policy.limit)
+        while True:
+            reason = await child.wait_exit()
+            deaths.append(time.monotonic())
+            recent = sum(1 for death in deaths if deaths[-1] - death <= self._policy.window)
+            if recent >= self._policy.limit:
+                self._give_up(
+                    child, f"died {recent} times within {self._policy.window:.0f} s, last: {reason}"
+                )
+                return
+            delay = self._policy.delay(recent)
+            log.warning("service died", service=child.spec.name, reason=reason, restart_in_seconds=delay)
+            await asyncio.sleep(delay)
+            try:
+                await child.spawn()
+                self._on_change()
+                await child.wait_ready()
+                if child.spec.after_restart is not None:
+                    await child.spec.after_restart()
+            except ServiceFailedError as failure:
+                log.warning("service did not come back", service=child.spec.name, reason=failure.reason)
+                child.signal_group(signal.SIGKILL)
+            else:
+                log.info("service is back", service=child.spec.name)
+
+    def _give_up(self, child: _Child, reason: str) -> None:
+        if not self._failure.done():
+            self._failure.set_result(child.failure(reason))
+
+    def _watch_ended(self, task: asyncio.Task[None]) -> None:
+        if task.cancelled() or (error := task.exception()) is None:
+            return
+        # Only a defect or a failed `after_restart` comes here; either way nobody keeps the service any more.
+        child = next(child for child in self._children.values() if child.watch is task)
+        self._give_up(child, f"can no longer be kept running ({type(error).__name__}: {error})")
+
+    def _note_group(self, line: str) -> None:
+        if self._guardian is not None and self._guardian.stdin is not None:
+            self._guardian.stdin.write(f"{line}\n".encode())
+
+
+class _Child:
+    """One service's current process, if any."""
+
+    def __init__(self, spec: ServiceSpec, note_group: Callable[[str], None]) -> None:
+        self.spec = spec
+        self.process: asyncio.subprocess.Process | None = None
+        self.watch: asyncio.Task[None] | None = None
+        self.stopping = False
+        self._note_group = note_group
+        self._pump: asyncio.Task[None] | None = None
+
+    async def spawn(self) -> None:
+        """Start the process in a session of its own, its output going to the log."""
+        if self.spec.before_start is not None:
+            self.spec.before_start()
+        try:
+            self.process = await asyncio.create_subprocess_exec(
+                *self.spec.argv,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.STDOUT,
+                env=None if self.spec.env is None else dict(self.spec.env),
+                # Ctrl-C reaches the terminal's whole foreground group; the order of stopping is ours to choose.
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise self.failure(f"cannot be started ({error.strerror}: {self.spec.argv[0]})") from error
+        self._note_group(f"+ {self.process.pid} {int(self.spec.stop_signal)}")
+        assert self.process.stdout is not None
+        self._pump = asyncio.create_task(
+            _copy_output(self.process.stdout, self.spec.log), name=f"log {self.spec.name}"
+        )
+
+    async def wait_ready(self) -> None:
+        """Ask the probe until it says yes.
+
+        Raises:
+            ServiceFailedError: The process exited, or the time is up (the process is left running).
+        """
+        assert self.process is not None
+        deadline = time.monotonic() + self.spec.ready_timeout
+        while True:
+            if self.process.returncode is not None:
+                raise self.failure(await self.wait_exit())
+            if await self.spec.probe():
+                return
+            if time.monotonic() > deadline:
+                raise self.failure(f"was not ready after {self.spec.ready_timeout:.0f} s")
+            await asyncio.sleep(PROBE_INTERVAL)
+
+    async def wait_exit(self) -> str:
+        """Wait for the process to end, collect what it leaves behind, and say how it ended."""
+        assert self.process is not None
+        code = await self.process.wait()
+        # A parent that was killed leaves children of its own; they would hold its ports and its output.
+        self.signal_group(signal.SIGKILL)
+        self._note_group(f"- {self.process.pid}")
+        if self._pump is not None:
+            await self._pump
+        return describe_exit(code)
+
+    async def stop(self) -> None:
+        """Ask the process to stop, kill it when its grace is over, and return when it is gone."""
+        if self.process is None:
+            return
+        self.signal_group(self.spec.stop_signal)
+        try:
+            await asyncio.wait_for(self.process.wait(), self.spec.stop_grace)
+        except TimeoutError:
+            log.warning("service did not stop in time and is killed", service=self.spec.name)
+            self.signal_group(signal.SIGKILL)
+        await self.wait_exit()
+
+    def signal_group(self, number: signal.Signals) -> None:
+        """Send a signal to the process and its descendants, if any are left."""
+        if self.process is None:
+            return
+        try:
+            os.killpg(self.process.pid, number)
+        except (ProcessLookupError, PermissionError):
+            return
+
+    def failure(self, reason: str) -> ServiceFailedError:
+        """Make the error that says this service failed, with the end of its log."""
+        return ServiceFailedError(
+            self.spec.name, reason, self.spec.log, tail_lines(self.spec.log, LOG_TAIL_LINES)
+        )
+
+
+def describe_exit(code: int) -> str:
+    """Say how a process ended, from its return code (negative for a signal)."""
+    if code >= 0:
+        return f"exited with status {code}"
+    try:
+        return f"was ended by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"was ended by signal {-code}"
+
+
+async def _copy_output(stream: asyncio.StreamReader, path: Path) -> None:
+    with RotatingLog(path) as target:
+        while chunk := await stream.read(65_536):
+            target.write(chunk)
+
+
+async def _start_guardian() -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-I",
+        "-S",
+        str(Path(guardian.__file__)),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.DEVNULL,
+        start_new_session=True,
+    )

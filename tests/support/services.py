@@ -1,0 +1,184 @@
+"""Real services for tests: one Postgres and one broker a session, started on first use.
+
+Fixtures (made known to pytest by `tests/conftest.py`):
+
+- `postgres_server`: a `PostgresServer`, one for the session.
+- `database_url`: an own, migrated database for this test, as its owner; dropped afterwards.
+- `empty_database_url`: the same without a schema.
+- `kafka_broker`: a `KafkaBroker`, one for the session: give topics names of your own (`unique_name`).
+- `fresh_broker`: a `KafkaBroker` for this test alone, for tests that need the pipeline's own topic names.
+
+MESS_TEST_BROKER says which broker: auto (Apache Kafka where Java and its jars are there, else Tansu), kafka, tansu.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import os
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import IO
+from urllib.parse import urlsplit, urlunsplit
+
+import orjson
+import pytest
+
+from mess import migrate
+from mess.stack.postgres import binaries
+
+TEMPLATE = "mess_template"
+
+
+def unique_name(prefix: str) -> str:
+    """Return a name for a topic, group or database that no other test uses."""
+    return f"{prefix}-{uuid.uuid4().hex[:12]}"
+
+
+@dataclass(frozen=True)
+class PostgresServer:
+    """A running server; the URLs are of the superuser, the schema's owner and the API's role."""
+
+    admin_url: str
+    owner_url: str
+    api_url: str
+
+    def owner_url_of(self, database: str) -> str:
+        """Return the owner's URL of another database of this server."""
+        return _with_database(self.owner_url, database)
+
+    def api_url_of(self, database_url: str) -> str:
+        """Return the read-only role's URL of the database that `database_url` names."""
+        return _with_database(self.api_url, urlsplit(database_url).path.lstrip("/"))
+
+    def execute(self, statement: str) -> None:
+        """Run one statement as superuser, outside a transaction."""
+        subprocess.run(
+            [binaries() / "psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", self.admin_url, "-c", statement],
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+
+
+@dataclass(frozen=True)
+class KafkaBroker:
+    """A running broker: `kind` is "kafka" or "tansu"."""
+
+    bootstrap_servers: str
+    kind: str
+
+
+@contextmanager
+def running_services(*arguments: str) -> Iterator[dict[str, str]]:
+    """Run `mess.stack.devservices` around a block and yield what it says about itself.
+
+    It stops when its input ends, so also when this process is killed.
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mess.stack.devservices", "--volatile", "--until-eof", *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,  # Ctrl-C on a test run must not stop the servers before the tests' clean-up
+    )
+    with process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
+        line = process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"test services did not start:\n{process.stderr.read()}")
+        with _drained(process.stderr):
+            yield orjson.loads(line)
+            process.stdin.close()
+            process.wait(30)
+
+
+@contextmanager
+def _drained(stream: IO[str]) -> Iterator[None]:
+    """Keep reading a stream meanwhile, so that its writer never blocks; pass it on to this process's own."""
+
+    def copy() -> None:
+        for line in stream:
+            sys.__stderr__.write(f"[services] {line}")  # type: ignore[union-attr]
+
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        pool.submit(copy)
+        yield
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """One Postgres for the session, in a temporary directory."""
+    with running_services("--broker=none") as facts:
+        yield PostgresServer(facts["admin_url"], facts["database_url"], facts["api_database_url"])
+
+
+@pytest.fixture(scope="session")
+def template_database(postgres_server: PostgresServer) -> str:
+    """A database with the schema at head, to make others from; returns its name."""
+    postgres_server.execute(f"CREATE DATABASE {TEMPLATE} OWNER mess")
+    # Alembic runs an event loop of its own, which must not meet the one of the tests.
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        pool.submit(migrate.upgrade, postgres_server.owner_url_of(TEMPLATE)).result()
+    return TEMPLATE
+
+
+@pytest.fixture
+def database_url(postgres_server: PostgresServer, template_database: str) -> Iterator[str]:
+    """An own database with the schema at head; the URL is its owner's."""
+    with _database(postgres_server, f"TEMPLATE {template_database}") as url:
+        yield url
+
+
+@pytest.fixture
+def empty_database_url(postgres_server: PostgresServer) -> Iterator[str]:
+    """An own database without a schema; the URL is its owner's."""
+    with _database(postgres_server, "") as url:
+        yield url
+
+
+@pytest.fixture
+def api_database_url(postgres_server: PostgresServer, database_url: str) -> str:
+    """The test's database as the API's role sees it."""
+    return postgres_server.api_url_of(database_url)
+
+
+@pytest.fixture(scope="session")
+def kafka_broker() -> Iterator[KafkaBroker]:
+    """One broker for the session; topics stay until its end, so use names of your own."""
+    with _broker() as broker:
+        yield broker
+
+
+@pytest.fixture
+def fresh_broker() -> Iterator[KafkaBroker]:
+    """A broker for this test alone, without topics. Apache Kafka takes some seconds to start."""
+    with _broker() as broker:
+        yield broker
+
+
+@contextmanager
+def _broker() -> Iterator[KafkaBroker]:
+    kind = os.environ.get("MESS_TEST_BROKER", "auto")
+    with running_services("--no-postgres", f"--broker={kind}") as facts:
+        yield KafkaBroker(facts["bootstrap_servers"], facts["broker"])
+
+
+@contextmanager
+def _database(server: PostgresServer, options: str) -> Iterator[str]:
+    name = unique_name("test").replace("-", "_")
+    server.execute(f"CREATE DATABASE {name} OWNER mess {options}")
+    try:
+        yield server.owner_url_of(name)
+    finally:
+        server.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def _with_database(url: str, database: str) -> str:
+    return urlunsplit(urlsplit(url)._replace(path=f"/{database}"))
