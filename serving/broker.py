@@ -1,0 +1,82 @@
+"""How far the broker's log has grown, for health reports: asked for rarely, never on a read's path."""
+
+import asyncio
+from typing import Any, Protocol
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+
+
+class BrokerUnavailableError(Exception):
+    """The broker did not answer in time, or not at all."""
+
+
+class LogEnds(Protocol):
+    """Tells where the log of the ingest topic ends. Called once a health report at most."""
+
+    async def end_offsets(self) -> dict[int, int]:
+        """For each partition, the offset that the next message will get.
+
+        Raises:
+            BrokerUnavailableError: The broker does not answer.
+        """
+
+    async def close(self) -> None:
+        """Let go of the broker; `end_offsets` is not called afterwards."""
+
+
+class KafkaLogEnds:
+    """`LogEnds` from a Kafka consumer without a group: it commits nothing and reads no message."""
+
+    def __init__(self, kafka_options: dict[str, Any], topic: str, *, timeout: float) -> None:
+        """Prepare; nothing is connected before the first question.
+
+        Args:
+            kafka_options: What aiokafka's clients take: bootstrap_servers, security_protocol, ...
+            topic: The topic whose end is asked for.
+            timeout: Seconds one question may take.
+        """
+        self._options = kafka_options
+        self._topic = topic
+        self._timeout = timeout
+        self._consumer: AIOKafkaConsumer | None = None
+        self._one_at_a_time = asyncio.Lock()
+
+    async def end_offsets(self) -> dict[int, int]:
+        """See `LogEnds`."""
+        async with self._one_at_a_time:
+            try:
+                async with asyncio.timeout(self._timeout):
+                    return await self._ask()
+            except (KafkaError, OSError) as error:  # a timeout is an OSError too
+                await self._drop()
+                reason = str(error) or f"no answer within {self._timeout:g} s"
+                raise BrokerUnavailableError(reason) from error
+
+    async def _ask(self) -> dict[int, int]:
+        if self._consumer is None:
+            consumer = AIOKafkaConsumer(**self._options, group_id=None, enable_auto_commit=False)
+            try:
+                await consumer.start()
+            except BaseException:
+                await consumer.stop()
+                raise
+            self._consumer = consumer
+        if self._topic not in await self._consumer.topics():
+            return {}
+        # Asking for one partition makes the client learn of the others.
+        await self._consumer.end_offsets([TopicPartition(self._topic, 0)])
+        partitions = self._consumer.partitions_for_topic(self._topic) or set()
+        wanted = [TopicPartition(self._topic, partition) for partition in sorted(partitions)]
+        ends = await self._consumer.end_offsets(wanted)
+        return {key.partition: offset for key, offset in ends.items()}
+
+    async def _drop(self) -> None:
+        consumer, self._consumer = self._consumer, None
+        if consumer is not None:
+            await consumer.stop()
+
+    async def close(self) -> None:
+        """See `LogEnds`."""
+        async with self._one_at_a_time:
+            await self._drop()

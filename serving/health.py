@@ -1,0 +1,155 @@
+"""What works and what does not: the checks behind the health paths."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Generic, Literal, TypeVar
+
+import asyncpg
+
+from serving.broker import BrokerUnavailableError, LogEnds
+from serving.settings import ServingSettings
+from store.errors import SchemaMismatchError, StoreError
+from store.pool import require_schema
+from store.schema import REVISION
+from store.status import StoreCounts, fetch_counts
+
+Status = Literal["ok", "degraded", "down", "unknown"]
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing looked at: its state, a sentence about it, and its figures."""
+
+    status: Status
+    detail: str
+    figures: dict[str, Any] | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """As it stands in the report."""
+        return {"status": self.status, "detail": self.detail, **(self.figures or {})}
+
+
+class _Kept(Generic[Value]):
+    """The latest result or expected error of `ask`, kept `ttl` seconds; callers at the same time share one."""
+
+    def __init__(self, ask: Callable[[], Awaitable[Value]], ttl: float, *errors: type[Exception]) -> None:
+        self._ask = ask
+        self._ttl = ttl
+        self._errors = errors
+        self._asked_at = float("-inf")
+        self._value: Value | None = None
+        self._error: Exception | None = None
+        self._one_at_a_time = asyncio.Lock()
+
+    async def get(self) -> Value:
+        async with self._one_at_a_time:
+            if time.monotonic() - self._asked_at > self._ttl:
+                self._value, self._error = None, None
+                try:
+                    self._value = await self._ask()
+                except self._errors as error:
+                    self._error = error
+                self._asked_at = time.monotonic()
+        if self._error is not None:
+            raise self._error
+        return self._value  # type: ignore[return-value]  # set, or there is an error
+
+
+class Health:
+    """Looks at the store and at the broker. Counts and lag are kept a second, so that probes stay cheap."""
+
+    def __init__(self, settings: ServingSettings, pool: asyncpg.Pool, log_ends: LogEnds | None) -> None:
+        self._settings = settings
+        self._pool = pool
+        self._counts = _Kept(lambda: fetch_counts(pool), settings.health_ttl, StoreError)
+        self._ends = (
+            None
+            if log_ends is None
+            else _Kept(log_ends.end_offsets, settings.health_ttl, BrokerUnavailableError)
+        )
+
+    async def ready(self) -> tuple[Status, dict[str, dict[str, Any]]]:
+        """Whether reads can be answered: the database is there and its schema is ours."""
+        checks = await self._store_checks()
+        return _overall(checks), {name: check.as_dict() for name, check in checks.items()}
+
+    async def detailed(self) -> tuple[Status, dict[str, dict[str, Any]]]:
+        """Everything that can be told, `down` only where reads cannot be answered."""
+        checks = await self._store_checks()
+        counts: StoreCounts | None = None
+        if _overall(checks) != "down":
+            try:
+                counts = await self._counts.get()
+            except StoreError as error:
+                checks["database"] = Check("down", str(error))
+        checks.update(await self._broker_checks(counts))
+        checks.update(_catalogue_checks(counts))
+        return _overall(checks), {name: check.as_dict() for name, check in checks.items()}
+
+    async def _store_checks(self) -> dict[str, Check]:
+        began = time.perf_counter()
+        revisions = {"expected": REVISION}
+        try:
+            await require_schema(self._pool)
+        except SchemaMismatchError as error:
+            migrations = Check("down", str(error), {"revision": error.found, **revisions})
+        except StoreError as error:
+            return {
+                "database": Check("down", str(error)),
+                "migrations": Check("unknown", "the database does not answer", revisions),
+            }
+        else:
+            migrations = Check("ok", f"at revision {REVISION}", {"revision": REVISION, **revisions})
+        milliseconds = round((time.perf_counter() - began) * 1000, 2)
+        database = Check("ok", f"answered in {milliseconds} ms", {"latency_ms": milliseconds})
+        return {"database": database, "migrations": migrations}
+
+    async def _broker_checks(self, counts: StoreCounts | None) -> dict[str, Check]:
+        if self._ends is None:
+            nothing = Check("unknown", "no broker is configured")
+            return {"broker": nothing, "consumer_lag": nothing}
+        try:
+            ends = await self._ends.get()
+        except BrokerUnavailableError as error:
+            return {
+                "broker": Check("degraded", f"reads go on, but nothing new arrives: {error}"),
+                "consumer_lag": Check("unknown", "the broker does not answer"),
+            }
+        topic = self._settings.ingest_topic
+        if not ends:
+            broker = Check("degraded", f"the broker has no topic {topic}", {"partitions": 0})
+        else:
+            broker = Check("ok", f"{topic} has {len(ends)} partitions", {"partitions": len(ends)})
+        if counts is None:
+            return {"broker": broker, "consumer_lag": Check("unknown", "the database does not answer")}
+        return {"broker": broker, "consumer_lag": self._lag(ends, counts.consumed_offsets)}
+
+    def _lag(self, ends: dict[int, int], consumed: dict[int, int]) -> Check:
+        behind = {partition: max(0, end - consumed.get(partition, 0)) for partition, end in ends.items()}
+        total = sum(behind.values())
+        status: Status = "degraded" if total > self._settings.lag_degraded else "ok"
+        figures = {"lag": total, "partitions": {str(key): value for key, value in behind.items()}}
+        return Check(status, f"{total:,} events behind", figures)
+
+
+def _catalogue_checks(counts: StoreCounts | None) -> dict[str, Check]:
+    if counts is None:
+        unknown = Check("unknown", "the database does not answer")
+        return {"catalogue": unknown, "lists": unknown}
+    catalogue = Check(
+        "ok", f"{counts.tracks:,} tracks", {"tracks": counts.tracks, "dimension": counts.dimension}
+    )
+    lists = Check(
+        "ok" if counts.complete else "degraded",
+        f"{counts.full_lists:,} of {counts.tracks:,} lists are full",
+        {"lists": counts.lists, "full_lists": counts.full_lists},
+    )
+    return {"catalogue": catalogue, "lists": lists}
+
+
+def _overall(checks: dict[str, Check]) -> Status:
+    statuses = {check.status for check in checks.values()}
+    return "down" if "down" in statuses else "degraded" if "degraded" in statuses else "ok"

@@ -1,0 +1,214 @@
+"""What the API takes and answers, as its OpenAPI document describes it.
+
+Answers of the read paths are built as plain values and encoded once; the tests hold them against these models.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
+
+from streams.events import Recommendation, RecommendationBody, SourcePosition, TrackMetadata
+
+__all__ = ["Recommendation", "RecommendationBody", "SourcePosition", "TrackMetadata"]
+
+MAX_TOP_K = 50
+MAX_EXCLUDED = 1000
+MAX_PAGE = 500
+
+
+def _storable(value: str) -> str:
+    if "\0" in value:
+        raise ValueError("must not contain a NUL character")
+    return value
+
+
+Words = Annotated[str, Field(min_length=1, max_length=2000), AfterValidator(_storable)]
+
+
+class _Query(BaseModel):
+    """Query parameters: frozen, as defaults are shared; nothing unknown is taken."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class RecommendQuery(_Query):
+    """Parameters of a recommendation."""
+
+    top_k: int = Field(default=10, ge=1, le=MAX_TOP_K, description="How many tracks to recommend.")
+    strategy: Words = Field(
+        default="similarity",
+        description="How to choose: a name or alias that `/strategies` lists.",
+        examples=["similarity"],
+    )
+    mode: Words | None = Field(default=None, description="A mode of the strategy, where it has any.")
+    exclude: list[Words] = Field(
+        default=[],
+        max_length=MAX_EXCLUDED,
+        description="A track id that must not be recommended; repeat the parameter for several.",
+    )
+
+
+class TracksQuery(_Query):
+    """Parameters of a listing."""
+
+    composer: Words | None = Field(
+        default=None, description="Exactly this composer, as `/composers` names it.", examples=["Bach"]
+    )
+    era: Words | None = Field(default=None, description="Exactly this era.", examples=["Baroque"])
+    form: Words | None = Field(default=None, description="Exactly this form.", examples=["fugue"])
+    search: Words | None = Field(
+        default=None,
+        description="Words that begin words of title, composer, opus, movement, performer, artist or album,"
+        " all of them; or one whole track id.",
+        examples=["brandenb conc"],
+    )
+    limit: int = Field(default=50, ge=1, le=MAX_PAGE, description="Tracks on a page, at most.")
+    cursor: Words | None = Field(
+        default=None, description="`next` of the page before; the filters must be the same."
+    )
+
+
+class NamesQuery(_Query):
+    """Parameters of a list of names."""
+
+    limit: int = Field(default=1000, ge=1, le=10_000, description="Names to list, the most frequent first.")
+
+
+class TrackSummary(BaseModel):
+    """A track: the fields most asked for, and all of them under `metadata`."""
+
+    track_id: str = Field(examples=["music21/bach/bwv66.6"])
+    title: str | None
+    composer: str | None
+    composer_full: str | None
+    era: str | None
+    form: str | None
+    key_signature: str | None
+    filename: str | None = Field(description="`filename` of the catalogue's own extra fields.")
+    tags: list[str]
+    metadata: TrackMetadata
+
+
+class TrackList(BaseModel):
+    """A track's stored neighbour list."""
+
+    version: int = Field(description="Grows with every rewrite.")
+    length: int = Field(description="Neighbours in the list, at most 50.")
+    generated_at: AwareDatetime
+
+
+class TrackDetail(TrackSummary):
+    """A track, where it came from, and the state of its list."""
+
+    source: SourcePosition
+    created_at: AwareDatetime
+    updated_at: AwareDatetime
+    neighbour_list: TrackList | None = Field(description="null until the list has been computed.")
+
+
+class TracksPage(BaseModel):
+    """One page of tracks, in the order of their ids."""
+
+    tracks: list[TrackSummary]
+    total: int = Field(description="Tracks on all pages, counted anew for each page.")
+    next: str | None = Field(description="Cursor of the next page, null on the last.")
+
+
+class NameCount(BaseModel):
+    """A name and how many tracks bear it."""
+
+    name: str = Field(examples=["Bach"])
+    count: int = Field(examples=[413])
+
+
+class Composers(BaseModel):
+    """Composers by the number of their tracks."""
+
+    composers: list[NameCount]
+    total: int = Field(description="Composers in the catalogue.")
+
+
+class Tags(BaseModel):
+    """Tags by the number of their tracks."""
+
+    tags: list[NameCount]
+    total: int = Field(description="Tags in the catalogue.")
+
+
+class StrategyInfo(BaseModel):
+    """A strategy that `/recommend` takes."""
+
+    name: str
+    description: str
+    formula: str
+    aliases: list[str]
+    modes: list[str]
+
+
+class Strategies(BaseModel):
+    """All strategies, and the one that is used if none is named."""
+
+    strategies: list[StrategyInfo]
+    default: str
+
+
+class Alive(BaseModel):
+    """The process answers."""
+
+    status: Literal["ok"]
+    version: str
+
+
+class HealthCheck(BaseModel):
+    """One thing that was looked at; more figures may stand beside."""
+
+    model_config = ConfigDict(extra="allow")
+
+    status: Literal["ok", "degraded", "down", "unknown"]
+    detail: str
+
+
+class HealthReport(BaseModel):
+    """What works. `down`: reads cannot be answered. `degraded`: they can, but something is wrong."""
+
+    status: Literal["ok", "degraded", "down"]
+    version: str
+    checks: dict[str, HealthCheck]
+
+
+class FieldError(BaseModel):
+    """What is wrong with one parameter."""
+
+    field: str
+    message: str
+
+
+class ProblemDocument(BaseModel):
+    """An RFC 9457 problem document."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str = Field(examples=["urn:mess-ai:problem:track-not-found"])
+    title: str = Field(examples=["Unknown track"])
+    status: int = Field(examples=[404])
+    detail: str
+    instance: str = Field(description="The path that was asked for.", examples=["/recommend/nothing"])
+    errors: list[FieldError] = Field(default=[], description="The parameters at fault, for status 422.")
+
+
+def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """OpenAPI descriptions of the problem documents with these statuses."""
+    said = {
+        404: "No such track",
+        422: "A parameter cannot be used",
+        503: "The store cannot be reached, or the list is not computed yet; see `Retry-After`",
+    }
+    return {
+        status: {
+            "description": said[status],
+            "content": {
+                "application/problem+json": {"schema": {"$ref": "#/components/schemas/ProblemDocument"}}
+            },
+        }
+        for status in statuses
+    }

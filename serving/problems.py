@@ -1,0 +1,230 @@
+"""RFC 9457 problem documents: the one shape of every error that leaves the API."""
+
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any
+
+import orjson
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from store.errors import StoreError, StoreUnavailableError
+
+logger = structlog.get_logger("serving")
+
+MEDIA_TYPE = "application/problem+json"
+TYPE_PREFIX = "urn:mess-ai:problem:"
+
+
+class ProblemError(HTTPException):
+    """An error with its answer: raise it anywhere below the API's routes.
+
+    An `HTTPException`, because FastAPI turns any other error into a 400 where it reads a body.
+
+    Attributes:
+        status_code: HTTP status.
+        name: The kind of problem, last part of its `type`.
+        title: The kind of problem in words, the same for each occurrence.
+        detail: This occurrence, for people.
+        headers: Sent with the document.
+        members: Further members of the document.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        name: str,
+        title: str,
+        detail: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        **members: Any,
+    ) -> None:
+        super().__init__(status, detail, dict(headers or {}))
+        self.name = name
+        self.title = title
+        self.members = members
+
+
+def track_not_found(track_id: str) -> ProblemError:
+    """404: no such track."""
+    return ProblemError(404, "track-not-found", "Unknown track", f"There is no track {track_id!r}.")
+
+
+def list_not_ready(track_id: str) -> ProblemError:
+    """503: the track is there, its list is not yet."""
+    return ProblemError(
+        503,
+        "list-not-ready",
+        "List not ready",
+        f"The neighbour list of track {track_id!r} is not computed yet: ask again in a moment.",
+        headers={"retry-after": "1"},
+    )
+
+
+def unknown_strategy(strategy: str, known: Sequence[str]) -> ProblemError:
+    """422: no such strategy; lists those there are."""
+    return ProblemError(
+        422,
+        "unknown-strategy",
+        "Unknown strategy",
+        f"There is no strategy {strategy!r}; known: {', '.join(known)}.",
+        known=list(known),
+        errors=[{"field": "strategy", "message": "is not a known strategy"}],
+    )
+
+
+def invalid_parameters(errors: Sequence[tuple[str, str]]) -> ProblemError:
+    """422: parameters that cannot be used, as (field, message)."""
+    return ProblemError(
+        422,
+        "invalid-parameters",
+        "Invalid parameters",
+        "; ".join(f"{field} {message}" for field, message in errors) + ".",
+        errors=[{"field": field, "message": message} for field, message in errors],
+    )
+
+
+def body_too_large(limit: int) -> ProblemError:
+    """413: the request's body is longer than is accepted."""
+    return ProblemError(
+        413, "body-too-large", "Body too large", f"A request body may have at most {limit:,} bytes."
+    )
+
+
+def url_too_long(limit: int) -> ProblemError:
+    """414: path and query are longer than is accepted."""
+    return ProblemError(
+        414, "url-too-long", "URL too long", f"A path with its query may have at most {limit:,} bytes."
+    )
+
+
+def internal_error(request_id: str) -> ProblemError:
+    """500: a defect of ours; the log has the details under the request id."""
+    return ProblemError(
+        500,
+        "internal-error",
+        "Internal error",
+        f"Something went wrong on our side; the log has it under request id {request_id}.",
+        request_id=request_id,
+    )
+
+
+def store_unavailable() -> ProblemError:
+    """503: Postgres is away."""
+    return ProblemError(
+        503,
+        "store-unavailable",
+        "Store unavailable",
+        "The store cannot be reached at the moment: try again.",
+        headers={"retry-after": "2"},
+    )
+
+
+def problem_response(problem: ProblemError, instance: str) -> Response:
+    """The document for `problem`; `instance` is the path that was asked for, as it came."""
+    document = {
+        "type": TYPE_PREFIX + problem.name,
+        "title": problem.title,
+        "status": problem.status_code,
+        "detail": problem.detail,
+        "instance": instance,
+        **problem.members,
+    }
+    return Response(orjson.dumps(document), problem.status_code, problem.headers, MEDIA_TYPE)
+
+
+def instance_of(scope: Mapping[str, Any]) -> str:
+    """The path of a request exactly as it came, percent-encoded."""
+    raw: bytes = scope.get("raw_path") or scope["path"].encode()
+    return raw.decode("latin-1")
+
+
+def _message(error: Mapping[str, Any]) -> str:
+    context = error.get("ctx", {})
+    texts = {
+        "extra_forbidden": "is not a parameter of this path",
+        "missing": "is missing",
+        "string_too_short": "must not be empty",
+        "greater_than_equal": f"must be at least {context.get('ge')}",
+        "less_than_equal": f"must be at most {context.get('le')}",
+        "int_parsing": "must be a whole number",
+    }
+    message: str = error["msg"]
+    return texts.get(error["type"]) or message.removeprefix("Value error, ")
+
+
+def validation_problem(errors: Sequence[Mapping[str, Any]], known: Sequence[str] = ()) -> ProblemError:
+    """422 from Pydantic's errors; names the `known` parameters where an unknown one was given."""
+    problem = invalid_parameters(
+        [(".".join(str(part) for part in error["loc"]), _message(error)) for error in errors]
+    )
+    if any(error["type"] == "extra_forbidden" for error in errors):
+        problem.members["known"] = sorted(known)
+    return problem
+
+
+async def _on_problem(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ProblemError)
+    return problem_response(error, instance_of(request.scope))
+
+
+async def _on_validation(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    errors = [{**each, "loc": each["loc"][1:] or each["loc"]} for each in error.errors()]
+    return problem_response(validation_problem(errors), instance_of(request.scope))
+
+
+async def _on_store_error(request: Request, error: Exception) -> Response:
+    if not isinstance(error, StoreUnavailableError):
+        raise error
+    logger.warning("store unavailable", error=str(error))
+    return problem_response(store_unavailable(), instance_of(request.scope))
+
+
+async def _on_http_error(request: Request, error: Exception) -> Response:
+    """Starlette's own: no such path, no such method, a body it cannot read."""
+    assert isinstance(error, HTTPException)
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        return _on_method(request, dict(error.headers or {}))
+    phrase = HTTPStatus(error.status_code).phrase
+    if error.status_code == HTTPStatus.NOT_FOUND:
+        problem = ProblemError(404, "path-not-found", "No such path", "There is nothing at this path.")
+    else:
+        problem = ProblemError(
+            error.status_code,
+            phrase.lower().replace(" ", "-"),
+            phrase,
+            str(error.detail),
+            headers=dict(error.headers or {}),
+        )
+    return problem_response(problem, instance_of(request.scope))
+
+
+def _on_method(request: Request, headers: Mapping[str, str]) -> Response:
+    given = {
+        name.strip() for key, value in headers.items() if key.lower() == "allow" for name in value.split(",")
+    }
+    allowed = given | {"OPTIONS"} | ({"HEAD"} if "GET" in given else set())
+    allow = {"allow": ", ".join(sorted(allowed))}
+    if request.method == "OPTIONS":
+        return Response(status_code=204, headers=allow)
+    problem = ProblemError(
+        405,
+        "method-not-allowed",
+        "Method not allowed",
+        f"This path takes {allow['allow']}, not {request.method}.",
+        headers=allow,
+    )
+    return problem_response(problem, instance_of(request.scope))
+
+
+def install(app: FastAPI) -> None:
+    """Make `app` answer every error with a problem document (unexpected ones: see `middleware.Observe`)."""
+    app.add_exception_handler(ProblemError, _on_problem)
+    app.add_exception_handler(RequestValidationError, _on_validation)
+    app.add_exception_handler(HTTPException, _on_http_error)
+    app.add_exception_handler(StoreError, _on_store_error)

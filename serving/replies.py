@@ -1,0 +1,119 @@
+"""Bodies as they go over the wire, built from what the store holds."""
+
+import hashlib
+import time
+from typing import Any
+
+import orjson
+from starlette.responses import Response
+
+from serving.explanations import explain_similarity
+from serving.strategies import Strategy
+from store.reads import ListHeader, Metadata, Neighbours, StoredTrack, TrackRecord
+
+JSON = "application/json"
+_OPTIONS = orjson.OPT_UTC_Z
+_DECIMALS = 6  # what a float32 similarity holds
+
+
+def json_response(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    """`value` as JSON; times in UTC with Z."""
+    return Response(orjson.dumps(value, option=_OPTIONS), status, headers, JSON)
+
+
+def summary(track: StoredTrack) -> dict[str, Any]:
+    """A track with the fields most asked for."""
+    return {"track_id": track.track_id, **_headline(track.metadata), "metadata": track.metadata}
+
+
+def detail(record: TrackRecord, topic: str) -> dict[str, Any]:
+    """A track with where it came from and the state of its list."""
+    listed = None
+    if record.list_version is not None:
+        listed = {
+            "version": record.list_version,
+            "length": record.list_length,
+            "generated_at": record.list_generated_at,
+        }
+    return {
+        **summary(record.track),
+        "source": _source(topic, record),
+        "created_at": record.created_at,
+        "updated_at": record.updated_at,
+        "neighbour_list": listed,
+    }
+
+
+def _headline(metadata: Metadata) -> dict[str, Any]:
+    filename = metadata["extra"].get("filename")
+    return {
+        "title": metadata["title"],
+        "composer": metadata["composer"],
+        "composer_full": metadata["composer_full"],
+        "era": metadata["era"],
+        "form": metadata["form"],
+        "key_signature": metadata["key_signature"],
+        "filename": filename if isinstance(filename, str) else None,
+        "tags": metadata["tags"],
+    }
+
+
+def _source(topic: str, written: ListHeader | TrackRecord) -> dict[str, Any]:
+    return {
+        "topic": topic,
+        "partition": written.source_partition,
+        "offset": written.source_offset,
+        "event_time": written.event_time,
+    }
+
+
+def recommendation_bytes(found: Neighbours, header: ListHeader, strategy: Strategy, topic: str) -> bytes:
+    """A recommendation body without `computation_time_ms`: the same bytes as long as nothing stored changes."""
+    seed = found.track
+    name = strategy.name
+    items = []
+    for rank, (track, similarity) in enumerate(found.neighbours, start=1):
+        score = round(similarity, _DECIMALS)
+        items.append(
+            {
+                "track_id": track.track_id,
+                "score": score,
+                "similarity_score": score,
+                "rank": rank,
+                "strategy_used": name,
+                "explanation": explain_similarity(seed.metadata, track.metadata, score),
+                **_headline(track.metadata),
+                "cached": True,
+                "metadata": track.metadata,
+            }
+        )
+    body = {
+        "reference_track": seed.track_id,
+        "reference_metadata": seed.metadata,
+        "strategy": name,
+        "mode": None,
+        "cached": True,
+        "source": _source(topic, header),
+        "generated_at": header.generated_at,
+        "stale": header.behind,
+        "recommendations": items,
+    }
+    return orjson.dumps(body, option=_OPTIONS)
+
+
+def entity_tag(body: bytes) -> str:
+    """A weak entity tag of a body without its timing: equal tags, equal content."""
+    return f'W/"{hashlib.blake2b(body, digest_size=9).hexdigest()}"'
+
+
+def matches_tag(if_none_match: str, tag: str) -> bool:
+    """Whether an If-None-Match header names `tag` (RFC 9110: compared weakly), or any."""
+    opaque = tag.removeprefix("W/")
+    given = (candidate.strip().removeprefix("W/") for candidate in if_none_match.split(","))
+    return if_none_match.strip() == "*" or opaque in given
+
+
+def timed(body: bytes, began: float) -> bytes:
+    """`body` with the milliseconds since `began` (of `time.perf_counter`) as its last member."""
+    milliseconds = round((time.perf_counter() - began) * 1000, 3)
+    return b'%s,"computation_time_ms":%s}' % (body[:-1], orjson.dumps(milliseconds))

@@ -1,0 +1,116 @@
+"""`/tracks`, `/composers`, `/tags`: what the catalogue holds."""
+
+from typing import Annotated
+
+from fastapi import FastAPI, Query, Request
+from starlette.responses import Response
+
+from serving import cursor, models, problems, replies
+from serving.context import context_of
+from serving.models import NamesQuery, TracksQuery, problem_responses
+from serving.reading import add_read
+from serving.routes.recommend import TrackIdPath
+from store import reads
+
+
+async def list_tracks(request: Request, query: Annotated[TracksQuery, Query()]) -> Response:
+    """The tracks of the catalogue in the order of their ids, a page at a time."""
+    wanted = reads.TrackFilter(query.composer, query.era, query.form, query.search)
+    try:
+        after = None if query.cursor is None else cursor.decode(query.cursor, wanted)
+    except cursor.InvalidCursorError as error:
+        raise problems.invalid_parameters([("cursor", str(error))]) from None
+    page = await reads.list_tracks(context_of(request).pool, wanted, limit=query.limit, after=after)
+    body = {
+        "tracks": [replies.summary(track) for track in page.tracks],
+        "total": page.total,
+        "next": cursor.encode(page.tracks[-1].track_id, wanted) if page.more else None,
+    }
+    return replies.json_response(body)
+
+
+async def read_track(request: Request, track_id: TrackIdPath) -> Response:
+    """A track: its metadata, where it came from, and the state of its list."""
+    record = await _record(request, track_id)
+    return replies.json_response(replies.detail(record, context_of(request).settings.ingest_topic))
+
+
+async def read_metadata(request: Request, track_id: TrackIdPath) -> Response:
+    """A track's metadata alone."""
+    return replies.json_response((await _record(request, track_id)).track.metadata)
+
+
+async def list_composers(request: Request, query: Annotated[NamesQuery, Query()]) -> Response:
+    """The composers of the catalogue with the number of their tracks."""
+    names = await reads.count_composers(context_of(request).pool, limit=query.limit)
+    return replies.json_response({"composers": _counts(names), "total": names.total})
+
+
+async def list_tags(request: Request, query: Annotated[NamesQuery, Query()]) -> Response:
+    """The tags of the catalogue with the number of their tracks."""
+    names = await reads.count_tags(context_of(request).pool, limit=query.limit)
+    return replies.json_response({"tags": _counts(names), "total": names.total})
+
+
+def _counts(names: reads.Names) -> list[dict[str, str | int]]:
+    return [{"name": name, "count": count} for name, count in names.counts]
+
+
+async def _record(request: Request, track_id: str) -> reads.TrackRecord:
+    record = await reads.fetch_track(context_of(request).pool, track_id)
+    if record is None:
+        raise problems.track_not_found(track_id)
+    return record
+
+
+def register(app: FastAPI) -> None:
+    """Add this module's paths.
+
+    `/metadata` comes first: an id that ends in it is told apart by its slash, which must then be encoded.
+    """
+    tags = ["catalogue"]
+    add_read(
+        app,
+        "/tracks",
+        list_tracks,
+        tags=tags,
+        summary="List tracks",
+        response_model=models.TracksPage,
+        responses=problem_responses(422, 503),
+    )
+    add_read(
+        app,
+        "/tracks/{track_id:path}/metadata",
+        read_metadata,
+        tags=tags,
+        summary="Read a track's metadata",
+        response_model=models.TrackMetadata,
+        responses=problem_responses(404, 422, 503),
+    )
+    add_read(
+        app,
+        "/tracks/{track_id:path}",
+        read_track,
+        tags=tags,
+        summary="Read a track",
+        response_model=models.TrackDetail,
+        responses=problem_responses(404, 422, 503),
+    )
+    add_read(
+        app,
+        "/composers",
+        list_composers,
+        tags=tags,
+        summary="List composers",
+        response_model=models.Composers,
+        responses=problem_responses(422, 503),
+    )
+    add_read(
+        app,
+        "/tags",
+        list_tags,
+        tags=tags,
+        summary="List tags",
+        response_model=models.Tags,
+        responses=problem_responses(422, 503),
+    )

@@ -1,0 +1,67 @@
+"""The API as a process: uvicorn around the application."""
+
+import asyncio
+from typing import Any
+
+import structlog
+import uvicorn
+
+from serving.app import create_app
+from serving.broker import KafkaLogEnds
+from serving.logging import configure_logging
+from serving.settings import ServingSettings
+from store.pool import open_pool, require_schema
+from store.settings import StoreSettings
+
+logger = structlog.get_logger("serving")
+
+
+async def check_store(store: StoreSettings) -> None:
+    """Look once whether the application can start, so that a failure is one line and no traceback.
+
+    Raises:
+        StoreUnavailableError: Postgres cannot be reached.
+        SchemaMismatchError: The schema is not this version's.
+    """
+    pool = await open_pool(store, application_name="mess-api", read_only=True)
+    try:
+        await require_schema(pool)
+    finally:
+        await pool.close()
+
+
+def server_of(
+    settings: ServingSettings, store: StoreSettings, kafka_options: dict[str, Any] | None
+) -> uvicorn.Server:
+    """A server that is ready to run; `kafka_options` is what aiokafka's clients take, None without a broker."""
+    kafka = None
+    if kafka_options is not None:
+        kafka = KafkaLogEnds(kafka_options, settings.ingest_topic, timeout=settings.broker_timeout)
+    config = uvicorn.Config(
+        create_app(settings, store, kafka),
+        host=settings.host,
+        port=settings.port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        date_header=True,
+        lifespan="on",
+        ws="none",
+        timeout_graceful_shutdown=settings.shutdown_timeout,
+    )
+    return uvicorn.Server(config)
+
+
+def serve(
+    settings: ServingSettings, store: StoreSettings, kafka_options: dict[str, Any] | None = None
+) -> None:
+    """Serve until SIGINT or SIGTERM; requests in flight are answered first.
+
+    Raises:
+        StoreUnavailableError: Postgres cannot be reached at the start.
+        SchemaMismatchError: The schema is not this version's.
+        SystemExit: The address cannot be listened on; the log says why.
+    """
+    configure_logging(settings)
+    asyncio.run(check_store(store))
+    server_of(settings, store, kafka_options).run()

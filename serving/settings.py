@@ -1,0 +1,42 @@
+"""The API's settings."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+
+class ServingSettings(BaseSettings):
+    """How the API listens, what it accepts and what it logs. Environment variables begin with MESS_API_."""
+
+    model_config = SettingsConfigDict(env_prefix="MESS_API_", extra="ignore", frozen=True)
+
+    host: str = Field(default="127.0.0.1", title="Address to listen on")
+    port: int = Field(default=8000, ge=0, le=65535, title="Port to listen on; 0 takes a free one")
+    max_body_bytes: int = Field(default=1024 * 1024, ge=1, title="Bytes a request body may have")
+    max_url_bytes: int = Field(default=32 * 1024, ge=256, title="Bytes a path with its query may have")
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(), title="Origins whose pages may read the API, separated by commas; * for all"
+    )
+    store_timeout: float = Field(default=5.0, gt=0, title="Seconds a read of the store may take")
+    shutdown_timeout: int = Field(default=10, ge=1, title="Seconds that requests in flight get at shutdown")
+    health_ttl: float = Field(
+        default=1.0, ge=0, title="Seconds that counts and lag are kept for health reports"
+    )
+    broker_timeout: float = Field(default=2.0, gt=0, title="Seconds a health report waits for the broker")
+    lag_degraded: int = Field(
+        default=10_000, ge=0, title="Consumer lag, in events, above which health is degraded"
+    )
+    ingest_topic: str = Field(default="track-ingest", title="Topic the lists are computed from")
+    log_format: Literal["json", "console"] = Field(default="json", title="Form of log lines")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", title="Least level logged"
+    )
+    access_log: bool = Field(default=True, title="Whether each request is logged")
+
+    @field_validator("cors_origins", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(origin.strip() for origin in value.split(",") if origin.strip())
+        return value
