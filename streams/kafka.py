@@ -1,17 +1,16 @@
 """Client options for aiokafka and Faust, and the one way their connections fail."""
 
 import ssl
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, Final
 
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaConnectionError, KafkaError, KafkaTimeoutError, NoBrokersAvailable
 
 from streams.errors import BrokerUnavailable
 from streams.settings import KafkaSettings
-
-if TYPE_CHECKING:
-    from aiokafka.admin import AIOKafkaAdminClient
 
 # The largest message that travels. Above what the door reads (4 MiB), so that a message which is too
 # large becomes a dead letter with a reason and does not vanish in its producer.
@@ -87,21 +86,87 @@ def unavailable(kafka: KafkaSettings, exc: Exception) -> BrokerUnavailable:
 
 
 @asynccontextmanager
-async def admin_client(kafka: KafkaSettings) -> AsyncIterator["AIOKafkaAdminClient"]:
+async def admin_client(kafka: KafkaSettings) -> AsyncIterator[AIOKafkaAdminClient]:
     """Yield a started admin client, closed afterwards.
 
     Raises:
         BrokerUnavailable: no broker answers or accepts the credentials.
     """
-    from aiokafka.admin import AIOKafkaAdminClient  # noqa: PLC0415 - slow to load; few need it
-
     client = AIOKafkaAdminClient(**aiokafka_options(kafka))
     try:
-        await client.start()
-        yield client
+        with _one_error(kafka):
+            await client.start()
+            yield client
+    finally:
+        await client.close()
+
+
+@asynccontextmanager
+async def group_less_consumer(kafka: KafkaSettings) -> AsyncIterator[AIOKafkaConsumer]:
+    """Yield a started consumer without a group, closed afterwards: assign and seek it yourself.
+
+    Raises:
+        BrokerUnavailable: no broker answers or accepts the credentials.
+    """
+    consumer = AIOKafkaConsumer(
+        **aiokafka_options(kafka),
+        group_id=None,
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        max_partition_fetch_bytes=MAX_REQUEST_BYTES,
+    )
+    try:
+        with _one_error(kafka):
+            await consumer.start()
+            yield consumer
+    finally:
+        await consumer.stop()
+
+
+@contextmanager
+def _one_error(kafka: KafkaSettings) -> Iterator[None]:
+    try:
+        yield
     except (KafkaConnectionError, KafkaTimeoutError, NoBrokersAvailable, TimeoutError) as exc:
         raise unavailable(kafka, exc) from exc
     except KafkaError as exc:
         raise BrokerUnavailable(f"the broker at {kafka.bootstrap_servers} refuses: {exc}") from exc
-    finally:
-        await client.close()
+
+
+async def start_producer(kafka: KafkaSettings, **overrides: Any) -> AIOKafkaProducer:
+    """Return a started producer: acknowledged by all replicas, compressed, idempotent where that exists.
+
+    A broker without idempotent producers refuses the start; unless the settings insist, the producer
+    then starts without, and a retried batch may be written twice. Every event here is applied once in
+    effect, so a duplicate costs work, not truth.
+
+    Args:
+        kafka: how to reach the broker.
+        overrides: further options of aiokafka's producer.
+
+    Raises:
+        BrokerUnavailable: no broker answers, or it refuses this client.
+    """
+    options = aiokafka_options(kafka) | {
+        "acks": "all",
+        "compression_type": None if kafka.compression == "none" else kafka.compression,
+        "max_request_size": MAX_REQUEST_BYTES,
+        **overrides,
+    }
+    for idempotent in [True, False] if kafka.idempotence is None else [kafka.idempotence]:
+        producer = AIOKafkaProducer(enable_idempotence=idempotent, **options)
+        try:
+            await producer.start()
+        except (KafkaConnectionError, KafkaTimeoutError, NoBrokersAvailable, TimeoutError) as exc:
+            await producer.stop()
+            raise unavailable(kafka, exc) from exc
+        except KafkaError as exc:
+            await producer.stop()
+            if not idempotent or kafka.idempotence:
+                raise BrokerUnavailable(f"the broker at {kafka.bootstrap_servers} refuses: {exc}") from exc
+        except BaseException:
+            await producer.stop()
+            raise
+        else:
+            return producer
+    raise AssertionError("every attempt returns or raises")

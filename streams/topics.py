@@ -1,18 +1,16 @@
 """The topics, their configuration, and their creation."""
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import structlog
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import TopicAlreadyExistsError, for_code
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_exponential_jitter
 
 from streams.errors import BrokerUnavailable, TopicError
 from streams.kafka import MAX_MESSAGE_BYTES, MAX_REQUEST_BYTES, admin_client
 from streams.settings import KafkaSettings, StreamSettings
-
-if TYPE_CHECKING:
-    from aiokafka.admin import AIOKafkaAdminClient
 
 TRACK_INGEST: Final = "track-ingest"
 TRACK_INTERACTIONS: Final = "track-interactions"
@@ -99,9 +97,7 @@ async def ensure_topics(kafka: KafkaSettings, streams: StreamSettings, *, wait: 
     return created
 
 
-async def _create_missing(client: "AIOKafkaAdminClient", specs: list[TopicSpec], replicas: int) -> list[str]:
-    from aiokafka.admin import NewTopic  # noqa: PLC0415 - slow to load; few need it
-
+async def _create_missing(client: AIOKafkaAdminClient, specs: list[TopicSpec], replicas: int) -> list[str]:
     existing = await partition_counts(client)
     missing = [spec for spec in specs if spec.name not in existing]
     for spec in specs:
@@ -124,7 +120,7 @@ async def _create_missing(client: "AIOKafkaAdminClient", specs: list[TopicSpec],
     return created
 
 
-async def partition_counts(client: "AIOKafkaAdminClient") -> dict[str, int]:
+async def partition_counts(client: AIOKafkaAdminClient) -> dict[str, int]:
     """Return the number of partitions of every topic that the broker knows."""
     topics: list[dict[str, Any]] = await client.describe_topics()
     return {topic["topic"]: len(topic["partitions"]) for topic in topics if topic["error_code"] == 0}

@@ -37,6 +37,7 @@ from streams.events.tracks import (
     TrackUpsert,
     encode_track,
     parse_track_event,
+    read_track_event,
     track_key,
     unit_vector,
 )
@@ -77,6 +78,7 @@ __all__ = [
     "parse_request",
     "parse_track_event",
     "read_dead_letter_headers",
+    "read_track_event",
     "track_key",
     "unit_vector",
 ]

@@ -168,6 +168,20 @@ def parse_track_event(
         return TrackDelete(track_id)
     event = load_object(value, max_bytes=max_bytes)
     check_same_track(track_id, event)
+    return _read_event(track_id, event, dimension)
+
+
+def read_track_event(value: bytes, *, dimension: int | None, max_bytes: int = MAX_EVENT_BYTES) -> TrackUpsert:
+    """Read a track event that has no key yet, as a producer does before it sends one.
+
+    Raises:
+        InvalidEvent: the event breaks the contract.
+    """
+    event = load_object(value, max_bytes=max_bytes)
+    return _read_event(check_track_id(event.get("track_id")), event, dimension)
+
+
+def _read_event(track_id: str, event: Mapping[str, Any], dimension: int | None) -> TrackUpsert:
     return TrackUpsert(
         track_id,
         _read_embedding(event, dimension),

@@ -1,0 +1,83 @@
+"""A Kafka message as one line of JSON."""
+
+import base64
+import sys
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+
+import orjson
+import typer
+
+from mess.cli import console
+from streams.events import read_dead_letter_headers
+
+if TYPE_CHECKING:
+    from aiokafka.structs import ConsumerRecord
+
+_SHOWN_CHARACTERS: Final = 200
+
+
+def show(record: "ConsumerRecord[bytes, bytes]", *, shorten: bool) -> None:
+    """Print a message, in colour on a terminal."""
+    line = message_line(record, shorten=shorten)
+    if not sys.stdout.isatty():
+        typer.echo(line)
+        return
+    from rich.highlighter import JSONHighlighter  # noqa: PLC0415 - only a terminal needs it
+
+    console.out().print(JSONHighlighter()(line), soft_wrap=True)
+
+
+def message_line(record: "ConsumerRecord[bytes, bytes]", *, shorten: bool) -> str:
+    """Return a message as one line of JSON.
+
+    JSON values stand as they are, other text as a string, and other bytes as `{"base64": ...}`.
+
+    Args:
+        record: the message.
+        shorten: replace embeddings and long texts by what they are.
+    """
+    value = _readable(record.value)
+    line: dict[str, Any] = {
+        "topic": record.topic,
+        "partition": record.partition,
+        "offset": record.offset,
+        "time": datetime.fromtimestamp(record.timestamp / 1000, UTC),
+        "key": _text(record.key),
+        "value": _shortened(value) if shorten else value,
+    }
+    if record.headers:
+        line["headers"] = read_dead_letter_headers(record.headers)
+    return orjson.dumps(line, option=orjson.OPT_UTC_Z).decode()
+
+
+def _readable(raw: bytes | None) -> Any:
+    if raw is None:
+        return None
+    try:
+        return orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        return _text(raw)
+
+
+def _text(raw: bytes | None) -> Any:
+    if raw is None:
+        return None
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return {"base64": base64.b64encode(raw).decode()}
+
+
+def _shortened(value: Any) -> Any:
+    if isinstance(value, str) and len(value) > _SHOWN_CHARACTERS:
+        return f"{value[:_SHOWN_CHARACTERS]}... {len(value):,} characters"
+    if isinstance(value, list):
+        if len(value) > 8 and all(isinstance(item, float | int) for item in value):
+            return f"{len(value):,} numbers"
+        return [_shortened(item) for item in value]
+    if isinstance(value, dict):
+        if value.keys() == {"dtype", "data"}:
+            return f"{len(value['data']):,} characters of {value['dtype']}"
+        return {key: _shortened(item) for key, item in value.items()}
+    return value
