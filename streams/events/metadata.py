@@ -27,7 +27,10 @@ class TrackMetadata(BaseModel):
     absent values; a value of a type that a key cannot mean is an error that names the key.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", title="TrackMetadata")
+    # Other keys are welcome: they are gathered in `extra` before this rule is asked.
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", title="TrackMetadata", json_schema_extra={"additionalProperties": True}
+    )
 
     title: Text = Field(None, description="Title of the track", examples=["Fugue in D minor"])
     composer: Term = Field(

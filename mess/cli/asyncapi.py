@@ -1,0 +1,35 @@
+"""`mess asyncapi`: the contract of the topics as a document."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mess.cli.console import INCOMPLETE, fail
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to `app`."""
+    app.command()(asyncapi)
+
+
+def asyncapi(
+    output: Annotated[Path | None, typer.Option(help="Write to this file; by default print.")] = None,
+    check: Annotated[Path | None, typer.Option(help="Only tell whether this file is current.")] = None,
+) -> None:
+    """Generate the AsyncAPI document of the topics from the event models."""
+    from importlib.metadata import version  # noqa: PLC0415 - `mess --help` must not wait for the models
+
+    from streams.asyncapi import document, to_yaml  # noqa: PLC0415
+
+    text = to_yaml(document(version("mess-ai")))
+    try:
+        if check is not None:
+            if check.read_text(encoding="utf-8") != text:
+                fail(f"{check} is not current.", hint=f"mess asyncapi --output {check}", code=INCOMPLETE)
+        elif output is not None:
+            output.write_text(text, encoding="utf-8")
+        else:
+            typer.echo(text, nl=False)
+    except OSError as exc:
+        fail(f"{exc.filename} cannot be used: {exc.strerror}")
