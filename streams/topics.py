@@ -6,6 +6,7 @@ from typing import Any, Final
 import structlog
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import TopicAlreadyExistsError, for_code
+from aiokafka.partitioner import murmur2
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_exponential_jitter
 
 from streams.errors import BrokerUnavailable, TopicError
@@ -124,3 +125,12 @@ async def partition_counts(client: AIOKafkaAdminClient) -> dict[str, int]:
     """Return the number of partitions of every topic that the broker knows."""
     topics: list[dict[str, Any]] = await client.describe_topics()
     return {topic["topic"]: len(topic["partitions"]) for topic in topics if topic["error_code"] == 0}
+
+
+def partition_of(key: bytes, partitions: int) -> int:
+    """Return the partition that a key belongs to: Kafka's own rule, murmur2 of the key's bytes.
+
+    Java clients, aiokafka and `mess` follow it by default. librdkafka clients (kcat among them) do so with
+    `partitioner=murmur2_random`; with their default, the events of one track part ways and lose their order.
+    """
+    return int(murmur2(key) & 0x7FFFFFFF) % partitions
