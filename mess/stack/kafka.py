@@ -11,7 +11,6 @@ from pathlib import Path
 from mess.stack.broker_probe import answers
 from mess.stack.commands import run
 from mess.stack.errors import StackError
-from mess.stack.files import tail_lines
 from mess.stack.jars import KAFKA_VERSION
 from mess.stack.ports import LOOPBACK
 from mess.stack.service import Report, ServiceSpec
@@ -171,12 +170,6 @@ class EmbeddedKafka:
 
     def _path(self, name: str) -> Path:
         return self._data_dir / name
-
-
-def reason_from_log(log: Path) -> str | None:
-    """Return the last error line of a broker's log, without its time stamp, or None."""
-    errors = [line for line in tail_lines(log, 200) if " ERROR " in line or " FATAL " in line]
-    return errors[-1].split(" ", 2)[-1].strip() if errors else None
 
 
 def _escape(value: str) -> str:

@@ -255,7 +255,11 @@ class EmbeddedPostgres:
             ) from error
 
     def _clear_stale_pid(self) -> None:
-        """Remove a pid file whose Postgres is gone, also when another process has its number by now."""
+        """Remove a pid file that names a process which is not Postgres.
+
+        Postgres itself sees that a process is gone, but takes any other that has its number by now, as happens
+        in containers, for a server.
+        """
         pid_file = self._data_dir / "postmaster.pid"
         lines = tail_lines(pid_file, 50)
         if not lines:
@@ -263,6 +267,8 @@ class EmbeddedPostgres:
         try:
             process = psutil.Process(int(lines[0]))
             running = "postgres" in process.name() and str(self._data_dir) in process.cmdline()
+        except psutil.NoSuchProcess:
+            return
         except (ValueError, psutil.Error):
             running = False
         if running:

@@ -4,25 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import sys
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-
-import structlog
 
 from mess.stack import guardian
 from mess.stack.errors import ServiceFailedError
 from mess.stack.files import tail_lines
 from mess.stack.logs import RotatingLog
-from mess.stack.service import RestartPolicy, ServiceSpec
-
-log = structlog.get_logger(__name__)
+from mess.stack.service import Report, RestartPolicy, ServiceSpec
 
 PROBE_INTERVAL = 0.1
 LOG_TAIL_LINES = 12
+
+_COMPLAINT = re.compile(r"\b(FATAL|PANIC|ERROR)\b|[Ee]rror:|Exception\b")
+# The time and process at the start of a line of Postgres's or Kafka's log.
+_PREAMBLE = re.compile(r"^\[?\d{4}-\d\d-\d\d[T ][\d:.,]+( UTC)?\]?( \[\d+\])?\s*")
 
 
 class Supervisor:
@@ -36,16 +37,22 @@ class Supervisor:
     """
 
     def __init__(
-        self, *, policy: RestartPolicy | None = None, on_change: Callable[[], None] | None = None
+        self,
+        *,
+        policy: RestartPolicy | None = None,
+        on_change: Callable[[], None] | None = None,
+        report: Report | None = None,
     ) -> None:
         """Set up a supervisor without starting anything.
 
         Args:
             policy: When to restart and when to give up.
             on_change: Called after a service has got a new process id.
+            report: Takes a line whenever a service died, came back or had to be killed.
         """
         self._policy = policy or RestartPolicy()
         self._on_change = on_change or (lambda: None)
+        self._report = report or (lambda _: None)
         self._children: dict[str, _Child] = {}
         self._failure: asyncio.Future[ServiceFailedError] = asyncio.get_running_loop().create_future()
         self._guardian: asyncio.subprocess.Process | None = None
@@ -69,7 +76,7 @@ class Supervisor:
             raise ValueError(f"service {spec.name!r} is started already")
         if self._guardian is None:
             self._guardian = await _start_guardian()
-        child = self._children[spec.name] = _Child(spec, self._note_group)
+        child = self._children[spec.name] = _Child(spec, self._note_group, self._report)
         await child.spawn()
         await child.wait_ready()
         self._on_change()
@@ -100,6 +107,10 @@ class Supervisor:
             await self._guardian.wait()
             self._guardian = None
 
+    def recycle(self, name: str) -> None:
+        """Ask a running service to stop; having ended, it is started again like one that died."""
+        self._children[name].signal_group(self._children[name].spec.stop_signal)
+
     def kill(self) -> None:
         """End every process group at once, without grace; `stop` must still follow to collect them."""
         for child in self._children.values():
@@ -119,7 +130,7 @@ class Supervisor:
                 )
                 return
             delay = self._policy.delay(recent)
-            log.warning("service died", service=child.spec.name, reason=reason, restart_in_seconds=delay)
+            self._report(f"{child.spec.name} {reason}; starting it again in {delay:g} s")
             await asyncio.sleep(delay)
             try:
                 await child.spawn()
@@ -128,10 +139,10 @@ class Supervisor:
                 if child.spec.after_restart is not None:
                     await child.spec.after_restart()
             except ServiceFailedError as failure:
-                log.warning("service did not come back", service=child.spec.name, reason=failure.reason)
+                self._report(f"{child.spec.name} {failure.reason}")
                 child.signal_group(signal.SIGKILL)
             else:
-                log.info("service is back", service=child.spec.name)
+                self._report(f"{child.spec.name} is back")
 
     def _give_up(self, child: _Child, reason: str) -> None:
         if not self._failure.done():
@@ -152,12 +163,13 @@ class Supervisor:
 class _Child:
     """One service's current process, if any."""
 
-    def __init__(self, spec: ServiceSpec, note_group: Callable[[str], None]) -> None:
+    def __init__(self, spec: ServiceSpec, note_group: Callable[[str], None], report: Report) -> None:
         self.spec = spec
         self.process: asyncio.subprocess.Process | None = None
         self.watch: asyncio.Task[None] | None = None
         self.stopping = False
         self._note_group = note_group
+        self._report = report
         self._pump: asyncio.Task[None] | None = None
 
     async def spawn(self) -> None:
@@ -218,7 +230,7 @@ class _Child:
         try:
             await asyncio.wait_for(self.process.wait(), self.spec.stop_grace)
         except TimeoutError:
-            log.warning("service did not stop in time and is killed", service=self.spec.name)
+            self._report(f"{self.spec.name} did not stop in time and is killed")
             self.signal_group(signal.SIGKILL)
         await self.wait_exit()
 
@@ -233,9 +245,20 @@ class _Child:
 
     def failure(self, reason: str) -> ServiceFailedError:
         """Make the error that says this service failed, with the end of its log."""
+        lines = tail_lines(self.spec.log, LOG_TAIL_LINES)
+        said = complaint(lines)
         return ServiceFailedError(
-            self.spec.name, reason, self.spec.log, tail_lines(self.spec.log, LOG_TAIL_LINES)
+            self.spec.name, f"{reason} ({said})" if said else reason, self.spec.log, lines
         )
+
+
+def complaint(lines: Sequence[str]) -> str | None:
+    """Return the line of a log's end in which a dying program most likely says why, cut short, or None."""
+    for line in reversed(lines):
+        if _COMPLAINT.search(line):
+            text = _PREAMBLE.sub("", line).strip()
+            return text if len(text) <= 200 else f"{text[:197]}..."
+    return None
 
 
 def describe_exit(code: int) -> str:

@@ -1,0 +1,161 @@
+"""`mess up` from its first line on the terminal to its last."""
+
+import asyncio
+import contextlib
+import signal
+import time
+from collections.abc import Callable, Iterator
+from urllib.parse import quote
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bars
+
+from mess.cli import console
+from mess.demo.catalogue import CatalogueError
+from mess.stack import datadir
+from mess.stack.demo import Demo, Progress, Watch
+from mess.stack.errors import StackError
+from mess.stack.stack import Stack, StackOptions
+
+_PLAIN_EVERY_SECONDS = 5.0
+
+
+def run(options: StackOptions, *, demo: bool) -> None:
+    """Run the stack until a signal asks it to stop.
+
+    Raises:
+        StackError: It cannot start, or cannot be kept running.
+    """
+    console.quiet_libraries()
+    with datadir.locked(options.data_dir):
+        asyncio.run(_Session(options, demo=demo).run())
+
+
+class _Session:
+    """One run of the stack and what a person sees of it."""
+
+    def __init__(self, options: StackOptions, *, demo: bool) -> None:
+        self._options = options
+        self._demo = demo
+        self._screen = console.err()
+        self._started = time.monotonic()
+        self._stop = asyncio.Event()
+
+    async def run(self) -> None:
+        stack = Stack(self._options, self._say)
+        self._take_signals(stack)
+        work = asyncio.create_task(self._work(stack), name="the stack")
+        stopping = asyncio.create_task(self._stop.wait(), name="wait for a signal")
+        try:
+            await asyncio.wait([work, stopping], return_when=asyncio.FIRST_COMPLETED)
+            if self._stop.is_set():
+                self._say("stopping; again to kill")
+        finally:
+            # Ended before anything is stopped: it would take what stops for something that fails.
+            for task in (work, stopping):
+                task.cancel()
+            await asyncio.gather(work, stopping, return_exceptions=True)
+            await stack.stop()
+        if not work.cancelled() and (error := work.exception()) is not None:
+            raise error
+        self._say("stopped; the data is kept")
+
+    def _take_signals(self, stack: Stack) -> None:
+        def asked() -> None:
+            if self._stop.is_set():
+                stack.kill()
+            self._stop.set()
+
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            loop.add_signal_handler(number, asked)
+
+    async def _work(self, stack: Stack) -> None:
+        """Start the stack, bring the demo catalogue, and keep going until something fails for good."""
+        state = await stack.start()
+        typer.echo(f"ready {state.http_url}")
+        bringing = asyncio.create_task(self._bring_catalogue(stack), name="the demo catalogue")
+        bringing.add_done_callback(self._brought)
+        try:
+            await stack.wait()
+        finally:
+            bringing.cancel()
+            await asyncio.gather(bringing, return_exceptions=True)
+
+    def _brought(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._say(f"the demo catalogue was not published: {' '.join(str(error).split())}")
+
+    async def _bring_catalogue(self, stack: Stack) -> None:
+        """Publish the demo catalogue if it is not there yet, and show until every track has its list."""
+        began = time.monotonic()
+        async with Watch(stack.state.database_url, stack.kafka) as watch:
+            before = await watch.look()
+            example = await self._publish_demo(stack, before)
+            if before.settled and example is None:
+                self._say(f"the catalogue holds {before.tracks:,} tracks")
+                return
+            with self._bar("lists of neighbours", before.tracks) as show:
+                settled = await watch.until_settled(lambda seen: show(seen.full_lists, seen.tracks))
+        self._announce(settled, time.monotonic() - began, stack.state.http_url, example)
+
+    async def _publish_demo(self, stack: Stack, before: Progress) -> str | None:
+        """Publish the demo catalogue where it belongs; returns one of its track ids if it was published."""
+        if not self._demo:
+            return None
+        try:
+            demo = await asyncio.to_thread(Demo, self._options.data_dir)
+        except CatalogueError as error:
+            raise StackError(str(error)) from error
+        if demo.published:
+            return None
+        if before.tracks >= len(demo):
+            self._say(f"the catalogue holds {before.tracks:,} tracks already; the demo catalogue is left out")
+            return None
+        with self._bar("publishing the demo catalogue to track-ingest", len(demo)) as show:
+            await demo.publish(stack.kafka, lambda done: show(done, len(demo)))
+        return demo.example
+
+    def _announce(self, settled: Progress, seconds: float, url: str, example: str | None) -> None:
+        line = (
+            f"{settled.tracks:,} works have their neighbours, {seconds:.0f} s after the first was published"
+        )
+        if example is not None:
+            line += f"; try: curl '{url}/recommend/{quote(example, safe='')}?top_k=5'"
+        self._say(line)
+
+    def _say(self, line: str) -> None:
+        self._screen.print(f"{time.monotonic() - self._started:6.1f}s  {line}", markup=False, soft_wrap=True)
+
+    @contextlib.contextmanager
+    def _bar(self, title: str, total: int) -> Iterator[Callable[[int, int], None]]:
+        """Yield what shows `done` of `total`: a bar on a terminal, a line now and then elsewhere."""
+        if not self._screen.is_terminal:
+            yield _PlainProgress(title, self._say)
+            return
+        columns = (
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+        )
+        with Bars(*columns, console=self._screen, transient=True) as bars:
+            task = bars.add_task(title, total=total)
+            yield lambda done, of: bars.update(task, completed=done, total=of)
+
+
+class _PlainProgress:
+    """Progress for output that is not a terminal: one line every few seconds."""
+
+    def __init__(self, title: str, say: Callable[[str], None]) -> None:
+        self._title = title
+        self._say = say
+        self._last = float("-inf")
+
+    def __call__(self, done: int, total: int) -> None:
+        now = time.monotonic()
+        if now - self._last >= _PLAIN_EVERY_SECONDS or done == total:
+            self._last = now
+            self._say(f"{self._title}: {done:,} of {total:,}")

@@ -1,0 +1,66 @@
+"""`mess up`: the whole pipeline on this machine."""
+
+import os
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mess.cli.broker import DEFAULT_DATA_DIR
+from mess.cli.console import CANNOT_RUN, fail
+
+
+class BrokerOption(StrEnum):
+    """Which broker to run."""
+
+    AUTO = "auto"
+    KAFKA = "kafka"
+    TANSU = "tansu"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to `app`."""
+    app.command()(up)
+
+
+def up(
+    data_dir: Annotated[
+        Path, typer.Option(help="Where the database, the topics and the logs are kept.")
+    ] = DEFAULT_DATA_DIR,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port of the API on 127.0.0.1; 0 takes a free one.")
+    ] = 8000,
+    workers: Annotated[int, typer.Option(min=1, max=64, help="How many workers share the partitions.")] = 1,
+    demo: Annotated[bool, typer.Option("--demo/--no-demo", help="Publish the demo catalogue, once.")] = True,
+    broker: Annotated[
+        BrokerOption,
+        typer.Option(help="auto: Apache Kafka if Java 17 and its jars can be had, else Tansu."),
+    ] = BrokerOption.AUTO,
+) -> None:
+    """Run Postgres, a broker, workers and the API on this machine until Ctrl-C.
+
+    Prints `ready URL` once the API answers; the demo catalogue follows, like any other producer's tracks. With
+    MESS_DATABASE_URL or MESS_KAFKA_BOOTSTRAP_SERVERS set, those are used instead of embedded ones.
+    """
+    from mess.cli.running import run  # noqa: PLC0415 - `mess --help` must not wait for it
+    from mess.stack.broker import BrokerChoice  # noqa: PLC0415
+    from mess.stack.errors import ServiceFailedError, StackError  # noqa: PLC0415
+    from mess.stack.stack import StackOptions  # noqa: PLC0415
+
+    options = StackOptions(
+        data_dir=data_dir,
+        port=port,
+        workers=workers,
+        broker=BrokerChoice(broker.value),
+        database_url=os.environ.get("MESS_DATABASE_URL") or None,
+        bootstrap_servers=os.environ.get("MESS_KAFKA_BOOTSTRAP_SERVERS") or None,
+    )
+    try:
+        run(options, demo=demo)
+    except ServiceFailedError as error:
+        for line in error.log_tail:
+            typer.echo(f"  {error.name} | {line}", err=True)
+        fail(str(error), code=CANNOT_RUN)
+    except StackError as error:
+        fail(str(error), code=CANNOT_RUN)

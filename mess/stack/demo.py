@@ -1,0 +1,139 @@
+"""The demo catalogue on a local stack: published once, then watched until every work has its neighbours."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import asyncpg
+import orjson
+from pydantic import SecretStr
+
+from mess.demo import catalogue
+from mess.stack.files import write_private
+from serving.broker import BrokerUnavailableError, KafkaLogEnds
+from store.errors import StoreError
+from store.pool import open_pool
+from store.settings import StoreSettings
+from store.status import StoreCounts, fetch_counts
+from streams.kafka import aiokafka_options
+from streams.producers.items import TrackItem
+from streams.producers.publisher import publish_all
+from streams.settings import KafkaSettings
+from streams.topics import TRACK_INGEST
+
+POLL_SECONDS = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far the pipeline is with what was published.
+
+    Attributes:
+        tracks: Tracks in the catalogue.
+        full_lists: Tracks whose list is as long as it can be.
+        lag: Events on `track-ingest` that are not in the store yet; None while the broker does not say.
+    """
+
+    tracks: int
+    full_lists: int
+    lag: int | None
+
+    @property
+    def settled(self) -> bool:
+        """Whether everything published is in the store and every track has its list."""
+        return self.lag == 0 and self.full_lists >= self.tracks
+
+
+class Watch:
+    """Looks at how far the pipeline is. Use as an asynchronous context manager."""
+
+    def __init__(self, database_url: str, kafka: KafkaSettings) -> None:
+        """Prepare to look; nothing is connected yet."""
+        self._store = StoreSettings(database_url=SecretStr(database_url), pool_max_size=2)
+        self._ends = KafkaLogEnds(aiokafka_options(kafka), TRACK_INGEST, timeout=5.0)
+        self._pool: asyncpg.Pool | None = None
+
+    async def __aenter__(self) -> Watch:
+        self._pool = await open_pool(self._store, application_name="mess-up", read_only=True)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._ends.close()
+        if self._pool is not None:
+            await self._pool.close()
+
+    async def look(self) -> Progress:
+        """Return one snapshot.
+
+        Raises:
+            StoreError: The database does not answer.
+        """
+        assert self._pool is not None
+        counts = await fetch_counts(self._pool)
+        return Progress(counts.tracks, counts.full_lists, await self._lag(counts))
+
+    async def until_settled(self, show: Callable[[Progress], None]) -> Progress:
+        """Look again and again, showing each snapshot, until everything published has its effect.
+
+        A database or broker that is away for a moment is waited for: the supervisor restarts it.
+        """
+        while True:
+            try:
+                progress = await self.look()
+            except StoreError:
+                await asyncio.sleep(POLL_SECONDS)
+                continue
+            show(progress)
+            if progress.settled:
+                return progress
+            await asyncio.sleep(POLL_SECONDS)
+
+    async def _lag(self, counts: StoreCounts) -> int | None:
+        try:
+            ends = await self._ends.end_offsets()
+        except BrokerUnavailableError:
+            return None
+        return sum(max(0, end - counts.consumed_offsets.get(part, 0)) for part, end in ends.items())
+
+
+class Demo:
+    """The demo catalogue and the note, in the data directory, that it has been published."""
+
+    def __init__(self, data_dir: Path) -> None:
+        """Read the catalogue that comes with the package.
+
+        Raises:
+            mess.demo.catalogue.CatalogueError: Its files are missing or damaged.
+        """
+        self._note = data_dir / "demo.json"
+        self._catalogue = catalogue.load()
+
+    def __len__(self) -> int:
+        return len(self._catalogue)
+
+    @property
+    def example(self) -> str:
+        """A track id of the catalogue, to try things with."""
+        return self._catalogue.tracks[0].track_id
+
+    @property
+    def published(self) -> bool:
+        """Whether this data directory's stack has had the whole catalogue published before."""
+        return self._note.exists()
+
+    async def publish(self, kafka: KafkaSettings, show: Callable[[int], None]) -> None:
+        """Publish every work as any producer would, calling `show` with the number acknowledged so far.
+
+        Raises:
+            StreamsError: The broker does not take it.
+        """
+        await publish_all(kafka, self._items(), on_progress=lambda summary: show(summary.published))
+        note = {"tracks": len(self), "music21": self._catalogue.version}
+        write_private(self._note, orjson.dumps(note))
+
+    def _items(self) -> Iterator[TrackItem]:
+        for track, vector in zip(self._catalogue.tracks, self._catalogue.embeddings, strict=True):
+            yield TrackItem.upsert(track.track_id, vector, track.metadata)

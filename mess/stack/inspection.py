@@ -1,0 +1,132 @@
+"""Looks at a running local stack from outside: its processes, its store, its broker, its API."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import orjson
+import psutil
+from aiokafka.errors import KafkaError
+from pydantic import BaseModel, SecretStr
+
+from mess.stack import datadir
+from mess.stack.statefile import Pids, StackState, read_state
+from mess.stack.topic_lag import TopicLag, read_lags
+from mess.stack.web import get
+from store.errors import StoreError
+from store.pool import open_pool
+from store.settings import StoreSettings
+from store.status import StoreCounts, fetch_counts
+from streams.kafka import aiokafka_options
+from streams.settings import KafkaSettings
+
+
+class ProcessReport(BaseModel):
+    """One process: `memory_bytes` is the resident memory of it and its descendants, 0 if it does not run."""
+
+    name: str
+    pid: int
+    alive: bool
+    memory_bytes: int
+
+
+class StackReport(BaseModel):
+    """What is known of a stack; None stands for what could not be asked."""
+
+    running: bool
+    http_url: str
+    broker: str
+    bootstrap_servers: str
+    processes: list[ProcessReport]
+    tracks: int | None
+    lists: int | None
+    full_lists: int | None
+    topics: list[TopicLag] | None
+    health: str | None
+
+
+async def inspect(data_dir: Path) -> StackReport | None:
+    """Return what can be told of the stack in a data directory, or None if none runs there.
+
+    Raises:
+        StackError: `stack.json` cannot be read.
+    """
+    state = read_state(data_dir)
+    if state is None or not datadir.is_locked(data_dir):
+        return None
+    processes = [process_report(name, pid) for name, pid in _named(state.pids)]
+    counts = await _counts(state)
+    return StackReport(
+        running=all(process.alive for process in processes),
+        http_url=state.http_url,
+        broker=state.broker,
+        bootstrap_servers=state.bootstrap_servers,
+        processes=processes,
+        tracks=counts.tracks if counts else None,
+        lists=counts.lists if counts else None,
+        full_lists=counts.full_lists if counts else None,
+        topics=await _lags(state, counts),
+        health=await _health(state.http_url),
+    )
+
+
+def process_report(name: str, pid: int) -> ProcessReport:
+    """Look at one process and its descendants."""
+    try:
+        process = psutil.Process(pid)
+        alive = process.status() != psutil.STATUS_ZOMBIE
+        memory = sum(_memory(each) for each in [process, *process.children(recursive=True)])
+    except psutil.NoSuchProcess:
+        return ProcessReport(name=name, pid=pid, alive=False, memory_bytes=0)
+    return ProcessReport(name=name, pid=pid, alive=alive, memory_bytes=memory)
+
+
+def _memory(process: psutil.Process) -> int:
+    try:
+        # Proportional where the system tells: Postgres's processes share most of theirs.
+        usage = process.memory_full_info()
+        return int(getattr(usage, "pss", usage.rss))
+    except psutil.AccessDenied:
+        return int(process.memory_info().rss)
+    except psutil.NoSuchProcess:
+        return 0
+
+
+def _named(pids: Pids) -> list[tuple[str, int]]:
+    single = [("postgres", pids.postgres), ("broker", pids.broker)]
+    workers = [(f"worker-{number}", pid) for number, pid in enumerate(pids.workers, start=1)]
+    return [(name, pid) for name, pid in [*single, *workers, ("api", pids.api)] if pid is not None]
+
+
+async def _counts(state: StackState) -> StoreCounts | None:
+    settings = StoreSettings(database_url=SecretStr(state.database_url), pool_max_size=1, connect_timeout=3.0)
+    try:
+        pool = await open_pool(settings, application_name="mess-status", read_only=True)
+    except StoreError:
+        return None
+    try:
+        return await fetch_counts(pool)
+    except StoreError:
+        return None
+    finally:
+        await pool.close()
+
+
+async def _lags(state: StackState, counts: StoreCounts | None) -> list[TopicLag] | None:
+    # An external broker's security is in the environment, as it was for the stack itself.
+    extra = {} if state.broker == "external" else {"security_protocol": "PLAINTEXT"}
+    kafka = KafkaSettings(bootstrap_servers=state.bootstrap_servers, request_timeout_ms=5_000, **extra)  # type: ignore[arg-type]
+    try:
+        return await read_lags(aiokafka_options(kafka), counts.consumed_offsets if counts else {})
+    except (KafkaError, OSError, TimeoutError):
+        return None
+
+
+async def _health(http_url: str) -> str | None:
+    answer = await get(f"{http_url}/health/detailed")
+    if answer is None:
+        return None
+    try:
+        return str(orjson.loads(answer[1])["status"])
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        return f"HTTP {answer[0]}"

@@ -1,0 +1,272 @@
+"""The whole local stack: database, broker, schema, topics, workers and API, in this order and back."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Coroutine
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from alembic.util import CommandError
+from asyncpg import PostgresError
+from sqlalchemy.exc import SQLAlchemyError
+
+from mess import migrate
+from mess.stack import datadir
+from mess.stack.broker import Broker, BrokerChoice, prepare_broker
+from mess.stack.errors import StackError
+from mess.stack.ports import LOOPBACK, PortBook, pick_free, require_free
+from mess.stack.postgres import EmbeddedPostgres
+from mess.stack.service import Report, RestartPolicy, ServiceSpec
+from mess.stack.statefile import Pids, StackState, remove_state, write_state
+from mess.stack.supervisor import Supervisor
+from mess.stack.web import answers_ok
+from store.errors import StoreError
+from streams.errors import StreamsError
+from streams.settings import KafkaSettings, StreamSettings
+from streams.topics import ensure_topics
+
+# Stages stop from the highest down. Their grace adds up to less than the 15 s a stop may take.
+DATABASE_STAGE, BROKER_STAGE, PIPELINE_STAGE = 0, 1, 2
+PIPELINE_GRACE = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class StackOptions:
+    """What a user may choose.
+
+    Attributes:
+        data_dir: Where everything is kept.
+        port: Loopback port of the API; 0 takes a free one.
+        workers: How many workers.
+        broker: Which broker, unless one is configured.
+        database_url: A database to use instead of an embedded one.
+        bootstrap_servers: A broker to use instead of an embedded one.
+    """
+
+    data_dir: Path
+    port: int = 8000
+    workers: int = 1
+    broker: BrokerChoice = BrokerChoice.AUTO
+    database_url: str | None = None
+    bootstrap_servers: str | None = None
+
+
+class Stack:
+    """One local stack. `start`, then `wait`, and in the end always `stop`; within `datadir.locked`."""
+
+    def __init__(self, options: StackOptions, report: Report, *, policy: RestartPolicy | None = None) -> None:
+        """Set up a stack without starting anything; needs a running event loop."""
+        self._options = options
+        self._report = report
+        self._data_dir = options.data_dir.resolve()
+        self._ports = PortBook(self._data_dir / "ports.json")
+        self._port = options.port
+        self._state: StackState | None = None
+        self._kafka: KafkaSettings | None = None
+        self._database_url = ""
+        self._supervisor = Supervisor(policy=policy, on_change=self._write_state, report=report)
+
+    @property
+    def state(self) -> StackState:
+        """Where the parts are reached, once `start` has returned."""
+        assert self._state is not None
+        return self._state
+
+    @property
+    def kafka(self) -> KafkaSettings:
+        """How clients reach the broker, once `start` has returned."""
+        assert self._kafka is not None
+        return self._kafka
+
+    async def start(self) -> StackState:
+        """Start everything and return when the API can answer.
+
+        Raises:
+            StackError: Something cannot start; one line says what. `stop` is still to be called.
+        """
+        if self._port:
+            require_free(self._port)
+        else:
+            (self._port,) = pick_free(1)
+        datadir.end_leftovers(self._data_dir, self._report)
+        remove_state(self._data_dir)
+        (database_url, api_url), (broker_kind, kafka) = await together(
+            self._start_database(), self._start_broker()
+        )
+        self._database_url, self._kafka = database_url, kafka
+        await together(self._migrate(database_url), self._ensure_topics())
+        self._report(f"starting {self._count_of_workers()} and the API")
+        await together(
+            *(self._supervisor.start(self._worker(number)) for number in self._worker_numbers()),
+            self._supervisor.start(self._api(api_url)),
+        )
+        self._state = StackState(
+            http_url=f"http://{LOOPBACK}:{self._port}",
+            bootstrap_servers=kafka.bootstrap_servers,
+            database_url=database_url,
+            broker=broker_kind,
+            pids=self._pids(),
+        )
+        self._write_state()
+        return self._state
+
+    async def wait(self) -> None:
+        """Wait until the stack can no longer be kept running.
+
+        Raises:
+            ServiceFailedError: Says which process kept dying, and how.
+        """
+        await self._supervisor.wait()
+
+    async def stop(self) -> None:
+        """Stop everything in order; the data stays."""
+        await self._supervisor.stop()
+        remove_state(self._data_dir)
+        (self._data_dir / datadir.PROCESSES).unlink(missing_ok=True)
+
+    def kill(self) -> None:
+        """End everything at once, without grace, while `stop` is waiting."""
+        self._supervisor.kill()
+
+    async def _start_database(self) -> tuple[str, str]:
+        """Return the URL of the schema's owner and that of the API's role."""
+        if self._options.database_url:
+            self._report("using the database of MESS_DATABASE_URL")
+            return self._options.database_url, self._options.database_url
+        postgres = EmbeddedPostgres(
+            self._data_dir / "postgres", self._ports.get("postgres"), self._log("postgres")
+        )
+        self._report("starting Postgres")
+        await asyncio.to_thread(postgres.prepare)
+        await self._supervisor.start(postgres.service())
+        await postgres.ensure_roles()
+        self._report("Postgres is ready")
+        return postgres.owner_url, postgres.api_url
+
+    async def _start_broker(self) -> tuple[str, KafkaSettings]:
+        """Return the kind of the broker and how to reach it."""
+        if self._options.bootstrap_servers:
+            self._report("using the broker of MESS_KAFKA_BOOTSTRAP_SERVERS")
+            return "external", KafkaSettings(bootstrap_servers=self._options.bootstrap_servers)
+        broker = await asyncio.to_thread(
+            prepare_broker,
+            self._options.broker,
+            self._data_dir,
+            self._log("broker"),
+            self._ports.get,
+            self._report,
+        )
+        name = "Apache Kafka" if broker.kind == "kafka" else "Tansu"
+        self._report(f"starting {name}")
+        await self._supervisor.start(self._with_stage(broker))
+        self._report(f"{name} is ready")
+        return broker.kind, KafkaSettings(
+            bootstrap_servers=broker.bootstrap_servers, security_protocol="PLAINTEXT"
+        )
+
+    async def _migrate(self, database_url: str) -> None:
+        self._report("bringing the schema up to date")
+        try:
+            await asyncio.to_thread(migrate.upgrade, database_url)
+        except (StoreError, OSError, SQLAlchemyError, PostgresError, CommandError) as error:
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise StackError(f"the database's schema cannot be brought up to date: {reason}") from error
+
+    async def _ensure_topics(self) -> None:
+        assert self._kafka is not None
+        try:
+            created = await ensure_topics(self._kafka, StreamSettings(), wait=30.0)
+        except StreamsError as error:
+            raise StackError(str(error)) from error
+        if created:
+            self._report(f"created {len(created)} topics")
+
+    async def _refill_memory_broker(self) -> None:
+        """A broker that keeps topics in memory is empty after a restart: make them again, start workers anew."""
+        await self._ensure_topics()
+        for number in self._worker_numbers():
+            self._supervisor.recycle(f"worker-{number}")
+
+    def _with_stage(self, broker: Broker) -> ServiceSpec:
+        refill = None if broker.keeps_topics else self._refill_memory_broker
+        return replace(broker.service, stage=BROKER_STAGE, after_restart=refill)
+
+    def _worker(self, number: int) -> ServiceSpec:
+        port = self._ports.get(f"worker-{number}")
+        home = self._data_dir / "workers" / str(number)
+        home.mkdir(parents=True, exist_ok=True)
+        settings = {"MESS_WORKER_PORT": str(port), "MESS_DATA_DIR": str(home)}
+        return self._pipeline_service(
+            f"worker-{number}", "worker", self._database_url, f"http://{LOOPBACK}:{port}/live", settings
+        )
+
+    def _api(self, database_url: str) -> ServiceSpec:
+        settings = {
+            "MESS_API_HOST": LOOPBACK,
+            "MESS_API_PORT": str(self._port),
+            "MESS_API_SHUTDOWN_TIMEOUT": "3",
+            "MESS_DATA_DIR": str(self._data_dir),
+        }
+        url = f"http://{LOOPBACK}:{self._port}/health/ready"
+        return self._pipeline_service("api", "api", database_url, url, settings)
+
+    def _pipeline_service(
+        self, name: str, command: str, database_url: str, ready_url: str, settings: dict[str, str]
+    ) -> ServiceSpec:
+        assert self._kafka is not None
+        common = {
+            "MESS_DATABASE_URL": database_url,
+            "MESS_KAFKA_BOOTSTRAP_SERVERS": self._kafka.bootstrap_servers,
+            "MESS_KAFKA_SECURITY_PROTOCOL": self._kafka.security_protocol,
+            "MESS_LOG_FORMAT": "json",
+            "PYTHONUNBUFFERED": "1",
+        }
+        return ServiceSpec(
+            name=name,
+            argv=[sys.executable, "-m", "mess", command],
+            log=self._log(name),
+            env=os.environ | common | settings,
+            stage=PIPELINE_STAGE,
+            stop_grace=PIPELINE_GRACE,
+            probe=lambda: answers_ok(ready_url),
+            ready_timeout=120.0,
+        )
+
+    def _worker_numbers(self) -> range:
+        return range(1, self._options.workers + 1)
+
+    def _count_of_workers(self) -> str:
+        return "one worker" if self._options.workers == 1 else f"{self._options.workers} workers"
+
+    def _log(self, name: str) -> Path:
+        return self._data_dir / "logs" / f"{name}.log"
+
+    def _pids(self) -> Pids:
+        pids = self._supervisor.pids
+        return Pids(
+            api=pids.get("api"),
+            workers=[pid for name, pid in sorted(pids.items()) if name.startswith("worker-")],
+            broker=pids.get("broker"),
+            postgres=pids.get("postgres"),
+        )
+
+    def _write_state(self) -> None:
+        datadir.note_processes(self._data_dir, self._supervisor.pids)
+        if self._state is not None:
+            self._state = self._state.model_copy(update={"pids": self._pids()})
+            write_state(self._data_dir, self._state)
+
+
+async def together(*work: Coroutine[Any, Any, Any]) -> list[Any]:
+    """Run coroutines at once and return their results; if one fails, end the others and raise its error."""
+    tasks = [asyncio.create_task(part) for part in work]
+    try:
+        return list(await asyncio.gather(*tasks))
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

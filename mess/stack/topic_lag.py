@@ -1,0 +1,53 @@
+"""How many messages each topic holds, and how far the store is behind."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from pydantic import BaseModel
+
+from streams.topics import TRACK_INGEST
+
+
+class TopicLag(BaseModel):
+    """One topic: offsets summed over its partitions; `lag` is known for `track-ingest` alone.
+
+    Attributes:
+        end_offset: Messages ever written. Compaction and retention may have removed some since.
+        lag: Messages that are not in the store yet; the store's offsets are the truth, not the group's.
+    """
+
+    topic: str
+    partitions: int
+    end_offset: int
+    lag: int | None
+
+
+async def read_lags(kafka_options: dict[str, Any], consumed: Mapping[int, int]) -> list[TopicLag]:
+    """Ask the broker for the end of every topic.
+
+    Args:
+        kafka_options: What aiokafka's clients take.
+        consumed: For each partition of `track-ingest`, the next offset the store wants.
+
+    Raises:
+        KafkaError: The broker does not answer.
+    """
+    consumer = AIOKafkaConsumer(**kafka_options, group_id=None, enable_auto_commit=False)
+    await consumer.start()
+    try:
+        lags = []
+        for topic in sorted(name for name in await consumer.topics() if not name.startswith("__")):
+            # Asking for one partition makes the client learn of the others.
+            await consumer.end_offsets([TopicPartition(topic, 0)])
+            partitions = consumer.partitions_for_topic(topic) or set()
+            ends = await consumer.end_offsets([TopicPartition(topic, number) for number in partitions])
+            lag = None
+            if topic == TRACK_INGEST:
+                lag = sum(max(0, end - consumed.get(key.partition, 0)) for key, end in ends.items())
+            lags.append(TopicLag(topic=topic, partitions=len(ends), end_offset=sum(ends.values()), lag=lag))
+        return lags
+    finally:
+        await consumer.stop()
