@@ -16,9 +16,14 @@ _LEVELS = {
     "error": logging.ERROR,
 }
 
+# Local variables stay out of tracebacks: they hold passwords.
+_TRACEBACKS = structlog.processors.ExceptionRenderer(
+    structlog.tracebacks.ExceptionDictTransformer(show_locals=False, max_frames=20)
+)
+
 
 def _dumps(event: Any, **_: Any) -> str:
-    return orjson.dumps(event, default=str).decode()
+    return orjson.dumps(event, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
 
 
 def configure_logging(settings: ServingSettings) -> None:
@@ -33,7 +38,7 @@ def configure_logging(settings: ServingSettings) -> None:
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
-        structlog.processors.dict_tracebacks if as_json else structlog.processors.UnicodeDecoder(),
+        _TRACEBACKS if as_json else structlog.processors.UnicodeDecoder(),
     ]
     renderer: structlog.typing.Processor = (
         structlog.processors.JSONRenderer(serializer=_dumps) if as_json else structlog.dev.ConsoleRenderer()

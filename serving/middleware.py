@@ -73,9 +73,8 @@ class Observe:
         began = time.perf_counter()
         method: str = scope["method"]
         request_id = request_id_of(Headers(scope=scope))
-        scope["path"] = _raw_path(scope)
-        if method == "HEAD":
-            scope["method"] = "GET"
+        # A copy: the server looks at its own scope again when it writes the answer.
+        scope = {**scope, "path": _raw_path(scope), "method": "GET" if method == "HEAD" else method}
         answer = _Answer(send, request_id, head=method == "HEAD")
         self._metrics.in_progress.inc()
         with structlog.contextvars.bound_contextvars(request_id=request_id):

@@ -1,6 +1,8 @@
 """The API as a process: uvicorn around the application."""
 
 import asyncio
+import signal
+import sys
 from typing import Any
 
 import structlog
@@ -55,13 +57,19 @@ def server_of(
 def serve(
     settings: ServingSettings, store: StoreSettings, kafka_options: dict[str, Any] | None = None
 ) -> None:
-    """Serve until SIGINT or SIGTERM; requests in flight are answered first.
+    """Serve until SIGINT or SIGTERM: requests in flight are answered first, and the exit status is 0.
+
+    For a process's main thread: signal handlers are replaced.
 
     Raises:
         StoreUnavailableError: Postgres cannot be reached at the start.
         SchemaMismatchError: The schema is not this version's.
-        SystemExit: The address cannot be listened on; the log says why.
+        SystemExit: With status 0 at a signal; with another where the address cannot be listened on, and the
+            log says why.
     """
+    # uvicorn raises the signal anew once it has shut down; the default handlers would make that a failure.
+    for stop in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(stop, lambda *_: sys.exit(0))
     configure_logging(settings)
     asyncio.run(check_store(store))
     server_of(settings, store, kafka_options).run()

@@ -1,0 +1,107 @@
+"""A filled database for each test, and the API over it, reached through ASGI without a socket."""
+
+import asyncio
+import concurrent.futures
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field
+
+import asyncpg
+import httpx
+import pytest
+from starlette.types import Receive, Scope, Send
+
+from serving.app import create_app
+from serving.broker import LogEnds
+from serving.settings import ServingSettings
+from store.settings import StoreSettings
+from tests.integration.serving.catalogue import AWKWARD_IDS, Catalogue, make_catalogue, write_catalogue
+from tests.support.services import PostgresServer, unique_name
+
+SIZE = 300
+
+
+@dataclass(frozen=True)
+class Database:
+    """One filled database: `url` as its owner sees it, `api_url` as the API's role does."""
+
+    name: str
+    url: str
+    api_url: str
+
+    async def execute(self, statement: str, *arguments: object) -> None:
+        """Change something as the owner."""
+        connection = await asyncpg.connect(self.url)
+        try:
+            await connection.execute(statement, *arguments)
+        finally:
+            await connection.close()
+
+
+@dataclass(frozen=True)
+class Served:
+    """What `serve` needs to start one application."""
+
+    database: Database
+    settings: ServingSettings = field(default_factory=lambda: ServingSettings(health_ttl=0))
+    kafka: LogEnds | None = None
+    pool_max_size: int = 4
+
+
+Serve = Callable[[Served], AbstractAsyncContextManager[httpx.AsyncClient]]
+
+
+@asynccontextmanager
+async def serve(served: Served) -> AsyncIterator[httpx.AsyncClient]:
+    """Run the application's lifespan around a client that talks to it."""
+    store = StoreSettings(database_url=served.database.api_url, pool_max_size=served.pool_max_size)  # type: ignore[arg-type]
+    app = create_app(served.settings, store, served.kafka)
+    async with app.router.lifespan_context(app) as state:
+
+        async def with_state(scope: Scope, receive: Receive, send: Send) -> None:
+            await app({**scope, "state": dict(state or {})}, receive, send)
+
+        transport = httpx.ASGITransport(with_state)
+        async with httpx.AsyncClient(transport=transport, base_url="http://api") as client:
+            yield client
+
+
+@pytest.fixture(scope="session")
+def catalogue() -> Catalogue:
+    """300 tracks, the awkward ids among them, with exact lists."""
+    return make_catalogue(SIZE, ids=AWKWARD_IDS)
+
+
+@pytest.fixture(scope="session")
+def filled_template(postgres_server: PostgresServer, template_database: str, catalogue: Catalogue) -> str:
+    """A database that holds the catalogue, to make others from; returns its name."""
+    name = unique_name("filled").replace("-", "_")
+    postgres_server.execute(f"CREATE DATABASE {name} OWNER mess TEMPLATE {template_database}")
+
+    async def fill() -> None:
+        connection = await asyncpg.connect(postgres_server.owner_url_of(name))
+        try:
+            await write_catalogue(connection, catalogue)
+        finally:
+            await connection.close()
+
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        pool.submit(asyncio.run, fill()).result()
+    return name
+
+
+@pytest.fixture
+def database(postgres_server: PostgresServer, filled_template: str) -> Iterator[Database]:
+    """An own database that holds the catalogue."""
+    name = unique_name("served").replace("-", "_")
+    postgres_server.execute(f"CREATE DATABASE {name} OWNER mess TEMPLATE {filled_template}")
+    url = postgres_server.owner_url_of(name)
+    yield Database(name, url, postgres_server.api_url_of(url))
+    postgres_server.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
+
+@pytest.fixture
+async def client(database: Database) -> AsyncIterator[httpx.AsyncClient]:
+    """The API over an own database, which it reads as its own role."""
+    async with serve(Served(database)) as running:
+        yield running

@@ -1,0 +1,275 @@
+"""`GET /recommend/{track_id}` against real lists in Postgres."""
+
+from urllib.parse import quote
+
+import httpx
+import pytest
+
+from serving.models import Recommendation, RecommendationBody
+from serving.strategies import STRATEGIES
+from store.schema import METADATA_FIELDS
+from tests.integration.serving.catalogue import AWKWARD_IDS, Catalogue
+from tests.integration.serving.conftest import Database
+from tests.integration.serving.problems import fields_of, problem_of
+
+pytestmark = pytest.mark.integration
+
+TRACK = "test/00123"
+PATH = "/recommend/test%2F00123"
+
+
+def _pairs(response: httpx.Response) -> list[tuple[str, float]]:
+    assert response.status_code == 200, response.text
+    return [(item["track_id"], item["score"]) for item in response.json()["recommendations"]]
+
+
+def _same(found: list[tuple[str, float]], expected: list[tuple[str, float]]) -> None:
+    assert [track_id for track_id, _ in found] == [track_id for track_id, _ in expected]
+    assert [score for _, score in found] == pytest.approx([score for _, score in expected], abs=1e-6)
+
+
+@pytest.mark.parametrize("top_k", [1, 10, 50])
+async def test_answers_with_the_exact_neighbours(
+    client: httpx.AsyncClient, catalogue: Catalogue, top_k: int
+) -> None:
+    """The first top_k of the stored list come back in order with their cosine similarities."""
+    response = await client.get(PATH, params={"top_k": top_k})
+    _same(_pairs(response), catalogue.expected(TRACK, top_k))
+
+
+async def test_answers_with_ten_if_not_told(client: httpx.AsyncClient, catalogue: Catalogue) -> None:
+    """top_k is 10 and the strategy similarity unless the caller says otherwise."""
+    response = await client.get(PATH)
+    _same(_pairs(response), catalogue.expected(TRACK, 10))
+    assert response.json()["strategy"] == "similarity"
+
+
+async def test_body_has_exactly_the_promised_members(client: httpx.AsyncClient, catalogue: Catalogue) -> None:
+    """The body and each item have every member of the contract, no other, and values of its types."""
+    body = (await client.get(PATH, params={"top_k": 3})).json()
+    assert set(body) == set(RecommendationBody.model_fields)
+    RecommendationBody.model_validate(body)
+    for rank, item in enumerate(body["recommendations"], start=1):
+        assert set(item) == set(Recommendation.model_fields)
+        assert item["rank"] == rank
+        assert item["score"] == item["similarity_score"]
+        assert item["strategy_used"] == "similarity"
+        assert item["cached"] is True
+        assert set(item["metadata"]) == set(METADATA_FIELDS)
+        track = catalogue.tracks[catalogue.by_id[item["track_id"]]]
+        assert item["title"] == track.metadata["title"]
+        assert item["filename"] == track.metadata["extra"].get("filename")
+        assert f"{item['score']:.3f}" in item["explanation"]
+
+
+async def test_body_says_where_the_list_comes_from(client: httpx.AsyncClient, catalogue: Catalogue) -> None:
+    """source, generated_at, stale and cached are those of the stored list."""
+    row = catalogue.by_id[TRACK]
+    body = (await client.get(PATH)).json()
+    assert body["reference_track"] == TRACK
+    assert body["reference_metadata"]["title"] == catalogue.tracks[row].metadata["title"]
+    assert body["source"] == {
+        "topic": "track-ingest",
+        "partition": catalogue.tracks[row].partition,
+        "offset": catalogue.tracks[row].offset,
+        "event_time": "2026-02-03T04:07:09Z",
+    }
+    assert body["generated_at"] == "2026-02-03T04:07:09.250000Z"
+    assert body["stale"] is False
+    assert body["cached"] is True
+    assert 0 < body["computation_time_ms"] < 60_000
+
+
+@pytest.mark.parametrize("alias", [alias for each in STRATEGIES for alias in each.aliases])
+async def test_alias_is_its_strategy(client: httpx.AsyncClient, alias: str) -> None:
+    """A strategy's alias gives the strategy's answer, under the strategy's own name."""
+    plain = await client.get(PATH)
+    aliased = await client.get(PATH, params={"strategy": alias})
+    assert aliased.json()["strategy"] == "similarity"
+    assert aliased.headers["etag"] == plain.headers["etag"]
+
+
+@pytest.mark.parametrize("strategy", ["diverse", "popular", "hybrid", "random", "auto", "Similarity", "x"])
+async def test_unknown_strategy_lists_the_known(client: httpx.AsyncClient, strategy: str) -> None:
+    """What isn't a strategy here is refused with the list of those that are."""
+    response = await client.get(PATH, params={"strategy": strategy})
+    document = problem_of(response, 422, "unknown-strategy")
+    assert document["known"] == ["similarity", "similar"]
+    assert fields_of(document) == ["strategy"]
+
+
+async def test_mode_of_a_strategy_without_modes_is_refused(client: httpx.AsyncClient) -> None:
+    """A mode that the strategy doesn't have is refused, not ignored."""
+    response = await client.get(PATH, params={"mode": "mmr"})
+    assert fields_of(problem_of(response, 422, "invalid-parameters")) == ["mode"]
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [
+        ("top_k=0", "top_k"),
+        ("top_k=51", "top_k"),
+        ("top_k=-1", "top_k"),
+        ("top_k=ten", "top_k"),
+        ("top_k=", "top_k"),
+        ("top_k=1.5", "top_k"),
+        ("top_k=99999999999999999999999", "top_k"),
+        ("top_k=3&top_k=4", "top_k"),
+        ("strategy=", "strategy"),
+        ("exclude=", "exclude.0"),
+        ("exclude=a%00b", "exclude.0"),
+        ("composer=Bach", "composer"),
+        ("limit=3", "limit"),
+        ("strategy=%FF", "query"),
+    ],
+)
+async def test_bad_parameter_is_named(client: httpx.AsyncClient, query: str, field: str) -> None:
+    """A parameter out of range, repeated, malformed or unknown is a 422 that names it."""
+    response = await client.get(f"{PATH}?{query}")
+    assert field in fields_of(problem_of(response, 422, "invalid-parameters"))
+
+
+async def test_every_bad_parameter_is_named_at_once(client: httpx.AsyncClient) -> None:
+    """Two mistakes are told in one answer, with the parameters that there are."""
+    response = await client.get(f"{PATH}?top_k=99&era=Baroque")
+    document = problem_of(response, 422, "invalid-parameters")
+    assert sorted(fields_of(document)) == ["era", "top_k"]
+    assert document["known"] == ["exclude", "mode", "strategy", "top_k"]
+
+
+async def test_unknown_track(client: httpx.AsyncClient) -> None:
+    """A track that isn't there is a 404 that names it."""
+    document = problem_of(await client.get("/recommend/no%2Fsuch"), 404, "track-not-found")
+    assert "no/such" in document["detail"]
+
+
+@pytest.mark.parametrize("segment", ["%FF", "%00", "a%0Ab", "", "x" * 513])
+async def test_impossible_track_id(client: httpx.AsyncClient, segment: str) -> None:
+    """An id that no track can have is a 422 about track_id."""
+    response = await client.get(f"/recommend/{segment}")
+    assert fields_of(problem_of(response, 422, "invalid-parameters")) == ["track_id"]
+
+
+@pytest.mark.parametrize("track_id", AWKWARD_IDS)
+async def test_any_printable_id_can_be_read(
+    client: httpx.AsyncClient, catalogue: Catalogue, track_id: str
+) -> None:
+    """A percent-encoded id finds its own track, whatever characters it has."""
+    encoded = quote(track_id, safe="").replace(".", "%2E")  # or a client resolves `..` itself
+    response = await client.get(f"/recommend/{encoded}?top_k=5")
+    assert response.json()["reference_track"] == track_id
+    _same(_pairs(response), catalogue.expected(track_id, 5))
+
+
+@pytest.mark.parametrize("track_id", ["a/b/c", "a/metadata", "test/00123", "trailing/"])
+async def test_plain_slashes_work_too(client: httpx.AsyncClient, track_id: str) -> None:
+    """An id may be written with its slashes as they are."""
+    assert (await client.get(f"/recommend/{track_id}")).json()["reference_track"] == track_id
+
+
+async def test_excluded_tracks_are_replaced_by_the_next(
+    client: httpx.AsyncClient, catalogue: Catalogue
+) -> None:
+    """exclude, repeated, removes exactly these tracks, and the ranks close up behind them."""
+    expected = catalogue.expected(TRACK, 12)
+    excluded = [expected[0][0], expected[5][0], "no such track", TRACK]
+    response = await client.get(PATH, params={"exclude": excluded})
+    _same(_pairs(response), [pair for pair in expected if pair[0] not in excluded])
+    assert [item["rank"] for item in response.json()["recommendations"]] == list(range(1, 11))
+
+
+@pytest.mark.parametrize("gone", [1, 5, 20, 50])
+async def test_withdrawn_neighbours_drop_out(
+    client: httpx.AsyncClient, catalogue: Catalogue, database: Database, gone: int
+) -> None:
+    """Neighbours that were withdrawn are left out and replaced from the rest of the list, however many."""
+    expected = catalogue.expected(TRACK, 50)
+    await database.execute(
+        "DELETE FROM tracks WHERE track_id = ANY ($1)", [track_id for track_id, _ in expected[:gone]]
+    )
+    _same(_pairs(await client.get(PATH)), expected[gone : gone + 10])
+
+
+async def test_withdrawn_track_is_unknown(client: httpx.AsyncClient, database: Database) -> None:
+    """A track that was withdrawn is a 404 at once, its list notwithstanding."""
+    await database.execute("DELETE FROM tracks WHERE track_id = $1", TRACK)
+    problem_of(await client.get(PATH), 404, "track-not-found")
+
+
+async def test_list_that_is_not_there_yet(
+    client: httpx.AsyncClient, catalogue: Catalogue, database: Database
+) -> None:
+    """A known track without a list is a 503 that asks to come back in a second."""
+    key = catalogue.tracks[catalogue.by_id[TRACK]].key
+    await database.execute("DELETE FROM neighbour_lists WHERE key = $1", key)
+    response = await client.get(PATH)
+    problem_of(response, 503, "list-not-ready")
+    assert response.headers["retry-after"] == "1"
+
+
+async def test_only_track_has_an_empty_list(
+    client: httpx.AsyncClient, catalogue: Catalogue, database: Database
+) -> None:
+    """A list that is stored empty is an answer, not an error."""
+    key = catalogue.tracks[catalogue.by_id[TRACK]].key
+    await database.execute("UPDATE neighbour_lists SET neighbours = '{}', scores = '{}' WHERE key = $1", key)
+    assert _pairs(await client.get(PATH)) == []
+
+
+async def test_stale_until_the_list_has_absorbed_what_was_accepted(
+    client: httpx.AsyncClient, catalogue: Catalogue, database: Database
+) -> None:
+    """Stale is true while the owner of the list has accepted events to absorb, and only for its lists."""
+    owner = catalogue.tracks[catalogue.by_id[TRACK]].partition
+    await database.execute(
+        "UPDATE absorbed_offsets SET absorbed_offset = absorbed_offset - 1"
+        " WHERE owner_partition = $1 AND source_partition = 6",
+        owner,
+    )
+    other = next(track for track in catalogue.tracks if track.partition != owner)
+    assert (await client.get(PATH)).json()["stale"] is True
+    untouched = await client.get(f"/recommend/{quote(other.track_id, safe='')}")
+    assert untouched.json()["stale"] is False
+
+
+class TestEntityTag:
+    """`ETag` and `If-None-Match`."""
+
+    async def test_unchanged_body_is_not_sent_again(self, client: httpx.AsyncClient) -> None:
+        """The tag of an unchanged answer gives 304 without a body, also in a list and as `*`."""
+        tag = (await client.get(PATH)).headers["etag"]
+        assert tag.startswith('W/"')
+        for header in (tag, f'"other", {tag}', "*", tag.removeprefix("W/")):
+            response = await client.get(PATH, headers={"if-none-match": header})
+            assert (response.status_code, response.content) == (304, b"")
+            assert response.headers["etag"] == tag
+
+    async def test_tag_belongs_to_the_parameters(self, client: httpx.AsyncClient) -> None:
+        """Other parameters have another tag."""
+        tag = (await client.get(PATH)).headers["etag"]
+        response = await client.get(PATH, params={"top_k": 9}, headers={"if-none-match": tag})
+        assert response.status_code == 200
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            "UPDATE neighbour_lists SET scores = scores[1:49] || 0.001::real WHERE key = {key}",
+            "UPDATE neighbour_lists SET source_offset = source_offset + 1 WHERE key = {key}",
+            "UPDATE tracks SET title = 'Renamed' WHERE key = {key}",
+            "UPDATE tracks SET extra = jsonb_build_object('label', 1) WHERE track_id = '{neighbour}'",
+            "DELETE FROM tracks WHERE track_id = '{neighbour}'",
+            "UPDATE absorbed_offsets SET absorbed_offset = 0",
+        ],
+    )
+    async def test_any_change_of_the_body_changes_the_tag(
+        self, client: httpx.AsyncClient, catalogue: Catalogue, database: Database, change: str
+    ) -> None:
+        """A new list, source, title, neighbour's metadata, withdrawal or staleness is sent in full."""
+        url = f"{PATH}?top_k=50"
+        before = await client.get(url)
+        key = catalogue.tracks[catalogue.by_id[TRACK]].key
+        neighbour = catalogue.expected(TRACK, 1)[0][0]
+        await database.execute(change.format(key=key, neighbour=neighbour))
+        after = await client.get(url, headers={"if-none-match": before.headers["etag"]})
+        assert after.status_code == 200
+        assert after.headers["etag"] != before.headers["etag"]
