@@ -40,8 +40,10 @@ class ListChange(BaseModel):
     track_id: TrackId
     version: int = Field(ge=0, description="Grows with every change of this list", examples=[42])
     recommendations: list[ScoredTrack] = Field(max_length=50, description="The list, most similar first")
-    added: list[TrackId] = Field(description="In the list now, not before")
-    removed: list[TrackId] = Field(description="In the list before, not now")
+    added: list[TrackId] | None = Field(
+        description="In the list now, not before; null after a worker's restart, when what was told before is unknown"
+    )
+    removed: list[TrackId] | None = Field(description="In the list before, not now; null likewise")
     source: SourceOffset = Field(description="The newest event that the list has taken in")
     generated_at: AwareDatetime = Field(
         description="When the list was computed", examples=["2026-02-03T04:05:06Z"]
@@ -53,8 +55,8 @@ def encode_list_change(
     *,
     version: int,
     neighbours: Sequence[tuple[str, float]],
-    added: Sequence[str],
-    removed: Sequence[str],
+    added: Sequence[str] | None,
+    removed: Sequence[str] | None,
     source: tuple[str, int, int],
     generated_at: datetime,
 ) -> tuple[bytes, bytes]:
@@ -64,8 +66,8 @@ def encode_list_change(
         track_id: the track whose list it is.
         version: the list's version.
         neighbours: up to 50 (track_id, cosine similarity), most similar first.
-        added: track ids that came in.
-        removed: track ids that went out.
+        added: track ids that came in; None if that is not known.
+        removed: track ids that went out; None likewise.
         source: topic, partition and offset of the newest event taken in.
         generated_at: aware time of computation.
     """
@@ -75,8 +77,8 @@ def encode_list_change(
             "track_id": track_id,
             "version": version,
             "recommendations": [{"track_id": other, "score": score} for other, score in neighbours],
-            "added": list(added),
-            "removed": list(removed),
+            "added": added,
+            "removed": removed,
             "source": {"topic": topic, "partition": partition, "offset": offset},
             "generated_at": generated_at,
         },

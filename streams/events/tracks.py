@@ -108,6 +108,9 @@ def unit_vector(values: npt.ArrayLike, *, dimension: int | None = None) -> npt.N
     Raises:
         InvalidEvent: `invalid_embedding`, `wrong_dimension`, `not_finite` or `zero_vector`.
     """
+    # numpy would convert text and booleans, too.
+    if isinstance(values, np.ndarray) and values.dtype.kind not in "fiu":
+        raise InvalidEvent(Reason.INVALID_EMBEDDING, f"embedding must hold real numbers, not {values.dtype}")
     try:
         vector = np.asarray(values, dtype=np.float64)
     except OverflowError:
