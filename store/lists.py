@@ -10,7 +10,6 @@ from asyncpg.pool import PoolConnectionProxy
 from store import binary
 from store.rows import ListRows, TrackVectors
 
-
 _COLUMNS = (
     "key",
     "neighbours",
@@ -104,7 +103,8 @@ async def read_tracks(connection: PoolConnectionProxy, dimension: int) -> TrackV
 
 _READ = """
 SELECT key, array_send(neighbours) AS neighbours, array_send(scores) AS scores, source_partition, source_offset,
-       extract(epoch FROM event_time)::float8 AS event_time
+       extract(epoch FROM event_time)::float8 AS event_time, version,
+       extract(epoch FROM generated_at)::float8 AS generated_at
 FROM neighbour_lists
 """
 
@@ -127,4 +127,6 @@ async def read_lists(connection: PoolConnectionProxy, newer_than: int | None = N
         partitions=column("source_partition", np.int32),
         offsets=column("source_offset", np.int64),
         event_times=column("event_time", np.float64),
+        versions=column("version", np.int64),
+        generated_at=column("generated_at", np.float64),
     )

@@ -110,6 +110,12 @@ async def absorb(connection: PoolConnectionProxy, owners: list[int], next_offset
     await connection.execute(_ABSORB, owners, list(next_offsets), list(next_offsets.values()))
 
 
+async def consumed(connection: PoolConnectionProxy) -> dict[int, int]:
+    """For each partition, the next offset to read."""
+    rows = await connection.fetch("SELECT partition, consumed_offset FROM ingest_partitions")
+    return {row["partition"]: row["consumed_offset"] for row in rows}
+
+
 async def absorbed(connection: PoolConnectionProxy) -> dict[int, dict[int, int]]:
     """For each owner partition, the offset below which each source partition has been absorbed."""
     found: dict[int, dict[int, int]] = {}

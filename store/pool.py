@@ -11,13 +11,15 @@ from store.errors import SchemaMismatchError, StoreUnavailableError
 from store.schema import REVISION
 from store.settings import StoreSettings
 
-# What asyncpg raises when Postgres is away, starting, stopping, or has dropped the connection.
+# What asyncpg raises when Postgres is away, starting, stopping, has dropped the connection, or lets nobody in.
 UNAVAILABLE = (
     OSError,
     asyncio.TimeoutError,
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
     asyncpg.CannotConnectNowError,
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.InvalidCatalogNameError,
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
     asyncpg.TooManyConnectionsError,

@@ -1,6 +1,6 @@
 """Whole columns of the store's tables, as arrays."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,8 @@ class ListRows:
         partitions: int32 (m,), of the event that changed the list last.
         offsets: int64 (m,), likewise.
         event_times: float64 (m,), likewise, seconds since the epoch.
+        versions: int64 (m,); empty where rows are yet to be written.
+        generated_at: float64 (m,), seconds since the epoch; empty likewise.
     """
 
     keys: npt.NDArray[np.int64]
@@ -27,6 +29,8 @@ class ListRows:
     partitions: npt.NDArray[np.int32]
     offsets: npt.NDArray[np.int64]
     event_times: npt.NDArray[np.float64]
+    versions: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    generated_at: npt.NDArray[np.float64] = field(default_factory=lambda: np.empty(0, dtype=np.float64))
 
 
 @dataclass(frozen=True, slots=True)

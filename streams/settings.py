@@ -95,3 +95,25 @@ class StreamSettings(BaseSettings):
         description="Not set: the first accepted track fixes it",
     )
     ingest_partitions: int = Field(8, ge=1, le=1_024, title="Partitions of track-ingest")
+    list_size: int = Field(50, ge=1, le=50, title="Neighbours published for each track")
+    list_kept: int = Field(
+        100,
+        ge=1,
+        le=1_000,
+        title="Neighbours kept for each track",
+        description="The slack that deletions use up",
+    )
+    batch_events: int = Field(256, ge=1, le=4_096, title="Events in a micro-batch at most")
+    batch_seconds: float = Field(0.02, gt=0, le=5, title="Seconds a micro-batch waits for more events")
+    feed_window_seconds: float = Field(
+        1.0, ge=0, le=3_600, title="Seconds in which the change feed tells of a track at most once"
+    )
+    consumer_group: str = Field("mess-worker", title="Consumer group of the workers")
+    worker_name: str = Field(
+        "worker", title="Name of this worker", description="Shown as owner of its partitions"
+    )
+    worker_host: str = Field("127.0.0.1", title="Address of the worker's metrics and liveness")
+    worker_port: int = Field(8_001, ge=0, le=65_535, title="Port of the worker's metrics and liveness")
+    session_timeout_seconds: float = Field(
+        10.0, ge=1, le=300, title="Seconds without a heartbeat after which a worker has lost its partitions"
+    )

@@ -1,0 +1,40 @@
+"""`mess worker` and `mess api`: one process of each, configured by the environment."""
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add the service commands to `app`."""
+    app.command()(worker)
+    app.command()(api)
+
+
+def worker() -> None:
+    """Run one worker: consumes track-ingest and keeps the neighbour lists. Needs MESS_DATABASE_URL and a broker."""
+    from mess import settings  # noqa: PLC0415 -- `mess --help` must not wait for Faust
+    from mess import worker as process  # noqa: PLC0415
+    from store.settings import StoreSettings  # noqa: PLC0415
+    from streams.settings import KafkaSettings, StreamSettings  # noqa: PLC0415
+
+    status = process.main(
+        settings.read(KafkaSettings), settings.read(StreamSettings), settings.read(StoreSettings)
+    )
+    raise typer.Exit(status)
+
+
+def api() -> None:
+    """Run one API process: serves what the store holds. Needs MESS_DATABASE_URL; the broker only for health."""
+    from mess import settings  # noqa: PLC0415 -- `mess --help` must not wait for FastAPI
+    from mess.cli.console import fail  # noqa: PLC0415
+    from serving.server import serve  # noqa: PLC0415
+    from serving.settings import ServingSettings  # noqa: PLC0415
+    from store.errors import StoreError  # noqa: PLC0415
+    from store.settings import StoreSettings  # noqa: PLC0415
+    from streams.kafka import aiokafka_options  # noqa: PLC0415
+    from streams.settings import KafkaSettings  # noqa: PLC0415
+
+    kafka = settings.read(KafkaSettings)
+    try:
+        serve(settings.read(ServingSettings), settings.read(StoreSettings), aiokafka_options(kafka))
+    except StoreError as error:
+        fail(str(error), hint="Check MESS_DATABASE_URL, and run `mess migrate` once.", code=1)

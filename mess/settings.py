@@ -1,0 +1,23 @@
+"""Every setting of every part, read from the environment in one place."""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from pydantic import ValidationError
+from pydantic_settings import BaseSettings
+
+from mess.cli.console import fail
+
+Settings = TypeVar("Settings", bound=BaseSettings)
+
+
+def read(settings: Callable[[], Settings]) -> Settings:
+    """Read a settings class from the environment; what is missing or wrong is told in one line, exit status 2."""
+    try:
+        return settings()
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        name = "_".join(str(part) for part in first["loc"]).upper()
+        prefix = getattr(settings, "model_config", {}).get("env_prefix", "")
+        what = "is not set" if first["type"] == "missing" else f"is wrong: {first['msg']}"
+        fail(f"{prefix}{name} {what}.", hint=f"Set {prefix}{name} in the environment.", code=2)

@@ -1,0 +1,188 @@
+"""The change feed: the latest list of a track, at most once in each window.
+
+A list that changes ten times in a second is told of once or twice: compaction would make the rest worthless. What came
+and went is told against the list that was told before.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import asyncpg
+import numpy as np
+import numpy.typing as npt
+from aiokafka import AIOKafkaProducer
+
+from store import partitions, tracks
+from store.pool import transaction
+from streams.agents.ownership import Ownership
+from streams.agents.retry import until_done
+from streams.events import encode_list_change
+from streams.metrics import WorkerMetrics
+from streams.topics import RECOMMENDATIONS, TRACK_INGEST
+
+# Messages built and sent between two looks at the loop.
+SLICE = 256
+
+
+@dataclass(slots=True)
+class Change:
+    """A list to tell of.
+
+    Attributes:
+        neighbours: int64 (k,), keys.
+        scores: float32 (k,).
+        previous: int64 (j,), keys as told the last time; None where that is not known.
+        version: Of the flush that wrote it.
+        generated_at: Seconds since the epoch.
+        source: Partition and offset of the event that changed it last.
+    """
+
+    neighbours: npt.NDArray[np.int64]
+    scores: npt.NDArray[np.float32]
+    previous: npt.NDArray[np.int64] | None
+    version: int
+    generated_at: float
+    source: tuple[int, int]
+
+
+class ChangeFeed:
+    """Holds changed lists until their window opens, and publishes them.
+
+    Args:
+        pool: The store, which remembers what has been published.
+        producer: Started.
+        ownership: Whose published version moves on.
+        track_id_of: The id behind a key; None once the track is gone.
+        window: Seconds in which a track is told of at most once.
+        metrics: Where messages are counted.
+    """
+
+    def __init__(
+        self,
+        pool: asyncpg.Pool,
+        producer: AIOKafkaProducer,
+        ownership: Ownership,
+        track_id_of: Callable[[int], str | None],
+        window: float,
+        metrics: WorkerMetrics,
+    ) -> None:
+        self._pool = pool
+        self._producer = producer
+        self._ownership = ownership
+        self._track_id_of = track_id_of
+        self._window = window
+        self._metrics = metrics
+        self._pending: dict[int, Change] = {}
+        self._told_at: dict[int, float] = {}
+        self._flushed = 0
+        self._tombstones = False
+        self._wake = asyncio.Event()
+
+    def add(self, changes: Iterable[tuple[int, Change]], *, flushed: int, withdrawn: bool) -> None:
+        """Take changed lists in, by key; `flushed` is the newest version they hold."""
+        for key, change in changes:
+            earlier = self._pending.get(key)
+            if earlier is not None:
+                change.previous = earlier.previous
+            self._pending[key] = change
+        self._flushed = max(self._flushed, flushed)
+        self._tombstones |= withdrawn
+        self._wake.set()
+
+    @property
+    def pending(self) -> int:
+        """Lists that wait to be told of."""
+        return len(self._pending)
+
+    async def run(self) -> None:
+        """Publish for ever."""
+        while True:
+            if not self._pending and not self._tombstones:
+                await self._wake.wait()
+            self._wake.clear()
+            await self.publish_due()
+            await asyncio.sleep(min(0.1, self._window / 4) if self._pending else 0)
+
+    async def publish_due(self, *, everything: bool = False) -> None:
+        """Publish what is due, or everything, and remember it in the store."""
+        now = time.monotonic()
+        self._told_at = {key: told for key, told in self._told_at.items() if now - told < self._window}
+        due = [key for key in self._pending if everything or key not in self._told_at]
+        if not due and not self._tombstones:
+            return
+        self._tombstones = False
+        for start in range(0, len(due), SLICE):
+            part = [(key, self._pending.pop(key)) for key in due[start : start + SLICE]]
+            self._told_at.update((key, now) for key, _ in part)
+            await self._publish(part)
+        await self._settle()
+
+    async def _publish(self, changes: list[tuple[int, Change]]) -> None:
+        messages = await asyncio.to_thread(lambda: [m for m in map(self._encode, changes) if m])
+
+        async def deliver() -> None:
+            await self._deliver(messages)
+
+        await until_done(deliver, what="publish changes", system="kafka", metrics=self._metrics)
+        self._metrics.changes_published.labels("list").inc(len(messages))
+
+    async def _deliver(self, messages: Iterable[tuple[bytes, bytes | None]]) -> None:
+        deliveries = [
+            await self._producer.send(RECOMMENDATIONS, key=key, value=value) for key, value in messages
+        ]
+        for outcome in await asyncio.gather(*deliveries, return_exceptions=True):
+            if isinstance(outcome, BaseException):
+                raise outcome
+
+    def _encode(self, item: tuple[int, Change]) -> tuple[bytes, bytes] | None:
+        key, change = item
+        track_id = self._track_id_of(key)
+        if track_id is None:  # withdrawn since: its tombstone says so
+            return None
+        named = [
+            (self._track_id_of(k), s)
+            for k, s in zip(change.neighbours.tolist(), change.scores.tolist(), strict=True)
+        ]
+        added, removed = self._difference(change)
+        return encode_list_change(
+            track_id,
+            version=change.version,
+            neighbours=[(name, score) for name, score in named if name is not None],
+            added=added,
+            removed=removed,
+            source=(TRACK_INGEST, *change.source),
+            generated_at=datetime.fromtimestamp(change.generated_at, UTC),
+        )
+
+    def _difference(self, change: Change) -> tuple[list[str] | None, list[str] | None]:
+        if change.previous is None:
+            return None, None
+        before, now = change.previous.tolist(), change.neighbours.tolist()
+        gone, come = set(before).difference(now), set(now).difference(before)
+        return self._names(key for key in now if key in come), self._names(
+            key for key in before if key in gone
+        )
+
+    def _names(self, keys: Iterable[int]) -> list[str]:
+        return [name for name in map(self._track_id_of, keys) if name is not None]
+
+    async def _settle(self) -> None:
+        """Deliver the tombstones owed, and remember up to which version everything has been told."""
+        oldest = min((change.version for change in self._pending.values()), default=self._flushed + 1)
+
+        async def settle() -> int:
+            mine = self._ownership.partitions
+            async with transaction(self._pool) as connection:
+                owed = await tracks.owed_tombstones(connection, mine)
+                await self._deliver([(track_id.encode(), None) for _, track_id in owed])
+                await tracks.settle_tombstones(connection, [at for at, _ in owed])
+                await partitions.set_published(connection, mine, oldest - 1)
+            return len(owed)
+
+        count = await until_done(
+            settle, what="settle the change feed", system="postgres", metrics=self._metrics
+        )
+        self._metrics.changes_published.labels("tombstone").inc(count)

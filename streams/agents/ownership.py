@@ -1,0 +1,93 @@
+"""Which partitions this worker holds, under which epochs, and how far it has consumed them."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
+from typing import TypeVar
+
+from store.errors import FencedError
+from store.partitions import Claim
+
+Result = TypeVar("Result")
+
+
+class Ownership:
+    """The partitions of track-ingest that are ours."""
+
+    def __init__(self) -> None:
+        self._claims: dict[int, Claim] = {}
+        self._consumed: dict[int, int] = {}
+        self._claiming = asyncio.Lock()
+
+    def __contains__(self, partition: int) -> bool:
+        return partition in self._claims
+
+    @asynccontextmanager
+    async def claiming(self) -> AsyncIterator[None]:
+        """Held from before the store is told of a claim until `take`."""
+        async with self._claiming:
+            yield
+
+    async def under_epochs(self, write: Callable[[dict[int, int]], Awaitable[Result]]) -> Result:
+        """Call `write` with the epochs held; again if they turn out to be older than a claim of our own.
+
+        Raises:
+            FencedError: Another worker holds one of the partitions.
+        """
+        while True:
+            async with self._claiming:
+                epochs = self.epochs
+            try:
+                return await write(epochs)
+            except FencedError as error:
+                async with self._claiming:
+                    now = self.epochs
+                if now.get(error.partition) in (None, error.epoch):
+                    raise
+
+    def take(self, claims: dict[int, Claim]) -> None:
+        """These partitions, and no others, are ours now."""
+        self._claims = dict(claims)
+        self.remember({partition: claim.consumed_offset for partition, claim in claims.items()})
+
+    def lose(self, partitions: Iterable[int]) -> None:
+        """These are not ours any more."""
+        for partition in partitions:
+            self._claims.pop(partition, None)
+
+    def remember(self, consumed: dict[int, int]) -> None:
+        """How far these partitions have been consumed, ours or not."""
+        self._consumed.update(consumed)
+
+    @property
+    def partitions(self) -> list[int]:
+        """What is ours."""
+        return sorted(self._claims)
+
+    @property
+    def epochs(self) -> dict[int, int]:
+        """The epoch to show with each write."""
+        return {partition: claim.epoch for partition, claim in self._claims.items()}
+
+    @property
+    def published_version(self) -> int:
+        """The newest list version that the change feed is known to have of all that is ours."""
+        return min((claim.published_version for claim in self._claims.values()), default=0)
+
+    def consumed(self, partition: int) -> int:
+        """The next offset to read, as far as this worker knows."""
+        return self._consumed.get(partition, 0)
+
+    def advance(self, next_offsets: dict[int, int]) -> None:
+        """Remember what the store has committed."""
+        for partition, offset in next_offsets.items():
+            self._consumed[partition] = max(self.consumed(partition), offset)
+
+    def restart(self, partitions: Iterable[int]) -> None:
+        """These are read from their start again."""
+        self._consumed.update(dict.fromkeys(partitions, 0))
+
+    @property
+    def total_consumed(self) -> int:
+        """The sum of all consumed offsets: it moves when anything is consumed."""
+        return sum(self._consumed.values())

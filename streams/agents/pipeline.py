@@ -1,0 +1,259 @@
+"""A worker's inside, put together: from raw messages to lists in the store and on the change feed."""
+
+import asyncio
+import os
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from typing import Any, Protocol
+
+import asyncpg
+import structlog
+from aiokafka import AIOKafkaProducer
+
+from store import lists, partitions, tracks
+from store.errors import FencedError
+from store.pool import open_pool, require_schema, transaction
+from store.settings import StoreSettings
+from streams.agents.dead_letters import DeadLetters
+from streams.agents.decoding import Received
+from streams.agents.feed import Change, ChangeFeed
+from streams.agents.ingest import Committed, Ingest
+from streams.agents.leadership import Leadership
+from streams.agents.maintainer import Maintainer
+from streams.agents.names import TrackNames
+from streams.agents.ownership import Ownership
+from streams.agents.retry import until_done
+from streams.agents.start import load_engine
+from streams.kafka import start_producer
+from streams.metrics import WorkerMetrics
+from streams.neighbours.process import EngineProcess
+from streams.settings import KafkaSettings, StreamSettings
+
+log = structlog.get_logger(__name__)
+
+
+class Log(Protocol):
+    """What the pipeline needs to know of the ingest topic."""
+
+    async def end_offsets(self, partitions: Sequence[int]) -> dict[int, int]:
+        """The offset after the last message of each partition."""
+
+    async def start_from(self, offsets: dict[int, int]) -> None:
+        """Let the partitions be read from these offsets."""
+
+
+class StaleEngineError(Exception):
+    """Another worker has written since this one loaded its vectors: load them again, in a new process."""
+
+
+class Pipeline:
+    """Everything between the Faust agent and the store.
+
+    Args:
+        kafka: How to reach the brokers.
+        streams: Sizes and windows.
+        store: How to reach Postgres.
+        metrics: Where everything is measured.
+    """
+
+    def __init__(
+        self, kafka: KafkaSettings, streams: StreamSettings, store: StoreSettings, metrics: WorkerMetrics
+    ) -> None:
+        self._kafka = kafka
+        self._streams = streams
+        self._store = store
+        self.metrics = metrics
+        self.ownership = Ownership()
+        self._exit = AsyncExitStack()
+        self._names = TrackNames()
+        self._applied: dict[int, int] = {}
+        self._engine: EngineProcess | None = None
+        self._maintainer: Maintainer | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._first_claim = True
+
+    async def start(self) -> None:
+        """Wait until this worker is the one that maintains the lists, then load the engine.
+
+        Raises:
+            SchemaMismatchError: The database is not at this version's schema.
+        """
+
+        async def connect() -> asyncpg.Pool:
+            return await open_pool(self._store, application_name=f"mess-{self._streams.worker_name}")
+
+        self._pool = await until_done(connect, what="reach Postgres", system="postgres", metrics=self.metrics)
+        self._exit.push_async_callback(self._pool.close)
+        await require_schema(self._pool)
+        self._leadership = Leadership(self._store)
+        await self._leadership.acquire()
+        self._exit.push_async_callback(self._leadership.release)
+        self.metrics.active.set(1)
+        self._producer = await until_done(
+            self._open_producer, what="reach Kafka", system="kafka", metrics=self.metrics
+        )
+        self._exit.push_async_callback(self._producer.stop)
+        self._feed = ChangeFeed(
+            self._pool,
+            self._producer,
+            self.ownership,
+            self._names.of,
+            self._streams.feed_window_seconds,
+            self.metrics,
+        )
+        dimension = await self._read_catalogue()
+        self._ingest = Ingest(
+            self._pool,
+            self.ownership,
+            DeadLetters(self._producer, self.metrics),
+            self._hand_on,
+            self.metrics,
+            dimension,
+        )
+        if dimension is not None:
+            await self._start_engine(dimension)
+
+    async def _open_producer(self) -> AIOKafkaProducer:
+        return await start_producer(self._kafka, linger_ms=5)
+
+    async def _read_catalogue(self) -> int | None:
+        """How far the store has come; returns the catalogue's dimension if it has one."""
+        wanted = self._streams.embedding_dimension
+        async with transaction(self._pool) as connection:
+            self.ownership.remember(await partitions.consumed(connection))
+            if wanted is not None:
+                fixed = await tracks.fix_dimension(connection, wanted)
+                if fixed != wanted:
+                    log.error("the catalogue has another dimension", configured=wanted, catalogue=fixed)
+                return fixed
+            return await tracks.read_dimension(connection)
+
+    async def _start_engine(self, dimension: int) -> None:
+        engine = EngineProcess(dimension, published=self._streams.list_size, kept=self._streams.list_kept)
+        await engine.start()
+        self._exit.push_async_callback(engine.stop)
+        self._applied.update(await load_engine(self._pool, engine, self._names, dimension))
+        self._engine = engine
+        self._maintainer = Maintainer(
+            self._pool, engine, self.ownership, self._feed, self._names, self._applied, self.metrics
+        )
+        self._spawn("applying", self._maintainer.run_applying())
+        self._spawn("flushing", self._maintainer.run_flushing())
+        self._spawn("change feed", self._feed.run())
+
+    def _spawn(self, name: str, work: Any) -> None:
+        self._tasks.append(asyncio.create_task(work, name=name))
+
+    async def watch(self) -> None:
+        """Return never; raise what ended a background task, or the loss of leadership.
+
+        The process must then stop: what it holds in memory cannot be trusted.
+        """
+        while True:
+            self._leadership.require()
+            for task in self._tasks:
+                if task.done() and not task.cancelled() and (error := task.exception()) is not None:
+                    log.error("a background task has died", task=task.get_name(), error=repr(error))
+                    raise error
+            await asyncio.sleep(0.2)
+
+    async def claim(self, assigned: Sequence[int], source: Log) -> None:
+        """Take partitions over and say from where they are read: the store's consumed offsets are the truth.
+
+        Raises:
+            StaleEngineError: Another worker has consumed them meanwhile.
+        """
+        async with self.ownership.claiming():
+
+            async def take() -> dict[int, partitions.Claim]:
+                async with transaction(self._pool) as connection:
+                    return await partitions.claim(connection, list(assigned), self._owner)
+
+            claims = await until_done(take, what="claim partitions", system="postgres", metrics=self.metrics)
+            for partition, claim in claims.items():
+                if claim.consumed_offset > (known := self.ownership.consumed(partition)):
+                    raise StaleEngineError(f"partition {partition}: {claim.consumed_offset} > {known}")
+            self.ownership.take(claims)
+        await self._follow_replaced_log(assigned, source)
+        await source.start_from({p: self.ownership.consumed(p) for p in assigned})
+        log.info("partitions claimed", offsets={p: self.ownership.consumed(p) for p in assigned})
+        if self._first_claim and assigned:
+            self._first_claim = False
+            await self._tell_again()
+
+    @property
+    def _owner(self) -> str:
+        return f"{self._streams.worker_name}/{os.getpid()}"
+
+    async def _follow_replaced_log(self, assigned: Sequence[int], source: Log) -> None:
+        """Where the topic ends before what was consumed, another log has taken its place: read it from its start."""
+        ends = await source.end_offsets(assigned)
+        replaced = [p for p in assigned if ends.get(p, 0) < self.ownership.consumed(p)]
+        if not replaced:
+            return
+        log.warning(
+            "the topic has been replaced by a new one, which is read from its start", partitions=replaced
+        )
+        if self._maintainer is not None:
+            await self._maintainer.flush()
+        epochs = {p: self.ownership.epochs[p] for p in replaced}
+        async with transaction(self._pool) as connection:
+            await partitions.restart_offsets(connection, epochs)
+        self.ownership.restart(replaced)
+        self._applied.update(dict.fromkeys(replaced, 0))
+
+    async def _tell_again(self) -> None:
+        """Tell the change feed of lists that were written but perhaps not told before the last end."""
+        async with transaction(self._pool) as connection:
+            rows = await lists.read_lists(connection, newer_than=self.ownership.published_version)
+            version: int = await connection.fetchval("SELECT coalesce(max(version), 0) FROM neighbour_lists")
+        changes = []
+        for i, key in enumerate(rows.keys.tolist()):
+            length = int(rows.lengths[i])
+            change = Change(
+                neighbours=rows.neighbours[i, :length],
+                scores=rows.scores[i, :length],
+                previous=None,
+                version=int(rows.versions[i]),
+                generated_at=float(rows.generated_at[i]),
+                source=(int(rows.partitions[i]), int(rows.offsets[i])),
+            )
+            changes.append((key, change))
+        self._feed.add(changes, flushed=version, withdrawn=True)
+
+    def revoke(self, revoked: Sequence[int]) -> None:
+        """These partitions are not ours any more."""
+        self.ownership.lose(revoked)
+
+    async def process(self, messages: Sequence[Received]) -> bool:
+        """Apply a micro-batch; True if it may be acknowledged, False if it is another worker's to apply."""
+        try:
+            await self._ingest.process(messages)
+        except FencedError as error:
+            log.warning("a batch is left to the partition's new owner", error=str(error))
+            return False
+        return True
+
+    async def _hand_on(self, committed: Committed) -> None:
+        if self._maintainer is None:
+            if committed.dimension is None:
+                self._applied.update(committed.next_offsets)
+                return
+            # The batch that fixes the dimension is in the store already: loading applies it.
+            await self._start_engine(committed.dimension)
+            return
+        await self._maintainer.put(committed)
+
+    async def stop(self) -> None:
+        """Finish what was committed, tell the feed, and let go of everything."""
+        if self._maintainer is not None and self.ownership.partitions:
+            try:
+                async with asyncio.timeout(8):
+                    await self._maintainer.drain()
+            except (TimeoutError, FencedError) as error:
+                log.warning("stopped with work left; the next start catches up", error=repr(error))
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self.metrics.active.set(0)
+        await self._exit.aclose()

@@ -1,0 +1,43 @@
+"""Trying again what fails for a while: Postgres or Kafka away."""
+
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import structlog
+from aiokafka.errors import KafkaError
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_exponential_jitter
+
+from store.errors import StoreUnavailableError
+from streams.errors import BrokerUnavailable
+from streams.metrics import WorkerMetrics
+
+Result = TypeVar("Result")
+
+log = structlog.get_logger(__name__)
+
+TRANSIENT = (StoreUnavailableError, BrokerUnavailable, KafkaError)
+
+
+async def until_done(
+    attempt: Callable[[], Awaitable[Result]], *, what: str, system: str, metrics: WorkerMetrics
+) -> Result:
+    """Call `attempt` until it does not fail for a transient reason; other errors pass.
+
+    There is no limit: the events wait in Kafka as long as it takes, and health reports say what is away.
+    """
+
+    def note(state: RetryCallState) -> None:
+        metrics.retries.labels(system).inc()
+        error = state.outcome.exception() if state.outcome else None
+        log.warning("trying again", what=what, attempt=state.attempt_number, error=str(error))
+
+    retrying = AsyncRetrying(
+        retry=retry_if_exception_type(TRANSIENT),
+        wait=wait_exponential_jitter(initial=0.1, max=5, jitter=0.5),
+        before_sleep=note,
+        reraise=True,
+    )
+    async for once in retrying:
+        with once:
+            return await attempt()
+    raise AssertionError("retrying ends with a result or an error")

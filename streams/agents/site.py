@@ -1,0 +1,82 @@
+"""A worker's own small site: /metrics for Prometheus, /live for whoever restarts it."""
+
+import time
+from collections.abc import Callable
+
+from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from streams.metrics import WorkerMetrics
+
+# With messages waiting and none consumed for so long, only a restart can help. Longer than a restart of Postgres.
+STALLED_SECONDS = 180.0
+
+
+class Liveness:
+    """Notices when nothing moves though there is work.
+
+    Args:
+        lag: How many messages wait, as far as is known.
+        progress: A number that changes whenever some have been consumed.
+    """
+
+    def __init__(self, lag: Callable[[], int], progress: Callable[[], int]) -> None:
+        self._lag = lag
+        self._progress = progress
+        self._seen = -1
+        self._moved_at = time.monotonic()
+
+    def stalled_for(self) -> float:
+        """Seconds since something was consumed, 0 while nothing waits."""
+        now, progress = time.monotonic(), self._progress()
+        if progress != self._seen or self._lag() == 0:
+            self._seen, self._moved_at = progress, now
+        return now - self._moved_at
+
+
+class WorkerSite:
+    """Serves a worker's metrics and liveness.
+
+    Args:
+        host: Address to listen on.
+        port: Port to listen on.
+        metrics: What /metrics shows.
+        liveness: What /live asks.
+    """
+
+    def __init__(self, host: str, port: int, metrics: WorkerMetrics, liveness: Liveness) -> None:
+        self._host = host
+        self._port = port
+        self._metrics = metrics
+        self._liveness = liveness
+        self._runner: web.AppRunner | None = None
+
+    async def start(self) -> None:
+        """Listen.
+
+        Raises:
+            OSError: The port is taken.
+        """
+        app = web.Application()
+        app.router.add_get("/metrics", self._show_metrics)
+        app.router.add_get("/live", self._show_live)
+        self._runner = web.AppRunner(app, access_log=None)
+        await self._runner.setup()
+        await web.TCPSite(self._runner, self._host, self._port).start()
+
+    async def stop(self) -> None:
+        """Stop listening."""
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+    async def _show_metrics(self, _: web.Request) -> web.Response:
+        body = generate_latest(self._metrics.registry)
+        return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    async def _show_live(self, _: web.Request) -> web.Response:
+        stalled = self._liveness.stalled_for()
+        alive = stalled < STALLED_SECONDS
+        status = "live" if alive else "stalled"
+        return web.json_response(
+            {"status": status, "stalled_seconds": round(stalled, 1)}, status=200 if alive else 503
+        )

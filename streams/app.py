@@ -1,0 +1,178 @@
+"""The Faust app: consumes track-ingest as a group member and hands raw micro-batches to the pipeline.
+
+What Faust is used for, and what not, follows from its source (0.15.3): batches are taken without acknowledgement and
+acknowledged in order after their commit; values stay raw bytes, because a decode error inside a batch hangs it; before
+each start or rebalance completes, the offsets that Faust will seek to are replaced by those of the store.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import faust
+import structlog
+from faust.types import TP
+
+from store.settings import StoreSettings
+from streams.agents.decoding import Received
+from streams.agents.pipeline import Pipeline
+from streams.agents.site import Liveness, WorkerSite
+from streams.kafka import MAX_MESSAGE_BYTES, faust_broker_options
+from streams.metrics import WorkerMetrics
+from streams.settings import KafkaSettings, StreamSettings
+from streams.topics import TRACK_INGEST
+
+log = structlog.get_logger(__name__)
+
+
+class IngestLog:
+    """The ingest topic as Faust's consumer sees it.
+
+    Args:
+        app: Whose consumer it is.
+    """
+
+    def __init__(self, app: faust.App) -> None:
+        self._app = app
+
+    async def end_offsets(self, partitions: Sequence[int]) -> dict[int, int]:
+        """See `streams.agents.pipeline.Log`."""
+        found = await self._app.consumer.highwaters(*(TP(TRACK_INGEST, p) for p in partitions))
+        return {tp.partition: offset or 0 for tp, offset in found.items()}
+
+    async def start_from(self, offsets: dict[int, int]) -> None:
+        """See `streams.agents.pipeline.Log`.
+
+        Right after this Faust seeks to the committed offsets, which it has no public way to set. Its seek passes over
+        a committed 0 (aiokafka takes it for "nothing committed"), hence our own seek before it.
+        """
+        consumer: Any = self._app.consumer
+        positions = {TP(TRACK_INGEST, partition): offset for partition, offset in offsets.items()}
+        for position, offset in positions.items():
+            await consumer.seek(position, offset)
+        await consumer._commit(positions)  # noqa: SLF001
+
+
+class WorkerApp(faust.App):
+    """A Faust app whose life includes the pipeline's."""
+
+    pipeline: Pipeline
+    site: WorkerSite
+
+    async def on_start(self) -> None:
+        """Serve metrics, then load the pipeline before any partition is asked for."""
+        await self.site.start()
+        await self.pipeline.start()
+        self.add_future(self.pipeline.watch())
+
+    async def on_stop(self) -> None:
+        """Finish what was taken."""
+        await self.pipeline.stop()
+        await self.site.stop()
+
+
+def create_app(kafka: KafkaSettings, streams: StreamSettings, store: StoreSettings) -> WorkerApp:
+    """The worker's Faust app, nothing started yet."""
+    app = WorkerApp(
+        streams.consumer_group,
+        **faust_broker_options(kafka),
+        autodiscover=False,
+        broker_client_id=f"{kafka.client_id}-{streams.worker_name}",
+        broker_heartbeat_interval=streams.session_timeout_seconds / 4,
+        broker_rebalance_timeout=streams.session_timeout_seconds,
+        broker_request_timeout=max(kafka.request_timeout_ms / 1000, streams.session_timeout_seconds * 1.5),
+        broker_session_timeout=streams.session_timeout_seconds,
+        broker_commit_interval=1.0,
+        # One worker consumes at a time: its successor, or itself after a crash, takes the seat without waiting for the
+        # session of the one before to time out.
+        consumer_group_instance_id=f"{streams.consumer_group}-leader",
+        consumer_auto_offset_reset="earliest",
+        consumer_max_fetch_size=MAX_MESSAGE_BYTES,
+        store="memory://",
+        stream_wait_empty=False,
+        topic_allow_declare=False,
+        topic_disable_leader=True,
+        web_enabled=False,
+    )
+    app.pipeline = Pipeline(kafka, streams, store, WorkerMetrics())
+    app.site = WorkerSite(
+        streams.worker_host,
+        streams.worker_port,
+        app.pipeline.metrics,
+        Liveness(lambda: _lag(app), lambda: app.pipeline.ownership.total_consumed),
+    )
+    _add_agent(app, streams)
+    _follow_rebalances(app)
+    return app
+
+
+def _add_agent(app: WorkerApp, streams: StreamSettings) -> None:
+    topic = app.topic(TRACK_INGEST, key_serializer="raw", value_serializer="raw", allow_empty=True)
+
+    @app.agent(topic, concurrency=1, name="ingest")
+    async def ingest(stream: Any) -> None:
+        async for events in stream.noack_take(streams.batch_events, within=streams.batch_seconds):
+            if await _process(app, [_received(event.message) for event in events]):
+                for event in events:
+                    await stream.ack(event)
+
+
+async def _process(app: WorkerApp, messages: list[Received]) -> bool:
+    try:
+        return await app.pipeline.process(messages)
+    except Exception as error:  # noqa: BLE001 -- Faust would restart the agent and skip the batch; the process must end
+        await app.crash(error)
+        await asyncio.Event().wait()  # until the crash cancels this agent
+        return False
+
+
+def _received(message: Any) -> Received:
+    return Received(
+        partition=message.partition,
+        offset=message.offset,
+        key=message.key,
+        value=message.value,
+        timestamp=message.timestamp,
+        headers=tuple((message.headers or {}).items()),
+    )
+
+
+def _follow_rebalances(app: WorkerApp) -> None:
+    source = IngestLog(app)
+
+    @app.on_partitions_revoked.connect
+    async def lose(*sent: Any, **_: Any) -> None:
+        revoked: set[TP] = sent[1]
+        app.pipeline.revoke([tp.partition for tp in revoked if tp.topic == TRACK_INGEST])
+
+    # Sent, and waited for, right before Faust seeks to the committed offsets.
+    @app.on_rebalance_complete.connect
+    async def claim(*_: Any, **__: Any) -> None:
+        assigned = [tp.partition for tp in app.consumer.assignment() if tp.topic == TRACK_INGEST]
+        await app.pipeline.claim(sorted(assigned), source)
+
+
+def _lag(app: WorkerApp) -> int:
+    """Messages that wait, by the end offsets that came with the last fetches."""
+    behind = 0
+    for partition in app.pipeline.ownership.partitions:
+        end = app.consumer.highwater(TP(TRACK_INGEST, partition)) or 0
+        behind += max(0, end - app.pipeline.ownership.consumed(partition))
+    return behind
+
+
+async def run(app: WorkerApp, stop: asyncio.Event) -> None:
+    """Run the app until `stop` is set.
+
+    Raises:
+        Exception: Whatever crashed it; the process must end and be started afresh.
+    """
+    await app.start()
+    stopped = asyncio.create_task(stop.wait(), name="stop")
+    crashed = asyncio.create_task(app.wait_until_stopped(), name="crash")
+    await asyncio.wait({stopped, crashed}, return_when=asyncio.FIRST_COMPLETED)
+    await app.stop()
+    for task in (stopped, crashed):
+        task.cancel()
+    if app.crash_reason is not None:
+        raise app.crash_reason

@@ -1,0 +1,62 @@
+"""What a worker measures about itself."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 4096)
+
+
+class WorkerMetrics:
+    """A worker's metrics, in a registry of their own."""
+
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+        self.events = Counter(
+            "mess_ingest_events",
+            "Events of track-ingest by what became of them",
+            ["outcome"],
+            registry=registry,
+        )
+        for outcome in ("upserted", "deleted", "unknown_delete", "superseded", "replayed", "refused"):
+            self.events.labels(outcome)
+        self.dead_letters = Counter(
+            "mess_dead_letters", "Events sent to dead-letters", ["topic", "reason"], registry=registry
+        )
+        self.batch_events = Histogram(
+            "mess_ingest_batch_events", "Events in a micro-batch", buckets=_SIZES, registry=registry
+        )
+        self.phase_seconds = Histogram(
+            "mess_ingest_phase_seconds", "Time by phase", ["phase"], buckets=_SECONDS, registry=registry
+        )
+        self.lists_written = Counter("mess_lists_written", "Neighbour lists written", registry=registry)
+        self.changes_published = Counter(
+            "mess_changes_published", "Messages sent to the change feed", ["kind"], registry=registry
+        )
+        self.freshness = Histogram(
+            "mess_list_freshness_seconds",
+            "From an event's time to its lists being committed, of events not older than ten minutes",
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self.retries = Counter(
+            "mess_transient_failures", "Failures that were tried again", ["system"], registry=registry
+        )
+        self.consumed = Gauge("mess_consumed_offset", "Next offset to read", ["partition"], registry=registry)
+        self.absorbed = Gauge(
+            "mess_absorbed_offset",
+            "Offset below which stored lists are up to date",
+            ["partition"],
+            registry=registry,
+        )
+        self.tracks = Gauge("mess_engine_tracks", "Tracks the engine holds", registry=registry)
+        self.waiting_refills = Gauge(
+            "mess_engine_waiting_refills", "Lists too short that wait to be completed", registry=registry
+        )
+        self.refilled = Gauge(
+            "mess_engine_refilled_lists", "Lists completed since the start", registry=registry
+        )
+        self.engine_bytes = Gauge("mess_engine_bytes", "Bytes held by the engine's arrays", registry=registry)
+        self.engine_seconds = Gauge(
+            "mess_engine_seconds", "Engine time by phase since the start", ["phase"], registry=registry
+        )
+        self.active = Gauge("mess_worker_active", "1 while this worker maintains lists", registry=registry)
