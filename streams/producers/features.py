@@ -54,7 +54,7 @@ class Pooling:
         word = text.strip().casefold()
         if word in ("mean", "flatten"):
             return cls("mean" if word == "mean" else "flatten", layers=layers, width=width)
-        number = word.removeprefix("layer").strip(" :=-")
+        number = word.removeprefix("layer").lstrip(" :=")
         if not number.isdecimal():
             raise ValueError(f"{text!r} is none of mean, flatten, layer N")
         return cls(int(number), layers=layers, width=width)

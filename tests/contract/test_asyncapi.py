@@ -1,0 +1,96 @@
+"""The AsyncAPI document is current, whole, and true of the models."""
+
+import json
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from streams.asyncapi import document, to_yaml
+from streams.events import ListChange, Reason, TrackEvent, TrackMetadata, parse_track_event
+from streams.settings import KafkaSettings, StreamSettings
+from streams.topics import topic_specs
+
+pytestmark = pytest.mark.contract
+PATH = Path(__file__).parents[2] / "docs" / "asyncapi.yaml"
+
+
+def walk(node: Any) -> Iterator[dict[str, Any]]:
+    """Yield every object in a document."""
+    if isinstance(node, dict):
+        yield node
+        for item in node.values():
+            yield from walk(item)
+    elif isinstance(node, list):
+        for item in node:
+            yield from walk(item)
+
+
+def test_the_document_in_docs_is_what_the_models_generate() -> None:
+    """docs/asyncapi.yaml is current; `mess asyncapi --output docs/asyncapi.yaml` makes it so."""
+    assert PATH.read_text(encoding="utf-8") == to_yaml(document(version("mess-ai")))
+
+
+def test_the_document_is_valid_yaml_of_the_same_content() -> None:
+    """A YAML reader sees exactly what was generated."""
+    assert yaml.safe_load(PATH.read_text(encoding="utf-8")) == json.loads(
+        json.dumps(document(version("mess-ai")))
+    )
+
+
+def test_every_reference_leads_somewhere() -> None:
+    """No $ref of the document dangles."""
+    generated = document("1")
+    references = [node["$ref"] for node in walk(generated) if "$ref" in node]
+    assert len(references) > 20
+    for reference in references:
+        node: Any = generated
+        for part in reference.removeprefix("#/").split("/"):
+            node = node[part]
+
+
+def test_every_topic_is_described_with_its_partitions_and_configuration() -> None:
+    """The document and the topics that are created agree."""
+    channels = document("1")["channels"]
+    specs = topic_specs(KafkaSettings(bootstrap_servers="a:1"), StreamSettings())
+    assert channels.keys() == {spec.name for spec in specs}
+    for spec in specs:
+        assert channels[spec.name]["bindings"]["kafka"]["partitions"] == spec.partitions
+        described = channels[spec.name]["bindings"]["kafka"]["topicConfiguration"]
+        assert described["cleanup.policy"] == [spec.config["cleanup.policy"]]
+
+
+def test_dead_letters_list_every_reason() -> None:
+    """The header's enumeration is the code's."""
+    headers = document("1")["components"]["messages"]["DeadLetter"]["headers"]["properties"]
+    assert headers["mess.error"]["enum"] == [reason.value for reason in Reason]
+
+
+def test_examples_of_the_models_pass_the_door() -> None:
+    """An event put together from the documented examples is accepted."""
+    metadata = {
+        name: field.examples[0]
+        for name, field in TrackMetadata.model_fields.items()
+        if field.examples and name != "tags"
+    }
+    event = {
+        "track_id": "smd/Bach_BWV849-01",
+        "embedding": TrackEvent.model_fields["embedding"].examples[0],  # type: ignore[index]
+        "metadata": metadata,
+        "event_time": TrackEvent.model_fields["event_time"].examples[0],  # type: ignore[index]
+    }
+    read = parse_track_event(b"smd/Bach_BWV849-01", json.dumps(event).encode(), dimension=3)
+    assert read.metadata.model_dump(exclude={"tags"}) == metadata  # type: ignore[union-attr]
+
+
+def test_every_field_of_the_contracts_is_described() -> None:
+    """A reader of the document finds a sentence beside every field."""
+    for model in (TrackEvent, TrackMetadata, ListChange):
+        for name, field in model.model_fields.items():
+            described = field.description or next(
+                (getattr(m, "description", None) for m in field.metadata), None
+            )
+            assert described, f"{model.__name__}.{name} has no description"
