@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from streams.neighbours.id_order import IdOrder
 from streams.neighbours.types import EMPTY, Keys, Slots, Vectors
 
 
@@ -17,6 +18,9 @@ class Catalogue:
         self.keys: Keys = np.zeros(capacity, dtype=np.int64)
         self.track_ids: list[str | None] = []
         self.alive: npt.NDArray[np.bool_] = np.zeros(capacity, dtype=np.bool_)
+        # Compare as the track ids do.
+        self.id_labels: npt.NDArray[np.int64] = np.zeros(capacity, dtype=np.int64)
+        self._id_order = IdOrder()
         self._slot_of: dict[int, int] = {}
         self._free: list[int] = []
         # A freed slot is not reused before `release`: lists taken earlier still name it.
@@ -50,6 +54,7 @@ class Catalogue:
         self.vectors = enlarge(self.vectors, grown, 0)
         self.keys = enlarge(self.keys, grown, 0)
         self.alive = enlarge(self.alive, grown, False)
+        self.id_labels = enlarge(self.id_labels, grown, 0)
         return True
 
     def add(self, keys: Keys, track_ids: list[str]) -> Slots:
@@ -66,10 +71,17 @@ class Catalogue:
             slots[i] = slot
         self.keys[slots] = keys
         self.alive[slots] = True
+        generation = self._id_order.generation
+        self._id_order.add(track_ids)
+        if self._id_order.generation == generation:
+            self.id_labels[slots] = self._id_order.labels(track_ids)
+        else:
+            self.id_labels[: self.used] = self._id_order.labels(self.track_ids)
         return slots
 
     def drop(self, slots: Slots) -> None:
         """Take tracks out. Their keys stay readable until `release`."""
+        self._id_order.remove(self.track_ids[slot] or "" for slot in slots.tolist())
         for slot in slots.tolist():
             del self._slot_of[int(self.keys[slot])]
             self.track_ids[slot] = None
@@ -89,7 +101,7 @@ class Catalogue:
     @property
     def memory_bytes(self) -> int:
         """Bytes held by the arrays."""
-        return self.vectors.nbytes + self.keys.nbytes + self.alive.nbytes
+        return self.vectors.nbytes + self.keys.nbytes + self.alive.nbytes + self.id_labels.nbytes
 
 
 def enlarge(array: npt.NDArray[Any], rows: int, fill: object) -> npt.NDArray[Any]:

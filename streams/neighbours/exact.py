@@ -197,7 +197,7 @@ class ExactEngine:
         return kth - 2 * self._error
 
     def _put_best(self, slot: int, candidates: Slots, scores: Scores) -> bool:
-        ranks = order(scores, candidates, self.catalogue.track_ids)[: self.lists.kept]
+        ranks = order(scores, self.catalogue.id_labels[candidates])[: self.lists.kept]
         best = candidates[ranks]
         everyone = len(best) == len(self.catalogue) - 1
         last = None if everyone else self.catalogue.track_ids[best[-1]]
@@ -209,7 +209,9 @@ class ExactEngine:
         track_ids = self.catalogue.track_ids
         above = self.lists.admits(targets, scores, newcomers, track_ids)
         if above.any():
-            self.lists.merge(targets[above], newcomers[above], scores[above], which[above], events, track_ids)
+            self.lists.merge(
+                targets[above], newcomers[above], scores[above], which[above], events, self.catalogue
+            )
 
     def take_changes(self) -> ListChanges:
         """See `NeighbourEngine.take_changes`."""

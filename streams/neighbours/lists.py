@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from streams.neighbours.catalogue import enlarge
+from streams.neighbours.catalogue import Catalogue, enlarge
 from streams.neighbours.similarity import order
 from streams.neighbours.types import EMPTY, EVENT, Events, Scores, Slots
 
@@ -133,7 +133,7 @@ class NeighbourLists:
         scores: Scores,
         which: Slots,
         events: Events,
-        track_ids: Sequence[str | None],
+        catalogue: Catalogue,
     ) -> None:
         """Enter newcomers, all above the horizon, into their target lists.
 
@@ -143,7 +143,7 @@ class NeighbourLists:
             scores: float32 (m,).
             which: int32 (m,), the index in `events` of the event behind each entry.
             events: `EVENT`.
-            track_ids: Id by slot, for ties.
+            catalogue: For ties, the order of ids.
         """
         by_target = np.argsort(targets, kind="stable")
         rows, starts, counts = np.unique(targets[by_target], return_index=True, return_counts=True)
@@ -156,7 +156,7 @@ class NeighbourLists:
                     [by_target[s : s + c] for s, c in zip(starts[part], counts[part], strict=True)]
                 )
                 self._merge_rows(
-                    rows[part], counts[part], newcomers[taken], scores[taken], which[taken], events, track_ids
+                    rows[part], counts[part], newcomers[taken], scores[taken], which[taken], events, catalogue
                 )
 
     def _merge_rows(
@@ -167,7 +167,7 @@ class NeighbourLists:
         scores: Scores,
         which: Slots,
         events: Events,
-        track_ids: Sequence[str | None],
+        catalogue: Catalogue,
     ) -> None:
         kept, width = self.kept, self.kept + int(counts.max())
         wide_slots = np.full((len(rows), width), EMPTY, dtype=np.int32)
@@ -181,16 +181,14 @@ class NeighbourLists:
         ranks = np.argsort(-wide_scores, axis=1, kind="stable")
         ranked = np.take_along_axis(wide_scores, ranks, axis=1)
         tied = ((ranked[:, 1:] == ranked[:, :-1]) & (ranked[:, 1:] > -np.inf)).any(axis=1)
-        for i in np.flatnonzero(tied).tolist():
-            filled = np.flatnonzero(wide_slots[i] >= 0)
-            ranks[i, : len(filled)] = filled[order(wide_scores[i, filled], wide_slots[i, filled], track_ids)]
+        ranks[tied] = order(wide_scores[tied], catalogue.id_labels[wide_slots[tied]])
 
         ranks = ranks[:, :kept]
         totals = self.lengths[rows] + counts
         self.slots[rows] = np.take_along_axis(wide_slots, ranks, axis=1)
         self.scores[rows] = np.take_along_axis(wide_scores, ranks, axis=1)
         self.lengths[rows] = np.minimum(totals, kept)
-        self._raise_horizons(rows[totals > kept], track_ids)
+        self._raise_horizons(rows[totals > kept], catalogue.track_ids)
         entered = np.take_along_axis(wide_which, ranks[:, : self.published], axis=1).max(axis=1)
         self.mark(rows[entered >= 0], events[entered[entered >= 0]])
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from streams.neighbours.types import Scores, Slots, Vectors
+from streams.neighbours.types import Scores, Vectors
 
 
 def exact_similarity(vector: Vectors, others: Vectors) -> Scores:
@@ -29,13 +29,17 @@ def product_error(dimension: int) -> np.float32:
     return np.float32(1.01 * (dimension * unit / (1 - dimension * unit) + unit))
 
 
-def order(scores: Scores, slots: Slots, track_ids: Sequence[str | None]) -> npt.NDArray[np.intp]:
-    """The permutation that sorts candidates, (m,), into a list: by score, then by track id."""
-    ranks = np.argsort(-scores, kind="stable")
-    ranked = scores[ranks]
-    if np.any(ranked[1:] == ranked[:-1]):
-        return np.array(sorted(ranks, key=lambda i: (-scores[i], track_ids[int(slots[i])])), dtype=np.intp)
-    return ranks
+def order(scores: Scores, labels: npt.NDArray[np.int64]) -> npt.NDArray[np.intp]:
+    """The permutation that sorts candidates into a list: by score, highest first, then by the label of the id.
+
+    Args:
+        scores: float32 (..., m).
+        labels: int64 (..., m), which compare as the track ids do.
+
+    Returns:
+        Indices into the last axis, intp (..., m).
+    """
+    return np.lexsort((labels, -scores), axis=-1)
 
 
 def brute_force(

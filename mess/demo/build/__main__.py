@@ -8,7 +8,14 @@ from typing import Annotated
 import numpy as np
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from mess.demo.build import assemble, describe, extraction, sources
 from mess.demo.build.raw import Failure
@@ -43,7 +50,9 @@ def build(
     works, failures = extraction.read_checkpoints(cache, files)
     selection = assemble.select(works)
     learnt, titles = describe.learn_german(works), corpus_titles(root)
-    tracks = [(w.track_id, describe.describe(w, learnt, titles, music21.__version__)) for w in selection.works]
+    tracks = [
+        (w.track_id, describe.describe(w, learnt, titles, music21.__version__)) for w in selection.works
+    ]
     features = assemble.feature_matrix(selection.works)
     np.save(cache / "features.npy", features)
     sizes = assemble.write(out, features, tracks, music21.__version__)

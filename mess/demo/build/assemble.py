@@ -36,7 +36,7 @@ def select(works: list[RawWork]) -> Selection:
     left_out: list[Failure] = []
     seen: dict[tuple[str, str, bytes], str] = {}
     for work in sorted(works, key=lambda w: (w.track_id, w.file)):
-        title = next((value for letter, value in work.header if letter in {"T", "OTL", "movementName"}), "")
+        title = " ".join(value for name, value in work.header if name in {"T", "OPR", "OTL", "movementName"})
         notes = orjson.dumps([work.notes.onset, work.notes.duration, work.notes.midi, work.notes.part])
         key = (work.file.split("/")[0], title, hashlib.sha256(notes).digest())
         if len(work.notes.midi) < FEWEST_NOTES:
@@ -67,7 +67,9 @@ def feature_matrix(works: list[RawWork]) -> Floats:
     return np.array([compute_features(Notes.from_raw(work.notes)) for work in works])
 
 
-def write(out: Path, features: Floats, tracks: list[tuple[str, dict[str, Any]]], version: str) -> dict[str, int]:
+def write(
+    out: Path, features: Floats, tracks: list[tuple[str, dict[str, Any]]], version: str
+) -> dict[str, int]:
     """Write the catalogue's files into `out`; the same input gives the same bytes. Returns the files' sizes."""
     out.mkdir(parents=True, exist_ok=True)
     stored = quantise(embed(features, WEIGHTS))

@@ -17,7 +17,9 @@ def learn_german(works: Iterable[RawWork]) -> dict[str, str]:
     )
 
 
-def describe(work: RawWork, learnt: Mapping[str, str], titles: Mapping[str, str], version: str) -> dict[str, Any]:
+def describe(
+    work: RawWork, learnt: Mapping[str, str], titles: Mapping[str, str], version: str
+) -> dict[str, Any]:
     """Return the metadata of a work, keys in a fixed order and none without a value.
 
     Args:

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mess.demo.build.notes import SAME_MOMENT, Floats, Notes
+from mess.demo.build.notes import SAME_MOMENT, Floats, Ints, Notes
 from mess.demo.build.tonality import Tonality, estimate
 
+Counts = Floats | Ints
 # Semitones above the tonic to diatonic degree, 0 for the tonic.
 DEGREE = np.array([0, 1, 1, 2, 2, 3, 3, 4, 5, 5, 6, 6])
 # Note values as powers of two of the unit; the values between are dotted (x1.5) and triplet (x2/3, x1/3) ones.
@@ -35,7 +35,7 @@ def pitch_class_profile(notes: Notes) -> Floats:
     return _shares(np.bincount(notes.midi % 12, weights=notes.duration, minlength=12))
 
 
-def _shares(counts: NDArray[np.generic]) -> Floats:
+def _shares(counts: Counts) -> Floats:
     """Scale counts to sum 1; no counts at all stay zeros."""
     values = np.asarray(counts, float)
     total = values.sum()
@@ -70,13 +70,13 @@ def interval_histogram(notes: Notes, _key: Tonality) -> Floats:
 def interval_bigrams(notes: Notes, _key: Tonality) -> Floats:
     """Pairs of successive intervals in five classes: leap down, step down, repeat, step up, leap up."""
     classes = np.digitize(notes.intervals, (-2, 0, 1, 3))
-    pairs = notes.within_part(classes, 2).astype(np.int64)
+    pairs = notes.within_part(classes, 2)
     return np.sqrt(_shares(np.bincount(pairs[:, 0] * 5 + pairs[:, 1], minlength=25)))
 
 
 def contour_trigrams(notes: Notes, _key: Tonality) -> Floats:
     """Triples of successive directions (down, repeat, up), after Parsons."""
-    triples = notes.within_part(np.sign(notes.intervals) + 1, 3).astype(np.int64)
+    triples = notes.within_part(np.sign(notes.intervals) + 1, 3)
     return np.sqrt(_shares(np.bincount(triples @ np.array([9, 3, 1]), minlength=27)))
 
 
@@ -193,11 +193,11 @@ def repetition(notes: Notes, _key: Tonality) -> Floats:
     return np.array([*grams, *_repeated_bars(notes), *spread])
 
 
-def _repeated(grams: NDArray[np.generic]) -> float:
+def _repeated(grams: Counts) -> float:
     return 1 - len(np.unique(grams, axis=0)) / len(grams) if len(grams) else 0.0
 
 
-def _entropy(counts: NDArray[np.generic]) -> float:
+def _entropy(counts: Counts) -> float:
     shares = _shares(counts[counts > 0])
     return float(-(shares * np.log2(shares)).sum())
 

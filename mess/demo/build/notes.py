@@ -41,7 +41,9 @@ class Notes:
         onset, part = np.asarray(raw.onset, float), np.asarray(raw.part, np.int64)
         midi = np.asarray(raw.midi, np.int64)
         order = np.lexsort((-midi, np.round(onset / SAME_MOMENT), part))
-        floats = [np.asarray(column, float)[order] for column in (raw.duration, raw.position, raw.bar, raw.beat)]
+        floats = [
+            np.asarray(column, float)[order] for column in (raw.duration, raw.position, raw.bar, raw.beat)
+        ]
         return cls(onset[order], floats[0], midi[order], part[order], *floats[1:])
 
     @cached_property
@@ -60,15 +62,17 @@ class Notes:
     @cached_property
     def intervals(self) -> Ints:
         """Melodic intervals in semitones, line after line, never from one part's end to the next's start."""
-        return np.diff(self.midi[self.line])[np.diff(self.line_part) == 0]
+        steps: Ints = np.diff(self.midi[self.line])[np.diff(self.line_part) == 0]
+        return steps
 
-    def within_part(self, values: NDArray[np.generic], n: int) -> NDArray[np.generic]:
+    def within_part(self, values: Ints, n: int) -> Ints:
         """Return the n-grams of `values`, which run along the intervals, that stay in one part: shape (m, n)."""
         part = self.line_part[1:][np.diff(self.line_part) == 0]
         if len(values) < n:
             return np.empty((0, n), values.dtype)
         grams = np.lib.stride_tricks.sliding_window_view(values, n)
-        return grams[part[: len(grams)] == part[n - 1 :]]
+        unbroken: Ints = grams[part[: len(grams)] == part[n - 1 :]]
+        return unbroken
 
     @cached_property
     def spans(self) -> tuple[Floats, Ints]:

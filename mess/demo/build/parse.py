@@ -90,7 +90,9 @@ def _read_tune(tune: sources.Tune) -> Any:
 def _file_header(path: Path, score: Any) -> list[tuple[str, str]]:
     if path.suffix == ".krn":
         return sources.read_references(read_text(path))
-    return [(name, str(value)) for name, value in score.metadata.all() if name not in {"filePath", "software"}]
+    return [
+        (name, str(value)) for name, value in score.metadata.all() if name not in {"filePath", "software"}
+    ]
 
 
 def _extract(
@@ -109,7 +111,9 @@ def _extract(
         number=number,
         header=header,
         parts=[str(getattr(part, "partName", None) or "") for part in parts],
-        metres=[(_quarters(t.getOffsetInHierarchy(top)), t.ratioString) for t in _all(top, meter.TimeSignature)],
+        metres=[
+            (_quarters(t.getOffsetInHierarchy(top)), t.ratioString) for t in _all(top, meter.TimeSignature)
+        ],
         keys=[_key(k, top) for k in _all(top, key.KeySignature)],
         tempos=[_tempo(t, top) for t in _all(top, tempo.TempoIndication)],
         notes=notes,
@@ -128,7 +132,12 @@ def _quarters(value: float | Fraction) -> float:
 def _key(signature: Any, part: Any) -> tuple[float, int, str | None, str | None]:
     known = isinstance(signature, key.Key)
     offset = _quarters(signature.getOffsetInHierarchy(part))
-    return offset, signature.sharps or 0, signature.mode if known else None, signature.tonic.name if known else None
+    return (
+        offset,
+        signature.sharps or 0,
+        signature.mode if known else None,
+        signature.tonic.name if known else None,
+    )
 
 
 def _tempo(mark: Any, part: Any) -> tuple[float, float | None, str | None]:
@@ -159,7 +168,9 @@ def _add_part(notes: RawNotes, part: Any, index: int) -> None:
         short_before = filled if bar and filled < bar - 1e-3 and not pad else 0.0
         for element, offset in _sounding(measure):
             onset = _quarters(measure.offset + offset)
-            _add(notes, element, index, (onset, _quarters(offset) + pad if bar else 0.0, bar, beat), open_ties)
+            _add(
+                notes, element, index, (onset, _quarters(offset) + pad if bar else 0.0, bar, beat), open_ties
+            )
 
 
 def _sounding(container: Any) -> list[tuple[Any, float]]:
@@ -183,7 +194,11 @@ def _metre_lengths(metre: Any) -> tuple[float, float]:
 
 
 def _add(
-    notes: RawNotes, element: Any, part: int, place: tuple[float, float, float, float], open_ties: dict[int, int]
+    notes: RawNotes,
+    element: Any,
+    part: int,
+    place: tuple[float, float, float, float],
+    open_ties: dict[int, int],
 ) -> None:
     if element.duration.isGrace or isinstance(element, harmony.Harmony):
         return

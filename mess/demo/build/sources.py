@@ -16,7 +16,12 @@ SKIPPED_ENDINGS = {"_old": "a superseded encoding", "_bak": "a superseded encodi
 # The Essen collection's conversion tests repeat songs that its other files have.
 SKIPPED_TESTS = re.compile(r"essenFolksong/test\w\.abc")
 BOOK_FOLDERS = {"airdsAirs", "essenFolksong", "miscFolk", "nottingham-dataset", "oneills1850", "ryansMammoth"}
-PREFIXES = {"essenFolksong": "essen", "miscFolk": "folk", "nottingham-dataset": "nottingham", "airdsAirs": "aird"}
+PREFIXES = {
+    "essenFolksong": "essen",
+    "miscFolk": "folk",
+    "nottingham-dataset": "nottingham",
+    "airdsAirs": "aird",
+}
 ONEILL = "oneills1850"
 _TUNE = re.compile(r"(?m)^(?=X:)")
 

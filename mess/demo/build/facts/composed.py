@@ -20,7 +20,16 @@ MASS_SECTIONS = ("Kyrie", "Gloria", "Credo", "Sanctus", "Benedictus", "Agnus")
 PMFC_COMPOSERS = {"01": "vitry", "04": "landini", "24": "ciconia"}
 PMFC_FORMS = {"01": "motet", "04": "ballata", "06": "madrigal"}
 # Mass movements known by the songs that Zacara built them on.
-ZACARA = ("Micinella", "Cursor", "Rosetta", "Fior Gentil", "Laus Honor", "Ad Ongni Vento", "Anglicana", "Scabroso")
+ZACARA = (
+    "Micinella",
+    "Cursor",
+    "Rosetta",
+    "Fior Gentil",
+    "Laus Honor",
+    "Ad Ongni Vento",
+    "Anglicana",
+    "Scabroso",
+)
 CACCIAS = ("Con Brachi Assai", "Chavalcando")
 
 
@@ -33,13 +42,25 @@ def describe(work: RawWork, titles: Mapping[str, str]) -> dict[str, Any]:
     if folder not in ATONAL:
         facts.setdefault("key_signature", _key(work))
     parts = len(set(work.notes.part))
-    vocal = facts.get("form") in {"mass movement", "madrigal", "motet", "chorale", "chanson", "ballata", "caccia"}
+    vocal = facts.get("form") in {
+        "mass movement",
+        "madrigal",
+        "motet",
+        "chorale",
+        "chanson",
+        "ballata",
+        "caccia",
+    }
     if vocal and "ensemble" not in facts:
         facts["ensemble"] = f"{parts} voices" if parts > 1 else "1 voice"
     if vocal:
         facts.setdefault("instrument", "voices")
     sacred = {"mass movement", "motet", "chorale"}
-    facts["tags"] = [facts["form"], *(["vocal"] if vocal else []), *(["sacred"] if facts["form"] in sacred else [])]
+    facts["tags"] = [
+        facts["form"],
+        *(["vocal"] if vocal else []),
+        *(["sacred"] if facts["form"] in sacred else []),
+    ]
     return facts
 
 
@@ -65,9 +86,9 @@ def _palestrina(work: RawWork, _titles: Mapping[str, str]) -> dict[str, Any]:
     part = section
     # Sections such as "First Section" mean something only beside the name of the movement they are of.
     if stem in MASS_SECTIONS and not section.lower().startswith(stem.lower()):
-        part = f"{stem}: {section}"
+        part = f"{stem}, {section}"
     facts: dict[str, Any] = {
-        "title": f"{mass} – {part}",
+        "title": f"{mass}: {part}",
         "collection": PALESTRINA,
         "form": "mass movement",
         "movement_name": part,
@@ -139,9 +160,9 @@ _PMFC_TITLES = {
     "Quando laire comenca": "Quando l'aire comença",
     "I senti gia come l arco": "I' senti' già come l'arco d'amore",
     "Di Novo": "Di novo è giunto un cavalier",
-    "Vos Qui Admiramini Gratissima virginis species": "Vos qui admiramini – Gratissima virginis species",
-    "Doctorum principem Melodia suavissima Vir mitis": "Doctorum principem – Melodia suavissima – Vir mitis",
-    "Ut te per omnes celitus  Ingens alumnus padue": "Ut te per omnes celitus – Ingens alumnus Padue",
+    "Vos Qui Admiramini Gratissima virginis species": "Vos qui admiramini / Gratissima virginis species",
+    "Doctorum principem Melodia suavissima Vir mitis": "Doctorum principem / Melodia suavissima / Vir mitis",
+    "Ut te per omnes celitus  Ingens alumnus padue": "Ut te per omnes celitus / Ingens alumnus Padue",
 }
 
 
@@ -183,10 +204,13 @@ def _score(work: RawWork, _titles: Mapping[str, str]) -> dict[str, Any]:
         facts["movement"] = number[1]
         facts["work"] = score.title
         index = int(number[1]) - 1
-        name = score.movements[index] if index < len(score.movements) else None
-        name = name or (score.movements[0] if len(score.movements) == 1 else None)
-        facts["movement_name"] = name
-        facts["title"] = f"{score.title}: {number[1]}. {name}" if name else f"{score.title}: No. {number[1]}"
+        # A set of which the corpus has one movement names that one alone.
+        known = score.movements if len(score.movements) != 1 else score.movements * (index + 1)
+        heading = known[index] if index < len(known) else None
+        facts["movement_name"] = heading
+        facts["title"] = (
+            f"{score.title}: {number[1]}. {heading}" if heading else f"{score.title}: No. {number[1]}"
+        )
     # The movements within may be in other keys than the work; the first and the last aren't.
     if score.key and (not number or int(number[1]) in {1, len(score.movements)}):
         facts["key_signature"] = score.key

@@ -11,7 +11,7 @@ COLLECTION = "Essen Folksong Collection"
 
 # The first name found in the header's place decides; the places are in this order from the particular to the general.
 COUNTRIES = {
-    "china": "China", "taiwan": "Taiwan", "luxemburg": "Luxembourg", "lothringen": "Lorraine", "elsass": "Alsace",
+    "taiwan": "Taiwan", "china": "China", "luxemburg": "Luxembourg", "lothringen": "Lorraine", "elsass": "Alsace",
     "irland": "Ireland", "schottland": "Scotland", "england": "England", "niederlande": "Netherlands",
     "flandern": "Flanders", "belgien": "Belgium", "gottschee": "Gottschee, Slovenia",
     "siebenbuergen": "Transylvania", "schlesien": "Silesia", "pommern": "Pomerania",
@@ -47,7 +47,7 @@ SUBJECTS = (
     ("hunting song", r"jaeger|jagd|jäger"),
     ("drinking song", r"trink|zech"),
     ("wedding song", r"hochzeit|ehestand"),
-    ("dance song", r"tanz|reigen|dantz"),
+    ("dance song", r"tanz|reigen|dantz|wuge|yangge|dengge|huadeng|caicha|huagu"),
     ("humorous song", r"scherz|spott|schalk|schwank|schelm"),
     ("farewell song", r"abschied"),
     ("work song", r"haozi|haoz|handwerk|bauern ?- ?lied|beruf|arbeits"),
@@ -60,8 +60,7 @@ SUBJECTS = (
     ("love song", r"liebe"),
     ("shan'ge", r"shange|xintianyou|huar\b|shanqu"),
     ("xiaodiao", r"xiaodiao|shidiao"),
-    ("wuge", r"wuge|yangge|dengge|huadeng|caicha|huagu"),
-    ("field song", r"tiange|yangge"),
+    ("field song", r"tiange|\byge\b"),
     ("revolutionary song", r"minge|geming"),
 )
 
@@ -78,7 +77,9 @@ def describe(work: RawWork, learnt: Mapping[str, str]) -> dict[str, Any]:
         "key_signature": keys.key_on(work, fields.get("K", [""])[-1]) or keys.estimated_key(work),
     }
     facts |= _place(fields.get("O", [""])[0])
-    subjects = [name for name, pattern in SUBJECTS if re.search(pattern, " ".join(fields.get("R", [])).lower())]
+    subjects = [
+        name for name, pattern in SUBJECTS if re.search(pattern, " ".join(fields.get("R", [])).lower())
+    ]
     facts["form"] = subjects[0] if subjects else "folk song"
     facts["tags"] = ["traditional", "folk song", *subjects]
     number = fields.get("N", [""])[0]
@@ -112,7 +113,7 @@ def _place(origin: str) -> dict[str, Any]:
     facts: dict[str, Any] = {"region": country}
     known = [REGIONS[word] for word in lower if word in REGIONS and REGIONS[word] != country]
     if country == "Germany" and known:
-        facts["region"] = f"{known[0]}, Germany"
+        facts["region"] = known[0] if known[0].endswith("Germany") else f"{known[0]}, Germany"
     elif country == "China":
         place = [word for word in words if word.lower() not in {"china", "asien", "ostasien", ""}]
         if place:

@@ -43,7 +43,7 @@ COMPOSERS = {
     "johnson_j_r": Composer("Johnson", "J. Rosamond Johnson", MODERN),
     "joplin": Composer("Joplin", "Scott Joplin", MODERN),
     "josquin": Composer("Josquin", "Josquin des Prez", RENAISSANCE),
-    "liliuokalani": Composer("Liliʻuokalani", "Queen Liliʻuokalani", ROMANTIC),
+    "liliuokalani": Composer("Lili\u02bbuokalani", "Queen Lili\u02bbuokalani", ROMANTIC),
     "luca": Composer("Luca", "D. Luca", RENAISSANCE),
     "lusitano": Composer("Lusitano", "Vicente Lusitano", RENAISSANCE),
     "monteverdi": Composer("Monteverdi", "Claudio Monteverdi", RENAISSANCE),
@@ -102,7 +102,7 @@ SCORES = {
     ),
     "beethoven/opus59no3": _quartet(
         "String Quartet No. 9 in C major, “Razumovsky”", "Op. 59 No. 3", 1806, "C major",
-        "Andante con moto – Allegro vivace", "Andante con moto quasi allegretto", "Menuetto: Grazioso", "Allegro molto",
+        "Andante con moto, Allegro vivace", "Andante con moto quasi allegretto", "Menuetto: Grazioso", "Allegro molto",
     ),
     "beethoven/opus74": _quartet("String Quartet No. 10 in E-flat major, “Harp”", "Op. 74", 1809, "Eb major"),
     "beethoven/opus132": _quartet("String Quartet No. 15 in A minor", "Op. 132", 1825, "A minor"),
@@ -131,7 +131,7 @@ SCORES = {
     ),
     "schumann_robert/opus41no1": _quartet(
         "String Quartet No. 1 in A minor", "Op. 41 No. 1", 1842, "A minor",
-        "Introduzione: Andante espressivo – Allegro", "Scherzo: Presto", "Intermezzo", "Adagio", "Presto",
+        "Introduzione: Andante espressivo, Allegro", "Scherzo: Presto", "Intermezzo", "Adagio", "Presto",
     ),
     "mozart/k545": Score(
         "Piano Sonata No. 16 in C major", "sonata", "K. 545", 1788, None, "piano", "C major", None,
@@ -166,7 +166,7 @@ SCORES = {
     "josquin/milleRegrets": Score("Mille regrets", "chanson"),
     "josquin/oVenusBant": Score("O Venus bant", "chanson"),
     "josquin/petiteCamusette": Score("Petite camusette", "chanson"),
-    "liliuokalani/aloha_oe": Score("Aloha ʻOe", "song", None, 1878, "voice and piano"),
+    "liliuokalani/aloha_oe": Score("Aloha \u02bbOe", "song", None, 1878, "voice and piano"),
     "luca/gloria": Score("Gloria", "mass movement"),
     "lusitano/allor_che_ignuda": Score("Allor che ignuda d'herb'et fior la terra", "madrigal"),
     "schoenberg/opus19": Score(

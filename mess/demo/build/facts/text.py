@@ -4,17 +4,22 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
 
-SMALL_WORDS = frozenset(
-    "a an and as at but by de del des di du en et for from i' in into la le les nor o' of on or over the to up with".split()
-)
-GERMAN_SMALL_WORDS = frozenset(
-    "aber ach all alle als also am an auch auf aufs aus bei bis bist da das dass dein deine dem den der des dich die"
-    " dir doch dort du durch ein eine einem einen einer eins er es euch für fuer gar geh geht ging gut hab habe hat"
-    " hatte herrlich heut heute hier hin ich ihr im immer in ins ist ists jetzt kein keine kommt lasst lustig man mein"
-    " meine meinem meinen meiner mich mir mit muss nach nicht nichts noch nun nur ob oder ohne recht sah schoen schon"
-    " sein seine sich sie sind so soll sollt steht stund tut um und uns unser vom von vor war wart was weil wenn wer"
-    " wie will wir wird wo wohl wollt wollte zu zum zur frueh".split()
-)
+SMALL_WORDS = frozenset({
+    "a", "an", "and", "as", "at", "but", "by", "de", "del", "des", "di", "du", "en", "et", "for", "from",
+    "i'", "in", "into", "la", "le", "les", "nor", "o'", "of", "on", "or", "over", "the", "to", "up", "with",
+})  # fmt: skip
+GERMAN_SMALL_WORDS = frozenset({
+    "aber", "ach", "all", "alle", "als", "also", "am", "an", "auch", "auf", "aufs", "aus", "bei", "bis",
+    "bist", "da", "das", "dass", "dein", "deine", "dem", "den", "der", "des", "dich", "die", "dir", "doch",
+    "dort", "du", "durch", "ein", "eine", "einem", "einen", "einer", "eins", "er", "es", "euch", "für",
+    "fuer", "gar", "geh", "geht", "ging", "gut", "hab", "habe", "hat", "hatte", "herrlich", "heut", "heute",
+    "hier", "hin", "ich", "ihr", "im", "immer", "in", "ins", "ist", "ists", "jetzt", "kein", "keine",
+    "kommt", "lasst", "lustig", "man", "mein", "meine", "meinem", "meinen", "meiner", "mich", "mir", "mit",
+    "muss", "nach", "nicht", "nichts", "noch", "nun", "nur", "ob", "oder", "ohne", "recht", "sah", "schoen",
+    "schon", "sein", "seine", "sich", "sie", "sind", "so", "soll", "sollt", "steht", "stund", "tut", "um",
+    "und", "uns", "unser", "vom", "von", "vor", "war", "wart", "was", "weil", "wenn", "wer", "wie", "will",
+    "wir", "wird", "wo", "wohl", "wollt", "wollte", "zu", "zum", "zur", "frueh",
+})  # fmt: skip
 ABBREVIATIONS = {"dr": "Dr", "jas": "Jas", "jno": "Jno", "mr": "Mr", "mrs": "Mrs", "st": "St"}
 _ARTICLE = re.compile(r"^(?P<rest>.*?)[.,]*,\s*(?P<article>The|An|A|Le|La)\.?$", re.IGNORECASE)
 # Page references, and the song's number in its book, as "(5-35), S. 60" or "(Band 1), S. 11".
@@ -68,7 +73,9 @@ def title_case(text: str) -> str:
         return text
     words = text.lower().split(" ")
     cased = [
-        word if index and word in SMALL_WORDS else _capitalise(word) for index, word in enumerate(words) if word
+        word if index and word in SMALL_WORDS else _capitalise(word)
+        for index, word in enumerate(words)
+        if word
     ]
     return " ".join(cased)
 

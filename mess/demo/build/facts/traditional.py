@@ -13,6 +13,8 @@ NORTHUMBRIAN = "Northumbrian Minstrelsy"
 FIFE = "American Fife Music"
 NOTTINGHAM = "Nottingham Music Database"
 
+# The number at which the Northumbrian book goes over from songs to tunes for the pipes.
+NORTHUMBRIAN_PIPES = 58
 # The printed book is in sections; its numbers tell the form where a transcriber wrote none.
 ONEILL_SECTIONS = (
     (1, "air"),
@@ -46,20 +48,23 @@ FORMS = (
     ("rondo", r"rondo|rondeau"),
     ("air", r"air|aire|aria"),
 )
-DANCES = frozenset(
-    "slip jig,highland fling,strathspey,hornpipe,clog,walkaround,jig,reel,slide,waltz,long dance,polka".split(",")
-)
+DANCES = frozenset({
+    "slip jig", "highland fling", "strathspey", "hornpipe", "clog", "walkaround", "jig", "reel", "slide",
+    "waltz", "long dance", "polka",
+})  # fmt: skip
 ORIGINS = {
     "irish": "Ireland", "scotch": "Scotland", "scottish": "Scotland", "welch": "Wales", "welsh": "Wales",
     "french": "France", "german": "Germany", "gaelic": "Scotland", "highland": "Scotland", "english": "England",
     "virginian": "United States", "west india": "Caribbean", "russian": "Russia", "italian": "Italy",
     "turkish": "Turkey", "hungarian": "Hungary", "swiss": "Switzerland", "american": "United States",
 }  # fmt: skip
+# Credits that look like a name and are none: publishers, remarks, initials alone.
+NO_NAMES = frozenset({"Anon", "Preston", "Cushing", "Negroe Jig", "N. G", "J. H", "F. H. B", "Etc"})
 # The composers' names as Ryan's book and its transcribers spell them, where they spell them more than one way.
 SPELLINGS = {
     "Frank Livingstone": "Frank Livingston", "Zeke Bacus": "Zeke Backus", "Jas. Hand": "James Hand",
-    "J. Hand": "James Hand", "E. Christie": "Edwin Christie", "G.L.Tracy": "G. L. Tracy", "Snow": "Snow",
-    "Dan Emmett": "Daniel Emmett", "P. S. Gilmore": "Patrick Gilmore", "J.Sullivan": "J. Sullivan",
+    "J. Hand": "James Hand", "E. Christie": "Edwin Christie", "G. L. Tract": "G. L. Tracy",
+    "Dan Emmett": "Daniel Emmett", "P. S. Gilmore": "Patrick Gilmore",
     "Neil Gow": "Niel Gow", "Mr. Bourat": "Bourat", "Mr. Alphy": "Alphy",
 }  # fmt: skip
 
@@ -135,7 +140,9 @@ def _oneill(work: RawWork, fields: dict[str, list[str]]) -> dict[str, Any]:
     if any("carolan" in c.lower() for c in fields.get("C", [])):
         facts |= {"composer": "O'Carolan", "composer_full": "Turlough O'Carolan", "era": "Baroque"}
     collector = re.search(
-        r"collected (?:by|from) ([\w.' ]+)", " ".join(fields.get("N", []) + fields.get("C", [])), re.IGNORECASE
+        r"collected (?:by|from) ([\w.' ]+)",
+        " ".join(fields.get("N", []) + fields.get("C", [])),
+        re.IGNORECASE,
     )
     if collector:
         facts["collector"] = re.sub(r"\.(?=\w)", ". ", collector[1].strip(" .'"))
@@ -170,10 +177,11 @@ def _credit(name: str, origin: str) -> dict[str, Any]:
         if re.search(rf"\b{word}\b", origin + " " + name, re.IGNORECASE):
             facts["region"] = place
             return facts
-    name = text.title_case(text.tidy(re.sub(r"^(?:arr\.|by)\s+", "", name.strip(), flags=re.IGNORECASE)))
+    name = re.sub(r"^(?:arr\.|by)\s+", "", name.strip(), flags=re.IGNORECASE)
+    name = text.title_case(text.tidy(re.sub(r"\.(?=\w)", ". ", name)))
     name = SPELLINGS.get(name, name)
     # A credit of one or two lettered words is a name; anything longer is a remark.
-    if re.fullmatch(r"(?:[A-Z][\w.'’]*\s?){1,4}", name) and name.lower() != "anon":
+    if re.fullmatch(r"(?:[A-Z][\w.'\u2019]*\s?){1,4}", name) and name not in NO_NAMES and len(name) > 4:
         facts |= {"composer": name.split(" ")[-1], "composer_full": name}
     return facts
 
@@ -182,7 +190,7 @@ def _northumbrian(work: RawWork, fields: dict[str, list[str]]) -> dict[str, Any]
     form = find_form(fields["T"][0])
     facts: dict[str, Any] = {
         "collection": NORTHUMBRIAN,
-        "form": form or "song",
+        "form": form or ("song" if (work.number or 0) < NORTHUMBRIAN_PIPES else "pipe tune"),
         "region": "Northumberland, England",
         "year_published": 1882,
     }
