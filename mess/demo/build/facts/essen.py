@@ -63,6 +63,8 @@ SUBJECTS = (
     ("field song", r"tiange|\byge\b"),
     ("revolutionary song", r"minge|geming"),
 )
+# Marks of the collection's own database that a conversion left inside words: "HANDWf[ERK3SGESELL".
+_MARKS = re.compile(r"f\[(?P<word>ERK)\d|CNR\[")
 
 
 def describe(work: RawWork, learnt: Mapping[str, str]) -> dict[str, Any]:
@@ -94,7 +96,8 @@ def describe(work: RawWork, learnt: Mapping[str, str]) -> dict[str, Any]:
 def song_title(work: RawWork, learnt: Mapping[str, str]) -> str:
     """Return the song's title without page references, or its number in the collection."""
     raw = next((value for letter, value in work.header if letter == "T"), "")
-    title = text.strip_page(text.tidy(text.repair_german(raw)))
+    raw = _MARKS.sub(lambda m: m["word"] or " ", text.repair_german(raw))
+    title = text.repair_gloss(text.strip_page(text.tidy(raw)))
     title = text.recase(title, learnt)
     return title[:1].upper() + title[1:] if title else f"Song {work.number}"
 

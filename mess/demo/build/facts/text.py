@@ -1,6 +1,7 @@
 """Makes titles and names readable: case, misplaced articles, page references, broken encodings."""
 
 import re
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
 
@@ -25,6 +26,7 @@ _ARTICLE = re.compile(r"^(?P<rest>.*?)[.,]*,\s*(?P<article>The|An|A|Le|La)\.?$",
 # Page references, and the song's number in its book, as "(5-35), S. 60" or "(Band 1), S. 11".
 _PAGE = re.compile(r"[,.]?\s*S\.?\s*\d+\s*(?:ff?\.?)?\s*$")
 _BOOK_NUMBER = re.compile(r"\s*\((?:Band\s+)?\d+[a-z]?(?:\s*-\s*\d+[a-z]?)?\)\s*,?\s*$")
+_ACCENTS = {"'": "\u0301", "`": "\u0300", "^": "\u0302", '"': "\u0308", "~": "\u0303", ",": "\u0327"}
 # Bytes of the DOS code page 437 that were taken for Latin-1 when the files were made UTF-8.
 _DOS = {code: bytes([code]).decode("cp437") for code in range(0x80, 0xA0)} | {0x9E: "ß"}
 
@@ -39,11 +41,27 @@ def repair_german(text: str) -> str:
     return re.sub(r"(?<=[a-zäöü])á", "ß", repair_encoding(text))
 
 
+def decode_accents(text: str) -> str:
+    """Read ABC's escapes for accented letters: a backslash, the accent, the letter."""
+    return re.sub(
+        r"\\(['`^\"~,])([A-Za-z])", lambda m: unicodedata.normalize("NFC", m[2] + _ACCENTS[m[1]]), text
+    )
+
+
+def repair_gloss(title: str) -> str:
+    """Give a gloss the bracket it lost, as in "Zou xikou, 1)", and drop one that only points elsewhere."""
+    if title.count(")") <= title.count("("):
+        return title
+    title = re.sub(r"[\s,]*\b(?:vgl|cf)\b[^)]*\)$", "", title)
+    return re.sub(r"[\s\],]*,\s*([^,]*\))$", r" (\1", title)
+
+
 def tidy(text: str) -> str:
     """Collapse blanks, strip stray quotes, brackets and final punctuation."""
     text = re.sub(r"\s+", " ", text).strip()
     # A colon inside a word stands for a hyphen that was lost, as in "Rat:tle".
     text = re.sub(r"(?<=[a-z]):(?=[a-z])", "", text)
+    text = re.sub(r"(?<=\w)=(?=\w)", "-", text)
     text = re.sub(r"[\s,;:.\]]+$", "", text)
     if text.startswith('"') and text.count('"') == 2:
         text = text.replace('"', "")
@@ -62,8 +80,8 @@ def strip_page(title: str) -> str:
 
 
 def is_shouting(text: str) -> bool:
-    """Whether the letters of `text` are all capitals."""
-    letters = [c for c in text if c.isalpha()]
+    """Whether the letters of `text` are all capitals, but for the small ones of "McLEOD"."""
+    letters = [c for c in re.sub(r"\bMa?c(?=[A-Z])", "", text) if c.isalpha()]
     return len(letters) > 1 and all(c.isupper() for c in letters)
 
 

@@ -81,7 +81,7 @@ def describe(work: RawWork) -> dict[str, Any]:
     """Return the facts of a tune from one of these books."""
     fields: dict[str, list[str]] = {}
     for letter, value in work.header:
-        fields.setdefault(letter, []).append(text.repair_encoding(value))
+        fields.setdefault(letter, []).append(text.decode_accents(text.repair_encoding(value)))
     book = work.file.split("/")[0]
     if book == "miscFolk":
         book = "northumbrian" if "northumb" in work.file else "fife"
@@ -145,7 +145,8 @@ def _oneill(work: RawWork, fields: dict[str, list[str]]) -> dict[str, Any]:
         re.IGNORECASE,
     )
     if collector:
-        facts["collector"] = re.sub(r"\.(?=\w)", ". ", collector[1].strip(" .'"))
+        name = re.sub(r"\.(?=\w)", ". ", collector[1].strip(" .'")).replace("o'", "O'")
+        facts["collector"] = name.removesuffix(". O'Carolan")
     return facts
 
 

@@ -1,0 +1,39 @@
+"""How much the demo catalogue's embedding means: labels shared with the ten nearest, beside chance.
+
+Run as `python -m benchmarks.demo_quality`. Brute force over the committed data; about ten seconds.
+"""
+
+from rich.console import Console
+from rich.table import Table
+
+from mess.demo import catalogue
+from mess.demo.quality import NEAREST, Answer
+from mess.demo.quality import measure as measure_catalogue
+
+
+def measure(sample: int | None = None) -> list[Answer]:
+    """Measure the committed catalogue; see `mess.demo.quality.measure`."""
+    return measure_catalogue(catalogue.load(), sample=sample)
+
+
+def main() -> None:
+    """Print the shares as a table."""
+    table = Table(title=f"Share of the {NEAREST} nearest with the work's own label")
+    table.add_column("label")
+    for heading in ("works", "labels", "share", "by chance", "labels shuffled", "times chance"):
+        table.add_column(heading, justify="right")
+    for answer in measure():
+        table.add_row(
+            answer.name,
+            f"{answer.works:,}",
+            str(answer.labels),
+            f"{answer.share:.3f}",
+            f"{answer.expected:.3f}",
+            f"{answer.shuffled:.3f}",
+            f"{answer.share / answer.expected:.1f}",
+        )
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()
