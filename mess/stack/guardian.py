@@ -7,6 +7,7 @@ group PID in its care, `- PID` takes it out. When the input ends while groups ar
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -15,23 +16,16 @@ import time
 GRACE_SECONDS = 5.0
 
 
-def _signal_group(group: int, number: int) -> bool:
-    try:
-        os.killpg(group, number)
-    except (ProcessLookupError, PermissionError):
-        return False
-    return True
-
-
 def _end(group: int, number: int) -> None:
-    deadline = time.monotonic() + GRACE_SECONDS
-    if not _signal_group(group, number):
-        return
-    while time.monotonic() < deadline:
-        if not _signal_group(group, 0):
-            return
-        time.sleep(0.05)
-    _signal_group(group, signal.SIGKILL)
+    """Ask the group's leader to stop, and kill what is left of the group when its grace is over."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.kill(group, number)
+        deadline = time.monotonic() + GRACE_SECONDS
+        while time.monotonic() < deadline:
+            os.kill(group, 0)
+            time.sleep(0.05)
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(group, signal.SIGKILL)
 
 
 def main() -> None:

@@ -108,7 +108,7 @@ class EmbeddedKafka:
             argv=self._command("kafka.Kafka", str(self._path("server.properties"))),
             log=self._log,
             env={name: value for name, value in os.environ.items() if not name.startswith("KAFKA_")},
-            stop_grace=5.0,
+            stop_grace=3.0,
             probe=lambda: answers(self.bootstrap_servers),
             ready_timeout=90.0,
         )

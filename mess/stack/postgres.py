@@ -148,7 +148,7 @@ class EmbeddedPostgres:
             log=self._log,
             env=_environment(),
             stop_signal=signal.SIGINT,  # "fast": ends sessions; SIGTERM would wait for clients to leave
-            stop_grace=5.0,
+            stop_grace=3.0,
             probe=self._accepts,
             before_start=self._clear_stale_pid,
         )

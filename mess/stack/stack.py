@@ -31,7 +31,7 @@ from streams.topics import ensure_topics
 
 # Stages stop from the highest down. Their grace adds up to less than the 15 s a stop may take.
 DATABASE_STAGE, BROKER_STAGE, PIPELINE_STAGE = 0, 1, 2
-PIPELINE_GRACE = 5.0
+PIPELINE_GRACE = 8.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -109,7 +109,7 @@ class Supervisor:
 
     def recycle(self, name: str) -> None:
         """Ask a running service to stop; having ended, it is started again like one that died."""
-        self._children[name].signal_group(self._children[name].spec.stop_signal)
+        self._children[name].ask_to_stop()
 
     def kill(self) -> None:
         """End every process group at once, without grace; `stop` must still follow to collect them."""
@@ -226,13 +226,18 @@ class _Child:
         """Ask the process to stop, kill it when its grace is over, and return when it is gone."""
         if self.process is None:
             return
-        self.signal_group(self.spec.stop_signal)
+        self.ask_to_stop()
         try:
             await asyncio.wait_for(self.process.wait(), self.spec.stop_grace)
         except TimeoutError:
             self._report(f"{self.spec.name} did not stop in time and is killed")
             self.signal_group(signal.SIGKILL)
         await self.wait_exit()
+
+    def ask_to_stop(self) -> None:
+        """Send the stop signal to the process alone: how its own children end is its business."""
+        if self.process is not None and self.process.returncode is None:
+            self.process.send_signal(self.spec.stop_signal)
 
     def signal_group(self, number: signal.Signals) -> None:
         """Send a signal to the process and its descendants, if any are left."""
