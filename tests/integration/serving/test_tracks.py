@@ -1,0 +1,233 @@
+"""`/tracks`, `/composers`, `/tags`, `/strategies` against a real catalogue."""
+
+from collections import Counter
+from urllib.parse import quote
+
+import httpx
+import pytest
+
+from serving import models
+from store.schema import METADATA_FIELDS
+from tests.integration.serving.catalogue import ABSENT, AWKWARD_IDS, Catalogue
+from tests.integration.serving.conftest import Database
+from tests.integration.serving.problems import fields_of, problem_of
+
+pytestmark = pytest.mark.integration
+
+
+async def _pages(client: httpx.AsyncClient, **parameters: str | int) -> list[dict[str, object]]:
+    """Every track of a listing, followed page by page to its end."""
+    tracks: list[dict[str, object]] = []
+    cursor: dict[str, str] = {}
+    while True:
+        response = await client.get("/tracks", params={**parameters, **cursor})
+        assert response.status_code == 200, response.text
+        page = response.json()
+        models.TracksPage.model_validate(page)
+        tracks += page["tracks"]
+        if page["next"] is None:
+            assert page["total"] == len(tracks)
+            return tracks
+        assert page["total"] > len(tracks)
+        cursor = {"cursor": page["next"]}
+
+
+@pytest.mark.parametrize("limit", [7, 100, 299, 300, 500])
+async def test_pages_hold_every_track_once(
+    client: httpx.AsyncClient, catalogue: Catalogue, limit: int
+) -> None:
+    """Following `next` visits each track exactly once, whatever the size of a page."""
+    seen = [track["track_id"] for track in await _pages(client, limit=limit)]
+    assert sorted(seen) == sorted(catalogue.by_id)
+
+
+async def test_fifty_tracks_a_page_if_not_told(client: httpx.AsyncClient) -> None:
+    """A page has 50 tracks by default, and the total counts all pages."""
+    page = (await client.get("/tracks")).json()
+    assert (len(page["tracks"]), page["total"]) == (50, 300)
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        {"composer": "Bach"},
+        {"composer": "Dvořák", "form": "dance"},
+        {"era": "Renaissance"},
+        {"form": "string quartet", "era": "Classical", "composer": "Haydn"},
+        {"composer": "bach"},
+        {"composer": "Bach", "era": "Romantic"},
+    ],
+)
+async def test_filters_are_exact_and_all_hold(
+    client: httpx.AsyncClient, catalogue: Catalogue, wanted: dict[str, str]
+) -> None:
+    """A listing with filters has exactly the tracks whose metadata equal all of them."""
+    expected = {
+        track.track_id
+        for track in catalogue.tracks
+        if all(track.metadata.get(name) == value for name, value in wanted.items())
+    }
+    found = await _pages(client, limit=20, **wanted)
+    assert {track["track_id"] for track in found} == expected
+
+
+@pytest.mark.parametrize(
+    ("search", "matches"),
+    [
+        ("chorale", lambda t: t["form"] == "chorale"),
+        ("CHOR bac", lambda t: t["form"] == "chorale" and t["composer"] == "Bach"),
+        ("joh seb", lambda t: t["composer"] == "Bach"),
+        ("bwv", lambda t: t["composer"] == "Bach"),
+        ("dvořák 2", lambda t: t["composer"] == "Dvořák" and "no. 2" in t["title"]),
+        ("nothing such", lambda _: False),
+        ("!!! ' \" \\ ):* &|", lambda _: False),
+    ],
+)
+async def test_search_finds_beginnings_of_words(
+    client: httpx.AsyncClient, catalogue: Catalogue, search: str, matches: object
+) -> None:
+    """A search has the tracks that hold, for every word asked for, a word that begins with it."""
+    assert callable(matches)
+    expected = {track.track_id for track in catalogue.tracks if matches(track.metadata)}
+    assert {track["track_id"] for track in await _pages(client, search=search, limit=50)} == expected
+
+
+@pytest.mark.parametrize("track_id", [*AWKWARD_IDS, "test/00123"])
+async def test_search_finds_a_whole_track_id(client: httpx.AsyncClient, track_id: str) -> None:
+    """A track id pasted into the search finds its track."""
+    found = await _pages(client, search=track_id)
+    assert track_id in {track["track_id"] for track in found}
+
+
+async def test_cursor_of_another_listing_is_refused(client: httpx.AsyncClient) -> None:
+    """A cursor goes on only with the filters it was made under."""
+    cursor = (await client.get("/tracks?form=chorale&limit=1")).json()["next"]
+    assert (await client.get("/tracks", params={"form": "chorale", "cursor": cursor})).status_code == 200
+    response = await client.get("/tracks", params={"form": "reel", "cursor": cursor})
+    document = problem_of(response, 422, "invalid-parameters")
+    assert fields_of(document) == ["cursor"]
+    assert "other filters" in document["detail"]
+
+
+async def test_pages_go_on_when_the_last_track_is_gone(client: httpx.AsyncClient, database: Database) -> None:
+    """A cursor stays good after the track it stands behind was withdrawn."""
+    first = (await client.get("/tracks?limit=10")).json()
+    second = (await client.get("/tracks", params={"limit": 10, "cursor": first["next"]})).json()
+    await database.execute("DELETE FROM tracks WHERE track_id = $1", first["tracks"][-1]["track_id"])
+    again = (await client.get("/tracks", params={"limit": 10, "cursor": first["next"]})).json()
+    assert again["tracks"] == second["tracks"]
+    assert again["total"] == 299
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [
+        ("limit=0", "limit"),
+        ("limit=501", "limit"),
+        ("limit=all", "limit"),
+        ("cursor=abc", "cursor"),
+        ("cursor=", "cursor"),
+        ("composer=a&composer=b", "composer"),
+        ("composer=", "composer"),
+        ("search=%00", "search"),
+        ("title=x", "title"),
+        ("offset=10", "offset"),
+    ],
+)
+async def test_bad_parameter_of_a_listing_is_named(client: httpx.AsyncClient, query: str, field: str) -> None:
+    """A listing refuses what it cannot use, by name."""
+    response = await client.get(f"/tracks?{query}")
+    assert fields_of(problem_of(response, 422, "invalid-parameters")) == [field]
+
+
+@pytest.mark.parametrize("track_id", [*AWKWARD_IDS, "test/00101"])
+async def test_track_and_its_metadata(client: httpx.AsyncClient, catalogue: Catalogue, track_id: str) -> None:
+    """A track is read by its encoded id, and its metadata under `/metadata`, whatever the id looks like."""
+    encoded = quote(track_id, safe="").replace(".", "%2E")
+    track = catalogue.tracks[catalogue.by_id[track_id]]
+    body = (await client.get(f"/tracks/{encoded}")).json()
+    assert set(body) == set(models.TrackDetail.model_fields)
+    models.TrackDetail.model_validate(body)
+    assert body["track_id"] == track_id
+    assert (body["source"]["partition"], body["source"]["offset"]) == (track.partition, track.offset)
+    assert (body["neighbour_list"]["length"], body["neighbour_list"]["version"]) == (
+        50,
+        catalogue.by_id[track_id] + 1,
+    )
+    metadata = (await client.get(f"/tracks/{encoded}/metadata")).json()
+    assert metadata == body["metadata"]
+    assert metadata == {name: track.metadata.get(name, ABSENT.get(name)) for name in METADATA_FIELDS}
+
+
+async def test_slash_tells_a_path_from_an_id(client: httpx.AsyncClient, database: Database) -> None:
+    """`a%2Fmetadata` is the track a/metadata; `a/metadata` is the metadata of a, which isn't there."""
+    assert (await client.get("/tracks/a%2Fmetadata")).json()["track_id"] == "a/metadata"
+    document = problem_of(await client.get("/tracks/a/metadata"), 404, "track-not-found")
+    assert "'a'" in document["detail"]
+    nested = await client.get("/tracks/a/metadata/metadata")
+    assert nested.json() == (await client.get("/tracks/a%2Fmetadata/metadata")).json()
+
+
+async def test_track_without_a_list(
+    client: httpx.AsyncClient, catalogue: Catalogue, database: Database
+) -> None:
+    """A track whose list is not computed yet says so with null."""
+    key = catalogue.tracks[catalogue.by_id["a+b"]].key
+    await database.execute("DELETE FROM neighbour_lists WHERE key = $1", key)
+    body = (await client.get("/tracks/a+b")).json()
+    assert body["neighbour_list"] is None
+    models.TrackDetail.model_validate(body)
+
+
+@pytest.mark.parametrize("path", ["/tracks/nothing", "/tracks/nothing/metadata"])
+async def test_unknown_track(client: httpx.AsyncClient, path: str) -> None:
+    """Nothing is known of a track that isn't there: 404."""
+    problem_of(await client.get(path), 404, "track-not-found")
+
+
+async def test_composers_are_counted(client: httpx.AsyncClient, catalogue: Catalogue) -> None:
+    """Every composer comes with the number of tracks, the most frequent first; no composer is no name."""
+    counts = Counter(track.metadata["composer"] for track in catalogue.tracks if track.metadata["composer"])
+    body = (await client.get("/composers")).json()
+    models.Composers.model_validate(body)
+    found = [(each["name"], each["count"]) for each in body["composers"]]
+    assert dict(found) == counts
+    assert [count for _, count in found] == sorted(counts.values(), reverse=True)
+    assert body["total"] == len(counts)
+
+
+async def test_tags_are_counted(client: httpx.AsyncClient, catalogue: Catalogue) -> None:
+    """Every tag comes with the number of tracks; a limit keeps the most frequent and the total."""
+    counts = Counter(tag for track in catalogue.tracks for tag in track.metadata["tags"])
+    body = (await client.get("/tags")).json()
+    models.Tags.model_validate(body)
+    assert {each["name"]: each["count"] for each in body["tags"]} == counts
+    short = (await client.get("/tags?limit=2")).json()
+    assert short["tags"] == body["tags"][:2]
+    assert short["total"] == len(counts)
+
+
+async def test_empty_catalogue(client: httpx.AsyncClient, database: Database) -> None:
+    """With no tracks, listings are empty and no error."""
+    await database.execute("TRUNCATE tracks, neighbour_lists")
+    assert (await client.get("/tracks")).json() == {"tracks": [], "total": 0, "next": None}
+    assert (await client.get("/composers")).json() == {"composers": [], "total": 0}
+    assert (await client.get("/tags")).json() == {"tags": [], "total": 0}
+
+
+async def test_strategies_are_those_that_work(client: httpx.AsyncClient) -> None:
+    """Each strategy and alias that is listed is one that `/recommend` takes."""
+    body = (await client.get("/strategies")).json()
+    models.Strategies.model_validate(body)
+    names = [name for each in body["strategies"] for name in (each["name"], *each["aliases"])]
+    assert names == ["similarity", "similar"]
+    assert body["default"] in names
+    for name in names:
+        response = await client.get("/recommend/a+b", params={"strategy": name})
+        assert response.status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/strategies?x=1", "/tracks/a+b?top_k=3", "/composers?composer=Bach"])
+async def test_unknown_parameters_are_refused_everywhere(client: httpx.AsyncClient, path: str) -> None:
+    """Paths without parameters, too, refuse those they don't know."""
+    problem_of(await client.get(path), 422, "invalid-parameters")

@@ -1,0 +1,51 @@
+"""Cursors: they come back as they were made, and nothing else passes for one."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from serving import cursor
+from store.reads import TrackFilter
+
+pytestmark = pytest.mark.unit
+
+texts = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))
+filters = st.builds(TrackFilter, *(st.none() | texts for _ in range(4)))
+
+
+@given(after=texts, wanted=filters)
+@settings(deadline=None)
+def test_decodes_to_what_it_was_made_from(after: str, wanted: TrackFilter) -> None:
+    """A cursor gives back its track id under the filters it was made under, and is safe in a URL."""
+    made = cursor.encode(after, wanted)
+    assert cursor.decode(made, wanted) == after
+    assert made.isascii()
+    assert not set(made) & set("+/=&?# ")
+
+
+@given(after=texts, wanted=filters, other=filters)
+@settings(deadline=None)
+def test_belongs_to_its_filters(after: str, wanted: TrackFilter, other: TrackFilter) -> None:
+    """Under other filters a cursor is refused."""
+    made = cursor.encode(after, wanted)
+    if other != wanted:
+        with pytest.raises(cursor.InvalidCursorError, match="other filters"):
+            cursor.decode(made, other)
+
+
+@given(st.text() | st.from_regex(r"[A-Za-z0-9_-]{0,80}", fullmatch=True))
+@settings(deadline=None)
+def test_anything_else_is_refused(junk: str) -> None:
+    """Text that isn't a cursor raises InvalidCursorError and nothing else."""
+    with pytest.raises(cursor.InvalidCursorError):
+        cursor.decode(junk, TrackFilter())
+
+
+@pytest.mark.parametrize(
+    "packed",
+    ["WzFd", "bnVsbA", "e30", "WzIsIngiLCJhIl0", "WzEsIjZjZTI1ZDEyNGJiNCIsNV0", "W10"],
+)
+def test_other_json_is_refused(packed: str) -> None:
+    """Well-formed base64 of other JSON is refused as no cursor."""
+    with pytest.raises(cursor.InvalidCursorError):
+        cursor.decode(packed, TrackFilter())
