@@ -1,0 +1,73 @@
+"""Migrations: to head, as the tables say, down and up again."""
+
+import asyncio
+import os
+import subprocess
+import sys
+
+import asyncpg
+import pytest
+from alembic.script import ScriptDirectory
+
+from mess import migrate
+from store.errors import SchemaMismatchError
+from store.pool import require_schema
+from store.schema import REVISION
+
+pytestmark = pytest.mark.integration
+
+
+def test_the_tables_are_what_the_migrations_make(empty_database_url: str) -> None:
+    """After upgrading to head nothing is left to migrate, also after going down to nothing and up again."""
+    migrate.upgrade(empty_database_url)
+    migrate.check(empty_database_url)
+    migrate.downgrade(empty_database_url, "base")
+    migrate.upgrade(empty_database_url)
+    migrate.check(empty_database_url)
+
+
+def test_the_revision_in_the_code_is_the_newest_migration() -> None:
+    """The revision that processes ask for at their start is Alembic's head."""
+    script = ScriptDirectory.from_config(migrate.alembic_config("postgresql://u@127.0.0.1/none"))
+    assert script.get_heads() == [REVISION]
+
+
+def test_two_migrations_at_once_both_end_well(empty_database_url: str) -> None:
+    """Two deployments that migrate at the same moment leave one good schema."""
+    environment = os.environ | {"MESS_DATABASE_URL": empty_database_url}
+    commands = [
+        subprocess.Popen([sys.executable, "-m", "mess", "migrate"], env=environment) for _ in range(2)
+    ]
+    assert [command.wait(60) for command in commands] == [0, 0]
+    migrate.check(empty_database_url)
+
+
+def test_another_schema_is_refused(empty_database_url: str) -> None:
+    """A process does not start on a database that has not been migrated, and the error says what to do."""
+
+    async def start() -> None:
+        async with asyncpg.create_pool(empty_database_url, min_size=1, max_size=1) as pool:
+            await require_schema(pool)
+
+    with pytest.raises(SchemaMismatchError, match="mess migrate"):
+        asyncio.run(start())
+
+
+async def test_the_api_role_can_read_and_not_write(api_database_url: str) -> None:
+    """The API's role may select what it serves, and nothing else."""
+    connection = await asyncpg.connect(api_database_url)
+    try:
+        assert await connection.fetchval("SELECT count(*) FROM tracks") == 0
+        # Without the role's own caution, so that it is its rights that are tried.
+        await connection.execute("SET SESSION CHARACTERISTICS AS TRANSACTION READ WRITE")
+        for statement in (
+            "DELETE FROM tracks",
+            "UPDATE neighbour_lists SET version = 0",
+            "INSERT INTO catalogue (dimension) VALUES (4)",
+            "CREATE TABLE mine (a int)",
+            "SELECT nextval('list_version')",
+        ):
+            with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                await connection.execute(statement)
+    finally:
+        await connection.close()

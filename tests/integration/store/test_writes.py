@@ -1,0 +1,188 @@
+"""Tracks, lists, offsets and epochs in a real Postgres."""
+
+from datetime import UTC, datetime
+
+import asyncpg
+import numpy as np
+import pytest
+
+from store import lists, partitions, tracks
+from store.errors import FencedError, TrackRejectedError
+from store.pool import transaction
+from store.rows import ListRows
+from store.schema import METADATA_FIELDS
+from store.tracks import TrackRow, Withdrawal
+
+pytestmark = pytest.mark.integration
+
+MOMENT = datetime(2026, 2, 3, 4, 5, 6, tzinfo=UTC)
+
+
+def row(track_id: str, *, offset: int = 0, key: int | None = None, title: str | None = None) -> TrackRow:
+    """A track row with few facts."""
+    facts = {"title": title, "tags": ["a", "b"], "extra": {"n": [1, None, "ü"]}}
+    return TrackRow(
+        track_id=track_id,
+        key=hash(track_id) if key is None else key,
+        metadata=tuple(facts.get(name) for name in METADATA_FIELDS),
+        embedding=np.ones(4, dtype="<f4").tobytes(),
+        partition=0,
+        offset=offset,
+        event_time=MOMENT,
+    )
+
+
+async def title_of(pool: asyncpg.Pool, track_id: str) -> str | None:
+    """The stored title."""
+    return await pool.fetchval("SELECT title FROM tracks WHERE track_id = $1", track_id)
+
+
+async def test_an_older_event_never_overwrites_a_newer_one(pool: asyncpg.Pool) -> None:
+    """A row keeps the newest event of its partition, whatever the order of arrival."""
+    for offset, title in ((5, "five"), (3, "three"), (5, "five again"), (6, "six")):
+        async with transaction(pool) as connection:
+            await tracks.upsert(connection, [row("t", offset=offset, title=title)])
+        assert await title_of(pool, "t") == ("six" if offset == 6 else "five")
+
+
+async def test_metadata_comes_back_as_it_went_in(pool: asyncpg.Pool) -> None:
+    """Tags and free-form values survive the binary path."""
+    async with transaction(pool) as connection:
+        await tracks.upsert(connection, [row("t", title="Ünïcode 🎵")])
+    found = await pool.fetchrow("SELECT title, tags, extra, search FROM tracks")
+    assert (found["title"], found["tags"], found["extra"]) == (
+        "Ünïcode 🎵",
+        ["a", "b"],
+        {"n": [1, None, "ü"]},
+    )
+
+
+async def test_a_withdrawal_owes_one_tombstone_until_it_is_settled(pool: asyncpg.Pool) -> None:
+    """Deleting a track notes a tombstone; deleting an unknown one, or one that has come back, notes none."""
+    async with transaction(pool) as connection:
+        await tracks.upsert(connection, [row("a"), row("b")])
+        gone = await tracks.withdraw(
+            connection, [Withdrawal("a", 0, 5), Withdrawal("b", 0, 6), Withdrawal("unknown", 0, 7)]
+        )
+        assert sorted(gone) == ["a", "b"]
+    async with transaction(pool) as connection:
+        await tracks.upsert(connection, [row("b", offset=9)])
+        owed = await tracks.owed_tombstones(connection, [0])
+        assert [track_id for _, track_id in owed] == ["a"]
+        await tracks.settle_tombstones(connection, [at for at, _ in owed])
+        assert await tracks.owed_tombstones(connection, [0]) == []
+
+
+async def test_a_key_collision_rejects_the_batch_and_leaves_nothing(pool: asyncpg.Pool) -> None:
+    """A track whose key belongs to another is refused, be the other stored or in the same batch."""
+    async with transaction(pool) as connection:
+        await tracks.upsert(connection, [row("first", key=7)])
+    for batch in ([row("second", key=7)], [row("x", key=8), row("y", key=8)]):
+        with pytest.raises(TrackRejectedError, match="64-bit key"):
+            async with transaction(pool) as connection:
+                await tracks.upsert(connection, batch)
+    assert await pool.fetchval("SELECT count(*) FROM tracks") == 1
+
+
+def list_rows(neighbours: dict[int, list[int]]) -> ListRows:
+    """Lists with falling scores."""
+    count, width = len(neighbours), max(map(len, neighbours.values()))
+    matrix = np.zeros((count, width), dtype=np.int64)
+    for i, entries in enumerate(neighbours.values()):
+        matrix[i, : len(entries)] = entries
+    return ListRows(
+        keys=np.array(list(neighbours), dtype=np.int64),
+        neighbours=matrix,
+        scores=np.linspace(1, -1, max(width, 1), dtype=np.float32)[None, :width].repeat(count, axis=0),
+        lengths=np.array([len(entries) for entries in neighbours.values()], dtype=np.int64),
+        partitions=np.arange(count, dtype=np.int32),
+        offsets=np.arange(count, dtype=np.int64) + 100,
+        event_times=np.full(count, MOMENT.timestamp()),
+    )
+
+
+async def test_lists_of_every_length_come_back_as_they_were_flushed(pool: asyncpg.Pool) -> None:
+    """Full, short and empty lists, keys at both ends of 64 bits, make the round trip, on insert and on update."""
+    low, high = -(2**63), 2**63 - 1
+    wanted = {1: list(range(2, 52)), 2: [low, high, -1], 3: []}
+    async with transaction(pool) as connection:
+        await tracks.upsert(connection, [row(str(key), key=key) for key in wanted])
+    for _ in range(2):
+        rows = list_rows(wanted)
+        async with transaction(pool) as connection:
+            version, _ = await lists.flush(connection, rows, np.empty(0, dtype=np.int64))
+        async with pool.acquire() as connection:
+            found = await lists.read_lists(connection)
+        order = np.argsort(found.keys)
+        assert {
+            int(found.keys[i]): found.neighbours[i, : found.lengths[i]].tolist() for i in order.tolist()
+        } == wanted
+        assert found.scores[order[0]].tolist() == rows.scores[0].tolist()
+        assert found.event_times[0] == MOMENT.timestamp()
+        assert set(found.versions.tolist()) == {version}
+        wanted = {key: entries[::-1][:40] for key, entries in wanted.items()}
+
+
+async def test_a_list_of_a_track_that_has_gone_is_not_written(pool: asyncpg.Pool) -> None:
+    """A flush skips lists without a track, and drops those it is told to drop."""
+    async with transaction(pool) as connection:
+        await tracks.upsert(connection, [row("1", key=1), row("2", key=2)])
+        await lists.flush(connection, list_rows({1: [2], 2: [1], 3: [1]}), np.empty(0, dtype=np.int64))
+    assert [r["key"] for r in await pool.fetch("SELECT key FROM neighbour_lists ORDER BY key")] == [1, 2]
+    async with transaction(pool) as connection:
+        await lists.flush(connection, list_rows({1: []}), np.array([2]))
+    assert [r["key"] for r in await pool.fetch("SELECT key FROM neighbour_lists")] == [1]
+
+
+async def test_tracks_are_read_for_the_engine_as_they_were_written(pool: asyncpg.Pool) -> None:
+    """Keys, ids, vectors and offsets come back; more rows than one fetch holds."""
+    async with transaction(pool) as connection:
+        await tracks.upsert(connection, [row(f"{i:05d}", key=i, offset=i) for i in range(5000)])
+        found = await lists.read_tracks(connection, 4)
+    assert sorted(found.keys.tolist()) == list(range(5000))
+    assert found.vectors.shape == (5000, 4)
+    assert [int(track_id) for track_id in found.track_ids] == found.offsets.tolist()
+
+
+async def test_whoever_claims_last_writes_alone(pool: asyncpg.Pool) -> None:
+    """After another claim of a partition, writes under the older epoch fail and change nothing."""
+    async with transaction(pool) as connection:
+        first = await partitions.claim(connection, [0, 1], "one")
+        await partitions.advance(connection, {0: first[0].epoch}, {0: 10})
+    async with transaction(pool) as connection:
+        second = await partitions.claim(connection, [0], "two")
+    assert second[0].consumed_offset == 10
+    for attempt in (
+        lambda c: partitions.advance(c, {0: first[0].epoch}, {0: 99}),
+        lambda c: partitions.hold(c, {0: first[0].epoch, 1: first[1].epoch}),
+    ):
+        with pytest.raises(FencedError):
+            async with transaction(pool) as connection:
+                await attempt(connection)
+    async with transaction(pool) as connection:
+        await partitions.hold(connection, {1: first[1].epoch})
+        assert await partitions.consumed(connection) == {0: 10, 1: 0}
+
+
+async def test_offsets_never_go_back(pool: asyncpg.Pool) -> None:
+    """Consumed and absorbed offsets keep their highest value."""
+    async with transaction(pool) as connection:
+        claims = await partitions.claim(connection, [0], "one")
+        for offset in (10, 5):
+            await partitions.advance(connection, {0: claims[0].epoch}, {0: offset})
+            await partitions.absorb(connection, [0, 1], {0: offset})
+        assert await partitions.consumed(connection) == {0: 10}
+        assert await partitions.absorbed(connection) == {0: {0: 10}, 1: {0: 10}}
+
+
+async def test_a_new_log_is_read_from_its_start_and_may_change_every_track(pool: asyncpg.Pool) -> None:
+    """After the offsets have been restarted, events with small offsets are newer than what is stored."""
+    async with transaction(pool) as connection:
+        claims = await partitions.claim(connection, [0], "one")
+        await tracks.upsert(connection, [row("t", offset=500, title="old log")])
+        await partitions.advance(connection, {0: claims[0].epoch}, {0: 501})
+        await partitions.restart_offsets(connection, {0: claims[0].epoch})
+        assert await partitions.consumed(connection) == {0: 0}
+    async with transaction(pool) as connection:
+        await tracks.upsert(connection, [row("t", offset=0, title="new log")])
+    assert await title_of(pool, "t") == "new log"
