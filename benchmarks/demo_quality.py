@@ -17,10 +17,10 @@ def measure(sample: int | None = None) -> list[Answer]:
 
 
 def main() -> None:
-    """Print the shares as a table."""
+    """Print the shares as a table; `balanced` is the share averaged over the labels."""
     table = Table(title=f"Share of the {NEAREST} nearest with the work's own label")
     table.add_column("label")
-    for heading in ("works", "labels", "share", "by chance", "labels shuffled", "times chance"):
+    for heading in ("works", "labels", "share", "by chance", "times chance", "shuffled", "balanced"):
         table.add_column(heading, justify="right")
     for answer in measure():
         table.add_row(
@@ -29,8 +29,9 @@ def main() -> None:
             str(answer.labels),
             f"{answer.share:.3f}",
             f"{answer.expected:.3f}",
-            f"{answer.shuffled:.3f}",
             f"{answer.share / answer.expected:.1f}",
+            f"{answer.shuffled:.3f}",
+            f"{answer.balanced:.3f}",
         )
     Console().print(table)
 

@@ -38,7 +38,8 @@ class Answer:
         labels: How many different labels they have.
         share: Of the ten nearest, those with the work's own label.
         expected: The same for candidates drawn at random, from the labels' frequencies.
-        shuffled: The same with the labels dealt out anew at random, as measured.
+        balanced: The share averaged over the labels, so that a large one counts no more than a small one.
+        shuffled: The share with the labels dealt out anew at random, as measured.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Answer:
     labels: int
     share: float
     expected: float
+    balanced: float
     shuffled: float
 
 
@@ -118,6 +120,7 @@ def _answer(
         labels=len(np.unique(codes[asked])),
         share=_share(codes, asked, nearest),
         expected=_expected(codes, asked, candidates, barred),
+        balanced=_balanced_share(codes, asked, nearest),
         shuffled=_share(shuffled, asked, nearest),
     )
 
@@ -156,6 +159,12 @@ def nearest_rows(
 
 def _share(codes: NDArray[np.int64], asked: NDArray[np.int64], nearest: NDArray[np.int64]) -> float:
     return float((codes[nearest] == codes[asked][:, None]).mean())
+
+
+def _balanced_share(codes: NDArray[np.int64], asked: NDArray[np.int64], nearest: NDArray[np.int64]) -> float:
+    own = codes[asked]
+    shares = (codes[nearest] == own[:, None]).mean(axis=1)
+    return float(np.mean([shares[own == label].mean() for label in np.unique(own)]))
 
 
 def _expected(

@@ -37,7 +37,9 @@ def build(
 
         from mess.demo.build.titles import corpus_titles  # noqa: PLC0415
     except ImportError:
-        console.print("music21 is missing: install the extra, as in pip install 'mess-ai[demo-build]'")
+        console.print(
+            "music21 is missing: install the extra, as in pip install 'mess-ai[demo-build]'", markup=False
+        )
         raise typer.Exit(1) from None
     root = Path(music21.common.getCorpusFilePath())
     files, skipped = sources.list_files(root)

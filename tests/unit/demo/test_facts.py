@@ -45,7 +45,7 @@ def test_tune_titles_are_made_readable(raw: str, readable: str) -> None:
         ("An der Quelle saá der Knabe (3-16), S. 42f", "An der Quelle saß der Knabe"),
         ("ES FREIT EIN WILDER WASSERMANN", "Es freit ein Wilder Wassermann"),
         ('"Der Jaeger"', "Der Jaeger"),
-        ("ICH BIN EIN HANDWf[ERK3SGESELL", "Ich Bin ein Handwerksgesell"),
+        ("ICH BIN EIN HANDWF[ERK3SGESELL", "Ich Bin ein Handwerksgesell"),
         ("Zou xikou, 1)", "Zou xikou (1)"),
         ("Mai cai vgl. Kopie)", "Mai cai"),
     ],

@@ -35,6 +35,14 @@ def test_collections_that_lie_apart_have_a_share_of_one() -> None:
     assert answer.shuffled == pytest.approx(0.5, abs=0.12)
 
 
+def test_the_balanced_share_counts_each_label_once() -> None:
+    """Twenty of one label found always and ten of another never are two thirds, but one half balanced."""
+    codes, asked = np.array([0] * 20 + [1] * 10), np.arange(30)
+    nearest = np.zeros((30, quality.NEAREST), np.int64)
+    assert quality._share(codes, asked, nearest) == pytest.approx(2 / 3)
+    assert quality._balanced_share(codes, asked, nearest) == pytest.approx(1 / 2)
+
+
 def test_collections_without_structure_are_at_chance() -> None:
     """Vectors at random share a label about as often as chance says."""
     (answer,) = quality.measure(two_collections(separate=False), quality.QUESTIONS[:1])

@@ -63,8 +63,8 @@ SUBJECTS = (
     ("field song", r"tiange|\byge\b"),
     ("revolutionary song", r"minge|geming"),
 )
-# Marks of the collection's own database that a conversion left inside words: "HANDWf[ERK3SGESELL".
-_MARKS = re.compile(r"f\[(?P<word>ERK)\d|CNR\[")
+# Marks of the collection's own database that a conversion left inside words: "HANDWF[ERK3SGESELL".
+_MARKS = re.compile(r"F\[(?P<word>ERK)\d|CNR\[")
 
 
 def describe(work: RawWork, learnt: Mapping[str, str]) -> dict[str, Any]:

@@ -62,7 +62,7 @@ def tidy(text: str) -> str:
     # A colon inside a word stands for a hyphen that was lost, as in "Rat:tle".
     text = re.sub(r"(?<=[a-z]):(?=[a-z])", "", text)
     text = re.sub(r"(?<=\w)=(?=\w)", "-", text)
-    text = re.sub(r"[\s,;:.\]]+$", "", text)
+    text = re.sub(r"[\s,;:.(\]]+$", "", text)
     if text.startswith('"') and text.count('"') == 2:
         text = text.replace('"', "")
     return text.strip(" '\"") if text.count('"') == 1 else text.strip()
