@@ -9,23 +9,28 @@ _SHARED = (("composer", "composer"), ("form", "form"), ("key_signature", "key"),
 _NOBODY = frozenset({"anonymous", "anon", "anon.", "unknown", "traditional", "trad", "trad.", "various"})
 
 
-def shared_facts(seed: Metadata, other: Metadata) -> list[tuple[str, str]]:
-    """(fact, value) for each of composer, form, key and era that both tracks have, and have the same."""
-    facts = []
-    for field, said in _SHARED:
-        ours, theirs = seed.get(field), other.get(field)
-        if not ours or not theirs or ours.casefold() != theirs.casefold():
-            continue
-        if field == "composer" and ours.casefold() in _NOBODY:
-            continue
-        facts.append((said, theirs))
-    return facts
+class Explainer:
+    """Explains what is recommended for one track; what it needs of that track is prepared once."""
 
+    def __init__(self, seed: Metadata) -> None:
+        self._facts = [
+            (field, said, value.casefold())
+            for field, said in _SHARED
+            if (value := seed.get(field)) and not (field == "composer" and value.casefold() in _NOBODY)
+        ]
 
-def explain_similarity(seed: Metadata, other: Metadata, similarity: float) -> str:
-    """A sentence such as "Cosine similarity 0.914; same composer (Bach) and form (fugue)"."""
-    facts = [f"{said} ({value})" for said, value in shared_facts(seed, other)]
-    if not facts:
-        return f"Cosine similarity {similarity:.3f}"
-    listed = facts[0] if len(facts) == 1 else f"{', '.join(facts[:-1])} and {facts[-1]}"
-    return f"Cosine similarity {similarity:.3f}; same {listed}"
+    def shared(self, other: Metadata) -> list[tuple[str, str]]:
+        """(fact, value) for each of composer, form, key and era that both tracks have, and have the same."""
+        return [
+            (said, value)
+            for field, said, ours in self._facts
+            if (value := other.get(field)) and value.casefold() == ours
+        ]
+
+    def similarity(self, other: Metadata, similarity: float) -> str:
+        """A sentence such as "Cosine similarity 0.914; same composer (Bach) and form (fugue)"."""
+        facts = [f"{said} ({value})" for said, value in self.shared(other)]
+        if not facts:
+            return f"Cosine similarity {similarity:.3f}"
+        listed = facts[0] if len(facts) == 1 else f"{', '.join(facts[:-1])} and {facts[-1]}"
+        return f"Cosine similarity {similarity:.3f}; same {listed}"

@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 from starlette.responses import Response
 
-from serving.explanations import explain_similarity
+from serving.explanations import Explainer
 from serving.strategies import Strategy
 from store.reads import ListHeader, Metadata, Neighbours, StoredTrack, TrackRecord
 
@@ -71,6 +71,7 @@ def recommendation_bytes(found: Neighbours, header: ListHeader, strategy: Strate
     """A recommendation body without `computation_time_ms`: the same bytes as long as nothing stored changes."""
     seed = found.track
     name = strategy.name
+    explain = Explainer(seed.metadata).similarity
     items = []
     for rank, (track, similarity) in enumerate(found.neighbours, start=1):
         score = round(similarity, _DECIMALS)
@@ -81,7 +82,7 @@ def recommendation_bytes(found: Neighbours, header: ListHeader, strategy: Strate
                 "similarity_score": score,
                 "rank": rank,
                 "strategy_used": name,
-                "explanation": explain_similarity(seed.metadata, track.metadata, score),
+                "explanation": explain(track.metadata, score),
                 **_headline(track.metadata),
                 "cached": True,
                 "metadata": track.metadata,

@@ -26,22 +26,23 @@ _SLACK = 5
 # $1 track id, $2 neighbours wanted, $3 ids to leave out, $4 how much of the list to look at.
 _NEIGHBOURS = f"""
 SELECT
-    t.track_id, {_METADATA},
-    r.score,
-    l.version, l.source_partition, l.source_offset, l.event_time, l.generated_at,
-    cardinality(l.neighbours) AS length,
-    CASE WHEN r.rank = 0 THEN EXISTS (
-        SELECT FROM ingest_partitions AS i
-        LEFT JOIN absorbed_offsets AS a
-            ON a.owner_partition = t.source_partition AND a.source_partition = i.partition
-        WHERE i.consumed_offset > coalesce(a.absorbed_offset, 0)
-    ) END AS behind
+    t.track_id, {_METADATA}, r.score,
+    r.version, r.source_partition, r.source_offset, r.event_time, r.generated_at, r.length, r.behind
 FROM tracks AS seed
 LEFT JOIN neighbour_lists AS l ON l.key = seed.key
 CROSS JOIN LATERAL (
-    SELECT seed.key AS key, NULL::real AS score, 0::bigint AS rank
+    SELECT
+        seed.key AS key, NULL::real AS score, 0::bigint AS rank,
+        l.version, l.source_partition, l.source_offset, l.event_time, l.generated_at,
+        cardinality(l.neighbours) AS length,
+        EXISTS (
+            SELECT FROM ingest_partitions AS i
+            LEFT JOIN absorbed_offsets AS a
+                ON a.owner_partition = seed.source_partition AND a.source_partition = i.partition
+            WHERE i.consumed_offset > coalesce(a.absorbed_offset, 0)
+        ) AS behind
     UNION ALL
-    SELECT u.key, u.score, u.rank
+    SELECT u.key, u.score, u.rank, NULL, NULL, NULL, NULL, NULL, NULL, NULL
     FROM unnest(l.neighbours[:$4], l.scores[:$4]) WITH ORDINALITY AS u (key, score, rank)
 ) AS r
 JOIN tracks AS t ON t.key = r.key

@@ -7,7 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from serving import replies, strategies
-from serving.explanations import explain_similarity
+from serving.explanations import Explainer
 from serving.models import RecommendationBody, TrackMetadata
 from serving.problems import ProblemError
 from serving.settings import ServingSettings
@@ -32,13 +32,13 @@ BACH = {"composer": "Bach", "form": "fugue", "key_signature": "D minor", "era": 
 def test_explanation_names_what_is_shared(other: dict[str, str], explanation: str | None) -> None:
     """The sentence has the similarity and exactly the facts that both tracks have."""
     expected = "Cosine similarity 0.914" + (f"; {explanation}" if explanation else "")
-    assert explain_similarity(BACH, other, 0.9141) == expected
+    assert Explainer(BACH).similarity(other, 0.9141) == expected
 
 
 def test_anonymous_works_share_no_composer() -> None:
     """Nobody known in common is not a reason."""
     trad = {"composer": "Traditional", "form": "reel"}
-    assert explain_similarity(trad, trad, 0.5) == "Cosine similarity 0.500; same form (reel)"
+    assert Explainer(trad).similarity(trad, 0.5) == "Cosine similarity 0.500; same form (reel)"
 
 
 def _neighbours(similarity: float, extra: dict[str, object]) -> Neighbours:
