@@ -43,18 +43,23 @@ def up(
     Prints `ready URL` once the API answers; the demo catalogue follows, like any other producer's tracks. With
     MESS_DATABASE_URL or MESS_KAFKA_BOOTSTRAP_SERVERS set, those are used instead of embedded ones.
     """
+    from mess import settings  # noqa: PLC0415
     from mess.cli.running import run  # noqa: PLC0415 - `mess --help` must not wait for it
     from mess.stack.broker import BrokerChoice  # noqa: PLC0415
     from mess.stack.errors import ServiceFailedError, StackError  # noqa: PLC0415
     from mess.stack.stack import StackOptions  # noqa: PLC0415
+    from store.settings import StoreSettings  # noqa: PLC0415
+    from streams.settings import KafkaSettings  # noqa: PLC0415
 
+    own_broker = bool(os.environ.get("MESS_KAFKA_BOOTSTRAP_SERVERS"))
+    own_database = bool(os.environ.get("MESS_DATABASE_URL"))
     options = StackOptions(
         data_dir=data_dir,
         port=port,
         workers=workers,
         broker=BrokerChoice(broker.value),
-        database_url=os.environ.get("MESS_DATABASE_URL") or None,
-        bootstrap_servers=os.environ.get("MESS_KAFKA_BOOTSTRAP_SERVERS") or None,
+        database_url=settings.read(StoreSettings).dsn if own_database else None,
+        kafka=settings.read(KafkaSettings) if own_broker else None,
     )
     try:
         run(options, demo=demo)

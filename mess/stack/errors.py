@@ -13,7 +13,7 @@ class ServiceFailedError(StackError):
     """A supervised process would not start, or kept dying.
 
     The message names the process, says how it ended and where its log is; `log_tail` holds the last lines
-    of that log.
+    of that log, if they add to the message.
     """
 
     def __init__(self, name: str, reason: str, log: Path, log_tail: list[str]) -> None:

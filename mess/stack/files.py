@@ -21,12 +21,20 @@ def write_private(path: Path, content: bytes) -> None:
         raise
 
 
-def tail_lines(path: Path, count: int, *, window: int = 16_384) -> list[str]:
-    """Return the last `count` non-empty lines of a text file, or nothing if it is not there."""
+def tail_lines(path: Path, count: int, *, since: int = 0, window: int = 16_384) -> list[str]:
+    """Return the last `count` non-empty lines of a text file, or nothing if it is not there.
+
+    Args:
+        path: The file.
+        count: How many lines at most.
+        since: Byte offset before which nothing is read, unless the file has become shorter than that.
+        window: How many bytes from the end are looked at.
+    """
     try:
         with path.open("rb") as file:
             file.seek(0, os.SEEK_END)
-            file.seek(max(0, file.tell() - window))
+            size = file.tell()
+            file.seek(max(size - window, since if since <= size else 0, 0))
             text = file.read().decode("utf-8", errors="replace")
     except FileNotFoundError:
         return []

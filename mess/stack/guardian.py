@@ -7,25 +7,32 @@ group PID in its care, `- PID` takes it out. When the input ends while groups ar
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 
 GRACE_SECONDS = 5.0
 
 
-def _end(group: int, number: int) -> None:
-    """Ask the group's leader to stop, and kill what is left of the group when its grace is over."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.kill(group, number)
-        deadline = time.monotonic() + GRACE_SECONDS
-        while time.monotonic() < deadline:
-            os.kill(group, 0)
-            time.sleep(0.05)
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(group, signal.SIGKILL)
+def _signal(send: Callable[[int, int], None], target: int, number: int) -> bool:
+    """Send a signal; False if there is nothing left to send it to."""
+    try:
+        send(target, number)
+    except (ProcessLookupError, PermissionError):
+        return False
+    return True
+
+
+def end(groups: dict[int, int]) -> None:
+    """Ask the groups' leaders to stop, and kill what is left of the groups when their grace is over."""
+    deadline = time.monotonic() + GRACE_SECONDS
+    asked = [group for group, number in reversed(groups.items()) if _signal(os.kill, group, number)]
+    while time.monotonic() < deadline and any(_signal(os.kill, group, 0) for group in asked):
+        time.sleep(0.05)
+    for group in groups:
+        _signal(os.killpg, group, signal.SIGKILL)
 
 
 def main() -> None:
@@ -39,8 +46,7 @@ def main() -> None:
                 groups[int(group)] = int(number)
             case ["-", group]:
                 groups.pop(int(group), None)
-    for left, stop_signal in reversed(groups.items()):
-        _end(left, stop_signal)
+    end(groups)
 
 
 if __name__ == "__main__":

@@ -140,6 +140,9 @@ class EmbeddedKafka:
             "group.initial.rebalance.delay.ms": 0,
             "message.max.bytes": MAX_MESSAGE_BYTES,
             "replica.fetch.max.bytes": MAX_MESSAGE_BYTES,
+            # How long a node that was killed is kept waiting for its own former self when it comes back.
+            "broker.session.timeout.ms": 3_000,
+            "broker.heartbeat.interval.ms": 1_000,
             "num.network.threads": 2,
             "num.io.threads": 4,
             "background.threads": 4,

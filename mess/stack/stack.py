@@ -44,7 +44,7 @@ class StackOptions:
         workers: How many workers.
         broker: Which broker, unless one is configured.
         database_url: A database to use instead of an embedded one.
-        bootstrap_servers: A broker to use instead of an embedded one.
+        kafka: A broker to use instead of an embedded one.
     """
 
     data_dir: Path
@@ -52,7 +52,7 @@ class StackOptions:
     workers: int = 1
     broker: BrokerChoice = BrokerChoice.AUTO
     database_url: str | None = None
-    bootstrap_servers: str | None = None
+    kafka: KafkaSettings | None = None
 
 
 class Stack:
@@ -149,9 +149,9 @@ class Stack:
 
     async def _start_broker(self) -> tuple[str, KafkaSettings]:
         """Return the kind of the broker and how to reach it."""
-        if self._options.bootstrap_servers:
+        if self._options.kafka is not None:
             self._report("using the broker of MESS_KAFKA_BOOTSTRAP_SERVERS")
-            return "external", KafkaSettings(bootstrap_servers=self._options.bootstrap_servers)
+            return "external", self._options.kafka
         broker = await asyncio.to_thread(
             prepare_broker,
             self._options.broker,

@@ -13,7 +13,8 @@ UNKNOWN = "unknown"
 
 def render(report: StackReport) -> RenderableType:
     """Return the report as tables."""
-    return Group(_facts(report), "", _processes(report), "", _topics(report.topics or []))
+    topics = "the broker does not answer" if report.topics is None else _topics(report.topics)
+    return Group(_facts(report), "", _processes(report), "", topics)
 
 
 def _facts(report: StackReport) -> Table:

@@ -19,7 +19,7 @@ from mess.stack.logs import RotatingLog
 from mess.stack.service import Report, RestartPolicy, ServiceSpec
 
 PROBE_INTERVAL = 0.1
-LOG_TAIL_LINES = 12
+LOG_TAIL_LINES = 8
 
 _COMPLAINT = re.compile(r"\b(FATAL|PANIC|ERROR)\b|[Ee]rror:|Exception\b")
 # The time and process at the start of a line of Postgres's or Kafka's log.
@@ -146,7 +146,7 @@ class Supervisor:
 
     def _give_up(self, child: _Child, reason: str) -> None:
         if not self._failure.done():
-            self._failure.set_result(child.failure(reason))
+            self._failure.set_result(child.failure(reason, kept_dying=True))
 
     def _watch_ended(self, task: asyncio.Task[None]) -> None:
         if task.cancelled() or (error := task.exception()) is None:
@@ -170,12 +170,14 @@ class _Child:
         self.stopping = False
         self._note_group = note_group
         self._report = report
+        self._log_start = 0
         self._pump: asyncio.Task[None] | None = None
 
     async def spawn(self) -> None:
         """Start the process in a session of its own, its output going to the log."""
         if self.spec.before_start is not None:
             self.spec.before_start()
+        self._log_start = _size(self.spec.log)
         try:
             self.process = await asyncio.create_subprocess_exec(
                 *self.spec.argv,
@@ -248,13 +250,13 @@ class _Child:
         except (ProcessLookupError, PermissionError):
             return
 
-    def failure(self, reason: str) -> ServiceFailedError:
-        """Make the error that says this service failed, with the end of its log."""
-        lines = tail_lines(self.spec.log, LOG_TAIL_LINES)
+    def failure(self, reason: str, *, kept_dying: bool = False) -> ServiceFailedError:
+        """Make the error that says this service failed, with the end of its log where one line is not enough."""
+        lines = tail_lines(self.spec.log, LOG_TAIL_LINES, since=self._log_start)
         said = complaint(lines)
-        return ServiceFailedError(
-            self.spec.name, f"{reason} ({said})" if said else reason, self.spec.log, lines
-        )
+        reason = f"{reason} ({said})" if said else reason
+        shown = lines if kept_dying or said is None else []
+        return ServiceFailedError(self.spec.name, reason, self.spec.log, shown)
 
 
 def complaint(lines: Sequence[str]) -> str | None:
@@ -274,6 +276,10 @@ def describe_exit(code: int) -> str:
         return f"was ended by {signal.Signals(-code).name}"
     except ValueError:
         return f"was ended by signal {-code}"
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
 
 
 async def _copy_output(stream: asyncio.StreamReader, path: Path) -> None:

@@ -36,8 +36,8 @@ async def read_lags(kafka_options: dict[str, Any], consumed: Mapping[int, int]) 
         KafkaError: The broker does not answer.
     """
     consumer = AIOKafkaConsumer(**kafka_options, group_id=None, enable_auto_commit=False)
-    await consumer.start()
     try:
+        await consumer.start()
         lags = []
         for topic in sorted(name for name in await consumer.topics() if not name.startswith("__")):
             # Asking for one partition makes the client learn of the others.
