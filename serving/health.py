@@ -10,7 +10,7 @@ import asyncpg
 
 from serving.broker import BrokerUnavailableError, LogEnds
 from serving.settings import ServingSettings
-from store.errors import SchemaMismatchError, StoreError
+from store.errors import SchemaMismatchError, StoreError, StoreUnavailableError
 from store.pool import require_schema
 from store.schema import REVISION
 from store.status import StoreCounts, fetch_counts
@@ -64,7 +64,7 @@ class Health:
     def __init__(self, settings: ServingSettings, pool: asyncpg.Pool, log_ends: LogEnds | None) -> None:
         self._settings = settings
         self._pool = pool
-        self._counts = _Kept(lambda: fetch_counts(pool), settings.health_ttl, StoreError)
+        self._counts = _Kept(lambda: self._in_time(fetch_counts(pool)), settings.health_ttl, StoreError)
         self._ends = (
             None
             if log_ends is None
@@ -89,11 +89,20 @@ class Health:
         checks.update(_catalogue_checks(counts))
         return _overall(checks), {name: check.as_dict() for name, check in checks.items()}
 
+    async def _in_time(self, looking: Awaitable[Value]) -> Value:
+        """The result of `looking` at the store, which may also wait for a free connection for too long."""
+        try:
+            async with asyncio.timeout(self._settings.store_timeout):
+                return await looking
+        except TimeoutError as error:
+            waited = f"{self._settings.store_timeout:g} s"
+            raise StoreUnavailableError(f"Postgres has not answered within {waited}") from error
+
     async def _store_checks(self) -> dict[str, Check]:
         began = time.perf_counter()
         revisions = {"expected": REVISION}
         try:
-            await require_schema(self._pool)
+            await self._in_time(require_schema(self._pool))
         except SchemaMismatchError as error:
             migrations = Check("down", str(error), {"revision": error.found, **revisions})
         except StoreError as error:

@@ -4,6 +4,7 @@ FastAPI describes these routes in the OpenAPI document from their signatures as 
 go past its dependency solver, which would cost more than the read does.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, Generic, TypeVar, get_origin, get_type_hints
 from urllib.parse import parse_qsl, unquote_to_bytes
@@ -16,6 +17,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serving import problems
+from serving.context import context_of
 from streams.events import InvalidEvent, check_track_id
 
 Endpoint = Callable[..., Awaitable[Response]]
@@ -115,13 +117,19 @@ def _lean(endpoint: Endpoint, *, takes_track: bool) -> ASGIApp:
     reader = QueryReader(model or _NoParameters)
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        arguments: dict[str, Any] = {"request": Request(scope, receive, send)}
+        request = Request(scope, receive, send)
+        arguments: dict[str, Any] = {"request": request}
         query = reader.read(scope["query_string"])
         if model is not None:
             arguments["query"] = query
         if takes_track:
             arguments["track_id"] = decode_track_id(scope["path_params"]["track_id"])
-        response = await endpoint(**arguments)
+        try:
+            # Statements have their own timeout; waiting for a free connection has only this one.
+            async with asyncio.timeout(context_of(request).settings.store_timeout):
+                response = await endpoint(**arguments)
+        except TimeoutError:
+            raise problems.store_unavailable() from None
         await response(scope, receive, send)
 
     return app

@@ -2,8 +2,8 @@
 
 import asyncio
 import concurrent.futures
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import asyncpg
@@ -13,6 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from serving.app import create_app
 from serving.broker import LogEnds
+from serving.context import Context
 from serving.settings import ServingSettings
 from store.settings import StoreSettings
 from tests.integration.serving.catalogue import AWKWARD_IDS, Catalogue, make_catalogue, write_catalogue
@@ -48,11 +49,14 @@ class Served:
     pool_max_size: int = 4
 
 
-Serve = Callable[[Served], AbstractAsyncContextManager[httpx.AsyncClient]]
+class Client(httpx.AsyncClient):
+    """A client of one running application, with what that application holds."""
+
+    context: Context
 
 
 @asynccontextmanager
-async def serve(served: Served) -> AsyncIterator[httpx.AsyncClient]:
+async def serve(served: Served) -> AsyncIterator[Client]:
     """Run the application's lifespan around a client that talks to it."""
     store = StoreSettings(database_url=served.database.api_url, pool_max_size=served.pool_max_size)  # type: ignore[arg-type]
     app = create_app(served.settings, store, served.kafka)
@@ -62,7 +66,8 @@ async def serve(served: Served) -> AsyncIterator[httpx.AsyncClient]:
             await app({**scope, "state": dict(state or {})}, receive, send)
 
         transport = httpx.ASGITransport(with_state)
-        async with httpx.AsyncClient(transport=transport, base_url="http://api") as client:
+        async with Client(transport=transport, base_url="http://api") as client:
+            client.context = (state or {})["context"]
             yield client
 
 

@@ -154,6 +154,15 @@ class TestStoreAway:
             gate.silent = False
             assert (await client.get(PATH)).status_code == 200
 
+    async def test_waiting_for_a_connection_is_cut_short(self, database: Database) -> None:
+        """When every connection is taken, callers and probes get a 503, they don't hang."""
+        served = Served(database, ServingSettings(store_timeout=0.3), pool_max_size=1)
+        async with serve(served) as client, client.context.pool.acquire():
+            problem_of(await client.get(PATH), 503, "store-unavailable")
+            for path in ("/health/ready", "/health/detailed"):
+                response = await client.get(path)
+                assert (response.status_code, response.json()["status"]) == (503, "down")
+
     async def test_more_callers_than_connections_wait_their_turn(self, database: Database) -> None:
         """Callers beyond the pool's size are answered too, one after the other."""
         async with serve(Served(database, pool_max_size=2)) as client:
