@@ -7,7 +7,7 @@ import structlog
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import TopicAlreadyExistsError, for_code
 from aiokafka.partitioner import murmur2
-from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_exponential_jitter
+from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_exponential
 
 from streams.errors import BrokerUnavailable, TopicError
 from streams.kafka import MAX_MESSAGE_BYTES, MAX_REQUEST_BYTES, admin_client
@@ -87,7 +87,7 @@ async def ensure_topics(kafka: KafkaSettings, streams: StreamSettings, *, wait: 
     retrying = AsyncRetrying(
         retry=retry_if_exception_type(BrokerUnavailable),
         stop=stop_after_delay(wait),
-        wait=wait_exponential_jitter(initial=0.1, max=1.0),
+        wait=wait_exponential(multiplier=0.1, max=1.0),
         reraise=True,
     )
     created: list[str] = []

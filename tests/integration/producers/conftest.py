@@ -1,0 +1,80 @@
+"""A broker with the pipeline's topics, and the `mess` command against it."""
+
+import asyncio
+import concurrent.futures
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from streams.settings import KafkaSettings, StreamSettings
+from streams.topics import ensure_topics
+from tests.support.services import running_services
+
+
+class Mess:
+    """Runs the `mess` command in a folder of its own."""
+
+    def __init__(self, servers: str, folder: Path) -> None:
+        self.kafka = KafkaSettings(bootstrap_servers=servers)
+        self.folder = folder
+        self.environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith("MESS_")},
+            "MESS_KAFKA_BOOTSTRAP_SERVERS": servers,
+            "PYTHONPATH": str(Path(__file__).parents[3]),
+        }
+
+    def start(self, *arguments: str, **options: Any) -> subprocess.Popen[str]:
+        """Start the command."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "mess", *arguments],
+            cwd=self.folder,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            **options,
+        )
+
+    def run(self, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+        """Run the command to its end; tracebacks fail the test."""
+        with self.start(*arguments, stdin=subprocess.PIPE) as process:
+            out, err = process.communicate(stdin, timeout=60)
+        assert "Traceback" not in err, err
+        return subprocess.CompletedProcess(arguments, process.returncode, out, err)
+
+    def messages(self, topic: str) -> list[dict[str, Any]]:
+        """Return everything on a topic."""
+        shown = self.run("tail", topic, "--from-beginning", "--no-follow")
+        assert shown.returncode == 0, shown.stderr
+        return [json.loads(line) for line in shown.stdout.splitlines()]
+
+
+@pytest.fixture(scope="module", params=["auto", "tansu"])
+def empty_broker(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The bootstrap servers of a broker: the usual one, and the fallback."""
+    kind = os.environ.get("MESS_TEST_BROKER", "auto") if request.param == "auto" else "tansu"
+    with running_services("--no-postgres", f"--broker={kind}") as facts:
+        yield facts["bootstrap_servers"]
+
+
+@pytest.fixture(scope="module")
+def broker(empty_broker: str) -> str:
+    """The bootstrap servers of a broker with the pipeline's topics."""
+    kafka = KafkaSettings(bootstrap_servers=empty_broker)
+    # A loop of its own, which must not meet the one of the tests.
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        created = pool.submit(lambda: asyncio.run(ensure_topics(kafka, StreamSettings(), wait=10))).result()
+    assert len(created) == 6
+    return empty_broker
+
+
+@pytest.fixture
+def mess(broker: str, tmp_path: Path) -> Mess:
+    """The `mess` command against that broker."""
+    return Mess(broker, tmp_path)
