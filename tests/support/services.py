@@ -94,9 +94,11 @@ def running_services(*arguments: str) -> Iterator[dict[str, str]]:
         if not line:
             raise RuntimeError(f"test services did not start:\n{process.stderr.read()}")
         with _drained(process.stderr):
-            yield orjson.loads(line)
-            process.stdin.close()
-            process.wait(30)
+            try:
+                yield orjson.loads(line)
+            finally:
+                process.stdin.close()
+                process.wait(30)
 
 
 @contextmanager
