@@ -12,11 +12,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColu
 from rich.progress import Progress as Bars
 
 from mess.cli import console
-from mess.demo.catalogue import CatalogueError
 from mess.stack import datadir
+from mess.stack.broker import BrokerChoice
 from mess.stack.demo import Demo, Progress, Watch
-from mess.stack.errors import StackError
 from mess.stack.stack import Stack, StackOptions
+from store.status import LIST_LENGTH
 
 _PLAIN_EVERY_SECONDS = 5.0
 
@@ -92,37 +92,51 @@ class _Session:
         began = time.monotonic()
         async with Watch(stack.state.database_url, stack.kafka) as watch:
             before = await watch.look()
-            example = await self._publish_demo(stack, before)
-            if before.settled and example is None:
+            demo = await self._demo_to_publish(before)
+            if demo is None and before.settled:
                 self._say(f"the catalogue holds {before.tracks:,} tracks")
                 return
-            with self._bar("lists of neighbours", before.tracks) as show:
-                settled = await watch.until_settled(lambda seen: show(seen.full_lists, seen.tracks))
-        self._announce(settled, time.monotonic() - began, stack.state.http_url, example)
+            settled = await self._publish_and_settle(stack, watch, demo)
+        self._announce(settled, time.monotonic() - began, stack.state.http_url, demo)
 
-    async def _publish_demo(self, stack: Stack, before: Progress) -> str | None:
-        """Publish the demo catalogue where it belongs; returns one of its track ids if it was published."""
+    async def _demo_to_publish(self, before: Progress) -> Demo | None:
+        """Return the demo catalogue if it is wanted and not there yet."""
         if not self._demo:
             return None
-        try:
-            demo = await asyncio.to_thread(Demo, self._options.data_dir)
-        except CatalogueError as error:
-            raise StackError(str(error)) from error
+        demo = await asyncio.to_thread(Demo, self._options.data_dir)
         if demo.published:
             return None
         if before.tracks >= len(demo):
             self._say(f"the catalogue holds {before.tracks:,} tracks already; the demo catalogue is left out")
             return None
-        with self._bar("publishing the demo catalogue to track-ingest", len(demo)) as show:
-            await demo.publish(stack.kafka, lambda done: show(done, len(demo)))
-        return demo.example
+        return demo
 
-    def _announce(self, settled: Progress, seconds: float, url: str, example: str | None) -> None:
-        line = (
-            f"{settled.tracks:,} works have their neighbours, {seconds:.0f} s after the first was published"
-        )
-        if example is not None:
-            line += f"; try: curl '{url}/recommend/{quote(example, safe='')}?top_k=5'"
+    async def _publish_and_settle(self, stack: Stack, watch: Watch, demo: Demo | None) -> Progress:
+        """Publish `demo`, if there is one, and wait for the effect of everything published."""
+        wanted = 0 if demo is None else len(demo)
+        while True:
+            if demo is not None and not demo.published:
+                with self._bar("publishing the demo catalogue to track-ingest", wanted) as show:
+                    await demo.publish(stack.kafka, lambda done: show(done, wanted))
+                if stack.state.broker != BrokerChoice.TANSU:
+                    demo.note_published()
+            with self._bar("lists of neighbours", wanted) as show:
+                settled = await watch.until_settled(
+                    lambda seen: show(seen.full_lists, max(seen.tracks, wanted))
+                )
+            if demo is None or demo.published:
+                return settled
+            # A broker that keeps messages in memory may have lost some of them in a restart.
+            if settled.tracks >= wanted:
+                demo.note_published()
+                return settled
+            self._say(f"only {settled.tracks:,} of {wanted:,} works arrived; publishing them again")
+
+    def _announce(self, settled: Progress, seconds: float, url: str, demo: Demo | None) -> None:
+        neighbours = f"their {LIST_LENGTH} neighbours" if settled.tracks > LIST_LENGTH else "their neighbours"
+        line = f"{settled.tracks:,} works have {neighbours}, {seconds:.0f} s after ready"
+        if demo is not None:
+            line += f"; try: curl '{url}/recommend/{quote(demo.example, safe='')}?top_k=5'"
         self._say(line)
 
     def _say(self, line: str) -> None:
@@ -153,9 +167,11 @@ class _PlainProgress:
         self._title = title
         self._say = say
         self._last = float("-inf")
+        self._shown = -1
 
     def __call__(self, done: int, total: int) -> None:
         now = time.monotonic()
-        if now - self._last >= _PLAIN_EVERY_SECONDS or done == total:
-            self._last = now
+        finished = 0 < total == done != self._shown
+        if now - self._last >= _PLAIN_EVERY_SECONDS or finished:
+            self._last, self._shown = now, done
             self._say(f"{self._title}: {done:,} of {total:,}")

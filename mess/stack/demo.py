@@ -121,8 +121,13 @@ class Demo:
 
     @property
     def published(self) -> bool:
-        """Whether this data directory's stack has had the whole catalogue published before."""
+        """Whether the whole catalogue is noted as published to this data directory's stack."""
         return self._note.exists()
+
+    def note_published(self) -> None:
+        """Note it, so that the next start does not publish again what its user may have deleted since."""
+        note = {"tracks": len(self), "music21": self._catalogue.version}
+        write_private(self._note, orjson.dumps(note))
 
     async def publish(self, kafka: KafkaSettings, show: Callable[[int], None]) -> None:
         """Publish every work as any producer would, calling `show` with the number acknowledged so far.
@@ -131,8 +136,6 @@ class Demo:
             StreamsError: The broker does not take it.
         """
         await publish_all(kafka, self._items(), on_progress=lambda summary: show(summary.published))
-        note = {"tracks": len(self), "music21": self._catalogue.version}
-        write_private(self._note, orjson.dumps(note))
 
     def _items(self) -> Iterator[TrackItem]:
         for track, vector in zip(self._catalogue.tracks, self._catalogue.embeddings, strict=True):

@@ -171,6 +171,7 @@ class _Child:
         self._note_group = note_group
         self._report = report
         self._log_start = 0
+        self._group: int | None = None
         self._pump: asyncio.Task[None] | None = None
 
     async def spawn(self) -> None:
@@ -190,7 +191,8 @@ class _Child:
             )
         except OSError as error:
             raise self.failure(f"cannot be started ({error.strerror}: {self.spec.argv[0]})") from error
-        self._note_group(f"+ {self.process.pid} {int(self.spec.stop_signal)}")
+        self._group = self.process.pid
+        self._note_group(f"+ {self._group} {int(self.spec.stop_signal)}")
         assert self.process.stdout is not None
         self._pump = asyncio.create_task(
             _copy_output(self.process.stdout, self.spec.log), name=f"log {self.spec.name}"
@@ -217,9 +219,12 @@ class _Child:
         """Wait for the process to end, collect what it leaves behind, and say how it ended."""
         assert self.process is not None
         code = await self.process.wait()
-        # A parent that was killed leaves children of its own; they would hold its ports and its output.
-        self.signal_group(signal.SIGKILL)
-        self._note_group(f"- {self.process.pid}")
+        if self._group is not None:
+            # A parent that was killed leaves children of its own; they would hold its ports and its output.
+            self.signal_group(signal.SIGKILL)
+            self._note_group(f"- {self._group}")
+            # From now on the number may be another process's.
+            self._group = None
         if self._pump is not None:
             await self._pump
         return describe_exit(code)
@@ -243,10 +248,10 @@ class _Child:
 
     def signal_group(self, number: signal.Signals) -> None:
         """Send a signal to the process and its descendants, if any are left."""
-        if self.process is None:
+        if self._group is None:
             return
         try:
-            os.killpg(self.process.pid, number)
+            os.killpg(self._group, number)
         except (ProcessLookupError, PermissionError):
             return
 

@@ -138,6 +138,19 @@ async def test_a_service_that_ignores_its_signal_is_killed(supervisor: Superviso
     await until(lambda: not any(_runs(pid) for pid in pids))
 
 
+async def test_a_group_that_has_ended_is_never_signalled_again(
+    supervisor: Supervisor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once a process is collected its number may be a stranger's, so stopping sends nothing to it."""
+    with pytest.raises(ServiceFailedError):
+        await supervisor.start(replace(spec(tmp_path, "pass"), probe=_no))
+    sent: list[int] = []
+    monkeypatch.setattr(os, "killpg", lambda group, number: sent.append(group))
+    supervisor.kill()
+    await supervisor.stop()
+    assert sent == []
+
+
 async def test_a_recycled_service_comes_back(supervisor: Supervisor, tmp_path: Path) -> None:
     """Recycling stops a service in order and starts it again."""
     await supervisor.start(spec(tmp_path, SLEEP))
