@@ -1,6 +1,8 @@
 """One worker process: settings, logging, signals, the Faust app."""
 
 import asyncio
+import logging
+import os
 import signal
 
 import structlog
@@ -17,10 +19,26 @@ log = structlog.get_logger(__name__)
 
 
 def main(kafka: KafkaSettings, streams: StreamSettings, store: StoreSettings) -> int:
-    """Run a worker until SIGINT or SIGTERM; the exit status says how it ended."""
+    """Run a worker until SIGINT or SIGTERM; the exit status says how it ended.
+
+    After a crash the process ends at once, without unwinding: what a broken Faust app still has running may wait for
+    itself for ever, and nothing in memory is worth saving. The store and the log have everything.
+    """
     configure_logging(ServingSettings())
+    status = asyncio.new_event_loop().run_until_complete(_run(kafka, streams, store))
+    if status:
+        logging.shutdown()
+        os._exit(status)
+    return status
+
+
+async def _run(kafka: KafkaSettings, streams: StreamSettings, store: StoreSettings) -> int:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
     try:
-        asyncio.run(_run(kafka, streams, store))
+        await run(create_app(kafka, streams, store), stop)
     except (StoreError, StreamsError, OSError) as error:
         log.error("worker stops", error=str(error))
         return 1
@@ -28,20 +46,3 @@ def main(kafka: KafkaSettings, streams: StreamSettings, store: StoreSettings) ->
         log.exception("worker crashed")
         return 1
     return 0
-
-
-async def _run(kafka: KafkaSettings, streams: StreamSettings, store: StoreSettings) -> None:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
-    app = create_app(kafka, streams, store)
-    running = asyncio.create_task(run(app, stop), name="worker")
-    stopping = asyncio.create_task(stop.wait(), name="stop")
-    await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
-    # A worker that stands by is still starting: there is nothing to drain.
-    if not running.done() and not app.started:
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
-        return
-    await running

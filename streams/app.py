@@ -167,12 +167,20 @@ async def run(app: WorkerApp, stop: asyncio.Event) -> None:
     Raises:
         Exception: Whatever crashed it; the process must end and be started afresh.
     """
-    await app.start()
     stopped = asyncio.create_task(stop.wait(), name="stop")
+    starting = asyncio.create_task(app.start(), name="start")
+    await asyncio.wait({stopped, starting}, return_when=asyncio.FIRST_COMPLETED)
+    if not starting.done():
+        # Standing by, or waiting for Postgres or Kafka: nothing has been taken that would have to be finished.
+        starting.cancel()
+        await asyncio.gather(starting, return_exceptions=True)
+        await app.pipeline.stop()
+        return
+    await starting
     crashed = asyncio.create_task(app.wait_until_stopped(), name="crash")
     await asyncio.wait({stopped, crashed}, return_when=asyncio.FIRST_COMPLETED)
-    await app.stop()
-    for task in (stopped, crashed):
-        task.cancel()
+    stopped.cancel()
+    crashed.cancel()
     if app.crash_reason is not None:
         raise app.crash_reason
+    await app.stop()

@@ -6,7 +6,7 @@ and went is told against the list that was told before.
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -17,6 +17,7 @@ from aiokafka import AIOKafkaProducer
 
 from store import partitions, tracks
 from store.pool import transaction
+from streams.agents.names import TrackNames
 from streams.agents.ownership import Ownership
 from streams.agents.retry import until_done
 from streams.events import encode_list_change
@@ -55,7 +56,7 @@ class ChangeFeed:
         pool: The store, which remembers what has been published.
         producer: Started.
         ownership: Whose published version moves on.
-        track_id_of: The id behind a key; None once the track is gone.
+        names: The ids behind keys.
         window: Seconds in which a track is told of at most once.
         metrics: Where messages are counted.
     """
@@ -65,14 +66,14 @@ class ChangeFeed:
         pool: asyncpg.Pool,
         producer: AIOKafkaProducer,
         ownership: Ownership,
-        track_id_of: Callable[[int], str | None],
+        names: TrackNames,
         window: float,
         metrics: WorkerMetrics,
     ) -> None:
         self._pool = pool
         self._producer = producer
         self._ownership = ownership
-        self._track_id_of = track_id_of
+        self._names = names
         self._window = window
         self._metrics = metrics
         self._pending: dict[int, Change] = {}
@@ -80,6 +81,7 @@ class ChangeFeed:
         self._flushed = 0
         self._tombstones = False
         self._wake = asyncio.Event()
+        self._turn = asyncio.Lock()
 
     def add(self, changes: Iterable[tuple[int, Change]], *, flushed: int, withdrawn: bool) -> None:
         """Take changed lists in, by key; `flushed` is the newest version they hold."""
@@ -108,6 +110,10 @@ class ChangeFeed:
 
     async def publish_due(self, *, everything: bool = False) -> None:
         """Publish what is due, or everything, and remember it in the store."""
+        async with self._turn:
+            await self._publish_due(everything=everything)
+
+    async def _publish_due(self, *, everything: bool) -> None:
         now = time.monotonic()
         self._told_at = {key: told for key, told in self._told_at.items() if now - told < self._window}
         due = [key for key in self._pending if everything or key not in self._told_at]
@@ -139,11 +145,11 @@ class ChangeFeed:
 
     def _encode(self, item: tuple[int, Change]) -> tuple[bytes, bytes] | None:
         key, change = item
-        track_id = self._track_id_of(key)
+        track_id = self._names.of(key)
         if track_id is None:  # withdrawn since: its tombstone says so
             return None
         named = [
-            (self._track_id_of(k), s)
+            (self._names.of(k), s)
             for k, s in zip(change.neighbours.tolist(), change.scores.tolist(), strict=True)
         ]
         added, removed = self._difference(change)
@@ -161,13 +167,9 @@ class ChangeFeed:
         if change.previous is None:
             return None, None
         before, now = change.previous.tolist(), change.neighbours.tolist()
-        gone, come = set(before).difference(now), set(now).difference(before)
-        return self._names(key for key in now if key in come), self._names(
-            key for key in before if key in gone
-        )
-
-    def _names(self, keys: Iterable[int]) -> list[str]:
-        return [name for name in map(self._track_id_of, keys) if name is not None]
+        added = [self._names.of(key) for key in now if key not in set(before)]
+        removed = [self._names.was(key) for key in before if key not in set(now)]
+        return [name for name in added if name is not None], [name for name in removed if name is not None]
 
     async def _settle(self) -> None:
         """Deliver the tombstones owed, and remember up to which version everything has been told."""

@@ -71,6 +71,7 @@ class Pipeline:
         self._maintainer: Maintainer | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._first_claim = True
+        self._stopping = False
 
     async def start(self) -> None:
         """Wait until this worker is the one that maintains the lists, then load the engine.
@@ -97,7 +98,7 @@ class Pipeline:
             self._pool,
             self._producer,
             self.ownership,
-            self._names.of,
+            self._names,
             self._streams.feed_window_seconds,
             self.metrics,
         )
@@ -226,11 +227,19 @@ class Pipeline:
         self.ownership.lose(revoked)
 
     async def process(self, messages: Sequence[Received]) -> bool:
-        """Apply a micro-batch; True if it may be acknowledged, False if it is another worker's to apply."""
+        """Apply a micro-batch; True if it may be acknowledged, False if it is left to be read again.
+
+        Raises:
+            FencedError: Another worker holds a partition that Kafka still assigns to this one: it must end.
+        """
+        if self._stopping:
+            return False
         try:
             await self._ingest.process(messages)
         except FencedError as error:
-            log.warning("a batch is left to the partition's new owner", error=str(error))
+            if error.partition in self.ownership:
+                raise
+            log.warning("a batch is left to the partition's next owner", error=str(error))
             return False
         return True
 
@@ -246,6 +255,7 @@ class Pipeline:
 
     async def stop(self) -> None:
         """Finish what was committed, tell the feed, and let go of everything."""
+        self._stopping = True
         if self._maintainer is not None and self.ownership.partitions:
             try:
                 async with asyncio.timeout(8):

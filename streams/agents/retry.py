@@ -33,7 +33,7 @@ async def until_done(
 
     retrying = AsyncRetrying(
         retry=retry_if_exception_type(TRANSIENT),
-        wait=wait_exponential_jitter(initial=0.1, max=5, jitter=0.5),
+        wait=wait_exponential_jitter(multiplier=0.1, max=5, jitter=0.5),
         before_sleep=note,
         reraise=True,
     )
