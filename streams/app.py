@@ -83,9 +83,6 @@ def create_app(kafka: KafkaSettings, streams: StreamSettings, store: StoreSettin
         broker_request_timeout=max(kafka.request_timeout_ms / 1000, streams.session_timeout_seconds * 1.5),
         broker_session_timeout=streams.session_timeout_seconds,
         broker_commit_interval=1.0,
-        # One worker consumes at a time: its successor, or itself after a crash, takes the seat without waiting for the
-        # session of the one before to time out.
-        consumer_group_instance_id=f"{streams.consumer_group}-leader",
         consumer_auto_offset_reset="earliest",
         consumer_max_fetch_size=MAX_MESSAGE_BYTES,
         store="memory://",

@@ -71,6 +71,7 @@ class Maintainer:
         self._engine_turn = asyncio.Lock()
         self._flush_turn = asyncio.Lock()
         self._absorbed: dict[int, int] | None = None
+        self._closing = False
         self._wake = asyncio.Event()
 
     async def put(self, committed: Committed) -> None:
@@ -95,18 +96,21 @@ class Maintainer:
             self._applied.update(committed.next_offsets)
 
     async def run_flushing(self) -> None:
-        """Flush for ever: at once when there is something new, then not before as long again as the flush took."""
+        """Flush at once when there is something new, then not before as long again as the flush took."""
         while True:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), timeout=IDLE_FLUSH_SECONDS)
             self._wake.clear()
+            if self._closing:
+                return
             start = time.monotonic()
             await self.flush()
             await asyncio.sleep(time.monotonic() - start)
 
     async def drain(self) -> None:
-        """Apply and flush everything that was put, then publish it."""
+        """Apply and flush everything that was put, then publish it; nothing is flushed afterwards."""
         await self._batches.join()
+        self._closing = True
         await self.flush()
         await self._feed.publish_due(everything=True)
 

@@ -14,6 +14,11 @@ from tests.support.services import KafkaBroker, PostgresServer, running_services
 from tests.support.worker import WorkerProcess
 
 
+def worker_of(database_url: str, servers: str, log: Path, **settings: str) -> WorkerProcess:
+    """A worker whose partitions are free again as soon after its death as Kafka allows."""
+    return WorkerProcess(database_url, servers, log, MESS_SESSION_TIMEOUT_SECONDS="6", **settings)
+
+
 @dataclass
 class Line:
     """A worker between a broker and a database."""
@@ -27,7 +32,7 @@ class Line:
     def another_worker(self, name: str, **settings: str) -> WorkerProcess:
         """A further worker on the same broker and database, not started."""
         log = self.directory / f"{name}.log"
-        return WorkerProcess(self.database_url, self.servers, log, MESS_WORKER_NAME=name, **settings)
+        return worker_of(self.database_url, self.servers, log, MESS_WORKER_NAME=name, **settings)
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +61,7 @@ def line(
         url,
         broker.bootstrap_servers,
         broker.kind,
-        WorkerProcess(url, broker.bootstrap_servers, directory / "log"),
+        worker_of(url, broker.bootstrap_servers, directory / "log"),
         directory,
     )
     line.worker.start()
