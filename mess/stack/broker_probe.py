@@ -9,13 +9,18 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 PROBE_TIMEOUT_SECONDS = 3.0
+PROBE_GROUP = "mess-probe"
 
 # A broker that is still starting is what a probe is for, not an error to print.
 _client_log = logging.getLogger("aiokafka")
 
 
 async def answers(bootstrap_servers: str) -> bool:
-    """Ask for the cluster's description over the Kafka protocol; True if a broker gave one."""
+    """Ask over the Kafka protocol for brokers and groups; True if both are served.
+
+    Groups come last when a broker starts. A consumer that asks for its offsets before they are loaded is told that
+    it has none, so a broker without them is not ready yet.
+    """
     if not await _listens(bootstrap_servers):
         return False
     level = _client_log.level
@@ -26,6 +31,8 @@ async def answers(bootstrap_servers: str) -> bool:
     try:
         await client.start()
         cluster = await client.describe_cluster()
+        await client.find_coordinator(PROBE_GROUP)
+        await client.list_consumer_groups()
         return bool(cluster["brokers"])
     except (KafkaError, OSError, TimeoutError):
         return False
