@@ -24,6 +24,9 @@ from streams.topics import TRACK_INGEST
 
 log = structlog.get_logger(__name__)
 
+# A consumer whose broker is away takes its time to leave; the next owner need not wait for it.
+STOP_SECONDS = 7.0
+
 
 class IngestLog:
     """The ingest topic as Faust's consumer sees it.
@@ -64,6 +67,9 @@ class WorkerApp(faust.App):
         await self.site.start()
         await self.pipeline.start()
         self.add_future(self.pipeline.watch())
+
+    def _create_directories(self) -> None:
+        """Make none: there are no tables to keep, and the working directory is not ours to write in."""
 
     async def on_stop(self) -> None:
         """Finish what was taken."""
@@ -180,4 +186,8 @@ async def run(app: WorkerApp, stop: asyncio.Event) -> None:
     crashed.cancel()
     if app.crash_reason is not None:
         raise app.crash_reason
-    await app.stop()
+    try:
+        async with asyncio.timeout(STOP_SECONDS):
+            await app.stop()
+    except TimeoutError:
+        log.warning("Faust does not stop; everything of ours has", seconds=STOP_SECONDS)
