@@ -4,6 +4,8 @@ import asyncio
 import logging
 import os
 import signal
+import sys
+from typing import NoReturn
 
 import structlog
 
@@ -18,18 +20,17 @@ from streams.settings import KafkaSettings, StreamSettings
 log = structlog.get_logger(__name__)
 
 
-def main(kafka: KafkaSettings, streams: StreamSettings, store: StoreSettings) -> int:
-    """Run a worker until SIGINT or SIGTERM; the exit status says how it ended.
+def main(kafka: KafkaSettings, streams: StreamSettings, store: StoreSettings) -> NoReturn:
+    """Run a worker until SIGINT or SIGTERM, then end the process with a status that says how it went.
 
-    After a crash the process ends at once, without unwinding: what a broken Faust app still has running may wait for
-    itself for ever, and nothing in memory is worth saving. The store and the log have everything.
+    It ends without unwinding: threads of a Faust app that has crashed, or whose broker is away, may wait for ever, and
+    nothing in memory is worth saving. The store and the log have everything.
     """
     configure_logging(ServingSettings())
     status = asyncio.new_event_loop().run_until_complete(_run(kafka, streams, store))
-    if status:
-        logging.shutdown()
-        os._exit(status)
-    return status
+    logging.shutdown()
+    sys.stdout.flush()
+    os._exit(status)
 
 
 async def _run(kafka: KafkaSettings, streams: StreamSettings, store: StoreSettings) -> int:

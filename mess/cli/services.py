@@ -16,10 +16,7 @@ def worker() -> None:
     from store.settings import StoreSettings  # noqa: PLC0415
     from streams.settings import KafkaSettings, StreamSettings  # noqa: PLC0415
 
-    status = process.main(
-        settings.read(KafkaSettings), settings.read(StreamSettings), settings.read(StoreSettings)
-    )
-    raise typer.Exit(status)
+    process.main(settings.read(KafkaSettings), settings.read(StreamSettings), settings.read(StoreSettings))
 
 
 def api() -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from typing import Any, Protocol
 
@@ -30,6 +30,10 @@ from streams.neighbours.process import EngineProcess
 from streams.settings import KafkaSettings, StreamSettings
 
 log = structlog.get_logger(__name__)
+
+# Together they stay below what a supervisor or an orchestrator grants before it kills.
+DRAIN_SECONDS = 4.0
+CLOSE_SECONDS = 1.0
 
 
 class Log(Protocol):
@@ -84,7 +88,7 @@ class Pipeline:
             return await open_pool(self._store, application_name=f"mess-{self._streams.worker_name}")
 
         self._pool = await until_done(connect, what="reach Postgres", system="postgres", metrics=self.metrics)
-        self._exit.push_async_callback(self._pool.close)
+        self._exit.push_async_callback(_close_pool, self._pool)
         await require_schema(self._pool)
         self._leadership = Leadership(self._store)
         await self._leadership.acquire()
@@ -93,7 +97,7 @@ class Pipeline:
         self._producer = await until_done(
             self._open_producer, what="reach Kafka", system="kafka", metrics=self.metrics
         )
-        self._exit.push_async_callback(self._producer.stop)
+        self._exit.push_async_callback(_within_time, self._producer.stop)
         self._feed = ChangeFeed(
             self._pool,
             self._producer,
@@ -258,7 +262,7 @@ class Pipeline:
         self._stopping = True
         if self._maintainer is not None and self.ownership.partitions:
             try:
-                async with asyncio.timeout(8):
+                async with asyncio.timeout(DRAIN_SECONDS):
                     await self._maintainer.drain()
             except (TimeoutError, FencedError) as error:
                 log.warning("stopped with work left; the next start catches up", error=repr(error))
@@ -267,3 +271,17 @@ class Pipeline:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self.metrics.active.set(0)
         await self._exit.aclose()
+
+
+async def _within_time(close: Callable[[], Awaitable[None]]) -> None:
+    """Close politely if that is quick: a broker that is away would be waited for."""
+    try:
+        async with asyncio.timeout(CLOSE_SECONDS):
+            await close()
+    except TimeoutError:
+        log.warning("closed without an answer", what=getattr(close, "__qualname__", repr(close)))
+
+
+async def _close_pool(pool: asyncpg.Pool) -> None:
+    await _within_time(pool.close)
+    pool.terminate()
