@@ -32,8 +32,14 @@ class Clone:
     @classmethod
     def make(cls, directory: Path) -> "Clone":
         """Clone the repository into `directory`, which does not exist yet."""
-        command = ["git", "clone", "--quiet", str(REPOSITORY), str(directory)]
-        subprocess.run(command, check=True, capture_output=True, text=True)
+        # Continuous integration often checks out as one user and tests as another, which git takes for an attack.
+        trust = directory.with_name("gitconfig")
+        trust.write_text("[safe]\n\tdirectory = *\n")
+        subprocess.run(
+            ["git", "clone", "--quiet", str(REPOSITORY), str(directory)],
+            check=True,
+            env=os.environ | {"GIT_CONFIG_GLOBAL": str(trust)},
+        )
         return cls(directory)
 
     @property
