@@ -17,6 +17,7 @@ from store.settings import StoreSettings
 from streams.agents.decoding import Received
 from streams.agents.pipeline import Pipeline
 from streams.agents.site import Liveness, WorkerSite
+from streams.faults import FaultPoint, reach
 from streams.kafka import MAX_MESSAGE_BYTES, faust_broker_options
 from streams.metrics import WorkerMetrics
 from streams.settings import KafkaSettings, StreamSettings
@@ -116,6 +117,7 @@ def _add_agent(app: WorkerApp, streams: StreamSettings) -> None:
     async def ingest(stream: Any) -> None:
         async for events in stream.noack_take(streams.batch_events, within=streams.batch_seconds):
             if await _process(app, [_received(event.message) for event in events]):
+                reach(FaultPoint.BEFORE_ACK)
                 for event in events:
                     await stream.ack(event)
 

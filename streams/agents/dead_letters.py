@@ -9,6 +9,7 @@ from aiokafka import AIOKafkaProducer
 from streams.agents.decoding import Refused
 from streams.agents.retry import until_done
 from streams.events import dead_letter_headers
+from streams.faults import FaultPoint, reach
 from streams.metrics import WorkerMetrics
 from streams.topics import DEAD_LETTERS
 
@@ -29,6 +30,8 @@ class DeadLetters:
 
     async def send(self, topic: str, refused: Sequence[Refused]) -> None:
         """Deliver all of them; returns when the broker has them."""
+        if not refused:
+            return
         remaining = list(refused)
 
         async def deliver() -> None:
@@ -36,7 +39,9 @@ class DeadLetters:
                 await self._send_one(topic, remaining[0])
                 del remaining[0]
 
+        reach(FaultPoint.BEFORE_DEAD_LETTERS)
         await until_done(deliver, what="send dead letters", system="kafka", metrics=self._metrics)
+        reach(FaultPoint.AFTER_DEAD_LETTERS)
         for letter in refused:
             self._metrics.dead_letters.labels(topic, letter.error.reason.value).inc()
 

@@ -21,6 +21,7 @@ from streams.agents.names import TrackNames
 from streams.agents.ownership import Ownership
 from streams.agents.retry import until_done
 from streams.events import encode_list_change
+from streams.faults import FaultPoint, reach
 from streams.metrics import WorkerMetrics
 from streams.topics import RECOMMENDATIONS, TRACK_INGEST
 
@@ -132,7 +133,9 @@ class ChangeFeed:
         async def deliver() -> None:
             await self._deliver(messages)
 
+        reach(FaultPoint.BEFORE_PUBLISH)
         await until_done(deliver, what="publish changes", system="kafka", metrics=self._metrics)
+        reach(FaultPoint.AFTER_PUBLISH)
         self._metrics.changes_published.labels("list").inc(len(messages))
 
     async def _deliver(self, messages: Iterable[tuple[bytes, bytes | None]]) -> None:

@@ -15,6 +15,7 @@ from streams.agents.decoding import Accepted, Decoded, Received, Refused, decode
 from streams.agents.ownership import Ownership
 from streams.agents.retry import until_done
 from streams.events import InvalidEvent, Reason, TrackDelete
+from streams.faults import FaultPoint, reach
 from streams.metrics import WorkerMetrics
 from streams.topics import TRACK_INGEST
 
@@ -139,12 +140,14 @@ class Ingest:
                 await tracks.upsert(connection, rows)
                 deleted = await tracks.withdraw(connection, gone)
                 await partitions.advance(connection, epochs, next_offsets)
+                reach(FaultPoint.BEFORE_TRACK_COMMIT)
                 return len(deleted)
 
         async def commit() -> int:
             return await self._ownership.under_epochs(write)
 
         deleted = await until_done(commit, what="commit a batch", system="postgres", metrics=self._metrics)
+        reach(FaultPoint.AFTER_TRACK_COMMIT)
         self._ownership.advance(next_offsets)
         self._metrics.events.labels("deleted").inc(deleted)
         self._metrics.events.labels("unknown_delete").inc(len(gone) - deleted)

@@ -23,6 +23,7 @@ from streams.agents.ingest import Committed
 from streams.agents.names import TrackNames
 from streams.agents.ownership import Ownership
 from streams.agents.retry import until_done
+from streams.faults import FaultPoint, reach
 from streams.metrics import WorkerMetrics
 from streams.neighbours.process import EngineProcess
 from streams.neighbours.types import ListChanges
@@ -134,6 +135,7 @@ class Maintainer:
                     system="postgres",
                     metrics=self._metrics,
                 )
+            reach(FaultPoint.AFTER_LIST_COMMIT)
             self._note_flush(changes, applied)
             self._feed.add(
                 _feed_changes(changes, version, generated_at),
@@ -157,6 +159,7 @@ class Maintainer:
             await partitions.hold(connection, epochs)
             written = await lists.flush(connection, rows, changes.deleted)
             await partitions.absorb(connection, list(epochs), applied)
+            reach(FaultPoint.BEFORE_LIST_COMMIT)
         return written
 
     def _note_flush(self, changes: ListChanges, applied: dict[int, int]) -> None:
