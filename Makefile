@@ -8,8 +8,9 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+DEMO_VENV := .venv-demo
 
-.PHONY: help setup up test check lint types unit bench lock clean
+.PHONY: help setup up test faults check lint types unit bench lock clean demo demo-test
 
 help:  ## list what can be made
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,6 +35,12 @@ test: setup  ## every test: lint, types, unit, contract, integration, end to end
 	@$(MAKE) --no-print-directory check
 	@$(BIN)/python -m pytest -m "not unit" $(ARGS)
 
+# FAULT_SEEDS=1-20 or 3,17 says which; FAULT_SEED=17 plays one again; FAULT_AWAY_SECONDS=60 is the longest outage.
+FAULT_SEEDS ?= 1-20
+
+faults: setup  ## the long fault scenarios: minutes a seed (FAULT_SEEDS=1-20)
+	@FAULT_SEEDS=$(or $(FAULT_SEED),$(FAULT_SEEDS)) $(BIN)/python -m pytest -m faults tests/faults $(ARGS)
+
 check: setup lint types unit  ## the inner loop: lint, types, unit tests
 
 lint: setup
@@ -55,7 +62,20 @@ lock:  ## pin dependencies again from pyproject.toml (needs uv)
 	  --custom-compile-command "make lock" pyproject.toml -o requirements.lock
 	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	  --custom-compile-command "make lock" pyproject.toml --group dev -c requirements.lock -o requirements-dev.lock
+	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	  --custom-compile-command "make lock" pyproject.toml --group dev --extra demo-build -c requirements-dev.lock -o requirements-demo.lock
+
+$(DEMO_VENV)/.installed: requirements-demo.lock
+	@test -x $(DEMO_VENV)/bin/python || $(PYTHON) -m venv $(DEMO_VENV)
+	@$(DEMO_VENV)/bin/python -m pip install --disable-pip-version-check --quiet --progress-bar on --require-hashes -r requirements-demo.lock
+	@touch $@
+
+demo-test: $(DEMO_VENV)/.installed  ## the tests of the demo catalogue's builder, with music21
+	@$(DEMO_VENV)/bin/python -m pytest -q tests/unit/demo --noconftest
+
+demo: $(DEMO_VENV)/.installed  ## build the demo catalogue again from the music21 corpus (about 20 minutes)
+	@$(DEMO_VENV)/bin/python -m mess.demo.build --out mess/demo/data --jobs $(shell nproc)
 
 clean:  ## remove the virtual environment, caches and the local stack's data
-	@rm -rf $(VENV) .mess .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist build
+	@rm -rf $(VENV) $(DEMO_VENV) .mess .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist build
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -130,9 +130,9 @@ async def end_offsets(servers: str) -> dict[int, int]:
     return {p.partition: offset for p, offset in ends.items()}
 
 
-async def settle(database_url: str, servers: str) -> None:
+async def settle(database_url: str, servers: str, *, patience: float = PATIENCE) -> None:
     """Wait until everything published is in the stored lists, and these have all the length they can have."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + patience
     connection = await asyncpg.connect(database_url)
     try:
         wanted = {p: offset for p, offset in (await end_offsets(servers)).items() if offset}

@@ -1,0 +1,330 @@
+"""Plays a scenario against real servers and workers."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import asyncpg
+import numpy as np
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.errors import KafkaError
+
+from mess import migrate
+from streams.settings import KafkaSettings, StreamSettings
+from streams.topics import ensure_topics
+from tests.faults.history import Catalogue, Message
+from tests.faults.oracle import at_rest, faults_at_rest, stored_lists
+from tests.faults.scenario import Fault, FaultKind, Part, Scenario
+from tests.faults.servers import Guardian, KeptWorker, Servers
+from tests.faults.watcher import Watcher
+from tests.support.worker import end_offsets, read_topic
+
+PATIENCE_SECONDS = 120.0
+TAIL_LINES = 60
+
+
+class Runner:
+    """One scenario, its servers and its workers.
+
+    Args:
+        directory: Empty; everything is kept in it.
+        servers: Started by `play`.
+        guardian: Knows of all processes.
+    """
+
+    def __init__(self, directory: Path, servers: Servers, guardian: Guardian) -> None:
+        self._directory = directory
+        self._servers = servers
+        self._guardian = guardian
+        self._url = servers.database_url
+        self._databases = 1
+        self._workers: list[KeptWorker] = []
+        self._worker = self._new_worker()
+        self._watcher = Watcher(self._url)
+        self._delivered: list[tuple[int, int, Message]] = []
+        self._began = time.monotonic()
+        self._happened: list[str] = []
+        self._watched: list[Watcher] = []
+
+    def note(self, what: str) -> None:
+        """Remember that something happened, for the report of a failure."""
+        self._happened.append(f"  {time.monotonic() - self._began:6.1f} s  {what}")
+
+    def summary(self) -> str:
+        """What happened."""
+        return "\n".join(["what happened:", *self._happened])
+
+    def report(self) -> str:
+        """What happened, and how the logs end."""
+        parts = [self.summary()]
+        parts += [f"exits of {worker.name}: {worker.exits}" for worker in self._workers]
+        logs = [w.log for w in self._workers] + [self._servers.postgres.log, self._servers.broker.log]
+        for log in logs:
+            tail = log.read_text(errors="replace").splitlines()[-TAIL_LINES:] if log.exists() else []
+            parts += [f"--- the end of {log.name}", *(line[:1500] for line in tail)]
+        return "\n".join(parts)
+
+    async def play(self, scenario: Scenario) -> list[str]:
+        """Play it to its end; returns everything that is not as it must be, in words."""
+        await self._servers.start()
+        kafka = KafkaSettings(bootstrap_servers=self._servers.bootstrap_servers)
+        await ensure_topics(kafka, StreamSettings(), wait=20)
+        await self._migrate()
+        self._worker.run()
+        self._watcher.start()
+        self._producer = AIOKafkaProducer(
+            bootstrap_servers=self._servers.bootstrap_servers,
+            enable_idempotence=self._servers.broker_kind == "kafka",
+            acks="all",
+            request_timeout_ms=60_000,
+        )
+        await self._producer.start()
+        faults: list[str] = []
+        try:
+            await _eventually(lambda: _active(self._worker) == 1, "the worker does not start")
+            for part in scenario.parts:
+                faults += await self._play_part(part)
+        finally:
+            await self._producer.stop()
+        self.note("all parts played")
+        await self._at_rest()
+        self.note("at rest")
+        return faults + await self._judge(scenario)
+
+    async def close(self) -> None:
+        """End every process."""
+        try:
+            await self._watcher.stop()
+            for worker in self._workers:
+                await worker.end()
+        finally:
+            await asyncio.to_thread(self._servers.kill)
+
+    async def _play_part(self, part: Part) -> list[str]:
+        self.note(f"publishing: {part}")
+        publishing = asyncio.create_task(self._publish(part), name="publish")
+        faults: list[str] = []
+        try:
+            for fault in part.faults:
+                await asyncio.sleep(fault.after)
+                faults += await self._inject(fault)
+            await publishing
+        finally:
+            publishing.cancel()
+        if part.settle:
+            await self._at_rest()
+            self.note("at rest")
+        return faults
+
+    async def _publish(self, part: Part) -> None:
+        for chunk in part.chunks:
+            await asyncio.gather(
+                *[
+                    asyncio.create_task(
+                        self._delivery(message, await self._producer.send(*_arguments(message)))
+                    )
+                    for message in chunk
+                ]
+            )
+            await asyncio.sleep(part.pause)
+
+    async def _delivery(self, message: Message, delivery: asyncio.Future) -> None:  # type: ignore[type-arg]
+        try:
+            told = await delivery
+        except KafkaError as error:
+            # Nobody has been promised anything: what the log says counts.
+            self.note(f"not delivered, or not known: {error!r}")
+        else:
+            self._delivered.append((told.partition, told.offset, message))
+
+    async def _inject(self, fault: Fault) -> list[str]:
+        self.note(f"{fault}")
+        match fault.kind:
+            case FaultKind.KILL_AT_POINT:
+                await self._worker.end()
+                self._worker.run(fault.point)
+            case FaultKind.KILL_WORKER:
+                assert self._worker.process is not None
+                self._worker.process.kill()
+            case FaultKind.KILL_ENGINE:
+                engine = self._worker.engine()
+                self.note(f"the engine is {engine.pid if engine else 'not there'}")
+                if engine is not None:
+                    engine.kill()
+            case FaultKind.KILL_BROKER:
+                await asyncio.to_thread(self._servers.broker.kill)
+                await asyncio.sleep(fault.away)
+                await self._servers.broker.start()
+            case FaultKind.KILL_POSTGRES | FaultKind.STOP_POSTGRES:
+                number = signal.SIGKILL if fault.number % 2 else signal.SIGQUIT
+                await asyncio.to_thread(self._servers.postgres.kill, number)
+                await asyncio.sleep(fault.away)
+                await self._servers.postgres.start()
+            case FaultKind.FREEZE:
+                return await self._freeze()
+            case FaultKind.MOVE_OFFSETS:
+                await self._move_offsets(fault.number)
+            case FaultKind.REPLAY:
+                await self._replay()
+        return []
+
+    async def _freeze(self) -> list[str]:
+        """Stop the worker as it is; have another take over; wake it up; it must change nothing any more."""
+        frozen, standby = self._worker, self._new_worker()
+        standby.run()
+        await _eventually(lambda: _active(standby) == 0, "the second worker does not stand by")
+        await _eventually(lambda: _active(frozen) == 1, "the first worker is not active")
+        frozen.signal(signal.SIGSTOP)
+        self.note(f"{frozen.name} is frozen")
+        try:
+            await _eventually(lambda: _active(standby) == 1, "nobody takes over from a frozen worker")
+            self.note(f"{standby.name} has taken over")
+            self._worker = standby
+            await self._at_rest()
+            before = await self._everything()
+        finally:
+            frozen.signal(signal.SIGCONT)
+        self.note(f"{frozen.name} wakes up")
+        exits = len(frozen.exits)
+        await asyncio.sleep(5)
+        after = await self._everything()
+        changed = [f"a zombie changed {name}" for name, value in before.items() if after[name] != value]
+        if len(frozen.exits) == exits and _active(frozen) != 0:
+            changed.append("a zombie goes on as if it had never been replaced")
+        await frozen.end()
+        self.note(f"zombie's exits: {frozen.exits}")
+        return changed
+
+    async def _everything(self) -> dict[str, object]:
+        """All that a worker writes; epochs apart, which a rebalance of the group raises."""
+        connection = await asyncpg.connect(self._url)
+        queries = {
+            "owners and offsets": "SELECT partition, owner, consumed_offset, published_version "
+            "FROM ingest_partitions ORDER BY 1",
+            "absorbed offsets": "SELECT * FROM absorbed_offsets ORDER BY 1, 2",
+            "tracks": "SELECT track_id, source_offset, updated_at FROM tracks ORDER BY 1",
+            "lists": "SELECT key, version, generated_at FROM neighbour_lists ORDER BY 1",
+        }
+        try:
+            found: dict[str, object] = {name: await connection.fetch(sql) for name, sql in queries.items()}
+        finally:
+            await connection.close()
+        for topic in ("recommendations", "dead-letters"):
+            found[topic] = len(await read_topic(self._servers.bootstrap_servers, topic))
+        return found
+
+    async def _move_offsets(self, number: int) -> None:
+        """Set the group's committed offsets to anything between the log's ends while no worker runs."""
+        await self._worker.end(signal.SIGTERM if number % 2 else signal.SIGKILL)
+        rng = np.random.default_rng(number)
+        ends = await end_offsets(self._servers.bootstrap_servers)
+        positions = {TopicPartition("track-ingest", p): int(rng.integers(0, e + 1)) for p, e in ends.items()}
+        consumer = AIOKafkaConsumer(
+            bootstrap_servers=self._servers.bootstrap_servers,
+            group_id="mess-worker",
+            enable_auto_commit=False,
+        )
+        await consumer.start()
+        consumer.assign(list(positions))
+        try:
+            # Refused while Kafka still takes the dead worker for a member.
+            deadline = time.monotonic() + 30
+            while True:
+                try:
+                    await consumer.commit(positions)
+                    break
+                except KafkaError:
+                    assert time.monotonic() < deadline, "the group keeps its members"
+                    await asyncio.sleep(0.3)
+        finally:
+            await consumer.stop()
+        self.note(f"committed offsets are {[offset for _, offset in sorted(positions.items())]} of {ends}")
+        self._worker.run()
+
+    async def _replay(self) -> None:
+        """Go on with an empty database: the whole log is read again."""
+        await self._worker.end()
+        await self._check_watcher()
+        self._databases += 1
+        name = f"mess_{self._databases}"
+        admin = await asyncpg.connect(self._servers.admin_url)
+        try:
+            await admin.execute(f"CREATE DATABASE {name} OWNER mess")
+        finally:
+            await admin.close()
+        self._url = urlunsplit(urlsplit(self._servers.database_url)._replace(path=f"/{name}"))
+        await self._migrate()
+        self._watcher = Watcher(self._url)
+        self._watcher.start()
+        self._worker = self._new_worker()
+        self._worker.run()
+
+    async def _check_watcher(self) -> None:
+        await self._watcher.stop()
+        self._watched.append(self._watcher)
+
+    async def _migrate(self) -> None:
+        # Alembic runs an event loop of its own.
+        with ThreadPoolExecutor(1) as pool:
+            await asyncio.get_running_loop().run_in_executor(pool, migrate.upgrade, self._url)
+
+    def _new_worker(self) -> KeptWorker:
+        name = f"worker-{len(self._workers) + 1}"
+        worker = KeptWorker(
+            self._guardian,
+            self._url,
+            self._servers.bootstrap_servers,
+            self._directory / f"{name}.log",
+            self.note,
+        )
+        self._workers.append(worker)
+        return worker
+
+    async def _at_rest(self) -> None:
+        await at_rest(self._url, self._servers.bootstrap_servers, PATIENCE_SECONDS)
+
+    async def _judge(self, scenario: Scenario) -> list[str]:
+        await self._check_watcher()
+        log = await read_topic(self._servers.bootstrap_servers, "track-ingest")
+        kept = {(r.partition, r.offset): (r.key, r.value) for r in log}
+        faults = [
+            f"the broker lost what it had acknowledged at {partition}/{offset}"
+            for partition, offset, message in self._delivered
+            if kept.get((partition, offset)) != message
+        ]
+        meanings = scenario.history.meanings
+        faults += await faults_at_rest(
+            self._url, self._servers.bootstrap_servers, Catalogue(meanings).read(log)
+        )
+        for watcher in self._watched:
+            faults += watcher.faults
+            faults += await asyncio.to_thread(watcher.against, log, meanings)
+        samples = sum(len(watcher.samples) for watcher in self._watched)
+        tracks = len(await stored_lists(self._url))
+        exits = {worker.name: worker.exits for worker in self._workers}
+        self.note(f"{len(log)} messages, {tracks} tracks, {samples} samples, exits {exits}")
+        return faults
+
+
+def _arguments(message: Message) -> tuple[str, bytes | None, bytes]:
+    key, value = message
+    return "track-ingest", value, key
+
+
+def _active(worker: KeptWorker) -> float | None:
+    try:
+        return worker.metrics()["mess_worker_active"]
+    except OSError:
+        return None
+
+
+async def _eventually(condition, complaint: str, patience: float = 60.0) -> None:  # type: ignore[no-untyped-def]
+    deadline = time.monotonic() + patience
+    while not await asyncio.to_thread(condition):
+        assert time.monotonic() < deadline, complaint
+        await asyncio.sleep(0.2)

@@ -1,0 +1,141 @@
+"""Looks at the store all along: nothing in it may ever go back, nor be ahead of the log it comes from."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+
+import asyncpg
+from aiokafka import ConsumerRecord
+
+from store.pool import UNAVAILABLE
+from tests.faults.history import Catalogue, Meaning
+
+INTERVAL_SECONDS = 0.2
+
+
+@dataclass
+class Sample:
+    """One snapshot of the store.
+
+    Attributes:
+        at: Seconds since the watch began.
+        consumed: By partition.
+        epochs: By partition.
+        published: By partition, the list version that the feed has.
+        absorbed: By owner and source partition.
+        tracks: By track id, the offset of the event that it is from.
+        versions: By key, of each list.
+    """
+
+    at: float
+    consumed: dict[int, int]
+    epochs: dict[int, int]
+    published: dict[int, int]
+    absorbed: dict[tuple[int, int], int]
+    tracks: dict[str, int]
+    versions: dict[int, int]
+
+
+@dataclass
+class Watcher:
+    """Samples one database until it is stopped.
+
+    Attributes:
+        samples: What was seen.
+        faults: What must not have been seen, in words.
+    """
+
+    database_url: str
+    samples: list[Sample] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
+
+    def start(self) -> None:
+        """Begin to watch."""
+        self._began = time.monotonic()
+        self._task = asyncio.create_task(self._watch(), name="watcher")
+
+    async def stop(self) -> None:
+        """Take a last sample and stop watching.
+
+        Raises:
+            Exception: What ended the watch before.
+        """
+        self._task.cancel()
+        results = await asyncio.gather(self._task, return_exceptions=True)
+        if isinstance(results[0], Exception):
+            raise results[0]
+
+    async def _watch(self) -> None:
+        while True:
+            try:
+                connection = await asyncpg.connect(self.database_url, timeout=5, command_timeout=10)
+                try:
+                    while True:
+                        await self._sample(connection)
+                        await asyncio.sleep(INTERVAL_SECONDS)
+                finally:
+                    await asyncio.shield(asyncio.create_task(_close(connection)))
+            except UNAVAILABLE:
+                await asyncio.sleep(INTERVAL_SECONDS)
+
+    async def _sample(self, connection: asyncpg.Connection) -> None:
+        async with connection.transaction(isolation="repeatable_read", readonly=True):
+            partitions = await connection.fetch("SELECT * FROM ingest_partitions")
+            absorbed = await connection.fetch("SELECT * FROM absorbed_offsets")
+            tracks = await connection.fetch("SELECT track_id, source_offset FROM tracks")
+            versions = await connection.fetch("SELECT key, version FROM neighbour_lists")
+        sample = Sample(
+            at=time.monotonic() - self._began,
+            consumed={row["partition"]: row["consumed_offset"] for row in partitions},
+            epochs={row["partition"]: row["epoch"] for row in partitions},
+            published={row["partition"]: row["published_version"] for row in partitions},
+            absorbed={
+                (row["owner_partition"], row["source_partition"]): row["absorbed_offset"] for row in absorbed
+            },
+            tracks=dict(tracks),
+            versions=dict(versions),
+        )
+        self._compare(sample)
+        self.samples.append(sample)
+
+    def _compare(self, now: Sample) -> None:
+        for (_, source), offset in now.absorbed.items():
+            if offset > now.consumed[source]:
+                self.faults.append(
+                    f"at {now.at:.1f} s partition {source}: absorbed {offset} > consumed {now.consumed[source]}"
+                )
+        if not self.samples:
+            return
+        before = self.samples[-1]
+        for name in ("consumed", "epochs", "published", "absorbed", "versions"):
+            earlier, later = getattr(before, name), getattr(now, name)
+            self.faults += [
+                f"at {now.at:.1f} s {name} of {key} went back from {value} to {later[key]}"
+                for key, value in earlier.items()
+                if later.get(key, value) < value
+            ]
+
+    def against(
+        self, log: list[ConsumerRecord], meanings: dict[tuple[bytes, bytes | None], Meaning]
+    ) -> list[str]:
+        """Hold every sample against the log: the catalogue is what the log made it up to the consumed offsets."""
+        faults = []
+        for sample in self.samples:
+            read = [r for r in log if r.offset < sample.consumed.get(r.partition, 0)]
+            wanted = {name: kept.offset for name, kept in Catalogue(meanings).read(read).tracks.items()}
+            if wanted != sample.tracks:
+                differing = sorted(dict(wanted.items() ^ sample.tracks.items()))
+                faults.append(
+                    f"at {sample.at:.1f} s the catalogue is not what the log says up to {sample.consumed}: "
+                    f"{[(n, wanted.get(n), sample.tracks.get(n)) for n in differing[:5]]} of {len(differing)}"
+                )
+        return faults
+
+
+async def _close(connection: asyncpg.Connection) -> None:
+    try:
+        await connection.close(timeout=2)
+    except UNAVAILABLE:
+        connection.terminate()
