@@ -13,15 +13,17 @@ import numpy as np
 import numpy.typing as npt
 
 from streams.neighbours.catalogue import Catalogue, enlarge
-from streams.neighbours.similarity import order
+from streams.neighbours.similarity import order_within
 from streams.neighbours.types import EMPTY, EVENT, Events, Scores, Slots
 
 # Horizons where nothing, or everything, is known of the list.
 UNKNOWN = np.float32(np.inf)
 COMPLETE = np.float32(-np.inf)
 
-# Entries merged into more lists than this at once are done in slices, to bound the scratch memory.
-MERGE_ROWS = 16_384
+# Lists looked through at a time for what has gone: bounds the scratch memory.
+SCAN_ROWS = 16_384
+# Lists that take entries in at a time: what moves stays in the processor's cache.
+MERGE_ROWS = 1_024
 
 
 class NeighbourLists:
@@ -69,20 +71,41 @@ class NeighbourLists:
         used = len(alive)
         return np.flatnonzero(alive & (self.lengths[:used] < below) & (self.horizon[:used] > COMPLETE))
 
-    def put(self, slot: int, slots: Slots, scores: Scores, horizon_id: str | None, *, complete: bool) -> bool:
-        """Replace a list by the best of all tracks, in order; True if its published part is another now."""
-        count, first = len(slots), self.published
-        differs = not np.array_equal(self.slots[slot, :first], _padded(slots, first)) or not np.array_equal(
-            self.scores[slot, : min(count, first)], scores[:first]
-        )
-        self.slots[slot, :count] = slots
-        self.slots[slot, count:] = EMPTY
-        self.scores[slot, :count] = scores
-        self.scores[slot, count:] = -np.inf
-        self.lengths[slot] = count
-        self.horizon[slot] = COMPLETE if complete else scores[-1]
-        self.horizon_id[slot] = None if complete else horizon_id
-        return differs
+    def put(
+        self,
+        rows: Slots,
+        slots: Slots,
+        scores: Scores,
+        track_ids: Sequence[str | None],
+        *,
+        complete: bool,
+    ) -> npt.NDArray[np.bool_]:
+        """Replace lists by the best of all tracks, in order.
+
+        Args:
+            rows: int32 (m,), whose lists.
+            slots: int32 (m, w), w at most `kept`; past the end of a list `EMPTY`.
+            scores: float32 (m, w); past the end of a list -inf.
+            track_ids: By slot.
+            complete: Whether these lists hold every other track there is.
+
+        Returns:
+            Which lists' published part is another now, bool (m,).
+        """
+        width, first = slots.shape[1], self.published
+        before = self.slots[rows, :first], self.scores[rows, :first]
+        lengths = (slots >= 0).sum(axis=1)
+        self.slots[rows, :width], self.slots[rows, width:] = slots, EMPTY
+        self.scores[rows, :width], self.scores[rows, width:] = scores, -np.inf
+        self.lengths[rows] = lengths
+        if complete:
+            self.horizon[rows], self.horizon_id[rows] = COMPLETE, None
+        else:
+            last = np.arange(len(rows)), lengths - 1
+            self.horizon[rows] = scores[last]
+            self.horizon_id[rows] = [track_ids[slot] for slot in slots[last].tolist()]
+        differs = (before[0] != self.slots[rows, :first]) | (before[1] != self.scores[rows, :first])
+        return np.asarray(differs.any(axis=1))
 
     def remove(self, gone: Slots, events: Events, used: int) -> None:
         """Take tracks out of every list that names them.
@@ -94,8 +117,8 @@ class NeighbourLists:
         """
         which = np.full(len(self.lengths) + 1, EMPTY, dtype=np.int32)  # the last place is where EMPTY points
         which[gone] = np.arange(len(gone))
-        for start in range(0, used, MERGE_ROWS):
-            hits = which[self.slots[start : min(start + MERGE_ROWS, used)]]
+        for start in range(0, used, SCAN_ROWS):
+            hits = which[self.slots[start : min(start + SCAN_ROWS, used)]]
             rows = np.flatnonzero((hits >= 0).any(axis=1))
             if len(rows):
                 self._compact((rows + start).astype(np.int32), hits[rows], events)
@@ -145,52 +168,84 @@ class NeighbourLists:
             events: `EVENT`.
             catalogue: For ties, the order of ids.
         """
-        by_target = np.argsort(targets, kind="stable")
-        rows, starts, counts = np.unique(targets[by_target], return_index=True, return_counts=True)
-        # Lists that gain many entries are widened apart from the many that gain a few.
-        many = counts > 16
-        for group in (np.flatnonzero(~many), np.flatnonzero(many)):
-            for start in range(0, len(group), MERGE_ROWS):
-                part = group[start : start + MERGE_ROWS]
-                taken = np.concatenate(
-                    [by_target[s : s + c] for s, c in zip(starts[part], counts[part], strict=True)]
-                )
-                self._merge_rows(
-                    rows[part], counts[part], newcomers[taken], scores[taken], which[taken], events, catalogue
-                )
+        ranks = order_within(targets, scores, catalogue.id_labels[newcomers])
+        newcomers, scores, which = newcomers[ranks], scores[ranks], which[ranks]
+        rows, starts, counts = np.unique(targets[ranks], return_index=True, return_counts=True)
+        # Those that gain most come first: in the n-th round it is a slice of the rows that gains an n-th entry.
+        by_gain = np.argsort(-counts, kind="stable")
+        for start in range(0, len(rows), MERGE_ROWS):
+            part = by_gain[start : start + MERGE_ROWS]
+            entered = self._merge_rows(
+                rows[part], starts[part], counts[part], newcomers, scores, catalogue.id_labels
+            )
+            totals = self.lengths[rows[part]] + counts[part]
+            self.lengths[rows[part]] = np.minimum(totals, self.kept)
+            self._raise_horizons(rows[part][totals > self.kept], catalogue.track_ids)
+            self._mark_entered(rows[part], starts[part], counts[part], entered, which, events)
 
     def _merge_rows(
         self,
         rows: Slots,
+        starts: npt.NDArray[np.intp],
         counts: npt.NDArray[np.intp],
         newcomers: Slots,
         scores: Scores,
+        labels: npt.NDArray[np.int64],
+    ) -> npt.NDArray[np.intp]:
+        """Insert into each row its newcomers, best first; how many of them enter the published part, (m,)."""
+        old_slots, old_scores = self.slots[rows], self.scores[rows]
+        entered = np.zeros(len(rows), dtype=np.intp)
+        for turn in range(int(counts[0])):
+            gaining = int(np.searchsorted(-counts, -turn, side="left"))
+            slots, kept_scores = old_slots[:gaining], old_scores[:gaining]
+            which = starts[:gaining] + turn
+            behind, place = self._places(slots, kept_scores, newcomers[which], scores[which], labels)
+            entered[:gaining] += place < self.published
+            # A masked copy moves the run behind the place in one go.
+            np.copyto(slots[:, 1:], slots[:, :-1], where=behind[:, :-1])
+            np.copyto(kept_scores[:, 1:], kept_scores[:, :-1], where=behind[:, :-1])
+            fits = np.flatnonzero(place < self.kept)
+            slots[fits, place[fits]] = newcomers[which[fits]]
+            kept_scores[fits, place[fits]] = scores[which[fits]]
+        self.slots[rows], self.scores[rows] = old_slots, old_scores
+        return entered
+
+    def _places(
+        self,
+        slots: Slots,
+        kept_scores: Scores,
+        newcomers: Slots,
+        scores: Scores,
+        labels: npt.NDArray[np.int64],
+    ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.intp]]:
+        """Where in its row a newcomer belongs: which entries it goes before, (m, kept), and its place, (m,)."""
+        behind = kept_scores <= scores[:, None]
+        place = behind.argmax(axis=1)
+        place[~behind[:, -1]] = self.kept
+        at = np.minimum(place, self.kept - 1)
+        tied = np.flatnonzero(kept_scores[np.arange(len(at)), at] == scores)
+        if len(tied):
+            same = kept_scores[tied] == scores[tied, None]
+            place[tied] += (same & (labels[slots[tied]] < labels[newcomers[tied], None])).sum(axis=1)
+            behind[tied] = np.arange(self.kept) >= place[tied, None]
+        return behind, place
+
+    def _mark_entered(
+        self,
+        rows: Slots,
+        starts: npt.NDArray[np.intp],
+        counts: npt.NDArray[np.intp],
+        entered: npt.NDArray[np.intp],
         which: Slots,
         events: Events,
-        catalogue: Catalogue,
     ) -> None:
-        kept, width = self.kept, self.kept + int(counts.max())
-        wide_slots = np.full((len(rows), width), EMPTY, dtype=np.int32)
-        wide_scores = np.full((len(rows), width), -np.inf, dtype=np.float32)
-        wide_which = np.full((len(rows), width), EMPTY, dtype=np.int32)
-        wide_slots[:, :kept], wide_scores[:, :kept] = self.slots[rows], self.scores[rows]
-        row = np.repeat(np.arange(len(rows)), counts)
-        column = kept + np.arange(len(newcomers)) - np.repeat(np.cumsum(counts) - counts, counts)
-        wide_slots[row, column], wide_scores[row, column], wide_which[row, column] = newcomers, scores, which
-
-        ranks = np.argsort(-wide_scores, axis=1, kind="stable")
-        ranked = np.take_along_axis(wide_scores, ranks, axis=1)
-        tied = ((ranked[:, 1:] == ranked[:, :-1]) & (ranked[:, 1:] > -np.inf)).any(axis=1)
-        ranks[tied] = order(wide_scores[tied], catalogue.id_labels[wide_slots[tied]])
-
-        ranks = ranks[:, :kept]
-        totals = self.lengths[rows] + counts
-        self.slots[rows] = np.take_along_axis(wide_slots, ranks, axis=1)
-        self.scores[rows] = np.take_along_axis(wide_scores, ranks, axis=1)
-        self.lengths[rows] = np.minimum(totals, kept)
-        self._raise_horizons(rows[totals > kept], catalogue.track_ids)
-        entered = np.take_along_axis(wide_which, ranks[:, : self.published], axis=1).max(axis=1)
-        self.mark(rows[entered >= 0], events[entered[entered >= 0]])
+        """Mark the rows whose published part has changed, with the latest event that changed it."""
+        changed = np.flatnonzero(entered)
+        # The newcomers of a row stand best first, so that those that are published are its first ones.
+        first = np.cumsum(entered[changed]) - entered[changed]
+        index = np.arange(int(entered.sum())) + np.repeat(starts[changed] - first, entered[changed])
+        if len(changed):
+            self.mark(rows[changed], events[np.maximum.reduceat(which[index], first)])
 
     def _raise_horizons(self, rows: Slots, track_ids: Sequence[str | None]) -> None:
         """An overflowing list is complete down to its last entry, and no further."""

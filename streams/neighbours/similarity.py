@@ -6,6 +6,7 @@ A list is ordered by similarity, highest first, then by track id.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -40,6 +41,32 @@ def order(scores: Scores, labels: npt.NDArray[np.int64]) -> npt.NDArray[np.intp]
         Indices into the last axis, intp (..., m).
     """
     return np.lexsort((labels, -scores), axis=-1)
+
+
+def order_within(
+    groups: npt.NDArray[np.integer[Any]], scores: Scores, labels: npt.NDArray[np.int64]
+) -> npt.NDArray[np.intp]:
+    """The permutation that sorts by group and, within each, into a list: one sort where nothing is equally similar.
+
+    Args:
+        groups: Integers (m,), not negative.
+        scores: float32 (m,).
+        labels: int64 (m,), which compare as the track ids do.
+
+    Returns:
+        Indices, intp (m,).
+    """
+    # The bits of floats compare as the floats do, if those of negative ones are turned round; 0.0 has one form here.
+    bits = (np.float32(0) - scores).view(np.int32).astype(np.int64)
+    places = (groups.astype(np.int64) << 32) + np.where(bits < 0, bits ^ 0x7FFFFFFF, bits)
+    ranks = np.argsort(places)
+    ranked = places[ranks]
+    tied = ranked[1:] == ranked[:-1]
+    if tied.any():
+        at = np.flatnonzero(np.append(tied, False) | np.append(False, tied))
+        equal = ranks[at]
+        ranks[at] = equal[np.lexsort((labels[equal], places[equal]))]
+    return ranks
 
 
 def brute_force(

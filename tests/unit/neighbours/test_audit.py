@@ -81,12 +81,8 @@ def test_each_fault_is_counted() -> None:
     stored.neighbours[2, [0, 40]] = stored.neighbours[2, [40, 0]]
     stored.neighbours[3, 9] = -12345
     stored.scores[4, 7] += np.float32(0.25)
-    faulty = replace(
-        stored,
-        lengths=lengths,
-        **{name: getattr(stored, name)[1:] for name in ("keys", "neighbours", "scores", "events")}
-        | {"lengths": lengths[1:]},
-    )
+    stored = replace(stored, lengths=lengths)
+    faulty = StoredLists(*(getattr(stored, name)[1:] for name in StoredLists.__slots__))
     found = auditor.check_all(rows(auditor), faulty)
     assert (found.missing, found.short, found.wrong, found.right) == (1, 1, 2, 396)
     assert (found.strangers, found.differing) == (1, 1)

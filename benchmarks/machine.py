@@ -1,0 +1,60 @@
+"""What the machine itself can do, measured in the same run, and how busy it is meanwhile."""
+
+import os
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import numpy as np
+import psutil
+
+from mess.stack.inspection import process_report
+
+
+def load() -> str:
+    """The load average of the last minute, to be printed beside a figure."""
+    return f"{os.getloadavg()[0]:.1f}"
+
+
+def gemm_gflops(tracks: int, dimension: int, batch: int = 256, seconds: float = 2.0) -> float:
+    """GFLOP/s of the product that the engine lives on: (batch, d) by (d, tracks), float32. The best of several."""
+    rng = np.random.default_rng(0)
+    catalogue = rng.standard_normal((tracks, dimension), dtype=np.float32)
+    rows = rng.standard_normal((batch, dimension), dtype=np.float32)
+    work = 2.0 * batch * tracks * dimension
+    best, end = 0.0, time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        start = time.perf_counter()
+        rows @ catalogue.T
+        best = max(best, work / (time.perf_counter() - start))
+    return best / 1e9
+
+
+@contextmanager
+def peak_memory(pids: Mapping[str, int]) -> Iterator[dict[str, int]]:
+    """Watch processes and their descendants meanwhile; yields peak bytes by name, filled in as time goes by.
+
+    Memory shared between processes counts once where the system tells (proportional set size).
+    """
+    peaks: dict[str, int] = dict.fromkeys(pids, 0)
+    stop = threading.Event()
+
+    def watch() -> None:
+        while not stop.wait(0.5):
+            for name, pid in pids.items():
+                peaks[name] = max(peaks[name], process_report(name, pid).memory_bytes)
+
+    watcher = threading.Thread(target=watch, name="memory", daemon=True)
+    watcher.start()
+    try:
+        yield peaks
+    finally:
+        stop.set()
+        watcher.join()
+
+
+def engine_pid(worker: int) -> int | None:
+    """The engine process of a worker, the largest of its children."""
+    children = psutil.Process(worker).children()
+    return max(children, key=lambda child: child.memory_info().rss).pid if children else None
