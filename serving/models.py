@@ -77,7 +77,7 @@ class NamesQuery(_Query):
 class TrackSummary(BaseModel):
     """A track: the fields most asked for, and all of them under `metadata`."""
 
-    track_id: str = Field(examples=["music21/bach/bwv66.6"])
+    track_id: str = Field(examples=["bach/bwv66.6"])
     title: str | None
     composer: str | None
     composer_full: str | None

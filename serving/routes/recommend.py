@@ -14,7 +14,7 @@ from store import reads
 
 TrackIdPath = Annotated[
     str,
-    Path(description="The track's id, percent-encoded (`/` as `%2F`).", examples=["music21/bach/bwv66.6"]),
+    Path(description="The track's id, percent-encoded (`/` as `%2F`).", examples=["bach/bwv66.6"]),
 ]
 
 
