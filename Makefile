@@ -71,7 +71,7 @@ $(DEMO_VENV)/.installed: requirements-demo.lock
 	@touch $@
 
 demo-test: $(DEMO_VENV)/.installed  ## the tests of the demo catalogue's builder, with music21
-	@$(DEMO_VENV)/bin/python -m pytest -q tests/unit/demo --noconftest
+	@$(DEMO_VENV)/bin/python -m pytest -q tests/unit/demo/test_parse.py --noconftest --timeout-method=thread
 
 demo: $(DEMO_VENV)/.installed  ## build the demo catalogue again from the music21 corpus (about 20 minutes)
 	@$(DEMO_VENV)/bin/python -m mess.demo.build --out mess/demo/data --jobs $(shell nproc)
