@@ -20,6 +20,20 @@ from streams.settings import KafkaSettings, StreamSettings
 log = structlog.get_logger(__name__)
 
 
+def _not_a_cancellation(record: logging.LogRecord) -> bool:
+    """Faust calls it a crash when it cancels an agent itself, at each rebalance and stop."""
+    error = record.exc_info[1] if record.exc_info else None
+    return not isinstance(error, asyncio.CancelledError)
+
+
+def _quieten_faust() -> None:
+    """Leave its warnings: what it starts and stops is its own affair, and ours is logged by us."""
+    for name in ("faust", "mode"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for name in ("faust.agents.actor", "faust.agents.agent", "mode.supervisors"):
+        logging.getLogger(name).addFilter(_not_a_cancellation)
+
+
 def main(kafka: KafkaSettings, streams: StreamSettings, store: StoreSettings) -> NoReturn:
     """Run a worker until SIGINT or SIGTERM, then end the process with a status that says how it went.
 
@@ -27,6 +41,7 @@ def main(kafka: KafkaSettings, streams: StreamSettings, store: StoreSettings) ->
     nothing in memory is worth saving. The store and the log have everything.
     """
     configure_logging(ServingSettings())
+    _quieten_faust()
     status = asyncio.new_event_loop().run_until_complete(_run(kafka, streams, store))
     logging.shutdown()
     sys.stdout.flush()
