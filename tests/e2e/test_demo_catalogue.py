@@ -4,10 +4,11 @@ import re
 
 import asyncpg
 import numpy as np
+import orjson
 import pytest
 
 from mess.demo import catalogue
-from tests.e2e.stack import Clone, eventually
+from tests.e2e.stack import REPOSITORY, Clone, eventually
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
@@ -49,8 +50,14 @@ def recall(vectors: np.ndarray, neighbours: np.ndarray, scores: np.ndarray) -> f
     return hits / neighbours.size
 
 
+def shown_in_readme() -> list[list[object]]:
+    """What the README says that the demo answers."""
+    lines = (REPOSITORY / "README.md").read_text(encoding="utf-8").splitlines()
+    return [orjson.loads(line) for line in lines if re.match(r'\[\d,"bach/', line)]
+
+
 async def test_every_work_of_the_demo_has_the_list_of_brute_force(clone: Clone) -> None:
-    """`mess up` alone leads to 14,765 works with lists of 50, recall 1.0, and an example that works."""
+    """`mess up` alone leads to 14,765 works with lists of 50, recall 1.0, and to what the README shows."""
     with clone.up("--port=0") as up:
         eventually(lambda: "works have their 50 neighbours" in up.said(), "all works have lists", within=200)
         works = len(catalogue.load())
@@ -65,4 +72,8 @@ async def test_every_work_of_the_demo_has_the_list_of_brute_force(clone: Clone) 
         assert len(up.get(path).json()["recommendations"]) == 5
         bach = [each["composer"] for each in up.recommend("bach/bwv66.6", 10)["recommendations"]]
         assert bach.count("Bach") >= 8, bach
+        assert shown_in_readme() == [
+            [each[name] for name in ("rank", "track_id", "score", "title", "explanation")]
+            for each in up.recommend("bach/bwv66.6", 3)["recommendations"]
+        ]
         assert up.interrupt() == 0
