@@ -3,13 +3,11 @@
 import os
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 
 import numpy as np
 import psutil
-
-from mess.stack.inspection import process_report
 
 
 def load() -> str:
@@ -31,19 +29,31 @@ def gemm_gflops(tracks: int, dimension: int, batch: int = 256, seconds: float = 
     return best / 1e9
 
 
-@contextmanager
-def peak_memory(pids: Mapping[str, int]) -> Iterator[dict[str, int]]:
-    """Watch processes and their descendants meanwhile; yields peak bytes by name, filled in as time goes by.
+def memory_bytes(pid: int, apart: Collection[int] = ()) -> int:
+    """Resident memory of a process and its descendants, those in `apart` and theirs left out.
 
     Memory shared between processes counts once where the system tells (proportional set size).
     """
+    try:
+        process = psutil.Process(pid)
+        usage = process.memory_full_info()
+        children = process.children()
+    except psutil.Error:
+        return 0
+    below = sum(memory_bytes(child.pid, apart) for child in children if child.pid not in apart)
+    return int(getattr(usage, "pss", usage.rss)) + below
+
+
+@contextmanager
+def peak_memory(pids: Mapping[str, int]) -> Iterator[dict[str, int]]:
+    """Watch processes meanwhile; yields peak bytes by name, filled in as time goes by."""
     peaks: dict[str, int] = dict.fromkeys(pids, 0)
     stop = threading.Event()
 
     def watch() -> None:
         while not stop.wait(0.5):
             for name, pid in pids.items():
-                peaks[name] = max(peaks[name], process_report(name, pid).memory_bytes)
+                peaks[name] = max(peaks[name], memory_bytes(pid, apart=set(pids.values())))
 
     watcher = threading.Thread(target=watch, name="memory", daemon=True)
     watcher.start()

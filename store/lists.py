@@ -3,6 +3,7 @@
 import time
 from typing import Any
 
+import asyncpg
 import numpy as np
 import numpy.typing as npt
 from asyncpg.pool import PoolConnectionProxy
@@ -112,7 +113,24 @@ FROM neighbour_lists
 async def read_lists(connection: PoolConnectionProxy, newer_than: int | None = None) -> ListRows:
     """Every stored list, or those of a version newer than `newer_than`."""
     condition, arguments = ("", ()) if newer_than is None else (" WHERE version > $1", (newer_than,))
-    rows = await connection.fetch(_READ + condition, *arguments)
+    return _decoded(await connection.fetch(_READ + condition, *arguments))
+
+
+async def read_lists_of(connection: PoolConnectionProxy, keys: npt.NDArray[np.int64]) -> ListRows:
+    """The stored lists of these tracks, in any order; those that are not there are left out."""
+    return _decoded(await connection.fetch(_READ + " WHERE key = ANY($1::bigint[])", keys.tolist()))
+
+
+async def count_lists(connection: PoolConnectionProxy) -> tuple[int, int]:
+    """How many lists are stored, and how many of them belong to no track."""
+    row = await connection.fetchrow(
+        "SELECT count(*), count(*) FILTER (WHERE t.key IS NULL) FROM neighbour_lists LEFT JOIN tracks AS t USING (key)"
+    )
+    assert row is not None
+    return int(row[0]), int(row[1])
+
+
+def _decoded(rows: list[asyncpg.Record]) -> ListRows:
     neighbours, lengths = binary.decode_array([row["neighbours"] for row in rows], binary.OID_INT8)
     scores, _ = binary.decode_array([row["scores"] for row in rows], binary.OID_FLOAT4)
 

@@ -4,7 +4,7 @@ import importlib
 
 import typer
 
-COMMAND_MODULES = ("up", "status", "publish", "tail", "asyncapi", "services", "database")
+COMMAND_MODULES = ("up", "status", "publish", "tail", "asyncapi", "services", "database", "audit")
 
 
 def build() -> typer.Typer:

@@ -1,0 +1,81 @@
+"""Every stored list against brute force over the stored catalogue."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import asyncpg
+import numpy as np
+
+from store import lists, tracks
+from store.pool import require_schema, translated
+from store.rows import ListRows
+from streams.neighbours.audit import Auditor, Findings
+from streams.neighbours.types import StoredLists, no_events
+
+
+@dataclass(frozen=True, slots=True)
+class AuditReport:
+    """What an audit of a store found, all of it in one snapshot.
+
+    Attributes:
+        tracks: Tracks in the catalogue.
+        lists: Lists stored.
+        orphans: Of these, lists of no track.
+        findings: Of the lists that were audited.
+    """
+
+    tracks: int
+    lists: int
+    orphans: int
+    findings: Findings
+
+
+async def audit(
+    pool: asyncpg.Pool,
+    *,
+    size: int = 50,
+    sample: int | None = None,
+    show: Callable[[int, int], None] = lambda done, total: None,
+) -> AuditReport:
+    """Recompute lists exactly and compare the stored ones with them.
+
+    Memory: the catalogue's vectors, one block of their product (64 MiB), and that block's lists.
+
+    Args:
+        pool: The store.
+        size: How many neighbours a full list holds.
+        sample: How many lists to audit, drawn at random; all of them if None.
+        show: Told how many of how many lists have been audited.
+
+    Raises:
+        StoreUnavailableError: Postgres cannot be reached.
+        SchemaMismatchError: The schema is missing or another version's.
+    """
+    await require_schema(pool)
+    with translated():
+        async with (
+            pool.acquire() as connection,
+            connection.transaction(isolation="repeatable_read", readonly=True),
+        ):
+            stored, orphans = await lists.count_lists(connection)
+            dimension = await tracks.read_dimension(connection)
+            if dimension is None:
+                return AuditReport(0, stored, orphans, Findings())
+            found = await lists.read_tracks(connection, dimension)
+            auditor = await asyncio.to_thread(Auditor, found.keys, found.track_ids, found.vectors, size)
+            chosen = np.arange(len(found.keys))
+            if sample is not None and sample < len(chosen):
+                chosen = np.random.default_rng().choice(len(chosen), sample, replace=False)
+            findings = Findings()
+            for start in range(0, len(chosen), auditor.block_rows):
+                block = chosen[start : start + auditor.block_rows]
+                rows = await lists.read_lists_of(connection, found.keys[block])
+                findings += await asyncio.to_thread(auditor.check, block, as_stored(rows))
+                show(findings.tracks, len(chosen))
+    return AuditReport(len(found.keys), stored, orphans, findings)
+
+
+def as_stored(rows: ListRows) -> StoredLists:
+    """Lists of the store as the engine and the auditor take them."""
+    return StoredLists(rows.keys, rows.neighbours, rows.scores, rows.lengths, no_events())
