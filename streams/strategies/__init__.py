@@ -1,1 +1,44 @@
-"""Recommendation strategies: pure functions over candidates."""
+"""Recommendation strategies: pure functions over candidates.
+
+`select` makes a list, `explain` says where a candidate stands, `registry` knows the strategies by name,
+`seeds.combine` makes a query vector, `filters.parse` reads filters, `popularity` and `metrics` are arithmetic.
+"""
+
+from streams.strategies.errors import InvalidQuery, MissingData, StrategyError
+from streams.strategies.selection import explain, fields_needed, select, select_widening
+from streams.strategies.types import (
+    Candidates,
+    Caps,
+    Choice,
+    Filter,
+    Item,
+    NearDuplicates,
+    Placement,
+    Query,
+    Seed,
+    Selection,
+    StageCount,
+    columns,
+)
+
+__all__ = [
+    "Candidates",
+    "Caps",
+    "Choice",
+    "Filter",
+    "InvalidQuery",
+    "Item",
+    "MissingData",
+    "NearDuplicates",
+    "Placement",
+    "Query",
+    "Seed",
+    "Selection",
+    "StageCount",
+    "StrategyError",
+    "columns",
+    "explain",
+    "fields_needed",
+    "select",
+    "select_widening",
+]

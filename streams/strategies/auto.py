@@ -1,0 +1,135 @@
+"""Chooses a strategy by what is known, and says why."""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import numpy as np
+
+from streams.strategies import facts
+from streams.strategies.arrays import cosines
+from streams.strategies.types import Candidates, Choice, Query
+
+# What a listener may be said to want, in `user_context.goal`.
+GOALS: Final = {
+    "similar": ("similarity", None),
+    "variety": ("diverse", "mmr"),
+    "complement": ("diverse", "cluster"),
+    "discover": ("diverse", "novelty"),
+    "surprise": ("diverse", "serendipity"),
+    "contrast": ("diverse", "contrast"),
+    "popular": ("popular", None),
+    "explore": ("random", None),
+    "balanced": ("hybrid", None),
+}
+_MANY_SKIPS = 3
+_SEEDS_DIFFER = 0.5  # mean cosine of the seeds below which one query vector stands for none of them
+_ONE_SOURCE = 0.8  # share of the nearest by one composer, artist or of one album
+_ALIKE = 0.9  # mean cosine among the nearest above which they repeat each other
+_HEARD = 0.1  # share of candidates that somebody listened to
+
+
+def choose(pool: Candidates, query: Query) -> Choice:
+    """The strategy for this question and these candidates; the first rule that applies decides.
+
+    1. `user_context.goal`, one of `GOALS`, if the data for it is at hand. 2. `user_context.recent_skips` of 3 or more:
+    variety. 3. Seeds that differ (mean cosine below 0.5): one track of each cluster. 4. The nearest are mostly
+    (80 %) by one composer or artist or of one album, or very much alike (mean cosine above 0.9): variety. 5. Listening
+    is known of at least a tenth of the candidates: hybrid. 6. similarity.
+    """
+    for rule in _RULES:
+        found = rule(pool, query)
+        if found is not None:
+            return found
+    return Choice("similarity", None, "nothing is known that speaks for another strategy")
+
+
+def _goal(pool: Candidates, query: Query) -> Choice | None:
+    goal = query.user_context.get("goal")
+    if not isinstance(goal, str) or goal not in GOALS:
+        return None
+    strategy, mode = GOALS[goal]
+    needs_popularity = strategy == "popular" or mode == "novelty"
+    needs_vectors = mode in ("mmr", "cluster", "serendipity")
+    if (needs_popularity and not _heard(pool)) or (needs_vectors and pool.vectors is None):
+        return None
+    return Choice(strategy, mode, f"the listener's goal is {goal}")
+
+
+def _skips(pool: Candidates, query: Query) -> Choice | None:
+    skips = _count(query.user_context.get("recent_skips"))
+    if skips < _MANY_SKIPS or pool.vectors is None:
+        return None
+    return Choice("diverse", "mmr", f"{skips} skips lately: more of the same would not do")
+
+
+def _count(value: Any) -> int:
+    return value if isinstance(value, int) and not isinstance(value, bool) else 0
+
+
+def _seeds_differ(pool: Candidates, query: Query) -> Choice | None:
+    vectors = [seed.vector for seed in query.seeds if seed.vector is not None]
+    if len(vectors) < 2 or pool.vectors is None:
+        return None
+    mean = _mean_cosine(np.stack(vectors))
+    if mean >= _SEEDS_DIFFER:
+        return None
+    return Choice(
+        "diverse", "cluster", f"the seeds differ (mean cosine {mean:.2f}): each side should be heard"
+    )
+
+
+def _one_source(pool: Candidates, query: Query) -> Choice | None:
+    nearest = _nearest(pool, query)
+    if pool.vectors is None or len(nearest) < 3:
+        return None
+    for field in ("composer", "artist", "album"):
+        coded = facts.codes(field, pool.metadata.get(field))
+        if coded is None:
+            continue
+        held = coded[1][nearest]
+        most = int(np.bincount(held[held >= 0]).max()) if (held >= 0).any() else 0
+        if most >= _ONE_SOURCE * len(nearest):
+            return Choice("diverse", "mmr", f"{most} of the {len(nearest)} nearest share one {field}")
+    return None
+
+
+def _alike(pool: Candidates, query: Query) -> Choice | None:
+    nearest = _nearest(pool, query)
+    if pool.vectors is None or len(nearest) < 3:
+        return None
+    mean = _mean_cosine(pool.vectors[nearest])
+    if mean <= _ALIKE:
+        return None
+    return Choice("diverse", "mmr", f"the nearest are much alike (mean cosine {mean:.2f})")
+
+
+def _popularity(pool: Candidates, query: Query) -> Choice | None:
+    del query
+    return (
+        Choice("hybrid", None, "listening is known of enough candidates to count") if _heard(pool) else None
+    )
+
+
+def _heard(pool: Candidates) -> bool:
+    if pool.probability is None or pool.percentile is None or not len(pool):
+        return False
+    return bool((pool.probability > pool.probability.min()).mean() >= _HEARD)
+
+
+def _nearest(pool: Candidates, query: Query) -> np.ndarray[Any, np.dtype[np.intp]]:
+    return np.argsort(-pool.similarity, kind="stable")[: query.top_k]
+
+
+def _mean_cosine(vectors: np.ndarray[Any, np.dtype[np.float32]]) -> float:
+    upper = np.triu_indices(len(vectors), 1)
+    return float(cosines(vectors, vectors)[upper].mean())
+
+
+_RULES: Final[tuple[Callable[[Candidates, Query], Choice | None], ...]] = (
+    _goal,
+    _skips,
+    _seeds_differ,
+    _one_source,
+    _alike,
+    _popularity,
+)

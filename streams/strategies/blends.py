@@ -1,0 +1,78 @@
+"""Similarity beside other things that count: popular and hybrid."""
+
+import numpy as np
+
+from streams.strategies import facts
+from streams.strategies.arrays import min_max
+from streams.strategies.diverse import NO_POPULARITY, self_information
+from streams.strategies.errors import InvalidQuery
+from streams.strategies.ranking import FixedRanking, GreedyMarginal, Ranking
+from streams.strategies.types import Candidates, Floats, Query, Settings
+
+
+def popular(pool: Candidates, query: Query, settings: Settings) -> FixedRanking:
+    """Score = (1 - w) * similarity' + w * popularity percentile; similarity' is min-max normalised over the pool.
+
+    The percentile is that of the time-decayed, smoothed rate of listening, see `popularity`: its distribution is
+    heavy-tailed, its ranks are not. A weighted sum of normalised scores: E. A. Fox and J. A. Shaw, "Combination of
+    multiple searches", TREC-2, 1994. Components: `relevance`, `popularity_percentile`.
+    """
+    del query
+    relevance, weight = min_max(pool.similarity), float(settings["weight"])
+    if pool.percentile is None:
+        return FixedRanking(relevance, {"relevance": relevance}, notes=(NO_POPULARITY,))
+    score = (1 - weight) * relevance + weight * pool.percentile
+    return FixedRanking(score, {"relevance": relevance, "popularity_percentile": pool.percentile})
+
+
+def hybrid(pool: Candidates, query: Query, settings: Settings) -> Ranking:
+    """Score = (1 - delta) * blend - delta * the cosine to the most similar track listed already.
+
+    blend = sum(w_c * c) / sum(w_c) over the components c: `relevance` (similarity, min-max normalised over the pool),
+    `overlap` (share of the seeds' facts that it has too), `popularity_percentile`, and `novelty_share` (-log2 p, min-max
+    normalised). What is not known (no interactions yet, no metadata of the seeds) is left out with its weight.
+    Weighted hybrids: R. Burke, "Hybrid recommender systems: survey and experiments", UMUAI 12, 2002; delta is MMR's
+    1 - lambda (Carbonell and Goldstein, SIGIR 1998).
+
+    Raises:
+        InvalidQuery: every weight is 0.
+    """
+    parts, notes = _parts(pool, query)
+    weights = {name: float(settings[setting]) for name, setting in _SETTING_OF.items()}
+    if not any(weights.values()):
+        raise InvalidQuery("similarity", "all weights are 0: nothing is left to rank by")
+    used = {name: weights[name] for name in parts if weights[name]} or {"relevance": 1.0}
+    blend = np.zeros(len(pool))
+    for name, weight in used.items():
+        blend += weight / sum(used.values()) * parts[name]
+    if weights["novelty_share"] == 0:
+        parts.pop("novelty_share", None)
+    parts["blend"] = blend
+    delta = float(settings["diversity"])
+    if delta and pool.vectors is not None:
+        return GreedyMarginal(blend, pool.vectors, 1 - delta, parts, notes)
+    return FixedRanking(blend, parts, notes=notes)
+
+
+_SETTING_OF = {
+    "relevance": "similarity",
+    "overlap": "metadata",
+    "popularity_percentile": "popularity",
+    "novelty_share": "novelty",
+}
+
+
+def _parts(pool: Candidates, query: Query) -> tuple[dict[str, Floats], tuple[str, ...]]:
+    parts, notes = {"relevance": min_max(pool.similarity)}, []
+    overlap = facts.overlap(query.seeds, pool)
+    if overlap is None:
+        notes.append("nothing is known of the seeds: their metadata does not count")
+    else:
+        parts["overlap"] = overlap
+    if pool.percentile is None:
+        notes.append(NO_POPULARITY)
+    else:
+        parts["popularity_percentile"] = pool.percentile
+    if pool.probability is not None:
+        parts["novelty_share"] = min_max(self_information(pool.probability))
+    return parts, tuple(notes)

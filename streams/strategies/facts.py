@@ -1,0 +1,101 @@
+"""What a candidate has in common with the seeds: composer, form, era, key, instrument."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from streams.strategies.text import NOBODY, plain
+from streams.strategies.types import Candidates, Column, Floats, Mask, Seed
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """A metadata field that says something of likeness: how it is said, and how much it says."""
+
+    field: str
+    said: str
+    weight: float
+
+
+# From the most telling on; the weights are shares of one.
+FACTS: Final = (
+    Fact("composer", "composer", 0.3),
+    Fact("form", "form", 0.2),
+    Fact("key_signature", "key", 0.1),
+    Fact("era", "era", 0.2),
+    Fact("instrument", "instrument", 0.2),
+)
+FIELDS: Final = tuple(fact.field for fact in FACTS)
+
+
+def known(field: str, value: Any) -> str | None:
+    """A fact's value for comparison; None if it says nothing."""
+    text = plain(value)
+    return None if field == "composer" and text in NOBODY else text
+
+
+def shared(seed: Mapping[str, Any], candidates: Candidates, index: int) -> tuple[tuple[str, str], ...]:
+    """(fact, value as the candidate's catalogue writes it) of each fact that both have, and have the same."""
+    found = []
+    for fact in FACTS:
+        column = candidates.metadata.get(fact.field)
+        ours = known(fact.field, seed.get(fact.field))
+        if column is not None and ours is not None and known(fact.field, column[index]) == ours:
+            found.append((fact.said, str(column[index]).strip()))
+    return tuple(found)
+
+
+def matches(seed: Mapping[str, Any], candidates: Candidates, field: str) -> Mask | None:
+    """Which candidates have the seed's value of a field: bool (n,); None where the seed has none."""
+    ours = known(field, seed.get(field))
+    if ours is None:
+        return None
+    return _equal(codes(field, candidates.metadata.get(field)), ours, len(candidates))
+
+
+def overlap(seeds: tuple[Seed, ...], candidates: Candidates) -> Floats | None:
+    """How much of what is known of the seeds is known to hold of each candidate, 0 to 1: float64 (n,).
+
+    Of one seed: the weights of the facts that are the same, by the weights of all that the seed has. Of several:
+    the mean by the seeds' weights. None where nothing is known of any seed.
+    """
+    coded = {fact.field: codes(fact.field, candidates.metadata.get(fact.field)) for fact in FACTS}
+    total, weights = np.zeros(len(candidates)), 0.0
+    for seed in seeds:
+        said = [(fact, ours) for fact in FACTS if (ours := known(fact.field, seed.metadata.get(fact.field)))]
+        if not said:
+            continue
+        own = np.zeros(len(candidates))
+        for fact, ours in said:
+            own += fact.weight * _equal(coded[fact.field], ours, len(candidates))
+        total += seed.weight * own / sum(fact.weight for fact, _ in said)
+        weights += seed.weight
+    return total / weights if weights else None
+
+
+Codes = tuple[dict[str, int], npt.NDArray[np.int64]]
+
+
+def codes(field: str, column: Column | None) -> Codes | None:
+    """The column's values numbered: their numbers, and int64 (n,), -1 where nothing is known."""
+    if column is None:
+        return None
+    numbers: dict[str, int] = {}
+    coded = np.fromiter(
+        (
+            -1 if (text := known(field, value)) is None else numbers.setdefault(text, len(numbers))
+            for value in column
+        ),
+        dtype=np.int64,
+        count=len(column),
+    )
+    return numbers, coded
+
+
+def _equal(coded: Codes | None, value: str, count: int) -> Mask:
+    if coded is None or value not in coded[0]:
+        return np.zeros(count, dtype=np.bool_)
+    return np.equal(coded[1], coded[0][value])

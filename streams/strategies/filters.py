@@ -1,0 +1,189 @@
+"""Conditions on metadata: equality, sets, ranges, and tags."""
+
+import math
+from collections.abc import Mapping
+from typing import Any, Final
+
+import numpy as np
+
+from streams.strategies.errors import InvalidQuery
+from streams.strategies.text import plain
+from streams.strategies.types import Candidates, Filter, Mask
+
+NUMBERS: Final = frozenset({"year_composed", "duration_seconds", "popular_rank"})
+DATES: Final = frozenset({"recording_date"})
+LISTS: Final = frozenset({"tags"})
+
+# Every field that can be filtered on, in the order in which filters are given up when too few tracks meet them
+# all: from what describes a track least to what it is. `extra.<key>` goes before all of these.
+RELAXATION: Final = (
+    "dataset_version",
+    "dataset_source",
+    "difficulty_level",
+    "popular_rank",
+    "tempo_marking",
+    "key_signature",
+    "recording_date",
+    "duration_seconds",
+    "year_composed",
+    "movement_name",
+    "movement",
+    "opus",
+    "title",
+    "tags",
+    "performer_id",
+    "performer_name",
+    "album",
+    "ensemble",
+    "instrument",
+    "form",
+    "era",
+    "artist",
+    "composer_full",
+    "composer",
+)
+FIELDS: Final = frozenset(RELAXATION)
+_ORDER: Final = {name: i for i, name in enumerate(RELAXATION)}
+_EXTRA: Final = "extra."
+
+
+def parse(wanted: Mapping[str, Any]) -> tuple[Filter, ...]:
+    """Read filters as a request has them.
+
+    A field maps to a value (equal; for tags: has it), to a list (any of them), or to an object of `any`, `all`
+    (tags), `not`, `min` and `max`, all of which hold. Text is compared without case.
+
+    Raises:
+        InvalidQuery: a field that does not exist, or a condition that it cannot meet.
+    """
+    found: list[Filter] = []
+    for name, condition in wanted.items():
+        if name not in FIELDS and not (name.startswith(_EXTRA) and len(name) > len(_EXTRA)):
+            raise InvalidQuery(
+                f"filters.{name}", "is not a metadata field; others are filtered on as extra.<key>"
+            )
+        if isinstance(condition, Mapping):
+            found += _object(name, condition)
+        else:
+            found.append(_set(name, "any", condition))
+    return tuple(found)
+
+
+def _object(name: str, condition: Mapping[str, Any]) -> list[Filter]:
+    unknown = set(condition) - {"any", "all", "not", "min", "max"}
+    if unknown or not condition:
+        raise InvalidQuery(f"filters.{name}", "must hold any, all, not, min or max")
+    found = []
+    if "any" in condition:
+        found.append(_set(name, "any", condition["any"]))
+    if "all" in condition:
+        if name not in LISTS and not name.startswith(_EXTRA):
+            raise InvalidQuery(f"filters.{name}", "has one value: all is for tags")
+        found.append(_set(name, "all", condition["all"]))
+    if "not" in condition:
+        found.append(_set(name, "not", condition["not"]))
+    low, high = condition.get("min"), condition.get("max")
+    if low is not None or high is not None:
+        found.append(_range(name, low, high))
+    elif "min" in condition or "max" in condition:
+        raise InvalidQuery(f"filters.{name}", "a range needs min or max")
+    return found
+
+
+def _set(name: str, kind: Any, given: Any) -> Filter:
+    values = list(given) if isinstance(given, list | tuple | set | frozenset) else [given]
+    if not values:
+        raise InvalidQuery(f"filters.{name}", "an empty list matches nothing")
+    return Filter(name, kind, values=frozenset(_value(name, value) for value in values))
+
+
+def _value(name: str, given: Any) -> str | float:
+    if name in NUMBERS:
+        return _number(name, given)
+    if isinstance(given, Mapping | list | tuple) or (text := _text(given)) is None:
+        raise InvalidQuery(f"filters.{name}", "must be text, a number, or a list of them")
+    return text
+
+
+def _text(value: Any) -> str | None:
+    """A value as it is compared: `True` and `"true"`, `3` and `3.0` are the same."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return plain(value)
+
+
+def _number(name: str, given: Any) -> float:
+    number = _as_number(given)
+    if number is None:
+        raise InvalidQuery(f"filters.{name}", "must be a number")
+    return number
+
+
+def _as_number(value: Any) -> float | None:
+    if value is None or isinstance(value, bool):
+        return None
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _range(name: str, low: Any, high: Any) -> Filter:
+    if name in DATES:
+        bounds = [None if value is None else str(value).strip() for value in (low, high)]
+        return Filter(name, "range", minimum=bounds[0], maximum=bounds[1])
+    if name not in NUMBERS and not name.startswith(_EXTRA):
+        raise InvalidQuery(f"filters.{name}", "is not a number or a date: it has no range")
+    least = None if low is None else _number(name, low)
+    most = None if high is None else _number(name, high)
+    if least is not None and most is not None and least > most:
+        raise InvalidQuery(f"filters.{name}", "min is above max")
+    return Filter(name, "range", minimum=least, maximum=most)
+
+
+def relaxation_order(filters: tuple[Filter, ...]) -> list[Filter]:
+    """The filters that may be given up, first to last; `not` is an exclusion and never is."""
+    positive = [condition for condition in filters if condition.kind != "not"]
+    return sorted(positive, key=lambda condition: (_ORDER.get(condition.field, -1), condition.field))
+
+
+def mask(condition: Filter, candidates: Candidates) -> Mask:
+    """Which candidates meet a filter: bool (n,). What is unknown meets nothing but `not`."""
+    column = candidates.metadata.get(condition.field)
+    if column is None:
+        return np.full(len(candidates), condition.kind == "not")
+    return np.fromiter((_meets(condition, value) for value in column), dtype=np.bool_, count=len(column))
+
+
+def _meets(condition: Filter, value: Any) -> bool:
+    if condition.kind == "range":
+        return _within(condition, value)
+    if condition.field in NUMBERS:
+        number = _as_number(value)
+        held: frozenset[Any] = frozenset() if number is None else frozenset((number,))
+    elif isinstance(value, list | tuple | set | frozenset):
+        held = frozenset(_text(one) for one in value)
+    else:
+        held = frozenset(() if value is None else (_text(value),))
+    if condition.kind == "all":
+        return condition.values <= held
+    return held.isdisjoint(condition.values) == (condition.kind == "not")
+
+
+def _within(condition: Filter, value: Any) -> bool:
+    low, high = condition.minimum, condition.maximum
+    if condition.field in DATES:
+        if value is None:
+            return False
+        # Dates are as precise as known: each is compared with a bound at the precision that both have.
+        text = str(value)
+        return (low is None or text[: len(str(low))] >= str(low)[: len(text)]) and (
+            high is None or text[: len(str(high))] <= str(high)[: len(text)]
+        )
+    number = _as_number(value)
+    return (
+        number is not None
+        and (low is None or number >= float(low))
+        and (high is None or number <= float(high))
+    )

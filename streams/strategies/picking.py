@@ -1,0 +1,167 @@
+"""One question put to one set of candidates: the stages, and the picking under caps and near-duplicates."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from streams.strategies import auto, filters, registry
+from streams.strategies.gate import NEAR_DUPLICATES, Gate
+from streams.strategies.ranking import Ranking
+from streams.strategies.types import Candidates, Choice, Filter, Indices, Mask, Query, StageCount
+
+# A pool that runs out is widened by this factor until it holds every candidate.
+_WIDER = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Pick:
+    """A candidate as it was picked: its place in the candidates, and what held at that moment."""
+
+    index: int
+    score: float
+    components: dict[str, float]
+    relaxed: tuple[str, ...]
+
+
+class Run:
+    """Picks candidates for a query. Used once: `fill`, then perhaps `relax`.
+
+    Raises:
+        InvalidQuery: the strategy, its mode or its parameters.
+        MissingData: the strategy needs vectors that are not there.
+    """
+
+    def __init__(self, candidates: Candidates, query: Query) -> None:
+        self.candidates = candidates
+        self.query = query
+        self.picks: list[Pick] = []
+        self.notes: list[str] = []
+        self.masks = {condition: filters.mask(condition, candidates) for condition in query.filters}
+        unique = _by_label(candidates)
+        self.seeds = _members(candidates, {s.key for s in (*query.seeds, *query.negatives)})
+        self.excluded = _members(candidates, query.exclude)
+        self._base = unique[~(self.seeds | self.excluded)[unique]]
+        self._eligible = self._meeting(query.filters)
+        filtered = unique[self._eligible[unique]]
+        self.strict = self._base[self._eligible[self._base]]
+        self.gate = Gate(candidates, query.caps, query.near_duplicates, query.seeds, self._base)
+        self.resolved, self.choice = self._resolve()
+        self._listed: Mask = np.zeros(len(candidates), dtype=np.bool_)
+        self._counts = [("received", len(unique)), ("filters", len(filtered)), ("exclude", len(self.strict))]
+
+    def _resolve(self) -> tuple[registry.Resolved, Choice]:
+        resolved = registry.resolve(self.query.strategy, self.query.mode, self.query.parameters)
+        if resolved.strategy.name != registry.AUTO:
+            return resolved, Choice(resolved.strategy.name, resolved.mode.name)
+        choice = auto.choose(self._pool(self.strict), self.query)
+        return registry.resolve(choice.strategy, choice.mode), choice
+
+    def _pool(self, indices: Indices, *, vectors: bool = True) -> Candidates:
+        return self.candidates.take(indices, vectors=vectors)
+
+    def _meeting(self, conditions: tuple[Filter, ...]) -> Mask:
+        eligible = np.ones(len(self.candidates), dtype=np.bool_)
+        for condition in conditions:
+            eligible &= self.masks[condition]
+        return eligible
+
+    def fill(self, need: int, *, until: int | None = None) -> None:
+        """Pick from what is eligible now until there are `need`, or `until` is picked or closed."""
+        members = self._base[self._eligible[self._base]]
+        size = registry.pool_size(self.resolved, len(members))
+        while True:
+            indices = self._nearest(members, size)
+            if len(self.picks) < need and len(indices) > len(self.picks):
+                self._pick_from(indices, need, until)
+            done = until is not None and (self._listed[until] or self.gate.closed[until])
+            if done or len(self.picks) >= need or len(indices) == len(members):
+                return
+            size *= _WIDER
+
+    def _nearest(self, members: Indices, size: int) -> Indices:
+        """The `size` most similar of the members, and what is listed already; still by label."""
+        if size >= len(members):
+            return members
+        kept = np.zeros(len(members), dtype=np.bool_)
+        kept[np.argsort(-self.candidates.similarity[members], kind="stable")[:size]] = True
+        return members[kept | self._listed[members]]
+
+    def _pick_from(self, indices: Indices, need: int, until: int | None) -> None:
+        pool = self._pool(indices, vectors=self.resolved.mode.vectors)
+        assert self.resolved.mode.rank is not None
+        ranking = self.resolved.mode.rank(pool, self.query, self.resolved.settings)
+        self.notes += [note for note in ranking.notes if note not in self.notes]
+        place = {int(index): i for i, index in enumerate(indices)}
+        for pick in self.picks:
+            ranking.take(place[pick.index])
+        while len(self.picks) < need:
+            found = ranking.best(~(self._listed | self.gate.closed)[indices])
+            if found is None:
+                return
+            self._offer(int(indices[found]), found, ranking)
+            if until is not None and (self._listed[until] or self.gate.closed[until]):
+                return
+
+    def _offer(self, index: int, found: int, ranking: Ranking) -> None:
+        if self.gate.refuses(index):
+            return
+        unmet = [f"filters.{condition.field}" for condition, meets in self.masks.items() if not meets[index]]
+        relaxed = tuple(dict.fromkeys([*self.gate.violated(index), *unmet]))
+        self.picks.append(Pick(index, ranking.score(found), ranking.components(found), relaxed))
+        self._listed[index] = True
+        ranking.take(found)
+        self.gate.take(index)
+
+    def relax(self, need: int) -> None:
+        """Give up one condition after the other until there are `need` picks, or nothing can be given up."""
+        for condition in self._relaxations():
+            if len(self.picks) >= need:
+                return
+            if isinstance(condition, str):
+                self.gate.give_up(condition)
+            else:
+                kept = self._kept_after(condition)
+                self._eligible = self._meeting(kept)
+            self.fill(need)
+
+    def _relaxations(self) -> Iterator[str | Filter]:
+        yield from self.gate.conditions
+        yield from filters.relaxation_order(self.query.filters)
+
+    def _kept_after(self, last: Filter) -> tuple[Filter, ...]:
+        order = filters.relaxation_order(self.query.filters)
+        gone = set(order[: order.index(last) + 1])
+        return tuple(condition for condition in self.query.filters if condition not in gone)
+
+    def relaxed(self) -> tuple[str, ...]:
+        """The conditions that some pick does not meet, in the order of relaxation."""
+        broken = {name for pick in self.picks for name in pick.relaxed}
+        order = [c if isinstance(c, str) else f"filters.{c.field}" for c in self._relaxations()]
+        return tuple(name for name in dict.fromkeys(order) if name in broken)
+
+    def stages(self) -> tuple[StageCount, ...]:
+        """What each stage left; to be asked after the first `fill`."""
+        members = set(self.strict.tolist())
+        closed = [name for index, (name, _) in self.gate.cause.items() if index in members]
+        near = closed.count(NEAR_DUPLICATES)
+        counts = [
+            *self._counts,
+            ("near_duplicates", len(members) - near),
+            ("caps", len(members) - len(closed)),
+            ("top_k", len(self.picks)),
+        ]
+        return tuple(StageCount(name, held) for name, held in counts)
+
+
+def _by_label(candidates: Candidates) -> Indices:
+    """Every candidate once, by label; of those given twice, the more similar."""
+    order = np.lexsort((-candidates.similarity, candidates.keys, candidates.labels))
+    _, first = np.unique(candidates.keys[order], return_index=True)
+    return order[np.sort(first)]
+
+
+def _members(candidates: Candidates, keys: set[int] | frozenset[int]) -> Mask:
+    if not keys:
+        return np.zeros(len(candidates), dtype=np.bool_)
+    return np.isin(candidates.keys, np.fromiter(keys, dtype=np.int64, count=len(keys)))

@@ -1,0 +1,337 @@
+"""What goes into a strategy and what comes out: plain arrays and frozen values."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from streams.strategies.errors import InvalidQuery
+
+Keys = npt.NDArray[np.int64]
+Vector = npt.NDArray[np.float32]
+Vectors = npt.NDArray[np.float32]
+Floats = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
+Indices = npt.NDArray[np.intp]
+Column = npt.NDArray[np.object_]
+Settings = Mapping[str, Any]
+
+MAX_TOP_K: Final = 50
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Candidates:
+    """Tracks that may be recommended; n of them, in any order.
+
+    Attributes:
+        keys: int64 (n,), who they are.
+        labels: int64 (n,), which compare as the track ids do: ties are broken by them.
+        similarity: float32 (n,), cosine to what the query starts from.
+        vectors: float32 (n, d), unit length; None where the strategy needs none.
+        metadata: Field to a column of n values, None where unknown; `columns` makes them from rows.
+        percentile: float64 (n,), share of the catalogue that is less popular, 0 to 1; None: nothing known.
+        probability: float64 (n,), share of all listening that is the track's, above 0; None: nothing known.
+        list_share: float64 (n,), share of the catalogue's lists that hold the track; None: not counted.
+
+    Raises:
+        ValueError: the arrays do not fit each other, or hold something that is not finite.
+    """
+
+    keys: Keys
+    labels: npt.NDArray[np.int64]
+    similarity: npt.NDArray[np.float32]
+    vectors: Vectors | None = None
+    metadata: Mapping[str, Column] = field(default_factory=dict)
+    percentile: Floats | None = None
+    probability: Floats | None = None
+    list_share: Floats | None = None
+
+    def __post_init__(self) -> None:
+        n = len(self.keys)
+        flat = {name: getattr(self, name) for name in (*_PER_TRACK, "labels", "similarity")}
+        for name, array in {**flat, **self.metadata}.items():
+            if array is not None and np.shape(array) != (n,):
+                raise ValueError(f"{name}: shape {np.shape(array)}, but there are {n} keys")
+        if self.vectors is not None and (self.vectors.ndim != 2 or len(self.vectors) != n):
+            raise ValueError(f"vectors: shape {self.vectors.shape}, but there are {n} keys")
+        for name in ("similarity", *_PER_TRACK):
+            array = getattr(self, name)
+            if array is not None and not np.isfinite(array).all():
+                raise ValueError(f"{name}: holds a value that is not finite")
+        if (
+            self.probability is not None
+            and n
+            and not 0 < self.probability.min() <= self.probability.max() <= 1
+        ):
+            raise ValueError("probability: must be above 0 and at most 1")
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def take(self, indices: Indices, *, vectors: bool = True) -> "Candidates":
+        """The candidates at `indices`, in that order; without their vectors where they are not wanted."""
+        per_track = {
+            name: None if (array := getattr(self, name)) is None else array[indices] for name in _PER_TRACK
+        }
+        return Candidates(
+            keys=self.keys[indices],
+            labels=self.labels[indices],
+            similarity=self.similarity[indices],
+            vectors=self.vectors[indices] if vectors and self.vectors is not None else None,
+            metadata={name: column[indices] for name, column in self.metadata.items()},
+            **per_track,
+        )
+
+
+_PER_TRACK: Final = ("percentile", "probability", "list_share")
+
+
+def columns(rows: Sequence[Mapping[str, Any]], fields: Iterable[str]) -> dict[str, Column]:
+    """Columns for `Candidates.metadata` from n rows; `extra.x` reads key x of the row's `extra`."""
+    made: dict[str, Column] = {}
+    for name in fields:
+        if name.startswith("extra."):
+            inner = name.removeprefix("extra.")
+            values = ((row.get("extra") or {}).get(inner) for row in rows)
+        else:
+            values = (row.get(name) for row in rows)
+        made[name] = np.fromiter(values, dtype=object, count=len(rows))
+    return made
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Seed:
+    """A track to start from or to keep away from.
+
+    Attributes:
+        key: Who it is.
+        weight: How much it counts beside the others, above 0.
+        vector: float32 (d,), unit length; needed where several are combined.
+        metadata: Its row, for what it shares with a candidate.
+    """
+
+    key: int
+    weight: float = 1.0
+    vector: Vector | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """A condition on one metadata field; `filters.parse` makes them.
+
+    Attributes:
+        field: The field, or `extra.<key>`.
+        kind: `any`: one of `values`; `all`: every one of `values` (tags); `not`: none of `values`;
+            `range`: from `minimum` to `maximum`, both included, None open.
+        values: Normalised text or numbers.
+        minimum: A number, or a date as text.
+        maximum: A number, or a date as text.
+    """
+
+    field: str
+    kind: Literal["any", "all", "not", "range"]
+    values: frozenset[str | float] = frozenset()
+    minimum: str | float | None = None
+    maximum: str | float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Caps:
+    """How many tracks of one composer, artist or album a list may hold; None: any number.
+
+    `list_share` keeps hubs out: tracks that more than this share of all lists hold already.
+    """
+
+    composer: int | None = None
+    artist: int | None = None
+    album: int | None = None
+    list_share: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("composer", "artist", "album"):
+            cap = getattr(self, name)
+            if cap is not None and cap < 1:
+                raise InvalidQuery(f"caps.{name}", "must be at least 1")
+        if self.list_share is not None and not 0 <= self.list_share <= 1:
+            raise InvalidQuery("caps.list_share", "must be between 0 and 1")
+
+
+@dataclass(frozen=True, slots=True)
+class NearDuplicates:
+    """When two tracks are so alike that a list should hold only one.
+
+    Attributes:
+        same_work: Drop another recording of the same work, told by composer, opus or title, and movement.
+        cosine: Drop what is at least this similar to a listed track; None: do not compare vectors.
+        of_seeds: Drop near-duplicates of the seeds too.
+    """
+
+    same_work: bool = True
+    cosine: float | None = 0.995
+    of_seeds: bool = True
+
+    def __post_init__(self) -> None:
+        if self.cosine is not None and not 0 < self.cosine <= 1:
+            raise InvalidQuery("near_duplicates.cosine", "must be above 0 and at most 1")
+
+
+@dataclass(frozen=True, eq=False, slots=True, kw_only=True)
+class Query:
+    """What is asked.
+
+    Attributes:
+        seeds: What to start from; empty for a raw embedding.
+        negatives: What to keep away from; never recommended themselves.
+        embedding: float32 (d,), a raw vector to start from.
+        strategy: Name or alias, see `registry`.
+        mode: Mode of the strategy; None for its default.
+        parameters: Settings of the strategy by name; what is left out has its default.
+        top_k: How many, 1 to 50.
+        exclude: Keys never to answer with; never relaxed.
+        filters: Conditions on metadata, all of which hold.
+        caps: How many of one composer, artist, album.
+        near_duplicates: None keeps them.
+        at_least: Relax until the list holds so many; None means `top_k`, 0 never relaxes.
+        moment: Now, seconds since the epoch; an argument so that the same question has the same answer.
+        window: Seconds for which `random` keeps its answer.
+        user_context: What is known of the listener, for `auto`.
+    """
+
+    seeds: tuple[Seed, ...] = ()
+    negatives: tuple[Seed, ...] = ()
+    embedding: Vector | None = None
+    strategy: str = "similarity"
+    mode: str | None = None
+    parameters: Settings = field(default_factory=dict)
+    top_k: int = 10
+    exclude: frozenset[int] = frozenset()
+    filters: tuple[Filter, ...] = ()
+    caps: Caps = Caps()
+    near_duplicates: NearDuplicates | None = None
+    at_least: int | None = None
+    moment: float = 0.0
+    window: float = 3600.0
+    user_context: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.top_k <= MAX_TOP_K:
+            raise InvalidQuery("top_k", f"must be between 1 and {MAX_TOP_K}")
+        if self.at_least is not None and not 0 <= self.at_least <= self.top_k:
+            raise InvalidQuery("at_least", "must be between 0 and top_k")
+        if not (np.isfinite(self.moment) and np.isfinite(self.window) and self.window > 0):
+            raise InvalidQuery("window", "must be a number of seconds above 0")
+        for seed in (*self.seeds, *self.negatives):
+            if not (np.isfinite(seed.weight) and seed.weight > 0):
+                raise InvalidQuery("weight", "must be above 0")
+
+    def with_strategy(self, strategy: str, mode: str | None, parameters: Settings) -> "Query":
+        """The same question to another strategy."""
+        return replace(self, strategy=strategy, mode=mode, parameters=parameters)
+
+    @property
+    def wanted(self) -> int:
+        """The length below which the list is too short."""
+        return self.top_k if self.at_least is None else self.at_least
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The strategy that made the list; `reason` where `auto` chose it."""
+
+    strategy: str
+    mode: str | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One recommended track.
+
+    Attributes:
+        index: Its place in `Candidates`.
+        key: Who it is.
+        rank: 1 is best.
+        score: What the strategy ranked by.
+        similarity: Cosine to what the query starts from.
+        components: What the score is made of, by name; documented with each strategy.
+        shared: (fact, value) pairs that it has in common with `seed`.
+        seed: Index into `Query.seeds` of the seed that contributes most; None for a raw embedding.
+        contributions: What each seed adds to the similarity, in the order of `Query.seeds`; empty for one seed.
+        relaxed: The conditions that it does not meet, such as `filters.era`.
+        explanation: All that in a sentence.
+    """
+
+    index: int
+    key: int
+    rank: int
+    score: float
+    similarity: float
+    components: Mapping[str, float]
+    shared: tuple[tuple[str, str], ...]
+    seed: int | None
+    contributions: tuple[float, ...]
+    relaxed: tuple[str, ...]
+    explanation: str
+
+
+@dataclass(frozen=True, slots=True)
+class StageCount:
+    """How many candidates were left after a stage."""
+
+    stage: str
+    held: int
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """A list, and how it came about.
+
+    Attributes:
+        choice: The strategy that made it.
+        items: At most `top_k`; those that meet every condition first.
+        stages: What each stage left, in order, before anything was relaxed.
+        relaxed: The conditions that some item does not meet, in the order of relaxation.
+        notes: What the caller should know, such as that nothing is known of popularity.
+        wants_more: Too few candidates met the conditions, the caller said that there are more,
+            and so nothing was relaxed yet.
+    """
+
+    choice: Choice
+    items: tuple[Item, ...]
+    stages: tuple[StageCount, ...]
+    relaxed: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    wants_more: bool = False
+
+    @property
+    def indices(self) -> list[int]:
+        """Places in `Candidates` of what was listed, best first."""
+        return [item.index for item in self.items]
+
+    @property
+    def keys(self) -> list[int]:
+        """Keys of what was listed, best first."""
+        return [item.key for item in self.items]
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where a candidate stands, and why.
+
+    Attributes:
+        key: The candidate.
+        stage: `listed`, or what kept it out: `candidates` (it is not among them), `seeds`, `exclude`,
+            `filters`, `caps`, `near_duplicates`, `top_k` (it ranks below the list).
+        rank: Its rank, where it has one: beyond `top_k` for stage `top_k`; None if not ranked that far.
+        detail: Why, in a sentence.
+        item: What the list says of it, if it is ranked.
+    """
+
+    key: int
+    stage: str
+    rank: int | None
+    detail: str
+    item: Item | None = None
