@@ -3,7 +3,7 @@
 import os
 import threading
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 
 import numpy as np
@@ -45,15 +45,17 @@ def memory_bytes(pid: int, apart: Collection[int] = ()) -> int:
 
 
 @contextmanager
-def peak_memory(pids: Mapping[str, int]) -> Iterator[dict[str, int]]:
+def peak_memory(pids: Callable[[], Mapping[str, int]]) -> Iterator[dict[str, int]]:
     """Watch processes meanwhile; yields peak bytes by name, filled in as time goes by."""
-    peaks: dict[str, int] = dict.fromkeys(pids, 0)
+    peaks: dict[str, int] = {}
     stop = threading.Event()
 
     def watch() -> None:
         while not stop.wait(0.5):
-            for name, pid in pids.items():
-                peaks[name] = max(peaks[name], memory_bytes(pid, apart=set(pids.values())))
+            # Asked each time: the engine process comes with the first track.
+            named = pids()
+            for name, pid in named.items():
+                peaks[name] = max(peaks.get(name, 0), memory_bytes(pid, apart=set(named.values())))
 
     watcher = threading.Thread(target=watch, name="memory", daemon=True)
     watcher.start()
@@ -66,5 +68,8 @@ def peak_memory(pids: Mapping[str, int]) -> Iterator[dict[str, int]]:
 
 def engine_pid(worker: int) -> int | None:
     """The engine process of a worker, the largest of its children."""
-    children = psutil.Process(worker).children()
+    try:
+        children = psutil.Process(worker).children()
+    except psutil.Error:
+        return None
     return max(children, key=lambda child: child.memory_info().rss).pid if children else None
