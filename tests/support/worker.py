@@ -14,7 +14,7 @@ from pathlib import Path
 
 import asyncpg
 import numpy as np
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 from prometheus_client.parser import text_string_to_metric_families
 
 from streams.events import encode_track, track_key
@@ -116,7 +116,7 @@ async def read_topic(servers: str, topic: str) -> list[ConsumerRecord]:
     """Everything in a topic, as of now."""
     records: list[ConsumerRecord] = []
     async with reader(servers, topic) as consumer:
-        ends = await consumer.end_offsets(consumer.assignment())
+        ends = await _ends(consumer)
         while any([await consumer.position(p) < end for p, end in ends.items()]):
             for batch in (await consumer.getmany(timeout_ms=500)).values():
                 records += batch
@@ -126,8 +126,19 @@ async def read_topic(servers: str, topic: str) -> list[ConsumerRecord]:
 async def end_offsets(servers: str) -> dict[int, int]:
     """Where each partition of track-ingest ends."""
     async with reader(servers, "track-ingest") as consumer:
-        ends = await consumer.end_offsets(consumer.assignment())
-    return {p.partition: offset for p, offset in ends.items()}
+        return {p.partition: offset for p, offset in (await _ends(consumer)).items()}
+
+
+async def _ends(consumer: AIOKafkaConsumer) -> dict[TopicPartition, int]:
+    """Where the consumer's partitions end; it stands at their beginning afterwards.
+
+    As fetches tell it: asked for its last offsets, Tansu counts the newest batch as one message.
+    """
+    partitions = consumer.assignment()
+    while any(consumer.highwater(p) is None for p in partitions):
+        await consumer.getmany(timeout_ms=100)
+    await consumer.seek_to_beginning(*partitions)
+    return {p: consumer.highwater(p) for p in partitions}
 
 
 async def settle(database_url: str, servers: str, *, patience: float = PATIENCE) -> None:
