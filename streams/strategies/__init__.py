@@ -5,7 +5,7 @@
 """
 
 from streams.strategies.errors import InvalidQuery, MissingData, StrategyError
-from streams.strategies.selection import explain, fields_needed, select, select_widening
+from streams.strategies.selection import candidates_wanted, explain, fields_needed, select, select_widening
 from streams.strategies.types import (
     Candidates,
     Caps,
@@ -36,6 +36,7 @@ __all__ = [
     "Selection",
     "StageCount",
     "StrategyError",
+    "candidates_wanted",
     "columns",
     "explain",
     "fields_needed",

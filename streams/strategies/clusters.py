@@ -39,8 +39,8 @@ def _farthest_first(vectors: Vectors, count: int, first: int) -> Vectors:
 
 
 def _means(vectors: Vectors, labels: npt.NDArray[np.intp], centres: Vectors) -> Vectors:
-    sums = np.zeros(centres.shape)
-    np.add.at(sums, labels, vectors)
+    members = np.equal.outer(np.arange(len(centres)), labels).astype(np.float64)
+    sums = members @ vectors
     lengths = np.linalg.norm(sums, axis=1, keepdims=True)
     # A cluster that lost its members, or whose members cancel out, keeps its centre.
     whole = lengths[:, 0] > 1e-9

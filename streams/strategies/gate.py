@@ -9,10 +9,12 @@ import numpy.typing as npt
 from streams.strategies import facts
 from streams.strategies.arrays import cosines
 from streams.strategies.text import plain, work_words
-from streams.strategies.types import Candidates, Caps, Indices, Mask, NearDuplicates, Seed
+from streams.strategies.types import Candidates, Caps, Mask, NearDuplicates, Seed
 
 CAPPED: Final = ("album", "artist", "composer")
 NEAR_DUPLICATES: Final = "near_duplicates"
+# What tells a work; see `work_of`.
+WORK: Final = ("composer", "opus", "title", "movement", "movement_name")
 
 
 def work_of(track: Mapping[str, Any]) -> tuple[str, str, str] | None:
@@ -38,18 +40,16 @@ def _words(value: Any) -> str:
 class Gate:
     """Follows what is listed and closes what may no longer be. All indices are into the candidates given.
 
+    A cap closes its whole group when it is reached. A near-duplicate is found when it comes up, so that only what
+    could have been listed is ever compared.
+
     Attributes:
-        closed: bool (n,), what may not be listed as long as its conditions hold.
+        closed: bool (n,), what is listed, and what may not be as long as its conditions hold.
         cause: For what was closed: the condition, and the listed index behind it, or -1.
     """
 
     def __init__(
-        self,
-        candidates: Candidates,
-        caps: Caps,
-        near: NearDuplicates | None,
-        seeds: tuple[Seed, ...],
-        base: Indices,
+        self, candidates: Candidates, caps: Caps, near: NearDuplicates | None, seeds: tuple[Seed, ...]
     ) -> None:
         self.closed: Mask = np.zeros(len(candidates), dtype=np.bool_)
         self.cause: dict[int, tuple[str, int]] = {}
@@ -62,12 +62,9 @@ class Gate:
         self._counts = {name: np.zeros(len(candidates) + 1, dtype=np.int64) for name in self._limits}
         self._hubs = self._find_hubs(caps.list_share)
         self._close(self._hubs, "caps.list_share", -1)
-        self._works = self._find_works() if near and near.same_work else {}
-        self._work_of = {index: work for work, members in self._works.items() for index in members}
-        self._of_seed: Mask = np.zeros(len(candidates), dtype=np.bool_)
-        if near and near.of_seeds:
-            self._find_copies_of(seeds, near, base)
-            self._close(self._of_seed, NEAR_DUPLICATES, -1)
+        own = seeds if near is not None and near.of_seeds else ()
+        self._works = {work: -1 for seed in own if (work := work_of(seed.metadata)) is not None}
+        self._seed_vectors = [seed.vector for seed in own if seed.vector is not None]
 
     def _coded(self, field: str) -> npt.NDArray[np.int64]:
         coded = facts.codes(field, self._candidates.metadata.get(field))
@@ -79,26 +76,6 @@ class Gate:
             return np.zeros(len(self._candidates), dtype=np.bool_)
         return share > limit
 
-    def _find_works(self) -> dict[tuple[str, str, str], list[int]]:
-        used = ("composer", "opus", "title", "movement", "movement_name")
-        table = {name: column for name in used if (column := self._candidates.metadata.get(name)) is not None}
-        works: dict[tuple[str, str, str], list[int]] = {}
-        for index in range(len(self._candidates)):
-            work = work_of({name: column[index] for name, column in table.items()})
-            if work is not None:
-                works.setdefault(work, []).append(index)
-        return works
-
-    def _find_copies_of(self, seeds: tuple[Seed, ...], near: NearDuplicates, base: Indices) -> None:
-        if near.same_work:
-            for seed in seeds:
-                work = work_of(seed.metadata)
-                self._of_seed[self._works.get(work, []) if work else []] = True
-        vectors = [seed.vector for seed in seeds if seed.vector is not None]
-        if near.cosine is not None and vectors and self._candidates.vectors is not None:
-            alike = cosines(self._candidates.vectors[base], np.stack(vectors)).max(axis=1) >= near.cosine
-            self._of_seed[base[alike]] = True
-
     def _close(self, which: Mask, condition: str, cause: int) -> None:
         fresh = which & ~self.closed
         self.closed |= which
@@ -106,40 +83,54 @@ class Gate:
             self.cause[index] = (condition, cause)
 
     def refuses(self, index: int) -> bool:
-        """Whether it is too like a listed track to be listed; it is then closed."""
+        """Whether it is too like a listed track, or a seed, to be listed; it is then closed."""
         if NEAR_DUPLICATES in self._given_up:
             return False
         twin = self._twin(index)
-        if twin is not None:
-            self.closed[index] = True
-            self.cause[index] = (NEAR_DUPLICATES, twin)
-        return twin is not None
+        if twin is None:
+            return False
+        self.closed[index] = True
+        self.cause[index] = (NEAR_DUPLICATES, twin)
+        return True
 
     def _twin(self, index: int) -> int | None:
-        vectors = self._candidates.vectors
-        if self._near is None or self._near.cosine is None or vectors is None or not self._listed:
+        """The listed index that it nearly repeats, -1 for a seed, None for none."""
+        if self._near is None:
             return None
-        alike = cosines(vectors[[index]], vectors[self._listed])[0]
+        if self._near.same_work and (work := self._work(index)) in self._works and work is not None:
+            return self._works[work]
+        vectors = self._candidates.vectors
+        known = [] if vectors is None else [*self._seed_vectors, *(vectors[i] for i in self._listed)]
+        if self._near.cosine is None or vectors is None or not known:
+            return None
+        alike = cosines(np.stack(known), vectors[[index]])[:, 0]
         nearest = int(alike.argmax())
-        return self._listed[nearest] if alike[nearest] >= self._near.cosine else None
+        if alike[nearest] < self._near.cosine:
+            return None
+        return self._listed[nearest - len(self._seed_vectors)] if nearest >= len(self._seed_vectors) else -1
+
+    def _work(self, index: int) -> tuple[str, str, str] | None:
+        return work_of({name: self._value(name, index) for name in WORK})
+
+    def _value(self, name: str, index: int) -> Any:
+        column = self._candidates.metadata.get(name)
+        return None if column is None else column[index]
 
     def violated(self, index: int) -> list[str]:
-        """The conditions, given up or not, that listing it now would break."""
-        broken = [
+        """The conditions, given up or not, that listing it now breaks."""
+        broken = ["caps.list_share"] if self._hubs[index] else []
+        broken += [
             name
             for name, limit in self._limits.items()
             if (group := self._groups[name][index]) >= 0 and self._counts[name][group] >= limit
         ]
-        if self._hubs[index]:
-            broken.append("caps.list_share")
-        work = self._work_of.get(index)
-        same_work = work is not None and not set(self._works[work]).isdisjoint(self._listed)
-        if self._of_seed[index] or same_work or self._twin(index) is not None:
+        # As long as near-duplicates are removed, what comes here is none.
+        if NEAR_DUPLICATES in self._given_up and self._twin(index) is not None:
             broken.append(NEAR_DUPLICATES)
         return broken
 
     def take(self, index: int) -> None:
-        """It is listed: close its group where that is full, and other recordings of its work."""
+        """It is listed: close its groups where they are full."""
         self._listed.append(index)
         self.closed[index] = True
         for name, limit in self._limits.items():
@@ -149,37 +140,20 @@ class Gate:
             self._counts[name][group] += 1
             if self._counts[name][group] >= limit and name not in self._given_up:
                 self._close(self._groups[name] == group, name, index)
-        work = self._work_of.get(index)
-        if work is not None and NEAR_DUPLICATES not in self._given_up:
-            same = np.zeros(len(self.closed), dtype=np.bool_)
-            same[self._works[work]] = True
-            self._close(same, NEAR_DUPLICATES, index)
+        if self._near is not None and self._near.same_work and (work := self._work(index)) is not None:
+            self._works.setdefault(work, index)
 
     def give_up(self, condition: str) -> None:
-        """The condition holds no longer: open again what it alone had closed."""
+        """The condition holds no longer: open again what it had closed, unless another keeps it closed."""
         self._given_up.add(condition)
         self.closed[:] = False
         self.closed[self._listed] = True
         self.cause = {}
-        self._reclose()
-
-    def _reclose(self) -> None:
         if "caps.list_share" not in self._given_up:
             self._close(self._hubs, "caps.list_share", -1)
-        for name, limit in self._limits.items():
-            if name in self._given_up:
-                continue
-            for group in np.flatnonzero(self._counts[name] >= limit).tolist():
+        for name in self._limits.keys() - self._given_up:
+            for group in np.flatnonzero(self._counts[name] >= self._limits[name]).tolist():
                 self._close(self._groups[name] == group, name, -1)
-        if NEAR_DUPLICATES in self._given_up:
-            return
-        self._close(self._of_seed, NEAR_DUPLICATES, -1)
-        for index in self._listed:
-            work = self._work_of.get(index)
-            if work is not None:
-                same = np.zeros(len(self.closed), dtype=np.bool_)
-                same[self._works[work]] = True
-                self._close(same, NEAR_DUPLICATES, index)
 
     @property
     def conditions(self) -> list[str]:

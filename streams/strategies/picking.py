@@ -45,7 +45,7 @@ class Run:
         self._eligible = self._meeting(query.filters)
         filtered = unique[self._eligible[unique]]
         self.strict = self._base[self._eligible[self._base]]
-        self.gate = Gate(candidates, query.caps, query.near_duplicates, query.seeds, self._base)
+        self.gate = Gate(candidates, query.caps, query.near_duplicates, query.seeds)
         self.resolved, self.choice = self._resolve()
         self._listed: Mask = np.zeros(len(candidates), dtype=np.bool_)
         self._counts = [("received", len(unique)), ("filters", len(filtered)), ("exclude", len(self.strict))]

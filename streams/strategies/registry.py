@@ -267,9 +267,8 @@ def resolve(name: str, mode: str | None = None, given: Mapping[str, Any] | None 
 
 def pool_size(resolved: Resolved, count: int) -> int:
     """How many of `count` candidates are re-ranked at first."""
-    if resolved.strategy.name == DEFAULT or resolved.mode.name == "contrast":
-        return int(resolved.settings.get("pool", 0)) or count
-    return int(resolved.settings.get("pool", 0)) or _DEFAULT_POOL
+    whole = resolved.mode.name == "contrast"
+    return int(resolved.settings.get("pool", 0)) or (count if whole else _DEFAULT_POOL)
 
 
 def describe() -> list[dict[str, Any]]:

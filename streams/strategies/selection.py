@@ -5,12 +5,14 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from streams.strategies import explanations, facts, registry, seeds
-from streams.strategies.gate import CAPPED
+from streams.strategies.gate import CAPPED, WORK
 from streams.strategies.picking import Pick, Run
 from streams.strategies.types import Candidates, Item, Placement, Query, Selection
 
 # How far down `explain` ranks before it says "below".
 DEEPEST = 1000
+# More candidates than this are never asked for.
+MOST = 5000
 
 
 def fields_needed(query: Query) -> frozenset[str]:
@@ -18,10 +20,25 @@ def fields_needed(query: Query) -> frozenset[str]:
     needed = {*facts.FIELDS, *(condition.field for condition in query.filters)}
     needed |= {name for name in CAPPED if getattr(query.caps, name) is not None}
     if query.near_duplicates is not None and query.near_duplicates.same_work:
-        needed |= {"opus", "title", "movement", "movement_name"}
+        needed |= set(WORK)
     if registry.resolve(query.strategy, query.mode, query.parameters).strategy.name == registry.AUTO:
         needed |= set(CAPPED)
     return frozenset(needed)
+
+
+def candidates_wanted(query: Query) -> int:
+    """How many of the most similar tracks to bring at first; the reranking strategies want more than they answer.
+
+    `diverse/contrast` looks for the far edge: of what is brought, so the more the better.
+
+    Raises:
+        InvalidQuery: the strategy, its mode or its parameters.
+    """
+    resolved = registry.resolve(query.strategy, query.mode, query.parameters)
+    spare = query.top_k + len(query.exclude) + len(query.seeds) + len(query.negatives)
+    if resolved.strategy.name == registry.DEFAULT and not (query.filters or query.near_duplicates):
+        return spare
+    return max(spare, registry.pool_size(resolved, MOST))
 
 
 def select(candidates: Candidates, query: Query, *, more: bool = False) -> Selection:
