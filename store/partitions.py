@@ -1,11 +1,15 @@
 """Consumed and absorbed offsets, and the epochs that fence off a worker that has lost a partition."""
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
+import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
 from store.errors import FencedError
+from store.pool import UNAVAILABLE
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +34,8 @@ SELECT partition, 1, $2 FROM unnest($1::int[]) AS partition
 ON CONFLICT (partition) DO UPDATE SET epoch = p.epoch + 1, owner = $2, updated_at = now()
 RETURNING partition, epoch, consumed_offset, published_version
 """
+
+_EVICT = "SELECT pg_terminate_backend(pid) FROM unnest(pg_blocking_pids($1)) AS pid"
 
 # Moves offsets forward, of partitions still held under the given epochs.
 _ADVANCE = """
@@ -71,6 +77,32 @@ async def claim(connection: PoolConnectionProxy, partitions: list[int], owner: s
         row["partition"]: Claim(row["epoch"], row["consumed_offset"], row["published_version"])
         for row in rows
     }
+
+
+@asynccontextmanager
+async def evicting(pool: asyncpg.Pool, process: int, patience: float) -> AsyncIterator[None]:
+    """While a block waits for locks, end the sessions that keep it waiting for longer than `patience` seconds.
+
+    A worker that is frozen in the middle of a transaction keeps its locks on what is to be claimed.
+
+    Args:
+        pool: Of a role that the blocking sessions belong to as well.
+        process: The waiting session's process id in Postgres.
+        patience: Seconds.
+    """
+
+    async def evict() -> None:
+        while True:
+            await asyncio.sleep(patience)
+            await pool.execute(_EVICT, process)
+
+    task = asyncio.create_task(evict(), name="evict")
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError, *UNAVAILABLE):
+            await task
 
 
 async def advance(

@@ -22,6 +22,8 @@ UNAVAILABLE = (
     asyncpg.InvalidCatalogNameError,
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
+    asyncpg.IdleSessionTimeoutError,
+    asyncpg.IdleInTransactionSessionTimeoutError,
     asyncpg.TooManyConnectionsError,
     asyncpg.OutOfMemoryError,
     asyncpg.DiskFullError,

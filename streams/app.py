@@ -17,6 +17,7 @@ from store.settings import StoreSettings
 from streams.agents.decoding import Received
 from streams.agents.pipeline import Pipeline
 from streams.agents.site import Liveness, WorkerSite
+from streams.errors import BrokerUnavailable
 from streams.faults import FaultPoint, reach
 from streams.kafka import MAX_MESSAGE_BYTES, faust_broker_options
 from streams.metrics import WorkerMetrics
@@ -54,7 +55,8 @@ class IngestLog:
         positions = {TP(TRACK_INGEST, partition): offset for partition, offset in offsets.items()}
         for position, offset in positions.items():
             await consumer.seek(position, offset)
-        await consumer._commit(positions)  # noqa: SLF001
+        if not await consumer._commit(positions):  # noqa: SLF001
+            raise BrokerUnavailable("a further rebalance came before the offsets of this one were set")
 
 
 class WorkerApp(faust.App):
@@ -116,9 +118,11 @@ def _add_agent(app: WorkerApp, streams: StreamSettings) -> None:
     @app.agent(topic, concurrency=1, name="ingest")
     async def ingest(stream: Any) -> None:
         async for events in stream.noack_take(streams.batch_events, within=streams.batch_seconds):
-            if await _process(app, [_received(event.message) for event in events]):
+            # Taken before a rebalance, these are sent again; what came before them may have been left undone.
+            current = [e for e in events if e.message.generation_id == app.consumer_generation_id]
+            if await _process(app, [_received(event.message) for event in current]):
                 reach(FaultPoint.BEFORE_ACK)
-                for event in events:
+                for event in current:
                     await stream.ack(event)
 
 

@@ -29,10 +29,13 @@ class Leadership:
 
     Args:
         store: How to reach Postgres.
+        lease: Seconds without a word from this process after which Postgres gives the lock to another: one that is
+            frozen keeps its connections, and would keep its lock, for ever.
     """
 
-    def __init__(self, store: StoreSettings) -> None:
+    def __init__(self, store: StoreSettings, lease: float) -> None:
         self._store = store
+        self._lease = lease
         self._connection: asyncpg.Connection | None = None
         self._keeper: asyncio.Task[None] | None = None
         self._lost = False
@@ -51,7 +54,10 @@ class Leadership:
         try:
             if self._connection is None or self._connection.is_closed():
                 self._connection = await asyncpg.connect(
-                    self._store.dsn, timeout=self._store.connect_timeout, command_timeout=5
+                    self._store.dsn,
+                    timeout=self._store.connect_timeout,
+                    command_timeout=5,
+                    server_settings={"idle_session_timeout": str(int(self._lease * 1000))},
                 )
             return bool(await self._connection.fetchval("SELECT pg_try_advisory_lock($1)", LOCK))
         except UNAVAILABLE:

@@ -128,9 +128,7 @@ class Maintainer:
                 return
             with self._metrics.phase_seconds.labels("flush").time():
                 version, generated_at = await until_done(
-                    lambda: self._ownership.under_epochs(
-                        lambda epochs: self._write(changes, applied, epochs)
-                    ),
+                    lambda: self._write_when_held(changes, applied),
                     what="flush lists",
                     system="postgres",
                     metrics=self._metrics,
@@ -142,6 +140,11 @@ class Maintainer:
                 flushed=version,
                 withdrawn=bool(len(changes.deleted)),
             )
+
+    async def _write_when_held(self, changes: ListChanges, applied: dict[int, int]) -> tuple[int, float]:
+        # Without a partition there is no epoch to show, and nothing that would fence this write off.
+        await self._ownership.held()
+        return await self._ownership.under_epochs(lambda epochs: self._write(changes, applied, epochs))
 
     async def _write(
         self, changes: ListChanges, applied: dict[int, int], epochs: dict[int, int]

@@ -17,7 +17,9 @@ class Ownership:
     def __init__(self) -> None:
         self._claims: dict[int, Claim] = {}
         self._consumed: dict[int, int] = {}
+        self._epochs_held: dict[int, int] = {}
         self._claiming = asyncio.Lock()
+        self._held = asyncio.Event()
 
     def __contains__(self, partition: int) -> bool:
         return partition in self._claims
@@ -48,12 +50,27 @@ class Ownership:
     def take(self, claims: dict[int, Claim]) -> None:
         """These partitions, and no others, are ours now."""
         self._claims = dict(claims)
+        self._epochs_held.update(self.epochs)
+        if claims:
+            self._held.set()
+        else:
+            self._held.clear()
         self.remember({partition: claim.consumed_offset for partition, claim in claims.items()})
 
     def lose(self, partitions: Iterable[int]) -> None:
         """These are not ours any more."""
         for partition in partitions:
             self._claims.pop(partition, None)
+        if not self._claims:
+            self._held.clear()
+
+    async def held(self) -> None:
+        """Wait until something is ours."""
+        await self._held.wait()
+
+    def follows(self, partition: int, claim: Claim) -> bool:
+        """Whether nobody has held the partition between our last claim and this one."""
+        return self._epochs_held.get(partition) == claim.epoch - 1
 
     def remember(self, consumed: dict[int, int]) -> None:
         """How far these partitions have been consumed, ours or not."""

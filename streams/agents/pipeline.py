@@ -90,8 +90,9 @@ class Pipeline:
         self._pool = await until_done(connect, what="reach Postgres", system="postgres", metrics=self.metrics)
         self._exit.push_async_callback(_close_pool, self._pool)
         await require_schema(self._pool)
-        self._leadership = Leadership(self._store)
+        self._leadership = Leadership(self._store, self._streams.session_timeout_seconds)
         await self._leadership.acquire()
+        log.info("this worker maintains the lists", worker=self._streams.worker_name)
         self._exit.push_async_callback(self._leadership.release)
         self.metrics.active.set(1)
         self._producer = await until_done(
@@ -168,23 +169,37 @@ class Pipeline:
         Raises:
             StaleEngineError: Another worker has consumed them meanwhile.
         """
+        if not assigned:
+            self.ownership.take({})
+            return
         async with self.ownership.claiming():
 
             async def take() -> dict[int, partitions.Claim]:
                 async with transaction(self._pool) as connection:
-                    return await partitions.claim(connection, list(assigned), self._owner)
+                    waiting = connection.get_server_pid()
+                    async with partitions.evicting(
+                        self._pool, waiting, self._streams.session_timeout_seconds
+                    ):
+                        claims = await partitions.claim(connection, list(assigned), self._owner)
+                    # Not committed then: one that has been replaced must not fence off its successor.
+                    self._require_fresh(claims)
+                    return claims
 
             claims = await until_done(take, what="claim partitions", system="postgres", metrics=self.metrics)
-            for partition, claim in claims.items():
-                if claim.consumed_offset > (known := self.ownership.consumed(partition)):
-                    raise StaleEngineError(f"partition {partition}: {claim.consumed_offset} > {known}")
             self.ownership.take(claims)
         await self._follow_replaced_log(assigned, source)
         await source.start_from({p: self.ownership.consumed(p) for p in assigned})
         log.info("partitions claimed", offsets={p: self.ownership.consumed(p) for p in assigned})
-        if self._first_claim and assigned:
+        if self._first_claim:
             self._first_claim = False
             await self._tell_again()
+
+    def _require_fresh(self, claims: dict[int, partitions.Claim]) -> None:
+        for partition, claim in claims.items():
+            # Our own last commit may not have been noted yet, hence the look at the epochs.
+            known = self.ownership.consumed(partition)
+            if claim.consumed_offset > known and not self.ownership.follows(partition, claim):
+                raise StaleEngineError(f"partition {partition}: {claim.consumed_offset} > {known}")
 
     @property
     def _owner(self) -> str:

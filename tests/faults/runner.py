@@ -65,8 +65,11 @@ class Runner:
         parts += [f"exits of {worker.name}: {worker.exits}" for worker in self._workers]
         logs = [w.log for w in self._workers] + [self._servers.postgres.log, self._servers.broker.log]
         for log in logs:
-            tail = log.read_text(errors="replace").splitlines()[-TAIL_LINES:] if log.exists() else []
-            parts += [f"--- the end of {log.name}", *(line[:1500] for line in tail)]
+            lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+            # Dead letters are many, and say nothing of what went wrong.
+            telling = [line[:2000] for line in lines if '"event refused"' not in line]
+            parts += [f"--- errors in {log.name}", *(line for line in telling if '"level":"error"' in line)]
+            parts += [f"--- the end of {log.name}", *telling[-TAIL_LINES:]]
         return "\n".join(parts)
 
     async def play(self, scenario: Scenario) -> list[str]:
@@ -107,10 +110,15 @@ class Runner:
 
     async def _play_part(self, part: Part) -> list[str]:
         self.note(f"publishing: {part}")
+        # A worker that is to die at a point runs before anything comes, so that the point is reached.
+        armed = [fault for fault in part.faults if fault.kind is FaultKind.KILL_AT_POINT]
+        for fault in armed:
+            await self._inject(fault)
+            await _eventually(lambda: _active(self._worker) == 1, "the worker does not start again")
         publishing = asyncio.create_task(self._publish(part), name="publish")
         faults: list[str] = []
         try:
-            for fault in part.faults:
+            for fault in [fault for fault in part.faults if fault not in armed]:
                 await asyncio.sleep(fault.after)
                 faults += await self._inject(fault)
             await publishing

@@ -141,8 +141,8 @@ def _part(rng: np.random.Generator, history: History, faults: list[Fault], *, lo
         messages += history.again(int(rng.integers(20, 120)))
     chunk = len(messages) if burst else int(rng.integers(5, 60))
     chunks = [messages[i : i + chunk] for i in range(0, len(messages), chunk)]
-    # Spread over about two seconds, so that faults fall among them.
-    return Part(chunks, float(rng.uniform(0.5, 2.5)) / len(chunks), faults, settle=bool(rng.random() < 0.4))
+    # Spread over some seconds, so that faults fall among them.
+    return Part(chunks, float(rng.uniform(0.5, 3)) / len(chunks), faults, settle=bool(rng.random() < 0.4))
 
 
 def _fault(rng: np.random.Generator, kind: FaultKind, *, long: bool) -> Fault:
@@ -152,7 +152,7 @@ def _fault(rng: np.random.Generator, kind: FaultKind, *, long: bool) -> Fault:
         away = float(rng.uniform(0, 6 if long else 2))
     if kind is FaultKind.STOP_POSTGRES:
         away = float(os.environ.get("FAULT_AWAY_SECONDS", "60"))
-    point = f"{points[int(rng.integers(len(points)))]}:{1 + int(rng.geometric(0.35))}"
+    point = f"{points[int(rng.integers(len(points)))]}:{int(rng.geometric(0.5))}"
     return Fault(
         kind,
         after=float(rng.uniform(0.1, 2.0)),

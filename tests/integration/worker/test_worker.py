@@ -272,7 +272,15 @@ async def test_a_second_worker_stands_by_and_takes_over(line: Line) -> None:
     second = line.another_worker("second")
     second.start()
     try:
-        await asyncio.sleep(3)
+
+        async def stands_by() -> bool:
+            try:
+                return second.metrics()["mess_worker_active"] == 0
+            except OSError:  # it does not listen yet
+                return False
+
+        await eventually(stands_by)
+        await asyncio.sleep(1)
         assert second.metrics()["mess_worker_active"] == 0
         line.worker.kill()
         await publish(line.servers, [track_message(n, v) for n, v in random_tracks("takeover", 40).items()])
