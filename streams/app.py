@@ -94,6 +94,9 @@ def create_app(kafka: KafkaSettings, streams: StreamSettings, store: StoreSettin
         broker_commit_interval=1.0,
         consumer_auto_offset_reset="earliest",
         consumer_max_fetch_size=MAX_MESSAGE_BYTES,
+        # A broker that has just started may not know the topic yet, and this worker then has no partition until it
+        # looks again.
+        consumer_metadata_max_age_ms=5_000,
         store="memory://",
         stream_wait_empty=False,
         topic_allow_declare=False,
