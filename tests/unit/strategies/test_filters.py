@@ -1,0 +1,97 @@
+"""Filters on metadata: what they accept, what they match, what they refuse."""
+
+from typing import Any
+
+import pytest
+
+from streams.events.metadata import TrackMetadata
+from streams.strategies import InvalidQuery, columns, filters
+from tests.unit.strategies.helpers import candidates
+
+pytestmark = pytest.mark.unit
+
+ROWS: list[dict[str, Any]] = [
+    {"composer": "Bach", "year_composed": 1722, "tags": ["piano", "fugue"], "recording_date": "2009-09-16"},
+    {"composer": "bach ", "year_composed": 1740, "tags": ["organ"], "recording_date": "2009"},
+    {"composer": "Cage", "year_composed": None, "tags": [], "recording_date": "2010-01"},
+    {"extra": {"metre": "2/4", "notes": 84, "live": True}},
+]
+
+
+def matching(wanted: dict[str, Any]) -> list[int]:
+    """Rows that meet every filter."""
+    conditions = filters.parse(wanted)
+    pool = candidates([0.0] * len(ROWS), ROWS)
+    table = {**pool.metadata, **columns(ROWS, (c.field for c in conditions))}
+    object.__setattr__(pool, "metadata", table)
+    return [i for i in range(len(ROWS)) if all(filters.mask(c, pool)[i] for c in conditions)]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "rows"),
+    [
+        ({}, [0, 1, 2, 3]),
+        ({"composer": "BACH"}, [0, 1]),
+        ({"composer": ["bach", "cage"]}, [0, 1, 2]),
+        ({"composer": {"not": "bach"}}, [2, 3]),
+        ({"tags": "Piano"}, [0]),
+        ({"tags": ["piano", "organ"]}, [0, 1]),
+        ({"tags": {"all": ["piano", "fugue"]}}, [0]),
+        ({"tags": {"any": ["piano", "organ"], "not": ["fugue"]}}, [1]),
+        ({"year_composed": 1722}, [0]),
+        ({"year_composed": "1722"}, [0]),
+        ({"year_composed": {"min": 1722, "max": 1740}}, [0, 1]),
+        ({"year_composed": {"min": 1723}}, [1]),
+        ({"year_composed": {"max": 1722.5}}, [0]),
+        ({"recording_date": {"min": "2009-10"}}, [1, 2]),
+        ({"recording_date": {"max": "2009"}}, [0, 1]),
+        ({"recording_date": {"min": "2010"}}, [2]),
+        ({"extra.metre": "2/4"}, [3]),
+        ({"extra.notes": {"min": 80}}, [3]),
+        ({"extra.live": True}, [3]),
+        ({"extra.nothing": "x"}, []),
+        ({"album": "x"}, []),
+        ({"composer": "bach", "year_composed": {"min": 1730}}, [1]),
+    ],
+)
+def test_what_filters_match(wanted: dict[str, Any], rows: list[int]) -> None:
+    """Equality, sets, ranges, tags, and everything together; what is unknown matches nothing but `not`."""
+    assert matching(wanted) == rows
+
+
+@pytest.mark.parametrize(
+    ("wanted", "said"),
+    [
+        ({"colour": "red"}, "filters.colour: is not a metadata field"),
+        ({"extra.": "x"}, "is not a metadata field"),
+        ({"composer": []}, "an empty list matches nothing"),
+        ({"composer": None}, "must be text"),
+        ({"composer": ""}, "must be text"),
+        ({"composer": {"min": "a"}}, "has no range"),
+        ({"composer": {"all": ["a"]}}, "all is for tags"),
+        ({"composer": {"like": "a"}}, "must hold any, all, not, min or max"),
+        ({"composer": {}}, "must hold any"),
+        ({"year_composed": "old"}, "must be a number"),
+        ({"year_composed": {"min": 5, "max": 4}}, "min is above max"),
+        ({"year_composed": {"min": None}}, "needs min or max"),
+        ({"year_composed": float("nan")}, "must be a number"),
+        ({"tags": [["a"]]}, "must be text"),
+    ],
+)
+def test_what_filters_refuse(wanted: dict[str, Any], said: str) -> None:
+    """One line that names the field."""
+    with pytest.raises(InvalidQuery, match=said) as refused:
+        filters.parse(wanted)
+    assert refused.value.field.startswith("filters.")
+
+
+def test_every_metadata_field_can_be_filtered_on() -> None:
+    """The fields here are those of the event contract, each with its place in the order of relaxation."""
+    assert set(TrackMetadata.model_fields) - {"extra"} == filters.FIELDS
+    assert len(filters.RELAXATION) == len(filters.FIELDS)
+
+
+def test_extra_fields_are_given_up_first_and_not_filters_never() -> None:
+    """The order in which filters are relaxed does not depend on the order in which they are asked."""
+    wanted = filters.parse({"composer": "a", "extra.z": 1, "era": {"not": "b"}, "form": "c"})
+    assert [c.field for c in filters.relaxation_order(wanted)] == ["extra.z", "form", "composer"]

@@ -1,0 +1,144 @@
+"""Interactions that fade: decay, merging, smoothing, ranks."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from streams.strategies import popularity
+from streams.strategies.popularity import Tallies, merged, tally
+
+pytestmark = pytest.mark.unit
+
+H = 100.0
+
+
+def of(keys: list[int], kinds: list[str], times: list[float], reference: float) -> Tallies:
+    """A tally with a half-life of 100 seconds."""
+    return tally(
+        np.array(keys, dtype=np.int64), kinds, np.array(times, dtype=np.float64), reference, half_life=H
+    )
+
+
+def test_tally_by_hand() -> None:
+    """A play now, a like one half-life ago and a skip two half-lives ago: 1 + 3/2 - 1/4."""
+    made = of([7, 7, 7, 3], ["play", "like", "skip", "play"], [200, 100, 0, 100], 200)
+    assert made.keys.tolist() == [3, 7]
+    assert made.values == pytest.approx([0.5, 1 + 1.5 - 0.25])
+    assert made.counts == pytest.approx([0.5, 1.75])
+
+
+def test_an_event_from_the_future_counts_as_now() -> None:
+    """A clock that is ahead gains nothing."""
+    assert of([1], ["play"], [500], 200).values.tolist() == [1.0]
+
+
+def test_no_interactions_are_no_tallies() -> None:
+    """An empty batch merges away."""
+    empty, one = of([], [], [], 50), of([1], ["play"], [50], 50)
+    assert len(empty.keys) == 0
+    assert merged(empty, one, half_life=H).values.tolist() == [1.0]
+
+
+def test_an_unknown_kind_is_an_error() -> None:
+    """What has no weight is not silently nothing."""
+    with pytest.raises(KeyError):
+        of([1], ["share"], [0], 0)
+
+
+events = st.lists(
+    st.tuples(st.integers(0, 4), st.sampled_from(["play", "like", "skip"]), st.floats(0, 1000)), max_size=30
+)
+
+
+@settings(max_examples=80, deadline=None)
+@given(events, st.lists(st.integers(0, 2), min_size=30, max_size=30))
+def test_batches_merge_in_any_order_and_late(
+    all_events: list[tuple[int, str, float]], deal: list[int]
+) -> None:
+    """Dealt into batches at different references and merged either way, the sums are those of one batch."""
+    batches = [[e for e, to in zip(all_events, deal, strict=False) if to == b] for b in range(3)]
+    made = [
+        of([e[0] for e in b], [e[1] for e in b], [e[2] for e in b], reference)
+        for b, reference in zip(batches, (1000, 1100, 1300), strict=True)
+    ]
+    whole = of([e[0] for e in all_events], [e[1] for e in all_events], [e[2] for e in all_events], 1300)
+    for order in ((0, 1, 2), (2, 1, 0), (1, 2, 0)):
+        first, second, third = (made[i] for i in order)
+        for result in (
+            merged(merged(first, second, half_life=H), third, half_life=H),
+            merged(first, merged(second, third, half_life=H), half_life=H),
+        ):
+            assert result.reference == 1300
+            assert result.keys.tolist() == whole.keys.tolist()
+            assert result.values == pytest.approx(whole.values, abs=1e-9)
+            assert result.counts == pytest.approx(whole.counts, abs=1e-9)
+
+
+def test_time_does_not_run_backwards() -> None:
+    """An earlier reference, or a half-life that is none, is refused."""
+    with pytest.raises(ValueError, match="before"):
+        popularity.decayed(of([1], ["play"], [10], 10), 5)
+    with pytest.raises(ValueError, match="half_life"):
+        popularity.decay_factor(np.array([1.0]), 0.0)
+
+
+def test_exposure_by_hand() -> None:
+    """The integral of the decay: none at first, half of the whole after one half-life, h / ln 2 in the end."""
+    whole = H / np.log(2)
+    assert popularity.exposure(np.array([0.0, H, np.inf]), H) == pytest.approx([0, whole / 2, whole])
+    seconds = np.arange(0, 3 * H, 0.01)
+    assert popularity.exposure(np.array([3 * H]), H)[0] == pytest.approx(
+        np.exp2(-seconds / H).sum() * 0.01, rel=1e-3
+    )
+
+
+def test_smoothed_rate_by_hand() -> None:
+    """A new track stands at the prior mean; an old one without plays below; plays raise either."""
+    made = popularity.smoothed_rate(
+        np.array([0.0, 0.0, 30.0, -5.0]),
+        np.array([0.0, 90.0, 90.0, 90.0]),
+        prior_mean=0.2,
+        prior_strength=10.0,
+    )
+    assert made == pytest.approx([0.2, 2 / 100, 32 / 100, 2 / 100])
+    with pytest.raises(ValueError, match="prior"):
+        popularity.smoothed_rate(np.zeros(1), np.zeros(1), prior_mean=-1)
+
+
+def test_one_early_play_makes_no_hit() -> None:
+    """A minute old with one play ranks below a month of a thousand plays, though its raw rate is far higher."""
+    values, ages = np.array([1.0, 1000.0]), np.array([60.0, 30 * 86_400.0])
+    exposures = popularity.exposure(ages)
+    assert values[0] / exposures[0] > values[1] / exposures[1]
+    mean = popularity.mean_rate(values, exposures)
+    rates = popularity.smoothed_rate(values, exposures, prior_mean=mean / 2)
+    assert rates[0] < rates[1]
+
+
+def test_probability_adds_up_and_is_never_zero() -> None:
+    """Shares of all listening; a track with rate 0 has the smallest share there is."""
+    made = popularity.probability(np.array([3.0, 1.0, 0.0]))
+    assert made.sum() == pytest.approx(1)
+    assert made == pytest.approx([0.6, 0.2, 0.2])
+    assert popularity.probability(np.zeros(4)).tolist() == [0.25] * 4
+    assert len(popularity.probability(np.zeros(0))) == 0
+
+
+def test_percentile_is_the_mid_rank() -> None:
+    """Equal values stand in the middle of their range."""
+    assert popularity.percentile(np.array([5.0, 1.0, 3.0])).tolist() == [1.0, 0.0, 0.5]
+    assert popularity.percentile(np.array([1.0, 1.0, 1.0, 9.0])) == pytest.approx([1 / 3] * 3 + [1.0])
+    assert popularity.percentile(np.zeros(9)) == pytest.approx([0.5] * 9)
+    assert popularity.percentile(np.zeros(1)).tolist() == [0.5]
+
+
+def test_more_interactions_raise_the_percentile() -> None:
+    """Plays move a track up, skips move it down."""
+    exposures = np.full(5, 1000.0)
+
+    def standing(value: float) -> float:
+        rates = popularity.smoothed_rate(np.array([value, 1, 2, 3, 4]), exposures, prior_mean=0.001)
+        return float(popularity.percentile(rates)[0])
+
+    assert standing(0) < standing(1.5) < standing(2.5) < standing(9)

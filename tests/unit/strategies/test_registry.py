@@ -1,0 +1,84 @@
+"""The strategies by name, and their settings."""
+
+import json
+from typing import Any
+
+import pytest
+
+from streams.strategies import InvalidQuery, registry
+
+pytestmark = pytest.mark.unit
+
+
+@pytest.mark.parametrize(
+    ("name", "mode", "found"),
+    [
+        ("similar", None, ("similarity", None)),
+        ("balanced", None, ("hybrid", None)),
+        ("diverse", None, ("diverse", "mmr")),
+        ("complementary", None, ("diverse", "cluster")),
+        ("exploration", None, ("random", None)),
+        ("diverse", "contrast", ("diverse", "contrast")),
+        ("popular", None, ("popular", None)),
+        ("auto", None, ("auto", None)),
+    ],
+)
+def test_names_and_aliases(name: str, mode: str | None, found: tuple[str, str | None]) -> None:
+    """The old names lead to the strategies that stand for them."""
+    resolved = registry.resolve(name, mode)
+    assert (resolved.strategy.name, resolved.mode.name) == found
+
+
+@pytest.mark.parametrize(
+    ("name", "mode", "given", "said"),
+    [
+        ("best", None, {}, "strategy: is none of similarity, diverse"),
+        ("diverse", "loud", {}, "mode: is not a mode of diverse: its modes are mmr, cluster"),
+        ("similarity", "mmr", {}, "mode: is not a mode of similarity: it has none"),
+        ("diverse", None, {"lambda": 1.5}, "lambda: must be between 0 and 1"),
+        ("diverse", None, {"lambda": "x"}, "lambda: must be a number"),
+        ("diverse", None, {"lambda": True}, "lambda: must be a number"),
+        ("diverse", None, {"lambda": float("nan")}, "lambda: must be a number"),
+        ("diverse", None, {"clusters": 2.5}, "clusters: must be a whole number"),
+        ("diverse", None, {"one_per_cluster": "perhaps"}, "must be true or false"),
+        (
+            "popular",
+            None,
+            {"lambda": 0.5},
+            "lambda: is not a parameter of the strategy: its parameters are pool, weight",
+        ),
+        ("similarity", None, {"x": 1}, "x: is not a parameter of the strategy: it has none"),
+    ],
+)
+def test_what_does_not_exist_or_fit(name: str, mode: str | None, given: dict[str, Any], said: str) -> None:
+    """One line that names what is wrong and what there is."""
+    with pytest.raises(InvalidQuery, match=said):
+        registry.resolve(name, mode, given)
+
+
+def test_settings_are_typed_and_complete() -> None:
+    """Text from an address is read; what is not given has its default."""
+    found = registry.resolve(
+        "diverse", None, {"lambda": "0.25", "clusters": "7", "one_per_cluster": "true"}
+    ).settings
+    assert found["lambda"] == 0.25
+    assert found["clusters"] == 7
+    assert isinstance(found["clusters"], int)
+    assert found["one_per_cluster"] is True
+    assert found["metadata"] == 0.5
+
+
+def test_the_description_is_json_and_every_default_is_in_bounds() -> None:
+    """What `GET /strategies` will show holds for itself."""
+    described = json.loads(json.dumps(registry.describe()))
+    assert [s["name"] for s in described] == ["similarity", "diverse", "popular", "hybrid", "random", "auto"]
+    for shown, strategy in zip(described, registry.STRATEGIES, strict=True):
+        defaults = {p["name"]: p["default"] for p in shown["parameters"]}
+        assert registry.resolve(strategy.name, None, defaults).settings == defaults
+        modes = {mode.name for mode in strategy.modes}
+        assert all(set(p.get("modes", [])) <= modes for p in shown["parameters"])
+        assert all(
+            p["minimum"] <= p["default"] <= p["maximum"]
+            for p in shown["parameters"]
+            if p["type"] != "boolean"
+        )

@@ -1,0 +1,314 @@
+"""The stages of a selection: relaxation, widening, near-duplicates, contributions, and why not."""
+
+import numpy as np
+import pytest
+
+from streams.strategies import (
+    Candidates,
+    Caps,
+    InvalidQuery,
+    NearDuplicates,
+    Query,
+    Seed,
+    candidates_wanted,
+    explain,
+    fields_needed,
+    filters,
+    select,
+    select_widening,
+)
+from streams.strategies.gate import work_of
+from streams.strategies.seeds import combine
+from tests.unit.strategies.helpers import around, candidates, unit
+
+pytestmark = pytest.mark.unit
+
+
+def held(selection: object) -> dict[str, int]:
+    """Stage to how many candidates it left."""
+    return {stage.stage: stage.held for stage in selection.stages}  # type: ignore[attr-defined]
+
+
+def test_stages_are_counted() -> None:
+    """Every stage says how many candidates it left."""
+    rows = [{"era": "Baroque", "composer": c} for c in "aaab"] + [{"era": "Modern", "composer": "z"}]
+    query = Query(
+        top_k=2,
+        filters=filters.parse({"era": "baroque"}),
+        exclude=frozenset({3}),
+        caps=Caps(composer=1),
+        at_least=0,
+    )
+    made = select(candidates([0.9, 0.8, 0.7, 0.6, 0.5], rows), query)
+    assert made.keys == [0]
+    assert held(made) == {
+        "received": 5,
+        "filters": 4,
+        "exclude": 3,
+        "near_duplicates": 3,
+        "caps": 1,
+        "top_k": 1,
+    }
+
+
+def test_caps_are_given_up_before_filters_and_what_fits_stays_on_top() -> None:
+    """Album, artist, composer, then filters; an item names only the conditions it does not meet."""
+    rows = [
+        {"composer": "Bach", "era": "Baroque"},
+        {"composer": "Bach", "era": "Baroque"},
+        {"composer": "Cage", "era": "Modern"},
+        {"composer": "Ives", "era": "Baroque"},
+    ]
+    pool = candidates([0.5, 0.6, 0.9, 0.4], rows)
+    query = Query(top_k=4, filters=filters.parse({"era": "Baroque"}), caps=Caps(composer=1, album=1))
+    made = select(pool, query)
+    assert [(item.key, item.relaxed) for item in made.items] == [
+        (1, ()),
+        (3, ()),
+        (0, ("caps.composer",)),
+        (2, ("filters.era",)),
+    ]
+    assert made.relaxed == ("caps.composer", "filters.era")
+    assert "although it does not meet the filter on era" in made.items[3].explanation
+
+
+def test_filters_are_given_up_in_their_order_and_only_as_many_as_needed() -> None:
+    """Key goes before form, form before composer; composer still holds when three are enough."""
+    rows = [
+        {"composer": "Bach", "form": "fugue", "key_signature": "C major"},
+        {"composer": "Bach", "form": "fugue", "key_signature": "D major"},
+        {"composer": "Bach", "form": "aria", "key_signature": "C major"},
+        {"composer": "Cage", "form": "fugue", "key_signature": "C major"},
+    ]
+    wanted = filters.parse({"composer": "Bach", "form": "fugue", "key_signature": "C major"})
+    made = select(candidates([0.1, 0.2, 0.3, 0.9], rows), Query(top_k=4, at_least=3, filters=wanted))
+    assert made.keys == [0, 1, 2]
+    assert made.relaxed == ("filters.key_signature", "filters.form")
+
+
+def test_exclusions_are_never_given_up() -> None:
+    """Excluded tracks, seeds, negatives and `not` filters stay out of an empty list, and the notes say it."""
+    rows = [{"composer": "Bach"}, {"composer": "Bach"}, {"composer": "Bach"}, {"composer": "Cage"}]
+    query = Query(
+        seeds=(Seed(0),),
+        negatives=(Seed(1),),
+        exclude=frozenset({2}),
+        filters=filters.parse({"composer": {"not": ["Cage"]}}),
+    )
+    made = select(candidates([0.9, 0.8, 0.7, 0.6], rows), query)
+    assert made.items == ()
+    assert made.notes == ("only 0 candidates are left, whatever is relaxed",)
+
+
+def test_more_candidates_are_asked_for_before_anything_is_relaxed() -> None:
+    """The flag is set while there are more; the loop widens, and relaxes only at the end."""
+    rows = [{"era": "Baroque" if i % 10 == 0 else "Modern"} for i in range(100)]
+    everything = candidates(np.linspace(1, 0, 100), rows)
+    query = Query(top_k=5, filters=filters.parse({"era": "Baroque"}))
+    partial = select(everything.take(np.arange(20)), query, more=True)
+    assert partial.wants_more
+    assert partial.keys == [0, 10]
+    assert partial.relaxed == ()
+
+    sizes: list[int] = []
+
+    def fetch(size: int) -> Candidates:
+        sizes.append(size)
+        return everything.take(np.arange(min(size, 100)))
+
+    found, made = select_widening(fetch, query, sizes=(20, 50, 80))
+    assert (sizes, len(found), made.keys) == ([20, 50], 50, [0, 10, 20, 30, 40])
+    _, exhausted = select_widening(fetch, Query(top_k=20, filters=query.filters), sizes=(20, 200, 1000))
+    assert sizes[2:] == [20, 200]
+    assert exhausted.keys[:10] == list(range(0, 100, 10))
+    assert exhausted.relaxed == ("filters.era",)
+
+
+def test_the_same_work_is_listed_once() -> None:
+    """Composer, opus and movement tell a work, however they are spelled; a movement of its own is another."""
+    bach = {"composer": "Bach", "opus": "BWV 849", "movement": "1"}
+    rows = [
+        {**bach, "title": "Prelude in C# minor"},
+        {**bach, "composer": "BACH", "opus": "bwv  849.", "title": "Preludium (remastered 2009)"},
+        {**bach, "movement": "2", "title": "Fugue"},
+        {"composer": None, "title": "Reel"},
+        {"composer": "Anonymous", "title": "Reel"},
+    ]
+    query = Query(near_duplicates=NearDuplicates(), at_least=0)
+    made = select(candidates([0.9, 0.8, 0.7, 0.6, 0.5], rows), query)
+    assert made.keys == [0, 2, 3, 4]
+    assert held(made)["near_duplicates"] == 4
+    assert [
+        item.relaxed
+        for item in select(
+            candidates([0.9, 0.8], rows[:2]), Query(top_k=2, near_duplicates=NearDuplicates())
+        ).items
+    ] == [
+        (),
+        ("near_duplicates",),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ({"opus": "Op. 27, No. 2"}, {"opus": "opus 27 nr 2"}, True),
+        ({"opus": "Op. 27 No. 2", "title": "Moonlight"}, {"opus": "Op. 27 No. 2", "title": "Adagio"}, False),
+        ({"title": "Clair de lune - Remastered 2011"}, {"title": "Clair de Lune [Live]"}, True),
+        ({"title": "Été"}, {"title": "Ete"}, True),
+        ({"title": "Sonata 1"}, {"title": "Sonata 11"}, False),
+        ({"title": "Live and let die"}, {"title": "and let die"}, False),
+    ],
+)
+def test_works_are_told_apart(one: dict[str, str], other: dict[str, str], same: bool) -> None:
+    """Spelling and release notes do not make another work; numbers, movements and titles do."""
+    made = [work_of({"composer": "x", **row}) for row in (one, other)]
+    assert None not in made
+    assert (made[0] == made[1]) == same
+
+
+def test_nothing_identifies_a_work_without_composer_or_title() -> None:
+    """Unknown works are not all one work."""
+    assert work_of({"title": "Reel"}) is None
+    assert work_of({"composer": "traditional", "title": "Reel"}) is None
+    assert work_of({"composer": "Bach"}) is None
+
+
+def test_vectors_tell_near_duplicates_of_listed_tracks_and_of_seeds() -> None:
+    """What is at least as similar as the threshold to a listed track or a seed is passed over."""
+    seed = unit([1, 0, 0])
+    vectors = unit([[1, 0.01, 0], [1, 1, 0], [1, 1.01, 0], [0, 0, 1]])
+    pool = around(seed, vectors)
+    start = (Seed(99, vector=seed),)
+    made = select(pool, Query(seeds=start, near_duplicates=NearDuplicates(cosine=0.99), at_least=0))
+    assert made.keys == [1, 3]
+    kept = NearDuplicates(cosine=0.99, of_seeds=False)
+    assert select(pool, Query(seeds=start, near_duplicates=kept, at_least=0)).keys == [0, 1, 3]
+    assert select(pool, Query(seeds=start)).keys == [0, 1, 2, 3]
+
+
+def test_hubs_are_kept_out_and_come_back_first() -> None:
+    """The hub cap is the first condition to be given up."""
+    pool = candidates([0.9, 0.8, 0.7], list_share=np.array([0.2, 0.0, 0.01]))
+    strict = select(pool, Query(caps=Caps(list_share=0.05), at_least=0))
+    assert strict.keys == [1, 2]
+    loose = select(pool, Query(caps=Caps(list_share=0.05), top_k=3))
+    assert [(item.key, item.relaxed) for item in loose.items] == [(1, ()), (2, ()), (0, ("caps.list_share",))]
+
+
+def test_of_a_candidate_given_twice_the_more_similar_counts() -> None:
+    """A track that the list and the recent inserts both hold is one candidate."""
+    made = select(candidates([0.3, 0.8, 0.5], keys=np.array([7, 7, 8]), labels=np.array([1, 1, 0])), Query())
+    assert [(item.key, item.similarity) for item in made.items] == [(7, pytest.approx(0.8)), (8, 0.5)]
+
+
+def test_contributions_add_up_to_the_similarity() -> None:
+    """Without negatives the seeds' shares are all there is, and the largest names the seed in the sentence."""
+    rng = np.random.default_rng(3)
+    vectors = unit(rng.normal(size=(30, 6)))
+    start = (
+        Seed(100, 1.0, unit(rng.normal(size=6)), {"title": "Aria", "form": "aria"}),
+        Seed(101, 3.0, unit(rng.normal(size=6)), {"title": "Fugue", "form": "fugue"}),
+    )
+    query = Query(seeds=start)
+    rows = [{"form": "fugue"}] * 30
+    made = select(around(combine(query).vector, vectors, rows), query)
+    for item in made.items:
+        assert sum(item.contributions) == pytest.approx(item.similarity, abs=1e-5)
+        assert item.seed == int(np.argmax(item.contributions))
+        name = start[item.seed].metadata["title"]
+        assert f'"{name}" contributes most of the 2 seeds' in item.explanation
+        assert bool(item.shared) == (item.seed == 1)
+
+
+def test_explanations_name_what_is_shared_and_nothing_else() -> None:
+    """Facts are compared without case; an anonymous composer is nobody in common."""
+    seed = Seed(
+        99, metadata={"composer": "Anonymous", "form": "fugue", "era": "Baroque", "key_signature": "C major"}
+    )
+    rows = [{"composer": "anonymous", "form": "Fugue", "era": None, "key_signature": "D major"}]
+    item = select(candidates([0.9137], rows), Query(seeds=(seed,))).items[0]
+    assert item.explanation == "Cosine similarity 0.914; same form (Fugue)"
+    assert item.shared == (("form", "Fugue"),)
+
+
+def test_explanations_of_popularity_and_mmr_hold_their_components() -> None:
+    """The numbers of a sentence are the item's own."""
+    pool = candidates(
+        [0.9, 0.8], percentile=np.array([0.5, 0.987]), vectors=np.array([[1, 0], [0.6, 0.8]], "f4")
+    )
+    popular = select(pool, Query(strategy="popular", top_k=2)).items
+    assert popular[1].explanation == "Cosine similarity 0.800; more popular than 99 % of the catalogue"
+    mmr = select(pool, Query(strategy="diverse", top_k=2)).items
+    assert mmr[1].explanation == (
+        "Cosine similarity 0.800; at most 0.600 to the tracks above it (MMR penalty 0.180)"
+    )
+
+
+def test_explain_finds_every_stage() -> None:
+    """A candidate is listed, or below, or the stage that dropped it is named with the reason."""
+    rows = [
+        {"composer": "Bach", "opus": "1", "title": "A", "era": "Baroque"},
+        {"composer": "Bach", "opus": "1", "title": "A", "era": "Baroque"},
+        {"composer": "Bach", "opus": "2", "title": "B", "era": "Baroque"},
+        {"composer": "Ives", "opus": "3", "title": "C", "era": "Baroque"},
+        {"composer": "Cage", "opus": "4", "title": "D", "era": "Modern"},
+        {"composer": "Orff", "opus": "5", "title": "E", "era": "Baroque"},
+        {"composer": "Part", "opus": "6", "title": "F", "era": "Baroque"},
+        {"composer": "Reger", "opus": "7", "title": "G", "era": "Baroque"},
+    ]
+    pool = candidates([0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2], rows)
+    query = Query(
+        seeds=(Seed(6),),
+        top_k=2,
+        exclude=frozenset({5}),
+        filters=filters.parse({"era": "Baroque"}),
+        caps=Caps(composer=1),
+        near_duplicates=NearDuplicates(of_seeds=False),
+    )
+    found = {key: explain(pool, query, key) for key in (*range(8), 42)}
+    assert {key: (p.stage, p.rank) for key, p in found.items()} == {
+        0: ("listed", 1),
+        1: ("caps", None),
+        2: ("caps", None),
+        3: ("listed", 2),
+        4: ("filters", None),
+        5: ("exclude", None),
+        6: ("seeds", None),
+        7: ("top_k", 3),
+        42: ("candidates", None),
+    }
+    assert found[4].detail == "It does not meet the filters: era is Modern"
+    assert found[2].detail.endswith("composer as the cap allows, the last at rank 1")
+    assert found[7].item is not None
+    twice = Query(near_duplicates=NearDuplicates(), top_k=2)
+    assert explain(pool, twice, 1).detail == "It nearly repeats the track at rank 1"
+    assert explain(pool, twice, 1).stage == "near_duplicates"
+
+
+def test_fields_and_numbers_needed() -> None:
+    """The caller learns which columns and how many candidates an answer takes."""
+    query = Query(
+        filters=filters.parse({"extra.metre": "2/4"}), caps=Caps(album=2), near_duplicates=NearDuplicates()
+    )
+    assert {"extra.metre", "album", "composer", "opus", "movement"} <= fields_needed(query)
+    assert "artist" not in fields_needed(query)
+    assert candidates_wanted(Query(top_k=7, exclude=frozenset({1, 2}), seeds=(Seed(1),))) == 10
+    assert candidates_wanted(Query(strategy="diverse", parameters={"pool": 700})) == 700
+    assert candidates_wanted(Query(strategy="diverse", mode="contrast")) == 5000
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"top_k": 51}, "top_k: must be between 1 and 50"),
+        ({"top_k": 0}, "top_k"),
+        ({"top_k": 5, "at_least": 6}, "at_least"),
+        ({"seeds": (Seed(1, weight=0.0),)}, "weight: must be above 0"),
+        ({"window": 0.0}, "window"),
+    ],
+)
+def test_questions_that_cannot_be_meant(wrong: dict[str, object], said: str) -> None:
+    """One line that names what is wrong."""
+    with pytest.raises(InvalidQuery, match=said):
+        Query(**wrong)  # type: ignore[arg-type]
