@@ -36,4 +36,5 @@ def run(
             module.main(quick=quick)
 
 
-app()
+if __name__ == "__main__":
+    app()

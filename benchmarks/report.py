@@ -1,12 +1,14 @@
 """Tables and percentiles, alike in every benchmark."""
 
+import sys
 from collections.abc import Sequence
 
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-console = Console(highlight=False)
+# Wide enough for the widest table where the output is a file.
+console = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
 
 
 def percentiles(seconds: Sequence[float] | np.ndarray) -> tuple[str, str, str]:

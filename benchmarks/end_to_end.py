@@ -1,0 +1,212 @@
+"""The whole way, from the topic to lists committed: a real broker, Postgres and worker."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import asyncpg
+import numpy as np
+from aiokafka import AIOKafkaProducer
+from pydantic import SecretStr
+
+from benchmarks import machine, processes, report
+from benchmarks.engine_rates import Tracks
+from benchmarks.sizes import Size
+from mess.audit import AuditReport, audit
+from store import lists
+from store.pool import open_pool, transaction
+from store.rows import ListRows
+from store.settings import StoreSettings
+from streams.events import encode_track
+from streams.kafka import start_producer
+from streams.settings import KafkaSettings, StreamSettings
+from streams.topics import TRACK_INGEST, ensure_topics
+
+PATIENCE = 280.0
+FRESHNESS_SECONDS = 8.0
+FLUSHED_LISTS = 10_000
+
+_ABSORBED = "SELECT source_partition, min(absorbed_offset) FROM absorbed_offsets GROUP BY 1"
+_SHORT = """
+SELECT count(*) FROM tracks AS t LEFT JOIN neighbour_lists AS l USING (key)
+WHERE coalesce(cardinality(l.neighbours), 0) < least(50, (SELECT count(*) FROM tracks) - 1)
+"""
+_FRESHNESS = """
+SELECT extract(epoch FROM generated_at - event_time)::float8 FROM neighbour_lists WHERE version > $1
+"""
+
+
+@dataclass(slots=True)
+class Measured:
+    """What was measured at one size.
+
+    Attributes:
+        bootstrap_seconds: From the first of the catalogue's events being sent to all lists committed.
+        rate: Events a second with the catalogue in place.
+        phases: Share of that time by phase of the worker and of its engine; they overlap.
+        half_rate: What was sent steadily for `freshness`.
+        freshness: Seconds from an event to each list it changed last being committed, float64 (m,).
+        flush_rate: Lists a second of `store.lists.flush` alone on this Postgres.
+        audited: All stored lists against brute force.
+        peaks: Peak memory by process.
+        load: Load average at the end.
+    """
+
+    bootstrap_seconds: float = 0.0
+    rate: float = 0.0
+    phases: dict[str, float] = field(default_factory=dict)
+    half_rate: float = 0.0
+    freshness: np.ndarray = field(default_factory=lambda: np.zeros(1))
+    flush_rate: float = 0.0
+    audited: AuditReport | None = None
+    peaks: dict[str, int] = field(default_factory=dict)
+    load: str = ""
+
+
+class Publisher:
+    """Sends inserts and knows where they are in the log."""
+
+    def __init__(self, producer: AIOKafkaProducer, tracks: Tracks) -> None:
+        self._producer = producer
+        self._messages = [
+            encode_track(name, vector, {"title": name})
+            for name, vector in zip(tracks.names, tracks.vectors, strict=True)
+        ]
+        self.ends: dict[int, int] = {}
+
+    async def send(self, start: int, stop: int, rate: float | None = None) -> None:
+        """Send some of the tracks, as fast as the broker takes them or at a steady rate, and await all."""
+        began, waiting = time.perf_counter(), []
+        for number in range(start, stop):
+            if rate is not None:
+                await asyncio.sleep(max(0.0, began + (number - start) / rate - time.perf_counter()))
+            key, value = self._messages[number]
+            waiting.append(await self._producer.send(TRACK_INGEST, key=key, value=value))
+        for record in await asyncio.gather(*waiting):
+            self.ends[record.partition] = max(self.ends.get(record.partition, 0), record.offset + 1)
+
+
+async def _committed(store: asyncpg.Pool, worker: processes.Worker, ends: dict[int, int]) -> None:
+    """Wait until the stored lists have absorbed everything up to `ends` and none is short."""
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        worker.require()
+        absorbed = dict(await store.fetch(_ABSORBED))
+        behind = any(absorbed.get(p, 0) < end for p, end in ends.items())
+        if not behind and not await store.fetchval(_SHORT):
+            return
+        await asyncio.sleep(0.05)
+    raise RuntimeError(f"the lists were not committed within {PATIENCE:.0f} s")
+
+
+def _spent(worker: processes.Worker) -> dict[str, float]:
+    found = {}
+    for name, value in worker.metrics().items():
+        for prefix in ("mess_ingest_phase_seconds_sum", "mess_engine_seconds"):
+            if name.startswith(f"{prefix}["):
+                kind = "engine " if "engine" in prefix else ""
+                found[kind + name.removeprefix(f"{prefix}[").removesuffix("]")] = value
+    return found
+
+
+async def _flush_rate(store: asyncpg.Pool) -> float:
+    """Lists a second that Postgres takes when nothing else happens: COPY and UPDATE, the best of three."""
+    async with transaction(store) as connection:
+        keys = np.array([key for (key,) in await connection.fetch("SELECT key FROM neighbour_lists")])
+        rows: ListRows = await lists.read_lists_of(connection, keys[:FLUSHED_LISTS])
+    best = float("inf")
+    for _ in range(3):
+        began = time.perf_counter()
+        async with transaction(store) as connection:
+            await lists.flush(connection, rows, np.empty(0, dtype=np.int64))
+        best = min(best, time.perf_counter() - began)
+    return len(rows.keys) / best
+
+
+@asynccontextmanager
+async def _clients(facts: dict[str, str], tracks: Tracks) -> AsyncIterator[tuple[asyncpg.Pool, Publisher]]:
+    kafka = KafkaSettings(bootstrap_servers=facts["bootstrap_servers"])
+    await ensure_topics(kafka, StreamSettings(), wait=30)
+    settings = StoreSettings(database_url=SecretStr(facts["database_url"]), command_timeout=PATIENCE)
+    store = await open_pool(settings, application_name="benchmark")
+    producer = await start_producer(kafka, linger_ms=5, max_batch_size=512 * 1024)
+    try:
+        yield store, Publisher(producer, tracks)
+    finally:
+        await producer.stop()
+        await store.close()
+
+
+async def _measure(size: Size, facts: dict[str, str], log: Path) -> Measured:
+    steady = int(size.events * FRESHNESS_SECONDS)
+    tracks = Tracks.make(size.tracks + size.events + steady, size.dimension)
+    found = Measured()
+    async with _clients(facts, tracks) as (store, publisher):
+        with (
+            processes.worker(facts["database_url"], facts["bootstrap_servers"], log) as worker,
+            machine.peak_memory(lambda: _named(worker)) as found.peaks,
+        ):
+            began = time.perf_counter()
+            await publisher.send(0, size.tracks)
+            await _committed(store, worker, publisher.ends)
+            found.bootstrap_seconds = time.perf_counter() - began
+
+            before, began, end = _spent(worker), time.perf_counter(), size.tracks + size.events
+            await publisher.send(size.tracks, end)
+            await _committed(store, worker, publisher.ends)
+            took = time.perf_counter() - began
+            found.rate = size.events / took
+            await asyncio.sleep(1)
+            found.phases = {k: (v - before.get(k, 0.0)) / took for k, v in _spent(worker).items()}
+
+            found.half_rate = found.rate / 2
+            version = await store.fetchval("SELECT coalesce(max(version), 0) FROM neighbour_lists")
+            stop = min(end + steady, end + int(found.half_rate * FRESHNESS_SECONDS))
+            await publisher.send(end, stop, found.half_rate)
+            await _committed(store, worker, publisher.ends)
+            rows = await store.fetch(_FRESHNESS, version)
+            found.freshness = np.array([seconds for (seconds,) in rows])
+        found.flush_rate = await _flush_rate(store)
+        sample = None if size.tracks <= size.audited else size.audited // 4
+        found.audited = await audit(store, sample=sample)
+    found.load = machine.load()
+    return found
+
+
+def _named(worker: processes.Worker) -> dict[str, int]:
+    engine = machine.engine_pid(worker.pid)
+    return {"worker": worker.pid} | ({"engine": engine} if engine else {})
+
+
+def measure(size: Size, facts: dict[str, str], log: Path, engine_rate: float | None) -> float:
+    """Measure one size on an empty database and broker, print its table, and return events a second."""
+    found = asyncio.run(_measure(size, facts, log))
+    assert found.audited is not None
+    p50, p90, p99 = report.percentiles(found.freshness)
+    table = report.table(f"From topic to lists committed, {size}, {facts['broker']}", "what", "figure")
+    table.add_row("catalogue from nothing, seconds", f"{found.bootstrap_seconds:.1f}")
+    table.add_row("catalogue from nothing, events/s", f"{size.tracks / found.bootstrap_seconds:,.0f}")
+    table.add_row(f"events/s, {size.events:,} inserts into it", f"{found.rate:,.0f}")
+    if engine_rate is not None:
+        table.add_row("  of the engine alone in this run", f"{found.rate / engine_rate:.0%}")
+    table.add_row(f"freshness at {found.half_rate:,.0f}/s: p50, p90, p99 ms", f"{p50}, {p90}, {p99}")
+    table.add_row("recall@50 of the stored lists", f"{found.audited.findings.recall(50):.6f}")
+    table.add_row("  lists audited, not right", f"{_wrong(found.audited)}")
+    table.add_row("lists/s of Postgres alone (COPY, UPDATE)", f"{found.flush_rate:,.0f}")
+    for name, peak in found.peaks.items():
+        table.add_row(f"peak memory, {name}", report.mebibytes(peak))
+    table.add_row("load average", found.load)
+    spent = ", ".join(f"{name} {share:.0%}" for name, share in sorted(found.phases.items(), key=_by_share))
+    report.show(table, f"Shares of the time by phase (they overlap): {spent}.")
+    return found.rate
+
+
+def _by_share(item: tuple[str, float]) -> float:
+    return -item[1]
+
+
+def _wrong(audited: AuditReport) -> str:
+    return f"{audited.findings.tracks:,}, {audited.findings.tracks - audited.findings.right:,}"

@@ -1,0 +1,76 @@
+"""Events a second and recall: the engine alone, its peers, and the whole way from topic to lists committed."""
+
+import asyncio
+import os
+import tempfile
+from pathlib import Path
+
+from benchmarks import end_to_end, engine_rates, processes, report
+from benchmarks.peers import Peer, hnswlib_peer, pgvector_peer
+from benchmarks.sizes import Size
+from mess import migrate
+
+SMALL = [Size(10_000, 768), Size(10_000, 128)]
+MEDIUM = [Size(50_000, 768), Size(100_000, 128)]
+QUICK = [Size(4_000, 128, events=1_024)]
+
+
+def _sizes(given: str | None) -> list[Size]:
+    """Sizes as MESS_BENCH_SIZES names them: `50000x768,100000x128`."""
+    if not given:
+        return []
+    pairs = [part.lower().split("x") for part in given.split(",")]
+    return [Size(int(tracks), int(dimension)) for tracks, dimension in pairs]
+
+
+def _peers(size: Size, rate: float, tracks: engine_rates.Tracks, lists: engine_rates.StoredLists) -> None:
+    peers: list[Peer] = []
+    missing = ""
+    try:
+        peers.append(hnswlib_peer(size, tracks, lists))
+    except ImportError:
+        missing = "hnswlib is not installed (pip install hnswlib), so that it is not compared with."
+    with processes.services("--broker", "none") as facts:
+        peers.append(asyncio.run(pgvector_peer(size, tracks, facts["admin_url"])))
+    table = report.table(
+        f"Peers, {size}", "what", "events/s", "engine is", "recall@50", "lists not right", "load", "how"
+    )
+    table.columns[-1].justify = "left"
+    for peer in peers:
+        found = peer.findings
+        table.add_row(
+            peer.name,
+            f"{peer.rate:,.0f}",
+            f"{rate / peer.rate:.1f} x",
+            f"{found.recall(50):.4f}",
+            f"{1 - found.right / found.tracks:.1%} of {found.tracks:,}",
+            peer.load,
+            peer.note,
+        )
+    report.show(table, missing)
+
+
+def _end_to_end(size: Size, rate: float | None) -> None:
+    with tempfile.TemporaryDirectory(prefix="mess-bench-") as directory, processes.services() as facts:
+        migrate.upgrade(facts["database_url"])
+        end_to_end.measure(size, facts, Path(directory) / "worker.log", rate)
+
+
+def main(*, quick: bool = False) -> None:
+    """Run it and print the tables.
+
+    Without `quick`: the engine at four sizes, its peers and the whole way at the two smaller ones. MESS_BENCH_SIZES
+    (`50000x768,...`) runs all three at other sizes instead.
+    """
+    chosen = _sizes(os.environ.get("MESS_BENCH_SIZES"))
+    whole = chosen or (QUICK if quick else SMALL)
+    for size in whole:
+        rate, tracks, lists = engine_rates.measure(size)
+        _peers(size, rate, tracks, lists)
+        _end_to_end(size, rate)
+    for size in [] if quick or chosen else MEDIUM:
+        engine_rates.measure(size)
+
+
+if __name__ == "__main__":
+    main()
