@@ -4,12 +4,13 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from streams.neighbours.catalogue import Catalogue
-from streams.neighbours.lists import UNKNOWN, NeighbourLists
+from streams.neighbours.lists import COMPLETE, UNKNOWN, NeighbourLists
 from streams.neighbours.similarity import exact_similarity, order_within, product_error
 from streams.neighbours.types import (
     EMPTY,
@@ -21,6 +22,7 @@ from streams.neighbours.types import (
     Slots,
     StoredLists,
     TrackBatch,
+    TrueLists,
     Vectors,
     no_events,
 )
@@ -30,6 +32,22 @@ PRODUCT_VALUES = 64 * 1024 * 1024
 PRODUCT_ROWS = 256
 # A row's k-th best is bounded by that of the maxima of so many groups of its entries for each of the k.
 GROUPS_PER_ENTRY = 10
+
+
+@dataclass(frozen=True, slots=True)
+class _Near:
+    """What a search for `rows` tracks found, flat: `row` (n,) says for which of them, `candidates` (n,) which slots.
+
+    `rough` and `exact` (n,) are the similarities as the product has them and as they are; `own` (n,) tells which
+    candidates may be in the row's own list.
+    """
+
+    rows: int
+    row: npt.NDArray[np.intp]
+    candidates: Slots
+    rough: Scores
+    exact: Scores
+    own: npt.NDArray[np.bool_]
 
 
 class ExactEngine:
@@ -50,6 +68,7 @@ class ExactEngine:
         self._deleted: list[int] = []
         self._refilled = 0
         self._seconds: dict[str, float] = defaultdict(float)
+        self._random = np.random.default_rng()
 
     def load(self, tracks: TrackBatch, lists: StoredLists) -> None:
         """See `NeighbourEngine.load`."""
@@ -160,6 +179,23 @@ class ExactEngine:
     def _fill_slice(
         self, rows: Slots, bounds: Scores | None, which: npt.NDArray[np.intp] | None, events: Events
     ) -> None:
+        near = self._near(rows, bounds)
+        with self._timed("lists"):
+            best, scores = self._best(near)
+            complete = len(self.catalogue) - 1 <= self.lists.kept
+            differs = self.lists.put(rows, best, scores, self.catalogue.track_ids, complete=complete)
+        if bounds is None or which is None:
+            self.lists.changed[rows] |= differs
+            return
+        self.lists.mark(rows, events[which])
+        with self._timed("merge"):
+            reached = near.rough >= bounds[near.candidates]
+            row = near.row[reached]
+            causes = which[row].astype(np.int32)
+            self._enter(near.candidates[reached], rows[row], near.exact[reached], causes, events=events)
+
+    def _near(self, rows: Slots, bounds: Scores | None) -> _Near:
+        """Search the catalogue for the best of some tracks, and for the lists that these may enter."""
         with self._timed("product"):
             product = self._product(rows)
         with self._timed("select"):
@@ -173,18 +209,7 @@ class ExactEngine:
             exact = np.concatenate(
                 [exact_similarity(vectors[slot], vectors[c]) for slot, c in zip(rows, found, strict=True)]
             )
-        with self._timed("lists"):
-            mine = rough >= own_bounds[row]
-            differs = self._put_best(rows, row[mine], candidates[mine], exact[mine])
-        if bounds is None or which is None:
-            self.lists.changed[rows] |= differs
-            return
-        self.lists.mark(rows, events[which])
-        with self._timed("merge"):
-            reached = rough >= bounds[candidates]
-            row = row[reached]
-            causes = which[row].astype(np.int32)
-            self._enter(candidates[reached], rows[row], exact[reached], causes, events=events)
+        return _Near(len(rows), row, candidates, rough, exact, rough >= own_bounds[row])
 
     def _product(self, rows: Slots) -> Scores:
         """Approximate similarities of some tracks to all slots, float32 (m, used); -inf where there is none."""
@@ -219,20 +244,18 @@ class ExactEngine:
             found.append(np.flatnonzero(near))
         return found
 
-    def _put_best(
-        self, rows: Slots, row: npt.NDArray[np.intp], candidates: Slots, scores: Scores
-    ) -> npt.NDArray[np.bool_]:
-        """Replace whole lists by the best of their candidates; which published parts are others now, (m,)."""
+    def _best(self, near: _Near) -> tuple[Slots, Scores]:
+        """Whole lists, int32 (m, kept), and their scores; past the end of a list `EMPTY` and -inf."""
+        row, candidates, scores = near.row[near.own], near.candidates[near.own], near.exact[near.own]
         ranks = order_within(row, scores, self.catalogue.id_labels[candidates])
         row = row[ranks]
         place = np.arange(len(row)) - np.searchsorted(row, row)
         first = place < self.lists.kept
         ranks, row, place = ranks[first], row[first], place[first]
-        best = np.full((len(rows), self.lists.kept), EMPTY, dtype=np.int32)
+        best = np.full((near.rows, self.lists.kept), EMPTY, dtype=np.int32)
         their_scores = np.full(best.shape, -np.inf, dtype=np.float32)
         best[row, place], their_scores[row, place] = candidates[ranks], scores[ranks]
-        complete = len(self.catalogue) - 1 <= self.lists.kept
-        return self.lists.put(rows, best, their_scores, self.catalogue.track_ids, complete=complete)
+        return best, their_scores
 
     def _enter(
         self, targets: Slots, newcomers: Slots, scores: Scores, which: Slots, *, events: Events
@@ -272,6 +295,25 @@ class ExactEngine:
         deleted = np.unique(np.array(self._deleted, dtype=np.int64))
         gone: Keys = deleted[self.catalogue.slots_of(deleted) == EMPTY]
         return gone
+
+    def sample(self, count: int) -> TrueLists:
+        """See `NeighbourEngine.sample`."""
+        lists, published = self.lists, self.lists.published
+        alive = np.flatnonzero(self.catalogue.alive[: self.catalogue.used])
+        rows = self._random.choice(alive, min(count, len(alive)), replace=False).astype(np.int32)
+        if len(rows):
+            best, scores = self._best(self._near(rows, None))
+        else:
+            best, scores = lists.slots[rows], lists.scores[rows]
+        best, scores = best[:, :published], scores[:, :published]
+        waiting = (lists.lengths[rows] < published) & (lists.horizon[rows] > COMPLETE)
+        return TrueLists(
+            keys=self.catalogue.keys[rows],
+            neighbours=np.where(best >= 0, self.catalogue.keys[best], 0),
+            scores=np.where(best >= 0, scores, np.float32(0)),
+            lengths=(best >= 0).sum(axis=1),
+            pending=lists.changed[rows] | waiting,
+        )
 
     def stats(self) -> EngineStats:
         """See `NeighbourEngine.stats`."""

@@ -15,7 +15,14 @@ from multiprocessing.process import BaseProcess
 from typing import Any, TypeVar, cast
 
 from streams.neighbours.exact import ExactEngine
-from streams.neighbours.types import EngineStats, ListChanges, NeighbourEngine, StoredLists, TrackBatch
+from streams.neighbours.types import (
+    EngineStats,
+    ListChanges,
+    NeighbourEngine,
+    StoredLists,
+    TrackBatch,
+    TrueLists,
+)
 
 Answer = TypeVar("Answer")
 
@@ -126,6 +133,10 @@ class EngineProcess:
     async def take_changes(self) -> ListChanges:
         """See `NeighbourEngine.take_changes`."""
         return cast("ListChanges", await self._call("take_changes"))
+
+    async def sample(self, count: int) -> TrueLists:
+        """See `NeighbourEngine.sample`."""
+        return cast("TrueLists", await self._call("sample", count))
 
     async def stats(self) -> EngineStats:
         """See `NeighbourEngine.stats`."""

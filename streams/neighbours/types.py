@@ -83,6 +83,25 @@ class StoredLists:
 
 
 @dataclass(frozen=True, slots=True)
+class TrueLists:
+    """Lists computed afresh, with no regard to those that are kept.
+
+    Attributes:
+        keys: int64 (m,), whose lists these are.
+        neighbours: int64 (m, k), most similar first; past `lengths` zero.
+        scores: float32 (m, k); past `lengths` zero.
+        lengths: int64 (m,).
+        pending: bool (m,), True where the kept list has changed since it was taken, or waits for a refill.
+    """
+
+    keys: Keys
+    neighbours: Keys
+    scores: Scores
+    lengths: npt.NDArray[np.int64]
+    pending: npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
 class EngineStats:
     """A look inside: counts, bytes held, and seconds spent by phase since the start."""
 
@@ -112,6 +131,9 @@ class NeighbourEngine(Protocol):
 
     def take_changes(self) -> ListChanges:
         """The lists that changed since the last call. What was taken is not given again."""
+
+    def sample(self, count: int) -> TrueLists:
+        """Compute the lists of at most `count` tracks, drawn at random, by a search over the whole catalogue."""
 
     def stats(self) -> EngineStats:
         """Counts and times, at any moment."""

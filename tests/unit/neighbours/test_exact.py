@@ -186,3 +186,23 @@ def test_sizes_that_make_no_sense_are_refused() -> None:
     """Keeping fewer neighbours than are published is an error at construction."""
     with pytest.raises(ValueError, match="between 1 and kept"):
         ExactEngine(4, published=50, kept=10)
+
+
+def test_a_sample_is_computed_afresh() -> None:
+    """Sampled lists are those of brute force, whatever the kept lists hold; changes not taken yet are pending."""
+    catalogue = random_catalogue(400, 12)
+    engine = ExactEngine(12)
+    assert len(engine.sample(5).keys) == 0
+    engine.apply(batch(catalogue, dimension=12))
+    assert engine.sample(1000).pending.all()
+    engine.take_changes()
+    engine.lists.slots[:, 0] = engine.lists.slots[:, 1]  # kept lists that are wrong say nothing
+    found = engine.sample(1000)
+    assert not found.pending.any()
+    expected = oracle(catalogue, 50)
+    assert sorted(found.keys.tolist()) == sorted(expected)
+    for key, neighbours, scores in zip(found.keys.tolist(), found.neighbours, found.scores, strict=True):
+        assert list(zip(neighbours.tolist(), scores.tolist(), strict=True)) == expected[key]
+    few = ExactEngine(12)
+    few.apply(batch(dict(list(catalogue.items())[:3]), dimension=12))
+    assert few.sample(2).lengths.tolist() == [2, 2]
