@@ -143,7 +143,7 @@ STRATEGIES: Final = (
         ),
         (
             _share("lambda", 0.7, "relevance against diversity; 1 is similarity", "mmr"),
-            Parameter("clusters", "integer", 0, "how many clusters; 0 means top_k", 0, 200, ("cluster",)),
+            Parameter("clusters", "integer", 0, "how many clusters; 0 means top_k", 0, 50, ("cluster",)),
             Parameter(
                 "one_per_cluster",
                 "boolean",

@@ -1,6 +1,7 @@
 """The strategies by name, and their settings."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -82,3 +83,16 @@ def test_the_description_is_json_and_every_default_is_in_bounds() -> None:
             for p in shown["parameters"]
             if p["type"] != "boolean"
         )
+
+
+def test_the_guide_names_everything_that_can_be_asked_for() -> None:
+    """Every strategy, alias, mode and setting stands in docs/strategies.md."""
+    guide = (Path(__file__).parents[3] / "docs" / "strategies.md").read_text()
+    for strategy in registry.STRATEGIES:
+        names = [
+            strategy.name,
+            *(strategy.aliases or {}),
+            *(parameter.name for parameter in strategy.parameters),
+        ]
+        names += [f"{strategy.name}/{mode.name}" for mode in strategy.modes if mode.name]
+        assert [name for name in names if f"`{name}`" not in guide] == []
