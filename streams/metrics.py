@@ -60,3 +60,33 @@ class WorkerMetrics:
             "mess_engine_seconds", "Engine time by phase since the start", ["phase"], registry=registry
         )
         self.active = Gauge("mess_worker_active", "1 while this worker maintains lists", registry=registry)
+        self._add_sampled()
+
+    def _add_sampled(self) -> None:
+        """What the sampler finds; see `streams.agents.sampler`."""
+        self.sampled_recall = Gauge(
+            "mess_sampled_recall",
+            "Mean recall of the stored lists sampled last, against lists computed afresh",
+            ["at"],
+            registry=self.registry,
+        )
+        self.sampled_churn = Gauge(
+            "mess_sampled_churn",
+            "Mean share of a stored list's entries that were replaced within a minute",
+            ["at"],
+            registry=self.registry,
+        )
+        self.sampled_lists = Counter(
+            "mess_sampled_lists",
+            "Stored lists sampled: right, late (their change is on its way) or wrong",
+            ["outcome"],
+            registry=self.registry,
+        )
+        for outcome in ("right", "late", "wrong"):
+            self.sampled_lists.labels(outcome)
+        self.sampled_age = Histogram(
+            "mess_sampled_list_age_seconds",
+            "Time since sampled lists were written",
+            buckets=(1, 10, 60, 600, 3_600, 21_600, 86_400, 604_800),
+            registry=self.registry,
+        )

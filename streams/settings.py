@@ -108,6 +108,9 @@ class StreamSettings(BaseSettings):
     feed_window_seconds: float = Field(
         1.0, ge=0, le=3_600, title="Seconds in which the change feed tells of a track at most once"
     )
+    sampled_lists_per_second: float = Field(
+        2.0, ge=0, le=1_000, title="Lists a second that are computed afresh to measure recall; 0 for none"
+    )
     consumer_group: str = Field("mess-worker", title="Consumer group of the workers")
     worker_name: str = Field(
         "worker", title="Name of this worker", description="Shown as owner of its partitions"

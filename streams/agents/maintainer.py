@@ -72,6 +72,7 @@ class Maintainer:
         self._engine_turn = asyncio.Lock()
         self._flush_turn = asyncio.Lock()
         self._absorbed: dict[int, int] | None = None
+        self._flushes = 0
         self._closing = False
         self._wake = asyncio.Event()
 
@@ -108,6 +109,10 @@ class Maintainer:
             await self.flush()
             await asyncio.sleep(time.monotonic() - start)
 
+    def flushes(self) -> int | None:
+        """How many flushes there have been; None while one is under way."""
+        return None if self._flush_turn.locked() else self._flushes
+
     async def drain(self) -> None:
         """Apply and flush everything that was put, then publish it; nothing is flushed afterwards."""
         await self._batches.join()
@@ -126,6 +131,7 @@ class Maintainer:
                 await self._observe_engine()
             if not len(changes) and not len(changes.deleted) and applied == self._absorbed:
                 return
+            self._flushes += 1
             with self._metrics.phase_seconds.labels("flush").time():
                 version, generated_at = await until_done(
                     lambda: self._write_when_held(changes, applied),

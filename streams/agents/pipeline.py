@@ -23,8 +23,9 @@ from streams.agents.maintainer import Maintainer
 from streams.agents.names import TrackNames
 from streams.agents.ownership import Ownership
 from streams.agents.retry import until_done
+from streams.agents.sampler import Sampler
 from streams.agents.start import load_engine
-from streams.kafka import start_producer
+from streams.kafka import start_producer, write_only_while
 from streams.metrics import WorkerMetrics
 from streams.neighbours.process import EngineProcess
 from streams.settings import KafkaSettings, StreamSettings
@@ -120,7 +121,9 @@ class Pipeline:
             await self._start_engine(dimension)
 
     async def _open_producer(self) -> AIOKafkaProducer:
-        return await start_producer(self._kafka, linger_ms=5)
+        producer = await start_producer(self._kafka, linger_ms=5)
+        write_only_while(producer, self._leadership.certain)
+        return producer
 
     async def _read_catalogue(self) -> int | None:
         """How far the store has come; returns the catalogue's dimension if it has one."""
@@ -146,6 +149,14 @@ class Pipeline:
         self._spawn("applying", self._maintainer.run_applying())
         self._spawn("flushing", self._maintainer.run_flushing())
         self._spawn("change feed", self._feed.run())
+        sampler = Sampler(
+            self._pool,
+            engine,
+            self._maintainer.flushes,
+            self.metrics,
+            self._streams.sampled_lists_per_second,
+        )
+        self._spawn("sampler", sampler.run())
 
     def _spawn(self, name: str, work: Any) -> None:
         self._tasks.append(asyncio.create_task(work, name=name))
