@@ -72,7 +72,7 @@ _DELETE = """
 DELETE FROM tracks AS t
 USING unnest($1::text[], $2::int[], $3::bigint[]) AS d (track_id, partition, at)
 WHERE t.track_id = d.track_id AND (t.source_partition <> d.partition OR t.source_offset < d.at)
-RETURNING t.track_id, d.partition, d.at
+RETURNING t.track_id
 """
 
 _COLLISIONS = """
@@ -109,7 +109,11 @@ async def upsert(connection: PoolConnectionProxy, rows: Sequence[TrackRow]) -> N
 
 
 async def withdraw(connection: PoolConnectionProxy, withdrawals: Sequence[Withdrawal]) -> list[str]:
-    """Delete tracks and note that the change feed owes each a tombstone; return the ids that were there."""
+    """Delete tracks and note that the change feed owes each a tombstone; return the ids that were there.
+
+    One that is not there is owed a tombstone too: where the log is read again into an empty database, the feed may
+    have a list of it from before.
+    """
     if not withdrawals:
         return []
     gone = await connection.fetch(
@@ -118,11 +122,10 @@ async def withdraw(connection: PoolConnectionProxy, withdrawals: Sequence[Withdr
         [w.partition for w in withdrawals],
         [w.offset for w in withdrawals],
     )
-    if gone:
-        await connection.executemany(
-            "INSERT INTO withdrawals (track_id, source_partition, source_offset) VALUES ($1, $2, $3)",
-            [tuple(row) for row in gone],
-        )
+    await connection.executemany(
+        "INSERT INTO withdrawals (track_id, source_partition, source_offset) VALUES ($1, $2, $3)",
+        [(w.track_id, w.partition, w.offset) for w in withdrawals],
+    )
     return [row["track_id"] for row in gone]
 
 

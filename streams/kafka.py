@@ -1,13 +1,20 @@
 """Client options for aiokafka and Faust, and the one way their connections fail."""
 
 import ssl
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaConnectionError, KafkaError, KafkaTimeoutError, NoBrokersAvailable
+from aiokafka.errors import (
+    KafkaConnectionError,
+    KafkaError,
+    KafkaTimeoutError,
+    NoBrokersAvailable,
+    NodeNotReadyError,
+)
+from aiokafka.protocol.produce import ProduceRequest
 
 from streams.errors import BrokerUnavailable
 from streams.settings import KafkaSettings
@@ -102,8 +109,12 @@ async def admin_client(kafka: KafkaSettings) -> AsyncIterator[AIOKafkaAdminClien
 
 
 @asynccontextmanager
-async def group_less_consumer(kafka: KafkaSettings) -> AsyncIterator[AIOKafkaConsumer]:
+async def group_less_consumer(kafka: KafkaSettings, **overrides: Any) -> AsyncIterator[AIOKafkaConsumer]:
     """Yield a started consumer without a group, closed afterwards: assign and seek it yourself.
+
+    Args:
+        kafka: how to reach the broker.
+        overrides: further options of aiokafka's consumer.
 
     Raises:
         BrokerUnavailable: no broker answers or accepts the credentials.
@@ -114,6 +125,7 @@ async def group_less_consumer(kafka: KafkaSettings) -> AsyncIterator[AIOKafkaCon
         enable_auto_commit=False,
         auto_offset_reset="earliest",
         max_partition_fetch_bytes=MAX_REQUEST_BYTES,
+        **overrides,
     )
     try:
         with _one_error(kafka):
@@ -131,6 +143,23 @@ def _one_error(kafka: KafkaSettings) -> Iterator[None]:
         raise unavailable(kafka, exc) from exc
     except KafkaError as exc:
         raise BrokerUnavailable(f"the broker at {kafka.bootstrap_servers} refuses: {exc}") from exc
+
+
+def write_only_while(producer: AIOKafkaProducer, allowed: Callable[[], bool]) -> None:
+    """Let a started producer write only while `allowed` says so; until then it keeps what it has and tries again.
+
+    Asked when a request goes out, not when a message is sent: a process that was frozen in between, and has been
+    replaced, must not write what it still had in its buffers. Kafka itself can only fence off producers that write
+    in transactions.
+    """
+    send = producer.client.send
+
+    async def send_if_allowed(node_id: int, request: object, **options: Any) -> Any:
+        if isinstance(request, ProduceRequest) and not allowed():
+            raise NodeNotReadyError("this process may have been replaced")
+        return await send(node_id, request, **options)
+
+    producer.client.send = send_if_allowed
 
 
 async def start_producer(kafka: KafkaSettings, **overrides: Any) -> AIOKafkaProducer:

@@ -20,7 +20,7 @@ from store.pool import transaction
 from streams.agents.names import TrackNames
 from streams.agents.ownership import Ownership
 from streams.agents.retry import until_done
-from streams.events import encode_list_change
+from streams.events import encode_list_change, track_key
 from streams.faults import FaultPoint, reach
 from streams.metrics import WorkerMetrics
 from streams.topics import RECOMMENDATIONS, TRACK_INGEST
@@ -106,6 +106,7 @@ class ChangeFeed:
             if not self._pending and not self._tombstones:
                 await self._wake.wait()
             self._wake.clear()
+            await self._ownership.held()
             await self.publish_due()
             await asyncio.sleep(min(0.1, self._window / 4) if self._pending else 0)
 
@@ -178,16 +179,25 @@ class ChangeFeed:
         """Deliver the tombstones owed, and remember up to which version everything has been told."""
         oldest = min((change.version for change in self._pending.values()), default=self._flushed + 1)
 
-        async def settle() -> int:
-            mine = self._ownership.partitions
+        async def settle(epochs: dict[int, int]) -> int:
+            mine = sorted(epochs)
             async with transaction(self._pool) as connection:
                 owed = await tracks.owed_tombstones(connection, mine)
-                await self._deliver([(track_id.encode(), None) for _, track_id in owed])
+            # A track that the engine still has may be told of once more, which must not come after its tombstone:
+            # this one waits for the flush that follows.
+            owed = [(at, track_id) for at, track_id in owed if self._names.of(track_key(track_id)) is None]
+            await self._deliver([(track_id.encode(), None) for _, track_id in owed])
+            async with transaction(self._pool) as connection:
+                await partitions.hold(connection, epochs)
                 await tracks.settle_tombstones(connection, [at for at, _ in owed])
                 await partitions.set_published(connection, mine, oldest - 1)
             return len(owed)
 
+        async def settle_when_held() -> int:
+            await self._ownership.held()
+            return await self._ownership.under_epochs(settle)
+
         count = await until_done(
-            settle, what="settle the change feed", system="postgres", metrics=self._metrics
+            settle_when_held, what="settle the change feed", system="postgres", metrics=self._metrics
         )
         self._metrics.changes_published.labels("tombstone").inc(count)

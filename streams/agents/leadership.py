@@ -5,6 +5,8 @@ can write is the epochs' business.
 """
 
 import asyncio
+import math
+import time
 from contextlib import suppress
 
 import asyncpg
@@ -39,6 +41,7 @@ class Leadership:
         self._connection: asyncpg.Connection | None = None
         self._keeper: asyncio.Task[None] | None = None
         self._lost = False
+        self._confirmed = -math.inf
 
     async def acquire(self) -> None:
         """Wait until the lock is ours, however long that takes."""
@@ -59,10 +62,13 @@ class Leadership:
                     command_timeout=5,
                     server_settings={"idle_session_timeout": str(int(self._lease * 1000))},
                 )
-            return bool(await self._connection.fetchval("SELECT pg_try_advisory_lock($1)", LOCK))
+            asked = time.monotonic()
+            ours = bool(await self._connection.fetchval("SELECT pg_try_advisory_lock($1)", LOCK))
         except UNAVAILABLE:
             await self._close()
             return False
+        self._confirmed = asked if ours else -math.inf
+        return ours
 
     async def _keep(self) -> None:
         """Look after the connection; when it breaks, be first again or know that we are not."""
@@ -76,12 +82,18 @@ class Leadership:
         if self._connection is None:
             return False
         try:
+            asked = time.monotonic()
             await self._connection.fetchval("SELECT 1")
+            self._confirmed = asked
         except UNAVAILABLE as error:
             log.warning("the lock's connection broke", error=str(error))
             await self._close()
             return False
         return True
+
+    def certain(self) -> bool:
+        """Whether nobody else can have the lock by now, however long this process has been frozen."""
+        return not self._lost and time.monotonic() < self._confirmed + self._lease
 
     def require(self) -> None:
         """Raise unless the lock is ours, or Postgres is away and nobody can have it.

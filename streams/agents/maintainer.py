@@ -72,6 +72,8 @@ class Maintainer:
         self._engine_turn = asyncio.Lock()
         self._flush_turn = asyncio.Lock()
         self._absorbed: dict[int, int] | None = None
+        # Whether tombstones may be owed since the last flush.
+        self._withdrawn = True
         self._flushes = 0
         self._closing = False
         self._wake = asyncio.Event()
@@ -93,6 +95,7 @@ class Maintainer:
             if committed.accepted and committed.dimension is not None:
                 batch = await asyncio.to_thread(engine_batch, committed.accepted, committed.dimension)
                 self._names.update(batch)
+                self._withdrawn |= bool(len(batch.deleted))
                 with self._metrics.phase_seconds.labels("neighbours").time():
                     await self._engine.apply(batch)
             self._applied.update(committed.next_offsets)
@@ -128,6 +131,7 @@ class Maintainer:
             async with self._engine_turn:
                 changes = await self._engine.take_changes()
                 applied = dict(self._applied)
+                withdrawn, self._withdrawn = self._withdrawn, False
                 await self._observe_engine()
             if not len(changes) and not len(changes.deleted) and applied == self._absorbed:
                 return
@@ -144,7 +148,7 @@ class Maintainer:
             self._feed.add(
                 _feed_changes(changes, version, generated_at),
                 flushed=version,
-                withdrawn=bool(len(changes.deleted)),
+                withdrawn=withdrawn,
             )
 
     async def _write_when_held(self, changes: ListChanges, applied: dict[int, int]) -> tuple[int, float]:

@@ -115,6 +115,7 @@ class Runner:
         for fault in armed:
             await self._inject(fault)
             await _eventually(lambda: _active(self._worker) == 1, "the worker does not start again")
+        exits = len(self._worker.exits)
         publishing = asyncio.create_task(self._publish(part), name="publish")
         faults: list[str] = []
         try:
@@ -124,10 +125,20 @@ class Runner:
             await publishing
         finally:
             publishing.cancel()
+        if armed and not self._worker.exits[exits:]:
+            await self._point_reached()
         if part.settle:
             await self._at_rest()
             self.note("at rest")
         return faults
+
+    async def _point_reached(self) -> None:
+        """Wait a little for a worker to die at its point: it may still be on its way, or never come there."""
+        worker, exits = self._worker, len(self._worker.exits)
+        try:
+            await _eventually(lambda: len(worker.exits) > exits, "", patience=8)
+        except AssertionError:
+            self.note("the point has not been reached")
 
     async def _publish(self, part: Part) -> None:
         for chunk in part.chunks:
@@ -160,9 +171,8 @@ class Runner:
                 assert self._worker.process is not None
                 self._worker.process.kill()
             case FaultKind.KILL_ENGINE:
-                engine = self._worker.engine()
-                self.note(f"the engine is {engine.pid if engine else 'not there'}")
-                if engine is not None:
+                await _eventually(lambda: self._worker.engine() is not None, "there is no engine")
+                if (engine := self._worker.engine()) is not None:
                     engine.kill()
             case FaultKind.KILL_BROKER:
                 await asyncio.to_thread(self._servers.broker.kill)

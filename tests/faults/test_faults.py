@@ -62,7 +62,8 @@ async def test_a_scenario_ends_as_the_log_says(seed: int, long: bool, tmp_path: 
         finally:
             await runner.close()
             if faults:
+                say("\n".join(["what is wrong:", *faults]))
                 say(runner.report())
                 say(f"to play it again: FAULT_SEED={seed} make faults")
-    assert faults == []
+    assert not faults, f"{len(faults)} faults, the first: {faults[0]}"
     say(runner.summary())

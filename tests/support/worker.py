@@ -46,7 +46,9 @@ class WorkerProcess:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start it; does not wait for it to work."""
+        """Start it unless it runs; does not wait for it to work."""
+        if self.process is not None and self.process.poll() is None:
+            return
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "mess", "worker"], env=self._environment, stdout=log, stderr=log
