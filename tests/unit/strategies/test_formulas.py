@@ -3,7 +3,17 @@
 import numpy as np
 import pytest
 
-from streams.strategies import Candidates, Caps, InvalidQuery, MissingData, Query, Seed, Selection, select
+from streams.strategies import (
+    Candidates,
+    Caps,
+    InvalidQuery,
+    MissingData,
+    Query,
+    Seed,
+    Selection,
+    facts,
+    select,
+)
 from streams.strategies.clusters import spherical_kmeans
 from streams.strategies.exploration import gumbel
 from streams.strategies.ranking import GreedyMarginal
@@ -135,6 +145,28 @@ def test_contrast_by_hand() -> None:
     assert scores(made) == pytest.approx([0.4, 0.375, 0.1, 0.0])
 
 
+def test_contrast_without_relation_goes_by_distance() -> None:
+    """Unrelated tracks come farthest first, and so do all where form and instrument are unknown; a note says so."""
+    rows = [{"form": "aria"}, {"form": "aria"}, {"form": "fugue"}]
+    pool = candidates([0.8, -0.5, 0.9], rows)
+    fugue = asked(pool, "diverse", "contrast", seeds=(Seed(99, metadata={"form": "fugue"}),), top_k=3)
+    assert (fugue.keys, fugue.notes) == ([2, 1, 0], ())
+    unknown = asked(pool, "diverse", "contrast", seeds=(Seed(99),), top_k=3)
+    assert unknown.keys == [1, 0, 2]
+    assert "by distance alone" in unknown.notes[0]
+
+
+def test_overlap_is_the_mean_by_the_seeds_weights() -> None:
+    """Of two seeds that weigh 3 and 1, what is shared with the first counts three quarters."""
+    start = (
+        Seed(98, 3.0, metadata={"form": "fugue"}),
+        Seed(99, 1.0, metadata={"form": "aria"}),
+        Seed(97, 9.0),
+    )
+    found = facts.overlap(start, candidates([0.5, 0.5, 0.5], [{"form": "Fugue"}, {"form": "aria"}, {}]))
+    assert found == pytest.approx([0.75, 0.25, 0.0])
+
+
 def test_popular_by_hand() -> None:
     """Halfway between the normalised similarity and the percentile."""
     pool = candidates([0.9, 0.7, 0.5], percentile=np.array([0.1, 0.6, 0.9]))
@@ -164,6 +196,8 @@ def test_hybrid_leaves_out_what_is_unknown() -> None:
     made = asked(candidates([0.2, 0.9, 0.5]), "hybrid", top_k=3)
     assert made.keys == [1, 2, 0]
     assert len(made.notes) == 2
+    by_popularity = {"similarity": 0, "metadata": 0, "popularity": 1, "diversity": 0}
+    assert asked(candidates([0.2, 0.9, 0.5]), "hybrid", **by_popularity).keys == [1, 2, 0]
     with pytest.raises(InvalidQuery, match="all weights are 0"):
         asked(candidates([0.2]), "hybrid", similarity=0, metadata=0, popularity=0, novelty=0)
 
@@ -181,13 +215,13 @@ def test_random_is_the_same_within_a_window_and_seed() -> None:
     """The draw depends on seed track, window and the setting `seed`, and on nothing else."""
     pool = candidates(np.linspace(0, 1, 60))
 
-    def draw(moment: float = 7200.0, key: int = 1, **settings: int) -> list[int]:
+    def draw(moment: float = 7200.0, key: int = 1001, **settings: int) -> list[int]:
         query = Query(strategy="random", seeds=(Seed(key),), moment=moment, parameters=settings)
         return select(pool, query).keys
 
     assert draw() == draw() == draw(moment=7200.0 + 3599)
     assert draw() != draw(moment=7200.0 + 3600)
-    assert draw() != draw(key=2)
+    assert draw() != draw(key=1002)
     assert draw() != draw(seed=1)
 
 
@@ -248,3 +282,10 @@ def test_around_is_consistent() -> None:
     vectors = unit([[1, 0], [1, 1]])
     made = asked(around(vectors[0], vectors), "similarity")
     assert [item.similarity for item in made.items] == pytest.approx([1.0, np.sqrt(0.5)])
+
+
+def test_a_pool_holds_the_most_similar_whatever_their_labels() -> None:
+    """Re-ranking starts from the nearest, not from those whose ids come first."""
+    pool = candidates(np.linspace(0.1, 0.9, 50), percentile=np.full(50, 0.5))
+    made = select(pool, Query(strategy="popular", parameters={"pool": 10}))
+    assert made.keys == list(range(49, 39, -1))

@@ -72,6 +72,43 @@ def test_caps_are_given_up_before_filters_and_what_fits_stays_on_top() -> None:
     assert "although it does not meet the filter on era" in made.items[3].explanation
 
 
+def test_giving_up_one_cap_keeps_the_others() -> None:
+    """Once the album cap has gone, a second track of a composer still comes only when that cap goes too."""
+    rows = [
+        {"composer": "Bach", "album": "one"},
+        {"composer": "Bach", "album": "two"},
+        {"composer": "Cage", "album": "one"},
+    ]
+    pool = candidates([0.9, 0.8, 0.1], rows)
+    made = select(pool, Query(top_k=3, caps=Caps(composer=1, album=1)))
+    assert [(item.key, item.relaxed) for item in made.items] == [
+        (0, ()),
+        (2, ("caps.album",)),
+        (1, ("caps.composer",)),
+    ]
+    assert made.relaxed == ("caps.album", "caps.composer")
+
+
+def test_what_is_relaxed_is_ranked_after_and_against_what_is_listed() -> None:
+    """MMR goes on from the strict picks: the relaxed pick is penalised for repeating one of them."""
+    rows = [{"era": "Baroque"}, {"era": "Modern"}, {"era": "Modern"}]
+    vectors = np.array([[1, 0], [1, 0], [0.6, 0.8]], dtype=np.float32)
+    query = Query(
+        top_k=3, strategy="diverse", filters=filters.parse({"era": "Baroque"}), parameters={"lambda": 0.5}
+    )
+    made = select(candidates([0.9, 0.8, 0.7], rows, vectors=vectors), query)
+    assert made.keys == [0, 2, 1]
+    assert [item.score for item in made.items] == pytest.approx([0.45, 0.35 - 0.3, 0.4 - 0.5])
+
+
+def test_far_tracks_that_meet_the_filter_stay_on_top_of_a_large_relaxed_pool() -> None:
+    """Strict picks far beyond the re-ranked pool are kept when nearer tracks join them."""
+    rows = [{"era": "Modern"}] * 397 + [{"era": "Baroque"}] * 3
+    pool = candidates(np.linspace(0.9, 0.1, 400), rows)
+    made = select(pool, Query(top_k=5, filters=filters.parse({"era": "Baroque"})))
+    assert made.keys == [397, 398, 399, 0, 1]
+
+
 def test_filters_are_given_up_in_their_order_and_only_as_many_as_needed() -> None:
     """Key goes before form, form before composer; composer still holds when three are enough."""
     rows = [
@@ -217,7 +254,8 @@ def test_contributions_add_up_to_the_similarity() -> None:
         assert sum(item.contributions) == pytest.approx(item.similarity, abs=1e-5)
         assert item.seed == int(np.argmax(item.contributions))
         name = start[item.seed].metadata["title"]
-        assert f'"{name}" contributes most of the 2 seeds' in item.explanation
+        share = f"{max(item.contributions):.3f}"
+        assert f'"{name}" contributes most of the 2 seeds ({share})' in item.explanation
         assert bool(item.shared) == (item.seed == 1)
 
 
@@ -281,6 +319,10 @@ def test_explain_finds_every_stage() -> None:
     assert found[4].detail == "It does not meet the filters: era is Modern"
     assert found[2].detail.endswith("composer as the cap allows, the last at rank 1")
     assert found[7].item is not None
+    near = around(unit([1, 1]), unit([[1, 0.9], [0, 1], [0.01, 1]]))
+    assert explain(near, Query(top_k=2, near_duplicates=NearDuplicates(cosine=0.99)), 1).detail.endswith(
+        "at rank 2"
+    )
     twice = Query(near_duplicates=NearDuplicates(), top_k=2)
     assert explain(pool, twice, 1).detail == "It nearly repeats the track at rank 1"
     assert explain(pool, twice, 1).stage == "near_duplicates"
