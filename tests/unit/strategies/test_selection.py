@@ -319,13 +319,17 @@ def test_explain_finds_every_stage() -> None:
     assert found[4].detail == "It does not meet the filters: era is Modern"
     assert found[2].detail.endswith("composer as the cap allows, the last at rank 1")
     assert found[7].item is not None
+
+
+def test_explain_names_the_track_that_a_near_duplicate_repeats() -> None:
+    """By vectors or by work, the rank of the listed track is in the sentence."""
     near = around(unit([1, 1]), unit([[1, 0.9], [0, 1], [0.01, 1]]))
-    assert explain(near, Query(top_k=2, near_duplicates=NearDuplicates(cosine=0.99)), 1).detail.endswith(
-        "at rank 2"
-    )
-    twice = Query(near_duplicates=NearDuplicates(), top_k=2)
-    assert explain(pool, twice, 1).detail == "It nearly repeats the track at rank 1"
-    assert explain(pool, twice, 1).stage == "near_duplicates"
+    by_vector = explain(near, Query(top_k=2, near_duplicates=NearDuplicates(cosine=0.99)), 1)
+    assert by_vector.detail == "It nearly repeats the track at rank 2"
+    work = {"composer": "Bach", "opus": "1", "title": "A"}
+    rows = [work, work, {"composer": "Ives", "opus": "3"}]
+    by_work = explain(candidates([0.9, 0.8, 0.7], rows), Query(top_k=2, near_duplicates=NearDuplicates()), 1)
+    assert (by_work.stage, by_work.detail) == ("near_duplicates", "It nearly repeats the track at rank 1")
 
 
 def test_fields_and_numbers_needed() -> None:
