@@ -171,8 +171,9 @@ class ChangeFeed:
         if change.previous is None:
             return None, None
         before, now = change.previous.tolist(), change.neighbours.tolist()
-        added = [self._names.of(key) for key in now if key not in set(before)]
-        removed = [self._names.was(key) for key in before if key not in set(now)]
+        known, kept = set(before), set(now)
+        added = [self._names.of(key) for key in now if key not in known]
+        removed = [self._names.was(key) for key in before if key not in kept]
         return [name for name in added if name is not None], [name for name in removed if name is not None]
 
     async def _settle(self) -> None:
