@@ -86,11 +86,6 @@ class Ownership:
         """The epoch to show with each write."""
         return {partition: claim.epoch for partition, claim in self._claims.items()}
 
-    @property
-    def published_version(self) -> int:
-        """The newest list version that the change feed is known to have of all that is ours."""
-        return min((claim.published_version for claim in self._claims.values()), default=0)
-
     def consumed(self, partition: int) -> int:
         """The next offset to read, as far as this worker knows."""
         return self._consumed.get(partition, 0)

@@ -33,7 +33,7 @@ from streams.settings import KafkaSettings, StreamSettings
 log = structlog.get_logger(__name__)
 
 # Together they stay below what a supervisor or an orchestrator grants before it kills.
-DRAIN_SECONDS = 4.0
+DRAIN_SECONDS = 5.0
 CLOSE_SECONDS = 1.0
 
 
@@ -197,13 +197,18 @@ class Pipeline:
                     return claims
 
             claims = await until_done(take, what="claim partitions", system="postgres", metrics=self.metrics)
+            if self._first_claim:
+                await until_done(
+                    lambda: self._tell_again(claims),
+                    what="tell the change feed again",
+                    system="postgres",
+                    metrics=self.metrics,
+                )
+                self._first_claim = False
             self.ownership.take(claims)
         await self._follow_replaced_log(assigned, source)
         await source.start_from({p: self.ownership.consumed(p) for p in assigned})
         log.info("partitions claimed", offsets={p: self.ownership.consumed(p) for p in assigned})
-        if self._first_claim:
-            self._first_claim = False
-            await self._tell_again()
 
     def _require_fresh(self, claims: dict[int, partitions.Claim]) -> None:
         for partition, claim in claims.items():
@@ -233,10 +238,17 @@ class Pipeline:
         self.ownership.restart(replaced)
         self._applied.update(dict.fromkeys(replaced, 0))
 
-    async def _tell_again(self) -> None:
-        """Tell the change feed of lists that were written but perhaps not told before the last end."""
+    async def _tell_again(self, claims: dict[int, partitions.Claim]) -> None:
+        """Tell the change feed of lists that were written but perhaps not told before the last end.
+
+        Before anything is flushed: what is read here must not be told after something newer. Lists whose track was
+        deleted without a flush following are dropped, as no engine knows of them any more.
+        """
+        published = min(claim.published_version for claim in claims.values())
         async with transaction(self._pool) as connection:
-            rows = await lists.read_lists(connection, newer_than=self.ownership.published_version)
+            await partitions.hold(connection, {p: claim.epoch for p, claim in claims.items()})
+            await lists.drop_orphans(connection)
+            rows = await lists.read_lists(connection, newer_than=published)
             version: int = await connection.fetchval("SELECT coalesce(max(version), 0) FROM neighbour_lists")
         changes = []
         for i, key in enumerate(rows.keys.tolist()):

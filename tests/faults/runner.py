@@ -195,8 +195,12 @@ class Runner:
         """Stop the worker as it is; have another take over; wake it up; it must change nothing any more."""
         frozen, standby = self._worker, self._new_worker()
         standby.run()
-        await _eventually(lambda: _active(standby) == 0, "the second worker does not stand by")
-        await _eventually(lambda: _active(frozen) == 1, "the first worker is not active")
+        await _eventually(
+            lambda: {_active(frozen), _active(standby)} == {0, 1},
+            "there is no worker and no other standing by",
+        )
+        if _active(standby) == 1:
+            frozen, standby = standby, frozen
         frozen.signal(signal.SIGSTOP)
         self.note(f"{frozen.name} is frozen")
         try:
