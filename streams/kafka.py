@@ -109,12 +109,8 @@ async def admin_client(kafka: KafkaSettings) -> AsyncIterator[AIOKafkaAdminClien
 
 
 @asynccontextmanager
-async def group_less_consumer(kafka: KafkaSettings, **overrides: Any) -> AsyncIterator[AIOKafkaConsumer]:
+async def group_less_consumer(kafka: KafkaSettings) -> AsyncIterator[AIOKafkaConsumer]:
     """Yield a started consumer without a group, closed afterwards: assign and seek it yourself.
-
-    Args:
-        kafka: how to reach the broker.
-        overrides: further options of aiokafka's consumer.
 
     Raises:
         BrokerUnavailable: no broker answers or accepts the credentials.
@@ -125,7 +121,6 @@ async def group_less_consumer(kafka: KafkaSettings, **overrides: Any) -> AsyncIt
         enable_auto_commit=False,
         auto_offset_reset="earliest",
         max_partition_fetch_bytes=MAX_REQUEST_BYTES,
-        **overrides,
     )
     try:
         with _one_error(kafka):

@@ -1,5 +1,7 @@
 """`mess worker` and `mess api`: one process of each, configured by the environment."""
 
+import os
+
 import typer
 
 
@@ -30,8 +32,10 @@ def api() -> None:
     from streams.kafka import aiokafka_options  # noqa: PLC0415
     from streams.settings import KafkaSettings  # noqa: PLC0415
 
-    kafka = settings.read(KafkaSettings)
+    # Reads need no broker: without one, health reports say so.
+    has_broker = bool(os.environ.get("MESS_KAFKA_BOOTSTRAP_SERVERS"))
+    options = aiokafka_options(settings.read(KafkaSettings)) if has_broker else None
     try:
-        serve(settings.read(ServingSettings), settings.read(StoreSettings), aiokafka_options(kafka))
+        serve(settings.read(ServingSettings), settings.read(StoreSettings), options)
     except StoreError as error:
         fail(str(error), hint="Check MESS_DATABASE_URL, and run `mess migrate` once.", code=1)

@@ -31,7 +31,10 @@ def up(
     port: Annotated[
         int, typer.Option(min=0, max=65535, help="Port of the API on 127.0.0.1; 0 takes a free one.")
     ] = 8000,
-    workers: Annotated[int, typer.Option(min=1, max=64, help="How many workers: one maintains the lists, the others stand by.")] = 1,
+    workers: Annotated[
+        int,
+        typer.Option(min=1, max=64, help="How many workers: one maintains the lists, the others stand by."),
+    ] = 1,
     demo: Annotated[bool, typer.Option("--demo/--no-demo", help="Publish the demo catalogue, once.")] = True,
     broker: Annotated[
         BrokerOption,

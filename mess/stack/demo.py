@@ -78,8 +78,11 @@ class Watch:
     async def until_settled(self, show: Callable[[Progress], None]) -> Progress:
         """Look again and again, showing each snapshot, until everything published has its effect.
 
-        A database or broker that is away for a moment is waited for: the supervisor restarts it.
+        Settled means twice in a row, with the same number of tracks: asked for last offsets, Tansu counts its newest
+        batch as one message, so that lag reads too low there. A database or broker that is away for a moment is waited
+        for: the supervisor restarts it.
         """
+        before: Progress | None = None
         while True:
             try:
                 progress = await self.look()
@@ -87,8 +90,9 @@ class Watch:
                 await asyncio.sleep(POLL_SECONDS)
                 continue
             show(progress)
-            if progress.settled:
+            if progress.settled and progress == before:
                 return progress
+            before = progress
             await asyncio.sleep(POLL_SECONDS)
 
     async def _lag(self, counts: StoreCounts) -> int | None:

@@ -197,9 +197,7 @@ class Stack:
 
     def _worker(self, number: int) -> ServiceSpec:
         port = self._ports.get(f"worker-{number}")
-        home = self._data_dir / "workers" / str(number)
-        home.mkdir(parents=True, exist_ok=True)
-        settings = {"MESS_WORKER_PORT": str(port), "MESS_DATA_DIR": str(home)}
+        settings = {"MESS_WORKER_PORT": str(port), "MESS_WORKER_NAME": f"worker-{number}"}
         return self._pipeline_service(
             f"worker-{number}", "worker", self._database_url, f"http://{LOOPBACK}:{port}/live", settings
         )
@@ -209,7 +207,6 @@ class Stack:
             "MESS_API_HOST": LOOPBACK,
             "MESS_API_PORT": str(self._port),
             "MESS_API_SHUTDOWN_TIMEOUT": "3",
-            "MESS_DATA_DIR": str(self._data_dir),
         }
         url = f"http://{LOOPBACK}:{self._port}/health/ready"
         return self._pipeline_service("api", "api", database_url, url, settings)
@@ -222,7 +219,6 @@ class Stack:
             "MESS_DATABASE_URL": database_url,
             "MESS_KAFKA_BOOTSTRAP_SERVERS": self._kafka.bootstrap_servers,
             "MESS_KAFKA_SECURITY_PROTOCOL": self._kafka.security_protocol,
-            "MESS_LOG_FORMAT": "json",
             "PYTHONUNBUFFERED": "1",
         }
         return ServiceSpec(

@@ -323,7 +323,7 @@ async def test_a_paused_worker_that_wakes_up_changes_nothing_of_its_successors(l
 
 async def test_a_worker_asked_to_stop_leaves_nothing_undone(line: Line) -> None:
     """After SIGTERM everything consumed is absorbed and told, and the exit status is 0."""
-    await publish(line.servers, [track_message(n, v) for n, v in random_tracks("stop", 200).items()])
+    await publish(line.servers, [track_message(n, v) for n, v in random_tracks("stop", 40).items()])
     connection = await asyncpg.connect(line.database_url)
 
     async def begun() -> bool:
