@@ -207,6 +207,7 @@ class Runner:
             await _eventually(lambda: _active(standby) == 1, "nobody takes over from a frozen worker")
             self.note(f"{standby.name} has taken over")
             self._worker = standby
+            await self._owned_by(standby)
             await self._at_rest()
             before = await self._everything()
         finally:
@@ -221,6 +222,20 @@ class Runner:
         await frozen.end()
         self.note(f"zombie's exits: {frozen.exits}")
         return changed
+
+    async def _owned_by(self, worker: KeptWorker) -> None:
+        """Wait until a worker has claimed every partition."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        connection = await asyncpg.connect(self._url)
+        try:
+            while not all(
+                owner.startswith(f"{worker.name}/")
+                for (owner,) in await connection.fetch("SELECT owner FROM ingest_partitions")
+            ):
+                assert time.monotonic() < deadline, f"{worker.name} does not claim the partitions"
+                await asyncio.sleep(0.2)
+        finally:
+            await connection.close()
 
     async def _everything(self) -> dict[str, object]:
         """All that a worker writes; epochs apart, which a rebalance of the group raises."""
