@@ -61,6 +61,16 @@ ON CONFLICT (owner_partition, source_partition)
 DO UPDATE SET absorbed_offset = greatest(a.absorbed_offset, excluded.absorbed_offset)
 """
 
+# Rows are locked in the order in which a commit holds them: in any other, the two would wait for each other.
+_SET_PUBLISHED = """
+WITH held AS (
+    SELECT partition FROM ingest_partitions WHERE partition = ANY($1::int[])
+    ORDER BY partition FOR NO KEY UPDATE
+)
+UPDATE ingest_partitions AS p SET published_version = greatest(p.published_version, $2)
+FROM held WHERE p.partition = held.partition
+"""
+
 # The log was replaced by another one, whose offsets start again: what the old one's offsets meant is void.
 _RESTART_OFFSETS = """
 UPDATE ingest_partitions AS p SET consumed_offset = 0, updated_at = now()
@@ -175,9 +185,4 @@ async def restart_offsets(connection: PoolConnectionProxy, epochs: Mapping[int, 
 
 async def set_published(connection: PoolConnectionProxy, partitions: list[int], version: int) -> None:
     """Record that the change feed has every list version up to `version`."""
-    await connection.execute(
-        "UPDATE ingest_partitions SET published_version = greatest(published_version, $2) "
-        "WHERE partition = ANY($1::int[])",
-        partitions,
-        version,
-    )
+    await connection.execute(_SET_PUBLISHED, partitions, version)
