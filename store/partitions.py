@@ -52,6 +52,7 @@ SELECT p.partition FROM ingest_partitions AS p
 JOIN unnest($1::int[], $2::bigint[]) AS n (partition, epoch) USING (partition, epoch)
 ORDER BY p.partition FOR SHARE OF p
 """
+_HOLD_ALONE = _HOLD.replace("FOR SHARE", "FOR NO KEY UPDATE")
 
 _ABSORB = """
 INSERT INTO absorbed_offsets AS a (owner_partition, source_partition, absorbed_offset)
@@ -130,14 +131,21 @@ async def advance(
     _require_all({p: epochs[p] for p in partitions}, {row["partition"] for row in rows})
 
 
-async def hold(connection: PoolConnectionProxy, epochs: Mapping[int, int]) -> None:
+async def hold(connection: PoolConnectionProxy, epochs: Mapping[int, int], *, alone: bool = False) -> None:
     """Make sure that these partitions stay ours to the end of the transaction.
+
+    Args:
+        connection: Inside the transaction.
+        epochs: By partition.
+        alone: Let no other transaction hold them meanwhile. Of two that hold the same partition and both go on to change
+            it, at least one must hold it alone, or they wait for each other: ingest does not, so everyone else must.
 
     Raises:
         FencedError: One of them is held by another worker now; nothing may be committed.
     """
     partitions = sorted(epochs)
-    rows = await connection.fetch(_HOLD, partitions, [epochs[p] for p in partitions])
+    query = _HOLD_ALONE if alone else _HOLD
+    rows = await connection.fetch(query, partitions, [epochs[p] for p in partitions])
     _require_all(epochs, {row["partition"] for row in rows})
 
 

@@ -189,7 +189,7 @@ class ChangeFeed:
             owed = [(at, track_id) for at, track_id in owed if self._names.of(track_key(track_id)) is None]
             await self._deliver([(track_id.encode(), None) for _, track_id in owed])
             async with transaction(self._pool) as connection:
-                await partitions.hold(connection, epochs)
+                await partitions.hold(connection, epochs, alone=True)
                 await tracks.settle_tombstones(connection, [at for at, _ in owed])
                 await partitions.set_published(connection, mine, oldest - 1)
             return len(owed)

@@ -37,3 +37,30 @@ async def test_settling_the_feed_takes_partitions_in_the_order_of_a_commit(pool:
         await partitions.advance(connection, {p: c.epoch for p, c in claims.items()}, {0: 1, 1: 1})
     await settling
     assert await pool.fetchval("SELECT array_agg(published_version) FROM ingest_partitions") == [7, 7]
+
+
+async def test_settling_the_feed_beside_a_commit_waits_and_then_goes_on(pool: asyncpg.Pool) -> None:
+    """A commit holds its partitions and then moves their offsets; settling meanwhile does not end in a deadlock."""
+    async with transaction(pool) as connection:
+        claims = await partitions.claim(connection, [0, 1], "one")
+    epochs = {partition: claim.epoch for partition, claim in claims.items()}
+
+    async def settle() -> None:
+        async with transaction(pool) as connection:
+            await partitions.hold(connection, epochs, alone=True)
+            await partitions.set_published(connection, [0, 1], 7)
+
+    async with transaction(pool) as connection:
+        await partitions.hold(connection, epochs)
+        settling = asyncio.create_task(settle())
+
+        async def waits() -> bool:
+            return bool(await pool.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"))
+
+        await until(waits)
+        await partitions.advance(connection, epochs, {0: 3, 1: 4})
+    await settling
+    assert await pool.fetchval(
+        "SELECT array_agg(consumed_offset ORDER BY partition) FROM ingest_partitions"
+    ) == [3, 4]
+    assert await pool.fetchval("SELECT array_agg(published_version) FROM ingest_partitions") == [7, 7]
