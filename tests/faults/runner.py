@@ -209,6 +209,8 @@ class Runner:
             self._worker = standby
             await self._owned_by(standby)
             await self._at_rest()
+            # The successor still records that nothing is left to be absorbed and told.
+            await asyncio.sleep(2)
             before = await self._everything()
         finally:
             frozen.signal(signal.SIGCONT)
@@ -216,7 +218,11 @@ class Runner:
         exits = len(frozen.exits)
         await asyncio.sleep(5)
         after = await self._everything()
-        changed = [f"a zombie changed {name}" for name, value in before.items() if after[name] != value]
+        changed = [
+            f"a zombie changed {name} from {str(value)[:600]} to {str(after[name])[:600]}"
+            for name, value in before.items()
+            if after[name] != value
+        ]
         if len(frozen.exits) == exits and _active(frozen) != 0:
             changed.append("a zombie goes on as if it had never been replaced")
         await frozen.end()
