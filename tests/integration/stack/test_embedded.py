@@ -1,5 +1,6 @@
 """The embedded servers: real Postgres, real Apache Kafka, real Tansu, under the real supervisor."""
 
+import asyncio
 import os
 import shutil
 import socket
