@@ -11,7 +11,7 @@ from benchmarks.sizes import Size
 from mess import migrate
 
 SMALL = [Size(10_000, 768), Size(10_000, 128)]
-MEDIUM = [Size(50_000, 768), Size(100_000, 128)]
+MEDIUM = [Size(50_000, 768, audited=4_000), Size(100_000, 128, audited=4_000)]
 QUICK = [Size(4_000, 128, events=1_024)]
 
 
@@ -29,7 +29,7 @@ def _peers(size: Size, rate: float, tracks: engine_rates.Tracks, lists: engine_r
     try:
         peers.append(hnswlib_peer(size, tracks, lists))
     except ImportError:
-        missing = "hnswlib is not installed (pip install hnswlib), so that it is not compared with."
+        missing = "hnswlib is not installed (it is in the dependency group `bench`), so that it is not compared with."
     with processes.services("--broker", "none") as facts:
         peers.append(asyncio.run(pgvector_peer(size, tracks, facts["admin_url"])))
     table = report.table(

@@ -6,7 +6,13 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from streams.neighbours.similarity import exact_similarity, order, product_error
+from streams.neighbours.similarity import (
+    GROUPS_PER_ENTRY,
+    exact_similarity,
+    group_maxima,
+    order,
+    product_error,
+)
 from streams.neighbours.types import Keys, Scores, StoredLists, Vectors
 
 # Recall is measured over this many places of a list.
@@ -110,8 +116,9 @@ class Auditor:
             return found, scores
         product = self._vectors[rows] @ self._vectors.T
         product[np.arange(len(rows)), rows] = -np.inf
-        place = product.shape[1] - self.size
-        bounds = np.partition(product, place, axis=1)[:, place] - 2 * self._error
+        highest = group_maxima(product, GROUPS_PER_ENTRY * self.size)
+        place = highest.shape[1] - self.size
+        bounds = np.partition(highest, place, axis=1)[:, place] - 2 * self._error
         for i, row in enumerate(rows.tolist()):
             candidates = np.flatnonzero(product[i] >= bounds[i])
             exact = exact_similarity(self._vectors[row], self._vectors[candidates])

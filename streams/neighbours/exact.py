@@ -11,7 +11,13 @@ import numpy.typing as npt
 
 from streams.neighbours.catalogue import Catalogue
 from streams.neighbours.lists import COMPLETE, UNKNOWN, NeighbourLists
-from streams.neighbours.similarity import exact_similarity, order_within, product_error
+from streams.neighbours.similarity import (
+    GROUPS_PER_ENTRY,
+    exact_similarity,
+    group_maxima,
+    order_within,
+    product_error,
+)
 from streams.neighbours.types import (
     EMPTY,
     EngineStats,
@@ -30,8 +36,6 @@ from streams.neighbours.types import (
 # Rows of a product are sliced so that it holds at most this many float32 values (256 MiB).
 PRODUCT_VALUES = 64 * 1024 * 1024
 PRODUCT_ROWS = 256
-# A row's k-th best is bounded by that of the maxima of so many groups of its entries for each of the k.
-GROUPS_PER_ENTRY = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -332,22 +336,3 @@ class ExactEngine:
         start = time.perf_counter()
         yield
         self._seconds[phase] += time.perf_counter() - start
-
-
-def group_maxima(product: Scores, groups: int) -> Scores:
-    """The maximum of each of `groups` groups of every row's entries, float32 (m, groups), much faster than a selection.
-
-    The k-th largest maximum is a lower bound of the row's k-th largest entry: k entries reach it. With ten groups for
-    each of the k, some 5 % more entries than k do. An entry's group is its place modulo `groups`, so that slots filled
-    one after the other, whose tracks are often alike, are in different ones.
-    """
-    width = product.shape[1]
-    if width < 2 * groups:
-        return product
-    whole = width - width % groups
-    maxima = np.empty((len(product), groups), dtype=np.float32)
-    for row, highest in zip(product, maxima, strict=True):
-        np.maximum.reduce(row[:whole].reshape(-1, groups), axis=0, out=highest)
-        rest = highest[: width - whole]
-        np.maximum(rest, row[whole:], out=rest)
-    return maxima

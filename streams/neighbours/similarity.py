@@ -13,6 +13,9 @@ import numpy.typing as npt
 
 from streams.neighbours.types import Scores, Vectors
 
+# A row's k-th best is bounded by that of the maxima of so many groups of its entries for each of the k.
+GROUPS_PER_ENTRY = 10
+
 
 def exact_similarity(vector: Vectors, others: Vectors) -> Scores:
     """Similarity of one vector, float32 (d,), to others, float32 (m, d): float32 (m,)."""
@@ -41,6 +44,25 @@ def order(scores: Scores, labels: npt.NDArray[np.int64]) -> npt.NDArray[np.intp]
         Indices into the last axis, intp (..., m).
     """
     return np.lexsort((labels, -scores), axis=-1)
+
+
+def group_maxima(product: Scores, groups: int) -> Scores:
+    """The maximum of each of `groups` groups of every row's entries, float32 (m, groups), much faster than a selection.
+
+    The k-th largest maximum is a lower bound of the row's k-th largest entry: k entries reach it. With ten groups for
+    each of the k, some 5 % more entries than k do. An entry's group is its place modulo `groups`, so that slots filled
+    one after the other, whose tracks are often alike, are in different ones.
+    """
+    width = product.shape[1]
+    if width < 2 * groups:
+        return product
+    whole = width - width % groups
+    maxima = np.empty((len(product), groups), dtype=np.float32)
+    for row, highest in zip(product, maxima, strict=True):
+        np.maximum.reduce(row[:whole].reshape(-1, groups), axis=0, out=highest)
+        rest = highest[: width - whole]
+        np.maximum(rest, row[whole:], out=rest)
+    return maxima
 
 
 def order_within(

@@ -5,8 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.neighbours.exact import group_maxima
-from streams.neighbours.similarity import order_within
+from streams.neighbours.similarity import group_maxima, order_within
 
 pytestmark = pytest.mark.unit
 
