@@ -152,13 +152,12 @@ class EmbeddedKafka:
         return "".join(f"{key}={_escape(str(value))}\n" for key, value in values.items())
 
     def _format(self, logs: Path) -> None:
-        cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         done = run(
             self._command(
                 "kafka.tools.StorageTool",
                 "format",
                 "--cluster-id",
-                cluster,
+                new_cluster_id(),
                 "--config",
                 str(self._path("server.properties")),
             )
@@ -173,6 +172,14 @@ class EmbeddedKafka:
 
     def _path(self, name: str) -> Path:
         return self._data_dir / name
+
+
+def new_cluster_id() -> str:
+    """Return a random cluster id as Kafka writes them: 22 characters, the first not a dash, which is an option's."""
+    while True:
+        cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        if not cluster.startswith("-"):
+            return cluster
 
 
 def _escape(value: str) -> str:

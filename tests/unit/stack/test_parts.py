@@ -18,7 +18,7 @@ from mess.stack.errors import StackError
 from mess.stack.files import tail_lines, write_private
 from mess.stack.jars import kafka_jars
 from mess.stack.java import KafkaUnavailableError, find_java, parse_version
-from mess.stack.kafka import MAX_MESSAGE_BYTES, EmbeddedKafka
+from mess.stack.kafka import MAX_MESSAGE_BYTES, EmbeddedKafka, new_cluster_id
 from mess.stack.logs import RotatingLog
 from mess.stack.statefile import Pids, StackState, read_state, remove_state, write_state
 
@@ -218,6 +218,13 @@ def test_kafka_that_was_asked_for_has_no_fallback(bare_machine: Path, tmp_path: 
     """`--broker kafka` on a machine without Java is an error."""
     with pytest.raises(KafkaUnavailableError):
         prepare_broker(BrokerChoice.KAFKA, tmp_path, tmp_path / "x.log", lambda _: 4711, silent)
+
+
+def test_a_cluster_id_is_never_taken_for_an_option() -> None:
+    """One random id in 64 would begin with a dash, and Kafka's tools would refuse it."""
+    ids = {new_cluster_id() for _ in range(2000)}
+    assert len(ids) == 2000
+    assert all(len(cluster) == 22 and not cluster.startswith("-") for cluster in ids)
 
 
 def test_kafkas_configuration_is_for_one_node_on_loopback(tmp_path: Path) -> None:
