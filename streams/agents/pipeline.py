@@ -76,6 +76,7 @@ class Pipeline:
         self._maintainer: Maintainer | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._first_claim = True
+        self._processing = asyncio.Lock()
         self._stopping = False
 
     async def start(self) -> None:
@@ -274,16 +275,17 @@ class Pipeline:
         Raises:
             FencedError: Another worker holds a partition that Kafka still assigns to this one: it must end.
         """
-        if self._stopping:
-            return False
-        try:
-            await self._ingest.process(messages)
-        except FencedError as error:
-            if error.partition in self.ownership:
-                raise
-            log.warning("a batch is left to the partition's next owner", error=str(error))
-            return False
-        return True
+        async with self._processing:
+            if self._stopping:
+                return False
+            try:
+                await self._ingest.process(messages)
+            except FencedError as error:
+                if error.partition in self.ownership:
+                    raise
+                log.warning("a batch is left to the partition's next owner", error=str(error))
+                return False
+            return True
 
     async def _hand_on(self, committed: Committed) -> None:
         if self._maintainer is None:
@@ -300,7 +302,8 @@ class Pipeline:
         self._stopping = True
         if self._maintainer is not None and self.ownership.partitions:
             try:
-                async with asyncio.timeout(DRAIN_SECONDS):
+                # A batch between its commit and the maintainer is neither here nor there: wait for it first.
+                async with asyncio.timeout(DRAIN_SECONDS), self._processing:
                     await self._maintainer.drain()
             except (TimeoutError, FencedError) as error:
                 log.warning("stopped with work left; the next start catches up", error=repr(error))
