@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from streams.strategies import auto, filters, registry
+from streams.strategies import auto, filters, hubs, registry
 from streams.strategies.gate import NEAR_DUPLICATES, Gate
 from streams.strategies.ranking import Ranking
 from streams.strategies.types import Candidates, Choice, Filter, Indices, Mask, Query, StageCount
@@ -89,9 +89,10 @@ class Run:
 
     def _pick_from(self, indices: Indices, need: int, until: int | None) -> None:
         pool = self._pool(indices, vectors=self.resolved.mode.vectors)
+        pool, notes = hubs.corrected(pool, self.query.hub_correction)
         assert self.resolved.mode.rank is not None
         ranking = self.resolved.mode.rank(pool, self.query, self.resolved.settings)
-        self.notes += [note for note in ranking.notes if note not in self.notes]
+        self.notes += [note for note in (*notes, *ranking.notes) if note not in self.notes]
         place = {int(index): i for i, index in enumerate(indices)}
         for pick in self.picks:
             ranking.take(place[pick.index])

@@ -34,6 +34,8 @@ class Candidates:
         percentile: float64 (n,), share of the catalogue that is less popular, 0 to 1; None: nothing known.
         probability: float64 (n,), share of all listening that is the track's, above 0; None: nothing known.
         list_share: float64 (n,), share of the catalogue's lists that hold the track; None: not counted.
+        density: float64 (n,), mean cosine of the track to the first few of its own list, which is high for hubs;
+            None: nothing known.
 
     Raises:
         ValueError: the arrays do not fit each other, or hold something that is not finite.
@@ -47,6 +49,7 @@ class Candidates:
     percentile: Floats | None = None
     probability: Floats | None = None
     list_share: Floats | None = None
+    density: Floats | None = None
 
     def __post_init__(self) -> None:
         n = len(self.keys)
@@ -85,7 +88,7 @@ class Candidates:
         )
 
 
-_PER_TRACK: Final = ("percentile", "probability", "list_share")
+_PER_TRACK: Final = ("percentile", "probability", "list_share", "density")
 
 
 def columns(rows: Sequence[Mapping[str, Any]], fields: Iterable[str]) -> dict[str, Column]:
@@ -193,6 +196,8 @@ class Query:
         exclude: Keys never to answer with; never relaxed.
         filters: Conditions on metadata, all of which hold.
         caps: How many of one composer, artist, album.
+        hub_correction: How much the similarity of a track that is near to everything is lowered, see `hubs`;
+            0 not at all, 1 is CSLS.
         near_duplicates: None keeps them.
         at_least: Relax until the list holds so many; None means `top_k`, 0 never relaxes.
         moment: Now, seconds since the epoch; an argument so that the same question has the same answer.
@@ -210,6 +215,7 @@ class Query:
     exclude: frozenset[int] = frozenset()
     filters: tuple[Filter, ...] = ()
     caps: Caps = Caps()
+    hub_correction: float = 0.0
     near_duplicates: NearDuplicates | None = None
     at_least: int | None = None
     moment: float = 0.0
@@ -223,6 +229,8 @@ class Query:
             raise InvalidQuery("at_least", "must be between 0 and top_k")
         if not (np.isfinite(self.moment) and np.isfinite(self.window) and self.window > 0):
             raise InvalidQuery("window", "must be a number of seconds above 0")
+        if not 0 <= self.hub_correction <= 1:
+            raise InvalidQuery("hub_correction", "must be between 0 and 1")
         for seed in (*self.seeds, *self.negatives):
             if not (np.isfinite(seed.weight) and seed.weight > 0):
                 raise InvalidQuery("weight", "must be above 0")
