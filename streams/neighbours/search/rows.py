@@ -1,0 +1,99 @@
+"""Which track has which row of the vectors.
+
+Rows below `fixed` belong to an index, built or being built: their vectors do not change. A track that is deleted or
+re-embedded leaves such a row as a tombstone. Rows from there on are changed in place and used again.
+"""
+
+import numpy as np
+import numpy.typing as npt
+
+from streams.neighbours.catalogue import enlarge
+from streams.neighbours.search.shared import SharedRows
+from streams.neighbours.types import EMPTY, Keys, Slots, Vectors
+
+
+class TrackRows:
+    """Vectors, keys and ids of the catalogue, by row."""
+
+    def __init__(self, dimension: int) -> None:
+        self.dimension = dimension
+        self.shared = SharedRows(dimension)
+        self.keys: Keys = np.zeros(0, dtype=np.int64)
+        self.alive: npt.NDArray[np.bool_] = np.zeros(0, dtype=np.bool_)
+        self.track_ids: list[str] = []
+        self.fixed = 0
+        self._row_of: dict[int, int] = {}
+        self._free: list[int] = []
+
+    def __len__(self) -> int:
+        return len(self._row_of)
+
+    @property
+    def used(self) -> int:
+        """How many rows have ever been used."""
+        return len(self.track_ids)
+
+    @property
+    def vectors(self) -> Vectors:
+        """float32 (used, d); what rows of no track hold means nothing."""
+        return self.shared.vectors[: self.used]
+
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes held by the arrays, as far as they are used."""
+        return self.used * (4 * self.dimension + 9)
+
+    def rows_of(self, keys: Keys) -> Slots:
+        """The row of each key, int32 (m,); `EMPTY` where the track is not in the catalogue."""
+        get = self._row_of.get
+        return np.fromiter((get(key, EMPTY) for key in keys.tolist()), dtype=np.int32, count=len(keys))
+
+    def dead(self) -> npt.NDArray[np.intp]:
+        """Rows that hold no track."""
+        return np.flatnonzero(~self.alive[: self.used])
+
+    def put(self, keys: Keys, track_ids: list[str], vectors: Vectors) -> None:
+        """Insert tracks, or give them other vectors.
+
+        Raises:
+            ValueError: The vectors are not (len(keys), d).
+        """
+        if vectors.shape != (len(keys), self.dimension):
+            raise ValueError(
+                f"{len(keys)} vectors of {self.dimension} components are wanted, not {vectors.shape}"
+            )
+        rows = np.empty(len(keys), dtype=np.int64)
+        for i, (key, track_id) in enumerate(zip(keys.tolist(), track_ids, strict=True)):
+            rows[i] = self._row_for(key, track_id)
+        self.shared.reserve(self.used)
+        if self.shared.capacity > len(self.keys):
+            self.keys = enlarge(self.keys, self.shared.capacity, 0)
+            self.alive = enlarge(self.alive, self.shared.capacity, False)
+        self.shared.vectors[rows] = vectors
+        self.keys[rows] = keys
+        self.alive[rows] = True
+
+    def _row_for(self, key: int, track_id: str) -> int:
+        row = self._row_of.get(key, EMPTY)
+        if row >= self.fixed:
+            return row
+        if row != EMPTY:
+            self.alive[row] = False
+        if self._free:
+            row = self._free.pop()
+            self.track_ids[row] = track_id
+        else:
+            row = self.used
+            self.track_ids.append(track_id)
+        self._row_of[key] = row
+        return row
+
+    def drop(self, keys: Keys) -> None:
+        """Take tracks out; unknown ones are passed over."""
+        for key in keys.tolist():
+            row = self._row_of.pop(key, EMPTY)
+            if row == EMPTY:
+                continue
+            self.alive[row] = False
+            if row >= self.fixed:
+                self._free.append(row)
