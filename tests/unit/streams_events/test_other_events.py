@@ -80,7 +80,6 @@ def test_a_request_starts_from_a_track_seeds_or_a_vector() -> None:
         {"embedding": [float("nan")]},
         {"seeds": []},
         {"seeds": [{"track_id": "a", "weight": -1}]},
-        {"track_id": "a", "filters": {"era": {"not": "Baroque"}}},
     ],
 )
 def test_bad_requests_are_refused(fields: dict[str, object]) -> None:
