@@ -6,6 +6,7 @@
 from sqlalchemy import (
     REAL,
     BigInteger,
+    Boolean,
     CheckConstraint,
     Column,
     Computed,
@@ -25,7 +26,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, TSVECTOR
 
-REVISION = "0001"
+REVISION = "0002"
 
 metadata = MetaData(
     naming_convention={
@@ -167,5 +168,84 @@ catalogue = Table(
     CheckConstraint("dimension > 0", name="positive_dimension"),
 )
 
+# Interactions that can be told from others, so that a second delivery of one counts no more.
+interactions = Table(
+    "interactions",
+    metadata,
+    Column("identity", LargeBinary, primary_key=True),
+    Column("key", BigInteger, nullable=False),
+    Column("type", Text, nullable=False),
+    Column("event_time", DateTime(timezone=True), nullable=False),
+    Column("received_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    # They come in the order of time, and are forgotten in it.
+    Index("ix_interactions_received_at", "received_at", postgresql_using="brin"),
+)
+
+interaction_offsets = Table(
+    "interaction_offsets",
+    metadata,
+    Column("partition", Integer, primary_key=True, autoincrement=False),
+    # Everything below this offset of track-interactions is in `popularity`.
+    Column("next_offset", BigInteger, nullable=False),
+    Column("updated_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+)
+
+# One value a batch of interactions: it tells whether anybody has listened since.
+popularity_version = Sequence("popularity_version", metadata=metadata)
+
+popularity = Table(
+    "popularity",
+    metadata,
+    Column("key", BigInteger, primary_key=True, autoincrement=False),
+    # Sums of weights and of decay factors, decayed to `reference`, seconds since the epoch.
+    Column("value", Float, nullable=False),
+    Column("count", Float, nullable=False),
+    Column("reference", Float, nullable=False),
+    postgresql_with={"fillfactor": "50"},
+)
+
+materialised_recommendations = Table(
+    "materialised_recommendations",
+    metadata,
+    Column("key", BigInteger, primary_key=True, autoincrement=False),
+    Column("strategy", Text, primary_key=True),
+    # Empty where the strategy has none.
+    Column("mode", Text, primary_key=True),
+    # 0 for the defaults, else a hash of everything else that was asked, which `question` holds.
+    Column("variant", BigInteger, primary_key=True, autoincrement=False),
+    Column("question", JSONB, nullable=False, server_default=text("'{}'")),
+    # JSON without the members that change from one delivery to the next, and its entity tag.
+    Column("body", LargeBinary, nullable=False),
+    Column("tag", Text, nullable=False),
+    # The tracks that the body names.
+    Column("members", ARRAY(BigInteger), nullable=False),
+    # What it was made from. No list version: the track had no list yet. No popularity version: it does not count.
+    Column("list_version", BigInteger),
+    Column("popularity_version", BigInteger),
+    # From when on a newer popularity makes it stale.
+    Column("popularity_due", DateTime(timezone=True)),
+    Column("expires_at", DateTime(timezone=True)),
+    # Something that it says of a track is not so any more.
+    Column("outdated", Boolean, nullable=False, server_default=text("false")),
+    Column("generated_at", DateTime(timezone=True), nullable=False),
+    Column("hits", BigInteger, nullable=False, server_default=text("0")),
+    Column("last_hit", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    # Binary logarithm of the hits, each counting twice as much as one an hour before: never decayed, only added to.
+    Column("heat", Float, nullable=False),
+    Index("ix_materialised_recommendations_members", "members", postgresql_using="gin"),
+    Index(None, "heat"),
+    postgresql_with={"fillfactor": "70"},
+)
+
 # What the API's role may read; it may write nothing.
-READABLE = (tracks, neighbour_lists, ingest_partitions, absorbed_offsets, catalogue)
+READABLE = (
+    tracks,
+    neighbour_lists,
+    ingest_partitions,
+    absorbed_offsets,
+    catalogue,
+    withdrawals,
+    popularity,
+    popularity_version,
+    materialised_recommendations,
+)

@@ -8,6 +8,7 @@ from typing import Any
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
+from store import materialised
 from store.errors import TrackRejectedError
 from store.schema import METADATA_FIELDS
 
@@ -72,7 +73,7 @@ _DELETE = """
 DELETE FROM tracks AS t
 USING unnest($1::text[], $2::int[], $3::bigint[]) AS d (track_id, partition, at)
 WHERE t.track_id = d.track_id AND (t.source_partition <> d.partition OR t.source_offset < d.at)
-RETURNING t.track_id
+RETURNING t.track_id, t.key
 """
 
 _COLLISIONS = """
@@ -100,6 +101,7 @@ async def upsert(connection: PoolConnectionProxy, rows: Sequence[TrackRow]) -> N
         if colliding is not None:
             raise TrackRejectedError(f"track id {colliding!r} has the same 64-bit key as another track")
         await connection.execute(_UPSERT)
+        await materialised.mark_outdated(connection, [r.key for r in rows])
     except (
         asyncpg.DataError,
         asyncpg.ProgramLimitExceededError,
@@ -116,6 +118,7 @@ async def withdraw(connection: PoolConnectionProxy, withdrawals: Sequence[Withdr
     """
     if not withdrawals:
         return []
+    await materialised.lock_withdrawals(connection)
     gone = await connection.fetch(
         _DELETE,
         [w.track_id for w in withdrawals],
@@ -126,6 +129,8 @@ async def withdraw(connection: PoolConnectionProxy, withdrawals: Sequence[Withdr
         "INSERT INTO withdrawals (track_id, source_partition, source_offset) VALUES ($1, $2, $3)",
         [(w.track_id, w.partition, w.offset) for w in withdrawals],
     )
+    if gone:
+        await materialised.drop_naming(connection, [row["key"] for row in gone])
     return [row["track_id"] for row in gone]
 
 

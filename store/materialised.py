@@ -1,0 +1,250 @@
+"""Recommendations kept ready to be sent, by (track, strategy, mode, variant).
+
+A body is never served for a track that has been withdrawn, and never names one: withdrawing a track removes both, in its
+own transaction, and a body is only written under a lock that such a transaction waits for.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final
+
+import asyncpg
+from asyncpg.pool import PoolConnectionProxy
+
+from store.pool import transaction, translated
+
+Connection = asyncpg.Pool | asyncpg.Connection | PoolConnectionProxy
+
+# Held by who withdraws tracks, shared by who writes bodies: any number that no other module uses.
+_WITHDRAWAL_LOCK: Final = 0x6D657373_6D617401
+_REFRESH_LOCK: Final = 0x6D657373_6D617402
+
+# Whether a newer body would say something else. Never asked of what is read: a fresher list, another popularity, another
+# moment, or another fact.
+_STALE = """
+m.outdated OR l.version IS DISTINCT FROM m.list_version OR coalesce(m.expires_at <= now(), false)
+OR (coalesce(m.popularity_due <= now(), false)
+    AND m.popularity_version < (SELECT last_value FROM popularity_version))
+"""
+_READ = f"""
+SELECT m.body, m.tag, m.generated_at, m.list_version, l.version AS newest_version, ({_STALE}) AS stale
+FROM materialised_recommendations AS m LEFT JOIN neighbour_lists AS l USING (key)
+WHERE m.key = $1 AND m.strategy = $2 AND m.mode = $3 AND m.variant = $4
+"""  # noqa: S608 -- this module's own text
+
+_WRITE = """
+INSERT INTO materialised_recommendations AS m
+    (key, strategy, mode, variant, question, body, tag, members, list_version, popularity_version, popularity_due,
+     expires_at, generated_at, hits, heat)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14::bigint, $15::float8)
+ON CONFLICT (key, strategy, mode, variant) DO UPDATE
+SET body = excluded.body, tag = excluded.tag, members = excluded.members, list_version = excluded.list_version,
+    popularity_version = excluded.popularity_version, popularity_due = excluded.popularity_due,
+    expires_at = excluded.expires_at, outdated = false, generated_at = excluded.generated_at
+WHERE m.generated_at <= excluded.generated_at
+"""
+
+# The logarithm of a sum, without leaving the logarithms.
+_HIT = """
+UPDATE materialised_recommendations AS m
+SET hits = m.hits + h.hits, last_hit = now(),
+    heat = greatest(m.heat, h.heat) + ln(1 + power(2::float8, -least(abs(m.heat - h.heat), 100))) / ln(2::float8)
+FROM unnest($1::bigint[], $2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::float8[])
+    AS h (key, strategy, mode, variant, hits, heat)
+WHERE m.key = h.key AND m.strategy = h.strategy AND m.mode = h.mode AND m.variant = h.variant
+"""
+
+_STALE_ONES = f"""
+SELECT t.track_id, m.strategy, m.mode, m.variant, m.question
+FROM materialised_recommendations AS m JOIN tracks AS t USING (key) LEFT JOIN neighbour_lists AS l USING (key)
+WHERE {_STALE}
+ORDER BY m.heat DESC LIMIT $1
+"""  # noqa: S608
+
+_EVICT = """
+DELETE FROM materialised_recommendations WHERE (key, strategy, mode, variant) IN (
+    SELECT key, strategy, mode, variant FROM materialised_recommendations ORDER BY heat DESC OFFSET $1
+)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredBody:
+    """A body as it was kept.
+
+    Attributes:
+        body: JSON object without its members `cached`, `stale` and `computation_time_ms`;
+            `streams.events.finished_body` puts these behind it.
+        tag: Entity tag of `body`, weak, quoted: as an ETag header has it.
+        generated_at: When it was computed.
+        list_version: Version of the neighbour list that it was made from; None where there was none yet.
+        newest_version: Version of the neighbour list as of now.
+        stale: Whether something that it was made from has changed since.
+    """
+
+    body: bytes
+    tag: str
+    generated_at: datetime
+    list_version: int | None
+    newest_version: int | None
+    stale: bool
+
+
+@dataclass(frozen=True, slots=True)
+class NewBody:
+    """A body to keep; fields as the columns of `materialised_recommendations`."""
+
+    key: int
+    strategy: str
+    mode: str | None
+    variant: int
+    question: Mapping[str, Any]
+    body: bytes
+    tag: str
+    members: Sequence[int]
+    list_version: int | None
+    generated_at: datetime
+    popularity_version: int | None = None
+    popularity_due: datetime | None = None
+    expires_at: datetime | None = None
+    hits: int = 1
+    heat: float = field(default=0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """Which body it is, and what it answers."""
+
+    track_id: str
+    strategy: str
+    mode: str | None
+    variant: int
+    question: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Hits:
+    """How often a body was asked for, and the binary logarithm of what that counts."""
+
+    key: int
+    strategy: str
+    mode: str | None
+    variant: int
+    hits: int
+    heat: float
+
+
+async def read(
+    connection: Connection, key: int, strategy: str, mode: str | None = None, variant: int = 0
+) -> StoredBody | None:
+    """One body by its primary key, in one round trip; None where none is kept.
+
+    Args:
+        connection: A pool or a connection; the API's role may do this.
+        key: The track's 64-bit key.
+        strategy: Its own name, no alias.
+        mode: Its mode, the default one included; None where the strategy has none.
+        variant: As `RecommendationQuery.variant` says.
+
+    Raises:
+        StoreUnavailableError: Postgres cannot be reached.
+    """
+    with translated():
+        row = await connection.fetchrow(_READ, key, strategy, mode or "", variant)
+    return None if row is None else StoredBody(*row)
+
+
+async def write(pool: asyncpg.Pool, new: NewBody) -> bool:
+    """Keep a body unless a newer one is there; False if a track that it names has been withdrawn.
+
+    Raises:
+        StoreUnavailableError: Postgres cannot be reached.
+    """
+    members = sorted({new.key, *new.members})
+    async with transaction(pool) as connection:
+        await connection.execute("SELECT pg_advisory_xact_lock_shared($1)", _WITHDRAWAL_LOCK)
+        there: int = await connection.fetchval("SELECT count(*) FROM tracks WHERE key = ANY($1)", members)
+        if there < len(members):
+            return False
+        await connection.execute(
+            _WRITE,
+            new.key,
+            new.strategy,
+            new.mode or "",
+            new.variant,
+            dict(new.question),
+            new.body,
+            new.tag,
+            members,
+            new.list_version,
+            new.popularity_version,
+            new.popularity_due,
+            new.expires_at,
+            new.generated_at,
+            new.hits,
+            new.heat,
+        )
+    return True
+
+
+async def hit(pool: asyncpg.Pool, hits: Sequence[Hits]) -> None:
+    """Count that bodies were asked for. A body that is not kept any more is passed over."""
+    if not hits:
+        return
+    ordered = sorted(hits, key=lambda one: (one.key, one.strategy, one.mode or "", one.variant))
+    columns = zip(
+        *((h.key, h.strategy, h.mode or "", h.variant, h.hits, h.heat) for h in ordered), strict=True
+    )
+    with translated():
+        await pool.execute(_HIT, *(list(column) for column in columns))
+
+
+async def stale_ones(connection: Connection, limit: int) -> list[Kept]:
+    """The hottest bodies that something has changed for, hottest first."""
+    with translated():
+        rows = await connection.fetch(_STALE_ONES, limit)
+    return [Kept(row[0], row[1], row[2] or None, row[3], row[4]) for row in rows]
+
+
+async def evict(pool: asyncpg.Pool, keep: int) -> int:
+    """Keep the `keep` hottest bodies; returns how many others there were."""
+    with translated():
+        status: str = await pool.execute(_EVICT, keep)
+    return int(status.rpartition(" ")[2])
+
+
+async def mark_outdated(connection: Connection, keys: Sequence[int]) -> None:
+    """Something is not so any more that bodies say of these tracks."""
+    if keys:
+        with translated():
+            await connection.execute(
+                "UPDATE materialised_recommendations SET outdated = true "
+                "WHERE members && $1::bigint[] AND NOT outdated",
+                list(keys),
+            )
+
+
+async def lock_withdrawals(connection: PoolConnectionProxy) -> None:
+    """Before tracks are withdrawn: let no body be written until this transaction ends."""
+    await connection.execute("SELECT pg_advisory_xact_lock($1)", _WITHDRAWAL_LOCK)
+
+
+async def drop_naming(connection: PoolConnectionProxy, keys: Sequence[int]) -> None:
+    """After tracks were withdrawn, in the same transaction: remove every body of them, and every body that names one."""
+    await connection.execute(
+        "DELETE FROM materialised_recommendations WHERE members && $1::bigint[]", list(keys)
+    )
+
+
+async def begin_refreshing(connection: PoolConnectionProxy) -> bool:
+    """Whether this session is the one that refreshes, until it ends or `end_refreshing`."""
+    with translated():
+        mine: bool = await connection.fetchval("SELECT pg_try_advisory_lock($1)", _REFRESH_LOCK)
+    return mine
+
+
+async def end_refreshing(connection: PoolConnectionProxy) -> None:
+    """Let another session refresh."""
+    with translated():
+        await connection.execute("SELECT pg_advisory_unlock($1)", _REFRESH_LOCK)
