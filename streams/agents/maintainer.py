@@ -71,7 +71,8 @@ class Maintainer:
         self._batches: asyncio.Queue[Committed] = asyncio.Queue(maxsize=PENDING_BATCHES)
         self._engine_turn = asyncio.Lock()
         self._flush_turn = asyncio.Lock()
-        self._absorbed: dict[int, int] | None = None
+        # What was recorded last: for which owned partitions, and up to where.
+        self._absorbed: tuple[frozenset[int], dict[int, int]] | None = None
         # Whether tombstones may be owed since the last flush.
         self._withdrawn = True
         self._flushes = 0
@@ -133,7 +134,8 @@ class Maintainer:
                 applied = dict(self._applied)
                 withdrawn, self._withdrawn = self._withdrawn, False
                 await self._observe_engine()
-            if not len(changes) and not len(changes.deleted) and applied == self._absorbed:
+            recorded = (frozenset(self._ownership.partitions), applied)
+            if not len(changes) and not len(changes.deleted) and recorded == self._absorbed:
                 return
             self._flushes += 1
             with self._metrics.phase_seconds.labels("flush").time():
@@ -144,6 +146,7 @@ class Maintainer:
                     metrics=self._metrics,
                 )
             reach(FaultPoint.AFTER_LIST_COMMIT)
+            self._absorbed = recorded
             self._note_flush(changes, applied)
             self._feed.add(
                 _feed_changes(changes, version, generated_at),
@@ -176,7 +179,6 @@ class Maintainer:
         return written
 
     def _note_flush(self, changes: ListChanges, applied: dict[int, int]) -> None:
-        self._absorbed = applied
         self._metrics.lists_written.inc(len(changes))
         for partition, offset in applied.items():
             self._metrics.absorbed.labels(partition).set(offset)
