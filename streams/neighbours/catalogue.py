@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streams.neighbours.id_order import IdOrder
-from streams.neighbours.types import EMPTY, Keys, Slots, Vectors
+from streams.neighbours.types import EMPTY, EVENT, Events, Keys, Slots, Vectors
 
 
 class Catalogue:
@@ -20,6 +20,8 @@ class Catalogue:
         self.alive: npt.NDArray[np.bool_] = np.zeros(capacity, dtype=np.bool_)
         # Compare as the track ids do.
         self.id_labels: npt.NDArray[np.int64] = np.zeros(capacity, dtype=np.int64)
+        # The event that each track is from: its partition says who owns the track's list.
+        self.events: Events = np.zeros(capacity, dtype=EVENT)
         self._id_order = IdOrder()
         self._slot_of: dict[int, int] = {}
         self._free: list[int] = []
@@ -55,6 +57,7 @@ class Catalogue:
         self.keys = enlarge(self.keys, grown, 0)
         self.alive = enlarge(self.alive, grown, False)
         self.id_labels = enlarge(self.id_labels, grown, 0)
+        self.events = enlarge(self.events, grown, np.zeros((), dtype=EVENT))
         return True
 
     def add(self, keys: Keys, track_ids: list[str]) -> Slots:
@@ -101,7 +104,8 @@ class Catalogue:
     @property
     def memory_bytes(self) -> int:
         """Bytes held by the arrays."""
-        return self.vectors.nbytes + self.keys.nbytes + self.alive.nbytes + self.id_labels.nbytes
+        arrays = (self.vectors, self.keys, self.alive, self.id_labels, self.events)
+        return sum(array.nbytes for array in arrays)
 
 
 def enlarge(array: npt.NDArray[Any], rows: int, fill: object) -> npt.NDArray[Any]:

@@ -2,7 +2,7 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -69,7 +69,9 @@ class ExactEngine:
         self.catalogue = Catalogue(dimension)
         self.lists = NeighbourLists(published, kept, self.catalogue.capacity)
         self._error = product_error(dimension)
-        self._deleted: list[int] = []
+        self._owned: frozenset[int] | None = None
+        # By key, the partition of the track that was deleted.
+        self._deleted: dict[int, int] = {}
         self._refilled = 0
         self._seconds: dict[str, float] = defaultdict(float)
         self._random = np.random.default_rng()
@@ -78,17 +80,62 @@ class ExactEngine:
         """See `NeighbourEngine.load`."""
         if len(self.catalogue):
             raise ValueError("load wants an empty engine")
-        self._add(tracks.keys, tracks.track_ids, tracks.vectors)
-        own = self.catalogue.slots_of(lists.keys)
-        for i in np.flatnonzero(own >= 0).tolist():
-            self._load_list(int(own[i]), lists, i)
+        self._add(tracks.keys, tracks.track_ids, tracks.vectors, tracks.events)
+        self._load_lists(lists, np.empty(0, dtype=np.int32))
 
-    def _load_list(self, slot: int, lists: StoredLists, i: int) -> None:
+    def own(self, partitions: Collection[int] | None) -> None:
+        """See `NeighbourEngine.own`."""
+        self._owned = None if partitions is None else frozenset(partitions)
+        used = self.catalogue.used
+        before = self.lists.owned[:used].copy()
+        self.lists.owned[:used] = self._owns(self.catalogue.events[:used])
+        changed = np.flatnonzero(before != self.lists.owned[:used]).astype(np.int32)
+        self.lists.forget(changed)
+        self.lists.events[changed] = self.catalogue.events[changed]
+        if self._owned is not None:
+            self._deleted = {key: owner for key, owner in self._deleted.items() if owner in self._owned}
+
+    def _owns(self, events: Events) -> npt.NDArray[np.bool_]:
+        if self._owned is None:
+            return np.ones(len(events), dtype=np.bool_)
+        return np.isin(events["partition"], list(self._owned))
+
+    def adopt(self, lists: StoredLists, late: Keys, late_events: Events) -> None:
+        """See `NeighbourEngine.adopt`."""
+        slots = self.catalogue.slots_of(late)
+        here = slots >= 0
+        slots, events = slots[here], late_events[here]
+        adopted = self._load_lists(lists, slots)
+        if not len(slots) or not len(adopted):
+            return
+        used = self.catalogue.used
+        bounds = np.full(used, UNKNOWN, dtype=np.float32)
+        bounds[adopted] = self.lists.horizon[adopted] - self._error
+        step = self._step()
+        for start in range(0, len(slots), step):
+            part = slice(start, start + step)
+            near = self._near(slots[part], bounds, own=np.zeros(len(slots[part]), dtype=np.bool_))
+            self._enter_reached(near, slots[part], bounds, np.arange(len(slots))[part], events)
+
+    def _load_lists(self, lists: StoredLists, without: Slots) -> Slots:
+        """Take stored lists in, leaving out the tracks `without`; the slots, int32 (m,), whose list this was."""
+        own = self.catalogue.slots_of(lists.keys)
+        wanted = np.flatnonzero(
+            (own >= 0) & self.lists.owned[own] & (self.lists.lengths[own] == 0) & ~np.isin(own, without)
+        )
+        out = np.zeros(self.catalogue.capacity + 1, dtype=np.bool_)  # the last place is where EMPTY points
+        out[without] = True
+        for i in wanted.tolist():
+            self._load_list(int(own[i]), lists, i, out)
+        loaded: Slots = own[wanted]
+        return loaded[self.lists.lengths[loaded] > 0]
+
+    def _load_list(self, slot: int, lists: StoredLists, i: int, out: npt.NDArray[np.bool_]) -> None:
         length = int(lists.lengths[i])
         slots = self.catalogue.slots_of(lists.neighbours[i, :length])
-        known = slots >= 0
+        known = (slots >= 0) & ~out[slots]
         slots, scores = slots[known], lists.scores[i, :length][known]
-        everyone = len(slots) >= len(self.catalogue) - 1
+        everyone = not out[:-1].any() and len(slots) >= len(self.catalogue) - 1
         # A list below full length may be waiting for a refill: nothing says what it lacks.
         if everyone or (length == self.lists.published and len(slots)):
             self.lists.put(
@@ -114,9 +161,13 @@ class ExactEngine:
                 self.lists.remove(leaving, reasons, self.catalogue.used)
                 self.lists.clear(leaving)
             self._withdraw(gone[gone >= 0])
+            self._note_events(batch, new)
         self.catalogue.vectors[moved[moved >= 0]] = batch.vectors[moved >= 0]
         added = self._add(
-            batch.keys[new], [batch.track_ids[i] for i in np.flatnonzero(new).tolist()], batch.vectors[new]
+            batch.keys[new],
+            [batch.track_ids[i] for i in np.flatnonzero(new).tolist()],
+            batch.vectors[new],
+            batch.events[new],
         )
         rows = moved.copy()
         rows[new] = added
@@ -131,15 +182,29 @@ class ExactEngine:
         same = ~new & (self.catalogue.vectors[slots] == batch.vectors).all(axis=1)
         return np.where(same, np.int32(EMPTY), slots), new
 
-    def _add(self, keys: Keys, track_ids: list[str], vectors: Vectors) -> Slots:
+    def _note_events(self, batch: TrackBatch, new: npt.NDArray[np.bool_]) -> None:
+        """Known tracks are of their new events now. One whose partition is another's changes hands."""
+        slots, events = self.catalogue.slots_of(batch.keys[~new]), batch.events[~new]
+        self.catalogue.events[slots] = events
+        owned = self._owns(events)
+        turned = slots[self.lists.owned[slots] != owned]
+        self.lists.owned[slots] = owned
+        self.lists.forget(turned)
+
+    def _add(self, keys: Keys, track_ids: list[str], vectors: Vectors, events: Events) -> Slots:
         if self.catalogue.reserve(len(keys)):
             self.lists.resize(self.catalogue.capacity)
         slots = self.catalogue.add(keys, track_ids)
         self.catalogue.vectors[slots] = vectors
+        self.catalogue.events[slots] = events
+        self.lists.owned[slots] = self._owns(events)
+        self.lists.events[slots] = events
         return slots
 
     def _withdraw(self, slots: Slots) -> None:
-        self._deleted += self.catalogue.keys[slots].tolist()
+        mine = slots[self.lists.owned[slots]]
+        owners = self.catalogue.events["partition"][mine]
+        self._deleted.update(zip(self.catalogue.keys[mine].tolist(), owners.tolist(), strict=True))
         self.lists.changed[slots] = False
         self.lists.taken[slots] = EMPTY
         self.catalogue.drop(slots)
@@ -172,7 +237,7 @@ class ExactEngine:
         bounds = self.lists.horizon[:used] - self._error
         bounds[self.catalogue.dead()] = UNKNOWN
         bounds[rows] = UNKNOWN
-        step = max(1, min(PRODUCT_ROWS, PRODUCT_VALUES // max(used, 1)))
+        step = self._step()
         for start in range(0, len(newcomers), step):
             part = slice(start, start + step)
             self._fill_slice(newcomers[part], bounds, which[part], events)
@@ -180,30 +245,43 @@ class ExactEngine:
             self._fill_slice(refills[start : start + step], None, None, events)
             self._refilled += len(refills[start : start + step])
 
+    def _step(self) -> int:
+        """Rows of one product."""
+        return max(1, min(PRODUCT_ROWS, PRODUCT_VALUES // max(self.catalogue.used, 1)))
+
     def _fill_slice(
         self, rows: Slots, bounds: Scores | None, which: npt.NDArray[np.intp] | None, events: Events
     ) -> None:
-        near = self._near(rows, bounds)
+        own = self.lists.owned[rows]
+        near = self._near(rows, bounds, own)
         with self._timed("lists"):
             best, scores = self._best(near)
             complete = len(self.catalogue) - 1 <= self.lists.kept
-            differs = self.lists.put(rows, best, scores, self.catalogue.track_ids, complete=complete)
+            differs = self.lists.put(
+                rows[own], best[own], scores[own], self.catalogue.track_ids, complete=complete
+            )
         if bounds is None or which is None:
-            self.lists.changed[rows] |= differs
+            self.lists.changed[rows[own]] |= differs
             return
-        self.lists.mark(rows, events[which])
+        self.lists.mark(rows[own], events[which[own]])
+        self._enter_reached(near, rows, bounds, which, events)
+
+    def _enter_reached(
+        self, near: _Near, rows: Slots, bounds: Scores, which: npt.NDArray[np.intp], events: Events
+    ) -> None:
         with self._timed("merge"):
             reached = near.rough >= bounds[near.candidates]
             row = near.row[reached]
             causes = which[row].astype(np.int32)
             self._enter(near.candidates[reached], rows[row], near.exact[reached], causes, events=events)
 
-    def _near(self, rows: Slots, bounds: Scores | None) -> _Near:
-        """Search the catalogue for the best of some tracks, and for the lists that these may enter."""
+    def _near(self, rows: Slots, bounds: Scores | None, own: npt.NDArray[np.bool_]) -> _Near:
+        """Search the catalogue for the best of some tracks, where `own` wants it, and for lists that these may enter."""
         with self._timed("product"):
             product = self._product(rows)
         with self._timed("select"):
-            own_bounds = self._own_bounds(product)
+            own_bounds = np.full(len(rows), UNKNOWN, dtype=np.float32)
+            own_bounds[own] = self._own_bounds(product if own.all() else product[own])
             found = self._select(product, own_bounds, bounds)
             row = np.repeat(np.arange(len(rows)), [len(candidates) for candidates in found])
             candidates = np.concatenate(found).astype(np.int32)
@@ -278,6 +356,7 @@ class ExactEngine:
         now = lists.slots[rows, : lists.published]
         before = lists.taken[rows]
         scores = lists.scores[rows, : lists.published]
+        departed = self._departed()
         changes = ListChanges(
             keys=keys[rows],
             neighbours=np.where(now >= 0, keys[now], 0),
@@ -286,27 +365,30 @@ class ExactEngine:
             previous=np.where(before >= 0, keys[before], 0),
             previous_lengths=(before >= 0).sum(axis=1),
             events=lists.events[rows],
-            deleted=self._departed(),
+            owners=self.catalogue.events["partition"][rows],
+            deleted=departed,
+            deleted_owners=np.array([self._deleted[key] for key in departed.tolist()], dtype=np.int32),
         )
         lists.taken[rows] = now
         lists.changed[rows] = False
-        self._deleted = []
+        self._deleted = {}
         self.catalogue.release()
         return changes
 
     def _departed(self) -> Keys:
         """Tracks deleted since the last call and not inserted again."""
-        deleted = np.unique(np.array(self._deleted, dtype=np.int64))
+        deleted = np.array(sorted(self._deleted), dtype=np.int64)
         gone: Keys = deleted[self.catalogue.slots_of(deleted) == EMPTY]
         return gone
 
     def sample(self, count: int) -> TrueLists:
         """See `NeighbourEngine.sample`."""
         lists, published = self.lists, self.lists.published
-        alive = np.flatnonzero(self.catalogue.alive[: self.catalogue.used])
+        used = self.catalogue.used
+        alive = np.flatnonzero(self.catalogue.alive[:used] & lists.owned[:used])
         rows = self._random.choice(alive, min(count, len(alive)), replace=False).astype(np.int32)
         if len(rows):
-            best, scores = self._best(self._near(rows, None))
+            best, scores = self._best(self._near(rows, None, lists.owned[rows]))
         else:
             best, scores = lists.slots[rows], lists.scores[rows]
         best, scores = best[:, :published], scores[:, :published]

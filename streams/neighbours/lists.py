@@ -39,6 +39,8 @@ class NeighbourLists:
         self.horizon_id: npt.NDArray[Any] = np.full(capacity, None, dtype=object)
         self.changed: npt.NDArray[np.bool_] = np.zeros(capacity, dtype=np.bool_)
         self.events: Events = np.zeros(capacity, dtype=EVENT)
+        # Whose lists are kept here; the others' are empty, under a horizon that nothing reaches.
+        self.owned: npt.NDArray[np.bool_] = np.ones(capacity, dtype=np.bool_)
         # What was taken last, to tell what has come and gone since.
         self.taken: Slots = np.full((capacity, published), EMPTY, dtype=np.int32)
 
@@ -52,6 +54,7 @@ class NeighbourLists:
         self.changed = enlarge(self.changed, capacity, False)
         self.events = enlarge(self.events, capacity, np.zeros((), dtype=EVENT))
         self.taken = enlarge(self.taken, capacity, EMPTY)
+        self.owned = enlarge(self.owned, capacity, True)
 
     def clear(self, slots: Slots) -> None:
         """Forget the lists of these slots."""
@@ -61,15 +64,23 @@ class NeighbourLists:
         self.horizon[slots] = UNKNOWN
         self.horizon_id[slots] = None
 
+    def forget(self, slots: Slots) -> None:
+        """Forget the lists of these slots and that there ever were any."""
+        self.clear(slots)
+        self.changed[slots] = False
+        self.taken[slots] = EMPTY
+
     def mark(self, slots: Slots, events: Events) -> None:
         """Say that the published part of these lists has changed, and which event did it."""
         self.changed[slots] = True
         self.events[slots] = events
 
     def short(self, alive: npt.NDArray[np.bool_], below: int) -> npt.NDArray[np.intp]:
-        """Slots whose list has fewer than `below` entries though there is more to know."""
+        """Slots whose list is kept here and has fewer than `below` entries though there is more to know."""
         used = len(alive)
-        return np.flatnonzero(alive & (self.lengths[:used] < below) & (self.horizon[:used] > COMPLETE))
+        return np.flatnonzero(
+            alive & self.owned[:used] & (self.lengths[:used] < below) & (self.horizon[:used] > COMPLETE)
+        )
 
     def put(
         self,
@@ -90,10 +101,11 @@ class NeighbourLists:
             complete: Whether these lists hold every other track there is.
 
         Returns:
-            Which lists' published part is another now, bool (m,).
+            Which lists' published part is another now, or known for the first time, bool (m,).
         """
         width, first = slots.shape[1], self.published
         before = self.slots[rows, :first], self.scores[rows, :first]
+        unknown = self.horizon[rows] == UNKNOWN
         lengths = (slots >= 0).sum(axis=1)
         self.slots[rows, :width], self.slots[rows, width:] = slots, EMPTY
         self.scores[rows, :width], self.scores[rows, width:] = scores, -np.inf
@@ -105,7 +117,7 @@ class NeighbourLists:
             self.horizon[rows] = scores[last]
             self.horizon_id[rows] = [track_ids[slot] for slot in slots[last].tolist()]
         differs = (before[0] != self.slots[rows, :first]) | (before[1] != self.scores[rows, :first])
-        return np.asarray(differs.any(axis=1))
+        return np.asarray(unknown | differs.any(axis=1))
 
     def remove(self, gone: Slots, events: Events, used: int) -> None:
         """Take tracks out of every list that names them.

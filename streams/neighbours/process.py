@@ -8,7 +8,7 @@ import asyncio
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -17,6 +17,8 @@ from typing import Any, TypeVar, cast
 from streams.neighbours.exact import ExactEngine
 from streams.neighbours.types import (
     EngineStats,
+    Events,
+    Keys,
     ListChanges,
     NeighbourEngine,
     StoredLists,
@@ -125,6 +127,14 @@ class EngineProcess:
     async def apply(self, batch: TrackBatch) -> None:
         """See `NeighbourEngine.apply`."""
         await self._call("apply", batch)
+
+    async def own(self, partitions: Collection[int] | None) -> None:
+        """See `NeighbourEngine.own`."""
+        await self._call("own", partitions)
+
+    async def adopt(self, lists: StoredLists, late: Keys, late_events: Events) -> None:
+        """See `NeighbourEngine.adopt`."""
+        await self._call("adopt", lists, late, late_events)
 
     async def refill(self, limit: int) -> int:
         """See `NeighbourEngine.refill`."""

@@ -1,5 +1,6 @@
 """What goes into the neighbour engine and what comes out: plain arrays, cheap to send between processes."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -55,7 +56,9 @@ class ListChanges:
         previous: int64 (m, k), the neighbours as taken the last time.
         previous_lengths: int64 (m,).
         events: `EVENT` (m,), the event that changed the list last.
+        owners: int32 (m,), the partition that each list belongs to: that of its track's own event.
         deleted: int64 (r,), tracks whose lists must go.
+        deleted_owners: int32 (r,), likewise.
     """
 
     keys: Keys
@@ -65,7 +68,9 @@ class ListChanges:
     previous: Keys
     previous_lengths: npt.NDArray[np.int64]
     events: Events
+    owners: npt.NDArray[np.int32]
     deleted: Keys
+    deleted_owners: npt.NDArray[np.int32]
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -125,6 +130,21 @@ class NeighbourEngine(Protocol):
 
     def apply(self, batch: TrackBatch) -> None:
         """Bring every list up to date with `batch`."""
+
+    def own(self, partitions: Collection[int] | None) -> None:
+        """Keep the lists of tracks whose own event is of these partitions, and forget all others; None keeps all.
+
+        Lists that were not kept before are computed by `refill`, unless `adopt` gives them.
+        """
+
+    def adopt(self, lists: StoredLists, late: Keys, late_events: Events) -> None:
+        """Take over lists that are owned and not kept yet, as another engine left them.
+
+        Args:
+            lists: As they were stored; those of tracks that are not here, not owned or known already are passed over.
+            late: int64 (m,), tracks that may have changed since the stored lists last took them in.
+            late_events: `EVENT` (m,), the event behind each.
+        """
 
     def refill(self, limit: int) -> int:
         """Compute at most `limit` lists that have become short; return how many are still waiting."""

@@ -20,6 +20,11 @@ def unit(vector: object) -> np.ndarray:
     return (wide / np.linalg.norm(wide)).astype(np.float32)
 
 
+def partition_of(track_id: str) -> int:
+    """The partition of a test's track: one of four."""
+    return key_of(track_id) % 4
+
+
 def batch(
     upserts: Mapping[str, np.ndarray], deletes: list[str] | None = None, *, dimension: int
 ) -> TrackBatch:
@@ -27,6 +32,7 @@ def batch(
     deletes = deletes or []
     events = np.zeros(len(deletes) + len(upserts), dtype=EVENT)
     events["offset"] = np.arange(len(events))
+    events["partition"] = [partition_of(track_id) for track_id in [*deletes, *upserts]]
     return TrackBatch(
         keys=np.array([key_of(t) for t in upserts], dtype=np.int64),
         track_ids=list(upserts),
