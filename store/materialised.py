@@ -14,6 +14,8 @@ from asyncpg.pool import PoolConnectionProxy
 
 from store.pool import transaction, translated
 
+# Primary key: the track's key, strategy, mode ("" for none), variant.
+Place = tuple[int, str, str, int]
 Connection = asyncpg.Pool | asyncpg.Connection | PoolConnectionProxy
 
 # Held by who withdraws tracks, shared by who writes bodies: any number that no other module uses.
@@ -32,6 +34,19 @@ SELECT m.body, m.tag, m.generated_at, m.list_version, l.version AS newest_versio
 FROM materialised_recommendations AS m LEFT JOIN neighbour_lists AS l USING (key)
 WHERE m.key = $1 AND m.strategy = $2 AND m.mode = $3 AND m.variant = $4
 """  # noqa: S608 -- this module's own text
+
+_WANTED = """
+FROM unnest($1::bigint[], $2::text[], $3::text[], $4::bigint[]) AS w (key, strategy, mode, variant)
+JOIN materialised_recommendations AS m
+    ON m.key = w.key AND m.strategy = w.strategy AND m.mode = w.mode AND m.variant = w.variant
+LEFT JOIN neighbour_lists AS l ON l.key = w.key
+"""
+_READ_MANY = f"""
+SELECT m.key, m.strategy, m.mode, m.variant,
+    m.body, m.tag, m.generated_at, m.list_version, l.version AS newest_version, ({_STALE}) AS stale
+{_WANTED}
+"""  # noqa: S608
+_CHECK_MANY = f"SELECT m.key, m.strategy, m.mode, m.variant, m.tag, ({_STALE}) AS stale {_WANTED}"  # noqa: S608
 
 _WRITE = """
 INSERT INTO materialised_recommendations AS m
@@ -153,6 +168,28 @@ async def read(
     with translated():
         row = await connection.fetchrow(_READ, key, strategy, mode or "", variant)
     return None if row is None else StoredBody(*row)
+
+
+async def read_many(connection: Connection, places: Sequence[Place]) -> dict[Place, StoredBody]:
+    """Bodies by their primary keys, in one round trip; those that are not kept are left out.
+
+    Raises:
+        StoreUnavailableError: Postgres cannot be reached.
+    """
+    with translated():
+        rows = await connection.fetch(_READ_MANY, *(list(column) for column in zip(*places, strict=True)))
+    return {tuple(row[:4]): StoredBody(*row[4:]) for row in rows}
+
+
+async def check_many(connection: Connection, places: Sequence[Place]) -> dict[Place, tuple[str, bool]]:
+    """Entity tag and whether it is stale, for bodies by their primary keys; those not kept are left out.
+
+    Raises:
+        StoreUnavailableError: Postgres cannot be reached.
+    """
+    with translated():
+        rows = await connection.fetch(_CHECK_MANY, *(list(column) for column in zip(*places, strict=True)))
+    return {tuple(row[:4]): (row[4], row[5]) for row in rows}
 
 
 async def write(pool: asyncpg.Pool, new: NewBody) -> bool:

@@ -27,7 +27,7 @@ _SLACK = 5
 _NEIGHBOURS = f"""
 SELECT
     t.track_id, {_METADATA}, r.score,
-    r.version, r.source_partition, r.source_offset, r.event_time, r.generated_at, r.length, r.behind
+    r.version, r.source_partition, r.source_offset, r.event_time, r.generated_at, r.length, r.behind, r.owner
 FROM tracks AS seed
 LEFT JOIN neighbour_lists AS l ON l.key = seed.key
 CROSS JOIN LATERAL (
@@ -40,9 +40,10 @@ CROSS JOIN LATERAL (
             LEFT JOIN absorbed_offsets AS a
                 ON a.owner_partition = seed.source_partition AND a.source_partition = i.partition
             WHERE i.consumed_offset > coalesce(a.absorbed_offset, 0)
-        ) AS behind
+        ) AS behind,
+        seed.source_partition AS owner
     UNION ALL
-    SELECT u.key, u.score, u.rank, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+    SELECT u.key, u.score, u.rank, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
     FROM unnest(l.neighbours[:$4], l.scores[:$4]) WITH ORDINALITY AS u (key, score, rank)
 ) AS r
 JOIN tracks AS t ON t.key = r.key
@@ -94,6 +95,7 @@ class ListHeader:
         generated_at: When the list was computed.
         length: Neighbours in the list, those that are gone since included.
         behind: Whether the store has accepted events that the list has not taken in yet.
+        owner: Partition of the track, whose worker keeps the list.
     """
 
     version: int
@@ -103,6 +105,7 @@ class ListHeader:
     generated_at: datetime
     length: int
     behind: bool
+    owner: int = 0
 
 
 @dataclass(frozen=True, slots=True)
