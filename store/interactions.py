@@ -1,0 +1,122 @@
+"""Interactions of listeners: remembered, summed up, and consumed, all in one transaction of the caller's.
+
+The consumed offsets need no epochs: they are locked while a batch is applied, and what lies below them is passed over,
+so that two workers that both believe to hold a partition count nothing twice.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import asyncpg
+from asyncpg.pool import PoolConnectionProxy
+
+from store.pool import translated
+
+_OPEN = """
+INSERT INTO interaction_offsets (partition, next_offset) SELECT p, 0 FROM unnest($1::int[]) AS p
+ON CONFLICT DO NOTHING
+"""
+_HOLD = """
+SELECT partition, next_offset FROM interaction_offsets WHERE partition = ANY($1::int[])
+ORDER BY partition FOR UPDATE
+"""
+_REMEMBER = """
+INSERT INTO interactions (identity, key, type, event_time)
+SELECT * FROM unnest($1::bytea[], $2::bigint[], $3::text[], $4::timestamptz[])
+ON CONFLICT DO NOTHING RETURNING identity
+"""
+
+# Both sums are brought to the later reference; a factor of one, or less.
+_ADD = """
+INSERT INTO popularity AS p (key, value, count, reference)
+SELECT key, value, count, $4::float8 FROM unnest($1::bigint[], $2::float8[], $3::float8[]) AS n (key, value, count)
+ON CONFLICT (key) DO UPDATE
+SET value = p.value * power(2, (p.reference - greatest(p.reference, $4)) / $5)
+        + excluded.value * power(2, ($4 - greatest(p.reference, $4)) / $5),
+    count = p.count * power(2, (p.reference - greatest(p.reference, $4)) / $5)
+        + excluded.count * power(2, ($4 - greatest(p.reference, $4)) / $5),
+    reference = greatest(p.reference, $4)
+"""
+_ADVANCE = """
+UPDATE interaction_offsets AS o SET next_offset = n.next_offset, updated_at = now()
+FROM unnest($1::int[], $2::bigint[]) AS n (partition, next_offset) WHERE o.partition = n.partition
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class InteractionRow:
+    """An interaction that can be told from others."""
+
+    identity: bytes
+    key: int
+    type: str
+    event_time: datetime
+
+
+async def offsets(pool: asyncpg.Pool) -> dict[int, int]:
+    """For each partition of track-interactions, the next offset to read."""
+    with translated():
+        rows = await pool.fetch("SELECT partition, next_offset FROM interaction_offsets")
+    return {row[0]: row[1] for row in rows}
+
+
+async def hold(connection: PoolConnectionProxy, partitions: Sequence[int]) -> dict[int, int]:
+    """Lock these partitions to the end of the transaction; returns the next offset to read of each."""
+    await connection.execute(_OPEN, sorted(partitions))
+    return {row[0]: row[1] for row in await connection.fetch(_HOLD, sorted(partitions))}
+
+
+async def remember(connection: PoolConnectionProxy, rows: Sequence[InteractionRow]) -> set[bytes]:
+    """Remember interactions; returns the identities of those that were not known."""
+    if not rows:
+        return set()
+    columns = zip(*((r.identity, r.key, r.type, r.event_time) for r in rows), strict=True)
+    fresh = await connection.fetch(_REMEMBER, *(list(column) for column in columns))
+    return {row[0] for row in fresh}
+
+
+async def add(
+    connection: PoolConnectionProxy,
+    keys: Sequence[int],
+    values: Sequence[float],
+    counts: Sequence[float],
+    *,
+    reference: float,
+    half_life: float,
+) -> None:
+    """Add decayed sums to the popularity of tracks, known or not.
+
+    Args:
+        connection: Inside the transaction.
+        keys: The tracks, ascending, each once.
+        values: Sums of weights decayed to `reference`.
+        counts: Sums of decay factors.
+        reference: Seconds since the epoch.
+        half_life: Seconds.
+    """
+    if len(keys):
+        await connection.execute(_ADD, list(keys), list(values), list(counts), reference, half_life)
+
+
+async def advance(connection: PoolConnectionProxy, next_offsets: Mapping[int, int]) -> None:
+    """Note how far partitions that are held have been consumed."""
+    await connection.execute(_ADVANCE, list(next_offsets), list(next_offsets.values()))
+
+
+async def restart(pool: asyncpg.Pool, partitions: Sequence[int]) -> None:
+    """Another log has taken the place of the one consumed: these partitions are read from their start."""
+    with translated():
+        await pool.execute(
+            "UPDATE interaction_offsets SET next_offset = 0 WHERE partition = ANY($1::int[])",
+            list(partitions),
+        )
+
+
+async def forget(pool: asyncpg.Pool, age: timedelta) -> int:
+    """Forget the identities of interactions received longer ago than `age`; returns how many."""
+    with translated():
+        status: str = await pool.execute(
+            "DELETE FROM interactions WHERE received_at < now() - $1::interval", age
+        )
+    return int(status.rpartition(" ")[2])

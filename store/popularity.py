@@ -1,0 +1,91 @@
+"""The popularity of all tracks as arrays, and how many lists hold each."""
+
+import io
+from dataclasses import dataclass
+from typing import Any, Final
+
+import asyncpg
+import numpy as np
+import numpy.typing as npt
+
+from store.pool import translated
+
+# Grows with every batch of interactions, after it was committed: what has been read afterwards has that batch.
+_VERSION = "SELECT last_value + is_called::int FROM popularity_version"
+
+_ALL = """
+SELECT t.key, extract(epoch FROM t.created_at)::float8, coalesce(p.value, 0)::float8,
+       coalesce(p.reference, 0)::float8
+FROM tracks AS t LEFT JOIN popularity AS p USING (key) ORDER BY t.key
+"""
+_OCCURRENCES = """
+SELECT n::bigint, count(*)::float8 FROM neighbour_lists, unnest(neighbours) AS n GROUP BY n ORDER BY n
+"""
+_HEADER_BYTES: Final = 19
+_TRAILER_BYTES: Final = 2
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Listening:
+    """What is known of the listening to each track of the catalogue.
+
+    Attributes:
+        version: Of the popularity that this holds at least.
+        keys: int64 (n,), ascending.
+        created_at: float64 (n,), when the store first held the track, seconds since the epoch.
+        values: float64 (n,), decayed weights of its interactions.
+        references: float64 (n,), what they are decayed to; 0 where there are none.
+    """
+
+    version: int
+    keys: npt.NDArray[np.int64]
+    created_at: npt.NDArray[np.float64]
+    values: npt.NDArray[np.float64]
+    references: npt.NDArray[np.float64]
+
+
+async def version(pool: asyncpg.Pool) -> int:
+    """The version of the popularity; another one, and somebody has listened."""
+    with translated():
+        found: int = await pool.fetchval(_VERSION)
+    return found
+
+
+async def bump(pool: asyncpg.Pool) -> int:
+    """After interactions were committed: a new version."""
+    with translated():
+        await pool.fetchval("SELECT nextval('popularity_version')")
+    return await version(pool)
+
+
+async def read(pool: asyncpg.Pool) -> Listening:
+    """Everything, as of now."""
+    found = await version(pool)
+    rows = await _copied(pool, _ALL, (">i8", ">f8", ">f8", ">f8"))
+    keys, created_at, values, references = rows
+    return Listening(
+        found, keys.astype(np.int64), *(c.astype(np.float64) for c in (created_at, values, references))
+    )
+
+
+async def list_counts(pool: asyncpg.Pool) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64], int]:
+    """For each track that some list holds: its key (m,), ascending, and in how many (m,); and how many lists there are."""
+    keys, counts = await _copied(pool, _OCCURRENCES, (">i8", ">f8"))
+    with translated():
+        lists: int = await pool.fetchval("SELECT count(*) FROM neighbour_lists")
+    return keys.astype(np.int64), counts.astype(np.float64), lists
+
+
+async def _copied(pool: asyncpg.Pool, query: str, types: tuple[str, ...]) -> list[npt.NDArray[Any]]:
+    """The columns of a query whose values have eight bytes each and are never null, by binary COPY."""
+    output = io.BytesIO()
+    with translated():
+        async with pool.acquire() as connection:
+            await connection.copy_from_query(query, output=output, format="binary")
+    fields: list[Any] = [("fields", ">i2")]
+    for i, kind in enumerate(types):
+        fields += [(f"length{i}", ">i4"), (f"value{i}", kind)]
+    rows = np.frombuffer(
+        output.getbuffer()[_HEADER_BYTES : output.tell() - _TRAILER_BYTES], dtype=np.dtype(fields)
+    )
+    return [rows[f"value{i}"] for i in range(len(types))]
