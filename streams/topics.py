@@ -121,6 +121,23 @@ async def _create_missing(client: AIOKafkaAdminClient, specs: list[TopicSpec], r
     return created
 
 
+async def topic_differences(kafka: KafkaSettings, streams: StreamSettings) -> list[str]:
+    """Say, in a line each, what of the topics is not as these settings want it: missing, or of other partitions.
+
+    Raises:
+        BrokerUnavailable: no broker answers, or it refuses this client.
+    """
+    async with admin_client(kafka) as client:
+        existing = await partition_counts(client)
+    lines = []
+    for spec in topic_specs(kafka, streams):
+        if spec.name not in existing:
+            lines.append(f"{spec.name} is missing")
+        elif existing[spec.name] != spec.partitions:
+            lines.append(f"{spec.name} has {existing[spec.name]} partitions; {spec.partitions} are wanted")
+    return lines
+
+
 async def partition_counts(client: AIOKafkaAdminClient) -> dict[str, int]:
     """Return the number of partitions of every topic that the broker knows."""
     topics: list[dict[str, Any]] = await client.describe_topics()

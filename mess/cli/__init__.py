@@ -4,7 +4,18 @@ import importlib
 
 import typer
 
-COMMAND_MODULES = ("up", "status", "publish", "tail", "asyncapi", "services", "database", "audit")
+COMMAND_MODULES = (
+    "up",
+    "status",
+    "publish",
+    "tail",
+    "asyncapi",
+    "services",
+    "database",
+    "audit",
+    "topics",
+    "demo",
+)
 
 
 def build() -> typer.Typer:

@@ -65,18 +65,28 @@ class Watch:
         if self._pool is not None:
             await self._pool.close()
 
+    async def counts(self) -> StoreCounts:
+        """Return what the store holds.
+
+        Raises:
+            StoreError: The database does not answer.
+        """
+        assert self._pool is not None
+        return await fetch_counts(self._pool)
+
     async def look(self) -> Progress:
         """Return one snapshot.
 
         Raises:
             StoreError: The database does not answer.
         """
-        assert self._pool is not None
-        counts = await fetch_counts(self._pool)
+        counts = await self.counts()
         return Progress(counts.tracks, counts.full_lists, await self._lag(counts))
 
-    async def until_settled(self, show: Callable[[Progress], None]) -> Progress:
+    async def until_settled(self, show: Callable[[Progress], None], *, at_least: int = 0) -> Progress:
         """Look again and again, showing each snapshot, until everything published has its effect.
+
+        With `at_least`, a catalogue of fewer tracks is not settled yet.
 
         Settled means twice in a row, with the same number of tracks: asked for last offsets, Tansu counts its newest
         batch as one message, so that lag reads too low there. A database or broker that is away for a moment is waited
@@ -90,7 +100,7 @@ class Watch:
                 await asyncio.sleep(POLL_SECONDS)
                 continue
             show(progress)
-            if progress.settled and progress == before:
+            if progress.settled and progress == before and progress.tracks >= at_least:
                 return progress
             before = progress
             await asyncio.sleep(POLL_SECONDS)
@@ -104,19 +114,28 @@ class Watch:
 
 
 class Demo:
-    """The demo catalogue and the note, in the data directory, that it has been published."""
+    """The demo catalogue and the note, in a local stack's data directory, that it has been published.
 
-    def __init__(self, data_dir: Path) -> None:
+    Args:
+        data_dir: Where the note is; None where services are configured and nothing is noted.
+    """
+
+    def __init__(self, data_dir: Path | None = None) -> None:
         """Read the catalogue that comes with the package.
 
         Raises:
             mess.demo.catalogue.CatalogueError: Its files are missing or damaged.
         """
-        self._note = data_dir / "demo.json"
+        self._note = None if data_dir is None else data_dir / "demo.json"
         self._catalogue = catalogue.load()
 
     def __len__(self) -> int:
         return len(self._catalogue)
+
+    @property
+    def dimension(self) -> int:
+        """Length of its embeddings."""
+        return int(self._catalogue.embeddings.shape[1])
 
     @property
     def example(self) -> str:
@@ -126,12 +145,13 @@ class Demo:
     @property
     def published(self) -> bool:
         """Whether the whole catalogue is noted as published to this data directory's stack."""
-        return self._note.exists()
+        return self._note is not None and self._note.exists()
 
     def note_published(self) -> None:
         """Note it, so that the next start does not publish again what its user may have deleted since."""
         note = {"tracks": len(self), "music21": self._catalogue.version}
-        write_private(self._note, orjson.dumps(note))
+        if self._note is not None:
+            write_private(self._note, orjson.dumps(note))
 
     async def publish(self, kafka: KafkaSettings, show: Callable[[int], None]) -> None:
         """Publish every work as any producer would, calling `show` with the number acknowledged so far.

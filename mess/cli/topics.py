@@ -1,0 +1,111 @@
+"""`mess topics`: make them, check them, copy what one holds, and write a copy back."""
+
+import asyncio
+import contextlib
+import sys
+from collections.abc import Coroutine, Iterator
+from pathlib import Path
+from typing import IO, Annotated, Any, TypeVar
+
+import typer
+
+from mess.cli.broker import DEFAULT_DATA_DIR, DataDir, kafka_settings
+from mess.cli.console import INCOMPLETE, INTERRUPTED, fail, quiet_libraries
+
+Result = TypeVar("Result")
+Topic = Annotated[str, typer.Argument(help="For example track-ingest.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to `app`."""
+    topics = typer.Typer(
+        help="Make the topics, check them, copy what one holds and write it back.", no_args_is_help=True
+    )
+    for command in (create, check, dump, load):
+        topics.command()(command)
+    app.add_typer(topics, name="topics")
+
+
+def create(
+    wait: Annotated[
+        float, typer.Option(min=0, help="Seconds to go on trying while no broker answers.")
+    ] = 0.0,
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+) -> None:
+    """Create the topics that are missing; those that exist stay as they are."""
+    from mess import settings  # noqa: PLC0415 - `mess --help` must not wait for Kafka
+    from streams.settings import StreamSettings  # noqa: PLC0415
+    from streams.topics import ensure_topics  # noqa: PLC0415
+
+    kafka = kafka_settings(data_dir)
+    created = _run(ensure_topics(kafka, settings.read(StreamSettings), wait=wait))
+    typer.echo(f"created: {', '.join(created)}" if created else "All topics are there.")
+
+
+def check(data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
+    """Compare the broker's topics with those that are wanted; exits with 1 where they differ."""
+    from mess import settings  # noqa: PLC0415 - `mess --help` must not wait for Kafka
+    from streams.settings import StreamSettings  # noqa: PLC0415
+    from streams.topics import topic_differences  # noqa: PLC0415
+
+    differences = _run(topic_differences(kafka_settings(data_dir), settings.read(StreamSettings)))
+    for line in differences:
+        typer.echo(line)
+    if differences:
+        raise typer.Exit(INCOMPLETE)
+    typer.echo("All topics are there.")
+
+
+def dump(topic: Topic, data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
+    """Write every message that a topic holds now to standard output, a JSON line each, byte for byte."""
+    from streams import topic_copies  # noqa: PLC0415 - `mess --help` must not wait for Kafka
+
+    count = _run(topic_copies.dump(kafka_settings(data_dir), topic, sys.stdout.buffer.write))
+    sys.stdout.buffer.flush()
+    typer.echo(f"{count:,} messages of {topic} copied", err=True)
+
+
+def load(
+    topic: Topic,
+    file: Annotated[Path, typer.Argument(metavar="FILE|-", help="What `mess topics dump` wrote.")],
+    into_used: Annotated[
+        bool, typer.Option("--into-used", help="Also where the topic has been written to before.")
+    ] = False,
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+) -> None:
+    """Write a copy back: each message to the partition of its key, in order, with its time."""
+    from streams import topic_copies  # noqa: PLC0415 - `mess --help` must not wait for Kafka
+
+    with _opened(file) as lines:
+        count = _run(topic_copies.load(kafka_settings(data_dir), topic, lines, into_used=into_used))
+    typer.echo(f"{count:,} messages written to {topic}")
+
+
+@contextlib.contextmanager
+def _opened(file: Path) -> Iterator[IO[bytes]]:
+    if str(file) == "-":
+        yield sys.stdin.buffer
+        return
+    try:
+        lines = file.open("rb")
+    except OSError as error:
+        fail(f"{file} cannot be read: {error.strerror}")
+    with lines:
+        yield lines
+
+
+def _run(work: Coroutine[Any, Any, Result]) -> Result:
+    """Run `work`; what goes wrong with the broker or a topic is one line."""
+    from streams.errors import StreamsError  # noqa: PLC0415 - `mess --help` must not wait for Kafka
+
+    quiet_libraries()
+    try:
+        return asyncio.run(work)
+    except StreamsError as error:
+        fail(str(error))
+    except KeyboardInterrupt:
+        raise typer.Exit(INTERRUPTED) from None
+    except BrokenPipeError:
+        # The reader has gone; nothing more can be written, not even at exit.
+        sys.stdout = None
+        raise typer.Exit(INCOMPLETE) from None
