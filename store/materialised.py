@@ -27,7 +27,7 @@ _REFRESH_LOCK: Final = 0x6D657373_6D617402
 _STALE = """
 m.outdated OR l.version IS DISTINCT FROM m.list_version OR coalesce(m.expires_at <= now(), false)
 OR (coalesce(m.popularity_due <= now(), false)
-    AND m.popularity_version < (SELECT last_value FROM popularity_version))
+    AND m.popularity_version < (SELECT last_value + is_called::int FROM popularity_version))
 """
 _READ = f"""
 SELECT m.body, m.tag, m.generated_at, m.list_version, l.version AS newest_version, ({_STALE}) AS stale
