@@ -104,6 +104,7 @@ def create_app(kafka: KafkaSettings, streams: StreamSettings, store: StoreSettin
         web_enabled=False,
     )
     app.pipeline = Pipeline(kafka, streams, store, WorkerMetrics())
+    app.pipeline.metrics.lag.set_function(lambda: _lag(app))
     app.site = WorkerSite(
         streams.worker_host,
         streams.worker_port,

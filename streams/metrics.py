@@ -1,5 +1,6 @@
 """What a worker measures about itself."""
 
+import psutil
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
@@ -61,6 +62,22 @@ class WorkerMetrics:
         )
         self.active = Gauge("mess_worker_active", "1 while this worker maintains lists", registry=registry)
         self._add_sampled()
+        self._add_process()
+
+    def _add_process(self) -> None:
+        self.lag = Gauge(
+            "mess_ingest_lag_events",
+            "Events of this worker's partitions that are not in the store yet, by the last fetches",
+            registry=self.registry,
+        )
+        self.resident = Gauge(
+            "mess_process_resident_bytes",
+            "Resident memory of the worker's own process and of those it has spawned; memory they share counts in each",
+            ["process"],
+            registry=self.registry,
+        )
+        self.resident.labels("worker").set_function(lambda: psutil.Process().memory_info().rss)
+        self.resident.labels("spawned").set_function(_spawned_bytes)
 
     def _add_sampled(self) -> None:
         """What the sampler finds; see `streams.agents.sampler`."""
@@ -90,3 +107,13 @@ class WorkerMetrics:
             buckets=(1, 10, 60, 600, 3_600, 21_600, 86_400, 604_800),
             registry=self.registry,
         )
+
+
+def _spawned_bytes() -> int:
+    total = 0
+    for process in psutil.Process().children(recursive=True):
+        try:
+            total += process.memory_info().rss
+        except psutil.Error:  # it has just ended
+            continue
+    return total
