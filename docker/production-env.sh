@@ -1,0 +1,152 @@
+#!/usr/bin/env bash
+# The settings of production: refuses what must not go into it, and writes the secrets where compose reads them.
+#
+#   production-env.sh check    FILE        exits with 2 and the list of what to set
+#   production-env.sh secrets  FILE DIR    checks, then writes each secret to a file of DIR
+#   production-env.sh generate FILE        writes FILE with random secrets, if it is not there
+set -euo pipefail
+
+readonly REQUIRED=(MESS_POSTGRES_PASSWORD MESS_OWNER_PASSWORD MESS_API_PASSWORD MESS_GRAFANA_PASSWORD)
+readonly MINIMUM=16
+
+usage() {
+  sed -n '2,6s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2
+  exit 2
+}
+
+# The last value that FILE gives NAME, without quotes around it. The file is read, never run.
+value_of() {
+  local file=$1 name=$2 line value=""
+  while IFS= read -r line || [ -n "$line" ]; do
+    case $line in
+      "$name="*) value=${line#"$name="} ;;
+      *) ;;
+    esac
+  done <"$file"
+  case $value in
+    \"*\") value=${value#\"} value=${value%\"} ;;
+    \'*\') value=${value#\'} value=${value%\'} ;;
+    *) ;;
+  esac
+  printf '%s' "$value"
+}
+
+# A secret: NAME, or what stands in the file that NAME_FILE names.
+secret_of() {
+  local file=$1 name=$2 path
+  path=$(value_of "$file" "${name}_FILE")
+  if [ -n "$path" ]; then
+    [ -r "$path" ] || return 1
+    cat "$path"
+  else
+    value_of "$file" "$name"
+  fi
+}
+
+is_default() {
+  case ${1,,} in
+    change-me* | changeme* | *password* | *secret* | *example* | postgres* | admin* | mess | messmess* | 1234567890*) return 0 ;;
+    *) return 1 ;;
+  esac
+}
+
+# Prints what is wrong with one secret, nothing if it will do.
+complaint() {
+  local file=$1 name=$2 value
+  if ! value=$(secret_of "$file" "$name"); then
+    echo "$name: ${name}_FILE cannot be read"
+  elif [ -z "$value" ]; then
+    echo "$name: is not set"
+  elif is_default "$value"; then
+    echo "$name: is a default or says what it is"
+  elif [ "${#value}" -lt "$MINIMUM" ]; then
+    echo "$name: has ${#value} characters, $MINIMUM are the least"
+  elif [[ $value == *[!A-Za-z0-9._~-]* ]]; then
+    echo "$name: has other characters than A-Z a-z 0-9 . _ ~ -"
+  fi
+}
+
+complaints() {
+  local file=$1 name value profiles
+  local -A seen=()
+  for name in "${REQUIRED[@]}"; do
+    complaint "$file" "$name"
+    value=$(secret_of "$file" "$name" || true)
+    if [ -n "$value" ] && ! is_default "$value"; then
+      if [ -n "${seen[$value]:-}" ]; then echo "$name: is the same as ${seen[$value]}"; fi
+      seen[$value]=$name
+    fi
+  done
+  case $(value_of "$file" MESS_KAFKA_SECURITY_PROTOCOL) in
+    SASL_*)
+      [ -n "$(value_of "$file" MESS_KAFKA_SASL_USERNAME)" ] || echo "MESS_KAFKA_SASL_USERNAME: is not set"
+      complaint "$file" MESS_KAFKA_PASSWORD
+      ;;
+    *) ;;
+  esac
+  profiles=$(value_of "$file" COMPOSE_PROFILES)
+  if [[ ,$profiles, == *,tls,* ]]; then
+    [ -n "$(value_of "$file" MESS_DOMAIN)" ] || echo "MESS_DOMAIN: is not set, and the profile tls needs it"
+    [ "$(value_of "$file" MESS_API_BIND)" = 127.0.0.1 ] ||
+      echo "MESS_API_BIND: must be 127.0.0.1 with the profile tls, or the API is open beside it"
+  fi
+}
+
+check() {
+  local file=$1 found mode
+  if [ ! -r "$file" ]; then
+    echo "mess: there is no $file: copy docker/.env.production.example, or run $0 generate $file" >&2
+    exit 2
+  fi
+  found=$(complaints "$file")
+  mode=$(stat -c %a "$file")
+  if [ "${mode: -2}" != 00 ]; then found+=${found:+$'\n'}"$file: others can read it; chmod 600 $file"; fi
+  if [ -n "$found" ]; then
+    echo "mess: $file is not fit for production. To be set:" >&2
+    printf '  %s\n' "${found//$'\n'/$'\n'  }" >&2
+    exit 2
+  fi
+}
+
+# The directory is the guard: nobody but its owner enters it, while in a container any user may read the file mounted.
+write_secrets() {
+  local file=$1 directory=$2 name
+  check "$file"
+  install -d -m 700 "$directory"
+  for name in postgres owner api grafana kafka; do
+    (
+      umask 222
+      secret_of "$file" "MESS_${name^^}_PASSWORD" >"$directory/.$name.new"
+    )
+    mv -f "$directory/.$name.new" "$directory/${name}_password"
+  done
+}
+
+random() {
+  # Not `tr | head`: under pipefail the broken pipe would count as a failure.
+  od -An -N24 -tx1 /dev/urandom | tr -d ' \n'
+}
+
+generate() {
+  local file=$1 example line
+  example=$(dirname "${BASH_SOURCE[0]}")/.env.production.example
+  if [ -e "$file" ]; then return; fi
+  (
+    umask 077
+    while IFS= read -r line; do
+      case $line in
+        MESS_*_PASSWORD=change-me) echo "${line%%=*}=$(random)" ;;
+        *) echo "$line" ;;
+      esac
+    done <"$example" >"$file.new"
+    mv "$file.new" "$file"
+  )
+  echo "wrote $file with random secrets"
+}
+
+case ${1:-}:$# in
+  check:2) check "$2" ;;
+  secrets:3) write_secrets "$2" "$3" ;;
+  generate:2) generate "$2" ;;
+  *) usage ;;
+esac

@@ -1,0 +1,71 @@
+"""Compiles, ahead of time, everything that a worker's processes would compile at their first start.
+
+Numba keeps what it compiles where NUMBA_CACHE_DIR says. An image that was warmed while it was built starts at once.
+"""
+
+import asyncio
+import importlib
+import importlib.util
+from typing import Final
+
+import numpy as np
+
+from streams.neighbours.search.process import SearchProcess
+from streams.neighbours.search.types import SearchSettings, SearchStats
+from streams.neighbours.types import Vectors
+
+TRACKS: Final = 2_000
+DIMENSION: Final = 32
+# The index is what takes long: half a minute on a fast core, minutes on a slow one.
+PATIENCE_SECONDS: Final = 900.0
+# An index that is to be built is being built by then.
+BEGIN_SECONDS: Final = 20.0
+_KERNELS: Final = "streams.neighbours.acceleration"
+
+
+class WarmingError(Exception):
+    """What was to be compiled was not used, so that nothing is known to have been compiled."""
+
+
+def warm() -> SearchStats:
+    """Compile the engine's inner loops, and build, search and replace an index.
+
+    Raises:
+        WarmingError: No index came about.
+    """
+    if importlib.util.find_spec(_KERNELS) is not None:
+        importlib.import_module(_KERNELS).load()
+    return asyncio.run(_warm_search())
+
+
+async def _warm_search() -> SearchStats:
+    generator = np.random.default_rng(0)
+    vectors: Vectors = generator.standard_normal((TRACKS, DIMENSION), dtype=np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    search = SearchProcess(DIMENSION, settings=SearchSettings(exact_below=TRACKS // 4))
+    await search.start()
+    try:
+        await search.load(np.arange(TRACKS, dtype=np.int64), [f"track {i}" for i in range(TRACKS)], vectors)
+        stats = await _until_indexed(search)
+        for count in (10, 50):
+            await search.search(vectors[:8], count)
+            await search.search(vectors[:1], count)
+        return stats
+    finally:
+        await search.stop()
+
+
+async def _until_indexed(search: SearchProcess) -> SearchStats:
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    while True:
+        stats = await search.stats()
+        waited = loop.time() - began
+        if stats.index_size or (waited > BEGIN_SECONDS and not stats.building):
+            break
+        if waited > PATIENCE_SECONDS:
+            raise WarmingError(f"no index after {waited:.0f} s")
+        await asyncio.sleep(0.2)
+    if not stats.index_size:
+        raise WarmingError("the search process builds no index")
+    return stats
