@@ -84,14 +84,15 @@ def codes(field: str, column: Column | None) -> Codes | None:
     if column is None:
         return None
     numbers: dict[str, int] = {}
-    coded = np.fromiter(
-        (
-            -1 if (text := known(field, value)) is None else numbers.setdefault(text, len(numbers))
-            for value in column
-        ),
-        dtype=np.int64,
-        count=len(column),
-    )
+    # Columns repeat themselves: each value is read once as it stands, and looked up after that.
+    read: dict[Any, int] = {None: -1}
+    coded = np.empty(len(column), dtype=np.int64)
+    for place, value in enumerate(column.tolist()):
+        raw = value if isinstance(value, str) or value is None else str(value)
+        if (code := read.get(raw)) is None:
+            text = known(field, raw)
+            code = read[raw] = -1 if text is None else numbers.setdefault(text, len(numbers))
+        coded[place] = code
     return numbers, coded
 
 

@@ -93,9 +93,8 @@ class Run:
         assert self.resolved.mode.rank is not None
         ranking = self.resolved.mode.rank(pool, self.query, self.resolved.settings)
         self.notes += [note for note in (*notes, *ranking.notes) if note not in self.notes]
-        place = {int(index): i for i, index in enumerate(indices)}
         for pick in self.picks:
-            ranking.take(place[pick.index])
+            ranking.take(int(np.flatnonzero(indices == pick.index)[0]))
         while len(self.picks) < need:
             found = ranking.best(~(self._listed | self.gate.closed)[indices])
             if found is None:
