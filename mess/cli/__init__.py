@@ -15,6 +15,7 @@ COMMAND_MODULES = (
     "audit",
     "topics",
     "demo",
+    "warm",
 )
 
 
