@@ -31,9 +31,10 @@ $(STAMP): pyproject.toml requirements-dev.lock
 up: setup  ## run the whole pipeline on the demo catalogue (Ctrl-C stops it)
 	@$(BIN)/mess up $(ARGS)
 
+# Two processes: these tests wait for services more than they compute. A file stays on one, with its services.
 test: setup  ## every test: lint, types, unit, contract, integration, end to end
 	@$(MAKE) --no-print-directory check
-	@$(BIN)/python -m pytest -m "not unit" $(ARGS)
+	@$(BIN)/python -m pytest -m "not unit" -n 2 --dist loadfile $(ARGS)
 
 # FAULT_SEEDS=1-20 or 3,17 says which; FAULT_SEED=17 plays one again; FAULT_AWAY_SECONDS=60 is the longest outage.
 FAULT_SEEDS ?= 1-20
