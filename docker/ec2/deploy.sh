@@ -1,0 +1,161 @@
+#!/usr/bin/env bash
+# Brings this machine to the version of this checkout, or of MESS_IMAGE; run it as often as you like, as root.
+#
+# Installs the engine if there is none, mounts MESS_DATA_DEVICE for the data (formats it only when it is empty), builds or
+# pulls the image, migrates, starts, waits for /health/ready, and goes back to the image before if that is not reached.
+#
+#   MESS_ENV_FILE       settings, docker/.env.production by default
+#   MESS_DATA_DEVICE    a block device for Docker's volumes, e.g. /dev/nvme1n1; none: they stay on the root disk
+#   MESS_IMAGE          an image to pull; none: built from this checkout
+#   MESS_READY_SECONDS  how long the API may take, 240 by default
+#   MESS_BUILD_OPTIONS  further options of `docker build`
+set -euo pipefail
+# shellcheck source=docker/ec2/common.sh
+. "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+
+readonly VOLUMES_DIR=${MESS_VOLUMES_DIR:-/var/lib/docker/volumes}
+
+check_machine() {
+  [ "$(id -u)" -eq 0 ] || die "deploy.sh needs root: sudo $0"
+  case $(uname -m) in
+    x86_64 | aarch64) ;;
+    *) die "this is a machine of architecture $(uname -m); images are for x86_64 and aarch64" ;;
+  esac
+}
+
+install_engine() {
+  if command -v docker >/dev/null && docker compose version >/dev/null 2>&1; then return; fi
+  command -v apt-get >/dev/null || die "no Docker with compose here, and no apt-get to install it with: install both by hand"
+  say "installing Docker and compose"
+  export DEBIAN_FRONTEND=noninteractive
+  apt-get update -qq
+  apt-get install -y -qq --no-install-recommends ca-certificates curl docker.io git
+  docker compose version >/dev/null 2>&1 ||
+    # Ubuntu's name, and Debian's since release 13.
+    apt-get install -y -qq --no-install-recommends docker-compose-v2 docker-buildx ||
+    apt-get install -y -qq --no-install-recommends docker-compose docker-buildx
+  docker compose version >/dev/null 2>&1 || die "docker compose is version 1 here, or missing: install version 2.24 or later"
+}
+
+# Docker's volumes on a device of their own: they outlive the instance, images need not.
+mount_data() {
+  local device=${MESS_DATA_DEVICE:-} kind
+  if [ -z "$device" ]; then return; fi
+  if mountpoint -q "$VOLUMES_DIR"; then return; fi
+  [ -b "$device" ] || die "$device is no block device: see lsblk"
+  if [ -n "$(docker ps --quiet 2>/dev/null)" ]; then
+    die "containers run on the volumes that $device is to hold: stop them, and move $VOLUMES_DIR by hand"
+  fi
+  if [ -n "$(lsblk --noheadings --output PARTTYPE "$device" | tr -d ' \n')" ]; then
+    die "$device has partitions: name the one to use, or empty it"
+  fi
+  kind=$(blkid --probe --output value --match-tag TYPE "$device" || true)
+  if [ -z "$kind" ]; then
+    say "formatting $device, which is empty"
+    mkfs.ext4 -q -L mess-data "$device"
+  fi
+  systemctl stop docker.socket docker 2>/dev/null || true
+  if [ -n "$(find "$VOLUMES_DIR" -mindepth 1 -maxdepth 1 -type d 2>/dev/null)" ]; then
+    die "there are volumes in $VOLUMES_DIR already; mounting $device there would hide them: move them first"
+  fi
+  install -d -m 701 "$VOLUMES_DIR"
+  kind=$(blkid --probe --output value --match-tag UUID "$device")
+  grep -q "$kind" /etc/fstab ||
+    echo "UUID=$kind $VOLUMES_DIR auto defaults,nofail,x-systemd.before=docker.service 0 2" >>/etc/fstab
+  mount "$VOLUMES_DIR"
+  say "$device holds Docker's volumes"
+}
+
+start_engine() {
+  if docker info >/dev/null 2>&1; then return; fi
+  say "starting Docker"
+  systemctl enable --now docker
+  docker info >/dev/null || die "Docker does not start: journalctl -u docker"
+}
+
+# Prints the name of the image to deploy.
+get_image() {
+  local image=${MESS_IMAGE:-$(setting MESS_IMAGE)} revision architecture
+  if [ -n "$image" ]; then
+    if ! docker image inspect "$image" >/dev/null 2>&1 || [ "${image##*:}" = latest ]; then
+      say "pulling $image"
+      docker pull --quiet "$image" >/dev/null || die "$image cannot be pulled; what runs goes on as it is"
+    fi
+  else
+    revision=$(git -C "$REPOSITORY" describe --always --dirty 2>/dev/null || date -u +%Y%m%d%H%M%S)
+    image=mess-ai:$revision
+    if [[ $revision == *-dirty ]] || ! docker image inspect "$image" >/dev/null 2>&1; then
+      say "building $image; ten minutes the first time"
+      # shellcheck disable=SC2086 # options, separated by spaces
+      DOCKER_BUILDKIT=1 docker build --quiet --file "$DOCKER_DIR/Dockerfile" --target production --tag "$image" \
+        --build-arg "REVISION=$revision" --build-arg "CREATED=$(date -u +%FT%TZ)" ${MESS_BUILD_OPTIONS:-} \
+        "$REPOSITORY" >/dev/null || die "the image cannot be built; what runs goes on as it is"
+    fi
+  fi
+  architecture=$(docker image inspect --format '{{.Architecture}}' "$image")
+  case $architecture:$(uname -m) in
+    amd64:x86_64 | arm64:aarch64) ;;
+    *) die "$image is for $architecture, this machine is $(uname -m): build it here, or push one for both" ;;
+  esac
+  printf '%s' "$image"
+}
+
+remember() { # NAME VALUE, in one step
+  echo "$2" >"$STATE_DIR/.$1.new"
+  mv "$STATE_DIR/.$1.new" "$STATE_DIR/$1"
+}
+
+recall() { cat "$STATE_DIR/$1" 2>/dev/null || true; }
+
+schema_revision() {
+  psql_as_admin <<<"SELECT version_num FROM alembic_version" 2>/dev/null || true
+}
+
+start() { # IMAGE
+  MESS_IMAGE=$1 compose up --detach --remove-orphans --scale "worker=$(setting MESS_WORKERS 1)" >&2
+}
+
+# The schema goes back by the new image, which knows the way; then the old one takes over.
+roll_back() { # OLD_IMAGE NEW_IMAGE OLD_SCHEMA
+  local old=$1 new=$2 schema=$3
+  MESS_IMAGE=$new compose logs --tail 40 setup api worker >&2 || true
+  if [ -z "$old" ]; then die "$new is not ready, and there is no version before it to go back to: the log is above"; fi
+  say "$new is not ready; going back to $old"
+  MESS_IMAGE=$new compose stop api worker >&2 || true
+  if [ -n "$schema" ] && [ "$(schema_revision)" != "$schema" ]; then
+    MESS_IMAGE=$new compose run --rm --no-deps -T mess migrate --down-to "$schema" >&2 ||
+      die "the schema cannot go back to $schema: restore the backup, see docs/operations.md"
+  fi
+  if start "$old" && wait_ready; then die "$new was not ready; $old runs again"; fi
+  die "neither $new nor $old is ready: see docs/operations.md"
+}
+
+print_urls() {
+  local domain
+  domain=$(setting MESS_DOMAIN)
+  echo "API        $(url_of_api)/ (docs at /docs)"
+  if [[ ,$(setting COMPOSE_PROFILES), == *,tls,* ]]; then echo "public     https://$domain/"; fi
+  echo "Grafana    http://127.0.0.1:$(setting MESS_GRAFANA_PORT 3000)/ (from elsewhere: ssh -L)"
+}
+
+main() {
+  local image previous schema
+  check_machine
+  take_lock
+  "$DOCKER_DIR/production-env.sh" secrets "$ENV_FILE" "$MESS_SECRETS_DIR"
+  install_engine
+  mount_data
+  start_engine
+  mkdir -p "$STATE_DIR"
+  image=$(get_image)
+  previous=$(recall current)
+  schema=$(schema_revision)
+  say "starting $image${previous:+ (before: $previous)}"
+  if ! start "$image" || ! wait_ready; then roll_back "$previous" "$image" "$schema"; fi
+  if [ "$previous" != "$image" ] && [ -n "$previous" ]; then remember previous "$previous"; fi
+  remember current "$image"
+  say "$image is ready after $SECONDS s"
+  print_urls
+}
+
+main
