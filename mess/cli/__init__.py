@@ -13,6 +13,7 @@ COMMAND_MODULES = (
     "services",
     "database",
     "audit",
+    "evaluate",
     "topics",
     "demo",
     "warm",

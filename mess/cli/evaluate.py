@@ -1,0 +1,204 @@
+"""`mess evaluate`: how good are the recommendations?"""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mess.cli.console import fail
+
+if TYPE_CHECKING:
+    from mess.evaluate.evaluation import Options
+    from mess.evaluate.listening import Listening, Model
+    from mess.evaluate.report import Report
+    from mess.evaluate.works import Works
+
+_WIDE = 160
+_HINT = "Without MESS_DATABASE_URL and --database-url the demo catalogue is evaluated; it needs no services."
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to `app`."""
+    app.command()(evaluate)
+
+
+def evaluate(  # noqa: PLR0913, PLR0917 - every option of the command is a parameter
+    seeds: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Start from so many tracks, drawn at random. [default: all up to 20,000, of more 2,000]",
+        ),
+    ] = None,
+    random_seed: Annotated[
+        int, typer.Option(min=0, help="Of sampling, simulated listening, chance and confidence intervals.")
+    ] = 0,
+    database_url: Annotated[
+        str | None,
+        typer.Option(
+            help="Evaluate a running store instead of the demo catalogue.", envvar="MESS_DATABASE_URL"
+        ),
+    ] = None,
+    strategy: Annotated[
+        list[str] | None,
+        typer.Option(help="Only this strategy, or strategy/mode; may be repeated. similarity always is."),
+    ] = None,
+    hub_correction: Annotated[
+        float | None,
+        typer.Option(min=0.0, max=1.0, help="Also with hubs corrected, so strongly; 1 is CSLS."),
+    ] = None,
+    hub_cap: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0, max=1.0, help="Also without tracks in more than this share of a strategy's lists."
+        ),
+    ] = None,
+    plays: Annotated[
+        float, typer.Option(min=0.0, help="Simulated interactions for each track, on average.")
+    ] = 20.0,
+    processes: Annotated[
+        int | None, typer.Option(min=1, help="Processes to work in. [default: one for each core, at most 4]")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print the tables as Markdown.")] = False,
+    plot: Annotated[Path | None, typer.Option(help="Draw a picture into this file, such as out.png.")] = None,
+) -> None:
+    """Measure every strategy against labels it has not seen, beside chance and popularity alone.
+
+    Changes nothing. Exits with 2 if it cannot run.
+    """
+    from mess.cli import console  # noqa: PLC0415 - `mess --help` must not wait for any of this
+    from mess.evaluate import evaluation, plan  # noqa: PLC0415
+    from mess.evaluate.listening import Model  # noqa: PLC0415
+    from streams.strategies import InvalidQuery  # noqa: PLC0415
+
+    if plot is not None:
+        _require_matplotlib(plot)
+    console.quiet_libraries()
+    try:
+        entries = plan.entries(["similarity", *strategy] if strategy else [])
+    except InvalidQuery as error:
+        fail(f"--strategy: {error}")
+    options = evaluation.Options(
+        entries=entries,
+        seeds=seeds,
+        random_seed=random_seed,
+        hub_correction=hub_correction,
+        hub_cap=hub_cap,
+        processes=processes or min(4, os.cpu_count() or 1),
+    )
+    works, listening = _read(database_url, Model(random_seed=random_seed, per_track=plays))
+    report = _run(works, listening, options)
+    _print(report, as_json=as_json, markdown=markdown)
+    if plot is not None:
+        _draw(report, plot)
+
+
+def _require_matplotlib(plot: Path) -> None:
+    """Refuse before the work is done, not after it."""
+    import importlib.util  # noqa: PLC0415
+
+    if importlib.util.find_spec("matplotlib") is None:
+        fail("--plot needs matplotlib, which is not installed.", hint="pip install 'mess-ai[plots]'")
+    if not plot.absolute().parent.is_dir():
+        fail(f"--plot: {plot.parent} is not a directory.")
+
+
+def _read(database_url: str | None, model: "Model") -> "tuple[Works, Listening]":
+    """The catalogue and the listening: a store's own where there has been any, else simulated."""
+    from mess.evaluate.listening import simulated  # noqa: PLC0415
+
+    if database_url:
+        works, listening = _stored(database_url)
+        return works, listening or simulated(len(works), model)
+    from mess.demo import catalogue  # noqa: PLC0415
+    from mess.evaluate import works as evaluated  # noqa: PLC0415
+
+    try:
+        works = evaluated.of_demo(catalogue.load())
+    except catalogue.CatalogueError as error:
+        fail(str(error))
+    return works, simulated(len(works), model)
+
+
+def _stored(database_url: str) -> "tuple[Works, Listening | None]":
+    import asyncio  # noqa: PLC0415
+
+    from pydantic import SecretStr  # noqa: PLC0415
+
+    from mess.evaluate import database  # noqa: PLC0415
+    from store.errors import StoreError  # noqa: PLC0415
+    from store.pool import open_pool  # noqa: PLC0415
+    from store.settings import StoreSettings  # noqa: PLC0415
+
+    async def read() -> "tuple[Works, Listening | None] | None":
+        # A large catalogue takes its time to be read.
+        settings = StoreSettings(
+            database_url=SecretStr(database_url), command_timeout=600.0, pool_min_size=0, pool_max_size=1
+        )
+        pool = await open_pool(settings, application_name="mess-evaluate", read_only=True)
+        try:
+            return await database.read(pool)
+        finally:
+            await pool.close()
+
+    try:
+        found = asyncio.run(read())
+    except (StoreError, ValueError) as error:
+        fail(str(error), hint=_HINT)
+    if found is None:
+        fail("The store holds no tracks yet.", hint=_HINT)
+    return found
+
+
+def _run(works: "Works", listening: "Listening", options: "Options") -> "Report":
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn  # noqa: PLC0415
+
+    from mess.cli import console  # noqa: PLC0415
+    from mess.evaluate import evaluation  # noqa: PLC0415
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console.err(), transient=True) as bars:
+        task = bars.add_task("starting", total=None)
+        try:
+            return evaluation.run(
+                works,
+                listening,
+                options,
+                lambda what, done, total: bars.update(task, description=what, completed=done, total=total),
+            )
+        except evaluation.TooFewTracksError as error:
+            fail(f"{error}; an evaluation needs two.")
+
+
+def _print(report: "Report", *, as_json: bool, markdown: bool) -> None:
+    from mess.cli import console  # noqa: PLC0415
+    from mess.evaluate import table  # noqa: PLC0415
+
+    if as_json:
+        import orjson  # noqa: PLC0415
+
+        typer.echo(orjson.dumps(report.as_json(), option=orjson.OPT_INDENT_2).decode())
+        return
+    if markdown:
+        typer.echo(table.as_markdown(report), nl=False)
+        return
+    out = console.out()
+    if not out.is_terminal:
+        # A file or a pipe has no width of its own: nothing there is folded.
+        out.width = _WIDE
+    for fact in table.facts(report):
+        out.print(fact, soft_wrap=True)
+    for sheet in table.sheets(report):
+        out.print()
+        out.print(table.for_terminal(sheet))
+
+
+def _draw(report: "Report", path: Path) -> None:
+    from mess.evaluate import plot  # noqa: PLC0415
+
+    try:
+        plot.draw(report, path)
+    except (OSError, ValueError) as error:
+        fail(f"--plot: {error}")

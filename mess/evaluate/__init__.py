@@ -1,0 +1,1 @@
+"""How good are the recommendations? Every strategy, held against labels it has not seen, chance and popularity."""

@@ -1,0 +1,38 @@
+"""Reads a running store for an evaluation: vectors, facts and lists in one snapshot, and the listening."""
+
+import asyncpg
+
+from mess.evaluate import listening, works
+from mess.evaluate.listening import Listening
+from mess.evaluate.works import Works
+from store import facts, lists, popularity, tracks
+from store.pool import require_schema, translated
+from streams.strategies import hubs
+
+
+async def read(pool: asyncpg.Pool) -> tuple[Works, Listening | None] | None:
+    """The store's catalogue and its listening, if there has been any; None before its first track.
+
+    Memory: the vectors, the lists, and the facts of every track.
+
+    Raises:
+        StoreUnavailableError: Postgres cannot be reached.
+        SchemaMismatchError: The schema is missing or another version's.
+    """
+    await require_schema(pool)
+    with translated():
+        async with (
+            pool.acquire() as connection,
+            connection.transaction(isolation="repeatable_read", readonly=True),
+        ):
+            dimension = await tracks.read_dimension(connection)
+            if dimension is None:
+                return None
+            vectors = await lists.read_tracks(connection, dimension)
+            if not vectors.track_ids:
+                return None
+            known = await facts.read_facts(connection, works.FIELDS)
+            stored = await lists.read_lists(connection)
+    made, keys = works.of_store(vectors, known, stored, hubs.NEIGHBOURS)
+    heard = await popularity.read(pool)
+    return made, listening.of_store(heard, keys)
