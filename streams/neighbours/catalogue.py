@@ -109,7 +109,11 @@ class Catalogue:
 
 
 def enlarge(array: npt.NDArray[Any], rows: int, fill: object) -> npt.NDArray[Any]:
-    """A copy of `array` with `rows` rows, the new ones filled."""
-    grown = np.full((rows, *array.shape[1:]), fill, dtype=array.dtype)
-    grown[: len(array)] = array
-    return grown
+    """Give `array` so many rows, the new ones filled, and return it. Nothing may hold a view of it.
+
+    In place: the system moves a large array's pages instead of copying it, and never holds two.
+    """
+    before = len(array)
+    array.resize((rows, *array.shape[1:]), refcheck=False)
+    array[before:] = fill
+    return array

@@ -2,29 +2,22 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from streams.neighbours.acceleration import Kernels
 from streams.neighbours.catalogue import Catalogue
 from streams.neighbours.lists import COMPLETE, UNKNOWN, NeighbourLists
-from streams.neighbours.similarity import (
-    GROUPS_PER_ENTRY,
-    exact_similarity,
-    group_maxima,
-    order_within,
-    product_error,
-)
+from streams.neighbours.nearest import Found, Nearest
 from streams.neighbours.types import (
     EMPTY,
     EngineStats,
     Events,
     Keys,
     ListChanges,
-    Scores,
     Slots,
     StoredLists,
     TrackBatch,
@@ -33,25 +26,8 @@ from streams.neighbours.types import (
     no_events,
 )
 
-# Rows of a product are sliced so that it holds at most this many float32 values (256 MiB).
-PRODUCT_VALUES = 64 * 1024 * 1024
-PRODUCT_ROWS = 256
-
-
-@dataclass(frozen=True, slots=True)
-class _Near:
-    """What a search for `rows` tracks found, flat: `row` (n,) says for which of them, `candidates` (n,) which slots.
-
-    `rough` and `exact` (n,) are the similarities as the product has them and as they are; `own` (n,) tells which
-    candidates may be in the row's own list.
-    """
-
-    rows: int
-    row: npt.NDArray[np.intp]
-    candidates: Slots
-    rough: Scores
-    exact: Scores
-    own: npt.NDArray[np.bool_]
+# Lists too short to publish that are completed with a batch, at most.
+URGENT_REFILLS = 256
 
 
 class ExactEngine:
@@ -68,13 +44,18 @@ class ExactEngine:
             raise ValueError(f"published must be between 1 and kept, not {published} of {kept}")
         self.catalogue = Catalogue(dimension)
         self.lists = NeighbourLists(published, kept, self.catalogue.capacity)
-        self._error = product_error(dimension)
+        self.nearest = Nearest(self.catalogue, self.lists, self._timed)
         self._owned: frozenset[int] | None = None
         # By key, the partition of the track that was deleted.
         self._deleted: dict[int, int] = {}
         self._refilled = 0
         self._seconds: dict[str, float] = defaultdict(float)
         self._random = np.random.default_rng()
+
+    def accelerate(self, kernels: Kernels) -> None:
+        """Use the compiled loops from now on; the lists stay the same to the bit."""
+        self.lists.accelerate(kernels)
+        self.nearest.accelerate(kernels)
 
     def load(self, tracks: TrackBatch, lists: StoredLists) -> None:
         """See `NeighbourEngine.load`."""
@@ -100,22 +81,29 @@ class ExactEngine:
             return np.ones(len(events), dtype=np.bool_)
         return np.isin(events["partition"], list(self._owned))
 
-    def adopt(self, lists: StoredLists, late: Keys, late_events: Events) -> None:
+    def adopt(self, lists: StoredLists, absorbed: Mapping[int, int]) -> None:
         """See `NeighbourEngine.adopt`."""
-        slots = self.catalogue.slots_of(late)
-        here = slots >= 0
-        slots, events = slots[here], late_events[here]
+        slots = self._later_than(absorbed)
+        events = self.catalogue.events[slots]
         adopted = self._load_lists(lists, slots)
         if not len(slots) or not len(adopted):
             return
         used = self.catalogue.used
-        bounds = np.full(used, UNKNOWN, dtype=np.float32)
-        bounds[adopted] = self.lists.horizon[adopted] - self._error
-        step = self._step()
+        open_to = np.zeros(used, dtype=np.bool_)
+        open_to[adopted] = True
+        step = self.nearest.step
         for start in range(0, len(slots), step):
             part = slice(start, start + step)
-            near = self._near(slots[part], bounds, own=np.zeros(len(slots[part]), dtype=np.bool_))
-            self._enter_reached(near, slots[part], bounds, np.arange(len(slots))[part], events)
+            found = self.nearest.search(slots[part], np.zeros(len(slots[part]), dtype=np.bool_), open_to)
+            self._enter(found, slots[part], np.arange(len(slots))[part], events)
+
+    def _later_than(self, absorbed: Mapping[int, int]) -> Slots:
+        """Slots whose track's event is not below its partition's offset in `absorbed`."""
+        used = self.catalogue.used
+        events, late = self.catalogue.events[:used], self.catalogue.alive[:used].copy()
+        for partition, offset in absorbed.items():
+            late &= (events["partition"] != partition) | (events["offset"] >= offset)
+        return np.flatnonzero(late).astype(np.int32)
 
     def _load_lists(self, lists: StoredLists, without: Slots) -> Slots:
         """Take stored lists in, leaving out the tracks `without`; the slots, int32 (m,), whose list this was."""
@@ -125,10 +113,26 @@ class ExactEngine:
         )
         out = np.zeros(self.catalogue.capacity + 1, dtype=np.bool_)  # the last place is where EMPTY points
         out[without] = True
-        for i in wanted.tolist():
-            self._load_list(int(own[i]), lists, i, out)
+        self._load_whole(own[wanted], lists, wanted, out)
         loaded: Slots = own[wanted]
+        for i in wanted[self.lists.lengths[loaded] == 0].tolist():
+            self._load_list(int(own[i]), lists, i, out)
         return loaded[self.lists.lengths[loaded] > 0]
+
+    def _load_whole(
+        self, own: Slots, lists: StoredLists, which: npt.NDArray[np.intp], out: npt.NDArray[np.bool_]
+    ) -> None:
+        """Take in at once all lists of full length whose tracks are all here: almost every list is one."""
+        full = self.lists.published
+        if lists.neighbours.shape[1] < full or len(self.catalogue) - 1 <= full:
+            return
+        slots = self.catalogue.slots_of(lists.neighbours[which, :full].ravel()).reshape(-1, full)
+        fine = (lists.lengths[which] == full) & ((slots >= 0) & ~out[slots]).all(axis=1)
+        own, slots, which = own[fine], slots[fine], which[fine]
+        self.lists.put(own, slots, lists.scores[which, :full], self.catalogue.track_ids, complete=False)
+        self.lists.events[own] = lists.events[which]
+        self.lists.taken[own] = slots
+        self.lists.changed[own] = False
 
     def _load_list(self, slot: int, lists: StoredLists, i: int, out: npt.NDArray[np.bool_]) -> None:
         length = int(lists.lengths[i])
@@ -158,11 +162,12 @@ class ExactEngine:
             leaving = np.concatenate([gone[gone >= 0], moved[moved >= 0]])
             reasons = np.concatenate([batch.deleted_events[gone >= 0], batch.events[moved >= 0]])
             if len(leaving):
-                self.lists.remove(leaving, reasons, self.catalogue.used)
+                self.lists.remove(leaving, reasons, self.catalogue.used, self.catalogue.track_ids)
                 self.lists.clear(leaving)
             self._withdraw(gone[gone >= 0])
             self._note_events(batch, new)
         self.catalogue.vectors[moved[moved >= 0]] = batch.vectors[moved >= 0]
+        self.nearest.update(moved[moved >= 0])
         added = self._add(
             batch.keys[new],
             [batch.track_ids[i] for i in np.flatnonzero(new).tolist()],
@@ -172,7 +177,7 @@ class ExactEngine:
         rows = moved.copy()
         rows[new] = added
         entering = np.flatnonzero(rows >= 0)
-        refills = self._most_urgent(PRODUCT_ROWS, but_not=rows[entering])
+        refills = self._most_urgent(URGENT_REFILLS, but_not=rows[entering])
         self._fill(rows[entering], len(batch.deleted) + entering, events, refills)
 
     def _sort_out(self, batch: TrackBatch) -> tuple[Slots, npt.NDArray[np.bool_]]:
@@ -196,6 +201,7 @@ class ExactEngine:
             self.lists.resize(self.catalogue.capacity)
         slots = self.catalogue.add(keys, track_ids)
         self.catalogue.vectors[slots] = vectors
+        self.nearest.update(slots)
         self.catalogue.events[slots] = events
         self.lists.owned[slots] = self._owns(events)
         self.lists.events[slots] = events
@@ -233,121 +239,51 @@ class ExactEngine:
         rows = np.concatenate([newcomers, refills])
         if not len(rows):
             return
-        used = self.catalogue.used
-        bounds = self.lists.horizon[:used] - self._error
-        bounds[self.catalogue.dead()] = UNKNOWN
-        bounds[rows] = UNKNOWN
-        step = self._step()
+        self.nearest.prepare()
+        others = self.catalogue.alive[: self.catalogue.used].copy()
+        others[rows] = False
+        step = self.nearest.step
         for start in range(0, len(newcomers), step):
             part = slice(start, start + step)
-            self._fill_slice(newcomers[part], bounds, which[part], events)
+            self._fill_slice(newcomers[part], others, which[part], events)
         for start in range(0, len(refills), step):
             self._fill_slice(refills[start : start + step], None, None, events)
             self._refilled += len(refills[start : start + step])
 
-    def _step(self) -> int:
-        """Rows of one product."""
-        return max(1, min(PRODUCT_ROWS, PRODUCT_VALUES // max(self.catalogue.used, 1)))
-
     def _fill_slice(
-        self, rows: Slots, bounds: Scores | None, which: npt.NDArray[np.intp] | None, events: Events
+        self,
+        rows: Slots,
+        others: npt.NDArray[np.bool_] | None,
+        which: npt.NDArray[np.intp] | None,
+        events: Events,
     ) -> None:
         own = self.lists.owned[rows]
-        near = self._near(rows, bounds, own)
+        found = self.nearest.search(rows, own, others)
         with self._timed("lists"):
-            best, scores = self._best(near)
             complete = len(self.catalogue) - 1 <= self.lists.kept
             differs = self.lists.put(
-                rows[own], best[own], scores[own], self.catalogue.track_ids, complete=complete
+                rows[own], found.best[own], found.scores[own], self.catalogue.track_ids, complete=complete
             )
-        if bounds is None or which is None:
+        if which is None:
             self.lists.changed[rows[own]] |= differs
             return
         self.lists.mark(rows[own], events[which[own]])
-        self._enter_reached(near, rows, bounds, which, events)
+        self._enter(found, rows, which, events)
 
-    def _enter_reached(
-        self, near: _Near, rows: Slots, bounds: Scores, which: npt.NDArray[np.intp], events: Events
-    ) -> None:
+    def _enter(self, found: Found, rows: Slots, which: npt.NDArray[np.intp], events: Events) -> None:
+        """Enter `rows` into the lists that they may enter, where these admit them."""
         with self._timed("merge"):
-            reached = near.rough >= bounds[near.candidates]
-            row = near.row[reached]
-            causes = which[row].astype(np.int32)
-            self._enter(near.candidates[reached], rows[row], near.exact[reached], causes, events=events)
-
-    def _near(self, rows: Slots, bounds: Scores | None, own: npt.NDArray[np.bool_]) -> _Near:
-        """Search the catalogue for the best of some tracks, where `own` wants it, and for lists that these may enter."""
-        with self._timed("product"):
-            product = self._product(rows)
-        with self._timed("select"):
-            own_bounds = np.full(len(rows), UNKNOWN, dtype=np.float32)
-            own_bounds[own] = self._own_bounds(product if own.all() else product[own])
-            found = self._select(product, own_bounds, bounds)
-            row = np.repeat(np.arange(len(rows)), [len(candidates) for candidates in found])
-            candidates = np.concatenate(found).astype(np.int32)
-            rough = product[row, candidates]
-        with self._timed("similarity"):
-            vectors = self.catalogue.vectors
-            exact = np.concatenate(
-                [exact_similarity(vectors[slot], vectors[c]) for slot, c in zip(rows, found, strict=True)]
-            )
-        return _Near(len(rows), row, candidates, rough, exact, rough >= own_bounds[row])
-
-    def _product(self, rows: Slots) -> Scores:
-        """Approximate similarities of some tracks to all slots, float32 (m, used); -inf where there is none."""
-        used = self.catalogue.used
-        product: Scores = self.catalogue.vectors[rows] @ self.catalogue.vectors[:used].T
-        product[:, self.catalogue.dead()] = -np.inf
-        product[np.arange(len(rows)), rows] = -np.inf
-        return product
-
-    def _own_bounds(self, product: Scores) -> Scores:
-        """A value for each row that its best `kept` entries surely reach, float32 (m,)."""
-        kept = self.lists.kept
-        if len(self.catalogue) - 1 <= kept:
-            return np.full(len(product), np.finfo(np.float32).min)
-        highest = group_maxima(product, GROUPS_PER_ENTRY * kept)
-        place = highest.shape[1] - kept
-        kth: Scores = np.partition(highest, place, axis=1)[:, place]
-        bounds: Scores = np.maximum(kth - 2 * self._error, np.finfo(np.float32).min)
-        return bounds
-
-    @staticmethod
-    def _select(product: Scores, own_bounds: Scores, bounds: Scores | None) -> list[npt.NDArray[np.intp]]:
-        """For each row the slots that reach its own bound, or whose list the row's track may enter."""
-        if bounds is None:
-            return [np.flatnonzero(row >= bound) for row, bound in zip(product, own_bounds, strict=True)]
-        # A row at a time: what is compared stays in the processor's cache.
-        lower, near = np.empty_like(bounds), np.empty(len(bounds), dtype=np.bool_)
-        found = []
-        for row, bound in zip(product, own_bounds, strict=True):
-            np.minimum(bounds, bound, out=lower)
-            np.greater_equal(row, lower, out=near)
-            found.append(np.flatnonzero(near))
-        return found
-
-    def _best(self, near: _Near) -> tuple[Slots, Scores]:
-        """Whole lists, int32 (m, kept), and their scores; past the end of a list `EMPTY` and -inf."""
-        row, candidates, scores = near.row[near.own], near.candidates[near.own], near.exact[near.own]
-        ranks = order_within(row, scores, self.catalogue.id_labels[candidates])
-        row = row[ranks]
-        place = np.arange(len(row)) - np.searchsorted(row, row)
-        first = place < self.lists.kept
-        ranks, row, place = ranks[first], row[first], place[first]
-        best = np.full((near.rows, self.lists.kept), EMPTY, dtype=np.int32)
-        their_scores = np.full(best.shape, -np.inf, dtype=np.float32)
-        best[row, place], their_scores[row, place] = candidates[ranks], scores[ranks]
-        return best, their_scores
-
-    def _enter(
-        self, targets: Slots, newcomers: Slots, scores: Scores, which: Slots, *, events: Events
-    ) -> None:
-        track_ids = self.catalogue.track_ids
-        above = self.lists.admits(targets, scores, newcomers, track_ids)
-        if above.any():
-            self.lists.merge(
-                targets[above], newcomers[above], scores[above], which[above], events, self.catalogue
-            )
+            newcomers = rows[found.row]
+            above = self.lists.admits(found.targets, found.entries, newcomers, self.catalogue.track_ids)
+            if above.any():
+                self.lists.merge(
+                    found.targets[above],
+                    newcomers[above],
+                    found.entries[above],
+                    which[found.row[above]].astype(np.int32),
+                    events,
+                    self.catalogue,
+                )
 
     def take_changes(self) -> ListChanges:
         """See `NeighbourEngine.take_changes`."""
@@ -368,12 +304,21 @@ class ExactEngine:
             owners=self.catalogue.events["partition"][rows],
             deleted=departed,
             deleted_owners=np.array([self._deleted[key] for key in departed.tolist()], dtype=np.int32),
+            unknown=self._unknown(),
         )
         lists.taken[rows] = now
         lists.changed[rows] = False
         self._deleted = {}
         self.catalogue.release()
         return changes
+
+    def _unknown(self) -> npt.NDArray[np.int32]:
+        used = self.catalogue.used
+        unknown = (
+            self.catalogue.alive[:used] & self.lists.owned[:used] & (self.lists.horizon[:used] == UNKNOWN)
+        )
+        partitions: npt.NDArray[np.int32] = np.unique(self.catalogue.events["partition"][:used][unknown])
+        return partitions
 
     def _departed(self) -> Keys:
         """Tracks deleted since the last call and not inserted again."""
@@ -388,7 +333,12 @@ class ExactEngine:
         alive = np.flatnonzero(self.catalogue.alive[:used] & lists.owned[:used])
         rows = self._random.choice(alive, min(count, len(alive)), replace=False).astype(np.int32)
         if len(rows):
-            best, scores = self._best(self._near(rows, None, lists.owned[rows]))
+            found = [
+                self.nearest.search(part, lists.owned[part], None)
+                for part in np.split(rows, range(self.nearest.step, len(rows), self.nearest.step))
+            ]
+            best = np.concatenate([one.best for one in found])
+            scores = np.concatenate([one.scores for one in found])
         else:
             best, scores = lists.slots[rows], lists.scores[rows]
         best, scores = best[:, :published], scores[:, :published]

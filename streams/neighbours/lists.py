@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from streams.neighbours.acceleration import Kernels
 from streams.neighbours.catalogue import Catalogue, enlarge
 from streams.neighbours.similarity import order_within
 from streams.neighbours.types import EMPTY, EVENT, Events, Scores, Slots
@@ -36,6 +37,8 @@ class NeighbourLists:
         self.scores: Scores = np.full((capacity, kept), -np.inf, dtype=np.float32)
         self.lengths: npt.NDArray[np.int16] = np.zeros(capacity, dtype=np.int16)
         self.horizon: Scores = np.full(capacity, UNKNOWN, dtype=np.float32)
+        # Where the horizon is the last entry of a full list, and the id of the horizon's track where it is not.
+        self.at_last: npt.NDArray[np.bool_] = np.zeros(capacity, dtype=np.bool_)
         self.horizon_id: npt.NDArray[Any] = np.full(capacity, None, dtype=object)
         self.changed: npt.NDArray[np.bool_] = np.zeros(capacity, dtype=np.bool_)
         self.events: Events = np.zeros(capacity, dtype=EVENT)
@@ -43,6 +46,13 @@ class NeighbourLists:
         self.owned: npt.NDArray[np.bool_] = np.ones(capacity, dtype=np.bool_)
         # What was taken last, to tell what has come and gone since.
         self.taken: Slots = np.full((capacity, published), EMPTY, dtype=np.int32)
+        # Lists of which anything has changed, the unpublished part included, since whoever wants to know cleared it.
+        self.touched: npt.NDArray[np.bool_] = np.zeros(capacity, dtype=np.bool_)
+        self._kernels: Kernels | None = None
+
+    def accelerate(self, kernels: Kernels) -> None:
+        """Use the compiled loops from now on."""
+        self._kernels = kernels
 
     def resize(self, capacity: int) -> None:
         """Make room for `capacity` slots."""
@@ -50,11 +60,13 @@ class NeighbourLists:
         self.scores = enlarge(self.scores, capacity, -np.inf)
         self.lengths = enlarge(self.lengths, capacity, 0)
         self.horizon = enlarge(self.horizon, capacity, UNKNOWN)
+        self.at_last = enlarge(self.at_last, capacity, False)
         self.horizon_id = enlarge(self.horizon_id, capacity, None)
         self.changed = enlarge(self.changed, capacity, False)
         self.events = enlarge(self.events, capacity, np.zeros((), dtype=EVENT))
         self.taken = enlarge(self.taken, capacity, EMPTY)
         self.owned = enlarge(self.owned, capacity, True)
+        self.touched = enlarge(self.touched, capacity, False)
 
     def clear(self, slots: Slots) -> None:
         """Forget the lists of these slots."""
@@ -62,7 +74,9 @@ class NeighbourLists:
         self.scores[slots] = -np.inf
         self.lengths[slots] = 0
         self.horizon[slots] = UNKNOWN
+        self.at_last[slots] = False
         self.horizon_id[slots] = None
+        self.touched[slots] = True
 
     def forget(self, slots: Slots) -> None:
         """Forget the lists of these slots and that there ever were any."""
@@ -74,6 +88,7 @@ class NeighbourLists:
         """Say that the published part of these lists has changed, and which event did it."""
         self.changed[slots] = True
         self.events[slots] = events
+        self.touched[slots] = True
 
     def short(self, alive: npt.NDArray[np.bool_], below: int) -> npt.NDArray[np.intp]:
         """Slots whose list is kept here and has fewer than `below` entries though there is more to know."""
@@ -110,30 +125,51 @@ class NeighbourLists:
         self.slots[rows, :width], self.slots[rows, width:] = slots, EMPTY
         self.scores[rows, :width], self.scores[rows, width:] = scores, -np.inf
         self.lengths[rows] = lengths
+        self.touched[rows] = True
+        self.at_last[rows] = ~np.bool_(complete) & (lengths == self.kept)
+        self.horizon_id[rows] = None
         if complete:
-            self.horizon[rows], self.horizon_id[rows] = COMPLETE, None
+            self.horizon[rows] = COMPLETE
         else:
             last = np.arange(len(rows)), lengths - 1
             self.horizon[rows] = scores[last]
-            self.horizon_id[rows] = [track_ids[slot] for slot in slots[last].tolist()]
+            short = np.flatnonzero(lengths < self.kept)
+            self.horizon_id[rows[short]] = [track_ids[slot] for slot in slots[last][short].tolist()]
         differs = (before[0] != self.slots[rows, :first]) | (before[1] != self.scores[rows, :first])
         return np.asarray(unknown | differs.any(axis=1))
 
-    def remove(self, gone: Slots, events: Events, used: int) -> None:
+    def remove(self, gone: Slots, events: Events, used: int, track_ids: Sequence[str | None]) -> None:
         """Take tracks out of every list that names them.
 
         Args:
             gone: int32 (m,), their slots.
             events: `EVENT` (m,), why each has gone.
             used: How many slots to look through.
+            track_ids: By slot, those of `gone` too.
         """
         which = np.full(len(self.lengths) + 1, EMPTY, dtype=np.int32)  # the last place is where EMPTY points
         which[gone] = np.arange(len(gone))
+        if self._kernels is not None:
+            rows, latest, published, last = self._kernels.remove(
+                which, self.slots, self.scores, self.lengths, used, self.published
+            )
+            self._keep_horizons(rows, last, track_ids)
+            self.touched[rows] = True
+            self.mark(rows[published], events[latest[published]])
+            return
         for start in range(0, used, SCAN_ROWS):
             hits = which[self.slots[start : min(start + SCAN_ROWS, used)]]
             rows = np.flatnonzero((hits >= 0).any(axis=1))
             if len(rows):
-                self._compact((rows + start).astype(np.int32), hits[rows], events)
+                near = (rows + start).astype(np.int32)
+                self._keep_horizons(near, self.slots[near, self.lengths[near] - 1], track_ids)
+                self._compact(near, hits[rows], events)
+
+    def _keep_horizons(self, rows: Slots, last: Slots, track_ids: Sequence[str | None]) -> None:
+        """Note the ids of horizons that were the last entries, `last` (m,), of lists that aren't full any more."""
+        at_last = self.at_last[rows]
+        self.horizon_id[rows[at_last]] = [track_ids[slot] for slot in last[at_last].tolist()]
+        self.at_last[rows] = False
 
     def _compact(self, rows: Slots, hits: Slots, events: Events) -> None:
         leaving = hits >= 0
@@ -146,6 +182,7 @@ class NeighbourLists:
         slots[unused] = EMPTY
         scores[unused] = -np.inf
         self.slots[rows], self.scores[rows], self.lengths[rows] = slots, scores, lengths
+        self.touched[rows] = True
         published = leaving[:, : self.published].any(axis=1)
         latest = hits.max(axis=1)
         self.mark(rows[published], events[latest[published]])
@@ -158,6 +195,8 @@ class NeighbourLists:
         above: npt.NDArray[np.bool_] = scores > horizon
         for i in np.flatnonzero(scores == horizon).tolist():
             track_id, bound = track_ids[newcomers[i]], self.horizon_id[targets[i]]
+            if self.at_last[targets[i]]:
+                bound = track_ids[self.slots[targets[i], self.kept - 1]]
             above[i] = track_id is not None and bound is not None and track_id < bound
         return above
 
@@ -170,16 +209,37 @@ class NeighbourLists:
         events: Events,
         catalogue: Catalogue,
     ) -> None:
-        """Enter newcomers, all above the horizon, into their target lists.
+        """Enter newcomers, all above the horizon, into their target lists; one that is there already stays as it is.
 
         Args:
             targets: int32 (m,), whose list each entry goes to; may repeat.
             newcomers: int32 (m,), the slot to enter.
             scores: float32 (m,).
-            which: int32 (m,), the index in `events` of the event behind each entry.
+            which: int32 (m,), the index in `events` of the event behind each entry, ascending.
             events: `EVENT`.
             catalogue: For ties, the order of ids.
         """
+        self.touched[targets] = True
+        if self._kernels is not None:
+            entered = self._kernels.merge(
+                targets,
+                newcomers,
+                scores,
+                self.slots,
+                self.scores,
+                self.lengths,
+                self.horizon,
+                self.at_last,
+                catalogue.id_labels,
+                self.published,
+            )
+            # Entries come in the order of the events, so that the latest one counts.
+            self.mark(targets[entered], events[which[entered]])
+            return
+        new = ~(self.slots[targets] == newcomers[:, None]).any(axis=1)
+        targets, newcomers, scores, which = targets[new], newcomers[new], scores[new], which[new]
+        if not len(targets):
+            return
         ranks = order_within(targets, scores, catalogue.id_labels[newcomers])
         newcomers, scores, which = newcomers[ranks], scores[ranks], which[ranks]
         rows, starts, counts = np.unique(targets[ranks], return_index=True, return_counts=True)
@@ -192,7 +252,7 @@ class NeighbourLists:
             )
             totals = self.lengths[rows[part]] + counts[part]
             self.lengths[rows[part]] = np.minimum(totals, self.kept)
-            self._raise_horizons(rows[part][totals > self.kept], catalogue.track_ids)
+            self._raise_horizons(rows[part][totals > self.kept])
             self._mark_entered(rows[part], starts[part], counts[part], entered, which, events)
 
     def _merge_rows(
@@ -259,11 +319,10 @@ class NeighbourLists:
         if len(changed):
             self.mark(rows[changed], events[np.maximum.reduceat(which[index], first)])
 
-    def _raise_horizons(self, rows: Slots, track_ids: Sequence[str | None]) -> None:
+    def _raise_horizons(self, rows: Slots) -> None:
         """An overflowing list is complete down to its last entry, and no further."""
-        last = self.kept - 1
-        self.horizon[rows] = self.scores[rows, last]
-        self.horizon_id[rows] = [track_ids[slot] for slot in self.slots[rows, last].tolist()]
+        self.horizon[rows] = self.scores[rows, self.kept - 1]
+        self.at_last[rows] = True
 
     @property
     def memory_bytes(self) -> int:
@@ -276,11 +335,7 @@ class NeighbourLists:
             self.horizon_id,
             self.events,
             self.taken,
+            self.at_last,
+            self.touched,
         )
         return sum(array.nbytes for array in arrays)
-
-
-def _padded(slots: Slots, length: int) -> Slots:
-    padded = np.full(length, EMPTY, dtype=np.int32)
-    padded[: min(len(slots), length)] = slots[:length]
-    return padded

@@ -8,7 +8,7 @@ import asyncio
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -17,8 +17,6 @@ from typing import Any, TypeVar, cast
 from streams.neighbours.exact import ExactEngine
 from streams.neighbours.types import (
     EngineStats,
-    Events,
-    Keys,
     ListChanges,
     NeighbourEngine,
     StoredLists,
@@ -132,9 +130,9 @@ class EngineProcess:
         """See `NeighbourEngine.own`."""
         await self._call("own", partitions)
 
-    async def adopt(self, lists: StoredLists, late: Keys, late_events: Events) -> None:
+    async def adopt(self, lists: StoredLists, absorbed: Mapping[int, int]) -> None:
         """See `NeighbourEngine.adopt`."""
-        await self._call("adopt", lists, late, late_events)
+        await self._call("adopt", lists, dict(absorbed))
 
     async def refill(self, limit: int) -> int:
         """See `NeighbourEngine.refill`."""

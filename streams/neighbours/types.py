@@ -1,6 +1,6 @@
 """What goes into the neighbour engine and what comes out: plain arrays, cheap to send between processes."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -59,6 +59,7 @@ class ListChanges:
         owners: int32 (m,), the partition that each list belongs to: that of its track's own event.
         deleted: int64 (r,), tracks whose lists must go.
         deleted_owners: int32 (r,), likewise.
+        unknown: int32 (p,), partitions that have lists which are not known yet: what a store holds of these may be old.
     """
 
     keys: Keys
@@ -71,6 +72,7 @@ class ListChanges:
     owners: npt.NDArray[np.int32]
     deleted: Keys
     deleted_owners: npt.NDArray[np.int32]
+    unknown: npt.NDArray[np.int32]
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -137,13 +139,13 @@ class NeighbourEngine(Protocol):
         Lists that were not kept before are computed by `refill`, unless `adopt` gives them.
         """
 
-    def adopt(self, lists: StoredLists, late: Keys, late_events: Events) -> None:
+    def adopt(self, lists: StoredLists, absorbed: Mapping[int, int]) -> None:
         """Take over lists that are owned and not kept yet, as another engine left them.
 
         Args:
             lists: As they were stored; those of tracks that are not here, not owned or known already are passed over.
-            late: int64 (m,), tracks that may have changed since the stored lists last took them in.
-            late_events: `EVENT` (m,), the event behind each.
+            absorbed: By partition, the offset below which every event is in the stored lists. Where there is none,
+                nothing is.
         """
 
     def refill(self, limit: int) -> int:

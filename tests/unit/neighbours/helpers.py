@@ -26,12 +26,12 @@ def partition_of(track_id: str) -> int:
 
 
 def batch(
-    upserts: Mapping[str, np.ndarray], deletes: list[str] | None = None, *, dimension: int
+    upserts: Mapping[str, np.ndarray], deletes: list[str] | None = None, *, dimension: int, first: int = 0
 ) -> TrackBatch:
-    """A batch whose events are numbered in order: deletes first."""
+    """A batch whose events are numbered in order from `first` on: deletes first."""
     deletes = deletes or []
     events = np.zeros(len(deletes) + len(upserts), dtype=EVENT)
-    events["offset"] = np.arange(len(events))
+    events["offset"] = first + np.arange(len(events))
     events["partition"] = [partition_of(track_id) for track_id in [*deletes, *upserts]]
     return TrackBatch(
         keys=np.array([key_of(t) for t in upserts], dtype=np.int64),

@@ -6,6 +6,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from streams.neighbours import acceleration
 from streams.neighbours.exact import ExactEngine
 from streams.neighbours.types import StoredLists
 from tests.unit.neighbours.helpers import Follower, batch, key_of, oracle, unit
@@ -13,6 +14,7 @@ from tests.unit.neighbours.helpers import Follower, batch, key_of, oracle, unit
 pytestmark = pytest.mark.unit
 
 DIMENSION = 3
+KERNELS = acceleration.load()
 NAMES = [f"t{i:02d}" for i in range(24)]
 # Few directions, so that equal vectors and equal similarities are common.
 vectors = st.tuples(*[st.integers(-2, 2)] * DIMENSION).filter(any).map(unit)
@@ -30,10 +32,12 @@ def settle(engine: ExactEngine) -> None:
 class AnyHistory(RuleBasedStateMachine):
     """After any history, the lists equal those of brute force."""
 
-    @initialize(sizes=st.sampled_from([(3, 3), (3, 5), (4, 10), (5, 40)]))
-    def start(self, sizes: tuple[int, int]) -> None:
+    @initialize(sizes=st.sampled_from([(3, 3), (3, 5), (4, 10), (5, 40)]), compiled=st.booleans())
+    def start(self, sizes: tuple[int, int], *, compiled: bool) -> None:
         self.published, kept = sizes
         self.engine = ExactEngine(DIMENSION, published=self.published, kept=kept)
+        if compiled:
+            self.engine.accelerate(KERNELS)
         self.catalogue: dict[str, np.ndarray] = {}
         self.follower = Follower()
 
@@ -50,6 +54,10 @@ class AnyHistory(RuleBasedStateMachine):
     @rule()
     def refill_a_little(self) -> None:
         self.engine.refill(2)
+
+    @rule()
+    def compiled_loops_arrive(self) -> None:
+        self.engine.accelerate(KERNELS)
 
     @rule()
     def take(self) -> None:
@@ -118,11 +126,14 @@ def random_catalogue(count: int, dimension: int, seed: int = 0) -> dict[str, np.
     return {f"{i:07d}": unit(point) for i, point in enumerate(points)}
 
 
-def test_a_large_catalogue_under_churn_equals_brute_force() -> None:
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_large_catalogue_under_churn_equals_brute_force(compiled: bool) -> None:
     """Three thousand tracks inserted, then re-embedded and deleted in batches, end with the lists of brute force."""
     dimension, rng = 48, np.random.default_rng(1)
     catalogue = random_catalogue(3000, dimension)
     engine, follower = ExactEngine(dimension), Follower()
+    if compiled:
+        engine.accelerate(KERNELS)
     items = list(catalogue.items())
     for start in range(0, len(items), 250):
         engine.apply(batch(dict(items[start : start + 250]), dimension=dimension))
@@ -142,10 +153,13 @@ def test_a_large_catalogue_under_churn_equals_brute_force() -> None:
     assert follower.lists == oracle(catalogue, 50)
 
 
-def test_many_identical_tracks_are_ordered_by_id() -> None:
+@pytest.mark.parametrize("compiled", [False, True])
+def test_many_identical_tracks_are_ordered_by_id(compiled: bool) -> None:
     """Among three hundred copies of one vector the list holds the fifty smallest ids, whatever the order of arrival."""
     names = [f"{i:05d}" for i in np.random.default_rng(0).permutation(300)]
     engine, follower = ExactEngine(4), Follower()
+    if compiled:
+        engine.accelerate(KERNELS)
     same = unit([1, 2, 3, 4])
     for start in range(0, 300, 37):
         engine.apply(batch(dict.fromkeys(names[start : start + 37], same), dimension=4))

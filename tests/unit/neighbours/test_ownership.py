@@ -34,8 +34,8 @@ def stored(lists: Lists) -> StoredLists:
     )
 
 
-def flush(engine: ExactEngine, store: Lists, owned: set[int]) -> None:
-    """Write what has changed; only of partitions that are owned."""
+def flush(engine: ExactEngine, store: Lists, owned: set[int]) -> set[int]:
+    """Write what has changed, only of partitions that are owned; those whose lists are not all known."""
     changes = engine.take_changes()
     assert set(changes.owners.tolist()) | set(changes.deleted_owners.tolist()) <= owned
     for key in changes.deleted.tolist():
@@ -44,6 +44,7 @@ def flush(engine: ExactEngine, store: Lists, owned: set[int]) -> None:
         length = int(changes.lengths[i])
         pairs = zip(changes.neighbours[i].tolist(), changes.scores[i].tolist(), strict=True)
         store[key] = list(pairs)[:length]
+    return set(changes.unknown.tolist())
 
 
 class SharedLists(RuleBasedStateMachine):
@@ -58,8 +59,9 @@ class SharedLists(RuleBasedStateMachine):
             engine.own(self.owned(i))
         self.catalogue: dict[str, np.ndarray] = {}
         self.store: Lists = {}
-        # By partition, the tracks that changed since its lists were written.
-        self.late: list[set[str]] = [set() for _ in range(PARTITIONS)]
+        # By partition, the number of the first event that its stored lists have not absorbed.
+        self.absorbed = [0] * PARTITIONS
+        self.events = 0
 
     def owned(self, i: int) -> set[int]:
         return {p for p in range(PARTITIONS) if self.owner[p] == i}
@@ -70,18 +72,17 @@ class SharedLists(RuleBasedStateMachine):
     def change(self, upserts: dict[str, np.ndarray], deletes: list[str]) -> None:
         deletes = [name for name in deletes if name not in upserts]
         for engine in self.engines:
-            engine.apply(batch(upserts, deletes, dimension=DIMENSION))
+            engine.apply(batch(upserts, deletes, dimension=DIMENSION, first=self.events))
+        self.events += len(upserts) + len(deletes)
         for name in deletes:
             self.catalogue.pop(name, None)
         self.catalogue |= upserts
-        for late in self.late:
-            late |= {*upserts, *deletes}
 
     @rule(which=st.integers(0, 2))
     def write(self, which: int) -> None:
-        flush(self.engines[which], self.store, self.owned(which))
-        for p in self.owned(which):
-            self.late[p] = set()
+        unknown = flush(self.engines[which], self.store, self.owned(which))
+        for p in self.owned(which) - unknown:
+            self.absorbed[p] = self.events
 
     @rule(which=st.integers(0, 2))
     def refill_a_little(self, which: int) -> None:
@@ -101,15 +102,13 @@ class SharedLists(RuleBasedStateMachine):
         for i, engine in enumerate(self.engines):
             engine.own(self.owned(i))
             gained = moved & self.owned(i)
-            late = sorted({name for p in gained for name in self.late[p]} & self.catalogue.keys())
             part = {
                 key_of(n): self.store[key_of(n)]
                 for n in self.catalogue
                 if partition_of(n) in gained and key_of(n) in self.store
             }
-            events = np.zeros(len(late), dtype=EVENT)
-            events["partition"] = [partition_of(name) for name in late]
-            engine.adopt(stored(part), np.array([key_of(n) for n in late], dtype=np.int64), events)
+            first = min((self.absorbed[p] for p in gained), default=0)
+            engine.adopt(stored(part), dict.fromkeys(range(PARTITIONS), first))
 
     def teardown(self) -> None:
         if not hasattr(self, "engines"):
@@ -122,7 +121,7 @@ class SharedLists(RuleBasedStateMachine):
 
 
 SharedLists.TestCase.settings = settings(
-    max_examples=100, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=40, stateful_step_count=15, deadline=None, suppress_health_check=list(HealthCheck)
 )
 TestSharedLists = SharedLists.TestCase
 

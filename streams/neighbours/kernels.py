@@ -1,0 +1,332 @@
+"""Inner loops of the exact engine, compiled by numba: search of a product's rows, merging, departures.
+
+Importing this module imports numba and compiles, or loads what an earlier process compiled; `accelerate` does it without
+stalling anyone. Each function has a twin in numpy, which the engine uses until then; the tests hold one against the other.
+All release the interpreter's lock, so that rows may be shared out among threads.
+"""
+
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+Function = TypeVar("Function", bound=Callable[..., object])
+
+# Sums may be reordered: in float64 the order does not show (see `similarity`). No NaN ever gets here; infinities do.
+_FAST = {"reassoc", "contract", "nsz", "nnan"}
+# Entries of a row looked at together; most blocks hold nothing and are left after one comparison.
+BLOCK = 64
+
+
+def _compiled(function: Function) -> Function:
+    return cast("Function", numba.njit(cache=True, nogil=True, fastmath=_FAST, boundscheck=False)(function))
+
+
+@_compiled
+def _similarity(one: npt.NDArray[np.float32], other: npt.NDArray[np.float32]) -> np.float32:
+    total = np.float64(0)
+    for i in range(len(one)):
+        total += np.float64(one[i]) * np.float64(other[i])
+    return np.float32(total)
+
+
+@_compiled
+def similarities(
+    vectors: npt.NDArray[np.float32], one: npt.NDArray[np.int32], others: npt.NDArray[np.int32]
+) -> npt.NDArray[np.float32]:
+    """`exact_similarity` of pairs of slots, float32 (n,)."""
+    found = np.empty(len(one), dtype=np.float32)
+    for i in range(len(one)):
+        found[i] = _similarity(vectors[one[i]], vectors[others[i]])
+    return found
+
+
+@_compiled
+def _kth(row: npt.NDArray[np.float32], kept: int, highest: npt.NDArray[np.float32]) -> np.float32:
+    """A value that at least `kept` entries of a row reach; see `similarity.group_maxima`."""
+    width, groups = len(row), len(highest)
+    if width <= kept:
+        return np.float32(-np.inf)
+    if width < 2 * groups:
+        return np.float32(np.partition(row, width - kept)[width - kept])
+    for g in range(groups):
+        highest[g] = row[g]
+    start = groups
+    while start + groups <= width:
+        for g in range(groups):
+            value = row[start + g]
+            highest[g] = max(highest[g], value)
+        start += groups
+    for g in range(width - start):
+        value = row[start + g]
+        highest[g] = max(highest[g], value)
+    return np.float32(np.partition(highest, groups - kept)[groups - kept])
+
+
+@_compiled
+def _insert(
+    slots: npt.NDArray[np.int32],
+    scores: npt.NDArray[np.float32],
+    length: int,
+    slot: int,
+    score: np.float32,
+    labels: npt.NDArray[np.int64],
+) -> int:
+    """Insert into a sorted row of `length` entries; its place, the row's width if past the end, -1 if there already."""
+    width = len(slots)
+    low, high = 0, length
+    while low < high:
+        middle = (low + high) // 2
+        other = scores[middle]
+        if other > score or (other == score and labels[slots[middle]] < labels[slot]):
+            low = middle + 1
+        else:
+            high = middle
+    if low < length and slots[low] == slot:
+        return -1
+    if low >= width:
+        return width
+    last = length if length < width else width - 1
+    for i in range(last, low, -1):
+        slots[i] = slots[i - 1]
+        scores[i] = scores[i - 1]
+    slots[low] = slot
+    scores[low] = score
+    return low
+
+
+# One loop and many arguments: what is inlined here runs a million times a batch.
+@_compiled
+def search(  # noqa: C901, PLR0912, PLR0913, PLR0915, PLR0917
+    product: npt.NDArray[np.float32],
+    rows: npt.NDArray[np.int32],
+    wanted: npt.NDArray[np.bool_],
+    vectors: npt.NDArray[np.float32],
+    alive: npt.NDArray[np.bool_],
+    labels: npt.NDArray[np.int64],
+    bounds: npt.NDArray[np.float32],
+    horizon: npt.NDArray[np.float32],
+    error: np.float32,
+    best: npt.NDArray[np.int32],
+    best_scores: npt.NDArray[np.float32],
+    groups: int,
+) -> tuple[
+    npt.NDArray[np.int32],
+    npt.NDArray[np.int32],
+    npt.NDArray[np.float32],
+    int,
+]:
+    """The lists of some tracks, and the lists that these enter.
+
+    Args:
+        product: float32 (m, used), at least the similarity less `error`.
+        rows: int32 (m,), the tracks' slots.
+        wanted: bool (m,), whose lists to make.
+        vectors: float32 (slots, d), unit length.
+        alive: bool (slots,).
+        labels: int64 (slots,), compare as the track ids do.
+        bounds: float32 (used,), what a product must reach to be looked at for that slot's list; inf: never.
+        horizon: float32 (slots,).
+        error: Bounds how far a product may lie below the similarity.
+        best: int32 (m, kept), filled with the lists of `wanted`; EMPTY before.
+        best_scores: float32 (m, kept), likewise; -inf before.
+        groups: How many group maxima to take.
+
+    Returns:
+        Which row may enter which list, with which similarity, flat: index into `rows`, int32 (n,), target slot,
+        int32 (n,), similarity, float32 (n,), at or above the horizon's; and how many similarities were computed.
+    """
+    used, kept = product.shape[1], best.shape[1]
+    room = 256 * len(rows) + 1024
+    row_of = np.empty(room, dtype=np.int32)
+    targets = np.empty(room, dtype=np.int32)
+    scores = np.empty(room, dtype=np.float32)
+    known = np.empty(used, dtype=np.float32)
+    highest = np.empty(groups, dtype=np.float32)
+    count, computed = 0, 0
+    for i in range(len(rows)):
+        row, slot = product[i], rows[i]
+        length, first, own = 0, np.float32(np.inf), np.float32(np.inf)
+        ready = 0
+        if wanted[i]:
+            first = _kth(row, kept + 1, highest)  # the track itself is one of those that reach it
+            for start in range(0, used, BLOCK):
+                stop = min(start + BLOCK, used)
+                most = np.float32(-np.inf)
+                for j in range(start, stop):
+                    most = max(most, row[j])
+                if most < first:
+                    continue
+                for j in range(start, stop):
+                    if row[j] >= first:
+                        score = np.float32(-np.inf)
+                        if alive[j] and j != slot:
+                            score = _similarity(vectors[slot], vectors[j])
+                            computed += 1
+                            place = _insert(best[i], best_scores[i], length, j, score, labels)
+                            length = min(length + 1, kept) if place < kept else length
+                        known[ready] = score
+                        ready += 1
+            own = best_scores[i, kept - 1] - error if length == kept else np.float32(-np.inf)
+        ready = 0
+        for start in range(0, used, BLOCK):
+            stop = min(start + BLOCK, used)
+            most, above = np.float32(-np.inf), np.float32(-np.inf)
+            for j in range(start, stop):
+                value = row[j]
+                over = value - bounds[j]
+                most = max(most, value)
+                above = max(above, over)
+            # What the first pass has computed is counted along, so that its blocks aren't left out.
+            if most < own and most < first and above < 0:
+                continue
+            for j in range(start, stop):
+                value = row[j]
+                seen = value >= first
+                if seen:
+                    score = known[ready]
+                    ready += 1
+                    if value < bounds[j]:
+                        continue
+                else:
+                    if (value < own and value < bounds[j]) or not alive[j] or j == slot:
+                        continue
+                    score = _similarity(vectors[slot], vectors[j])
+                    computed += 1
+                    if value >= own and (length < kept or score >= best_scores[i, kept - 1]):
+                        if _insert(best[i], best_scores[i], length, j, score, labels) < kept:
+                            length = min(length + 1, kept)
+                        if length == kept:
+                            own = best_scores[i, kept - 1] - error
+                if value < bounds[j] or score < horizon[j] or not alive[j] or j == slot:
+                    continue
+                if count == room:
+                    room *= 2
+                    row_of, targets = _longer(row_of, room), _longer(targets, room)
+                    scores = _longer(scores, room)
+                row_of[count], targets[count], scores[count] = i, j, score
+                count += 1
+    return row_of[:count], targets[:count], scores[:count], computed
+
+
+@_compiled
+def _longer(array: npt.NDArray[Any], room: int) -> npt.NDArray[Any]:
+    longer = np.empty(room, dtype=array.dtype)
+    longer[: len(array)] = array
+    return longer
+
+
+@_compiled
+def merge(  # noqa: PLR0913, PLR0917
+    targets: npt.NDArray[np.int32],
+    newcomers: npt.NDArray[np.int32],
+    entries: npt.NDArray[np.float32],
+    slots: npt.NDArray[np.int32],
+    scores: npt.NDArray[np.float32],
+    lengths: npt.NDArray[np.int16],
+    horizon: npt.NDArray[np.float32],
+    at_last: npt.NDArray[np.bool_],
+    labels: npt.NDArray[np.int64],
+    published: int,
+) -> npt.NDArray[np.bool_]:
+    """Enter newcomers, all above the horizon, into their target lists; see `NeighbourLists.merge`.
+
+    Returns:
+        Which of them stand in the published part in the end and did not before, bool (n,).
+    """
+    kept = slots.shape[1]
+    entered = np.zeros(len(targets), dtype=np.bool_)
+    for n in range(len(targets)):
+        target = targets[n]
+        length = lengths[target]
+        place = _insert(slots[target], scores[target], length, newcomers[n], entries[n], labels)
+        if place < 0:
+            continue
+        if length < kept:
+            lengths[target] = length + 1
+        else:
+            horizon[target] = scores[target, kept - 1]
+            at_last[target] = True
+        entered[n] = place < published
+    for n in range(len(targets)):
+        if entered[n]:
+            last = min(int(lengths[targets[n]]), published) - 1
+            score, end = entries[n], scores[targets[n], last]
+            entered[n] = score > end or (
+                score == end and labels[newcomers[n]] <= labels[slots[targets[n], last]]
+            )
+    return entered
+
+
+@_compiled
+def remove(
+    which: npt.NDArray[np.int32],
+    slots: npt.NDArray[np.int32],
+    scores: npt.NDArray[np.float32],
+    lengths: npt.NDArray[np.int16],
+    used: int,
+    published: int,
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32], npt.NDArray[np.bool_], npt.NDArray[np.int32]]:
+    """Take tracks out of every list that names them.
+
+    Args:
+        which: int32 (slots,), the index of the event by which a slot's track leaves; negative: it stays.
+        slots: int32 (slots, kept).
+        scores: float32 (slots, kept).
+        lengths: int16 (slots,).
+        used: How many slots to look through.
+        published: How many entries of a list are published.
+
+    Returns:
+        The lists that have lost entries, (m,); the latest event behind it, (m,); whether the published part is
+        another, (m,); and the slot that stood last, (m,).
+    """
+    kept = slots.shape[1]
+    rows = np.empty(used, dtype=np.int32)
+    latest = np.empty(used, dtype=np.int32)
+    seen = np.empty(used, dtype=np.bool_)
+    last = np.empty(used, dtype=np.int32)
+    count = 0
+    for row in range(used):
+        length = lengths[row]
+        most = np.int32(-1)
+        for i in range(length):
+            cause = which[slots[row, i]]
+            most = max(most, cause)
+        if most < 0:
+            continue
+        rows[count], latest[count], last[count] = row, most, slots[row, length - 1]
+        seen[count] = False
+        place = 0
+        for i in range(length):
+            slot = slots[row, i]
+            if which[slot] >= 0:
+                seen[count] = seen[count] or i < published
+                continue
+            slots[row, place] = slot
+            scores[row, place] = scores[row, i]
+            place += 1
+        for i in range(place, kept):
+            slots[row, i] = -1
+            scores[row, i] = -np.inf
+        lengths[row] = place
+        count += 1
+    return rows[:count], latest[:count], seen[:count], last[:count]
+
+
+def warm() -> None:
+    """Compile everything for the types that the engine uses, or load it from the cache."""
+    one, some = np.zeros(1, dtype=np.int32), np.full((1, 2), -1, dtype=np.int32)
+    vectors, scores = np.ones((1, 2), dtype=np.float32), np.full((1, 2), -np.inf, dtype=np.float32)
+    flags, labels, value = (
+        np.ones(1, dtype=np.bool_),
+        np.zeros(1, dtype=np.int64),
+        np.zeros(1, dtype=np.float32),
+    )
+    lengths = np.zeros(1, dtype=np.int16)
+    similarities(vectors, one, one)
+    search(value[None, :], one, flags, vectors, flags, labels, value, value, np.float32(0), some, scores, 20)
+    merge(one[:0], one[:0], value[:0], some, scores, lengths, value, flags, labels, 1)
+    remove(one - 1, some, scores, lengths, 1, 1)

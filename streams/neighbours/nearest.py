@@ -1,0 +1,238 @@
+"""The search of the exact engine: whose nearest are whom, and which lists a track may enter.
+
+Two ways to the same answer, to the bit. In numpy, the product of the rows' vectors with all vectors, within a proven bound
+of the similarities, selects what is then computed exactly. With the compiled loops, upper bounds from fewer columns do
+(see `projection`), and a row is gone through once, while it is in the processor's cache.
+"""
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # it publishes none
+
+from streams.neighbours.acceleration import Kernels
+from streams.neighbours.catalogue import Catalogue
+from streams.neighbours.lists import UNKNOWN, NeighbourLists
+from streams.neighbours.projection import Projection
+from streams.neighbours.similarity import (
+    GROUPS_PER_ENTRY,
+    exact_similarity,
+    group_maxima,
+    order_within,
+    product_error,
+)
+from streams.neighbours.types import EMPTY, Scores, Slots
+
+# Rows of a product are sliced so that it holds at most this many float32 values (128 MiB).
+PRODUCT_VALUES = 32 * 1024 * 1024
+PRODUCT_ROWS = 256
+# Rows that a thread takes at a time.
+THREAD_ROWS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a search for m tracks found.
+
+    Attributes:
+        best: int32 (m, kept), their lists; past the end, and where none was wanted, `EMPTY`.
+        scores: float32 (m, kept), the similarities; past the end -inf.
+        row: int32 (n,), which of the m tracks...
+        targets: int32 (n,), ... may enter which list: it ranks at or above the horizon's similarity ...
+        entries: float32 (n,), ... with which similarity.
+    """
+
+    best: Slots
+    scores: Scores
+    row: Slots
+    targets: Slots
+    entries: Scores
+
+
+class Nearest:
+    """Searches a catalogue.
+
+    Args:
+        catalogue: What to search.
+        lists: Whose horizons say which lists a track may enter.
+        timed: Takes a phase's name and gives a context that counts its seconds.
+    """
+
+    def __init__(self, catalogue: Catalogue, lists: NeighbourLists, timed: Callable[[str], Any]) -> None:
+        self.projection = Projection(catalogue.dimension)
+        self.computed = 0
+        self._catalogue = catalogue
+        self._lists = lists
+        self._timed = timed
+        self._error = product_error(catalogue.dimension)
+        self._kernels: Kernels | None = None
+        self._threads: ThreadPoolExecutor | None = None
+        self._thread_count = min(4, len(os.sched_getaffinity(0)))
+
+    def accelerate(self, kernels: Kernels) -> None:
+        """Use the compiled loops from now on, and share rows out among threads of our own.
+
+        Those of BLAS would wait for each other at every product, and these as well.
+        """
+        threadpool_limits(limits=1, user_api="blas")
+        self._kernels = kernels
+        self._threads = ThreadPoolExecutor(self._thread_count, thread_name_prefix="nearest")
+
+    def prepare(self) -> None:
+        """Look for directions, if it is time to."""
+        if self._kernels is not None:
+            with self._timed("projection"):
+                catalogue = self._catalogue
+                self.projection.fit(catalogue.vectors, catalogue.alive[: catalogue.used], self._lists.kept)
+
+    def update(self, slots: Slots) -> None:
+        """Take notice of new vectors in these slots."""
+        with self._timed("projection"):
+            self.projection.update(self._catalogue.vectors, slots)
+
+    @property
+    def step(self) -> int:
+        """How many rows to search for at a time."""
+        return max(1, min(PRODUCT_ROWS, PRODUCT_VALUES // max(self._catalogue.used, 1)))
+
+    def search(
+        self, rows: Slots, wanted: npt.NDArray[np.bool_], open_to: npt.NDArray[np.bool_] | None
+    ) -> Found:
+        """Search for some tracks, at most `step`.
+
+        Args:
+            rows: int32 (m,), their slots.
+            wanted: bool (m,), whose lists to make.
+            open_to: bool (used,), which slots' lists may be entered; None for none.
+        """
+        if self._kernels is not None:
+            return self._search_compiled(self._kernels, rows, wanted, open_to)
+        return self._search(rows, wanted, open_to)
+
+    def _bounds(self, open_to: npt.NDArray[np.bool_] | None, error: np.float32) -> Scores:
+        """What a product must reach for a track to enter a list, float32 (used,)."""
+        used = self._catalogue.used
+        if open_to is None:
+            return np.full(used, UNKNOWN, dtype=np.float32)
+        bounds: Scores = np.where(open_to, self._lists.horizon[:used] - error, UNKNOWN)
+        return bounds
+
+    def _search_compiled(
+        self,
+        kernels: Kernels,
+        rows: Slots,
+        wanted: npt.NDArray[np.bool_],
+        open_to: npt.NDArray[np.bool_] | None,
+    ) -> Found:
+        catalogue, lists, used = self._catalogue, self._lists, self._catalogue.used
+        projected = self.projection.ready
+        matrix = self.projection.reduced if projected else catalogue.vectors
+        error = self.projection.error if projected else self._error
+        with self._timed("search"):
+            bounds = self._bounds(open_to, error)
+            best = np.full((len(rows), lists.kept), EMPTY, dtype=np.int32)
+            scores = np.full(best.shape, -np.inf, dtype=np.float32)
+
+            def run(start: int) -> tuple[Slots, Slots, Scores, int]:
+                part = slice(start, start + size)
+                row, targets, entries, computed = kernels.search(
+                    matrix[rows[part]] @ matrix[:used].T,
+                    rows[part],
+                    wanted[part],
+                    catalogue.vectors,
+                    catalogue.alive,
+                    catalogue.id_labels,
+                    bounds,
+                    lists.horizon,
+                    error,
+                    best[part],
+                    scores[part],
+                    GROUPS_PER_ENTRY * lists.kept,
+                )
+                return row + np.int32(start), targets, entries, computed
+
+            # Small parts: a product is gone through while it is in the cache.
+            size = min(THREAD_ROWS, max(1, -(-len(rows) // self._thread_count)))
+            starts = range(0, len(rows), size)
+            assert self._threads is not None
+            parts = [run(0)] if len(starts) == 1 else list(self._threads.map(run, starts))
+            row, targets, entries = (np.concatenate([part[i] for part in parts]) for i in range(3))
+        computed = sum(part[3] for part in parts)
+        self.computed += computed
+        self.projection.judge(computed, len(rows), used)
+        return Found(best, scores, row, targets, entries)
+
+    def _search(
+        self, rows: Slots, wanted: npt.NDArray[np.bool_], open_to: npt.NDArray[np.bool_] | None
+    ) -> Found:
+        with self._timed("product"):
+            product = self._product(rows)
+        bounds = self._bounds(open_to, self._error)
+        with self._timed("select"):
+            own_bounds = np.full(len(rows), UNKNOWN, dtype=np.float32)
+            own_bounds[wanted] = self._own_bounds(product if wanted.all() else product[wanted])
+            found = self._select(product, own_bounds, None if open_to is None else bounds)
+            row = np.repeat(np.arange(len(rows), dtype=np.int32), [len(candidates) for candidates in found])
+            candidates = np.concatenate(found).astype(np.int32)
+            rough = product[row, candidates]
+        with self._timed("similarity"):
+            vectors = self._catalogue.vectors
+            exact = np.concatenate(
+                [exact_similarity(vectors[slot], vectors[c]) for slot, c in zip(rows, found, strict=True)]
+            )
+        self.computed += len(exact)
+        with self._timed("lists"):
+            own = rough >= own_bounds[row]
+            best, scores = self._best(len(rows), row[own], candidates[own], exact[own])
+        enters = (rough >= bounds[candidates]) & (exact >= self._lists.horizon[candidates])
+        return Found(best, scores, row[enters], candidates[enters], exact[enters])
+
+    def _product(self, rows: Slots) -> Scores:
+        """Approximate similarities of some tracks to all slots, float32 (m, used); -inf where there is none."""
+        used = self._catalogue.used
+        product: Scores = self._catalogue.vectors[rows] @ self._catalogue.vectors[:used].T
+        product[:, self._catalogue.dead()] = -np.inf
+        product[np.arange(len(rows)), rows] = -np.inf
+        return product
+
+    def _own_bounds(self, product: Scores) -> Scores:
+        """A value for each row that its best `kept` entries surely reach, float32 (m,)."""
+        kept = self._lists.kept
+        if len(self._catalogue) - 1 <= kept:
+            return np.full(len(product), np.finfo(np.float32).min)
+        highest = group_maxima(product, GROUPS_PER_ENTRY * kept)
+        place = highest.shape[1] - kept
+        kth: Scores = np.partition(highest, place, axis=1)[:, place]
+        bounds: Scores = np.maximum(kth - 2 * self._error, np.finfo(np.float32).min)
+        return bounds
+
+    @staticmethod
+    def _select(product: Scores, own_bounds: Scores, bounds: Scores | None) -> list[npt.NDArray[np.intp]]:
+        """For each row the slots that reach its own bound, or whose list the row's track may enter."""
+        if bounds is None:
+            return [np.flatnonzero(row >= bound) for row, bound in zip(product, own_bounds, strict=True)]
+        # A row at a time: what is compared stays in the processor's cache.
+        lower, near = np.empty_like(bounds), np.empty(len(bounds), dtype=np.bool_)
+        found = []
+        for row, bound in zip(product, own_bounds, strict=True):
+            np.minimum(bounds, bound, out=lower)
+            np.greater_equal(row, lower, out=near)
+            found.append(np.flatnonzero(near))
+        return found
+
+    def _best(self, rows: int, row: Slots, candidates: Slots, scores: Scores) -> tuple[Slots, Scores]:
+        """Whole lists, int32 (m, kept), and their scores; past the end of a list `EMPTY` and -inf."""
+        ranks = order_within(row, scores, self._catalogue.id_labels[candidates])
+        row = row[ranks]
+        place = np.arange(len(row)) - np.searchsorted(row, row)
+        first = place < self._lists.kept
+        ranks, row, place = ranks[first], row[first], place[first]
+        best = np.full((rows, self._lists.kept), EMPTY, dtype=np.int32)
+        their_scores = np.full(best.shape, -np.inf, dtype=np.float32)
+        best[row, place], their_scores[row, place] = candidates[ranks], scores[ranks]
+        return best, their_scores

@@ -1,0 +1,138 @@
+"""Fewer columns for the product that selects, with nothing lost: upper bounds of similarity.
+
+Embeddings spread over far fewer directions than they have columns. With P the p leading principal directions of the
+catalogue (orthonormal rows) and r(x) = x - P'Px what they leave over, the similarity of unit vectors is
+
+    x.y = Px.Py + r(x).r(y) <= Px.Py + |r(x)| |r(y)|
+
+(Cauchy and Schwarz). So with |r(x)| as one more column, a product of p + 1 columns instead of d gives upper bounds:
+whatever could be among the nearest, or enter a list, is found, and then computed exactly. How much there is besides
+depends on the catalogue; p is chosen by a sample, and where nothing is won the vectors themselves are used.
+"""
+
+import numpy as np
+import numpy.typing as npt
+
+from streams.neighbours.similarity import product_error
+from streams.neighbours.types import Slots, Vectors
+
+# Catalogues smaller than this have a product that costs less than looking for directions.
+SMALLEST = 4_096
+# The directions are looked for anew when the catalogue is so many times larger.
+GROWTH = 2
+SAMPLE = 2_048
+QUERIES = 256
+ROWS = 4_096
+# What the choice of p weighs, in seconds: a multiplication and addition of a product, and an exact similarity of one column.
+PRODUCT_SECONDS = 2.0 / 80e9
+SIMILARITY_SECONDS = 0.5e-9
+# At least so much must be won.
+GAIN = 1.3
+# More exact similarities than this for a row, as a share of the catalogue, and the directions are given up.
+EXCESS = 1 / 16
+
+
+class Projection:
+    """The projected catalogue, by slot.
+
+    Attributes:
+        reduced: float32 (slots, p + 1): coordinates in the leading directions, and the length of the rest; shape
+            (slots, 0) where nothing is projected.
+    """
+
+    def __init__(self, dimension: int) -> None:
+        self._dimension = dimension
+        self._directions: npt.NDArray[np.float64] = np.empty((0, dimension))
+        self._fitted = 0
+        self.reduced: Vectors = np.empty((0, 0), dtype=np.float32)
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is anything to use."""
+        return self.reduced.size > 0
+
+    @property
+    def error(self) -> np.float32:
+        """How far a float32 product of reduced vectors may lie below the similarity."""
+        # Coordinates are rounded once, from float64: two units; a third covers lengths that exceed 1 by a rounding.
+        return np.float32(product_error(self.reduced.shape[1]) + 3 * 2.0**-24)
+
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes held."""
+        return self.reduced.nbytes + self._directions.nbytes
+
+    def fit(self, vectors: Vectors, alive: npt.NDArray[np.bool_], kept: int) -> None:
+        """Look for directions if the catalogue has grown enough since the last time.
+
+        Args:
+            vectors: float32 (slots, d).
+            alive: bool (used,), which slots hold a track.
+            kept: How many neighbours a list keeps: what is sought.
+        """
+        used = len(alive)
+        if used < SMALLEST or used < GROWTH * self._fitted:
+            return
+        self._fitted = used
+        rng = np.random.default_rng(used)
+        slots = np.flatnonzero(alive)
+        sample = vectors[np.sort(rng.choice(slots, min(SAMPLE, len(slots)), replace=False))].astype(
+            np.float64
+        )
+        _, directions = np.linalg.eigh(sample.T @ sample)
+        directions = directions.T[::-1]
+        width = _best_width(sample @ directions.T, kept / len(slots), len(slots))
+        self._directions = np.ascontiguousarray(directions[:width])
+        self.reduced = np.zeros((len(vectors) if width else 0, width + 1), dtype=np.float32)
+        for start in range(0, used if width else 0, ROWS):
+            self._project(vectors, slice(start, min(start + ROWS, used)))
+
+    def update(self, vectors: Vectors, slots: Slots) -> None:
+        """Take in the vectors of some slots, new or changed."""
+        if not self.ready:
+            return
+        if len(self.reduced) < len(vectors):
+            grown = np.zeros((len(vectors), self.reduced.shape[1]), dtype=np.float32)
+            grown[: len(self.reduced)] = self.reduced
+            self.reduced = grown
+        self._project(vectors, slots)
+
+    def _project(self, vectors: Vectors, slots: Slots | slice) -> None:
+        wide = vectors[slots].astype(np.float64)
+        places = wide @ self._directions.T
+        rest = np.linalg.norm(wide - places @ self._directions, axis=1)
+        self.reduced[slots, :-1] = places
+        # Rounded up, so that it stays a bound.
+        self.reduced[slots, -1] = np.nextafter(rest.astype(np.float32), np.float32(2))
+
+    def judge(self, computed: int, rows: int, used: int) -> None:
+        """Give the directions up if they let too much through: `computed` similarities for so many rows."""
+        if self.ready and computed > rows * max(2_048, used * EXCESS):
+            self.reduced = np.empty((0, 0), dtype=np.float32)
+
+
+def _best_width(places: npt.NDArray[np.float64], share: float, tracks: int) -> int:
+    """How many leading directions make a search cheapest, 0 for none.
+
+    Args:
+        places: float64 (n, d), a sample in all its principal directions, the first ones leading.
+        share: The share of a catalogue that a list keeps.
+        tracks: The catalogue's size.
+    """
+    dimension = places.shape[1]
+    queries = places[:QUERIES]
+    others = places[QUERIES:]
+    truth = queries @ others.T
+    bounds = np.quantile(truth, 1 - max(share, 2 / len(others)), axis=1)[:, None]
+    best, width = tracks * dimension * PRODUCT_SECONDS / GAIN, 0
+    for p in (8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512):
+        if p + 1 >= dimension:
+            break
+        rest = np.linalg.norm(queries[:, p:], axis=1), np.linalg.norm(others[:, p:], axis=1)
+        upper = queries[:, :p] @ others[:, :p].T + np.outer(*rest)
+        through = float((upper >= bounds).mean() - (truth >= bounds).mean())
+        # Twice: for a track's own list and for the lists it enters.
+        cost = tracks * ((p + 1) * PRODUCT_SECONDS + 2 * through * dimension * SIMILARITY_SECONDS)
+        if cost < best:
+            best, width = cost, p
+    return width

@@ -1,0 +1,82 @@
+"""Upper bounds from fewer columns."""
+
+import numpy as np
+import pytest
+
+from streams.neighbours import acceleration, projection
+from streams.neighbours.exact import ExactEngine
+from streams.neighbours.projection import Projection
+from streams.neighbours.similarity import exact_similarity
+from tests.unit.neighbours.helpers import Follower, batch, oracle, unit
+
+pytestmark = pytest.mark.unit
+
+TRACKS, DIMENSION = 1_500, 96
+
+
+@pytest.fixture(autouse=True)
+def _small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(projection, "SMALLEST", 1_200)
+
+
+def few_directions(count: int, seed: int, noise: float = 0.05) -> np.ndarray:
+    """Vectors that spread over six directions, with noise in all."""
+    up = np.random.default_rng(99).standard_normal((6, DIMENSION))
+    rng = np.random.default_rng(seed)
+    points = rng.standard_normal((count, 6)) @ up + noise * rng.standard_normal((count, DIMENSION))
+    return np.array([unit(point) for point in points])
+
+
+def fitted(vectors: np.ndarray) -> Projection:
+    """A projection of these vectors."""
+    made = Projection(DIMENSION)
+    made.fit(vectors, np.ones(len(vectors), dtype=np.bool_), 10)
+    return made
+
+
+def test_products_of_reduced_vectors_are_upper_bounds() -> None:
+    """No product lies below the similarity by more than the stated error, newcomers of another kind included."""
+    vectors = np.concatenate([few_directions(TRACKS, 0), few_directions(100, 1, noise=3.0)])
+    made = fitted(vectors)
+    assert made.ready
+    assert made.reduced.shape[1] < DIMENSION / 3
+    other = few_directions(50, 2, noise=1.0)
+    grown = np.concatenate([vectors, other])
+    made.update(grown, np.arange(len(vectors), len(grown), dtype=np.int32))
+    product = made.reduced[: len(grown)] @ made.reduced[: len(grown)].T
+    for row, vector in zip(product, grown, strict=True):
+        assert (row >= exact_similarity(vector, grown) - made.error).all()
+
+
+def test_vectors_without_leading_directions_are_left_as_they_are() -> None:
+    """White noise has nothing to leave out: no projection is made of it."""
+    noise = np.random.default_rng(0).standard_normal((TRACKS, DIMENSION))
+    assert not fitted(np.array([unit(point) for point in noise])).ready
+
+
+def test_directions_that_let_too_much_through_are_given_up() -> None:
+    """A catalogue that has changed its character is searched whole again."""
+    made = fitted(few_directions(TRACKS, 0))
+    made.judge(computed=200 * TRACKS, rows=200, used=TRACKS)
+    assert made.ready
+    made.judge(computed=100_000 * TRACKS, rows=200, used=TRACKS)
+    assert not made.ready
+
+
+def test_lists_found_through_bounds_equal_brute_force() -> None:
+    """Inserts, re-embeddings and deletes with a projection in use end with the lists of brute force."""
+    engine, follower = ExactEngine(DIMENSION, published=10, kept=20), Follower()
+    engine.accelerate(acceleration.load())
+    names = [f"{i:05d}" for i in range(TRACKS)]
+    catalogue = dict(zip(names, few_directions(TRACKS, 0), strict=True))
+    for start in range(0, TRACKS, 200):
+        engine.apply(batch({n: catalogue[n] for n in names[start : start + 200]}, dimension=DIMENSION))
+    assert engine.nearest.projection.ready
+    moved = dict(zip(names[::7], few_directions(len(names[::7]), 5, noise=0.5), strict=True))
+    gone = names[1::7]
+    engine.apply(batch(moved, gone, dimension=DIMENSION))
+    catalogue = {n: v for n, v in (catalogue | moved).items() if n not in set(gone)}
+    while engine.refill(100):
+        pass
+    follower.take(engine)
+    assert follower.lists == oracle(catalogue, 10)
