@@ -1,8 +1,9 @@
 """The application: nothing happens at import, everything is made by `create_app` or in its lifespan."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from typing import Any
 
 import asyncpg
 import structlog
@@ -13,11 +14,17 @@ from serving import problems
 from serving.broker import LogEnds
 from serving.context import Context, State
 from serving.health import Health
+from serving.hot import HotReads
+from serving.logging import AccessLines
 from serving.metrics import Metrics
 from serving.middleware import Limits, Observe
 from serving.openapi import describe
-from serving.routes import operations, pages, recommend, strategies, tracks
+from serving.parts import running
+from serving.questions import Questions
+from serving.routes import asking, changes, operations, pages, recommend, tracks
+from serving.routes import strategies as strategies_route
 from serving.settings import ServingSettings
+from serving.strategies import NAMED
 from serving.version import VERSION
 from store.pool import open_pool, require_schema
 from store.settings import StoreSettings
@@ -27,7 +34,14 @@ logger = structlog.get_logger("serving")
 _CLOSE_TIMEOUT = 5.0
 
 
-def create_app(settings: ServingSettings, store: StoreSettings, kafka: LogEnds | None = None) -> FastAPI:
+def create_app(
+    settings: ServingSettings,
+    store: StoreSettings,
+    kafka: LogEnds | None = None,
+    *,
+    kafka_options: dict[str, Any] | None = None,
+    strategies: Sequence[dict[str, Any]] = NAMED,
+) -> FastAPI:
     """The API over the store at `store`.
 
     Args:
@@ -35,12 +49,16 @@ def create_app(settings: ServingSettings, store: StoreSettings, kafka: LogEnds |
         store: Where it reads; its timeouts are replaced by `settings.store_timeout`.
         kafka: Tells health reports how far the log has grown; closed with the application. None where
             no broker is configured.
+        kafka_options: What aiokafka's clients take, to ask the workers and to follow the change feed; None likewise.
+        strategies: What `/strategies` tells: `streams.strategies.describe()`.
 
     Returns:
         An application whose lifespan raises `StoreUnavailableError` where Postgres is away and
-        `SchemaMismatchError` where its schema is not this version's.
+        `SchemaMismatchError` where its schema is not this version's. Setting `state.closing` ends its streams.
     """
     metrics = Metrics()
+    closing = asyncio.Event()
+    lines = AccessLines() if _logs_lines(settings) else None
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[State]:
@@ -48,12 +66,29 @@ def create_app(settings: ServingSettings, store: StoreSettings, kafka: LogEnds |
         try:
             await require_schema(pool)
             metrics.watch_pool(pool)
-            logger.info("api started", version=VERSION)
-            yield State(context=Context(settings, pool, Health(settings, pool, kafka), metrics))
+            async with running(settings, pool, kafka_options, metrics) as parts:
+                logger.info("api started", version=VERSION)
+                health = Health(settings, pool, kafka)
+                yield State(
+                    context=Context(
+                        settings=settings,
+                        pool=pool,
+                        health=health,
+                        metrics=metrics,
+                        memory=parts.memory,
+                        recommending=parts.recommending,
+                        questions=Questions(),
+                        feed=parts.feed,
+                        strategies=strategies,
+                        closing=closing,
+                    )
+                )
         finally:
             if kafka is not None:
                 await kafka.close()
             await _close(pool)
+            if lines is not None:
+                lines.flush()
             logger.info("api stopped")
 
     app = FastAPI(
@@ -64,23 +99,37 @@ def create_app(settings: ServingSettings, store: StoreSettings, kafka: LogEnds |
         redoc_url=None,
         redirect_slashes=False,
     )
+    app.state.closing = closing
     problems.install(app)
-    # The most read path comes first: routes are tried in order.
-    for room in (recommend, tracks, strategies, operations, pages):
+    # Routes are tried in order: those that end in a word of ours come before the track ids that could, and these before
+    # the rest, as they are read most.
+    for room in (asking, changes, recommend, tracks, strategies_route, operations, pages):
         room.register(app)
     describe(app)
+    _add_middleware(app, settings, metrics, lines)
+    return app
+
+
+def _logs_lines(settings: ServingSettings) -> bool:
+    return settings.access_log and settings.log_format == "json" and settings.log_level in {"debug", "info"}
+
+
+def _add_middleware(
+    app: FastAPI, settings: ServingSettings, metrics: Metrics, lines: AccessLines | None
+) -> None:
     # Added last, met first.
     app.add_middleware(Limits, max_body_bytes=settings.max_body_bytes, max_url_bytes=settings.max_url_bytes)
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,
             allow_origins=list(settings.cors_origins),
-            allow_methods=["GET", "HEAD", "OPTIONS"],
-            allow_headers=["X-Request-ID", "If-None-Match"],
+            allow_methods=["GET", "HEAD", "OPTIONS", "POST"],
+            allow_headers=["X-Request-ID", "If-None-Match", "Last-Event-ID", "Content-Type"],
             expose_headers=["X-Request-ID", "ETag", "Retry-After"],
         )
     app.add_middleware(Observe, metrics=metrics, access_log=settings.access_log)
-    return app
+    if not settings.access_log or lines is not None:
+        app.add_middleware(HotReads, log=lines)
 
 
 def _for_reads(store: StoreSettings, settings: ServingSettings) -> StoreSettings:

@@ -11,6 +11,18 @@ class BrokerUnavailableError(Exception):
     """The broker did not answer in time, or not at all."""
 
 
+async def partitions_of(consumer: AIOKafkaConsumer, topic: str) -> set[int]:
+    """The partitions of `topic`, which is waited for if it is not there yet."""
+    while True:
+        if topic in await consumer.topics():
+            # Asking for one partition makes the client learn of the others.
+            await consumer.end_offsets([TopicPartition(topic, 0)])
+            found: set[int] = consumer.partitions_for_topic(topic) or set()
+            if found:
+                return found
+        await asyncio.sleep(0.5)
+
+
 class LogEnds(Protocol):
     """Tells where the log of the ingest topic ends. Called once a health report at most."""
 

@@ -1,24 +1,49 @@
 """What one running application holds, made in its lifespan and given to its routes."""
 
+import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypedDict, cast
+from typing import Any, TypedDict, cast
 
 import asyncpg
 from starlette.requests import Request
 
+from serving.feed import ChangeFeed
 from serving.health import Health
+from serving.memory import Memory
 from serving.metrics import Metrics
+from serving.questions import Questions
+from serving.recommending import Recommending
 from serving.settings import ServingSettings
 
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """Settings, the pool of read-only connections, health and metrics of one application."""
+    """What the routes of one application work with.
+
+    Attributes:
+        settings: How it serves.
+        pool: Read-only connections.
+        health: The checks behind the health paths.
+        metrics: Where everything is counted.
+        memory: Ready answers.
+        recommending: Answers questions.
+        questions: Reads query strings.
+        feed: The change feed; None without a broker.
+        strategies: The strategies as `/strategies` describes them.
+        closing: Set when the process is to stop: streams end.
+    """
 
     settings: ServingSettings
     pool: asyncpg.Pool
     health: Health
     metrics: Metrics
+    memory: Memory
+    recommending: Recommending
+    questions: Questions
+    feed: ChangeFeed | None
+    strategies: Sequence[dict[str, Any]]
+    closing: asyncio.Event
 
 
 class State(TypedDict):

@@ -13,6 +13,8 @@ from prometheus_client import (
 )
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
+from serving.memory import Memory
+
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 UNMATCHED = "unmatched"
 
@@ -49,8 +51,67 @@ class Metrics:
             ("state",),
             registry=self.registry,
         )
+        self._add_requests()
+        self._add_memory_and_streams()
         # Looking up a labelled child costs more than counting does.
         self._children: dict[tuple[str, str, int], tuple[Any, Any]] = {}
+
+    def _add_requests(self) -> None:
+        self.requests_sent = Counter(
+            "mess_api_worker_requests", "Requests sent to the workers.", registry=self.registry
+        )
+        self.requests_shared = Counter(
+            "mess_api_worker_requests_shared",
+            "Requests that waited for the reply to one like them that was under way.",
+            registry=self.registry,
+        )
+        self.requests_failed = Counter(
+            "mess_api_worker_requests_failed",
+            "Requests to the workers without a reply, by the problem that was answered.",
+            ("problem",),
+            registry=self.registry,
+        )
+        self.replies = Counter(
+            "mess_api_worker_replies",
+            "Replies of the workers: used, late, repeated or broken.",
+            ("outcome",),
+            registry=self.registry,
+        )
+        self.reply_seconds = Histogram(
+            "mess_api_worker_reply_seconds",
+            "Seconds from a request to the workers to their reply.",
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+
+    def _add_memory_and_streams(self) -> None:
+        self.reads = Counter(
+            "mess_api_reads",
+            "Recommendations answered, by where they came from: memory, checked (memory, after a look at the "
+            "list's version), lists, bodies, workers, or fallback (memory, as the store was away).",
+            ("source",),
+            registry=self.registry,
+        )
+        self.memory_hits = self.reads.labels("memory")
+        self._memory = Gauge(
+            "mess_api_memory", "Ready answers in memory: entries, bytes.", ("what",), registry=self.registry
+        )
+        self._memory_lost = Gauge(
+            "mess_api_memory_lost",
+            "Ready answers that no longer held (invalidated) or had no room (evicted), since the start.",
+            ("why",),
+            registry=self.registry,
+        )
+        self.streams = Gauge("mess_api_streams", "Streams of events that are open.", registry=self.registry)
+        self.streams_ended = Counter(
+            "mess_api_streams_ended",
+            "Streams of events that ended, by why.",
+            ("why",),
+            registry=self.registry,
+        )
+        self.feed_messages = Counter(
+            "mess_api_feed_messages", "Messages of the change feed that were read.", registry=self.registry
+        )
 
     def observe(self, route: str, method: str, status: int, seconds: float) -> None:
         """Count one answered request under its route template."""
@@ -64,6 +125,13 @@ class Metrics:
             self._children[(route, method, status)] = children
         children[0].inc()
         children[1].observe(seconds)
+
+    def watch_memory(self, memory: Memory) -> None:
+        """Report what `memory` holds, and has lost, whenever the metrics are read."""
+        self._memory.labels("entries").set_function(lambda: len(memory))
+        self._memory.labels("bytes").set_function(lambda: memory.bytes)
+        self._memory_lost.labels("invalidated").set_function(lambda: memory.invalidated)
+        self._memory_lost.labels("evicted").set_function(lambda: memory.evicted)
 
     def watch_pool(self, pool: asyncpg.Pool) -> None:
         """Report the connections of `pool` whenever the metrics are read."""

@@ -16,14 +16,14 @@ from serving.metrics import UNMATCHED, Metrics
 access = structlog.get_logger("serving.access")
 logger = structlog.get_logger("serving")
 
-_SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 CLIENT_GONE = 499
 
 
 def request_id_of(headers: Headers) -> str:
     """The caller's X-Request-ID where it is short and harmless, else a new one."""
     given = headers.get("x-request-id", "")
-    return given if _SANE_REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+    return given if SANE_REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
 
 
 def _raw_path(scope: Scope) -> str:

@@ -8,12 +8,12 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
 from streams.events import Recommendation, RecommendationBody, SourcePosition, TrackMetadata
+from streams.events.recommendations import Comparison, Placement
 
 __all__ = ["Recommendation", "RecommendationBody", "SourcePosition", "TrackMetadata"]
 
-MAX_TOP_K = 50
-MAX_EXCLUDED = 1000
 MAX_PAGE = 500
+MAX_BATCH = 100
 
 
 def _storable(value: str) -> str:
@@ -29,23 +29,6 @@ class _Query(BaseModel):
     """Query parameters: frozen, as defaults are shared; nothing unknown is taken."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class RecommendQuery(_Query):
-    """Parameters of a recommendation."""
-
-    top_k: int = Field(default=10, ge=1, le=MAX_TOP_K, description="How many tracks to recommend.")
-    strategy: Words = Field(
-        default="similarity",
-        description="How to choose: a name or alias that `/strategies` lists.",
-        examples=["similarity"],
-    )
-    mode: Words | None = Field(default=None, description="A mode of the strategy, where it has any.")
-    exclude: list[Words] = Field(
-        default=[],
-        max_length=MAX_EXCLUDED,
-        description="A track id that must not be recommended; repeat the parameter for several.",
-    )
 
 
 class TracksQuery(_Query):
@@ -135,14 +118,41 @@ class Tags(BaseModel):
     total: int = Field(description="Tags in the catalogue.")
 
 
+class StrategyAlias(BaseModel):
+    """Another name of a strategy, or of one of its modes."""
+
+    name: str = Field(examples=["complementary"])
+    mode: str | None = Field(default=None, examples=["cluster"])
+
+
+class StrategyMode(BaseModel):
+    """One way of a strategy to rank."""
+
+    name: str = Field(examples=["mmr"])
+    description: str
+    formula: str
+    source: str = Field(description="Where the formula comes from.")
+
+
+class StrategyParameter(BaseModel):
+    """A setting of a strategy: `parameters.<name>` in a URL."""
+
+    model_config = ConfigDict(extra="allow")
+
+    name: str = Field(examples=["lambda"])
+
+
 class StrategyInfo(BaseModel):
     """A strategy that `/recommend` takes."""
 
-    name: str
+    name: str = Field(examples=["diverse"])
     description: str
     formula: str
-    aliases: list[str]
-    modes: list[str]
+    source: str = Field(description="Where the formula comes from.")
+    aliases: list[StrategyAlias]
+    default_mode: str | None
+    modes: list[StrategyMode]
+    parameters: list[StrategyParameter]
 
 
 class Strategies(BaseModel):
@@ -150,6 +160,32 @@ class Strategies(BaseModel):
 
     strategies: list[StrategyInfo]
     default: str
+
+
+class _Computed(BaseModel):
+    """What an answer of the workers says of itself."""
+
+    reference_track: str | None
+    reference_metadata: TrackMetadata | None
+    strategy: str
+    mode: str | None
+    source: SourcePosition | None
+    generated_at: AwareDatetime
+    cached: bool
+    stale: bool
+    computation_time_ms: float
+
+
+class Explained(_Computed):
+    """Where a candidate stands, and why."""
+
+    placement: Placement
+
+
+class Compared(_Computed):
+    """The strategies' lists side by side."""
+
+    comparison: Comparison
 
 
 class Alive(BaseModel):
@@ -196,12 +232,20 @@ class ProblemDocument(BaseModel):
     errors: list[FieldError] = Field(default=[], description="The parameters at fault, for status 422.")
 
 
+class Batch(BaseModel):
+    """Answers in the order of the requests; one with a `status` of 400 or above is a problem document."""
+
+    results: list[RecommendationBody | ProblemDocument] = Field(max_length=MAX_BATCH)
+
+
 def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """OpenAPI descriptions of the problem documents with these statuses."""
     said = {
         404: "No such track",
+        413: "The request's body is too large",
         422: "A parameter cannot be used",
-        503: "The store cannot be reached, or the list is not computed yet; see `Retry-After`",
+        503: "The store, the broker or the workers cannot be reached; see `Retry-After`",
+        504: "The workers did not reply in time; see `Retry-After`",
     }
     return {
         status: {

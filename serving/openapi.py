@@ -6,11 +6,12 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from serving.models import ProblemDocument
+from streams.events import RecommendationQuery
 
 _DESCRIPTION = """Recommendations between the works of a catalogue that changes all day.
 
 Every track has a list of the tracks most like it, computed as tracks arrive, change and go, and read here as it
-is stored. Errors are problem documents (RFC 9457, `application/problem+json`). Track ids may hold any printable
+is stored. Other strategies are computed when they are first asked for, kept, and kept fresh. Errors are problem documents (RFC 9457, `application/problem+json`). Track ids may hold any printable
 character: percent-encode them, `/` included. Unknown query parameters are refused, not ignored. Each answer
 carries `X-Request-ID`, your own if you send one."""
 
@@ -29,9 +30,10 @@ def describe(app: FastAPI) -> None:
 def _build(app: FastAPI) -> dict[str, Any]:
     document = get_openapi(title=app.title, version=app.version, description=_DESCRIPTION, routes=app.routes)
     schemas = document["components"]["schemas"]
-    schema = ProblemDocument.model_json_schema(ref_template="#/components/schemas/{model}")
-    schemas.update(schema.pop("$defs", {}))
-    schemas["ProblemDocument"] = schema
+    for model in (ProblemDocument, RecommendationQuery):
+        schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+        schemas.update(schema.pop("$defs", {}))
+        schemas[model.__name__] = schema
     for unused in ("HTTPValidationError", "ValidationError"):
         schemas.pop(unused, None)
     return document

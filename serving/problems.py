@@ -1,5 +1,6 @@
 """RFC 9457 problem documents: the one shape of every error that leaves the API."""
 
+import re
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
@@ -17,6 +18,8 @@ logger = structlog.get_logger("serving")
 
 MEDIA_TYPE = "application/problem+json"
 TYPE_PREFIX = "urn:mess-ai:problem:"
+# A model as a whole says which of its fields it means: "Value error, at_least: must be ...".
+_NAMED = re.compile(r"Value error, ([a-z_]+(?:\.[^\s:]+)?): ")
 
 
 class ProblemError(HTTPException):
@@ -124,9 +127,92 @@ def store_unavailable() -> ProblemError:
     )
 
 
-def problem_response(problem: ProblemError, instance: str) -> Response:
+def broker_unavailable() -> ProblemError:
+    """503: the broker is away, so the workers cannot be asked and the change feed cannot be read."""
+    return ProblemError(
+        503,
+        "broker-unavailable",
+        "Broker unavailable",
+        "This needs the workers or the change feed, and the broker cannot be reached at the moment: try again.",
+        headers={"retry-after": "2"},
+    )
+
+
+def no_worker() -> ProblemError:
+    """503: the broker is there, and no worker is."""
+    return ProblemError(
+        503,
+        "no-worker",
+        "No worker",
+        "This must be computed, and no worker is running at the moment: try again.",
+        headers={"retry-after": "5"},
+    )
+
+
+def no_reply(seconds: float) -> ProblemError:
+    """504: the workers did not reply in time."""
+    return ProblemError(
+        504,
+        "no-reply",
+        "No reply in time",
+        f"This must be computed, and the workers have not replied within {seconds:g} s: try again.",
+        headers={"retry-after": "1"},
+    )
+
+
+def too_busy() -> ProblemError:
+    """503: as many requests are under way as may be."""
+    return ProblemError(
+        503,
+        "too-busy",
+        "Too busy",
+        "As many requests to the workers are under way as may be: try again.",
+        headers={"retry-after": "1"},
+    )
+
+
+def too_many_streams(limit: int) -> ProblemError:
+    """503: as many streams are open as may be."""
+    return ProblemError(
+        503,
+        "too-many-streams",
+        "Too many streams",
+        f"{limit:,} streams are open, which is as many as may be: try again.",
+        headers={"retry-after": "5"},
+    )
+
+
+def not_taken_in(partition: int, offset: int) -> ProblemError:
+    """503: the event that the answer must show has not been taken in, and there is no answer without it."""
+    return ProblemError(
+        503,
+        "event-not-taken-in",
+        "Event not taken in yet",
+        f"Event {partition}:{offset} has not been taken in yet: ask again in a moment.",
+        headers={"retry-after": "1"},
+    )
+
+
+def from_reply(error: Mapping[str, Any]) -> ProblemError:
+    """The problem that a worker replied with."""
+    members = {k: v for k, v in error.items() if k not in {"type", "title", "status", "detail"} and v}
+    status = error.get("status")
+    if not isinstance(status, int) or not 400 <= status <= 599:
+        status = 500
+    title = str(error.get("title") or "Problem")
+    return ProblemError(
+        status,
+        str(error.get("type", "")).removeprefix(TYPE_PREFIX) or "internal-error",
+        title,
+        str(error.get("detail") or title),
+        headers={"retry-after": "1"} if status in {503, 504} else None,
+        **members,
+    )
+
+
+def problem_document(problem: ProblemError, instance: str) -> dict[str, Any]:
     """The document for `problem`; `instance` is the path that was asked for, as it came."""
-    document = {
+    return {
         "type": TYPE_PREFIX + problem.name,
         "title": problem.title,
         "status": problem.status_code,
@@ -134,13 +220,25 @@ def problem_response(problem: ProblemError, instance: str) -> Response:
         "instance": instance,
         **problem.members,
     }
-    return Response(orjson.dumps(document), problem.status_code, problem.headers, MEDIA_TYPE)
+
+
+def problem_response(problem: ProblemError, instance: str) -> Response:
+    """The answer for `problem`; `instance` is the path that was asked for, as it came."""
+    document = orjson.dumps(problem_document(problem, instance))
+    return Response(document, problem.status_code, problem.headers, MEDIA_TYPE)
 
 
 def instance_of(scope: Mapping[str, Any]) -> str:
     """The path of a request exactly as it came, percent-encoded."""
     raw: bytes = scope.get("raw_path") or scope["path"].encode()
     return raw.decode("latin-1")
+
+
+def _place(error: Mapping[str, Any]) -> str:
+    """The field at fault: where Pydantic says, or, of a whole model, what its message names before a colon."""
+    where = ".".join(str(part) for part in error["loc"])
+    named = _NAMED.match(str(error["msg"]))
+    return where or (named[1] if named else "body")
 
 
 def _message(error: Mapping[str, Any]) -> str:
@@ -154,14 +252,14 @@ def _message(error: Mapping[str, Any]) -> str:
         "int_parsing": "must be a whole number",
     }
     message: str = error["msg"]
+    if not error["loc"]:
+        message = _NAMED.sub("", message)
     return texts.get(error["type"]) or message.removeprefix("Value error, ")
 
 
 def validation_problem(errors: Sequence[Mapping[str, Any]], known: Sequence[str] = ()) -> ProblemError:
     """422 from Pydantic's errors; names the `known` parameters where an unknown one was given."""
-    problem = invalid_parameters(
-        [(".".join(str(part) for part in error["loc"]), _message(error)) for error in errors]
-    )
+    problem = invalid_parameters([(_place(error), _message(error)) for error in errors])
     if any(error["type"] == "extra_forbidden" for error in errors):
         problem.members["known"] = sorted(known)
     return problem

@@ -8,11 +8,12 @@ import orjson
 from starlette.responses import Response
 
 from serving.explanations import Explainer
-from serving.strategies import Strategy
 from store.reads import ListHeader, Metadata, Neighbours, StoredTrack, TrackRecord
 
 JSON = "application/json"
 _OPTIONS = orjson.OPT_UTC_Z
+_SIMILARITY = "similarity"
+_NOTHING_MORE: dict[str, Any] = {"components": {}, "seed": None, "contributions": {}, "relaxed": []}
 _DECIMALS = 6  # what a float32 similarity holds
 
 
@@ -67,10 +68,12 @@ def _source(topic: str, written: ListHeader | TrackRecord) -> dict[str, Any]:
     }
 
 
-def recommendation_bytes(found: Neighbours, header: ListHeader, strategy: Strategy, topic: str) -> bytes:
-    """A recommendation body without `computation_time_ms`: the same bytes as long as nothing stored changes."""
+def recommendation_bytes(found: Neighbours, header: ListHeader, topic: str) -> bytes:
+    """The body of a stored list, without `cached`, `stale` and `computation_time_ms`, as an open JSON object.
+
+    The same bytes as long as nothing stored changes.
+    """
     seed = found.track
-    name = strategy.name
     explain = Explainer(seed.metadata).similarity
     items = []
     for rank, (track, similarity) in enumerate(found.neighbours, start=1):
@@ -81,12 +84,9 @@ def recommendation_bytes(found: Neighbours, header: ListHeader, strategy: Strate
                 "score": score,
                 "similarity_score": score,
                 "rank": rank,
-                "strategy_used": name,
+                "strategy_used": _SIMILARITY,
                 "explanation": explain(track.metadata, score),
-                "components": {},
-                "seed": None,
-                "contributions": {},
-                "relaxed": [],
+                **_NOTHING_MORE,
                 **_headline(track.metadata),
                 "cached": True,
                 "metadata": track.metadata,
@@ -95,20 +95,18 @@ def recommendation_bytes(found: Neighbours, header: ListHeader, strategy: Strate
     body = {
         "reference_track": seed.track_id,
         "reference_metadata": seed.metadata,
-        "strategy": name,
+        "strategy": _SIMILARITY,
         "mode": None,
         "chosen": None,
         "provisional": False,
         "relaxed": [],
-        "stages": [],
+        "stages": [{"stage": "candidates", "held": header.length}],
         "notes": [],
-        "cached": True,
         "source": _source(topic, header),
         "generated_at": header.generated_at,
-        "stale": header.behind,
         "recommendations": items,
     }
-    return orjson.dumps(body, option=_OPTIONS)
+    return orjson.dumps(body, option=_OPTIONS)[:-1]
 
 
 def entity_tag(body: bytes) -> str:
@@ -123,7 +121,16 @@ def matches_tag(if_none_match: str, tag: str) -> bool:
     return if_none_match.strip() == "*" or opaque in given
 
 
-def timed(body: bytes, began: float) -> bytes:
-    """`body` with the milliseconds since `began` (of `time.perf_counter`) as its last member."""
-    milliseconds = round((time.perf_counter() - began) * 1000, 3)
-    return b'%s,"computation_time_ms":%s}' % (body[:-1], orjson.dumps(milliseconds))
+def sealed(body: bytes, *, stale: bool, began: float) -> bytes:
+    """An open body with what changes from one delivery to the next, closed.
+
+    Args:
+        body: JSON object without its closing brace.
+        stale: Whether a newer one is being computed.
+        began: When the answer was begun, of `time.perf_counter`.
+    """
+    return b'%s,"cached":true,"stale":%s,"computation_time_ms":%.3f}' % (
+        body,
+        b"true" if stale else b"false",
+        (time.perf_counter() - began) * 1000,
+    )

@@ -2,7 +2,9 @@
 
 import asyncio
 import signal
+import socket
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import structlog
@@ -12,6 +14,7 @@ from serving.app import create_app
 from serving.broker import KafkaLogEnds
 from serving.logging import configure_logging
 from serving.settings import ServingSettings
+from serving.strategies import NAMED
 from store.pool import open_pool, require_schema
 from store.settings import StoreSettings
 
@@ -32,15 +35,32 @@ async def check_store(store: StoreSettings) -> None:
         await pool.close()
 
 
+class Server(uvicorn.Server):
+    """A server that ends its streams as soon as it is asked to stop: it would wait for them otherwise."""
+
+    def __init__(self, config: uvicorn.Config, closing: asyncio.Event) -> None:
+        super().__init__(config)
+        self._closing = closing
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """See `uvicorn.Server`."""
+        self._closing.set()
+        await super().shutdown(sockets)
+
+
 def server_of(
-    settings: ServingSettings, store: StoreSettings, kafka_options: dict[str, Any] | None
-) -> uvicorn.Server:
-    """A server that is ready to run; `kafka_options` is what aiokafka's clients take, None without a broker."""
+    settings: ServingSettings,
+    store: StoreSettings,
+    kafka_options: dict[str, Any] | None,
+    strategies: Sequence[dict[str, Any]] = NAMED,
+) -> Server:
+    """A server that is ready to run; arguments as of `serve`."""
     kafka = None
     if kafka_options is not None:
         kafka = KafkaLogEnds(kafka_options, settings.ingest_topic, timeout=settings.broker_timeout)
+    app = create_app(settings, store, kafka, kafka_options=kafka_options, strategies=strategies)
     config = uvicorn.Config(
-        create_app(settings, store, kafka),
+        app,
         host=settings.host,
         port=settings.port,
         log_config=None,
@@ -51,15 +71,25 @@ def server_of(
         ws="none",
         timeout_graceful_shutdown=settings.shutdown_timeout,
     )
-    return uvicorn.Server(config)
+    return Server(config, app.state.closing)
 
 
 def serve(
-    settings: ServingSettings, store: StoreSettings, kafka_options: dict[str, Any] | None = None
+    settings: ServingSettings,
+    store: StoreSettings,
+    kafka_options: dict[str, Any] | None = None,
+    strategies: Sequence[dict[str, Any]] = NAMED,
 ) -> None:
     """Serve until SIGINT or SIGTERM: requests in flight are answered first, and the exit status is 0.
 
     For a process's main thread: signal handlers are replaced.
+
+    Args:
+        settings: How it serves.
+        store: Where it reads.
+        kafka_options: What aiokafka's clients take, None without a broker: then nothing can be computed on demand,
+            and there are no streams.
+        strategies: What `/strategies` tells: `streams.strategies.describe()`.
 
     Raises:
         StoreUnavailableError: Postgres cannot be reached at the start.
@@ -72,4 +102,4 @@ def serve(
         signal.signal(stop, lambda *_: sys.exit(0))
     configure_logging(settings)
     asyncio.run(check_store(store))
-    server_of(settings, store, kafka_options).run()
+    server_of(settings, store, kafka_options, strategies).run()

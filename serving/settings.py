@@ -27,6 +27,33 @@ class ServingSettings(BaseSettings):
     lag_degraded: int = Field(
         default=10_000, ge=0, title="Consumer lag, in events, above which health is degraded"
     )
+    memory_bytes: int = Field(
+        default=64 * 1024 * 1024, ge=0, title="Bytes that ready answers may take in memory; 0 keeps none"
+    )
+    watch_interval: float = Field(
+        default=0.05, gt=0, le=5, title="Seconds between looks at how far the store has come"
+    )
+    request_timeout: float = Field(
+        default=5.0, gt=0, le=300, title="Seconds that workers may take to answer a request"
+    )
+    max_requests: int = Field(default=1_000, ge=1, title="Requests to the workers under way at most")
+    min_offset_wait: float = Field(
+        default=1.0, ge=0, le=60, title="Seconds a read waits for the event that min_offset names"
+    )
+    max_streams: int = Field(default=256, ge=0, title="Streams of events open at most")
+    stream_backlog: int = Field(
+        default=1_000, ge=1, title="Events kept for a stream whose reader is behind; then it ends"
+    )
+    stream_stall: float = Field(
+        default=30.0, gt=0, title="Seconds a stream waits for its reader to take anything; then it is cut off"
+    )
+    stream_ping: float = Field(default=15.0, gt=0, title="Seconds after which an idle stream sends a comment")
+    worker_group: str = Field(
+        default="mess-worker", title="Consumer group of the workers, to tell whether there are any"
+    )
+    requests_topic: str = Field(default="recommendation-requests", title="Topic of requests to the workers")
+    replies_topic: str = Field(default="recommendation-replies", title="Topic of their replies")
+    changes_topic: str = Field(default="recommendations", title="Topic of the change feed")
     ingest_topic: str = Field(default="track-ingest", title="Topic the lists are computed from")
     log_format: Literal["json", "console"] = Field(default="json", title="Form of log lines")
     log_level: Literal["debug", "info", "warning", "error"] = Field(

@@ -1,44 +1,27 @@
-"""The strategies that can be asked for, their other names and their modes."""
+"""The strategies by name, for an API that nobody has told more about them."""
 
-from dataclasses import dataclass, field
+from typing import Any, Final
 
-from serving import problems
+from streams.events.strategy_names import DEFAULT_STRATEGY, STRATEGY_ALIASES, STRATEGY_MODES
 
-
-@dataclass(frozen=True, slots=True)
-class Strategy:
-    """A strategy as callers know it."""
-
-    name: str
-    description: str
-    formula: str
-    aliases: tuple[str, ...] = ()
-    modes: tuple[str, ...] = field(default=())
+DEFAULT: Final = DEFAULT_STRATEGY
 
 
-STRATEGIES = (
-    Strategy(
-        name="similarity",
-        description="The tracks most like the reference track, the most similar first.",
-        formula="score = cosine similarity of the two embeddings, from -1 to 1",
-        aliases=("similar",),
-    ),
-)
-DEFAULT = "similarity"
+def _named(name: str, modes: tuple[str, ...]) -> dict[str, Any]:
+    nothing = {"description": "", "formula": "", "source": ""}
+    return {
+        "name": name,
+        **nothing,
+        "aliases": [
+            {"name": alias, **({"mode": mode} if mode else {})}
+            for alias, (meant, mode) in STRATEGY_ALIASES.items()
+            if meant == name
+        ],
+        "default_mode": modes[0] if modes else None,
+        "modes": [{"name": mode, **nothing} for mode in modes],
+        "parameters": [],
+    }
 
-_BY_NAME = {name: strategy for strategy in STRATEGIES for name in (strategy.name, *strategy.aliases)}
 
-
-def resolve(name: str, mode: str | None) -> Strategy:
-    """The strategy called `name`, which may be an alias.
-
-    Raises:
-        ProblemError: 422, where there is no such strategy, or it has no such mode.
-    """
-    strategy = _BY_NAME.get(name)
-    if strategy is None:
-        raise problems.unknown_strategy(name, list(_BY_NAME))
-    if mode is not None and mode not in strategy.modes:
-        known = f"its modes are {', '.join(strategy.modes)}" if strategy.modes else "it has none"
-        raise problems.invalid_parameters([("mode", f"is not a mode of {strategy.name}: {known}")])
-    return strategy
+# As `streams.strategies.describe()` has it, without what only the strategies know of themselves.
+NAMED: Final = tuple(_named(name, modes) for name, modes in STRATEGY_MODES.items())

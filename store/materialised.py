@@ -45,8 +45,8 @@ _READ_MANY = f"""
 SELECT m.key, m.strategy, m.mode, m.variant,
     m.body, m.tag, m.generated_at, m.list_version, l.version AS newest_version, ({_STALE}) AS stale
 {_WANTED}
-"""  # noqa: S608
-_CHECK_MANY = f"SELECT m.key, m.strategy, m.mode, m.variant, m.tag, ({_STALE}) AS stale {_WANTED}"  # noqa: S608
+"""
+_CHECK_MANY = f"SELECT m.key, m.strategy, m.mode, m.variant, m.tag, ({_STALE}) AS stale {_WANTED}"
 
 _WRITE = """
 INSERT INTO materialised_recommendations AS m

@@ -22,7 +22,7 @@ def worker() -> None:
 
 
 def api() -> None:
-    """Run one API process: serves what the store holds. Needs MESS_DATABASE_URL; the broker only for health."""
+    """Run one API process: serves what the store holds, and asks the workers for the rest. Needs MESS_DATABASE_URL."""
     from mess import settings  # noqa: PLC0415 -- `mess --help` must not wait for FastAPI
     from mess.cli.console import fail  # noqa: PLC0415
     from serving.server import serve  # noqa: PLC0415
@@ -31,11 +31,12 @@ def api() -> None:
     from store.settings import StoreSettings  # noqa: PLC0415
     from streams.kafka import aiokafka_options  # noqa: PLC0415
     from streams.settings import KafkaSettings  # noqa: PLC0415
+    from streams.strategies.registry import describe  # noqa: PLC0415
 
-    # Reads need no broker: without one, health reports say so.
+    # What is stored needs no broker: without one, health reports say so, and nothing is computed on demand.
     has_broker = bool(os.environ.get("MESS_KAFKA_BOOTSTRAP_SERVERS"))
     options = aiokafka_options(settings.read(KafkaSettings)) if has_broker else None
     try:
-        serve(settings.read(ServingSettings), settings.read(StoreSettings), options)
+        serve(settings.read(ServingSettings), settings.read(StoreSettings), options, describe())
     except StoreError as error:
         fail(str(error), hint="Check MESS_DATABASE_URL, and run `mess migrate` once.", code=1)

@@ -1,4 +1,4 @@
-"""`/recommend`: what is most like a track."""
+"""`GET /recommend/{track_id}`: what is most like a track."""
 
 import time
 from typing import Annotated
@@ -6,11 +6,12 @@ from typing import Annotated
 from fastapi import FastAPI, Path, Query, Request
 from starlette.responses import Response
 
-from serving import problems, replies, strategies
+from serving import replies
 from serving.context import context_of
-from serving.models import RecommendationBody, RecommendQuery, problem_responses
-from serving.reading import add_read
-from store import reads
+from serving.models import RecommendationBody, problem_responses
+from serving.questions import RecommendQuery
+from serving.reading import WaitingRoute, add_read
+from serving.recommending import Answer
 
 TrackIdPath = Annotated[
     str,
@@ -18,42 +19,64 @@ TrackIdPath = Annotated[
 ]
 
 
-async def recommend(
-    request: Request, track_id: TrackIdPath, query: Annotated[RecommendQuery, Query()]
-) -> Response:
-    """The tracks most like a track, from its stored list.
+def target_of(request: Request) -> bytes:
+    """Path and query exactly as they came: what memory keeps an answer under."""
+    path: bytes = request.scope.get("raw_path") or request.scope["path"].encode()
+    query: bytes = request.scope["query_string"]
+    return path + b"?" + query if query else path
 
-    Nothing is computed here: the list is kept up to date as tracks arrive, change and go. `source` says which
-    event changed it last, `stale` whether events have been accepted that it has not taken in yet.
-    The `ETag` changes exactly when the body does (`computation_time_ms` aside).
+
+def response_of(answer: Answer, if_none_match: str = "") -> Response:
+    """An answer as it is sent: with its entity tag where it was read, never to be kept where it was computed."""
+    if not answer.tag:
+        return Response(answer.body, headers={"cache-control": "no-store"}, media_type=replies.JSON)
+    tag = answer.tag.decode()
+    headers = {"etag": tag, "cache-control": "no-cache"}
+    if replies.matches_tag(if_none_match, tag):
+        return Response(status_code=304, headers=headers)
+    return Response(answer.body, headers=headers, media_type=replies.JSON)
+
+
+async def recommend(
+    request: Request,
+    track_id: TrackIdPath,
+    query: Annotated[RecommendQuery, Query()],
+) -> Response:
+    """Recommendations for a track.
+
+    What is stored is read, from memory or from the store; what is not (other parameters than anybody asked for lately,
+    a track whose list isn't there yet) is asked of the workers. `cached` tells which, `source` which event changed the
+    list last, `stale` whether something has happened since that it has not taken in, `provisional` that it was searched
+    for because the list is not there yet. Besides those below, `extra.<key>` filters on other metadata,
+    `parameters.<name>` sets a parameter of the strategy, and `user_context.<key>` says what is known of the listener.
+    The `ETag` of a stored answer changes exactly when it does (`computation_time_ms` aside).
     """
     began = time.perf_counter()
     context = context_of(request)
-    strategy = strategies.resolve(query.strategy, query.mode)
-    found = await reads.fetch_neighbours(context.pool, track_id, limit=query.top_k, exclude=query.exclude)
-    if found is None:
-        raise problems.track_not_found(track_id)
-    if found.header is None:
-        raise problems.list_not_ready(track_id)
-    body = replies.recommendation_bytes(found, found.header, strategy, context.settings.ingest_topic)
-    tag = replies.entity_tag(body)
-    headers = {"etag": tag, "cache-control": "no-cache"}
-    if replies.matches_tag(request.headers.get("if-none-match", ""), tag):
-        return Response(status_code=304, headers=headers)
-    return Response(replies.timed(body, began), headers=headers, media_type=replies.JSON)
+    question = context.questions.read(request.scope["query_string"])
+    answer = await context.recommending.answer(target_of(request), track_id, question, began)
+    context.metrics.reads.labels(answer.source).inc()
+    return response_of(answer, request.headers.get("if-none-match", ""))
+
+
+class RecommendRoute(WaitingRoute):
+    """The route of `recommend`, which reads its own query string: most are remembered."""
+
+    reads_query = False
 
 
 def register(app: FastAPI) -> None:
-    """Add this module's paths."""
+    """Add this module's path."""
     add_read(
         app,
         "/recommend/{track_id:path}",
         recommend,
+        route=RecommendRoute,
         tags=["recommendations"],
-        summary="Recommend tracks like a track",
+        summary="Recommend tracks for a track",
         response_model=RecommendationBody,
         responses={
             304: {"description": "The body is still the one that `If-None-Match` names"},
-            **problem_responses(404, 422, 503),
+            **problem_responses(404, 422, 503, 504),
         },
     )

@@ -1,20 +1,18 @@
 """`/strategies`: how recommendations can be chosen."""
 
-from dataclasses import asdict
-
 from fastapi import FastAPI, Request
 from starlette.responses import Response
 
 from serving import models, replies, strategies
+from serving.context import context_of
 from serving.models import problem_responses
 from serving.reading import add_read
 
 
 async def list_strategies(request: Request) -> Response:
-    """The strategies that `/recommend` takes, with their aliases and modes."""
-    return replies.json_response(
-        {"strategies": [asdict(each) for each in strategies.STRATEGIES], "default": strategies.DEFAULT}
-    )
+    """The strategies that `/recommend` takes: other names, modes, formulas with their sources, and parameters."""
+    described = list(context_of(request).strategies)
+    return replies.json_response({"strategies": described, "default": strategies.DEFAULT})
 
 
 def register(app: FastAPI) -> None:

@@ -12,6 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from serving import models
 from serving.app import create_app
 from serving.broker import BrokerUnavailableError, KafkaLogEnds
+from serving.questions import RecommendQuery
 from serving.settings import ServingSettings
 from store.errors import SchemaMismatchError, StoreUnavailableError
 from store.schema import REVISION
@@ -127,11 +128,11 @@ class TestStoreAway:
     """While Postgres cannot be reached, or does not answer."""
 
     async def test_reads_are_503_and_recover(self, database: Database) -> None:
-        """Reads get a 503 to retry, health is down, the process lives; all recover with the database."""
+        """Reads get a 503 to retry, or what memory holds, marked stale; health is down; all recover with the database."""
         async with Gate(database.api_url) as gate, serve(Served(gate.before(database))) as client:
             assert (await client.get(PATH)).status_code == 200
             await gate.close()
-            for path in (PATH, "/tracks", "/tracks/a+b", "/composers", "/tags"):
+            for path in (f"{PATH}?top_k=9", "/tracks", "/tracks/a+b", "/composers", "/tags"):
                 response = await client.get(path)
                 problem_of(response, 503, "store-unavailable")
                 assert int(response.headers["retry-after"]) > 0
@@ -140,6 +141,8 @@ class TestStoreAway:
             assert (checks["database"]["status"], checks["lists"]["status"]) == ("down", "unknown")
             assert (await client.get("/health/ready")).status_code == 503
             assert (await client.get("/health/live")).status_code == 200
+            remembered = (await client.get(PATH)).json()
+            assert (remembered["cached"], remembered["stale"]) == (True, True)
             await gate.open()
             assert (await client.get(PATH)).status_code == 200
             assert (await client.get("/health/ready")).status_code == 200
@@ -150,9 +153,9 @@ class TestStoreAway:
         async with Gate(database.api_url) as gate, serve(Served(gate.before(database), settings)) as client:
             assert (await client.get(PATH)).status_code == 200
             gate.silent = True
-            problem_of(await client.get(PATH), 503, "store-unavailable")
+            problem_of(await client.get(f"{PATH}?top_k=9"), 503, "store-unavailable")
             gate.silent = False
-            assert (await client.get(PATH)).status_code == 200
+            assert (await client.get(f"{PATH}?top_k=9")).status_code == 200
 
     async def test_waiting_for_a_connection_is_cut_short(self, database: Database) -> None:
         """When every connection is taken, callers and probes get a 503, they don't hang."""
@@ -299,7 +302,7 @@ class TestHttp:
     """Methods, limits and headers."""
 
     @pytest.mark.parametrize(
-        "path", ["/nothing", "/", "/recommend", "/tracks/", "/docs/../x", "/openapi.yaml"]
+        "path", ["/nothing", "/", "/recommendations", "/tracks/", "/docs/../x", "/openapi.yaml"]
     )
     async def test_unknown_paths_are_problems(self, client: httpx.AsyncClient, path: str) -> None:
         """A path that isn't there is a 404 problem; `/` is a page."""
@@ -378,6 +381,12 @@ class TestPages:
         document = (await client.get("/openapi.json")).json()
         assert set(document["paths"]) == {
             "/recommend/{track_id}",
+            "/recommend/{track_id}/compare",
+            "/recommend/{track_id}/stream",
+            "/recommend",
+            "/recommend/batch",
+            "/explain",
+            "/changes",
             "/tracks",
             "/tracks/{track_id}",
             "/tracks/{track_id}/metadata",
@@ -392,7 +401,7 @@ class TestPages:
         }
         recommend = document["paths"]["/recommend/{track_id}"]["get"]
         names = {parameter["name"] for parameter in recommend["parameters"]}
-        assert names == {"track_id", "top_k", "strategy", "mode", "exclude"}
+        assert names == {"track_id", *RecommendQuery.model_fields}
         assert "application/problem+json" in recommend["responses"]["422"]["content"]
         assert "HTTPValidationError" not in str(document)
 

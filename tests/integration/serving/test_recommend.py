@@ -1,15 +1,17 @@
 """`GET /recommend/{track_id}` against real lists in Postgres."""
 
+from collections.abc import AsyncIterator
 from urllib.parse import quote
 
 import httpx
 import pytest
 
 from serving.models import Recommendation, RecommendationBody
-from serving.strategies import STRATEGIES
+from serving.settings import ServingSettings
 from store.schema import METADATA_FIELDS
+from streams.events.strategy_names import STRATEGY_ALIASES, STRATEGY_MODES
 from tests.integration.serving.catalogue import AWKWARD_IDS, Catalogue
-from tests.integration.serving.conftest import Database
+from tests.integration.serving.conftest import Database, Served, serve
 from tests.integration.serving.problems import fields_of, problem_of
 
 pytestmark = pytest.mark.integration
@@ -80,21 +82,20 @@ async def test_body_says_where_the_list_comes_from(client: httpx.AsyncClient, ca
     assert 0 < body["computation_time_ms"] < 60_000
 
 
-@pytest.mark.parametrize("alias", [alias for each in STRATEGIES for alias in each.aliases])
-async def test_alias_is_its_strategy(client: httpx.AsyncClient, alias: str) -> None:
+async def test_alias_is_its_strategy(client: httpx.AsyncClient) -> None:
     """A strategy's alias gives the strategy's answer, under the strategy's own name."""
     plain = await client.get(PATH)
-    aliased = await client.get(PATH, params={"strategy": alias})
+    aliased = await client.get(PATH, params={"strategy": "similar"})
     assert aliased.json()["strategy"] == "similarity"
     assert aliased.headers["etag"] == plain.headers["etag"]
 
 
-@pytest.mark.parametrize("strategy", ["diverse", "popular", "hybrid", "random", "auto", "Similarity", "x"])
+@pytest.mark.parametrize("strategy", ["Similarity", "x"])
 async def test_unknown_strategy_lists_the_known(client: httpx.AsyncClient, strategy: str) -> None:
     """What isn't a strategy here is refused with the list of those that are."""
     response = await client.get(PATH, params={"strategy": strategy})
     document = problem_of(response, 422, "unknown-strategy")
-    assert document["known"] == ["similarity", "similar"]
+    assert document["known"] == [*STRATEGY_MODES, *STRATEGY_ALIASES]
     assert fields_of(document) == ["strategy"]
 
 
@@ -118,8 +119,15 @@ async def test_mode_of_a_strategy_without_modes_is_refused(client: httpx.AsyncCl
         ("strategy=", "strategy"),
         ("exclude=", "exclude.0"),
         ("exclude=a%00b", "exclude.0"),
-        ("composer=Bach", "composer"),
         ("limit=3", "limit"),
+        ("composer=", "composer.0"),
+        ("year_composed_min=early", "year_composed_min"),
+        ("max_per_composer=0", "max_per_composer"),
+        ("near_duplicates=perhaps", "near_duplicates"),
+        ("top_k=5&at_least=6", "at_least"),
+        ("min_offset=3", "min_offset.0"),
+        ("parameters.lambda=1&parameters.lambda=2", "parameters.lambda"),
+        ("user_context.recent_skips=-1", "user_context.recent_skips"),
         ("strategy=%FF", "query"),
     ],
 )
@@ -131,10 +139,10 @@ async def test_bad_parameter_is_named(client: httpx.AsyncClient, query: str, fie
 
 async def test_every_bad_parameter_is_named_at_once(client: httpx.AsyncClient) -> None:
     """Two mistakes are told in one answer, with the parameters that there are."""
-    response = await client.get(f"{PATH}?top_k=99&era=Baroque")
+    response = await client.get(f"{PATH}?top_k=99&eras=Baroque")
     document = problem_of(response, 422, "invalid-parameters")
-    assert sorted(fields_of(document)) == ["era", "top_k"]
-    assert document["known"] == ["exclude", "mode", "strategy", "top_k"]
+    assert sorted(fields_of(document)) == ["eras", "top_k"]
+    assert {"era", "era_not", "exclude", "extra.*", "top_k", "year_composed_min"} <= set(document["known"])
 
 
 async def test_unknown_track(client: httpx.AsyncClient) -> None:
@@ -232,6 +240,13 @@ async def test_stale_until_the_list_has_absorbed_what_was_accepted(
     assert untouched.json()["stale"] is False
 
 
+@pytest.fixture
+async def forgetful(database: Database) -> AsyncIterator[httpx.AsyncClient]:
+    """The API without a memory, for changes that come past the pipeline, which would move the offsets."""
+    async with serve(Served(database, ServingSettings(memory_bytes=0))) as running:
+        yield running
+
+
 class TestEntityTag:
     """`ETag` and `If-None-Match`."""
 
@@ -262,9 +277,10 @@ class TestEntityTag:
         ],
     )
     async def test_any_change_of_the_body_changes_the_tag(
-        self, client: httpx.AsyncClient, catalogue: Catalogue, database: Database, change: str
+        self, forgetful: httpx.AsyncClient, catalogue: Catalogue, database: Database, change: str
     ) -> None:
         """A new list, source, title, neighbour's metadata, withdrawal or staleness is sent in full."""
+        client = forgetful
         url = f"{PATH}?top_k=50"
         before = await client.get(url)
         key = catalogue.tracks[catalogue.by_id[TRACK]].key

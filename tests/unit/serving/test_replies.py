@@ -8,11 +8,11 @@ from pydantic import ValidationError
 
 from serving import replies, strategies
 from serving.explanations import Explainer
-from serving.models import RecommendationBody, TrackMetadata
-from serving.problems import ProblemError
+from serving.models import RecommendationBody, StrategyInfo, TrackMetadata
 from serving.settings import ServingSettings
 from store.reads import ListHeader, Neighbours, StoredTrack
 from store.schema import METADATA_FIELDS
+from streams.strategies.registry import describe
 
 pytestmark = pytest.mark.unit
 
@@ -56,8 +56,8 @@ def test_scores_are_rounded_to_what_float32_holds(similarity: float, score: floa
     """Float32 noise does not reach the caller, and no similarity exceeds 1."""
     found = _neighbours(similarity, {})
     assert found.header is not None
-    body = replies.recommendation_bytes(found, found.header, strategies.STRATEGIES[0], "track-ingest")
-    assert orjson.loads(body)["recommendations"][0]["score"] == score
+    body = replies.recommendation_bytes(found, found.header, "track-ingest")
+    assert orjson.loads(body + b"}")["recommendations"][0]["score"] == score
 
 
 @pytest.mark.parametrize(
@@ -69,15 +69,18 @@ def test_filename_is_what_the_catalogue_says(extra: dict[str, object], filename:
     assert replies.summary(found.track)["filename"] == filename
 
 
-def test_timing_closes_the_body_and_leaves_the_tag_alone() -> None:
-    """computation_time_ms is added behind the tagged bytes, and the whole is the promised body."""
+@pytest.mark.parametrize("stale", [True, False])
+def test_a_sealed_body_is_the_promised_one(stale: bool) -> None:
+    """What changes from one delivery to the next stands behind the stored bytes, and the whole is the contract's body."""
     found = _neighbours(0.5, {})
     assert found.header is not None
-    body = replies.recommendation_bytes(found, found.header, strategies.STRATEGIES[0], "track-ingest")
-    whole = orjson.loads(replies.timed(body, began=0.0))
+    body = replies.recommendation_bytes(found, found.header, "track-ingest")
+    whole = orjson.loads(replies.sealed(body, stale=stale, began=0.0))
+    assert set(whole) == set(RecommendationBody.model_fields)
+    RecommendationBody.model_validate(whole)
     assert whole.pop("computation_time_ms") > 0
-    assert whole == orjson.loads(body)
-    RecommendationBody.model_validate({**whole, "computation_time_ms": 1.0})
+    assert (whole.pop("stale"), whole.pop("cached")) == (stale, True)
+    assert whole == orjson.loads(body + b"}")
 
 
 @pytest.mark.parametrize(
@@ -102,19 +105,17 @@ def test_metadata_is_the_contract() -> None:
     assert set(METADATA_FIELDS) == set(TrackMetadata.model_fields)
 
 
-def test_every_listed_name_resolves_to_its_strategy() -> None:
-    """A strategy is found by its name and by each alias, and no name is taken twice."""
-    names = [(name, each) for each in strategies.STRATEGIES for name in (each.name, *each.aliases)]
-    assert len(dict(names)) == len(names)
-    for name, strategy in names:
-        assert strategies.resolve(name, None) is strategy
-
-
-def test_unknown_mode_is_refused() -> None:
-    """A mode that a strategy lacks is a 422 about mode."""
-    with pytest.raises(ProblemError) as caught:
-        strategies.resolve("similarity", "mmr")
-    assert caught.value.members["errors"][0]["field"] == "mode"
+def test_the_strategies_named_are_those_there_are() -> None:
+    """What an API tells without being told more has the names, modes and aliases of the strategies themselves."""
+    described = {each["name"]: each for each in describe()}
+    assert [each["name"] for each in strategies.NAMED] == list(described)
+    for named in strategies.NAMED:
+        known = described[named["name"]]
+        assert named.keys() == known.keys()
+        assert [mode["name"] for mode in named["modes"]] == [mode["name"] for mode in known["modes"]]
+        assert named["aliases"] == known["aliases"]
+        assert named["default_mode"] == known["default_mode"]
+        StrategyInfo.model_validate(known)
 
 
 def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

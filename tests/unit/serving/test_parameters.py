@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field
 
-from serving.models import RecommendQuery, TracksQuery
+from serving.models import TracksQuery
+from serving.parameters import QueryReader, decode_track_id
 from serving.problems import ProblemError
-from serving.reading import QueryReader, decode_track_id
+from serving.questions import RecommendQuery
 
 pytestmark = pytest.mark.unit
 

@@ -1,0 +1,103 @@
+"""Path segments and query strings, read strictly."""
+
+from collections.abc import Sequence
+from typing import Any, Generic, TypeVar, get_origin
+from urllib.parse import parse_qsl, unquote_to_bytes
+
+from pydantic import BaseModel, ValidationError
+
+from serving import problems
+from streams.events import InvalidEvent, check_track_id
+
+Model = TypeVar("Model", bound=BaseModel)
+
+_MAX_PARAMETERS = 2000
+
+
+def decode_track_id(segment: str) -> str:
+    """The track id that a percent-encoded path segment stands for; decoded once, `+` stays `+`.
+
+    Raises:
+        ProblemError: 422, where no track can have such an id.
+    """
+    try:
+        return check_track_id(unquote_to_bytes(segment).decode())
+    except UnicodeDecodeError:
+        raise problems.invalid_parameters([("track_id", "is not percent-encoded UTF-8")]) from None
+    except InvalidEvent as error:
+        message = error.detail.removeprefix("track_id ")
+        raise problems.invalid_parameters([("track_id", message)]) from None
+
+
+class QueryReader(Generic[Model]):
+    """Reads a query string into a model, refusing what would otherwise be silently ignored."""
+
+    def __init__(self, model: type[Model], dotted: Sequence[str] = ()) -> None:
+        """Prepare.
+
+        Args:
+            model: Names the parameters; frozen, as defaults are shared.
+            dotted: What parameters with a name of their own behind a dot begin with, such as `extra`.
+        """
+        self._model = model
+        self._dotted = dotted
+        self._lists = {
+            name for name, field in model.model_fields.items() if get_origin(field.annotation) is list
+        }
+        self._defaults: Model | None = None
+
+    def read(self, query_string: bytes) -> Model:
+        """The parameters of one request.
+
+        Raises:
+            ProblemError: 422, naming each parameter that is unknown, repeated, or out of range.
+        """
+        return self.read_all(query_string)[0]
+
+    def read_all(self, query_string: bytes) -> tuple[Model, dict[str, dict[str, list[str]]]]:
+        """The parameters of one request, and those behind a dot, by what stands before it.
+
+        Raises:
+            ProblemError: 422, likewise.
+        """
+        grouped = self._grouped(query_string) if query_string else {}
+        dotted: dict[str, dict[str, list[str]]] = {prefix: {} for prefix in self._dotted}
+        for name in [name for name in grouped if "." in name]:
+            prefix, _, key = name.partition(".")
+            if prefix in dotted and key:
+                dotted[prefix][key] = grouped.pop(name)
+        try:
+            return self._model.model_validate(grouped) if grouped else self._default(), dotted
+        except ValidationError as error:
+            errors = error.errors(include_url=False)
+            known = [*self._model.model_fields, *(f"{prefix}.*" for prefix in self._dotted)]
+            raise problems.validation_problem(errors, known) from None
+
+    def _default(self) -> Model:
+        if self._defaults is None:
+            self._defaults = self._model.model_validate({})
+        return self._defaults
+
+    def _grouped(self, query_string: bytes) -> dict[str, Any]:
+        try:
+            pairs = parse_qsl(
+                query_string.decode("ascii"),
+                keep_blank_values=True,
+                errors="strict",
+                max_num_fields=_MAX_PARAMETERS,
+            )
+        except UnicodeDecodeError:
+            raise problems.invalid_parameters([("query", "is not percent-encoded UTF-8")]) from None
+        except ValueError:
+            raise problems.invalid_parameters(
+                [("query", f"has more than {_MAX_PARAMETERS} parameters")]
+            ) from None
+        values: dict[str, Any] = {}
+        for name, value in pairs:
+            if name in self._lists or name.partition(".")[0] in self._dotted:
+                values.setdefault(name, []).append(value)
+            elif name in values:
+                raise problems.invalid_parameters([(name, "is given more than once")])
+            else:
+                values[name] = value
+        return values

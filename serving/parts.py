@@ -1,0 +1,102 @@
+"""The parts of a running application that work by themselves, made and watched together."""
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import asyncpg
+import structlog
+
+from serving.feed import Change, ChangeFeed
+from serving.memory import Memory
+from serving.metrics import Metrics
+from serving.ondemand import Asker, AskingOptions
+from serving.recommending import Recommending
+from serving.settings import ServingSettings
+from serving.watch import StoreWatch
+
+logger = structlog.get_logger("serving")
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What `running` runs.
+
+    Attributes:
+        memory: Ready answers.
+        recommending: Answers questions.
+        feed: The change feed; None without a broker.
+    """
+
+    memory: Memory
+    recommending: Recommending
+    feed: ChangeFeed | None
+
+
+@asynccontextmanager
+async def running(
+    settings: ServingSettings, pool: asyncpg.Pool, kafka: dict[str, Any] | None, metrics: Metrics
+) -> AsyncIterator[Parts]:
+    """Run the parts around a block. If one of their tasks fails, the process ends: half an API would mislead.
+
+    Args:
+        settings: How it serves.
+        pool: The store.
+        kafka: What aiokafka's clients take, None without a broker.
+        metrics: Where things are counted.
+    """
+    memory = Memory(settings.memory_bytes)
+    metrics.watch_memory(memory)
+    watch = StoreWatch(pool, memory, settings.watch_interval, settings.store_timeout)
+    feed = asker = None
+    work: dict[str, Coroutine[Any, Any, None]] = {"watch": watch.run()}
+    if kafka is not None:
+        feed = ChangeFeed(kafka, settings.changes_topic, _listener(memory, metrics), settings.stream_backlog)
+        metrics.streams.set_function(lambda: feed.subscribers)
+        asker = Asker(kafka, _asking(settings), metrics)
+        work |= {"change feed": feed.run(), "replies": asker.run()}
+    recommending = Recommending(settings, pool, memory, watch, asker, metrics)
+    tasks = [asyncio.create_task(coroutine, name=name) for name, coroutine in work.items()]
+    for task in tasks:
+        task.add_done_callback(_failed)
+    try:
+        yield Parts(memory, recommending, feed)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await recommending.close()
+        if asker is not None:
+            await asker.close()
+
+
+def _asking(settings: ServingSettings) -> AskingOptions:
+    return AskingOptions(
+        requests=settings.requests_topic,
+        replies=settings.replies_topic,
+        group=settings.worker_group,
+        timeout=settings.request_timeout,
+        broker_timeout=settings.broker_timeout,
+        in_flight=settings.max_requests,
+    )
+
+
+def _listener(memory: Memory, metrics: Metrics) -> Any:
+    def listen(change: Change) -> None:
+        metrics.feed_messages.inc()
+        if change.value is None:
+            memory.forget(change.track_id)
+        else:
+            memory.outdate((change.track_id,), own=True)
+
+    return listen
+
+
+def _failed(task: asyncio.Task[None]) -> None:
+    if task.cancelled() or (error := task.exception()) is None:
+        return
+    logger.critical("a task has failed: the process stops", task=task.get_name(), exc_info=error)
+    signal.raise_signal(signal.SIGTERM)

@@ -1,0 +1,309 @@
+"""The path of a recommendation: memory, then the store, then the workers.
+
+What the store has is read; only what it has not is asked of the workers. While the store is away, what memory holds
+is answered and marked stale.
+"""
+
+import asyncio
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import asyncpg
+import orjson
+import structlog
+
+from serving import problems, replies
+from serving.batching import Batched
+from serving.memory import ANY, Entry, Memory
+from serving.metrics import Metrics
+from serving.ondemand import Asker
+from serving.problems import ProblemError
+from serving.questions import Question
+from serving.settings import ServingSettings
+from serving.watch import StoreWatch
+from store import materialised, progress, reads
+from store.errors import StoreUnavailableError
+from store.materialised import Place, StoredBody
+from store.progress import Progress
+from streams.events import RecommendationQuery, track_key
+
+logger = structlog.get_logger("serving")
+
+# A stored body is looked at so often, in seconds, even where no list has changed: popularity may have.
+_BODY_CHECK_SECONDS = 1.0
+# A stale body is asked for anew at most so often, in seconds, while it is read.
+_REFRESH_SECONDS = 1.0
+_REFRESHES_REMEMBERED = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Bytes that answer a question.
+
+    Attributes:
+        body: A JSON object.
+        tag: Its entity tag, empty where it was computed for this answer.
+        source: Where it came from, for the metrics.
+    """
+
+    body: bytes
+    tag: bytes
+    source: str
+
+
+class Recommending:
+    """Answers questions.
+
+    Args:
+        settings: How it serves.
+        pool: The store.
+        memory: Ready answers.
+        watch: What the store's offsets are.
+        asker: Asks the workers; None without a broker.
+        metrics: Where answers are counted by source.
+    """
+
+    def __init__(
+        self,
+        settings: ServingSettings,
+        pool: asyncpg.Pool,
+        memory: Memory,
+        watch: StoreWatch,
+        asker: Asker | None,
+        metrics: Metrics,
+    ) -> None:
+        self._settings = settings
+        self._pool = pool
+        self._memory = memory
+        self._watch = watch
+        self._asker = asker
+        self._metrics = metrics
+        timeout = settings.store_timeout
+        self._versions = Batched[int, int](lambda keys: progress.fetch_versions(pool, keys), timeout)
+        self._bodies = Batched[Place, StoredBody](lambda at: materialised.read_many(pool, at), timeout)
+        self._checks = Batched[Place, tuple[str, bool]](lambda at: materialised.check_many(pool, at), timeout)
+        self._loads: dict[bytes, asyncio.Task[Entry | bytes]] = {}
+        self._refreshed: dict[bytes, float] = {}
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    def certain(self, entry: Entry, now: float) -> bool:
+        """Whether an entry is known to be the newest, without another look."""
+        return (
+            not entry.outdated
+            and entry.checked >= self._watch.moved(entry.owner)
+            and now < entry.due
+            and self._watch.trusted(now)
+        )
+
+    def ready(self, entry: Entry, began: float, *, stale: bool = False) -> tuple[bytes, bytes]:
+        """Body and entity tag of an entry as they are sent; `stale` where it is known to be so."""
+        stale = stale or entry.stale or self._watch.behind(entry.owner)
+        entry.hits += 1
+        return replies.sealed(entry.body, stale=stale, began=began), entry.tag_stale if stale else entry.tag
+
+    async def answer(self, target: bytes, track_id: str | None, question: Question, began: float) -> Answer:
+        """The answer to a question.
+
+        Args:
+            target: What memory may keep it under: equal targets, equal answers.
+            track_id: The reference track, None for other starts.
+            question: What is asked.
+            began: When, of `time.perf_counter`.
+
+        Raises:
+            ProblemError: There is no answer.
+            StoreUnavailableError: Neither the store nor memory has it.
+        """
+        if question.event is not None and not await self._taken_in(*question.event):
+            return await self._provisional(track_id, question)
+        if track_id is None or not (question.listed or question.variant is not None):
+            return Answer(await self._ask(question, track_id), b"", "workers")
+        entry = self._memory.get(target)
+        try:
+            if entry is not None and await self._holds(entry, began):
+                return Answer(*self.ready(entry, began), "checked")
+            found = await self._load(target, track_id, question, entry)
+        except StoreUnavailableError:
+            if entry is None:
+                raise
+            return Answer(*self.ready(entry, began, stale=True), "fallback")
+        if isinstance(found, Entry) and found.stale and not question.listed:
+            if question.event is not None:
+                found = await self._ask(question, track_id)
+            else:
+                self._refresh(found, question)
+        if isinstance(found, bytes):
+            return Answer(found, b"", "workers")
+        source = "lists" if isinstance(found.place, int) else "bodies"
+        return Answer(*self.ready(found, began), source)
+
+    async def ask(self, query: RecommendationQuery) -> bytes:
+        """The workers' answer.
+
+        Raises:
+            ProblemError: They refuse, or there is no answer.
+        """
+        if self._asker is None:
+            raise problems.broker_unavailable()
+        return await self._asker.ask(query)
+
+    async def _ask(self, question: Question, track_id: str | None) -> bytes:
+        return await self.ask(question.query if track_id is None else question.about(track_id))
+
+    async def _taken_in(self, partition: int, offset: int) -> bool:
+        """Wait, not for long, until an event is in every list it can be in."""
+
+        def taken(seen: Progress) -> bool:
+            lists = seen.absorbed.values()
+            return bool(lists) and all(sources.get(partition, 0) > offset for sources in lists)
+
+        return await self._watch.until(taken, self._settings.min_offset_wait)
+
+    async def _provisional(self, track_id: str | None, question: Question) -> Answer:
+        """What the workers find by a search of their own."""
+        try:
+            return Answer(await self._ask(question, track_id), b"", "workers")
+        except ProblemError as problem:
+            if problem.status_code == 404 and question.event is not None:
+                raise problems.not_taken_in(*question.event) from problem
+            raise
+
+    async def _searched(self, question: Question, track_id: str) -> bytes:
+        """The workers' answer in place of one that the store will have."""
+        try:
+            return await self._ask(question, track_id)
+        except ProblemError as problem:
+            if question.listed and problem.status_code in {503, 504}:
+                raise problems.list_not_ready(track_id) from problem
+            raise
+
+    async def _holds(self, entry: Entry, now: float) -> bool:
+        """Whether an entry is still the newest, after a look at the store where that is not certain."""
+        if self.certain(entry, now) and not entry.stale:
+            return True
+        if entry.outdated or not self._watch.trusted(now):
+            return False
+        tick = self._watch.tick
+        if isinstance(entry.place, int):
+            holds = await self._versions.get(entry.place) == entry.state
+        else:
+            holds = await self._checks.get(entry.place) == (entry.state, False)
+            entry.due = now + _BODY_CHECK_SECONDS
+        if holds:
+            entry.checked = max(entry.checked, tick)
+            entry.stale = False
+        else:
+            entry.outdated = True
+        return holds and not entry.outdated
+
+    async def _load(
+        self, target: bytes, track_id: str, question: Question, before: Entry | None
+    ) -> Entry | bytes:
+        """What the store or else the workers have; readers who want the same at the same time share one read."""
+        task = self._loads.get(target)
+        if task is None:
+            task = asyncio.create_task(self._loaded(target, track_id, question, before), name="load")
+            self._loads[target] = task
+            task.add_done_callback(lambda done: self._forget_load(target, done))
+        return await asyncio.shield(task)
+
+    def _forget_load(self, target: bytes, done: asyncio.Task[Entry | bytes]) -> None:
+        del self._loads[target]
+        if not done.cancelled():
+            done.exception()  # whoever waited has been told, or has gone
+
+    async def _loaded(
+        self, target: bytes, track_id: str, question: Question, before: Entry | None
+    ) -> Entry | bytes:
+        tick = self._watch.tick
+        try:
+            async with asyncio.timeout(self._settings.store_timeout):
+                entry = await (
+                    self._from_list(target, track_id, question, tick)
+                    if question.listed
+                    else self._from_body(target, track_id, question, tick)
+                )
+        except TimeoutError as error:
+            raise StoreUnavailableError("no answer in time") from error
+        if entry is None:
+            return await self._searched(question, track_id)
+        if before is not None:
+            entry.hits = before.hits
+        # What was read while tracks were being written may show them as they were.
+        if entry.checked >= self._watch.written:
+            self._memory.put(entry)
+        return entry
+
+    async def _from_list(self, target: bytes, track_id: str, question: Question, tick: int) -> Entry | None:
+        query = question.query
+        found = await reads.fetch_neighbours(self._pool, track_id, limit=query.top_k, exclude=query.exclude)
+        if found is None:
+            raise problems.track_not_found(track_id)
+        if found.header is None:
+            return None
+        body = replies.recommendation_bytes(found, found.header, self._settings.ingest_topic)
+        return Entry(
+            target=target,
+            body=body,
+            tag=replies.entity_tag(body).encode(),
+            track_id=track_id,
+            place=track_key(track_id),
+            state=found.header.version,
+            owner=found.header.owner,
+            mentions=(track_id, *(track.track_id for track, _ in found.neighbours)),
+            checked=tick,
+            stale=found.header.behind,
+        )
+
+    async def _from_body(self, target: bytes, track_id: str, question: Question, tick: int) -> Entry | None:
+        assert question.variant is not None
+        place = (track_key(track_id), question.strategy, question.mode or "", question.variant)
+        found = await self._bodies.get(place)
+        if found is None:
+            return None
+        return Entry(
+            target=target,
+            body=found.body[:-1],
+            tag=found.tag.encode(),
+            track_id=track_id,
+            place=place,
+            state=found.tag,
+            owner=ANY,
+            mentions=_mentioned(found.body) if self._memory.max_bytes else (),
+            checked=tick,
+            due=time.perf_counter() + _BODY_CHECK_SECONDS,
+            stale=found.stale,
+        )
+
+    def _refresh(self, entry: Entry, question: Question) -> None:
+        """Ask for a stale body anew, without anybody waiting for it."""
+        now = time.perf_counter()
+        if self._asker is None or now - self._refreshed.get(entry.target, 0.0) < _REFRESH_SECONDS:
+            return
+        self._refreshed[entry.target] = now
+        if len(self._refreshed) > _REFRESHES_REMEMBERED:
+            self._refreshed.clear()
+        hits, entry.hits = max(1, entry.hits), 0
+        task = asyncio.create_task(self._refreshing(question.about(entry.track_id), hits), name="refresh")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _refreshing(self, query: RecommendationQuery, hits: int) -> None:
+        assert self._asker is not None
+        try:
+            await self._asker.ask(query, hits=hits)
+        except ProblemError as problem:
+            logger.debug("a stale body was not renewed", problem=problem.name)
+
+    async def close(self) -> None:
+        """Give up what nobody waits for."""
+        tasks = [*self._tasks, *self._loads.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _mentioned(body: bytes) -> tuple[str, ...]:
+    read = orjson.loads(body)
+    return (read["reference_track"], *(item["track_id"] for item in read["recommendations"]))

@@ -1,0 +1,195 @@
+"""`POST /recommend`, batches, comparisons and explanations: what a URL cannot say, or only the workers know."""
+
+import asyncio
+import time
+from typing import Annotated, Any
+
+import orjson
+from fastapi import FastAPI, Query, Request
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.responses import Response
+
+from serving import problems, replies
+from serving.context import Context, context_of
+from serving.models import MAX_BATCH, Batch, Compared, Explained, RecommendationBody, problem_responses
+from serving.ondemand import question
+from serving.parameters import QueryReader
+from serving.problems import ProblemError
+from serving.questions import DOTTED, ExplainQuery, Question, asked_by, checked, question_of
+from serving.reading import WaitingRoute, add_read
+from serving.recommending import Answer
+from serving.routes.recommend import RecommendRoute, TrackIdPath, response_of
+from store.errors import StoreUnavailableError
+from streams.events import DEFAULT_TOP_K, MAX_TOP_K, RecommendationQuery
+
+_UNREAD = {"cache-control": "no-store"}
+# Entries of one batch that are looked up at the same time: fewer than there are connections to the store.
+_AT_ONCE = 6
+
+
+class CompareQuery(BaseModel):
+    """Parameters of a comparison."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    top_k: int = Field(default=DEFAULT_TOP_K, ge=1, le=MAX_TOP_K, description="Tracks in each list.")
+
+
+async def _json(request: Request) -> Any:
+    try:
+        return orjson.loads(await request.body())
+    except orjson.JSONDecodeError as error:
+        raise problems.invalid_parameters([("body", f"is not JSON: {error}")]) from None
+
+
+def _question(asked: Any) -> Question:
+    if not isinstance(asked, dict):
+        raise problems.invalid_parameters([("body", "is not a JSON object")])
+    return question_of(checked(asked))
+
+
+async def _answered(context: Context, asked: Question, began: float) -> Answer:
+    target = b"POST " + orjson.dumps(question(asked.query), option=orjson.OPT_SORT_KEYS)
+    answer = await context.recommending.answer(target, asked.query.track_id, asked, began)
+    context.metrics.reads.labels(answer.source).inc()
+    return answer
+
+
+async def ask(request: Request) -> Response:
+    """Recommendations for a track, several weighted tracks, or any vector.
+
+    What `GET /recommend/{track_id}` would read is read here too; all else is asked of the workers.
+    """
+    began = time.perf_counter()
+    return response_of(await _answered(context_of(request), _question(await _json(request)), began))
+
+
+async def ask_many(request: Request) -> Response:
+    """Up to a hundred requests in one; each is answered with a body or a problem document, in their order."""
+    asked = await _json(request)
+    entries = asked.get("requests") if isinstance(asked, dict) else None
+    if not isinstance(entries, list) or not 1 <= len(entries) <= MAX_BATCH:
+        raise problems.invalid_parameters([("requests", f"must be a list of 1 to {MAX_BATCH} requests")])
+    if asked.keys() != {"requests"}:
+        names = ", ".join(sorted(asked.keys() - {"requests"}))
+        raise problems.invalid_parameters([(names, "is not a member of a batch")])
+    context = context_of(request)
+    places = asyncio.Semaphore(_AT_ONCE)
+    instance = problems.instance_of(request.scope)
+    tasks = [_entry(context, entry, places, f"{instance}#{at}") for at, entry in enumerate(entries)]
+    results = await asyncio.gather(*tasks)
+    return Response(b'{"results":[' + b",".join(results) + b"]}", headers=_UNREAD, media_type=replies.JSON)
+
+
+async def _entry(context: Context, asked: Any, places: asyncio.Semaphore, instance: str) -> bytes:
+    began = time.perf_counter()
+    try:
+        wanted = _question(asked)
+        # What waits for the workers needs no connection to the store: it need not wait for a place.
+        if wanted.listed or wanted.variant is not None:
+            async with places:
+                return (await _answered(context, wanted, began)).body
+        return (await _answered(context, wanted, began)).body
+    except ProblemError as problem:
+        return orjson.dumps(problems.problem_document(problem, instance))
+    except StoreUnavailableError:
+        return orjson.dumps(problems.problem_document(problems.store_unavailable(), instance))
+
+
+async def compare(
+    request: Request, track_id: TrackIdPath, query: Annotated[CompareQuery, Query()]
+) -> Response:
+    """Every strategy's list for a track side by side: diversity, novelty and coverage of each, and how they overlap."""
+    wanted = RecommendationQuery(track_id=track_id, top_k=query.top_k, compare=True)
+    return await _computed(request, wanted)
+
+
+async def explain(
+    request: Request,
+    query: Annotated[ExplainQuery, Query()],
+) -> Response:
+    """Where a track stands among the recommendations for another, or which stage dropped it, and why.
+
+    Takes every parameter of `/recommend/{track_id}`.
+    """
+    asked, dotted = _EXPLAIN.read_all(request.scope["query_string"])
+    started = asked_by(asked, dotted, track_id=asked.seed, candidate=asked.candidate)
+    return await _computed(request, checked(started))
+
+
+_EXPLAIN = QueryReader(ExplainQuery, dotted=DOTTED)
+
+
+async def _computed(request: Request, query: RecommendationQuery) -> Response:
+    context = context_of(request)
+    body = await context.recommending.ask(query)
+    context.metrics.reads.labels("workers").inc()
+    return Response(body, headers=_UNREAD, media_type=replies.JSON)
+
+
+def _body_of(model: type[BaseModel]) -> dict[str, Any]:
+    """What OpenAPI says of a body that the route reads itself."""
+    schema = {"$ref": f"#/components/schemas/{model.__name__}"}
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+
+
+def register(app: FastAPI) -> None:
+    """Add this module's paths; those that end in a word of ours come before the track ids that could."""
+    for path, endpoint, summary, model, asked in (
+        ("/recommend", ask, "Recommend by any question", RecommendationBody, RecommendationQuery),
+        ("/recommend/batch", ask_many, "Ask many questions at once", Batch, None),
+    ):
+        app.add_api_route(
+            path,
+            endpoint,
+            methods=["POST"],
+            tags=["recommendations"],
+            summary=summary,
+            response_model=model,
+            responses=problem_responses(404, 413, 422, 503, 504) if asked else problem_responses(413, 422),
+            openapi_extra=_body_of(asked) if asked else _BATCH_BODY,
+        )
+    add_read(
+        app,
+        "/recommend/{track_id:path}/compare",
+        compare,
+        route=WaitingRoute,
+        tags=["recommendations"],
+        summary="Compare the strategies for a track",
+        response_model=Compared,
+        responses=problem_responses(404, 422, 503, 504),
+    )
+    add_read(
+        app,
+        "/explain",
+        explain,
+        route=RecommendRoute,
+        tags=["recommendations"],
+        summary="Explain why a track is recommended, or why not",
+        response_model=Explained,
+        responses=problem_responses(404, 422, 503, 504),
+    )
+
+
+_BATCH_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": {
+                    "type": "object",
+                    "required": ["requests"],
+                    "additionalProperties": False,
+                    "properties": {
+                        "requests": {
+                            "type": "array",
+                            "minItems": 1,
+                            "maxItems": MAX_BATCH,
+                            "items": {"$ref": "#/components/schemas/RecommendationQuery"},
+                        }
+                    },
+                }
+            }
+        },
+    }
+}

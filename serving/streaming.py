@@ -1,0 +1,124 @@
+"""Server-sent events on their way to one reader, who may be slow, or gone."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+
+import orjson
+import structlog
+from fastapi.sse import KEEPALIVE_COMMENT, EventSourceResponse, format_sse_event
+from starlette.types import Receive, Scope, Send
+
+logger = structlog.get_logger("serving")
+
+_HEADERS = {"cache-control": "no-store", "x-accel-buffering": "no"}
+# Milliseconds after which a reader whose stream has ended may come back.
+_RETRY_MS = 1_000
+
+
+class End(Exception):  # noqa: N818 -- not an error: the last event of a stream
+    """The end of a stream, and why: the reader is told, with what to come back with."""
+
+    def __init__(self, reason: str, event_id: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.event_id = event_id
+
+
+class EventStream(EventSourceResponse):
+    """Sends events until the reader goes, the process stops, or the events end; says why as its last event.
+
+    Args:
+        events: Encoded events; ends by raising `End`.
+        closing: Set when the process is to stop.
+        on_end: Called once with why: `gone`, `stalled`, `stopping`, or the reason of `End`.
+        ping: Seconds after which an idle stream sends a comment, which finds out readers who are gone.
+        stall: Seconds a reader may take to accept one event.
+    """
+
+    def __init__(
+        self,
+        events: AsyncIterator[bytes],
+        *,
+        closing: asyncio.Event,
+        on_end: Callable[[str], None],
+        ping: float,
+        stall: float,
+    ) -> None:
+        super().__init__(events, headers=_HEADERS)
+        self._events = events
+        self._closing = closing
+        self._on_end = on_end
+        self._ping = ping
+        self._stall = stall
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it."""
+        why = "failed"
+        try:
+            why = await self._run(receive, send)
+        except TimeoutError:
+            why = "stalled"
+        finally:
+            self._on_end(why)
+
+    async def _run(self, receive: Receive, send: Send) -> str:
+        await self._put(
+            send, {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
+        )
+        gone = asyncio.create_task(_until_gone(receive), name="reader")
+        closing = asyncio.create_task(self._closing.wait(), name="closing")
+        sending = asyncio.create_task(self._send_events(send), name="events")
+        tasks = (gone, closing, sending)
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                if not task.done():
+                    task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        if sending.done() and not sending.cancelled():
+            return sending.result()
+        if not gone.cancelled():
+            return "gone"
+        await self._finish(send, End("stopping", ""))
+        return "stopping"
+
+    async def _send_events(self, send: Send) -> str:
+        following: asyncio.Task[bytes] | None = None
+        try:
+            while True:
+                following = following or asyncio.create_task(self._next(), name="next event")
+                done, _ = await asyncio.wait([following], timeout=self._ping)
+                if not done:
+                    await self._body(send, KEEPALIVE_COMMENT)
+                    continue
+                event, following = following.result(), None
+                await self._body(send, event)
+        except End as end:
+            await self._finish(send, end)
+            return end.reason
+        finally:
+            if following is not None:
+                following.cancel()
+                await asyncio.gather(following, return_exceptions=True)
+
+    async def _next(self) -> bytes:
+        return await anext(self._events)
+
+    async def _finish(self, send: Send, end: End) -> None:
+        data = orjson.dumps({"reason": end.reason}).decode()
+        last = format_sse_event(event="end", data_str=data, id=end.event_id or None, retry=_RETRY_MS)
+        await self._body(send, last)
+        await self._put(send, {"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _body(self, send: Send, body: bytes) -> None:
+        await self._put(send, {"type": "http.response.body", "body": body, "more_body": True})
+
+    async def _put(self, send: Send, message: dict[str, object]) -> None:
+        async with asyncio.timeout(self._stall):
+            await send(message)
+
+
+async def _until_gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
