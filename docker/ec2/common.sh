@@ -60,7 +60,7 @@ wait_ready() {
   done
 }
 
-psql_as_admin() {
+psql_as_admin() { # DATABASE, statements on standard input
   compose exec -T postgres psql --no-psqlrc --quiet --tuples-only --no-align --set ON_ERROR_STOP=1 \
-    --username postgres --dbname "${1:-mess}"
+    --username postgres --dbname "$1"
 }

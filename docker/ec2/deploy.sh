@@ -108,7 +108,7 @@ remember() { # NAME VALUE, in one step
 recall() { cat "$STATE_DIR/$1" 2>/dev/null || true; }
 
 schema_revision() {
-  psql_as_admin <<<"SELECT version_num FROM alembic_version" 2>/dev/null || true
+  psql_as_admin mess <<<"SELECT version_num FROM alembic_version" 2>/dev/null || true
 }
 
 start() { # IMAGE

@@ -29,8 +29,8 @@ workers=$(setting MESS_WORKERS 1)
 restore_postgres() {
   say "restoring Postgres"
   compose up --detach --wait postgres >&2
-  if [ -n "$(psql_as_admin <<<"SELECT 1 FROM pg_tables WHERE schemaname = 'public' AND tablename = 'tracks'")" ] &&
-    [ "$(psql_as_admin <<<"SELECT count(*) FROM tracks")" != 0 ]; then
+  if [ -n "$(psql_as_admin mess <<<"SELECT 1 FROM pg_tables WHERE schemaname = 'public' AND tablename = 'tracks'")" ] &&
+    [ "$(psql_as_admin mess <<<"SELECT count(*) FROM tracks")" != 0 ]; then
     die "the database holds tracks already; a restore needs an empty one"
   fi
   # The schema as the backup has it, then the version's own migrations.
@@ -44,7 +44,7 @@ restore_postgres() {
 wait_for_worker() {
   say "waiting for the worker to take the empty log"
   local deadline=$((SECONDS + ${MESS_READY_SECONDS:-240}))
-  until [ "$(psql_as_admin <<<"SELECT count(*) FROM ingest_partitions WHERE consumed_offset > 0")" = 0 ]; do
+  until [ "$(psql_as_admin mess <<<"SELECT count(*) FROM ingest_partitions WHERE consumed_offset > 0")" = 0 ]; do
     if ((SECONDS >= deadline)); then die "no worker has taken the partitions: compose logs worker"; fi
     sleep 1 9>&-
   done

@@ -187,7 +187,7 @@ API = [
         "short",
         [
             ('sum by (what) (mess_api_memory{what="entries"})', "{{what}}"),
-            (rate("mess_api_memory_lost_total", "why"), "lost a second: {{why}}"),
+            (rate("mess_api_memory_lost", "why"), "lost a second: {{why}}"),
         ],
     ),
     Panel(

@@ -1,0 +1,219 @@
+"""The compose files keep the rules that make a stack operable."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from mess.stack.jars import KAFKA_VERSION
+from mess.stack.postgres import MAJOR_VERSION
+from serving.settings import ServingSettings
+from streams.app import STOP_SECONDS
+from streams.kafka import MAX_REQUEST_BYTES
+from tests.unit.docker.files import DEVELOPMENT, DOCKER, PRODUCTION, Mapping, read_yaml, services
+
+pytestmark = pytest.mark.unit
+
+FILES = pytest.mark.parametrize("path", [PRODUCTION, DEVELOPMENT], ids=lambda path: path.stem)
+SERVICES = pytest.mark.parametrize(
+    ("path", "name", "service"),
+    [
+        pytest.param(path, name, service, id=f"{path.stem}-{name}")
+        for path in (PRODUCTION, DEVELOPMENT)
+        for name, service in services(path).items()
+    ],
+)
+JOBS = {"setup", "demo", "mess", "test"}
+UNITS = {"M": 2**20, "G": 2**30}
+MACHINE = 16 * 2**30
+
+
+def seconds(duration: str) -> int:
+    """A duration of compose in seconds."""
+    matched = re.fullmatch(r"(\d+)(s|m)", duration)
+    assert matched, duration
+    return int(matched[1]) * (60 if matched[2] == "m" else 1)
+
+
+def memory(limit: str) -> int:
+    """An amount of memory in bytes, of a variable its default."""
+    limit = re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", limit)
+    return int(limit[:-1]) * UNITS[limit[-1]]
+
+
+@SERVICES
+def test_each_service_says_when_it_is_restarted(path: Path, name: str, service: Mapping) -> None:
+    """What serves is always restarted, a job never."""
+    assert service["restart"] == ("no" if name in JOBS else "unless-stopped")
+
+
+@SERVICES
+def test_each_service_rotates_its_log(path: Path, name: str, service: Mapping) -> None:
+    """No log can fill the disk: three files of 10 MB."""
+    assert service["logging"] == {"driver": "json-file", "options": {"max-size": "10m", "max-file": "3"}}
+
+
+@SERVICES
+def test_each_service_is_limited(path: Path, name: str, service: Mapping) -> None:
+    """Processor and memory have a limit, and what is reserved is within it."""
+    resources = service["deploy"]["resources"]
+    assert float(resources["limits"]["cpus"]) > 0
+    assert memory(resources["reservations"]["memory"]) <= memory(resources["limits"]["memory"])
+
+
+@SERVICES
+def test_each_service_has_a_health_check(path: Path, name: str, service: Mapping) -> None:
+    """Docker knows whether what serves is well; a job's end says it."""
+    check = service["healthcheck"]
+    if name in JOBS:
+        assert check == {"disable": True}
+    else:
+        assert check["test"][0] == "CMD"
+        assert seconds(check["timeout"]) <= seconds(check["interval"])
+
+
+@SERVICES
+def test_each_service_has_time_to_stop(path: Path, name: str, service: Mapping) -> None:
+    """A stop is not a kill."""
+    least = {"worker": 2 * STOP_SECONDS, "api": ServingSettings().shutdown_timeout + 5}
+    assert seconds(service["stop_grace_period"]) >= least.get(name, 10)
+
+
+@SERVICES
+def test_each_image_has_a_version_and_can_be_replaced(path: Path, name: str, service: Mapping) -> None:
+    """Images are variables with a default, and the default of a foreign one names a version."""
+    matched = re.fullmatch(r"\$\{MESS_(?:\w+_)?IMAGE:-([^:}]+):([^}]+)\}", service["image"])
+    assert matched, service["image"]
+    assert matched[1] == "mess-ai" or re.match(r"v?\d", matched[2])
+
+
+@SERVICES
+def test_what_is_waited_for_is_well_and_not_merely_started(path: Path, name: str, service: Mapping) -> None:
+    """Start order is gated by health, or by the success of a job."""
+    for needed, how in service.get("depends_on", {}).items():
+        expected = "service_completed_successfully" if needed in JOBS else "service_healthy"
+        assert how["condition"] == expected, needed
+
+
+@FILES
+def test_worker_and_api_wait_for_migrations_and_topics(path: Path) -> None:
+    """Nothing of ours starts before the schema and the topics are there."""
+    found = services(path)
+    for name in ("worker", "api"):
+        assert "setup" in found[name]["depends_on"]
+    assert set(found["setup"]["depends_on"]) == {"kafka", "postgres"}
+    assert found["setup"]["command"][-1].startswith("mess migrate && mess topics create")
+
+
+@FILES
+def test_the_services_are_those_that_the_local_stack_is_tested_with(path: Path) -> None:
+    """Kafka's and Postgres' versions are those of the jars and of the embedded server."""
+    found = services(path)
+    assert f"apache/kafka:{KAFKA_VERSION}" in found["kafka"]["image"]
+    assert f"postgres:{MAJOR_VERSION}" in found["postgres"]["image"]
+    assert int(found["kafka"]["environment"]["KAFKA_MESSAGE_MAX_BYTES"]) >= MAX_REQUEST_BYTES
+
+
+@FILES
+def test_every_volume_network_and_secret_is_declared(path: Path) -> None:
+    """What services name exists."""
+    model = read_yaml(path)
+    for service in model["services"].values():
+        for volume in service.get("volumes", []):
+            source = volume.split(":")[0]
+            if source.startswith("./"):
+                assert (DOCKER / source).exists(), source
+            elif not source.startswith("/"):
+                assert source in model["volumes"], source
+        assert set(service.get("networks", [])) <= set(model.get("networks", {}))
+        assert set(service.get("secrets", [])) <= set(model.get("secrets", {}))
+
+
+def published(service: Mapping) -> list[str]:
+    """The host addresses that a service's ports are published on, of variables their defaults."""
+    return [re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", port).split(":")[0] for port in service.get("ports", [])]
+
+
+def test_production_publishes_the_api_alone_and_grafana_on_loopback() -> None:
+    """Kafka, Postgres, workers and Prometheus cannot be reached from outside; Caddy only where it is asked for."""
+    found = {name: published(service) for name, service in services(PRODUCTION).items()}
+    assert {name: addresses for name, addresses in found.items() if addresses} == {
+        "api": ["0.0.0.0"],
+        "grafana": ["127.0.0.1"],
+        "caddy": ["0.0.0.0", "0.0.0.0"],
+    }
+    assert services(PRODUCTION)["caddy"]["profiles"] == ["tls"]
+
+
+def test_development_publishes_on_loopback_alone() -> None:
+    """Passwords that everybody knows are of no use from outside."""
+    addresses = {address for service in services(DEVELOPMENT).values() for address in published(service)}
+    assert addresses == {"127.0.0.1"}
+
+
+def test_kafka_and_postgres_have_a_network_without_a_way_out() -> None:
+    """In production they share one internal network, and are in no other."""
+    model = read_yaml(PRODUCTION)
+    assert model["networks"]["data"]["internal"] == "${MESS_NETWORK_INTERNAL:-true}"
+    for name in ("kafka", "postgres", "worker", "setup"):
+        assert model["services"][name]["networks"] == ["data"], name
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_the_limits_leave_room_on_a_machine_of_16_gib(workers: int) -> None:
+    """The limits of memory of all that runs, with one worker or two, leave at least 1.25 GiB; processors are not promised twice."""
+    limits, reserved, processors = 0, 0, 0.0
+    for name, service in services(PRODUCTION).items():
+        if name in JOBS:
+            continue
+        count = workers if name == "worker" else 1
+        resources = service["deploy"]["resources"]
+        limits += count * memory(resources["limits"]["memory"])
+        reserved += count * memory(resources["reservations"]["memory"])
+        processors += count * float(resources["reservations"].get("cpus", 0))
+    assert limits <= MACHINE - 1.25 * 2**30
+    assert reserved <= 0.6 * MACHINE
+    assert processors <= 4
+
+
+def test_production_has_no_secret_in_it() -> None:
+    """Passwords come as files: no variable of a service holds one."""
+    for name, service in services(PRODUCTION).items():
+        for variable, value in service.get("environment", {}).items():
+            if "PASSWORD" in variable:
+                assert variable.endswith("_FILE"), (name, variable)
+                assert value.startswith("/run/secrets/")
+            assert not re.search(r"://[^/@]*:[^/@]*@", str(value)), (name, variable)
+
+
+def test_our_processes_run_with_nothing_they_do_not_need() -> None:
+    """No capability, no new privilege, a file system that cannot be written, an init that reaps."""
+    for name in ("setup", "worker", "api", "mess"):
+        service = services(PRODUCTION)[name]
+        assert service["cap_drop"] == ["ALL"]
+        assert service["read_only"] is True
+        assert service["init"] is True
+        assert service["security_opt"] == ["no-new-privileges:true"]
+
+
+def test_the_api_connects_as_the_role_that_only_reads() -> None:
+    """In both files."""
+    assert "//mess_api@" in services(PRODUCTION)["api"]["environment"]["MESS_DATABASE_URL"]
+    assert services(PRODUCTION)["api"]["environment"]["PGPASSWORD_FILE"] == "/run/secrets/api_password"
+    assert "owner_password" not in services(PRODUCTION)["api"]["secrets"]
+    assert "//mess_api:" in services(DEVELOPMENT)["api"]["environment"]["MESS_DATABASE_URL"]
+
+
+def test_a_worker_can_be_scaled() -> None:
+    """It has no name, port or volume that two could not share."""
+    worker = services(PRODUCTION)["worker"]
+    assert "container_name" not in worker
+    assert "ports" not in worker
+    assert all(":" not in volume for volume in worker["volumes"])
+
+
+def test_development_publishes_the_demo_by_itself() -> None:
+    """`docker compose up` needs no further step."""
+    demo = services(DEVELOPMENT)["demo"]
+    assert demo["command"] == ["mess", "demo", "--wait"]
+    assert "profiles" not in demo
