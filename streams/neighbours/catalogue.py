@@ -22,6 +22,8 @@ class Catalogue:
         self.id_labels: npt.NDArray[np.int64] = np.zeros(capacity, dtype=np.int64)
         # The event that each track is from: its partition says who owns the track's list.
         self.events: Events = np.zeros(capacity, dtype=EVENT)
+        # Slots of which anything has changed since whoever wants to know cleared it.
+        self.touched: npt.NDArray[np.bool_] = np.zeros(capacity, dtype=np.bool_)
         self._id_order = IdOrder()
         self._slot_of: dict[int, int] = {}
         self._free: list[int] = []
@@ -58,6 +60,7 @@ class Catalogue:
         self.alive = enlarge(self.alive, grown, False)
         self.id_labels = enlarge(self.id_labels, grown, 0)
         self.events = enlarge(self.events, grown, np.zeros((), dtype=EVENT))
+        self.touched = enlarge(self.touched, grown, False)
         return True
 
     def add(self, keys: Keys, track_ids: list[str]) -> Slots:
@@ -74,6 +77,7 @@ class Catalogue:
             slots[i] = slot
         self.keys[slots] = keys
         self.alive[slots] = True
+        self.touched[slots] = True
         generation = self._id_order.generation
         self._id_order.add(track_ids)
         if self._id_order.generation == generation:
@@ -91,6 +95,20 @@ class Catalogue:
             self._retired.append(slot)
         self.alive[slots] = False
         self.vectors[slots] = 0
+        self.touched[slots] = True
+
+    def restore(self, track_ids: list[str | None]) -> None:
+        """Complete a catalogue whose arrays have been filled.
+
+        Args:
+            track_ids: By slot; None for those that hold no track, which may be used again after `release`.
+        """
+        self.track_ids = track_ids
+        slots = np.flatnonzero(self.alive[: self.used])
+        self._slot_of = dict(zip(self.keys[slots].tolist(), slots.tolist(), strict=True))
+        self._retired = self.dead().tolist()
+        self._id_order.add(track_id for track_id in track_ids if track_id is not None)
+        self.id_labels[: self.used] = self._id_order.labels(track_ids)
 
     def release(self) -> None:
         """Let slots of dropped tracks be used again."""

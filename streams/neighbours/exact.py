@@ -12,6 +12,15 @@ from streams.neighbours.acceleration import Kernels
 from streams.neighbours.catalogue import Catalogue
 from streams.neighbours.lists import COMPLETE, UNKNOWN, NeighbourLists
 from streams.neighbours.nearest import Found, Nearest
+from streams.neighbours.snapshot import (
+    Left,
+    Rows,
+    SnapshotError,
+    SnapshotWriter,
+    check_snapshot,
+    load_state,
+    read_snapshot_header,
+)
 from streams.neighbours.types import (
     EMPTY,
     EngineStats,
@@ -19,6 +28,7 @@ from streams.neighbours.types import (
     Keys,
     ListChanges,
     Slots,
+    SnapshotHeader,
     StoredLists,
     TrackBatch,
     TrueLists,
@@ -48,6 +58,10 @@ class ExactEngine:
         self._owned: frozenset[int] | None = None
         # By key, the partition of the track that was deleted.
         self._deleted: dict[int, int] = {}
+        # What was taken last may have to be given again if whoever took it is gone before it was stored.
+        self._in_flight: Rows = np.empty(0, dtype=np.intp)
+        self._in_flight_deleted: dict[int, int] = {}
+        self._snapshot: SnapshotWriter | None = None
         self._refilled = 0
         self._seconds: dict[str, float] = defaultdict(float)
         self._random = np.random.default_rng()
@@ -156,6 +170,7 @@ class ExactEngine:
     def apply(self, batch: TrackBatch) -> None:
         """See `NeighbourEngine.apply`."""
         events = np.concatenate([batch.deleted_events, batch.events])
+        self._note_offsets(events)
         with self._timed("remove"):
             moved, new = self._sort_out(batch)
             gone = self.catalogue.slots_of(batch.deleted)
@@ -191,6 +206,7 @@ class ExactEngine:
         """Known tracks are of their new events now. One whose partition is another's changes hands."""
         slots, events = self.catalogue.slots_of(batch.keys[~new]), batch.events[~new]
         self.catalogue.events[slots] = events
+        self.catalogue.touched[slots] = True
         owned = self._owns(events)
         turned = slots[self.lists.owned[slots] != owned]
         self.lists.owned[slots] = owned
@@ -308,6 +324,8 @@ class ExactEngine:
         )
         lists.taken[rows] = now
         lists.changed[rows] = False
+        lists.touched[rows] = True
+        self._in_flight, self._in_flight_deleted = rows, self._deleted
         self._deleted = {}
         self.catalogue.release()
         return changes
@@ -325,6 +343,80 @@ class ExactEngine:
         deleted = np.array(sorted(self._deleted), dtype=np.int64)
         gone: Keys = deleted[self.catalogue.slots_of(deleted) == EMPTY]
         return gone
+
+    def begin_snapshot(self, path: str, identity: str, offsets: Mapping[int, int]) -> None:
+        """See `NeighbourEngine.begin_snapshot`."""
+        if self._snapshot is not None:
+            self._snapshot.abandon()
+        self._snapshot = SnapshotWriter(path, identity, offsets, self.catalogue, self.lists)
+
+    def continue_snapshot(self, seconds: float) -> SnapshotHeader | None:
+        """See `NeighbourEngine.continue_snapshot`."""
+        writer = self._snapshot
+        if writer is None:
+            raise SnapshotError("no snapshot is being written")
+        deleted = self._in_flight_deleted | self._deleted
+        left = Left(
+            np.fromiter(deleted.keys(), dtype=np.int64, count=len(deleted)),
+            np.fromiter(deleted.values(), dtype=np.int32, count=len(deleted)),
+        )
+        with self._timed("snapshot"):
+            writer.advance(seconds, left, self._in_flight)
+        if not writer.done:
+            return None
+        self._snapshot = None
+        if writer.header is None:
+            raise SnapshotError(writer.error or "the snapshot was not written")
+        return writer.header
+
+    def _note_offsets(self, events: Events) -> None:
+        """A snapshot that is being written goes up to the last event applied."""
+        if self._snapshot is None:
+            return
+        offsets = self._snapshot.offsets
+        for partition in np.unique(events["partition"]).tolist():
+            last = int(events["offset"][events["partition"] == partition].max())
+            offsets[partition] = max(offsets.get(partition, 0), last + 1)
+
+    def load_snapshot(
+        self, path: str, identity: str, upto: Mapping[int, int] | None = None
+    ) -> dict[int, int]:
+        """See `NeighbourEngine.load_snapshot`."""
+        if len(self.catalogue):
+            raise ValueError("load_snapshot wants an empty engine")
+        header = read_snapshot_header(path)
+        lists = self.lists
+        check_snapshot(header, identity, (self.catalogue.dimension, lists.published, lists.kept), upto)
+        left = load_state(path, self.catalogue, lists)
+        self._deleted = dict(zip(left.keys.tolist(), left.owners.tolist(), strict=True))
+        self.nearest.update(np.arange(self.catalogue.used, dtype=np.int32))
+        return header.offsets
+
+    def held(self, lists: StoredLists) -> None:
+        """See `NeighbourEngine.held`."""
+        rows = self.catalogue.slots_of(lists.keys)
+        known = (rows >= 0) & self.lists.owned[rows]
+        which, rows = np.flatnonzero(known), rows[known]
+        width = min(lists.neighbours.shape[1], self.lists.published)
+        if not len(rows) or not width:
+            return
+        there = np.arange(width) < lists.lengths[which, None]
+        stored = self.catalogue.slots_of(lists.neighbours[which, :width].ravel()).reshape(-1, width)
+        stored = np.where(there, stored, EMPTY)
+        self.lists.taken[rows] = EMPTY
+        self.lists.taken[rows, :width] = stored
+        # One that names a track which is gone is shorter than it was, and differs.
+        differs = (self.lists.taken[rows] != self.lists.slots[rows, : self.lists.published]).any(axis=1)
+        scores = np.where(there, lists.scores[which, :width], -np.inf)
+        differs |= (scores != self.lists.scores[rows, :width]).any(axis=1)
+        differs |= lists.lengths[which] != np.minimum(self.lists.lengths[rows], self.lists.published)
+        self.lists.changed[rows] |= differs
+        self.lists.touched[rows] = True
+
+    def keys(self) -> Keys:
+        """See `NeighbourEngine.keys`."""
+        held: Keys = self.catalogue.keys[: self.catalogue.used][self.catalogue.alive[: self.catalogue.used]]
+        return held
 
     def sample(self, count: int) -> TrueLists:
         """See `NeighbourEngine.sample`."""

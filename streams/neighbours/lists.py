@@ -46,6 +46,9 @@ class NeighbourLists:
         self.owned: npt.NDArray[np.bool_] = np.ones(capacity, dtype=np.bool_)
         # What was taken last, to tell what has come and gone since.
         self.taken: Slots = np.full((capacity, published), EMPTY, dtype=np.int32)
+        # Tracks that have not been compared with the whole catalogue yet: their lists, and others that they belong in,
+        # may lack something.
+        self.pending: npt.NDArray[np.bool_] = np.zeros(capacity, dtype=np.bool_)
         # Lists of which anything has changed, the unpublished part included, since whoever wants to know cleared it.
         self.touched: npt.NDArray[np.bool_] = np.zeros(capacity, dtype=np.bool_)
         self._kernels: Kernels | None = None
@@ -66,6 +69,7 @@ class NeighbourLists:
         self.events = enlarge(self.events, capacity, np.zeros((), dtype=EVENT))
         self.taken = enlarge(self.taken, capacity, EMPTY)
         self.owned = enlarge(self.owned, capacity, True)
+        self.pending = enlarge(self.pending, capacity, False)
         self.touched = enlarge(self.touched, capacity, False)
 
     def clear(self, slots: Slots) -> None:
@@ -336,6 +340,7 @@ class NeighbourLists:
             self.events,
             self.taken,
             self.at_last,
+            self.pending,
             self.touched,
         )
         return sum(array.nbytes for array in arrays)

@@ -15,10 +15,13 @@ from multiprocessing.process import BaseProcess
 from typing import Any, TypeVar, cast
 
 from streams.neighbours.exact import ExactEngine
+from streams.neighbours.snapshot import SnapshotError
 from streams.neighbours.types import (
     EngineStats,
+    Keys,
     ListChanges,
     NeighbourEngine,
+    SnapshotHeader,
     StoredLists,
     TrackBatch,
     TrueLists,
@@ -30,6 +33,8 @@ Answer = TypeVar("Answer")
 IDLE_REFILLS = 32
 # How long an idle engine with nothing to refill sleeps before it looks for a call again.
 IDLE_SECONDS = 5.0
+# How long the engine writes at a snapshot at a time; it rests twice as long in between.
+SNAPSHOT_SECONDS = 0.01
 
 
 class EngineStoppedError(Exception):
@@ -145,6 +150,45 @@ class EngineProcess:
     async def sample(self, count: int) -> TrueLists:
         """See `NeighbourEngine.sample`."""
         return cast("TrueLists", await self._call("sample", count))
+
+    async def write_snapshot(
+        self, path: str | os.PathLike[str], identity: str, offsets: Mapping[int, int]
+    ) -> SnapshotHeader:
+        """Write the whole state to a file while other calls go on; see `NeighbourEngine.begin_snapshot`.
+
+        Raises:
+            SnapshotError: The file cannot be written.
+        """
+        await self._snapshot_call("begin_snapshot", os.fspath(path), identity, dict(offsets))
+        while True:
+            header = await self._snapshot_call("continue_snapshot", SNAPSHOT_SECONDS)
+            if header is not None:
+                return cast("SnapshotHeader", header)
+            await asyncio.sleep(2 * SNAPSHOT_SECONDS)
+
+    async def load_snapshot(
+        self, path: str | os.PathLike[str], identity: str, upto: Mapping[int, int] | None = None
+    ) -> dict[int, int]:
+        """See `NeighbourEngine.load_snapshot`."""
+        limits = None if upto is None else dict(upto)
+        return cast(
+            "dict[int, int]",
+            await self._snapshot_call("load_snapshot", os.fspath(path), identity, limits),
+        )
+
+    async def _snapshot_call(self, name: str, *arguments: object) -> Any:
+        try:
+            return await self._call(name, *arguments)
+        except EngineCallError as error:
+            raise SnapshotError(str(error).removeprefix("SnapshotError: ")) from error
+
+    async def held(self, lists: StoredLists) -> None:
+        """See `NeighbourEngine.held`."""
+        await self._call("held", lists)
+
+    async def keys(self) -> Keys:
+        """See `NeighbourEngine.keys`."""
+        return cast("Keys", await self._call("keys"))
 
     async def stats(self) -> EngineStats:
         """See `NeighbourEngine.stats`."""

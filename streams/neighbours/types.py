@@ -120,6 +120,35 @@ class EngineStats:
     seconds: dict[str, float]
 
 
+@dataclass(frozen=True, slots=True)
+class SnapshotHeader:
+    """What a snapshot says of itself.
+
+    Attributes:
+        version: Of the format.
+        identity: Which catalogue it is of, as given by whoever wrote it.
+        dimension: d of the vectors.
+        published: Neighbours that the world sees.
+        kept: Neighbours that are kept.
+        tracks: In the catalogue.
+        used: Slots.
+        offsets: By partition, the offset below which every event has been applied.
+        created: Seconds since the epoch.
+        size: Bytes of the whole file.
+    """
+
+    version: int
+    identity: str
+    dimension: int
+    published: int
+    kept: int
+    tracks: int
+    used: int
+    offsets: dict[int, int]
+    created: float
+    size: int
+
+
 class NeighbourEngine(Protocol):
     """Keeps the neighbour list of every track. Not safe to call from several threads at once."""
 
@@ -159,3 +188,52 @@ class NeighbourEngine(Protocol):
 
     def stats(self) -> EngineStats:
         """Counts and times, at any moment."""
+
+    def begin_snapshot(self, path: str, identity: str, offsets: Mapping[int, int]) -> None:
+        """Begin to write the whole state to a file; one begun before and not finished is abandoned.
+
+        Args:
+            path: Where to; the file appears, or is replaced, when it is whole.
+            identity: Which catalogue this is: what `load_snapshot` must be given.
+            offsets: By partition, the offset below which every event has been applied. Events applied from now on must
+                come in the order of their offsets.
+
+        Raises:
+            SnapshotError: The file cannot be written.
+        """
+
+    def continue_snapshot(self, seconds: float) -> SnapshotHeader | None:
+        """Write for about so long; the header once the file is whole, None until then.
+
+        Lists given by the last `take_changes` count as not stored yet: they are given again after a start from the file.
+
+        Raises:
+            SnapshotError: The file cannot be written, or none was begun.
+        """
+
+    def load_snapshot(
+        self, path: str, identity: str, upto: Mapping[int, int] | None = None
+    ) -> dict[int, int]:
+        """Start from a snapshot; only on an empty engine.
+
+        Args:
+            path: The file.
+            identity: Which catalogue it must be of.
+            upto: By partition, the offset up to which the store has consumed: a snapshot that goes beyond is refused.
+
+        Returns:
+            By partition, the offset below which every event is in the state.
+
+        Raises:
+            SnapshotError: It is missing, corrupt, truncated, or of another catalogue, shape or history; the engine is
+                empty as before.
+        """
+
+    def held(self, lists: StoredLists) -> None:
+        """Say what a store holds of some lists: those that differ are among the next changes.
+
+        Wanted after a start from a snapshot for the lists that were stored after it had been written.
+        """
+
+    def keys(self) -> Keys:
+        """The tracks in the catalogue, int64 (n,), in no order."""
