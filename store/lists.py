@@ -1,6 +1,7 @@
-"""Neighbour lists in the store: flushed by the thousand, read back at a worker's start."""
+"""Neighbour lists in the store: flushed by the thousand, read back by whoever takes them over."""
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import asyncpg
@@ -66,11 +67,18 @@ async def flush(
     return version, generated_at
 
 
+# A list that somebody is about to write is left to its writer.
+_DROP_ORPHANS = """
+DELETE FROM neighbour_lists WHERE key IN (
+    SELECT l.key FROM neighbour_lists AS l
+    WHERE NOT EXISTS (SELECT FROM tracks AS t WHERE t.key = l.key) FOR UPDATE SKIP LOCKED
+)
+"""
+
+
 async def drop_orphans(connection: PoolConnectionProxy) -> int:
     """Drop lists whose track has gone; return how many there were."""
-    status: str = await connection.execute(
-        "DELETE FROM neighbour_lists AS l WHERE NOT EXISTS (SELECT FROM tracks AS t WHERE t.key = l.key)"
-    )
+    status: str = await connection.execute(_DROP_ORPHANS)
     return int(status.rpartition(" ")[2])
 
 
@@ -108,6 +116,17 @@ SELECT key, array_send(neighbours) AS neighbours, array_send(scores) AS scores, 
        extract(epoch FROM generated_at)::float8 AS generated_at
 FROM neighbour_lists
 """
+_READ_OWNED = """
+SELECT l.key, array_send(l.neighbours) AS neighbours, array_send(l.scores) AS scores, l.source_partition,
+       l.source_offset, extract(epoch FROM l.event_time)::float8 AS event_time, l.version,
+       extract(epoch FROM l.generated_at)::float8 AS generated_at, t.source_partition AS owner
+FROM tracks AS t JOIN neighbour_lists AS l USING (key) WHERE t.source_partition = ANY($1::int[])
+"""
+
+
+async def read_lists_owned(connection: PoolConnectionProxy, owners: Sequence[int]) -> ListRows:
+    """The stored lists of the tracks whose own event is of these partitions."""
+    return _decoded(await connection.fetch(_READ_OWNED, list(owners)))
 
 
 async def read_lists(connection: PoolConnectionProxy, newer_than: int | None = None) -> ListRows:
@@ -130,6 +149,18 @@ async def count_lists(connection: PoolConnectionProxy) -> tuple[int, int]:
     return int(row[0]), int(row[1])
 
 
+# No lists at all.
+NO_LISTS = ListRows(
+    keys=np.empty(0, dtype=np.int64),
+    neighbours=np.empty((0, 0), dtype=np.int64),
+    scores=np.empty((0, 0), dtype=np.float32),
+    lengths=np.empty(0, dtype=np.int64),
+    partitions=np.empty(0, dtype=np.int32),
+    offsets=np.empty(0, dtype=np.int64),
+    event_times=np.empty(0, dtype=np.float64),
+)
+
+
 def _decoded(rows: list[asyncpg.Record]) -> ListRows:
     neighbours, lengths = binary.decode_array([row["neighbours"] for row in rows], binary.OID_INT8)
     scores, _ = binary.decode_array([row["scores"] for row in rows], binary.OID_FLOAT4)
@@ -147,4 +178,5 @@ def _decoded(rows: list[asyncpg.Record]) -> ListRows:
         event_times=column("event_time", np.float64),
         versions=column("version", np.int64),
         generated_at=column("generated_at", np.float64),
+        owners=column("owner", np.int32) if rows and "owner" in rows[0] else np.empty(0, dtype=np.int32),
     )

@@ -19,73 +19,89 @@ class Claim:
     Attributes:
         epoch: What the owner must show with every write.
         consumed_offset: The next offset to read.
-        published_version: The newest list version that the change feed is known to have.
+        published_version: The newest list version of this partition that the change feed is known to have.
+        generation: How often its log has been replaced by another one.
     """
 
     epoch: int
     consumed_offset: int
     published_version: int
+    generation: int = 0
 
+
+# What waits for everyone who holds one of these partitions, and lets nobody hold them meanwhile.
+_TAKE_FROM_HOLDERS = """
+SELECT partition FROM ingest_partitions WHERE partition = ANY($1::int[]) ORDER BY partition FOR UPDATE
+"""
 
 # Takes partitions over: whoever held them before can no longer write.
 _CLAIM = """
 INSERT INTO ingest_partitions AS p (partition, epoch, owner)
 SELECT partition, 1, $2 FROM unnest($1::int[]) AS partition
 ON CONFLICT (partition) DO UPDATE SET epoch = p.epoch + 1, owner = $2, updated_at = now()
-RETURNING partition, epoch, consumed_offset, published_version
+RETURNING partition, epoch, consumed_offset, published_version, generation
 """
 
 _EVICT = "SELECT pg_terminate_backend(pid) FROM unnest(pg_blocking_pids($1)) AS pid"
 
 # Moves offsets forward, of partitions still held under the given epochs.
 _ADVANCE = """
+WITH held AS (
+    SELECT p.partition, n.next_offset FROM ingest_partitions AS p
+    JOIN unnest($1::int[], $2::bigint[], $3::bigint[]) AS n (partition, epoch, next_offset) USING (partition, epoch)
+    ORDER BY p.partition FOR NO KEY UPDATE OF p
+)
 UPDATE ingest_partitions AS p
-SET consumed_offset = greatest(p.consumed_offset, n.next_offset), updated_at = now()
-FROM unnest($1::int[], $2::bigint[], $3::bigint[]) AS n (partition, epoch, next_offset)
-WHERE p.partition = n.partition AND p.epoch = n.epoch
+SET consumed_offset = greatest(p.consumed_offset, held.next_offset), updated_at = now()
+FROM held WHERE p.partition = held.partition
 RETURNING p.partition
 """
 
-# Locks partitions against being claimed until the end of the transaction.
+# Locks partitions against being claimed until the end of the transaction, but not against their offsets being moved:
+# a flush takes its time, and ingest goes on meanwhile.
 _HOLD = """
 SELECT p.partition FROM ingest_partitions AS p
 JOIN unnest($1::int[], $2::bigint[]) AS n (partition, epoch) USING (partition, epoch)
-ORDER BY p.partition FOR SHARE OF p
+ORDER BY p.partition FOR KEY SHARE OF p
 """
-_HOLD_ALONE = _HOLD.replace("FOR SHARE", "FOR NO KEY UPDATE")
 
 _ABSORB = """
 INSERT INTO absorbed_offsets AS a (owner_partition, source_partition, absorbed_offset)
 SELECT owner, source, next_offset
 FROM unnest($1::int[]) AS owner, unnest($2::int[], $3::bigint[]) AS n (source, next_offset)
 ON CONFLICT (owner_partition, source_partition)
-DO UPDATE SET absorbed_offset = greatest(a.absorbed_offset, excluded.absorbed_offset)
+DO UPDATE SET absorbed_offset = excluded.absorbed_offset WHERE a.absorbed_offset < excluded.absorbed_offset
 """
 
-# Rows are locked in the order in which a commit holds them: in any other, the two would wait for each other.
+# Rows are locked in the order in which a commit moves them: in any other, the two would wait for each other.
 _SET_PUBLISHED = """
 WITH held AS (
-    SELECT partition FROM ingest_partitions WHERE partition = ANY($1::int[])
-    ORDER BY partition FOR NO KEY UPDATE
+    SELECT p.partition, n.version FROM ingest_partitions AS p
+    JOIN unnest($1::int[], $2::bigint[]) AS n (partition, version) USING (partition)
+    WHERE p.published_version < n.version
+    ORDER BY p.partition FOR NO KEY UPDATE OF p
 )
-UPDATE ingest_partitions AS p SET published_version = greatest(p.published_version, $2)
+UPDATE ingest_partitions AS p SET published_version = held.version
 FROM held WHERE p.partition = held.partition
 """
 
 # The log was replaced by another one, whose offsets start again: what the old one's offsets meant is void.
 _RESTART_OFFSETS = """
-UPDATE ingest_partitions AS p SET consumed_offset = 0, updated_at = now()
+UPDATE ingest_partitions AS p SET consumed_offset = 0, generation = p.generation + 1, updated_at = now()
 FROM unnest($1::int[], $2::bigint[]) AS n (partition, epoch)
 WHERE p.partition = n.partition AND p.epoch = n.epoch
-RETURNING p.partition
+RETURNING p.partition, p.generation
 """
 
 
 async def claim(connection: PoolConnectionProxy, partitions: list[int], owner: str) -> dict[int, Claim]:
     """Take `partitions` over under new epochs."""
+    await connection.execute(_TAKE_FROM_HOLDERS, partitions)
     rows = await connection.fetch(_CLAIM, sorted(partitions), owner)
     return {
-        row["partition"]: Claim(row["epoch"], row["consumed_offset"], row["published_version"])
+        row["partition"]: Claim(
+            row["epoch"], row["consumed_offset"], row["published_version"], row["generation"]
+        )
         for row in rows
     }
 
@@ -131,21 +147,16 @@ async def advance(
     _require_all({p: epochs[p] for p in partitions}, {row["partition"] for row in rows})
 
 
-async def hold(connection: PoolConnectionProxy, epochs: Mapping[int, int], *, alone: bool = False) -> None:
+async def hold(connection: PoolConnectionProxy, epochs: Mapping[int, int]) -> None:
     """Make sure that these partitions stay ours to the end of the transaction.
 
-    Args:
-        connection: Inside the transaction.
-        epochs: By partition.
-        alone: Let no other transaction hold them meanwhile. Of two that hold the same partition and both go on to change
-            it, at least one must hold it alone, or they wait for each other: ingest does not, so everyone else must.
+    Others may hold them, and move their offsets, at the same time; only a claim waits.
 
     Raises:
         FencedError: One of them is held by another worker now; nothing may be committed.
     """
     partitions = sorted(epochs)
-    query = _HOLD_ALONE if alone else _HOLD
-    rows = await connection.fetch(query, partitions, [epochs[p] for p in partitions])
+    rows = await connection.fetch(_HOLD, partitions, [epochs[p] for p in partitions])
     _require_all(epochs, {row["partition"] for row in rows})
 
 
@@ -174,10 +185,10 @@ async def absorbed(connection: PoolConnectionProxy) -> dict[int, dict[int, int]]
     return found
 
 
-async def restart_offsets(connection: PoolConnectionProxy, epochs: Mapping[int, int]) -> None:
+async def restart_offsets(connection: PoolConnectionProxy, epochs: Mapping[int, int]) -> dict[int, int]:
     """Read these partitions from their beginning: another log has taken the place of the one consumed.
 
-    The tracks and lists stay, and everything consumed counts as absorbed.
+    The tracks and lists stay, and everything consumed counts as absorbed. Returns the new logs' generations.
 
     Raises:
         FencedError: One of them is held by another worker now.
@@ -186,11 +197,13 @@ async def restart_offsets(connection: PoolConnectionProxy, epochs: Mapping[int, 
     rows = await connection.fetch(_RESTART_OFFSETS, partitions, [epochs[p] for p in partitions])
     _require_all(epochs, {row["partition"] for row in rows})
     await connection.execute("DELETE FROM absorbed_offsets WHERE source_partition = ANY($1)", partitions)
+    await connection.execute("DELETE FROM departures WHERE source_partition = ANY($1)", partitions)
     await connection.execute(
         "UPDATE tracks SET source_offset = -1 WHERE source_partition = ANY($1::int[])", partitions
     )
+    return {row["partition"]: row["generation"] for row in rows}
 
 
-async def set_published(connection: PoolConnectionProxy, partitions: list[int], version: int) -> None:
-    """Record that the change feed has every list version up to `version`."""
-    await connection.execute(_SET_PUBLISHED, partitions, version)
+async def set_published(connection: PoolConnectionProxy, versions: Mapping[int, int]) -> None:
+    """Record, by partition, up to which version the change feed has all its lists."""
+    await connection.execute(_SET_PUBLISHED, list(versions), list(versions.values()))

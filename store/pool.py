@@ -105,6 +105,21 @@ async def transaction(pool: asyncpg.Pool) -> AsyncIterator[asyncpg.pool.PoolConn
             yield connection
 
 
+@asynccontextmanager
+async def snapshot(pool: asyncpg.Pool) -> AsyncIterator[asyncpg.pool.PoolConnectionProxy]:
+    """A connection inside a transaction that reads, all of it from one snapshot.
+
+    Raises:
+        StoreUnavailableError: Postgres went away.
+    """
+    with translated():
+        async with (
+            pool.acquire() as connection,
+            connection.transaction(isolation="repeatable_read", readonly=True),
+        ):
+            yield connection
+
+
 async def current_revision(pool: asyncpg.Pool) -> str | None:
     """The schema's Alembic revision, or None where there is no schema."""
     with translated():

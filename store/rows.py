@@ -20,6 +20,7 @@ class ListRows:
         event_times: float64 (m,), likewise, seconds since the epoch.
         versions: int64 (m,); empty where rows are yet to be written.
         generated_at: float64 (m,), seconds since the epoch; empty likewise.
+        owners: int32 (m,), the partitions they belong to: those of their tracks' own events; empty where not asked for.
     """
 
     keys: npt.NDArray[np.int64]
@@ -31,6 +32,7 @@ class ListRows:
     event_times: npt.NDArray[np.float64]
     versions: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, dtype=np.int64))
     generated_at: npt.NDArray[np.float64] = field(default_factory=lambda: np.empty(0, dtype=np.float64))
+    owners: npt.NDArray[np.int32] = field(default_factory=lambda: np.empty(0, dtype=np.int32))
 
 
 @dataclass(frozen=True, slots=True)

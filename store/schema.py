@@ -26,7 +26,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, TSVECTOR
 
-REVISION = "0002"
+REVISION = "0004"
 
 metadata = MetaData(
     naming_convention={
@@ -134,8 +134,10 @@ ingest_partitions = Table(
     Column("owner", Text, nullable=False),
     # The next offset to read: everything below it is in `tracks`.
     Column("consumed_offset", BigInteger, nullable=False, server_default=text("0")),
-    # The newest list version whose change has been delivered to the change feed.
+    # The newest version of a list of this partition's tracks whose change has been delivered to the change feed.
     Column("published_version", BigInteger, nullable=False, server_default=text("0")),
+    # How often the log has been replaced by another one, whose offsets mean something else.
+    Column("generation", BigInteger, nullable=False, server_default=text("0")),
     Column("updated_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
 )
 
@@ -146,6 +148,15 @@ absorbed_offsets = Table(
     Column("source_partition", Integer, primary_key=True, autoincrement=False),
     # The stored lists of `owner_partition` hold the effect of everything below this offset.
     Column("absorbed_offset", BigInteger, nullable=False),
+)
+
+# Deletions that workers which follow the partition may not have seen yet: a deleted track leaves no row of its own.
+departures = Table(
+    "departures",
+    metadata,
+    Column("source_partition", Integer, primary_key=True, autoincrement=False),
+    Column("source_offset", BigInteger, primary_key=True, autoincrement=False),
+    Column("key", BigInteger, nullable=False),
 )
 
 # Withdrawn tracks whose tombstone has not reached the change feed yet.
@@ -237,6 +248,39 @@ materialised_recommendations = Table(
     postgresql_with={"fillfactor": "70"},
 )
 
+# Callers of the API. A key's secret is told once, and only its digest is kept.
+api_keys = Table(
+    "api_keys",
+    metadata,
+    # The part of a key that may be shown; it names the row.
+    Column("prefix", Text, primary_key=True),
+    # SHA-256 of the whole key.
+    Column("digest", LargeBinary, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("scopes", ARRAY(Text), nullable=False),
+    # For example `100/minute`; null for what the API's settings say.
+    Column("rate_limit", Text),
+    Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Column("expires_at", DateTime(timezone=True)),
+    Column("revoked_at", DateTime(timezone=True)),
+    # Grows with every change to any key, so that one look tells whether there was one.
+    Column("version", BigInteger, nullable=False, unique=True),
+    CheckConstraint("octet_length(digest) = 32", name="sha256"),
+)
+
+# Dead letters that have been dealt with, by their coordinates in dead-letters.
+handled_letters = Table(
+    "handled_letters",
+    metadata,
+    Column("partition", Integer, primary_key=True, autoincrement=False),
+    Column("offset", BigInteger, primary_key=True, autoincrement=False),
+    # The message's own timestamp, in milliseconds: tells it from one at the same offset of a topic made anew.
+    Column("written_at", BigInteger, primary_key=True, autoincrement=False),
+    Column("action", Text, nullable=False),
+    Column("handled_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    CheckConstraint("action IN ('replayed', 'dropped')", name="known_action"),
+)
+
 # What the API's role may read; it may write nothing.
 READABLE = (
     tracks,
@@ -248,4 +292,5 @@ READABLE = (
     popularity,
     popularity_version,
     materialised_recommendations,
+    api_keys,
 )

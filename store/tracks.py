@@ -41,6 +41,7 @@ class Withdrawal:
     """A track to delete, and the event that says so."""
 
     track_id: str
+    key: int
     partition: int
     offset: int
 
@@ -74,6 +75,17 @@ DELETE FROM tracks AS t
 USING unnest($1::text[], $2::int[], $3::bigint[]) AS d (track_id, partition, at)
 WHERE t.track_id = d.track_id AND (t.source_partition <> d.partition OR t.source_offset < d.at)
 RETURNING t.track_id, t.key
+"""
+
+_OWE_TOMBSTONES = """
+INSERT INTO withdrawals (track_id, source_partition, source_offset)
+SELECT * FROM unnest($1::text[], $2::int[], $3::bigint[])
+"""
+
+# For workers that follow the partition: see store/tail.py.
+_DEPART = """
+INSERT INTO departures (key, source_partition, source_offset)
+SELECT * FROM unnest($1::bigint[], $2::int[], $3::bigint[]) ON CONFLICT DO NOTHING
 """
 
 _COLLISIONS = """
@@ -125,10 +137,9 @@ async def withdraw(connection: PoolConnectionProxy, withdrawals: Sequence[Withdr
         [w.partition for w in withdrawals],
         [w.offset for w in withdrawals],
     )
-    await connection.executemany(
-        "INSERT INTO withdrawals (track_id, source_partition, source_offset) VALUES ($1, $2, $3)",
-        [(w.track_id, w.partition, w.offset) for w in withdrawals],
-    )
+    coordinates = [w.partition for w in withdrawals], [w.offset for w in withdrawals]
+    await connection.execute(_OWE_TOMBSTONES, [w.track_id for w in withdrawals], *coordinates)
+    await connection.execute(_DEPART, [w.key for w in withdrawals], *coordinates)
     if gone:
         await materialised.drop_naming(connection, [row["key"] for row in gone])
     return [row["track_id"] for row in gone]

@@ -6,7 +6,6 @@ each start or rebalance completes, the offsets that Faust will seek to are repla
 """
 
 import asyncio
-from collections.abc import Sequence
 from typing import Any
 
 import faust
@@ -19,7 +18,7 @@ from streams.agents.pipeline import Pipeline
 from streams.agents.site import Liveness, WorkerSite
 from streams.errors import BrokerUnavailable
 from streams.faults import FaultPoint, reach
-from streams.kafka import MAX_MESSAGE_BYTES, faust_broker_options
+from streams.kafka import MAX_MESSAGE_BYTES, faust_broker_options, fetched_ends
 from streams.metrics import WorkerMetrics
 from streams.settings import KafkaSettings, StreamSettings
 from streams.topics import TRACK_INGEST
@@ -35,18 +34,30 @@ class IngestLog:
 
     Args:
         app: Whose consumer it is.
+        kafka: How to reach the brokers.
     """
 
-    def __init__(self, app: faust.App) -> None:
+    def __init__(self, app: faust.App, kafka: KafkaSettings) -> None:
         self._app = app
+        self._kafka = kafka
+        self._generation = app.consumer_generation_id
 
-    async def end_offsets(self, partitions: Sequence[int]) -> dict[int, int]:
-        """See `streams.agents.pipeline.Log`."""
-        found = await self._app.consumer.highwaters(*(TP(TRACK_INGEST, p) for p in partitions))
-        return {tp.partition: offset or 0 for tp, offset in found.items()}
+    def current(self) -> bool:
+        """See `streams.agents.claiming.Log`."""
+        return bool(self._app.consumer_generation_id == self._generation)
+
+    async def replaced(self, consumed: dict[int, int]) -> list[int]:
+        """See `streams.agents.claiming.Log`."""
+        found = await self._app.consumer.highwaters(*(TP(TRACK_INGEST, p) for p in consumed))
+        ends = {tp.partition: offset or 0 for tp, offset in found.items()}
+        short = {p: ends[p] for p, offset in consumed.items() if ends.get(p, offset) < offset}
+        if short:
+            # Asked for its last offsets, Tansu counts the newest batch as one message; fetches tell the truth.
+            short = await fetched_ends(self._kafka, TRACK_INGEST, short)
+        return sorted(p for p, end in short.items() if end < consumed[p])
 
     async def start_from(self, offsets: dict[int, int]) -> None:
-        """See `streams.agents.pipeline.Log`.
+        """See `streams.agents.claiming.Log`.
 
         Right after this Faust seeks to the committed offsets, which it has no public way to set. Its seek passes over
         a committed 0 (aiokafka takes it for "nothing committed"), hence our own seek before it.
@@ -112,7 +123,7 @@ def create_app(kafka: KafkaSettings, streams: StreamSettings, store: StoreSettin
         Liveness(lambda: _lag(app), lambda: app.pipeline.ownership.total_consumed),
     )
     _add_agent(app, streams)
-    _follow_rebalances(app)
+    _follow_rebalances(app, kafka)
     return app
 
 
@@ -150,9 +161,7 @@ def _received(message: Any) -> Received:
     )
 
 
-def _follow_rebalances(app: WorkerApp) -> None:
-    source = IngestLog(app)
-
+def _follow_rebalances(app: WorkerApp, kafka: KafkaSettings) -> None:
     @app.on_partitions_revoked.connect
     async def lose(*sent: Any, **_: Any) -> None:
         revoked: set[TP] = sent[1]
@@ -162,7 +171,7 @@ def _follow_rebalances(app: WorkerApp) -> None:
     @app.on_rebalance_complete.connect
     async def claim(*_: Any, **__: Any) -> None:
         assigned = [tp.partition for tp in app.consumer.assignment() if tp.topic == TRACK_INGEST]
-        await app.pipeline.claim(sorted(assigned), source)
+        await app.pipeline.claim(sorted(assigned), IngestLog(app, kafka))
 
 
 def _lag(app: WorkerApp) -> int:

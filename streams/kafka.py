@@ -1,11 +1,11 @@
 """Client options for aiokafka and Faust, and the one way their connections fail."""
 
 import ssl
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import (
     KafkaConnectionError,
@@ -128,6 +128,27 @@ async def group_less_consumer(kafka: KafkaSettings) -> AsyncIterator[AIOKafkaCon
             yield consumer
     finally:
         await consumer.stop()
+
+
+async def fetched_ends(kafka: KafkaSettings, topic: str, starts: Mapping[int, int]) -> dict[int, int]:
+    """Where partitions end, as fetches tell it.
+
+    Args:
+        kafka: how to reach the broker.
+        topic: the topic.
+        starts: by partition, an offset not beyond its end: from there is fetched.
+
+    Raises:
+        BrokerUnavailable: no broker answers.
+    """
+    async with group_less_consumer(kafka) as consumer:
+        places = {TopicPartition(topic, partition): offset for partition, offset in starts.items()}
+        consumer.assign(list(places))
+        for place, offset in places.items():
+            consumer.seek(place, offset)
+        while any(consumer.highwater(place) is None for place in places):
+            await consumer.getmany(timeout_ms=100)
+        return {place.partition: consumer.highwater(place) for place in places}
 
 
 @contextmanager

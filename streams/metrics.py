@@ -61,6 +61,15 @@ class WorkerMetrics:
             "mess_engine_seconds", "Engine time by phase since the start", ["phase"], registry=registry
         )
         self.active = Gauge("mess_worker_active", "1 while this worker maintains lists", registry=registry)
+        self.owned_partitions = Gauge(
+            "mess_owned_partitions", "Partitions of track-ingest that are this worker's", registry=registry
+        )
+        self.followed = Gauge(
+            "mess_followed_offset",
+            "Offset below which another worker's partition has been applied here",
+            ["partition"],
+            registry=registry,
+        )
         self._add_sampled()
         self._add_process()
 

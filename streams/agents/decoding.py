@@ -121,7 +121,7 @@ def _metadata_values(metadata: TrackMetadata) -> tuple[object, ...]:
 def withdrawals(accepted: Iterable[Accepted]) -> list[Withdrawal]:
     """The rows to delete."""
     return [
-        Withdrawal(a.event.track_id, a.received.partition, a.received.offset)
+        Withdrawal(a.event.track_id, track_key(a.event.track_id), a.received.partition, a.received.offset)
         for a in accepted
         if isinstance(a.event, TrackDelete)
     ]

@@ -6,7 +6,7 @@ and went is told against the list that was told before.
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -40,6 +40,7 @@ class Change:
         version: Of the flush that wrote it.
         generated_at: Seconds since the epoch.
         source: Partition and offset of the event that changed it last.
+        owner: The partition that the list belongs to.
     """
 
     neighbours: npt.NDArray[np.int64]
@@ -48,6 +49,7 @@ class Change:
     version: int
     generated_at: float
     source: tuple[int, int]
+    owner: int
 
 
 class ChangeFeed:
@@ -79,21 +81,35 @@ class ChangeFeed:
         self._metrics = metrics
         self._pending: dict[int, Change] = {}
         self._told_at: dict[int, float] = {}
-        self._flushed = 0
+        # By partition, the newest version of a list that has come here.
+        self._flushed: dict[int, int] = {}
         self._tombstones = False
         self._wake = asyncio.Event()
         self._turn = asyncio.Lock()
 
-    def add(self, changes: Iterable[tuple[int, Change]], *, flushed: int, withdrawn: bool) -> None:
-        """Take changed lists in, by key; `flushed` is the newest version they hold."""
+    def add(
+        self, changes: Iterable[tuple[int, Change]], *, flushed: Mapping[int, int], withdrawn: bool
+    ) -> None:
+        """Take changed lists in, by key; `flushed` is the newest version of each partition, none of which is missing."""
         for key, change in changes:
             earlier = self._pending.get(key)
             if earlier is not None:
                 change.previous = earlier.previous
             self._pending[key] = change
-        self._flushed = max(self._flushed, flushed)
+        for partition, version in flushed.items():
+            self._flushed[partition] = max(self._flushed.get(partition, 0), version)
         self._tombstones |= withdrawn
         self._wake.set()
+
+    def keep_only(self, partitions: Collection[int]) -> None:
+        """Forget what was to be told of lists of any other partition."""
+        self._pending = {key: change for key, change in self._pending.items() if change.owner in partitions}
+        self._flushed = {p: version for p, version in self._flushed.items() if p in partitions}
+
+    async def quiet(self) -> None:
+        """Wait until nothing is on its way of partitions that are not ours."""
+        async with self._turn:
+            return
 
     @property
     def pending(self) -> int:
@@ -118,15 +134,20 @@ class ChangeFeed:
     async def _publish_due(self, *, everything: bool) -> None:
         now = time.monotonic()
         self._told_at = {key: told for key, told in self._told_at.items() if now - told < self._window}
-        due = [key for key in self._pending if everything or key not in self._told_at]
+        due = [key for key in self._ours() if everything or key not in self._told_at]
         if not due and not self._tombstones:
             return
         self._tombstones = False
         for start in range(0, len(due), SLICE):
-            part = [(key, self._pending.pop(key)) for key in due[start : start + SLICE]]
+            ours = self._ours()
+            part = [(key, self._pending.pop(key)) for key in due[start : start + SLICE] if key in ours]
             self._told_at.update((key, now) for key, _ in part)
             await self._publish(part)
         await self._settle()
+
+    def _ours(self) -> dict[int, Change]:
+        held = frozenset(self._ownership.partitions)
+        return {key: change for key, change in self._pending.items() if change.owner in held}
 
     async def _publish(self, changes: list[tuple[int, Change]]) -> None:
         messages = await asyncio.to_thread(lambda: [m for m in map(self._encode, changes) if m])
@@ -177,11 +198,14 @@ class ChangeFeed:
         return [name for name in added if name is not None], [name for name in removed if name is not None]
 
     async def _settle(self) -> None:
-        """Deliver the tombstones owed, and remember up to which version everything has been told."""
-        oldest = min((change.version for change in self._pending.values()), default=self._flushed + 1)
+        """Deliver the tombstones owed, and remember up to which versions everything has been told."""
 
         async def settle(epochs: dict[int, int]) -> int:
             mine = sorted(epochs)
+            if not mine:  # the next owner does it, or we when we hold something again
+                self._tombstones = True
+                return 0
+            told = self._told(mine)
             async with transaction(self._pool) as connection:
                 owed = await tracks.owed_tombstones(connection, mine)
             # A track that the engine still has may be told of once more, which must not come after its tombstone:
@@ -189,16 +213,22 @@ class ChangeFeed:
             owed = [(at, track_id) for at, track_id in owed if self._names.of(track_key(track_id)) is None]
             await self._deliver([(track_id.encode(), None) for _, track_id in owed])
             async with transaction(self._pool) as connection:
-                await partitions.hold(connection, epochs, alone=True)
+                await partitions.hold(connection, epochs)
                 await tracks.settle_tombstones(connection, [at for at, _ in owed])
-                await partitions.set_published(connection, mine, oldest - 1)
+                await partitions.set_published(connection, told)
             return len(owed)
 
-        async def settle_when_held() -> int:
-            await self._ownership.held()
+        async def settle_held() -> int:
             return await self._ownership.under_epochs(settle)
 
         count = await until_done(
-            settle_when_held, what="settle the change feed", system="postgres", metrics=self._metrics
+            settle_held, what="settle the change feed", system="postgres", metrics=self._metrics
         )
         self._metrics.changes_published.labels("tombstone").inc(count)
+
+    def _told(self, owners: Iterable[int]) -> dict[int, int]:
+        """By partition, the version up to which the feed has every list."""
+        oldest: dict[int, int] = {}
+        for change in self._pending.values():
+            oldest[change.owner] = min(oldest.get(change.owner, change.version), change.version)
+        return {p: oldest[p] - 1 if p in oldest else self._flushed.get(p, 0) for p in owners}

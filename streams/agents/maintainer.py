@@ -1,17 +1,19 @@
-"""Keeps the lists: applies what ingest has committed, and flushes what has changed.
+"""Keeps the lists: applies what has been committed, and flushes what has changed.
 
 Ingest acknowledges its events as soon as the tracks are committed; the lists follow right behind. Should this process
-die in between, the tracks that the stored lists have not absorbed are known by their offsets, and are applied again at
-the next start.
+die in between, the tracks that the stored lists have not absorbed are known by their offsets, and are entered by
+whoever takes the lists over.
 """
 
 import asyncio
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
 
 import asyncpg
 import numpy as np
+import numpy.typing as npt
 import structlog
 
 from store import lists, partitions
@@ -23,10 +25,11 @@ from streams.agents.ingest import Committed
 from streams.agents.names import TrackNames
 from streams.agents.ownership import Ownership
 from streams.agents.retry import until_done
+from streams.agents.start import deletions
 from streams.faults import FaultPoint, reach
 from streams.metrics import WorkerMetrics
 from streams.neighbours.process import EngineProcess
-from streams.neighbours.types import ListChanges
+from streams.neighbours.types import ListChanges, TrackBatch
 
 log = structlog.get_logger(__name__)
 
@@ -38,17 +41,48 @@ IDLE_FLUSH_SECONDS = 0.5
 FRESHNESS_LIMIT = 600.0
 
 
+@dataclass(frozen=True, slots=True)
+class _Taken:
+    """What a flush took from the engine.
+
+    Attributes:
+        changes: The lists.
+        applied: By partition, the offset below which they have absorbed everything.
+        tenures: Of the partitions whose lists these are: in another tenure they may be old.
+        withdrawn: Whether tombstones may be owed since the flush before.
+    """
+
+    changes: ListChanges
+    applied: dict[int, int]
+    tenures: dict[int, int]
+    withdrawn: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """What a flush wrote: version, time, and of which partitions."""
+
+    version: int
+    generated_at: float
+    owners: list[int]
+
+
 class Maintainer:
     """Applies committed batches to the engine and flushes changed lists.
 
     Args:
         pool: The store.
-        engine: Started and loaded.
-        ownership: Under whose epochs lists are written.
+        engine: Started, and loaded with all vectors.
+        ownership: Whose lists are written, and under which epochs.
         feed: Told of every flush.
         names: Kept up to date with what was committed.
         applied: By partition, the offset below which the engine holds everything.
         metrics: Where times are kept.
+
+    Attributes:
+        turn: Held while the engine is read or changed in more than one call.
+        applied: As given, kept up to date.
+        owned: The partitions whose lists the engine keeps.
     """
 
     def __init__(
@@ -61,19 +95,19 @@ class Maintainer:
         applied: dict[int, int],
         metrics: WorkerMetrics,
     ) -> None:
+        self.turn = asyncio.Lock()
+        self.applied = applied
+        self.owned: frozenset[int] = frozenset()
+        self.engine = engine
         self._pool = pool
-        self._engine = engine
         self._ownership = ownership
         self._feed = feed
         self._names = names
-        self._applied = applied
         self._metrics = metrics
         self._batches: asyncio.Queue[Committed] = asyncio.Queue(maxsize=PENDING_BATCHES)
-        self._engine_turn = asyncio.Lock()
         self._flush_turn = asyncio.Lock()
-        # What was recorded last: for which owned partitions, and up to where.
-        self._absorbed: tuple[frozenset[int], dict[int, int]] | None = None
-        # Whether tombstones may be owed since the last flush.
+        # What was recorded last: in which tenures, and up to where.
+        self._recorded: object = None
         self._withdrawn = True
         self._flushes = 0
         self._closing = False
@@ -83,23 +117,55 @@ class Maintainer:
         """Take over a committed batch; waits while too many are pending."""
         await self._batches.put(committed)
 
+    async def applied_all(self) -> None:
+        """Wait until everything that was put has been applied."""
+        await self._batches.join()
+
     async def run_applying(self) -> None:
         """Apply batches for ever, in the order they were committed."""
         while True:
             committed = await self._batches.get()
-            await self._apply(committed)
+            async with self.turn:
+                await self._apply_committed(committed)
             self._batches.task_done()
-            self._wake.set()
 
-    async def _apply(self, committed: Committed) -> None:
-        async with self._engine_turn:
-            if committed.accepted and committed.dimension is not None:
-                batch = await asyncio.to_thread(engine_batch, committed.accepted, committed.dimension)
-                self._names.update(batch)
-                self._withdrawn |= bool(len(batch.deleted))
-                with self._metrics.phase_seconds.labels("neighbours").time():
-                    await self._engine.apply(batch)
-            self._applied.update(committed.next_offsets)
+    async def _apply_committed(self, committed: Committed) -> None:
+        # What a claim has read from the store meanwhile may be newer.
+        accepted = [
+            a for a in committed.accepted if a.received.offset >= self.applied.get(a.received.partition, 0)
+        ]
+        batch = None
+        if accepted and committed.dimension is not None:
+            batch = await asyncio.to_thread(engine_batch, accepted, committed.dimension)
+        await self.apply(batch, committed.next_offsets)
+
+    async def apply(self, batch: TrackBatch | None, upto: dict[int, int]) -> None:
+        """Apply a batch to the engine, which then holds everything below `upto`. The turn must be held."""
+        if batch is not None:
+            self._names.update(batch)
+            self._withdrawn |= bool(len(batch.deleted))
+            with self._metrics.phase_seconds.labels("neighbours").time():
+                await self.engine.apply(batch)
+        for partition, offset in upto.items():
+            self.applied[partition] = max(self.applied.get(partition, 0), offset)
+        self._wake.set()
+
+    async def drop_all_but(self, keys: npt.NDArray[np.int64], dimension: int) -> None:
+        """Take out of the engine what is not among these, int64 (n,). The turn must be held."""
+        gone = np.setdiff1d(self._names.keys(), keys)
+        if len(gone):
+            await self.apply(deletions(gone, dimension), {})
+
+    async def keep(self, owned: Collection[int]) -> None:
+        """From now on keep the lists of these partitions and no others. The turn must be held."""
+        await self.engine.own(sorted(owned))
+        self.owned = frozenset(owned)
+        self._withdrawn = True
+        self._wake.set()
+
+    def restart(self, replaced: Iterable[int]) -> None:
+        """The logs of these partitions start again."""
+        self.applied.update(dict.fromkeys(replaced, 0))
 
     async def run_flushing(self) -> None:
         """Flush at once when there is something new, then not before as long again as the flush took."""
@@ -129,65 +195,75 @@ class Maintainer:
         async with self._flush_turn:
             if not self._ownership.partitions:
                 return
-            async with self._engine_turn:
-                changes = await self._engine.take_changes()
-                applied = dict(self._applied)
-                withdrawn, self._withdrawn = self._withdrawn, False
-                await self._observe_engine()
-            recorded = (frozenset(self._ownership.partitions), applied)
-            if not len(changes) and not len(changes.deleted) and recorded == self._absorbed:
+            taken = await self._take()
+            changes, tenures = taken.changes, taken.tenures
+            held = {p: tenures.get(p) for p in self._ownership.partitions}
+            now = held, taken.applied, changes.unknown.tolist()
+            if not len(changes) and not len(changes.deleted) and now == self._recorded:
                 return
             self._flushes += 1
             with self._metrics.phase_seconds.labels("flush").time():
-                version, generated_at = await until_done(
-                    lambda: self._write_when_held(changes, applied),
+                written = await until_done(
+                    lambda: self._write_when_held(taken),
                     what="flush lists",
                     system="postgres",
                     metrics=self._metrics,
                 )
             reach(FaultPoint.AFTER_LIST_COMMIT)
-            self._absorbed = recorded
-            self._note_flush(changes, applied)
+            self._recorded = now
+            self._note_flush(taken)
             self._feed.add(
-                _feed_changes(changes, version, generated_at),
-                flushed=version,
-                withdrawn=withdrawn,
+                _feed_changes(changes, written),
+                flushed=dict.fromkeys(written.owners, written.version),
+                withdrawn=taken.withdrawn,
             )
 
-    async def _write_when_held(self, changes: ListChanges, applied: dict[int, int]) -> tuple[int, float]:
+    async def _take(self) -> _Taken:
+        async with self.turn:
+            changes = await self.engine.take_changes()
+            withdrawn, self._withdrawn = self._withdrawn, False
+            taken = _Taken(changes, dict(self.applied), self._ownership.tenures, withdrawn)
+            await self._observe_engine()
+            return taken
+
+    async def _write_when_held(self, taken: _Taken) -> _Written:
         # Without a partition there is no epoch to show, and nothing that would fence this write off.
         await self._ownership.held()
-        return await self._ownership.under_epochs(lambda epochs: self._write(changes, applied, epochs))
+        return await self._ownership.under_epochs(lambda epochs: self._write(taken, epochs))
 
-    async def _write(
-        self, changes: ListChanges, applied: dict[int, int], epochs: dict[int, int]
-    ) -> tuple[int, float]:
+    async def _write(self, taken: _Taken, epochs: dict[int, int]) -> _Written:
+        tenures, changes = self._ownership.tenures, taken.changes
+        owners = [p for p in epochs if tenures[p] == taken.tenures.get(p)]
+        mine = np.isin(changes.owners, owners)
         rows = ListRows(
-            keys=changes.keys,
-            neighbours=changes.neighbours,
-            scores=changes.scores,
-            lengths=changes.lengths,
-            partitions=changes.events["partition"],
-            offsets=changes.events["offset"],
-            event_times=changes.events["time"],
+            keys=changes.keys[mine],
+            neighbours=changes.neighbours[mine],
+            scores=changes.scores[mine],
+            lengths=changes.lengths[mine],
+            partitions=changes.events["partition"][mine],
+            offsets=changes.events["offset"][mine],
+            event_times=changes.events["time"][mine],
         )
+        deleted = changes.deleted[np.isin(changes.deleted_owners, owners)]
         async with transaction(self._pool) as connection:
-            await partitions.hold(connection, epochs)
-            written = await lists.flush(connection, rows, changes.deleted)
-            await partitions.absorb(connection, list(epochs), applied)
+            await partitions.hold(connection, {p: epochs[p] for p in owners})
+            version, generated_at = await lists.flush(connection, rows, deleted)
+            # Of lists that are not known the store may hold ones that have absorbed less.
+            known = [p for p in owners if p not in changes.unknown]
+            await partitions.absorb(connection, known, taken.applied)
             reach(FaultPoint.BEFORE_LIST_COMMIT)
-        return written
+        return _Written(version, generated_at, owners)
 
-    def _note_flush(self, changes: ListChanges, applied: dict[int, int]) -> None:
-        self._metrics.lists_written.inc(len(changes))
-        for partition, offset in applied.items():
+    def _note_flush(self, taken: _Taken) -> None:
+        self._metrics.lists_written.inc(len(taken.changes))
+        for partition, offset in taken.applied.items():
             self._metrics.absorbed.labels(partition).set(offset)
-        ages = time.time() - np.unique(changes.events["time"])
+        ages = time.time() - np.unique(taken.changes.events["time"])
         for age in ages[(ages >= 0) & (ages < FRESHNESS_LIMIT)].tolist():
             self._metrics.freshness.observe(age)
 
     async def _observe_engine(self) -> None:
-        stats = await self._engine.stats()
+        stats = await self.engine.stats()
         self._metrics.tracks.set(stats.tracks)
         self._metrics.waiting_refills.set(stats.waiting_refills)
         self._metrics.refilled.set(stats.refilled)
@@ -196,8 +272,11 @@ class Maintainer:
             self._metrics.engine_seconds.labels(phase).set(seconds)
 
 
-def _feed_changes(changes: ListChanges, version: int, generated_at: float) -> Iterator[tuple[int, Change]]:
-    for i, key in enumerate(changes.keys.tolist()):
+def _feed_changes(changes: ListChanges, written: _Written) -> Iterator[tuple[int, Change]]:
+    owners = frozenset(written.owners)
+    for i, (key, owner) in enumerate(zip(changes.keys.tolist(), changes.owners.tolist(), strict=True)):
+        if owner not in owners:
+            continue
         length, before = int(changes.lengths[i]), int(changes.previous_lengths[i])
         event = changes.events[i]
         yield (
@@ -206,8 +285,9 @@ def _feed_changes(changes: ListChanges, version: int, generated_at: float) -> It
                 neighbours=changes.neighbours[i, :length],
                 scores=changes.scores[i, :length],
                 previous=changes.previous[i, :before],
-                version=version,
-                generated_at=generated_at,
+                version=written.version,
+                generated_at=written.generated_at,
                 source=(int(event["partition"]), int(event["offset"])),
+                owner=owner,
             ),
         )

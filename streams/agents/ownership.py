@@ -12,12 +12,17 @@ Result = TypeVar("Result")
 
 
 class Ownership:
-    """The partitions of track-ingest that are ours."""
+    """The partitions of track-ingest that are ours.
+
+    A *tenure* is the time in which a partition's lists in our engine are known to be the newest there are: it goes on
+    through rebalances after which the partition is ours again and nobody has held it meanwhile.
+    """
 
     def __init__(self) -> None:
         self._claims: dict[int, Claim] = {}
         self._consumed: dict[int, int] = {}
         self._epochs_held: dict[int, int] = {}
+        self._tenures: dict[int, int] = {}
         self._claiming = asyncio.Lock()
         self._held = asyncio.Event()
 
@@ -31,10 +36,10 @@ class Ownership:
             yield
 
     async def under_epochs(self, write: Callable[[dict[int, int]], Awaitable[Result]]) -> Result:
-        """Call `write` with the epochs held; again if they turn out to be older than a claim of our own.
+        """Call `write` with the epochs held; again if these have changed by a claim or a loss of our own.
 
         Raises:
-            FencedError: Another worker holds one of the partitions.
+            FencedError: Another worker holds a partition that we take for ours, or that `write` wants and we lack.
         """
         while True:
             async with self._claiming:
@@ -44,11 +49,12 @@ class Ownership:
             except FencedError as error:
                 async with self._claiming:
                     now = self.epochs
-                if now.get(error.partition) in (None, error.epoch):
+                if error.partition not in epochs or now.get(error.partition) == error.epoch:
                     raise
 
-    def take(self, claims: dict[int, Claim]) -> None:
-        """These partitions, and no others, are ours now."""
+    def take(self, claims: dict[int, Claim], continued: Iterable[int] = ()) -> None:
+        """These partitions, and no others, are ours now; the tenure of those in `continued` goes on."""
+        self.renew(claims.keys() - set(continued))
         self._claims = dict(claims)
         self._epochs_held.update(self.epochs)
         if claims:
@@ -57,8 +63,13 @@ class Ownership:
             self._held.clear()
         self.remember({partition: claim.consumed_offset for partition, claim in claims.items()})
 
+    def renew(self, partitions: Iterable[int]) -> None:
+        """A new tenure begins of each of these: their lists have been read from the store."""
+        for partition in partitions:
+            self._tenures[partition] = self._tenures.get(partition, 0) + 1
+
     def lose(self, partitions: Iterable[int]) -> None:
-        """These are not ours any more."""
+        """These are not ours any more, or not for now."""
         for partition in partitions:
             self._claims.pop(partition, None)
         if not self._claims:
@@ -82,9 +93,19 @@ class Ownership:
         return sorted(self._claims)
 
     @property
+    def claims(self) -> dict[int, Claim]:
+        """What is ours, as it was found when it was claimed."""
+        return dict(self._claims)
+
+    @property
     def epochs(self) -> dict[int, int]:
         """The epoch to show with each write."""
         return {partition: claim.epoch for partition, claim in self._claims.items()}
+
+    @property
+    def tenures(self) -> dict[int, int]:
+        """Which tenure each partition had or has, ours or not."""
+        return dict(self._tenures)
 
     def consumed(self, partition: int) -> int:
         """The next offset to read, as far as this worker knows."""

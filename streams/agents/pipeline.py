@@ -4,21 +4,23 @@ import asyncio
 import os
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
-from typing import Any, Protocol
+from typing import Any
 
 import asyncpg
 import structlog
 from aiokafka import AIOKafkaProducer
 
-from store import lists, partitions, tracks
+from store import partitions, tracks
 from store.errors import FencedError
 from store.pool import open_pool, require_schema, transaction
 from store.settings import StoreSettings
+from streams.agents.claiming import Claiming, Log
 from streams.agents.dead_letters import DeadLetters
 from streams.agents.decoding import Received
-from streams.agents.feed import Change, ChangeFeed
+from streams.agents.feed import ChangeFeed
+from streams.agents.following import Follower
 from streams.agents.ingest import Committed, Ingest
-from streams.agents.leadership import Leadership
+from streams.agents.lease import Lease
 from streams.agents.maintainer import Maintainer
 from streams.agents.names import TrackNames
 from streams.agents.ownership import Ownership
@@ -35,20 +37,8 @@ log = structlog.get_logger(__name__)
 # Together they stay below what a supervisor or an orchestrator grants before it kills.
 DRAIN_SECONDS = 5.0
 CLOSE_SECONDS = 1.0
-
-
-class Log(Protocol):
-    """What the pipeline needs to know of the ingest topic."""
-
-    async def end_offsets(self, partitions: Sequence[int]) -> dict[int, int]:
-        """The offset after the last message of each partition."""
-
-    async def start_from(self, offsets: dict[int, int]) -> None:
-        """Let the partitions be read from these offsets."""
-
-
-class StaleEngineError(Exception):
-    """Another worker has written since this one loaded its vectors: load them again, in a new process."""
+# How often a worker of an empty catalogue looks whether it still is.
+DIMENSION_SECONDS = 0.5
 
 
 class Pipeline:
@@ -71,16 +61,14 @@ class Pipeline:
         self.ownership = Ownership()
         self._exit = AsyncExitStack()
         self._names = TrackNames()
-        self._applied: dict[int, int] = {}
-        self._engine: EngineProcess | None = None
         self._maintainer: Maintainer | None = None
         self._tasks: list[asyncio.Task[None]] = []
-        self._first_claim = True
         self._processing = asyncio.Lock()
+        self._starting = asyncio.Lock()
         self._stopping = False
 
     async def start(self) -> None:
-        """Wait until this worker is the one that maintains the lists, then load the engine.
+        """Load the engine, so that partitions can be claimed.
 
         Raises:
             SchemaMismatchError: The database is not at this version's schema.
@@ -92,11 +80,9 @@ class Pipeline:
         self._pool = await until_done(connect, what="reach Postgres", system="postgres", metrics=self.metrics)
         self._exit.push_async_callback(_close_pool, self._pool)
         await require_schema(self._pool)
-        self._leadership = Leadership(self._store, self._streams.session_timeout_seconds)
-        await self._leadership.acquire()
-        log.info("this worker maintains the lists", worker=self._streams.worker_name)
-        self._exit.push_async_callback(self._leadership.release)
-        self.metrics.active.set(1)
+        self._lease = Lease(self._store, self._streams.session_timeout_seconds)
+        self._lease.start()
+        self._exit.push_async_callback(self._lease.close)
         self._producer = await until_done(
             self._open_producer, what="reach Kafka", system="kafka", metrics=self.metrics
         )
@@ -109,6 +95,15 @@ class Pipeline:
             self._streams.feed_window_seconds,
             self.metrics,
         )
+        self._claiming = Claiming(
+            self._pool,
+            self._lease,
+            self.ownership,
+            self._feed,
+            f"{self._streams.worker_name}/{os.getpid()}",
+            self._streams.session_timeout_seconds,
+            self.metrics,
+        )
         dimension = await self._read_catalogue()
         self._ingest = Ingest(
             self._pool,
@@ -118,12 +113,14 @@ class Pipeline:
             self.metrics,
             dimension,
         )
-        if dimension is not None:
+        if dimension is None:
+            self._spawn("first track", self._await_dimension())
+        else:
             await self._start_engine(dimension)
 
     async def _open_producer(self) -> AIOKafkaProducer:
         producer = await start_producer(self._kafka, linger_ms=5)
-        write_only_while(producer, self._leadership.certain)
+        write_only_while(producer, self._lease.certain)
         return producer
 
     async def _read_catalogue(self) -> int | None:
@@ -138,37 +135,64 @@ class Pipeline:
                 return fixed
             return await tracks.read_dimension(connection)
 
+    async def _await_dimension(self) -> None:
+        """Start the engine when some other worker's first track has fixed the catalogue's dimension."""
+        while self._maintainer is None:
+            await asyncio.sleep(DIMENSION_SECONDS)
+
+            async def read() -> int | None:
+                async with transaction(self._pool) as connection:
+                    return await tracks.read_dimension(connection)
+
+            dimension = await until_done(
+                read, what="read the dimension", system="postgres", metrics=self.metrics
+            )
+            if dimension is not None:
+                await self._start_engine(dimension)
+
     async def _start_engine(self, dimension: int) -> None:
-        engine = EngineProcess(dimension, published=self._streams.list_size, kept=self._streams.list_kept)
-        await engine.start()
-        self._exit.push_async_callback(engine.stop)
-        self._applied.update(await load_engine(self._pool, engine, self._names, dimension))
-        self._engine = engine
-        self._maintainer = Maintainer(
-            self._pool, engine, self.ownership, self._feed, self._names, self._applied, self.metrics
+        async with self._starting:
+            if self._maintainer is not None:
+                return
+            engine = EngineProcess(dimension, published=self._streams.list_size, kept=self._streams.list_kept)
+            await engine.start()
+            self._exit.push_async_callback(engine.stop)
+            self._maintainer = await self._load(engine, dimension)
+
+    async def _load(self, engine: EngineProcess, dimension: int) -> Maintainer:
+        positions = await until_done(
+            lambda: load_engine(self._pool, engine, self._names, dimension),
+            what="load the catalogue",
+            system="postgres",
+            metrics=self.metrics,
         )
-        self._spawn("applying", self._maintainer.run_applying())
-        self._spawn("flushing", self._maintainer.run_flushing())
+        applied = {partition: at.consumed for partition, at in positions.items()}
+        generations = {partition: at.generation for partition, at in positions.items()}
+        maintainer = Maintainer(
+            self._pool, engine, self.ownership, self._feed, self._names, applied, self.metrics
+        )
+        follower = Follower(self._pool, maintainer, self.ownership, dimension, generations, self.metrics)
+        await self._claiming.attend(maintainer, follower)
+        self._spawn("applying", maintainer.run_applying())
+        self._spawn("flushing", maintainer.run_flushing())
+        self._spawn("following", follower.run())
         self._spawn("change feed", self._feed.run())
         sampler = Sampler(
-            self._pool,
-            engine,
-            self._maintainer.flushes,
-            self.metrics,
-            self._streams.sampled_lists_per_second,
+            self._pool, engine, maintainer.flushes, self.metrics, self._streams.sampled_lists_per_second
         )
         self._spawn("sampler", sampler.run())
+        return maintainer
 
     def _spawn(self, name: str, work: Any) -> None:
         self._tasks.append(asyncio.create_task(work, name=name))
 
     async def watch(self) -> None:
-        """Return never; raise what ended a background task, or the loss of leadership.
+        """Return never; raise what ended a background task, or the loss of a partition.
 
         The process must then stop: what it holds in memory cannot be trusted.
         """
         while True:
-            self._leadership.require()
+            self._lease.require()
             for task in self._tasks:
                 if task.done() and not task.cancelled() and (error := task.exception()) is not None:
                     log.error("a background task has died", task=task.get_name(), error=repr(error))
@@ -176,94 +200,8 @@ class Pipeline:
             await asyncio.sleep(0.2)
 
     async def claim(self, assigned: Sequence[int], source: Log) -> None:
-        """Take partitions over and say from where they are read: the store's consumed offsets are the truth.
-
-        Raises:
-            StaleEngineError: Another worker has consumed them meanwhile.
-        """
-        if not assigned:
-            self.ownership.take({})
-            return
-        async with self.ownership.claiming():
-
-            async def take() -> dict[int, partitions.Claim]:
-                async with transaction(self._pool) as connection:
-                    waiting = connection.get_server_pid()
-                    async with partitions.evicting(
-                        self._pool, waiting, self._streams.session_timeout_seconds
-                    ):
-                        claims = await partitions.claim(connection, list(assigned), self._owner)
-                    # Not committed then: one that has been replaced must not fence off its successor.
-                    self._require_fresh(claims)
-                    return claims
-
-            claims = await until_done(take, what="claim partitions", system="postgres", metrics=self.metrics)
-            if self._first_claim:
-                await until_done(
-                    lambda: self._tell_again(claims),
-                    what="tell the change feed again",
-                    system="postgres",
-                    metrics=self.metrics,
-                )
-                self._first_claim = False
-            self.ownership.take(claims)
-        await self._follow_replaced_log(assigned, source)
-        await source.start_from({p: self.ownership.consumed(p) for p in assigned})
-        log.info("partitions claimed", offsets={p: self.ownership.consumed(p) for p in assigned})
-
-    def _require_fresh(self, claims: dict[int, partitions.Claim]) -> None:
-        for partition, claim in claims.items():
-            # Our own last commit may not have been noted yet, hence the look at the epochs.
-            known = self.ownership.consumed(partition)
-            if claim.consumed_offset > known and not self.ownership.follows(partition, claim):
-                raise StaleEngineError(f"partition {partition}: {claim.consumed_offset} > {known}")
-
-    @property
-    def _owner(self) -> str:
-        return f"{self._streams.worker_name}/{os.getpid()}"
-
-    async def _follow_replaced_log(self, assigned: Sequence[int], source: Log) -> None:
-        """Where the topic ends before what was consumed, another log has taken its place: read it from its start."""
-        ends = await source.end_offsets(assigned)
-        replaced = [p for p in assigned if ends.get(p, 0) < self.ownership.consumed(p)]
-        if not replaced:
-            return
-        log.warning(
-            "the topic has been replaced by a new one, which is read from its start", partitions=replaced
-        )
-        if self._maintainer is not None:
-            await self._maintainer.flush()
-        epochs = {p: self.ownership.epochs[p] for p in replaced}
-        async with transaction(self._pool) as connection:
-            await partitions.restart_offsets(connection, epochs)
-        self.ownership.restart(replaced)
-        self._applied.update(dict.fromkeys(replaced, 0))
-
-    async def _tell_again(self, claims: dict[int, partitions.Claim]) -> None:
-        """Tell the change feed of lists that were written but perhaps not told before the last end.
-
-        Before anything is flushed: what is read here must not be told after something newer. Lists whose track was
-        deleted without a flush following are dropped, as no engine knows of them any more.
-        """
-        published = min(claim.published_version for claim in claims.values())
-        async with transaction(self._pool) as connection:
-            await partitions.hold(connection, {p: claim.epoch for p, claim in claims.items()})
-            await lists.drop_orphans(connection)
-            rows = await lists.read_lists(connection, newer_than=published)
-            version: int = await connection.fetchval("SELECT coalesce(max(version), 0) FROM neighbour_lists")
-        changes = []
-        for i, key in enumerate(rows.keys.tolist()):
-            length = int(rows.lengths[i])
-            change = Change(
-                neighbours=rows.neighbours[i, :length],
-                scores=rows.scores[i, :length],
-                previous=None,
-                version=int(rows.versions[i]),
-                generated_at=float(rows.generated_at[i]),
-                source=(int(rows.partitions[i]), int(rows.offsets[i])),
-            )
-            changes.append((key, change))
-        self._feed.add(changes, flushed=version, withdrawn=True)
+        """These partitions are ours and no others: see `Claiming.claim`."""
+        await self._claiming.claim(assigned, source)
 
     def revoke(self, revoked: Sequence[int]) -> None:
         """These partitions are not ours any more."""
@@ -281,7 +219,7 @@ class Pipeline:
             try:
                 await self._ingest.process(messages)
             except FencedError as error:
-                if error.partition in self.ownership:
+                if self.ownership.epochs.get(error.partition) == error.epoch:
                     raise
                 log.warning("a batch is left to the partition's next owner", error=str(error))
                 return False
@@ -289,11 +227,9 @@ class Pipeline:
 
     async def _hand_on(self, committed: Committed) -> None:
         if self._maintainer is None:
-            if committed.dimension is None:
-                self._applied.update(committed.next_offsets)
-                return
-            # The batch that fixes the dimension is in the store already: loading applies it.
-            await self._start_engine(committed.dimension)
+            if committed.dimension is not None:
+                # The batch that fixes the dimension is in the store already: loading applies it.
+                await self._start_engine(committed.dimension)
             return
         await self._maintainer.put(committed)
 

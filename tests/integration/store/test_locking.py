@@ -1,4 +1,4 @@
-"""Transactions that run beside each other in one worker never wait for each other in a circle."""
+"""Transactions that run beside each other never wait for each other in a circle, and only claims wait for flushes."""
 
 import asyncio
 
@@ -12,10 +12,25 @@ from tests.support.polling import until
 pytestmark = pytest.mark.integration
 
 
-async def test_settling_the_feed_takes_partitions_in_the_order_of_a_commit(pool: asyncpg.Pool) -> None:
-    """However the rows lie, it waits for the first partition before it takes the second, which stays free to hold."""
+async def claimed(pool: asyncpg.Pool) -> dict[int, int]:
+    """Epochs of two partitions."""
     async with transaction(pool) as connection:
         claims = await partitions.claim(connection, [0, 1], "one")
+    return {partition: claim.epoch for partition, claim in claims.items()}
+
+
+async def one_waits(pool: asyncpg.Pool) -> None:
+    """Wait until a transaction waits for another one."""
+
+    async def waits() -> bool:
+        return bool(await pool.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"))
+
+    await until(waits)
+
+
+async def test_settling_the_feed_takes_partitions_in_the_order_of_a_commit(pool: asyncpg.Pool) -> None:
+    """However the rows lie, it waits for the first partition before it takes the second, which stays free to move."""
+    epochs = await claimed(pool)
     # Each update moves a row behind the others, so that a plain scan meets partition 1 first.
     await pool.execute("UPDATE ingest_partitions SET owner = 'two' WHERE partition = 0")
 
@@ -23,44 +38,52 @@ async def test_settling_the_feed_takes_partitions_in_the_order_of_a_commit(pool:
         async with transaction(pool) as connection:
             # As Postgres reads a table once it has grown, or whenever it thinks fit.
             await connection.execute("SET LOCAL enable_indexscan = off; SET LOCAL enable_bitmapscan = off")
-            await partitions.set_published(connection, [0, 1], 7)
-
-    async with transaction(pool) as connection:
-        await partitions.hold(connection, {0: claims[0].epoch})
-        settling = asyncio.create_task(settle())
-
-        async def waits() -> bool:
-            return bool(await pool.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"))
-
-        await until(waits)
-        await partitions.hold(connection, {1: claims[1].epoch})
-        await partitions.advance(connection, {p: c.epoch for p, c in claims.items()}, {0: 1, 1: 1})
-    await settling
-    assert await pool.fetchval("SELECT array_agg(published_version) FROM ingest_partitions") == [7, 7]
-
-
-async def test_settling_the_feed_beside_a_commit_waits_and_then_goes_on(pool: asyncpg.Pool) -> None:
-    """A commit holds its partitions and then moves their offsets; settling meanwhile does not end in a deadlock."""
-    async with transaction(pool) as connection:
-        claims = await partitions.claim(connection, [0, 1], "one")
-    epochs = {partition: claim.epoch for partition, claim in claims.items()}
-
-    async def settle() -> None:
-        async with transaction(pool) as connection:
-            await partitions.hold(connection, epochs, alone=True)
-            await partitions.set_published(connection, [0, 1], 7)
+            await partitions.hold(connection, epochs)
+            await partitions.set_published(connection, {0: 7, 1: 8})
 
     async with transaction(pool) as connection:
         await partitions.hold(connection, epochs)
+        await partitions.advance(connection, epochs, {0: 1})
         settling = asyncio.create_task(settle())
-
-        async def waits() -> bool:
-            return bool(await pool.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"))
-
-        await until(waits)
-        await partitions.advance(connection, epochs, {0: 3, 1: 4})
+        await one_waits(pool)
+        await partitions.advance(connection, epochs, {1: 1})
     await settling
+    assert await pool.fetchval(
+        "SELECT array_agg(published_version ORDER BY partition) FROM ingest_partitions"
+    ) == [7, 8]
+    assert await pool.fetchval("SELECT array_agg(consumed_offset) FROM ingest_partitions") == [1, 1]
+
+
+async def test_offsets_move_while_a_flush_holds_their_partitions(pool: asyncpg.Pool) -> None:
+    """A transaction that holds partitions for as long as a flush takes keeps no commit of ingest waiting."""
+    epochs = await claimed(pool)
+    async with transaction(pool) as flush:
+        await partitions.hold(flush, epochs)
+        async with transaction(pool) as commit:
+            await commit.execute("SET LOCAL lock_timeout = '5s'")
+            await partitions.hold(commit, epochs)
+            await partitions.advance(commit, epochs, {0: 3, 1: 4})
+        async with transaction(pool) as commit:
+            await commit.execute("SET LOCAL lock_timeout = '5s'")
+            await partitions.set_published(commit, {0: 1, 1: 1})
     assert await pool.fetchval(
         "SELECT array_agg(consumed_offset ORDER BY partition) FROM ingest_partitions"
     ) == [3, 4]
-    assert await pool.fetchval("SELECT array_agg(published_version) FROM ingest_partitions") == [7, 7]
+
+
+async def test_a_claim_waits_for_what_is_being_written_under_the_epoch_before(pool: asyncpg.Pool) -> None:
+    """Whoever takes a partition over sees everything that its former owner has written, and no more comes."""
+    epochs = await claimed(pool)
+
+    async def claim() -> None:
+        async with transaction(pool) as connection:
+            await partitions.claim(connection, [1], "two")
+
+    async with transaction(pool) as connection:
+        await partitions.hold(connection, epochs)
+        claiming = asyncio.create_task(claim())
+        await one_waits(pool)
+        # What holds them already still moves their offsets.
+        await partitions.advance(connection, epochs, {0: 1, 1: 1})
+    await claiming
+    assert await pool.fetchval("SELECT owner FROM ingest_partitions WHERE partition = 1") == "two"

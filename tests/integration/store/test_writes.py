@@ -62,7 +62,7 @@ async def test_a_withdrawal_owes_one_tombstone_until_it_is_settled(pool: asyncpg
     async with transaction(pool) as connection:
         await tracks.upsert(connection, [row("a"), row("b")])
         gone = await tracks.withdraw(
-            connection, [Withdrawal("a", 0, 5), Withdrawal("b", 0, 6), Withdrawal("unknown", 0, 7)]
+            connection, [Withdrawal("a", 1, 0, 5), Withdrawal("b", 2, 0, 6), Withdrawal("unknown", 9, 0, 7)]
         )
         assert sorted(gone) == ["a", "b"]
     async with transaction(pool) as connection:

@@ -267,26 +267,44 @@ async def test_a_worker_whose_partition_was_claimed_elsewhere_writes_nothing_mor
     assert await wrong_lists(line.database_url) == []
 
 
-async def test_a_second_worker_stands_by_and_takes_over(line: Line) -> None:
-    """With two workers one maintains the lists; when it is killed, the other goes on where it was."""
+async def owners(line: Line) -> set[str]:
+    """The names of the workers that hold partitions."""
+    connection = await asyncpg.connect(line.database_url)
+    try:
+        rows = await connection.fetch("SELECT DISTINCT split_part(owner, '/', 1) FROM ingest_partitions")
+        return {row[0] for row in rows}
+    finally:
+        await connection.close()
+
+
+async def test_workers_share_the_partitions_and_take_over_from_each_other(line: Line) -> None:
+    """Lists that two workers keep together are those of brute force, and so they are after one of them was killed."""
     second = line.another_worker("second")
     second.start()
     try:
 
-        async def stands_by() -> bool:
-            try:
-                return second.metrics()["mess_worker_active"] == 0
-            except OSError:  # it does not listen yet
-                return False
+        async def shared() -> bool:
+            return await owners(line) == {"worker", "second"}
 
-        await eventually(stands_by)
-        await asyncio.sleep(1)
-        assert second.metrics()["mess_worker_active"] == 0
+        await eventually(shared)
+        tracks = random_tracks("shared", 120)
+        await publish(line.servers, [track_message(n, v) for n, v in tracks.items()])
+        await settle(line.database_url, line.servers)
+        assert await wrong_lists(line.database_url) == []
+        await publish(line.servers, [(name.encode(), None) for name in list(tracks)[::3]])
+        moved = random_tracks("shared", 60, seed=4)
+        moved = {name: vector for i, (name, vector) in enumerate(moved.items()) if i % 3 == 1}
+        await publish(line.servers, [track_message(n, v) for n, v in moved.items()])
+        await settle(line.database_url, line.servers)
+        assert await wrong_lists(line.database_url) == []
+        held = [worker.metrics()["mess_owned_partitions"] for worker in (line.worker, second)]
+        assert all(held)
+        assert sum(held) == 8
         line.worker.kill()
         await publish(line.servers, [track_message(n, v) for n, v in random_tracks("takeover", 40).items()])
         await settle(line.database_url, line.servers)
         assert await wrong_lists(line.database_url) == []
-        assert second.metrics()["mess_worker_active"] == 1
+        assert second.metrics()["mess_owned_partitions"] == 8
     finally:
         second.stop()
         line.worker.start()

@@ -1,0 +1,149 @@
+"""What has been committed since a worker last looked: how it follows partitions that others consume.
+
+Followers read the store and not the log, so that they see what its owner has accepted, all of it and nothing else.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import asyncpg
+import numpy as np
+import numpy.typing as npt
+from asyncpg.pool import PoolConnectionProxy
+
+from store.rows import TrackVectors
+
+# Vectors of the tail that are read at a time, of each partition.
+TAIL_TRACKS = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """How far a partition has been consumed.
+
+    Attributes:
+        consumed: The next offset to read.
+        generation: How often its log has been replaced.
+    """
+
+    consumed: int
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class Departures:
+    """Deletions.
+
+    Attributes:
+        keys: int64 (m,); a key may come more than once, and may be of a track that has come back.
+        partitions: int32 (m,).
+        offsets: int64 (m,).
+    """
+
+    keys: npt.NDArray[np.int64]
+    partitions: npt.NDArray[np.int32]
+    offsets: npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Tail:
+    """A stretch of several partitions, each up to its own offset.
+
+    Attributes:
+        tracks: Those whose last event is in the stretch.
+        departures: Deletions in the stretch.
+        upto: By partition, the offset that the stretch ends before.
+        whole: Whether it ends where the store does.
+    """
+
+    tracks: TrackVectors
+    departures: Departures
+    upto: dict[int, int]
+    whole: bool
+
+
+_TRACKS = """
+SELECT t.key, t.track_id, t.embedding, t.source_partition, t.source_offset, t.event_time
+FROM unnest($1::int[], $2::bigint[], $3::bigint[]) AS f (partition, first, upto), LATERAL (
+    SELECT key, track_id, embedding, source_partition, source_offset,
+           extract(epoch FROM event_time)::float8 AS event_time
+    FROM tracks WHERE source_partition = f.partition AND source_offset >= f.first AND source_offset < f.upto
+    ORDER BY source_offset LIMIT $4
+) AS t
+"""
+
+_DEPARTURES = """
+SELECT d.key, d.source_partition, d.source_offset
+FROM departures AS d JOIN unnest($1::int[], $2::bigint[], $3::bigint[]) AS f (partition, first, upto)
+ON d.source_partition = f.partition AND d.source_offset >= f.first AND d.source_offset < f.upto
+"""
+
+# What every owner's lists have absorbed, every worker that owns any has seen.
+_PRUNE = """
+DELETE FROM departures AS d USING (
+    SELECT source_partition, min(absorbed_offset) AS absorbed FROM absorbed_offsets GROUP BY source_partition
+    HAVING count(*) = (SELECT count(*) FROM ingest_partitions)
+) AS a
+WHERE d.source_partition = a.source_partition AND d.source_offset < a.absorbed
+"""
+
+
+async def positions(connection: PoolConnectionProxy) -> dict[int, Position]:
+    """How far each partition has been consumed."""
+    rows = await connection.fetch("SELECT partition, consumed_offset, generation FROM ingest_partitions")
+    return {row["partition"]: Position(row["consumed_offset"], row["generation"]) for row in rows}
+
+
+async def read_tail(
+    connection: PoolConnectionProxy, dimension: int, after: Mapping[int, int], *, limit: int = TAIL_TRACKS
+) -> Tail:
+    """Read what each partition in `after` has from that offset on; inside a transaction of one snapshot.
+
+    Args:
+        connection: Inside a repeatable-read transaction.
+        dimension: d of the vectors.
+        after: By partition, the first offset that is wanted.
+        limit: Tracks of each partition at most.
+    """
+    consumed = await positions(connection)
+    upto = {
+        p: consumed[p].consumed
+        for p, first in after.items()
+        if p in consumed and consumed[p].consumed > first
+    }
+    stretch = list(upto), [after[p] for p in upto], list(upto.values())
+    rows = await connection.fetch(_TRACKS, *stretch, limit)
+    tracks = _vectors(rows, dimension)
+    counts = dict(zip(*np.unique(tracks.partitions, return_counts=True), strict=True))
+    full = [p for p in upto if counts.get(p, 0) == limit]
+    for partition in full:
+        upto[partition] = int(tracks.offsets[tracks.partitions == partition].max()) + 1
+    gone = await connection.fetch(_DEPARTURES, *stretch[:2], list(upto.values()))
+    departures = Departures(
+        keys=np.array([row["key"] for row in gone], dtype=np.int64),
+        partitions=np.array([row["source_partition"] for row in gone], dtype=np.int32),
+        offsets=np.array([row["source_offset"] for row in gone], dtype=np.int64),
+    )
+    return Tail(tracks, departures, upto, whole=not full)
+
+
+async def read_keys(connection: PoolConnectionProxy) -> npt.NDArray[np.int64]:
+    """The keys of all tracks, int64 (n,), in any order."""
+    return np.array([row[0] for row in await connection.fetch("SELECT key FROM tracks")], dtype=np.int64)
+
+
+async def prune_departures(connection: PoolConnectionProxy) -> None:
+    """Forget deletions that every worker has seen."""
+    await connection.execute(_PRUNE)
+
+
+def _vectors(rows: list[asyncpg.Record], dimension: int) -> TrackVectors:
+    packed = b"".join(row["embedding"] for row in rows)
+    return TrackVectors(
+        keys=np.array([row["key"] for row in rows], dtype=np.int64),
+        track_ids=[row["track_id"] for row in rows],
+        vectors=np.frombuffer(packed, dtype="<f4").reshape(len(rows), dimension),
+        partitions=np.array([row["source_partition"] for row in rows], dtype=np.int32),
+        offsets=np.array([row["source_offset"] for row in rows], dtype=np.int64),
+        event_times=np.array([row["event_time"] for row in rows], dtype=np.float64),
+    )

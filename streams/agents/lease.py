@@ -1,0 +1,195 @@
+"""The right to speak for partitions, kept alive from second to second.
+
+Epochs fence what is written to Postgres. What is published is fenced by nothing but this: an advisory lock of Postgres for
+each partition, held by a connection of its own that goes when this process goes, or has been silent for too long. A
+partition is claimed only by who has its lock, so nobody else publishes for it until its former owner has let go of it
+or can no longer write.
+"""
+
+import asyncio
+import math
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+
+import asyncpg
+import structlog
+
+from store.pool import UNAVAILABLE
+from store.settings import StoreSettings
+
+log = structlog.get_logger(__name__)
+
+# Any number would do: with the partition's it names the lock within the database.
+LOCK = 0x6D657373
+POLL_SECONDS = 0.5
+WAIT_SECONDS = 0.1
+REFUSALS = 4
+
+_TRY = "SELECT p FROM unnest($2::int[]) AS p WHERE pg_try_advisory_lock($1, p)"
+_RELEASE = "SELECT pg_advisory_unlock($1, p) FROM unnest($2::int[]) AS p"
+_END_HOLDERS = """
+SELECT pg_terminate_backend(pid) FROM pg_locks
+WHERE locktype = 'advisory' AND granted AND pid <> pg_backend_pid() AND classid::bigint = $1 AND objid::bigint = ANY($2::bigint[])
+AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+"""
+
+
+class LeaseLostError(Exception):
+    """Another worker has a partition that this one still took for its own."""
+
+
+class Lease:
+    """The locks of this worker's partitions.
+
+    Args:
+        store: How to reach Postgres.
+        seconds: Without a word from this process for so long, Postgres gives its locks to others: one that is frozen
+            keeps its connections, and would keep its locks, for ever.
+    """
+
+    def __init__(self, store: StoreSettings, seconds: float) -> None:
+        self._store = store
+        self._seconds = seconds
+        self._connection: asyncpg.Connection | None = None
+        self._keeper: asyncio.Task[None] | None = None
+        self._turn = asyncio.Lock()
+        self._held: set[int] = set()
+        # Held until the connection broke, and not had again yet.
+        self._doubtful: set[int] = set()
+        self._refusals = 0
+        self._lost = False
+        self._confirmed = -math.inf
+
+    def start(self) -> None:
+        """Begin to keep what will be taken."""
+        self._keeper = asyncio.create_task(self._keep(), name="lease")
+
+    @property
+    def held(self) -> frozenset[int]:
+        """The partitions whose locks are ours."""
+        return frozenset(self._held)
+
+    async def take(self, partitions: Iterable[int], wanted: Callable[[], bool]) -> bool:
+        """Wait until all of these are ours, for as long as `wanted` says so; whether they are.
+
+        Whoever keeps one of them for twice the lease without any right to it, alive but not listening to Kafka, is
+        ended: its connection, and with it the process.
+        """
+        asked = set(partitions)
+        # Counted and not measured: a process that was frozen meanwhile has waited for nobody.
+        for turn in range(1, 1_000_000_000):
+            missing = asked - self._held
+            if not missing:
+                return True
+            if not wanted():
+                return False
+            async with self._turn:
+                await self._try(missing)
+            if asked <= self._held:
+                return True
+            if turn % max(1, round(2 * self._seconds / WAIT_SECONDS)) == 0:
+                await self._end_holders(asked - self._held)
+            await asyncio.sleep(WAIT_SECONDS)
+        return False
+
+    async def release(self, partitions: Iterable[int]) -> None:
+        """Let others have these. Nothing of them may still be on its way to a topic."""
+        async with self._turn:
+            going = self._held & set(partitions)
+            self._held -= going
+            self._doubtful -= going
+            if going and self._connection is not None:
+                try:
+                    await self._connection.execute(_RELEASE, LOCK, sorted(going))
+                except UNAVAILABLE:
+                    await self._close()
+
+    async def _try(self, partitions: set[int]) -> None:
+        """Ask for locks, over a new connection where the old one is gone; for all that we had, too, in that case."""
+        try:
+            if self._connection is None or self._connection.is_closed():
+                self._connection = await asyncpg.connect(
+                    self._store.dsn,
+                    timeout=self._store.connect_timeout,
+                    command_timeout=5,
+                    server_settings={"idle_session_timeout": str(int(self._seconds * 1000))},
+                )
+                self._doubtful = set(self._held)
+            asked = time.monotonic()
+            wanted = sorted(partitions | self._doubtful)
+            got = {row[0] for row in await self._connection.fetch(_TRY, LOCK, wanted)}
+        except UNAVAILABLE:
+            await self._close()
+            return
+        self._held |= got
+        self._doubtful -= got
+        self._confirmed = asked
+        # Refused by a Postgres that answers: another worker was quicker, unless our own old connection lingers on.
+        self._refusals = self._refusals + 1 if self._doubtful else 0
+        self._lost |= self._refusals > REFUSALS
+
+    async def _end_holders(self, partitions: set[int]) -> None:
+        log.warning("ending who keeps partitions that are ours now", partitions=sorted(partitions))
+        async with self._turn:
+            if self._connection is not None:
+                with suppress(*UNAVAILABLE):
+                    await self._connection.execute(_END_HOLDERS, LOCK, sorted(partitions))
+
+    async def _keep(self) -> None:
+        """Look after the connection; when it breaks, have every lock again or know that one is lost."""
+        while not self._lost:
+            before = time.monotonic()
+            await asyncio.sleep(POLL_SECONDS)
+            if time.monotonic() > before + self._seconds and self._held:
+                # It has been replaced, or may be at any moment.
+                log.error("this process stood still for longer than its lease")
+                self._lost = True
+            async with self._turn:
+                if not await self._alive() or self._doubtful:
+                    await self._try(set())
+
+    async def _alive(self) -> bool:
+        if self._connection is None or self._connection.is_closed():
+            return False
+        try:
+            asked = time.monotonic()
+            await self._connection.fetchval("SELECT 1")
+            self._confirmed = asked
+        except UNAVAILABLE as error:
+            log.warning("the lease's connection broke", error=str(error))
+            await self._close()
+            return False
+        return True
+
+    def certain(self) -> bool:
+        """Whether nobody else can have our partitions by now, however long this process has been frozen."""
+        connected = self._connection is not None and not self._connection.is_closed()
+        return (
+            connected
+            and not self._doubtful
+            and not self._lost
+            and time.monotonic() < self._confirmed + self._seconds
+        )
+
+    def require(self) -> None:
+        """Raise unless what we hold is ours, or Postgres is away and nobody can have it.
+
+        Raises:
+            LeaseLostError: Another worker has some of it.
+        """
+        if self._lost:
+            raise LeaseLostError("another worker has, or may have, partitions of this one")
+
+    async def _close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(*UNAVAILABLE):
+                await connection.close(timeout=1)
+
+    async def close(self) -> None:
+        """Let others have everything."""
+        if self._keeper is not None:
+            self._keeper.cancel()
+            await asyncio.gather(self._keeper, return_exceptions=True)
+        await self._close()
