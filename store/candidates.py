@@ -24,6 +24,10 @@ SELECT array_send(neighbours) AS neighbours, array_send(scores) AS scores, versi
        event_time, generated_at
 FROM neighbour_lists WHERE key = $1
 """
+_DENSITIES = """
+SELECT key, (SELECT avg(score) FROM unnest(scores[:$2::int]) AS score)::float8
+FROM neighbour_lists WHERE key = ANY($1::bigint[])
+"""
 _ARRAY_HEADER: Final = 20
 
 
@@ -88,6 +92,20 @@ async def fetch_list(pool: asyncpg.Pool, key: int) -> StoredList | None:
         return None
     neighbours = _elements(row[0], ">i8").astype(np.int64)
     return StoredList(neighbours, _elements(row[1], ">f4").astype(np.float32), *row[2:])
+
+
+async def fetch_densities(
+    pool: asyncpg.Pool, keys: npt.NDArray[np.int64], neighbours: int
+) -> npt.NDArray[np.float64]:
+    """The mean similarity of each track, (m,), to the first few of its own list, float64 (m,).
+
+    A track without a list has the mean of the others, or 0 where none has one.
+    """
+    with translated():
+        rows = await pool.fetch(_DENSITIES, keys.tolist(), neighbours)
+    known = {row[0]: row[1] for row in rows if row[1] is not None}
+    usual = sum(known.values()) / len(known) if known else 0.0
+    return np.array([known.get(key, usual) for key in keys.tolist()], dtype=np.float64)
 
 
 def _elements(sent: bytes, kind: str) -> npt.NDArray[Any]:

@@ -217,6 +217,13 @@ class RecommendationQuery(_Strict):
     caps: CapsOption = Field(
         default_factory=CapsOption, description="How many of one composer, artist, album"
     )
+    hub_correction: Finite = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="How much a track that is near to everything is held back (1: CSLS)",
+        examples=[0.5],
+    )
     near_duplicates: NearDuplicatesLike = Field(
         None,
         description="Whether of tracks that nearly repeat each other only one is listed; absent: all are",
@@ -298,6 +305,7 @@ _VARIED: Final = {
     "top_k": DEFAULT_TOP_K,
     "filters": {},
     "caps": CapsOption(),
+    "hub_correction": 0.0,
     "near_duplicates": None,
     "at_least": None,
 }

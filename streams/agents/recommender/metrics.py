@@ -1,0 +1,55 @@
+"""What the recommender measures about itself."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+
+
+class RecommenderMetrics:
+    """The recommender's metrics.
+
+    Args:
+        registry: The worker's.
+    """
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.requests = Counter(
+            "mess_recommendation_requests",
+            "Requests by what became of them",
+            ["outcome"],
+            registry=registry,
+        )
+        for outcome in ("computed", "stored", "shared", "repeated", "refused", "failed"):
+            self.requests.labels(outcome)
+        self.seconds = Histogram(
+            "mess_recommendation_seconds",
+            "From taking a request to its reply being delivered",
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self.phase_seconds = Histogram(
+            "mess_recommendation_phase_seconds",
+            "Time by phase of a computation",
+            ["phase"],
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self.interactions = Counter(
+            "mess_interactions", "Interactions by what became of them", ["outcome"], registry=registry
+        )
+        for outcome in ("counted", "duplicate", "replayed", "refused"):
+            self.interactions.labels(outcome)
+        self.bodies = Counter(
+            "mess_materialised_bodies",
+            "Materialised recommendations written, by why; or given up",
+            ["reason"],
+            registry=registry,
+        )
+        for reason in ("requested", "refreshed", "withdrawn", "crowded_out"):
+            self.bodies.labels(reason)
+        self.cached_tracks = Gauge(
+            "mess_recommender_cached_tracks", "Tracks whose metadata is in memory", registry=registry
+        )
+        self.popularity_version = Gauge(
+            "mess_popularity_version", "Version of the popularity in use", registry=registry
+        )

@@ -1,0 +1,44 @@
+"""What the recommender keeps to."""
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class RecommenderSettings(BaseSettings):
+    """Sizes, windows and budgets (environment: MESS_RECOMMENDER_...)."""
+
+    model_config = SettingsConfigDict(env_prefix="MESS_RECOMMENDER_", env_ignore_empty=True, frozen=True)
+
+    concurrent_requests: int = Field(16, ge=1, le=1_000, title="Requests that are worked on at the same time")
+    cached_tracks: int = Field(
+        50_000, ge=1_000, le=10_000_000, title="Tracks whose metadata is kept in memory, about 2 KiB each"
+    )
+    scanned_tracks: int = Field(
+        200_000,
+        ge=0,
+        le=10_000_000,
+        title="Tracks up to which a filter that few candidates meet is applied to the whole catalogue",
+    )
+    popularity_window_seconds: float = Field(
+        10.0,
+        gt=0,
+        le=86_400,
+        title="Seconds for which popularity may be older than the newest interaction",
+    )
+    random_window_seconds: float = Field(
+        3_600.0, gt=0, le=31_536_000, title="Seconds for which `random` keeps its answer"
+    )
+    half_life_days: float = Field(30.0, gt=0, le=36_500, title="Days after which an interaction counts half")
+    remembered_interactions_days: float = Field(
+        35.0, gt=0, le=36_500, title="Days for which a second delivery of an interaction is known as one"
+    )
+    kept_bodies: int = Field(100_000, ge=0, le=100_000_000, title="Materialised recommendations kept")
+    refreshes_per_second: float = Field(
+        10.0,
+        ge=0,
+        le=10_000,
+        title="Stale materialised recommendations computed anew in the background, hottest first; 0 for none",
+    )
+    min_offset_wait_seconds: float = Field(
+        1.0, ge=0, le=60, title="Seconds that a request waits for the event that it names"
+    )
