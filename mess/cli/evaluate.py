@@ -51,7 +51,7 @@ def evaluate(  # noqa: PLR0913, PLR0917 - every option of the command is a param
     hub_cap: Annotated[
         float | None,
         typer.Option(
-            min=0.0, max=1.0, help="Also without tracks in more than this share of a strategy's lists."
+            min=0.0, max=1.0, help="Also with no track in more than this share of a strategy's lists."
         ),
     ] = None,
     plays: Annotated[

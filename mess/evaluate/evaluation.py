@@ -13,6 +13,7 @@ from mess.evaluate.listening import Listening, Model, simulated
 from mess.evaluate.lists import SEEN, Job, Made
 from mess.evaluate.measures import Lists
 from mess.evaluate.plan import CHANCE, LENGTH, MOST_PLAYED, Entry
+from mess.evaluate.rationing import Wishes, ration
 from mess.evaluate.report import Figures, LabelFacts, Report, Shift
 from mess.evaluate.works import Works
 from streams.strategies import hubs
@@ -24,7 +25,6 @@ SAMPLE: Final = 2_000
 SHIFT_SEEDS: Final = 500
 SIMILARITY: Final = "similarity"
 POPULAR: Final = "popular"
-CAP_ROUNDS: Final = 6
 
 Seeds = npt.NDArray[np.int64]
 Show = Callable[[str, int, int], None]
@@ -39,7 +39,7 @@ class Options:
         seeds: How many tracks to start from, drawn at random; None: all of them up to 20,000 tracks, else 2,000.
         random_seed: Of everything that is drawn.
         hub_correction: Evaluate each strategy with hubs corrected too, so strongly.
-        hub_cap: Evaluate each strategy with hubs capped too: tracks in more than this share of its own lists.
+        hub_cap: Evaluate each strategy with hubs capped too: no track in more than this share of its lists.
         processes: How many to work in.
     """
 
@@ -94,7 +94,6 @@ class _Evaluation:
             works = replace(works, density=lists.densities(works, hubs.NEIGHBOURS))
         self._works = works
         self._made: Made = {}
-        self._list_share: dict[str, Floats] = {}
 
     def report(self) -> Report:
         entries = list(self._options.entries)
@@ -125,7 +124,6 @@ class _Evaluation:
             entries=entries,
             hidden={label.name: label.hidden for label in self._labels},
             asked={label.name: label.known for label in self._labels},
-            list_share=self._list_share,
         )
 
     def _make(self, entries: Sequence[Entry], what: str) -> None:
@@ -151,32 +149,31 @@ class _Evaluation:
         correction, cap = self._options.hub_correction, self._options.hub_cap
         fit = [entry for entry in entries if entry.ranks_by_similarity]
         corrected = [] if correction is None else [entry.corrected(correction) for entry in fit]
-        capped = [] if cap is None else [entry.capped(cap) for entry in fit]
+        capped = [] if cap is None else [entry.capped() for entry in fit]
         if corrected:
             self._make(corrected, "making lists with hubs corrected")
-        if capped:
-            self._cap(capped)
+        if cap is not None:
+            self._cap(capped, cap)
         return [*corrected, *capped]
 
-    def _cap(self, entries: Sequence[Entry]) -> None:
-        """Where a hub goes, another track may take its place: so again, until there is none above the cap."""
-        before = {entry.name: entry.name.removesuffix(plan.CAPPED) for entry in entries}
-        self._list_share = {name: self._share_of_lists(uncapped) for name, uncapped in before.items()}
-        left = list(entries)
-        for number in range(1, CAP_ROUNDS + 1):
-            self._make(left, f"making lists with hubs capped, round {number}")
-            now = {entry.name: self._share_of_lists(entry.name) for entry in left}
-            left = [entry for entry in left if now[entry.name].max() > (entry.list_share or 0)]
-            if not left:
-                return
-            self._list_share |= {
-                entry.name: np.maximum(self._list_share[entry.name], now[entry.name]) for entry in left
-            }
+    def _cap(self, entries: Sequence[Entry], share: float) -> None:
+        before = {
+            (entry.name, variant): self._made[entry.name.removesuffix(plan.CAPPED), variant]
+            for entry in entries
+            for variant in self._job(entries, None).variants(entry)
+        }
 
-    def _share_of_lists(self, name: str) -> Floats:
-        """The share of an entry's lists that hold each track, float64 (n,)."""
-        made = self._made[name, SEEN]
-        return measures.exposure(made, len(self._works)).counts / len(made)
+        def remake(wishes: Wishes, number: int) -> Made:
+            again = np.array(sorted({seed for wished in wishes.values() for seed in wished}), dtype=np.int64)
+            what = f"capping hubs, round {number}: lists made again"
+            self._show(what, 0, len(again))
+            concerned = [entry for entry in entries if any(entry.name == name for name, _ in wishes)]
+            job = replace(self._job(concerned, self._listening), wishes=wishes)
+            made = lists.make_lists(job, again, processes=self._options.processes)
+            places = np.searchsorted(self._seeds, again)
+            return {key: _scattered(found, places, len(self._seeds)) for key, found in made.items()}
+
+        self._made |= ration(before, self._seeds, self._works.vectors, share, remake)
 
     def _figures(self, first: Sequence[Entry], others: Sequence[Entry]) -> list[Figures]:
         every = list({entry.name: entry for entry in (*first, *others)}.values())
@@ -250,6 +247,13 @@ class _Evaluation:
             kept_between=measures.overlap(made[1], made[2]),
             same_as_similarity=bool((made[0] == plain).all()),
         )
+
+
+def _scattered(found: Lists, places: Lists, count: int) -> Lists:
+    """Rows put back in their places among `count`, empty ones between them."""
+    made = np.full((count, found.shape[1]), lists.NOTHING, dtype=np.int64)
+    made[places] = found
+    return made
 
 
 def _baselines() -> list[Entry]:

@@ -26,6 +26,7 @@ SEEN: Final = "seen"
 # Of a variant that a task did not make for a seed, the places are empty.
 NOTHING: Final = -1
 _SEEDS_A_TASK = 128
+_SPARE = 200
 _THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 
 
@@ -39,7 +40,7 @@ class Job:
         entries: The strategies.
         hidden: Label to the fields that may not be seen while it is scored.
         asked: Label to which tracks it is scored on, bool (n,).
-        list_share: Entry name to the share of lists that hold each track, for capped entries, float64 (n,).
+        wishes: Only these lists are made, (entry, variant) to seed to the tracks that it may not have; None: all.
     """
 
     works: Works
@@ -47,11 +48,21 @@ class Job:
     entries: Sequence[Entry]
     hidden: Mapping[str, frozenset[str]] = field(default_factory=dict)
     asked: Mapping[str, npt.NDArray[np.bool_]] = field(default_factory=dict)
-    list_share: Mapping[str, Floats] = field(default_factory=dict)
+    wishes: Mapping[tuple[str, str], Mapping[int, frozenset[int]]] | None = None
 
     def variants(self, entry: Entry) -> tuple[str, ...]:
         """The ways in which an entry makes its lists."""
         return (SEEN, *self.hidden) if entry.reads_facts else (SEEN,)
+
+    def wants(self, entry: Entry, variant: str, seed: int) -> bool:
+        """Whether this list is to be made."""
+        if self.wishes is not None:
+            return seed in self.wishes.get((entry.name, variant), ())
+        return variant == SEEN or bool(self.asked[variant][seed])
+
+    def without(self, entry: Entry, variant: str, seed: int) -> frozenset[int]:
+        """The tracks that this list may not hold."""
+        return frozenset() if self.wishes is None else self.wishes[entry.name, variant][seed]
 
 
 Made = dict[tuple[str, str], Lists]
@@ -63,9 +74,10 @@ class ListMaker:
     def __init__(self, job: Job) -> None:
         self._job = job
         count = len(job.works)
-        self._wanted = {
-            entry.name: min(candidates_wanted(entry.query(Seed(-1))), count - 1) for entry in job.entries
-        }
+        # Lists that may not hold some tracks look farther for others.
+        least = 0 if job.wishes is None else _SPARE
+        wanted = {entry.name: max(least, candidates_wanted(entry.query(Seed(-1)))) for entry in job.entries}
+        self._wanted = {name: min(many, count - 1) for name, many in wanted.items()}
         depth = max(self._wanted.values(), default=0)
         self._search = Auditor(np.arange(count), job.works.track_ids, job.works.vectors, depth)
 
@@ -81,10 +93,9 @@ class ListMaker:
                     count = self._wanted[entry.name]
                     near = nearest[place, :count], scores[place, :count]
                     for variant in self._job.variants(entry):
-                        if variant != SEEN and not self._job.asked[variant][seed]:
-                            continue
-                        listed = self._select(entry, variant, seed, *near)
-                        made[entry.name, variant][start + place, : len(listed)] = listed
+                        if self._job.wants(entry, variant, seed):
+                            listed = self._select(entry, variant, seed, *near)
+                            made[entry.name, variant][start + place, : len(listed)] = listed
         return made
 
     def _select(
@@ -102,7 +113,6 @@ class ListMaker:
         facts = [name for name in fields_needed(query) & works.columns.keys() if name not in hidden]
         known = {name: works.columns[name] for name in facts} if entry.reads_facts else {}
         start = replace(start, metadata={name: column[seed] for name, column in known.items()})
-        share = self._job.list_share.get(entry.name)
         candidates = Candidates(
             keys=nearest.astype(np.int64),
             labels=nearest.astype(np.int64),
@@ -111,10 +121,10 @@ class ListMaker:
             metadata={name: column[nearest] for name, column in known.items()},
             percentile=None if listening is None else listening.percentile[nearest],
             probability=None if listening is None else listening.probability[nearest],
-            list_share=None if share is None else share[nearest],
             density=None if works.density is None else works.density[nearest],
         )
-        return select(candidates, replace(query, seeds=(start,))).keys
+        exclude = self._job.without(entry, variant, seed)
+        return select(candidates, replace(query, seeds=(start,), exclude=exclude)).keys
 
 
 _maker: ListMaker | None = None

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from mess.evaluate.listening import Listening
 from streams.strategies import registry
-from streams.strategies.types import Caps, Query, Seed
+from streams.strategies.types import Query, Seed
 
 LENGTH: Final = 10
 CHANCE: Final = "chance"
@@ -41,7 +41,6 @@ class Entry:
         mode: Its mode.
         parameters: Settings that differ from the defaults.
         hub_correction: See `streams.strategies.hubs`.
-        list_share: The hub cap; None: none.
     """
 
     name: str
@@ -49,7 +48,6 @@ class Entry:
     mode: str | None = None
     parameters: Mapping[str, Any] = field(default_factory=dict)
     hub_correction: float = 0.0
-    list_share: float | None = None
 
     @property
     def reads_facts(self) -> bool:
@@ -75,7 +73,6 @@ class Entry:
             mode=self.mode,
             parameters=self.parameters,
             top_k=LENGTH,
-            caps=Caps(list_share=self.list_share),
             hub_correction=self.hub_correction,
         )
 
@@ -83,9 +80,9 @@ class Entry:
         """The same with hubs corrected."""
         return replace(self, name=self.name + CORRECTED, hub_correction=strength)
 
-    def capped(self, share: float) -> "Entry":
-        """The same with hubs capped."""
-        return replace(self, name=self.name + CAPPED, list_share=share)
+    def capped(self) -> "Entry":
+        """The same, for lists in which hubs are capped."""
+        return replace(self, name=self.name + CAPPED)
 
 
 def entries(wanted: Sequence[str] = ()) -> list[Entry]:
