@@ -69,7 +69,7 @@ class Run:
     def fill(self, need: int, *, until: int | None = None) -> None:
         """Pick from what is eligible now until there are `need`, or `until` is picked or closed."""
         members = self._base[self._eligible[self._base]]
-        size = registry.pool_size(self.resolved, len(members))
+        size = registry.pool_size(self.resolved, len(members), self.query.top_k)
         while True:
             indices = self._nearest(members, size)
             if len(self.picks) < need and len(indices) > len(self.picks):

@@ -157,7 +157,8 @@ STRATEGIES: Final = (
                 "pool",
                 "integer",
                 0,
-                "how many of the most similar candidates are re-ranked; 0 means 200, and all for contrast",
+                "how many of the most similar candidates are re-ranked; 0 means 200, for cluster five times top_k, "
+                "for contrast all",
                 0,
                 5000,
             ),
@@ -244,6 +245,7 @@ ALIASES: Final[Mapping[str, tuple[str, str | None]]] = {
 }
 _BY_NAME: Final = {strategy.name: strategy for strategy in STRATEGIES}
 _DEFAULT_POOL: Final = 200
+_POOL_OF_CLUSTERS: Final = 5
 
 
 def resolve(name: str, mode: str | None = None, given: Mapping[str, Any] | None = None) -> Resolved:
@@ -265,10 +267,12 @@ def resolve(name: str, mode: str | None = None, given: Mapping[str, Any] | None 
     raise InvalidQuery("mode", f"is not a mode of {strategy.name}: {has}")
 
 
-def pool_size(resolved: Resolved, count: int) -> int:
-    """How many of `count` candidates are re-ranked at first."""
-    whole = resolved.mode.name == "contrast"
-    return int(resolved.settings.get("pool", 0)) or (count if whole else _DEFAULT_POOL)
+def pool_size(resolved: Resolved, count: int, top_k: int) -> int:
+    """How many of `count` candidates are re-ranked at first, for a list of `top_k`."""
+    chosen = int(resolved.settings.get("pool", 0))
+    # Clusters of many candidates have their best members far from the seed: measured, they cost more than they add.
+    by_mode = {"contrast": count, "cluster": _POOL_OF_CLUSTERS * top_k}
+    return chosen or by_mode.get(resolved.mode.name or "", _DEFAULT_POOL)
 
 
 def describe() -> list[dict[str, Any]]:

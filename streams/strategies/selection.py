@@ -38,7 +38,7 @@ def candidates_wanted(query: Query) -> int:
     spare = query.top_k + len(query.exclude) + len(query.seeds) + len(query.negatives)
     if resolved.strategy.name == registry.DEFAULT and not (query.filters or query.near_duplicates):
         return spare
-    return max(spare, registry.pool_size(resolved, MOST))
+    return max(spare, registry.pool_size(resolved, MOST, query.top_k))
 
 
 def select(candidates: Candidates, query: Query, *, more: bool = False) -> Selection:
