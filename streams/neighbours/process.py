@@ -8,12 +8,15 @@ import asyncio
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable, Collection, Mapping
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any, TypeVar, cast
 
+from streams.neighbours.acceleration import Loading
 from streams.neighbours.exact import ExactEngine
 from streams.neighbours.snapshot import SnapshotError
 from streams.neighbours.types import (
@@ -29,8 +32,9 @@ from streams.neighbours.types import (
 
 Answer = TypeVar("Answer")
 
-# Lists refilled at a time when idle: short enough that a batch that arrives meanwhile hardly waits.
-IDLE_REFILLS = 32
+# How long an idle engine works before it looks for a call again, and how many lists it refills in that at most.
+SLICE_SECONDS = 0.005
+SLICE_LISTS = 64
 # How long an idle engine with nothing to refill sleeps before it looks for a call again.
 IDLE_SECONDS = 5.0
 # How long the engine writes at a snapshot at a time; it rests twice as long in between.
@@ -49,15 +53,45 @@ def _build(dimension: int, published: int, kept: int) -> NeighbourEngine:
     return ExactEngine(dimension, published=published, kept=kept)
 
 
+class _Idle:
+    """What the engine does between calls, in slices so short that a batch that arrives meanwhile hardly waits."""
+
+    def __init__(self, engine: NeighbourEngine, loading: Loading) -> None:
+        self._engine = engine
+        self._loading = loading
+        self._lists = 1
+        self.waiting = True
+
+    def work(self) -> None:
+        """A slice: refills, and the compiled loops once they have come."""
+        if self._loading.kernels is not None:
+            self._engine.accelerate(self._loading.kernels)
+            self._loading.kernels = None
+        began = time.perf_counter()
+        self.waiting = self._engine.refill(self._lists) > 0
+        took = time.perf_counter() - began
+        # As many lists at a time as take about so long, whatever the catalogue and the machine's load.
+        fitting = int(self._lists * SLICE_SECONDS / max(took, 1e-6))
+        self._lists = max(1, min(fitting, 2 * self._lists, SLICE_LISTS))
+
+
 def _serve(connection: Connection, dimension: int, published: int, kept: int) -> None:
     # Ctrl-C reaches the whole process group; the parent decides when the engine ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     engine = _build(dimension, published, kept)
-    waiting = 0
+    loading = Loading()
+    loading.start()
+    try:
+        _answer(connection, engine, _Idle(engine, loading))
+    finally:
+        loading.stop()
+
+
+def _answer(connection: Connection, engine: NeighbourEngine, idle: _Idle) -> None:
     while True:
         try:
-            if not connection.poll(0 if waiting else IDLE_SECONDS):
-                waiting = engine.refill(IDLE_REFILLS)
+            if not connection.poll(0 if idle.waiting else IDLE_SECONDS):
+                idle.work()
                 continue
             name, arguments = connection.recv()
         except (EOFError, OSError):
@@ -70,7 +104,24 @@ def _serve(connection: Connection, dimension: int, published: int, kept: int) ->
         except (ValueError, IndexError, MemoryError) as error:
             answer = (False, f"{type(error).__name__}: {error}")
         connection.send(answer)
-        waiting = 1
+        idle.waiting = True
+
+
+@contextmanager
+def _environment(cache: str | None) -> Iterator[None]:
+    """The environment that the process is to inherit, for as long as it takes to start it."""
+    # Waiting threads of BLAS that spin would take the cores that Postgres and the broker need.
+    wanted = {"OMP_WAIT_POLICY": "passive"} | ({"NUMBA_CACHE_DIR": cache} if cache else {})
+    before = {name: os.environ.get(name) for name in wanted}
+    os.environ.update(wanted)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 class EngineProcess:
@@ -80,10 +131,19 @@ class EngineProcess:
         dimension: d of the vectors.
         published: How many neighbours the world sees.
         kept: How many are kept.
+        cache: A directory that keeps the compiled loops from one start to the next; beside the modules if None.
     """
 
-    def __init__(self, dimension: int, *, published: int = 50, kept: int = 100) -> None:
+    def __init__(
+        self,
+        dimension: int,
+        *,
+        published: int = 50,
+        kept: int = 100,
+        cache: str | os.PathLike[str] | None = None,
+    ) -> None:
         self._arguments = (dimension, published, kept)
+        self._cache = None if cache is None else os.fspath(cache)
         self._process: BaseProcess | None = None
         self._connection: Connection | None = None
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="engine")
@@ -101,12 +161,11 @@ class EngineProcess:
     def _spawn(self) -> None:
         context = multiprocessing.get_context("spawn")
         self._connection, theirs = context.Pipe()
-        # Waiting threads of BLAS that spin would take the cores that Postgres and the broker need.
-        os.environ.setdefault("OMP_WAIT_POLICY", "passive")
         self._process = context.Process(
             target=_serve, args=(theirs, *self._arguments), name="engine", daemon=True
         )
-        self._process.start()
+        with _environment(self._cache):
+            self._process.start()
         theirs.close()
 
     async def stop(self) -> None:

@@ -32,7 +32,7 @@ HEADER_BYTES = 4096
 # Kind of frame, slots in it, the first of them or -1 where they are listed, bytes of the payload; then CRC-32 of it all.
 FRAME = struct.Struct("<IIqQ")
 CHECKSUM = struct.Struct("<I")
-TRACKS, LISTS, LEFT = 1, 2, 3
+TRACKS, LISTS, LEFT, AGAIN = 1, 2, 3, 4
 # Slots in a frame.
 FRAME_ROWS = 1024
 # With so few slots left to write, or after so many passes, the rest is written at once.
@@ -214,7 +214,7 @@ class SnapshotWriter:
         for _ in self._pass():
             pass
         if len(again):
-            self._write(LISTS, again, changed=True)
+            self._frame(AGAIN, again, [])
         self._frame(LEFT, np.arange(len(left.keys)), [left.keys, left.owners])
         lists, catalogue = self._lists, self._catalogue
         header = SnapshotHeader(
@@ -248,7 +248,7 @@ class SnapshotWriter:
         except OSError as error:
             self._fail(error)
 
-    def _write(self, kind: int, rows: Rows, *, changed: bool = False) -> None:
+    def _write(self, kind: int, rows: Rows) -> None:
         if kind == TRACKS:
             catalogue = self._catalogue
             ids = [catalogue.track_ids[row] for row in rows.tolist()]
@@ -257,8 +257,6 @@ class SnapshotWriter:
             return
         lists = self._lists
         arrays = [getattr(lists, name)[rows] for name, _, _ in _list_arrays(lists)]
-        if changed:
-            arrays[-1] = np.ones(len(rows), dtype=np.bool_)
         self._frame(kind, rows, arrays + _packed(lists.horizon_id[rows].tolist()))
 
     def _frame(self, kind: int, rows: Rows, arrays: list[npt.NDArray[Any]]) -> None:
@@ -344,6 +342,9 @@ def load_state(path: str | os.PathLike[str], catalogue: Catalogue, lists: Neighb
             left = Left(payload.take(np.int64, rows).copy(), payload.take(np.int32, rows).copy())
             continue
         into: Any = slice(start, start + rows) if start >= 0 else payload.take(np.int32, rows)
+        if kind == AGAIN:
+            lists.changed[into] = True
+            continue
         if kind == TRACKS:
             catalogue.keys[into] = payload.take(np.int64, rows)
             catalogue.alive[into] = payload.take(np.bool_, rows)

@@ -7,6 +7,8 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from streams.neighbours.acceleration import Kernels
+
 Keys = npt.NDArray[np.int64]
 Vectors = npt.NDArray[np.float32]
 Scores = npt.NDArray[np.float32]
@@ -151,6 +153,9 @@ class SnapshotHeader:
 
 class NeighbourEngine(Protocol):
     """Keeps the neighbour list of every track. Not safe to call from several threads at once."""
+
+    def accelerate(self, kernels: Kernels) -> None:
+        """Use compiled inner loops from now on: what comes out is the same to the bit."""
 
     def load(self, tracks: TrackBatch, lists: StoredLists) -> None:
         """Start from a catalogue whose lists are known; only on an empty engine.
