@@ -120,6 +120,20 @@ write_secrets() {
     )
     mv -f "$directory/.$name.new" "$directory/${name}_password"
   done
+  write_jaas "$(value_of "$file" MESS_KAFKA_SASL_USERNAME)" "$directory"
+}
+
+# What the stack's own Kafka reads with docker-compose.sasl.yml: one user, who is the broker's own, too.
+write_jaas() {
+  local user=$1 directory=$2 password
+  password=$(cat "$directory/kafka_password")
+  if [ -z "$user" ] || [ -z "$password" ]; then return; fi
+  (
+    umask 222
+    printf 'KafkaServer {\n  org.apache.kafka.common.security.plain.PlainLoginModule required\n  username="%s" password="%s" user_%s="%s";\n};\n' \
+      "$user" "$password" "$user" "$password" >"$directory/.jaas.new"
+  )
+  mv -f "$directory/.jaas.new" "$directory/kafka_jaas"
 }
 
 random() {

@@ -11,8 +11,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 repository=$(cd ../.. && pwd)
 docker=${DOCKER:-docker}
 suite=${SUITE:-bookworm}
-mirror=${DEBIAN_MIRROR:-$(sed -nE 's/^URIs: (\S+)$/\1/p; s/^deb (\[[^]]*\] )?(\S+) .*/\2/p' \
-  /etc/apt/sources.list /etc/apt/sources.list.d/* 2>/dev/null | head -n 1)}
+mirror=${DEBIAN_MIRROR:-$(cat /etc/apt/sources.list /etc/apt/sources.list.d/* 2>/dev/null |
+  sed -nE 's/^URIs: (\S+)$/\1/p; s/^deb (\[[^]]*\] )?(\S+) .*/\2/p' | sed -n 1p || true)}
 scratch=$(mktemp -d "${TMPDIR:-/tmp}/mess-bases.XXXXXX")
 trap 'rm -rf "$scratch"' EXIT
 

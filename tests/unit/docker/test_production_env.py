@@ -1,0 +1,134 @@
+"""The settings of production: what is refused, and what is written."""
+
+import stat
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.unit.docker.files import DOCKER
+
+pytestmark = pytest.mark.unit
+
+SCRIPT = DOCKER / "production-env.sh"
+SECRETS = ("POSTGRES", "OWNER", "API", "GRAFANA")
+
+
+def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run the script."""
+    return subprocess.run(
+        [SCRIPT, *map(str, arguments)], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+    )
+
+
+def generated(directory: Path, *further: str) -> Path:
+    """A file of settings with random secrets, and further lines."""
+    path = directory / "env"
+    assert run("generate", path).returncode == 0
+    with path.open("a", encoding="utf-8") as file:
+        file.writelines(f"{line}\n" for line in further)
+    return path
+
+
+def refused(path: Path) -> str:
+    """What is said of settings that must be refused."""
+    done = run("check", path)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    return done.stderr
+
+
+def test_generated_settings_are_fit_and_private(tmp_path: Path) -> None:
+    """They pass the check, nobody else can read them, and a second time changes nothing."""
+    path = generated(tmp_path)
+    assert run("check", path).returncode == 0
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    before = path.read_bytes()
+    assert run("generate", path).returncode == 0
+    assert path.read_bytes() == before
+
+
+def test_the_example_is_refused_with_all_that_is_to_be_set(tmp_path: Path) -> None:
+    """Not the first alone."""
+    path = tmp_path / "env"
+    path.write_bytes((DOCKER / ".env.production.example").read_bytes())
+    path.chmod(0o600)
+    said = refused(path)
+    for name in SECRETS:
+        assert f"MESS_{name}_PASSWORD: is a default" in said
+
+
+def test_a_file_that_is_not_there_is_one_line(tmp_path: Path) -> None:
+    """With what to do."""
+    said = refused(tmp_path / "none")
+    assert len(said.splitlines()) == 1
+    assert "generate" in said
+
+
+@pytest.mark.parametrize(
+    ("line", "complaint"),
+    [
+        ("MESS_API_PASSWORD=", "MESS_API_PASSWORD: is not set"),
+        ("MESS_API_PASSWORD=short", "has 5 characters, 16 are the least"),
+        ("MESS_API_PASSWORD=my-password-is-password", "is a default or says what it is"),
+        ("MESS_API_PASSWORD='abc def ghi jkl mno'", "has other characters"),
+        ("MESS_API_PASSWORD=$(touch /tmp/never)-x-x", "has other characters"),
+        ("MESS_API_PASSWORD_FILE=/nowhere/at/all", "MESS_API_PASSWORD_FILE cannot be read"),
+        ("COMPOSE_PROFILES=tls", "MESS_DOMAIN: is not set"),
+        ("COMPOSE_PROFILES=tls", "MESS_API_BIND: must be 127.0.0.1"),
+        ("MESS_KAFKA_SECURITY_PROTOCOL=SASL_SSL", "MESS_KAFKA_SASL_USERNAME: is not set"),
+        ("MESS_KAFKA_SECURITY_PROTOCOL=SASL_SSL", "MESS_KAFKA_PASSWORD: is not set"),
+    ],
+)
+def test_what_is_wrong_is_named(tmp_path: Path, line: str, complaint: str) -> None:
+    """The last value counts; nothing of it is run, or shown."""
+    said = refused(generated(tmp_path, line))
+    assert complaint in said
+    assert line.partition("=")[2] not in said or line.endswith(("=", "tls", "SASL_SSL", "all"))
+
+
+def test_two_roles_may_not_share_a_password(tmp_path: Path) -> None:
+    """Whoever reads must not be able to write."""
+    same = "0123456789abcdefXYZ"
+    said = refused(generated(tmp_path, f"MESS_API_PASSWORD={same}", f"MESS_OWNER_PASSWORD={same}"))
+    assert "MESS_API_PASSWORD: is the same as MESS_OWNER_PASSWORD" in said
+    assert same not in said
+
+
+def test_settings_that_others_can_read_are_refused(tmp_path: Path) -> None:
+    """They hold secrets."""
+    path = generated(tmp_path)
+    path.chmod(0o644)
+    assert "chmod 600" in refused(path)
+
+
+def test_secrets_are_written_as_files_behind_a_door(tmp_path: Path) -> None:
+    """Each is the value alone; the directory is its owner's, while a container's user can read the file it is given."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.write_text("a-secret-in-a-file-0123", encoding="utf-8")
+    value = "0123456789abcdefXYZ"
+    path = generated(tmp_path, f'MESS_OWNER_PASSWORD="{value}"', f"MESS_API_PASSWORD_FILE={elsewhere}")
+    assert "MESS_API_PASSWORD: is a default" in refused(path)  # for the word in it
+    elsewhere.write_text("Zm9vYmFyYmF6cXV4", encoding="utf-8")
+    directory = tmp_path / "secrets"
+    for _ in range(2):
+        assert run("secrets", path, directory).returncode == 0
+    assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+    files = {file.name: file for file in directory.iterdir()}
+    assert set(files) == {f"{name}_password" for name in ("postgres", "owner", "api", "grafana", "kafka")}
+    assert files["owner_password"].read_text(encoding="utf-8") == value
+    assert files["api_password"].read_text(encoding="utf-8") == "Zm9vYmFyYmF6cXV4"
+    assert {stat.S_IMODE(file.stat().st_mode) for file in files.values()} == {0o444}
+
+
+def test_kafkas_own_users_are_written_where_sasl_is_set(tmp_path: Path) -> None:
+    """For the overlay that has the stack's own broker ask for a password."""
+    path = generated(
+        tmp_path,
+        "MESS_KAFKA_SECURITY_PROTOCOL=SASL_PLAINTEXT",
+        "MESS_KAFKA_SASL_USERNAME=mess",
+        "MESS_KAFKA_PASSWORD=0123456789abcdefXYZ",
+    )
+    assert run("secrets", path, tmp_path / "secrets").returncode == 0
+    written = (tmp_path / "secrets" / "kafka_jaas").read_text(encoding="utf-8")
+    assert 'user_mess="0123456789abcdefXYZ"' in written
