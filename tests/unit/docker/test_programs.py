@@ -58,7 +58,7 @@ def test_a_secret_that_cannot_be_read_is_one_line() -> None:
 class _Site(BaseHTTPRequestHandler):
     status = 200
 
-    def do_GET(self) -> None:  # noqa: N802 - the library's name
+    def do_GET(self) -> None:
         self.send_response(type(self).status)
         self.end_headers()
         self.wfile.write(b"{}")
