@@ -3,12 +3,23 @@
 import asyncio
 from typing import Any, Protocol
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
 
 
 class BrokerUnavailableError(Exception):
     """The broker did not answer in time, or not at all."""
+
+
+_stopping: set[asyncio.Task[None]] = set()
+
+
+async def stopped(client: AIOKafkaConsumer | AIOKafkaProducer) -> None:
+    """Stop a client, in a task of its own: aiokafka swallows a cancellation that comes meanwhile."""
+    task = asyncio.create_task(client.stop(), name="stop a Kafka client")
+    _stopping.add(task)
+    task.add_done_callback(_stopping.discard)
+    await asyncio.shield(task)
 
 
 async def partitions_of(consumer: AIOKafkaConsumer, topic: str) -> set[int]:

@@ -13,7 +13,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
 from aiokafka.partitioner import murmur2
 
-from serving.broker import BrokerUnavailableError, partitions_of
+from serving.broker import BrokerUnavailableError, partitions_of, stopped
 
 logger = structlog.get_logger("serving")
 
@@ -217,7 +217,7 @@ class ChangeFeed:
                         self._take(record)
                 await self._adopt(consumer)
         finally:
-            await consumer.stop()
+            await stopped(consumer)
 
     async def _place(self, consumer: AIOKafkaConsumer) -> None:
         """Go on where it was, or start at the end."""
@@ -275,7 +275,7 @@ class ChangeFeed:
             except (KafkaError, OSError) as error:
                 raise BrokerUnavailableError(str(error) or type(error).__name__) from error
             finally:
-                await consumer.stop()
+                await stopped(consumer)
 
     async def _replayed(
         self, consumer: AIOKafkaConsumer, starts: Mapping[int, int], ends: Mapping[int, int]

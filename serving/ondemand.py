@@ -19,7 +19,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPa
 from aiokafka.errors import KafkaError
 
 from serving import problems
-from serving.broker import BrokerUnavailableError, partitions_of
+from serving.broker import BrokerUnavailableError, partitions_of, stopped
 from serving.metrics import Metrics
 from serving.presence import WorkerPresence
 from streams.events import InvalidEvent, RecommendationQuery, split_reply
@@ -221,8 +221,8 @@ class Asker:
         finally:
             self._connected.clear()
             self._producer = None
-            await producer.stop()
-            await consumer.stop()
+            await stopped(producer)
+            await stopped(consumer)
 
     async def _place(self, consumer: AIOKafkaConsumer, partitions: set[int]) -> None:
         """Stand at the end of the replies before the first request is sent."""

@@ -76,7 +76,7 @@ class Recommending:
         self._settings = settings
         self._pool = pool
         self._memory = memory
-        self._watch = watch
+        self.watch = watch
         self._asker = asker
         self._metrics = metrics
         timeout = settings.store_timeout
@@ -91,14 +91,14 @@ class Recommending:
         """Whether an entry is known to be the newest, without another look."""
         return (
             not entry.outdated
-            and entry.checked >= self._watch.moved(entry.owner)
+            and entry.checked >= self.watch.moved(entry.owner)
             and now < entry.due
-            and self._watch.trusted(now)
+            and self.watch.trusted(now)
         )
 
     def ready(self, entry: Entry, began: float, *, stale: bool = False) -> tuple[bytes, bytes]:
         """Body and entity tag of an entry as they are sent; `stale` where it is known to be so."""
-        stale = stale or entry.stale or self._watch.behind(entry.owner)
+        stale = stale or entry.stale or self.watch.behind(entry.owner)
         entry.hits += 1
         return replies.sealed(entry.body, stale=stale, began=began), entry.tag_stale if stale else entry.tag
 
@@ -158,7 +158,7 @@ class Recommending:
             lists = seen.absorbed.values()
             return bool(lists) and all(sources.get(partition, 0) > offset for sources in lists)
 
-        return await self._watch.until(taken, self._settings.min_offset_wait)
+        return await self.watch.until(taken, self._settings.min_offset_wait)
 
     async def _provisional(self, track_id: str | None, question: Question) -> Answer:
         """What the workers find by a search of their own."""
@@ -182,9 +182,9 @@ class Recommending:
         """Whether an entry is still the newest, after a look at the store where that is not certain."""
         if self.certain(entry, now) and not entry.stale:
             return True
-        if entry.outdated or not self._watch.trusted(now):
+        if entry.outdated or not self.watch.trusted(now):
             return False
-        tick = self._watch.tick
+        tick = self.watch.tick
         if isinstance(entry.place, int):
             holds = await self._versions.get(entry.place) == entry.state
         else:
@@ -216,7 +216,7 @@ class Recommending:
     async def _loaded(
         self, target: bytes, track_id: str, question: Question, before: Entry | None
     ) -> Entry | bytes:
-        tick = self._watch.tick
+        tick = self.watch.tick
         try:
             async with asyncio.timeout(self._settings.store_timeout):
                 entry = await (
@@ -231,7 +231,7 @@ class Recommending:
         if before is not None:
             entry.hits = before.hits
         # What was read while tracks were being written may show them as they were.
-        if entry.checked >= self._watch.written:
+        if entry.checked >= self.watch.written:
             self._memory.put(entry)
         return entry
 

@@ -5,11 +5,12 @@ import concurrent.futures
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import asyncpg
 import httpx
 import pytest
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serving.app import create_app
 from serving.broker import LogEnds
@@ -47,19 +48,21 @@ class Served:
     settings: ServingSettings = field(default_factory=lambda: ServingSettings(health_ttl=0))
     kafka: LogEnds | None = None
     pool_max_size: int = 4
+    kafka_options: dict[str, Any] | None = None
 
 
 class Client(httpx.AsyncClient):
     """A client of one running application, with what that application holds."""
 
     context: Context
+    app: ASGIApp
 
 
 @asynccontextmanager
 async def serve(served: Served) -> AsyncIterator[Client]:
     """Run the application's lifespan around a client that talks to it."""
     store = StoreSettings(database_url=served.database.api_url, pool_max_size=served.pool_max_size)  # type: ignore[arg-type]
-    app = create_app(served.settings, store, served.kafka)
+    app = create_app(served.settings, store, served.kafka, kafka_options=served.kafka_options)
     async with app.router.lifespan_context(app) as state:
 
         async def with_state(scope: Scope, receive: Receive, send: Send) -> None:
@@ -68,6 +71,7 @@ async def serve(served: Served) -> AsyncIterator[Client]:
         transport = httpx.ASGITransport(with_state)
         async with Client(transport=transport, base_url="http://api") as client:
             client.context = (state or {})["context"]
+            client.app = with_state
             yield client
 
 

@@ -1,0 +1,269 @@
+"""The change feed: what memory forgets by it, and what is pushed to readers."""
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+
+import orjson
+import pytest
+from aiokafka import AIOKafkaProducer
+from aiokafka.partitioner import murmur2
+
+from serving.settings import ServingSettings
+from streams.events import encode_list_change, track_key
+from tests.integration.serving.asking import PARTITIONS, answering, body_of, own_topics, stream, until
+from tests.integration.serving.catalogue import Catalogue
+from tests.integration.serving.conftest import Client, Database, Served, serve
+from tests.integration.serving.problems import fields_of, problem_of
+from tests.support.services import KafkaBroker
+
+pytestmark = pytest.mark.integration
+
+TRACK = "test/00123"
+PATH = "/recommend/test%2F00123"
+STREAM = f"{PATH}/stream"
+LAST = ("cached", "stale", "computation_time_ms")
+
+
+class Feed:
+    """Publishes changes as a worker does."""
+
+    def __init__(self, producer: AIOKafkaProducer, settings: ServingSettings, broker: KafkaBroker) -> None:
+        self.settings = settings
+        self.options = {"bootstrap_servers": broker.bootstrap_servers}
+        self._producer = producer
+        self._version = 0
+
+    async def change(self, track_id: str, added: list[str], removed: list[str]) -> tuple[int, int]:
+        """A track's list has changed; returns partition and offset."""
+        self._version += 1
+        key, value = encode_list_change(
+            track_id,
+            version=self._version,
+            neighbours=[("other", 0.5), *((name, 0.25) for name in added)],
+            added=added,
+            removed=removed,
+            source=("track-ingest", 1, self._version),
+            generated_at=datetime(2026, 2, 3, tzinfo=UTC),
+        )
+        sent = await self._producer.send_and_wait(self.settings.changes_topic, key=key, value=value)
+        return sent.partition, sent.offset
+
+    async def withdraw(self, track_id: str) -> None:
+        """A track is gone."""
+        await self._producer.send_and_wait(self.settings.changes_topic, key=track_id.encode(), value=None)
+
+
+@pytest.fixture
+async def feed(kafka_broker: KafkaBroker) -> AsyncIterator[Feed]:
+    """A change feed of the test's own."""
+    settings = await own_topics(kafka_broker, stream_backlog=50)
+    producer = AIOKafkaProducer(bootstrap_servers=kafka_broker.bootstrap_servers)
+    await producer.start()
+    try:
+        yield Feed(producer, settings, kafka_broker)
+    finally:
+        await producer.stop()
+
+
+@pytest.fixture
+async def api(database: Database, feed: Feed) -> AsyncIterator[Client]:
+    """The API that follows it."""
+    async with serve(Served(database, feed.settings, kafka_options=feed.options)) as client:
+        assert client.context.feed is not None
+        await client.context.feed.ready(20)
+        yield client
+
+
+def _partition_of(track_id: str) -> int:
+    return int(murmur2(track_id.encode()) & 0x7FFFFFFF) % PARTITIONS
+
+
+async def test_a_stream_tells_of_each_change_of_its_track(api: Client, feed: Feed) -> None:
+    """What came, what went, why, the offset and the list; other tracks' changes are not told."""
+    async with stream(api, STREAM) as events:
+        opened = await events.next()
+        assert (events.status, opened["event"]) == (200, "open")
+        assert opened["id"] == f"{_partition_of(TRACK)}:-1"
+        await feed.change("test/00001", ["x"], [])
+        partition, offset = await feed.change(TRACK, ["new"], ["old"])
+        await feed.withdraw(TRACK)
+        changed, withdrawn = await events.next(), await events.next()
+    assert (changed["event"], changed["id"]) == ("change", f"{partition}:{offset}")
+    assert changed["data"] == {
+        "track_id": TRACK,
+        "reason": "changed",
+        "offset": {"partition": partition, "offset": offset},
+        "added": ["new"],
+        "removed": ["old"],
+        "version": 2,
+        "generated_at": "2026-02-03T00:00:00Z",
+        "source": {"topic": "track-ingest", "partition": 1, "offset": 2},
+        "recommendations": [{"track_id": "other", "score": 0.5}, {"track_id": "new", "score": 0.25}],
+    }
+    assert (withdrawn["data"]["reason"], withdrawn["data"]["recommendations"]) == ("withdrawn", [])
+    await until(lambda: api.context.feed is not None and api.context.feed.subscribers == 0)
+
+
+async def test_a_stream_goes_on_where_it_was_after_a_restart(database: Database, feed: Feed) -> None:
+    """With Last-Event-ID another process tells what came meanwhile, each change once, then what comes."""
+    served = Served(database, feed.settings, kafka_options=feed.options)
+    tracks = [f"test/{number:05}" for number in range(200, 212)]
+    async with serve(served) as first, stream(first, "/changes") as events:
+        await events.next()
+        for track_id in tracks[:4]:
+            await feed.change(track_id, ["x"], [])
+        seen = [await events.next() for _ in range(3)]
+    for track_id in tracks[4:8]:
+        await feed.change(track_id, ["x"], [])
+    async with serve(served) as second, stream(second, "/changes", seen[-1]["id"]) as events:
+        assert (await events.next())["id"] == seen[-1]["id"]
+        for track_id in tracks[8:]:
+            await feed.change(track_id, ["x"], [])
+        rest = [await events.next() for _ in range(len(tracks) - 3)]
+    told = [event["data"]["track_id"] for event in (*seen, *rest)]
+    assert sorted(told) == tracks
+    last = dict(part.split(":") for part in rest[-1]["id"].split(","))
+    assert sum(int(offset) + 1 for offset in last.values()) == len(tracks)
+
+
+async def test_a_slow_reader_is_told_so_and_dropped(api: Client, feed: Feed) -> None:
+    """Who takes nothing while more comes than is kept gets what was kept, then the end, and can come back."""
+    async with stream(api, STREAM) as events:
+        opened = await events.next()
+        events.reading.clear()
+        for number in range(120):
+            await feed.change(TRACK, [f"n{number}"], [])
+        assert api.context.feed is not None
+        await until(lambda: sum(api.context.feed.positions.values()) == 120)  # type: ignore[union-attr]
+        events.reading.set()
+        told = [opened]
+        while told[-1]["event"] != "end":
+            told.append(await events.next())
+    assert told[-1]["data"] == {"reason": "too-slow"}
+    assert told[-1]["id"] == told[-2]["id"]
+    assert 50 <= len(told) - 2 < 120
+    async with stream(api, STREAM, told[-1]["id"]) as events:
+        await events.next()
+        rest = [await events.next() for _ in range(120 - (len(told) - 2))]
+    assert rest[-1]["data"]["added"] == ["n119"]
+
+
+async def test_streams_end_when_the_process_stops(api: Client) -> None:
+    """At the end of the process each reader is told, and waits for nothing."""
+    async with stream(api, "/changes") as events:
+        await events.next()
+        api.context.closing.set()
+        assert (await events.next())["data"] == {"reason": "stopping"}
+
+
+async def test_bad_streams_are_refused(api: Client) -> None:
+    """An unknown track and a Last-Event-ID that is none are problems, not streams."""
+    problem_of(await api.get("/recommend/no%20such/stream"), 404, "track-not-found")
+    for given in ("x", "1", "1:2,1:3", "1:-2", "0:99999999999999999999"):
+        response = await api.get("/changes", headers={"last-event-id": given})
+        assert fields_of(problem_of(response, 422, "invalid-parameters")) == ["Last-Event-ID"]
+
+
+async def _source_of(client: Client, path: str = PATH) -> tuple[str, dict[str, object]]:
+    """Where an answer came from, by the metrics, and its body."""
+    registry = client.context.metrics.registry
+
+    def counts() -> dict[str, float]:
+        names = ("memory", "checked", "lists", "bodies", "workers", "fallback")
+        return {
+            name: registry.get_sample_value("mess_api_reads_total", {"source": name}) or 0 for name in names
+        }
+
+    before = counts()
+    body = (await client.get(path)).json()
+    (source,) = [name for name, count in counts().items() if count > before[name]]
+    return source, body
+
+
+async def _absorb(database: Database, client: Client) -> None:
+    """The worker takes in one more event; what the API knows of the store follows."""
+    await database.execute(
+        "UPDATE ingest_partitions SET consumed_offset = consumed_offset + 1 WHERE partition = 0"
+    )
+    await database.execute(
+        "UPDATE absorbed_offsets SET absorbed_offset = absorbed_offset + 1 WHERE source_partition = 0"
+    )
+    watch = client.context.recommending.watch
+    tick = watch.tick
+    await until(lambda: watch.tick > tick + 1)
+
+
+async def test_memory_answers_until_a_list_changes(
+    api: Client, feed: Feed, database: Database, catalogue: Catalogue
+) -> None:
+    """The second read is from memory; after any event the version is looked at; a new list is read anew."""
+    assert (await _source_of(api))[0] == "lists"
+    assert (await _source_of(api))[0] == "memory"
+    await _absorb(database, api)
+    assert (await _source_of(api))[0] == "checked"
+    assert (await _source_of(api))[0] == "memory"
+    key = track_key(TRACK)
+    await database.execute(
+        "UPDATE neighbour_lists SET version = 9999, neighbours = neighbours[2:], scores = scores[2:] WHERE key = $1",
+        key,
+    )
+    await feed.change(TRACK, [], ["x"])
+    await until(lambda: api.context.memory.invalidated == 1)
+    source, body = await _source_of(api)
+    assert (source, body["recommendations"][0]["track_id"]) == ("lists", catalogue.expected(TRACK, 2)[1][0])
+
+
+async def test_memory_follows_metadata_and_withdrawals(
+    api: Client, feed: Feed, database: Database, catalogue: Catalogue
+) -> None:
+    """A neighbour that is written or withdrawn takes with it what memory says of it."""
+    neighbour = catalogue.expected(TRACK, 1)[0][0]
+    await _source_of(api)
+    track = catalogue.tracks[catalogue.by_id[neighbour]]
+    await database.execute(
+        "UPDATE tracks SET title = 'Renamed', source_partition = 0, source_offset = "
+        "(SELECT consumed_offset FROM ingest_partitions WHERE partition = 0) WHERE key = $1",
+        track.key,
+    )
+    await _absorb(database, api)
+    source, body = await _source_of(api)
+    assert (source, body["recommendations"][0]["title"]) == ("lists", "Renamed")
+    await database.execute("DELETE FROM tracks WHERE key = $1", track.key)
+    await feed.withdraw(neighbour)
+    await until(lambda: len(api.context.memory) == 0)
+    source, body = await _source_of(api)
+    assert (source, body["recommendations"][0]["track_id"]) == ("lists", catalogue.expected(TRACK, 2)[1][0])
+
+
+async def test_a_stale_body_is_served_and_asked_for_anew(
+    kafka_broker: KafkaBroker, database: Database, feed: Feed
+) -> None:
+    """A kept body that no longer holds is answered at once, marked, while a worker makes another; then that is read."""
+    store = (
+        "INSERT INTO materialised_recommendations (key, strategy, mode, variant, body, tag, members, list_version,"
+        " outdated, generated_at, heat) VALUES ($1::bigint, 'popular', '', 0, $2, $3, ARRAY[$1::bigint], 124, $4, now(), 0)"
+        " ON CONFLICT (key, strategy, mode, variant) DO UPDATE SET body = $2, tag = $3, outdated = $4"
+    )
+
+    def kept(note: str) -> bytes:
+        body = body_of({"track_id": TRACK, "strategy": "popular"}, notes=[note])
+        return b"%s}" % orjson.dumps({k: v for k, v in body.items() if k not in LAST})[:-1]
+
+    path = f"{PATH}?strategy=popular"
+    served = Served(database, feed.settings, kafka_options=feed.options)
+    key = track_key(TRACK)
+    async with answering(kafka_broker, feed.settings) as worker, serve(served) as client:
+        await database.execute(store, key, kept("old"), 'W/"old"', True)
+        response = await client.get(path)
+        assert (response.json()["notes"], response.json()["stale"], response.json()["cached"]) == (
+            ["old"],
+            True,
+            True,
+        )
+        (request,) = await worker.asked(1)
+        assert (request["track_id"], request["strategy"], request["hits"]) == (TRACK, "popular", 1)
+        await database.execute(store, key, kept("new"), 'W/"new"', False)
+        source, body = await _source_of(client, path)
+        assert (source, body["notes"], body["stale"]) == ("bodies", ["new"], False)
+        assert (await _source_of(client, path))[0] == "memory"
+        assert len(worker.requests) == 1

@@ -1,0 +1,193 @@
+"""What the store cannot answer, asked over a real broker of a worker in a nutshell."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import orjson
+import pytest
+
+from serving.models import Batch, RecommendationBody
+from serving.settings import ServingSettings
+from streams.events import RecommendationRequest, parse_request
+from tests.integration.serving.asking import Answering, answering, body_of, own_topics
+from tests.integration.serving.catalogue import Catalogue
+from tests.integration.serving.conftest import Client, Database, Served, serve
+from tests.integration.serving.problems import fields_of, problem_of
+from tests.support.services import KafkaBroker
+
+pytestmark = pytest.mark.integration
+
+TRACK = "test/00123"
+PATH = "/recommend/test%2F00123"
+SEEDS = {"seeds": ["test/00123", {"track_id": "test/00124", "weight": 2.0}]}
+
+
+def _count(client: Client, name: str, **labels: str) -> float:
+    return client.context.metrics.registry.get_sample_value(name, labels) or 0.0
+
+
+@pytest.fixture
+async def api(database: Database, kafka_broker: KafkaBroker) -> AsyncIterator[tuple[Client, Answering]]:
+    """The API on topics of its own, and the one worker that answers there."""
+    settings = await own_topics(kafka_broker, request_timeout=3.0, min_offset_wait=0.1)
+    options = {"bootstrap_servers": kafka_broker.bootstrap_servers}
+    async with (
+        answering(kafka_broker, settings) as worker,
+        serve(Served(database, settings, kafka_options=options)) as client,
+    ):
+        yield client, worker
+
+
+async def test_questions_go_to_the_workers_and_back(api: tuple[Client, Answering]) -> None:
+    """What is asked reaches the topic by its contract, and the reply is the answer, byte for byte its body."""
+    client, worker = api
+    asked = SEEDS | {"strategy": "complementary", "filters": {"era": {"not": "Romantic"}}, "top_k": 5}
+    response = await client.post("/recommend", json=asked)
+    assert response.status_code == 200
+    RecommendationBody.model_validate(response.json())
+    assert (response.json()["cached"], response.json()["computation_time_ms"]) == (False, 1.5)
+    assert response.headers["cache-control"] == "no-store"
+    (request,) = worker.requests
+    parsed = RecommendationRequest.model_validate(request)
+    assert parsed.canonical == ("diverse", "cluster")
+    assert {key: request[key] for key in ("filters", "top_k")} == {
+        "filters": {"era": {"not": "Romantic"}},
+        "top_k": 5,
+    }
+    # Every parameter of a URL, too, and explanations, and comparisons.
+    await client.get(
+        f"{PATH}?tags=a&tags_all=b&year_composed_min=1700&max_per_album=1&parameters.lambda=0.5&mode=mmr&strategy=diverse"
+    )
+    await client.get(f"/explain?seed={TRACK}&candidate=test/00124&strategy=popular")
+    await client.get(f"{PATH}/compare?top_k=7")
+    url, explained, compared = (parse_request(None, orjson.dumps(each)) for each in worker.requests[1:])
+    assert url.wanted_filters() == {"tags": {"any": ["a"], "all": ["b"]}, "year_composed": {"min": 1700.0}}
+    assert (url.caps.album, url.parameters) == (1, {"lambda": 0.5})
+    assert (explained.track_id, explained.candidate, explained.strategy) == (TRACK, "test/00124", "popular")
+    assert (compared.compare, compared.top_k) == (True, 7)
+
+
+async def test_questions_alike_share_a_request(api: tuple[Client, Answering]) -> None:
+    """Of ten at the same time one is asked, however it was written; each gets the answer."""
+    client, worker = api
+    first = {"seeds": [TRACK], "top_k": 10, "strategy": "random"}
+    second = {"strategy": "random", "seeds": [{"weight": 1, "track_id": TRACK}]}
+    responses = await asyncio.gather(
+        *(client.post("/recommend", json=asked) for asked in [first, second] * 5)
+    )
+    assert [response.status_code for response in responses] == [200] * 10
+    assert len(worker.requests) == 1
+    assert _count(client, "mess_api_worker_requests_shared_total") == 9
+
+
+async def test_a_workers_problem_is_the_answer(api: tuple[Client, Answering]) -> None:
+    """Status, kind, and the fields at fault are what the worker says."""
+    client, worker = api
+    error: dict[str, Any] = {
+        "type": "urn:mess-ai:problem:wrong-dimension",
+        "title": "Wrong dimension",
+        "status": 422,
+        "detail": "embedding has 2 components; this catalogue has 32.",
+        "errors": [{"field": "embedding", "message": "has 2 components"}],
+    }
+    worker.reply = lambda _: {"status": "error", "error": error}
+    response = await client.post("/recommend", json={"embedding": [0.5, 0.5]})
+    assert fields_of(problem_of(response, 422, "wrong-dimension")) == ["embedding"]
+
+
+async def test_a_late_reply_is_dropped_and_counted(api: tuple[Client, Answering]) -> None:
+    """A worker that is there and does not reply in time is a 504; its reply later disturbs nobody."""
+    client, worker = api
+    worker.reply = lambda _: None
+    response = await client.post("/recommend", json=SEEDS)
+    problem_of(response, 504, "no-reply")
+    assert int(response.headers["retry-after"]) > 0
+    (request,) = worker.requests
+    for _ in range(2):
+        await worker.send(request["request_id"], {"status": "ok", **body_of(request)})
+    worker.reply = lambda asked: {"status": "ok", **body_of(asked, notes=["in time"])}
+    response = await client.post("/recommend", json=SEEDS)
+    assert response.json()["notes"] == ["in time"]
+    outcomes = {
+        outcome: _count(client, "mess_api_worker_replies_total", outcome=outcome)
+        for outcome in ("used", "late", "repeated", "broken")
+    }
+    assert outcomes == {"used": 1, "late": 1, "repeated": 1, "broken": 0}
+
+
+async def test_a_batch_fails_in_parts(api: tuple[Client, Answering], catalogue: Catalogue) -> None:
+    """Each entry of a batch is a body or a problem, in their order: stored, computed, unknown, malformed."""
+    client, worker = api
+    entries = [{"track_id": TRACK}, SEEDS, {"track_id": "no such"}, {"track_id": TRACK, "top_k": 99}, 5]
+    response = await client.post("/recommend/batch", json={"requests": entries * 20})
+    assert response.status_code == 200
+    Batch.model_validate(response.json())
+    stored, computed, unknown, malformed, nonsense = response.json()["results"][-5:]
+    names = [item["track_id"] for item in stored["recommendations"]]
+    assert names == [track_id for track_id, _ in catalogue.expected(TRACK, 10)]
+    assert (computed["cached"], len(worker.requests)) == (False, 1)
+    assert (unknown["status"], unknown["type"]) == (404, "urn:mess-ai:problem:track-not-found")
+    assert (malformed["errors"][0]["field"], nonsense["errors"][0]["field"]) == ("top_k", "body")
+    assert nonsense["instance"] == "/recommend/batch#99"
+    too_many = await client.post("/recommend/batch", json={"requests": entries * 21})
+    assert fields_of(problem_of(too_many, 422, "invalid-parameters")) == ["requests"]
+
+
+async def test_reads_wait_for_an_event_or_say_that_they_did_not(
+    api: tuple[Client, Answering], database: Database, catalogue: Catalogue
+) -> None:
+    """An event that every list has taken in is read from the store, at once; another one is the workers' business."""
+    client, worker = api
+    worker.reply = lambda asked: {"status": "ok", **body_of(asked, provisional=True)}
+    taken = sum(1 for track in catalogue.tracks if track.partition == 3)
+    read = (await client.get(f"{PATH}?min_offset=3:{taken - 1}")).json()
+    assert (read["cached"], worker.requests) == (True, [])
+    searched = (await client.get(f"{PATH}?min_offset=3:{taken}")).json()
+    assert (searched["cached"], searched["provisional"]) == (False, True)
+    assert worker.requests[0]["min_offset"] == {"partition": 3, "offset": taken}
+    waiting = asyncio.create_task(client.get(f"{PATH}?top_k=3&min_offset=3:{taken}"))
+    await database.execute("UPDATE ingest_partitions SET consumed_offset = consumed_offset + 1")
+    await database.execute("UPDATE absorbed_offsets SET absorbed_offset = absorbed_offset + 1")
+    assert (await waiting).json()["cached"] is True
+    assert len(worker.requests) == 1
+
+
+async def test_a_track_without_a_list_is_searched_for(
+    api: tuple[Client, Answering], database: Database, catalogue: Catalogue
+) -> None:
+    """Until its list is there a track's answer is a worker's, provisional; then it is read."""
+    client, worker = api
+    worker.reply = lambda asked: {"status": "ok", **body_of(asked, provisional=True)}
+    track = catalogue.tracks[catalogue.by_id[TRACK]]
+    await database.execute("UPDATE neighbour_lists SET key = 1 WHERE key = $1", track.key)
+    assert (await client.get(PATH)).json()["provisional"] is True
+    await database.execute("UPDATE neighbour_lists SET key = $1 WHERE key = 1", track.key)
+    body = (await client.get(PATH)).json()
+    assert (body["provisional"], body["cached"], len(worker.requests)) == (False, True, 1)
+
+
+async def test_without_a_worker_it_is_503(database: Database, kafka_broker: KafkaBroker) -> None:
+    """A group without members is told at once, not after the timeout; what is stored is read all the same."""
+    settings = await own_topics(kafka_broker, request_timeout=60.0)
+    options = {"bootstrap_servers": kafka_broker.bootstrap_servers}
+    async with serve(Served(database, settings, kafka_options=options)) as client:
+        response = await client.post("/recommend", json=SEEDS)
+        problem_of(response, 503, "no-worker")
+        assert int(response.headers["retry-after"]) > 0
+        assert (await client.get(PATH)).json()["cached"] is True
+
+
+async def test_without_a_broker_it_is_503(database: Database) -> None:
+    """The API starts and reads without its broker; what needs one is told so in time."""
+    settings = ServingSettings(health_ttl=0, broker_timeout=0.3)
+    async with serve(
+        Served(database, settings, kafka_options={"bootstrap_servers": "127.0.0.1:1"})
+    ) as client:
+        responses = await asyncio.gather(
+            client.post("/recommend", json=SEEDS), client.get("/changes"), client.get(f"{PATH}/compare")
+        )
+        for response in responses:
+            problem_of(response, 503, "broker-unavailable")
+        assert (await client.get(PATH)).json()["cached"] is True
+        assert (await client.get("/health/ready")).status_code == 200
