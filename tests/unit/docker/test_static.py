@@ -65,6 +65,7 @@ def test_prometheus_takes_its_configuration_and_the_rules() -> None:
     promtool = tool("promtool", "prometheus of Debian")
     run(promtool, "check", "config", "docker/prometheus/prometheus.yml")
     run(promtool, "check", "rules", "docker/prometheus/alerts.yml")
+    run(promtool, "test", "rules", "docker/prometheus/tests/alerts.yml")
 
 
 def test_cloud_init_is_told_what_it_knows() -> None:
