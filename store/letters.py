@@ -1,0 +1,133 @@
+"""What has been done about dead letters: written by `mess dead-letters`, read by nobody else."""
+
+from collections.abc import AsyncIterator, Collection, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal, NamedTuple
+
+import asyncpg
+
+from store.errors import StoreError
+from store.pool import transaction, translated
+
+Action = Literal["replayed", "dropped"]
+
+# Twice as long as letters are kept by default: what has been done about one is known for as long as it can be read.
+_KEPT_DAYS = 60
+
+
+class LettersBusyError(StoreError):
+    """Another `mess dead-letters` is replaying or dropping."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "another `mess dead-letters` is at work on this database: try again when it has ended"
+        )
+
+
+class LetterId(NamedTuple):
+    """Names one dead letter for good.
+
+    Attributes:
+        partition: Its partition of dead-letters.
+        offset: Its offset there.
+        written_at: The message's timestamp, milliseconds since 1970: offsets begin anew with a topic that is made anew.
+    """
+
+    partition: int
+    offset: int
+    written_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Handled:
+    """What was done about a letter, and when."""
+
+    action: Action
+    handled_at: datetime
+
+
+async def fetch_handled(pool: asyncpg.Pool) -> dict[LetterId, Handled]:
+    """Every letter that something has been done about.
+
+    Raises:
+        StoreUnavailableError: Postgres cannot be reached.
+    """
+    with translated():
+        rows = await pool.fetch(
+            'SELECT partition, "offset", written_at, action, handled_at FROM handled_letters'
+        )
+    return {
+        LetterId(row["partition"], row["offset"], row["written_at"]): Handled(
+            row["action"], row["handled_at"]
+        )
+        for row in rows
+    }
+
+
+async def mark_handled(pool: asyncpg.Pool, letters: Collection[LetterId], action: Action) -> None:
+    """Note that `action` was done about `letters`; a later action replaces an earlier one. Forgets very old ones.
+
+    Raises:
+        StoreUnavailableError: Postgres cannot be reached.
+    """
+    async with transaction(pool) as connection:
+        await connection.executemany(
+            """
+            INSERT INTO handled_letters (partition, "offset", written_at, action) VALUES ($1, $2, $3, $4)
+            ON CONFLICT (partition, "offset", written_at)
+            DO UPDATE SET action = excluded.action, handled_at = now()
+            """,
+            [(*letter, action) for letter in letters],
+        )
+        await connection.execute(
+            "DELETE FROM handled_letters WHERE handled_at < now() - make_interval(days => $1)", _KEPT_DAYS
+        )
+
+
+async def tracks_written_since(
+    pool: asyncpg.Pool, events: Sequence[tuple[str, int, int]]
+) -> set[tuple[str, int, int]]:
+    """Which of `events` of track-ingest are older than what the store has of their track.
+
+    Args:
+        pool: Where to look.
+        events: Track id, source partition and source offset of each.
+
+    Raises:
+        StoreUnavailableError: Postgres cannot be reached.
+    """
+    # Postgres has no text with a NUL in it, so no such track either.
+    sought = [event for event in events if "\0" not in event[0]]
+    with translated():
+        rows = await pool.fetch(
+            """
+            SELECT asked.track_id, asked.partition, asked.position
+            FROM unnest($1::text[], $2::int[], $3::bigint[]) AS asked (track_id, partition, position)
+            JOIN tracks USING (track_id)
+            WHERE tracks.source_partition = asked.partition AND tracks.source_offset > asked.position
+            """,
+            [event[0] for event in sought],
+            [event[1] for event in sought],
+            [event[2] for event in sought],
+        )
+    return {(row["track_id"], row["partition"], row["position"]) for row in rows}
+
+
+@asynccontextmanager
+async def only_operator(pool: asyncpg.Pool) -> AsyncIterator[None]:
+    """Hold the right to deal with letters: nobody else replays or drops meanwhile.
+
+    Raises:
+        LettersBusyError: Somebody else holds it.
+        StoreUnavailableError: Postgres cannot be reached.
+    """
+    with translated():
+        async with pool.acquire() as connection:
+            if not await connection.fetchval("SELECT pg_try_advisory_lock(hashtext('mess-dead-letters'))"):
+                raise LettersBusyError
+            try:
+                yield
+            finally:
+                await connection.execute("SELECT pg_advisory_unlock(hashtext('mess-dead-letters'))")
