@@ -17,6 +17,7 @@ COMMAND_MODULES = (
     "topics",
     "demo",
     "warm",
+    "dead_letters",
 )
 
 

@@ -1,6 +1,5 @@
 """`mess audit`: are the stored lists right?"""
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -8,14 +7,13 @@ import typer
 
 from mess.cli.broker import DEFAULT_DATA_DIR
 from mess.cli.console import INCOMPLETE, fail
+from mess.cli.store import HINT, store_settings
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from mess.audit import AuditReport
     from store.settings import StoreSettings
-
-_HINT = "Start the local stack with `mess up`, or set MESS_DATABASE_URL=postgresql://user:password@host:5432/name."
 
 
 def register(app: typer.Typer) -> None:
@@ -47,35 +45,15 @@ def audit(
     from streams.settings import StreamSettings  # noqa: PLC0415
 
     console.quiet_libraries()
-    store, size = _store(data_dir), settings.read(StreamSettings).list_size
+    store, size = store_settings(data_dir), settings.read(StreamSettings).list_size
     try:
         report = asyncio.run(_audit(store, size, sample))
     except StoreError as error:
-        fail(str(error), hint=_HINT)
+        fail(str(error), hint=HINT)
     console.out().print(_table(report))
     recall = report.findings.recall(50)
     if recall < threshold:
         fail(f"recall@50 is {recall:.6f}, below {threshold}", code=INCOMPLETE)
-
-
-def _store(data_dir: Path) -> "StoreSettings":
-    """Return the database from the environment, or of the local stack that runs in `data_dir`."""
-    from pydantic import SecretStr  # noqa: PLC0415
-
-    from mess import settings  # noqa: PLC0415
-    from mess.stack.errors import StackError  # noqa: PLC0415
-    from mess.stack.statefile import read_state  # noqa: PLC0415
-    from store.settings import StoreSettings  # noqa: PLC0415
-
-    if os.environ.get("MESS_DATABASE_URL"):
-        return settings.read(StoreSettings)
-    try:
-        state = read_state(data_dir)
-    except StackError as error:
-        fail(str(error), hint=_HINT)
-    if state is None:
-        fail(f"No database is configured, and no local stack runs in {data_dir}.", hint=_HINT)
-    return StoreSettings(database_url=SecretStr(state.database_url))
 
 
 async def _audit(store: "StoreSettings", size: int, sample: int | None) -> "AuditReport":
