@@ -71,6 +71,7 @@ class WorkerMetrics:
             registry=registry,
         )
         self._add_sampled()
+        self._add_search()
         self._add_process()
 
     def _add_process(self) -> None:
@@ -87,6 +88,23 @@ class WorkerMetrics:
         )
         self.resident.labels("worker").set_function(lambda: psutil.Process().memory_info().rss)
         self.resident.labels("spawned").set_function(_spawned_bytes)
+
+    def _add_search(self) -> None:
+        """What the search process says of itself; see `streams.agents.searching`."""
+
+        def gauge(name: str, meaning: str, labels: tuple[str, ...] = ()) -> Gauge:
+            return Gauge(name, meaning, labels, registry=self.registry)
+
+        self.search_tracks = gauge("mess_search_tracks", "Tracks that can be searched")
+        self.search_index_tracks = gauge("mess_search_index_tracks", "Tracks in the index when it was built")
+        self.search_index_age = gauge(
+            "mess_search_index_age_seconds", "Since the catalogue was as the index has it"
+        )
+        self.search_newer = gauge("mess_search_newer_tracks", "Tracks scanned as the index lacks them")
+        self.search_tombstones = gauge("mess_search_tombstones", "Rows of the index that count no more")
+        self.search_builds = gauge("mess_search_index_builds", "Indexes built since the start")
+        self.search_bytes = gauge("mess_search_bytes", "Bytes held by the search")
+        self.search_seconds = gauge("mess_search_seconds", "Search time by phase since the start", ("phase",))
 
     def _add_sampled(self) -> None:
         """What the sampler finds; see `streams.agents.sampler`."""

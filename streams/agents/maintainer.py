@@ -8,7 +8,7 @@ whoever takes the lists over.
 import asyncio
 import contextlib
 import time
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 import asyncpg
@@ -30,6 +30,9 @@ from streams.faults import FaultPoint, reach
 from streams.metrics import WorkerMetrics
 from streams.neighbours.process import EngineProcess
 from streams.neighbours.types import ListChanges, TrackBatch
+
+# Told of a batch, and of the offsets below which everything has come with it or before.
+Listener = Callable[[TrackBatch | None, dict[int, int]], None]
 
 log = structlog.get_logger(__name__)
 
@@ -112,6 +115,11 @@ class Maintainer:
         self._flushes = 0
         self._closing = False
         self._wake = asyncio.Event()
+        self._listeners: list[Listener] = []
+
+    def tell(self, listener: Listener) -> None:
+        """Have a listener called with every batch that the engine gets, in the same order."""
+        self._listeners.append(listener)
 
     async def put(self, committed: Committed) -> None:
         """Take over a committed batch; waits while too many are pending."""
@@ -144,6 +152,9 @@ class Maintainer:
         if batch is not None:
             self._names.update(batch)
             self._withdrawn |= bool(len(batch.deleted))
+        for listener in self._listeners:
+            listener(batch, upto)
+        if batch is not None:
             with self._metrics.phase_seconds.labels("neighbours").time():
                 await self.engine.apply(batch)
         for partition, offset in upto.items():

@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -13,6 +13,7 @@ from aiokafka import AIOKafkaProducer
 from store import partitions, tracks
 from store.errors import FencedError
 from store.pool import open_pool, require_schema, transaction
+from store.rows import TrackVectors
 from store.settings import StoreSettings
 from streams.agents.claiming import Claiming, Log
 from streams.agents.dead_letters import DeadLetters
@@ -21,15 +22,17 @@ from streams.agents.feed import ChangeFeed
 from streams.agents.following import Follower
 from streams.agents.ingest import Committed, Ingest
 from streams.agents.lease import Lease
-from streams.agents.maintainer import Maintainer
+from streams.agents.maintainer import Listener, Maintainer
 from streams.agents.names import TrackNames
 from streams.agents.ownership import Ownership
 from streams.agents.retry import until_done
 from streams.agents.sampler import Sampler
+from streams.agents.searching import SearchKeeper
 from streams.agents.start import load_engine
 from streams.kafka import start_producer, write_only_while
 from streams.metrics import WorkerMetrics
 from streams.neighbours.process import EngineProcess
+from streams.neighbours.search import SearchProcess
 from streams.settings import KafkaSettings, StreamSettings
 
 log = structlog.get_logger(__name__)
@@ -49,6 +52,10 @@ class Pipeline:
         streams: Sizes and windows.
         store: How to reach Postgres.
         metrics: Where everything is measured.
+
+    Attributes:
+        search: Searches the whole catalogue; None as long as there is none, or it is being loaded.
+        searched: By partition, the offset below which `search` holds everything.
     """
 
     def __init__(
@@ -59,10 +66,14 @@ class Pipeline:
         self._store = store
         self.metrics = metrics
         self.ownership = Ownership()
+        self.search: SearchProcess | None = None
+        self.searched: Mapping[int, int] = {}
         self._exit = AsyncExitStack()
         self._names = TrackNames()
         self._maintainer: Maintainer | None = None
         self._tasks: list[asyncio.Task[None]] = []
+        self._when_searchable: list[Callable[[SearchProcess], None]] = []
+        self._listeners: list[Listener] = []
         self._processing = asyncio.Lock()
         self._starting = asyncio.Lock()
         self._stopping = False
@@ -160,7 +171,7 @@ class Pipeline:
             self._maintainer = await self._load(engine, dimension)
 
     async def _load(self, engine: EngineProcess, dimension: int) -> Maintainer:
-        positions = await until_done(
+        found, positions = await until_done(
             lambda: load_engine(self._pool, engine, self._names, dimension),
             what="load the catalogue",
             system="postgres",
@@ -172,6 +183,7 @@ class Pipeline:
             self._pool, engine, self.ownership, self._feed, self._names, applied, self.metrics
         )
         follower = Follower(self._pool, maintainer, self.ownership, dimension, generations, self.metrics)
+        self._start_search(maintainer, found, dimension)
         await self._claiming.attend(maintainer, follower)
         self._spawn("applying", maintainer.run_applying())
         self._spawn("flushing", maintainer.run_flushing())
@@ -182,6 +194,30 @@ class Pipeline:
         )
         self._spawn("sampler", sampler.run())
         return maintainer
+
+    def _start_search(self, maintainer: Maintainer, found: TrackVectors, dimension: int) -> None:
+        process = SearchProcess(dimension)
+        self._exit.push_async_callback(process.stop)
+        keeper = SearchKeeper(process, self._search_ready, self.metrics)
+        self.searched = keeper.applied
+        maintainer.tell(keeper.put)
+        for listener in self._listeners:
+            maintainer.tell(listener)
+        self._spawn("search", keeper.run(found, dict(maintainer.applied)))
+        self._spawn("search metrics", keeper.observe())
+
+    def _search_ready(self, process: SearchProcess) -> None:
+        self.search = process
+        for callback in self._when_searchable:
+            callback(process)
+
+    def when_searchable(self, callback: Callable[[SearchProcess], None]) -> None:
+        """Have `callback` called once there is a catalogue to search; to be said before `start`."""
+        self._when_searchable.append(callback)
+
+    def tell(self, listener: Listener) -> None:
+        """Have a listener called with every batch of changes, whichever worker took them; to be said before `start`."""
+        self._listeners.append(listener)
 
     def _spawn(self, name: str, work: Any) -> None:
         self._tasks.append(asyncio.create_task(work, name=name))

@@ -19,11 +19,11 @@ NO_KEYS: Keys = np.empty(0, dtype=np.int64)
 
 async def load_engine(
     pool: asyncpg.Pool, engine: EngineProcess, names: TrackNames, dimension: int
-) -> dict[int, Position]:
+) -> tuple[TrackVectors, dict[int, Position]]:
     """Load the engine's vectors from one snapshot of the store; it keeps no lists yet.
 
     Returns:
-        By partition, the offset below which the engine holds everything, and of which log.
+        The vectors, and by partition the offset below which the engine holds everything, and of which log.
     """
     async with snapshot(pool) as connection:
         found = await lists.read_tracks(connection, dimension)
@@ -32,7 +32,7 @@ async def load_engine(
     await engine.own([])
     await engine.load(_batch(found), stored_lists(lists.NO_LISTS))
     log.info("engine loaded", tracks=len(found.keys))
-    return positions
+    return found, positions
 
 
 def _batch(found: TrackVectors) -> TrackBatch:

@@ -15,6 +15,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from mess import migrate
+from store.pool import UNAVAILABLE
 from streams.settings import KafkaSettings, StreamSettings
 from streams.topics import ensure_topics
 from tests.faults.history import Catalogue, Message
@@ -171,51 +172,57 @@ class Runner:
                 assert self._worker.process is not None
                 self._worker.process.kill()
             case FaultKind.KILL_ENGINE:
-                await _eventually(lambda: self._worker.engine() is not None, "there is no engine")
-                if (engine := self._worker.engine()) is not None:
-                    engine.kill()
-            case FaultKind.KILL_BROKER:
-                await asyncio.to_thread(self._servers.broker.kill)
-                await asyncio.sleep(fault.away)
-                await self._servers.broker.start()
-            case FaultKind.KILL_POSTGRES | FaultKind.STOP_POSTGRES:
-                number = signal.SIGKILL if fault.number % 2 else signal.SIGQUIT
-                await asyncio.to_thread(self._servers.postgres.kill, number)
-                await asyncio.sleep(fault.away)
-                await self._servers.postgres.start()
+                await self._kill_child(self._worker, 0)
+            case FaultKind.KILL_SEARCH:
+                await self._kill_child(self._worker, 1)
+            case FaultKind.KILL_BROKER | FaultKind.KILL_POSTGRES | FaultKind.STOP_POSTGRES:
+                await self._kill_server(fault)
             case FaultKind.FREEZE:
                 return await self._freeze()
+            case FaultKind.SCALE:
+                await self._scale(fault.number)
             case FaultKind.MOVE_OFFSETS:
                 await self._move_offsets(fault.number)
             case FaultKind.REPLAY:
                 await self._replay()
         return []
 
+    async def _kill_server(self, fault: Fault) -> None:
+        """Have a server die, and start it again after a while."""
+        if fault.kind is FaultKind.KILL_BROKER:
+            await asyncio.to_thread(self._servers.broker.kill)
+            await asyncio.sleep(fault.away)
+            await self._servers.broker.start()
+            return
+        number = signal.SIGKILL if fault.number % 2 else signal.SIGQUIT
+        await asyncio.to_thread(self._servers.postgres.kill, number)
+        await asyncio.sleep(fault.away)
+        await self._servers.postgres.start()
+
+    async def _kill_child(self, worker: KeptWorker, number: int) -> None:
+        await _eventually(lambda: worker.child(number) is not None, "there is no such process")
+        if (child := worker.child(number)) is not None:
+            child.kill()
+
     async def _freeze(self) -> list[str]:
-        """Stop the worker as it is; have another take over; wake it up; it must change nothing any more."""
-        frozen, standby = self._worker, self._new_worker()
-        standby.run()
-        await _eventually(
-            lambda: {_active(frozen), _active(standby)} == {0, 1},
-            "there is no worker and no other standing by",
-        )
-        if _active(standby) == 1:
-            frozen, standby = standby, frozen
+        """Stop one of two workers as it is; when the other has everything, wake it up: it must change nothing any more."""
+        frozen, other = self._worker, self._new_worker()
+        other.run()
+        await self._owned_by(frozen, other)
         frozen.signal(signal.SIGSTOP)
         self.note(f"{frozen.name} is frozen")
         try:
-            await _eventually(lambda: _active(standby) == 1, "nobody takes over from a frozen worker")
-            self.note(f"{standby.name} has taken over")
-            self._worker = standby
-            await self._owned_by(standby)
+            await self._owned_by(other)
+            self.note(f"{other.name} has taken over")
+            self._worker = other
             await self._at_rest()
             # The successor still records that nothing is left to be absorbed and told.
             await asyncio.sleep(2)
+            await frozen.let_go()
             before = await self._everything()
         finally:
             frozen.signal(signal.SIGCONT)
         self.note(f"{frozen.name} wakes up")
-        exits = len(frozen.exits)
         await asyncio.sleep(5)
         after = await self._everything()
         changed = [
@@ -223,23 +230,63 @@ class Runner:
             for name, value in before.items()
             if after[name] != value
         ]
-        if len(frozen.exits) == exits and _active(frozen) != 0:
+        assert frozen.process is not None
+        if frozen.process.poll() is None:
             changed.append("a zombie goes on as if it had never been replaced")
+        self.note(f"the zombie's status: {frozen.process.poll()}")
         await frozen.end()
-        self.note(f"zombie's exits: {frozen.exits}")
         return changed
 
-    async def _owned_by(self, worker: KeptWorker) -> None:
-        """Wait until a worker has claimed every partition."""
+    async def _scale(self, number: int) -> None:
+        """Add two workers, let something happen to one of the three, and take two away, all under load."""
+        crew = [self._worker, self._new_worker(), self._new_worker()]
+        for worker in crew[1:]:
+            worker.run()
+        await self._owned_by(*crew)
+        self.note("three workers share the partitions")
+        victim = crew[number % 3]
+        accident = ("nothing", "kill -9", "freeze", "kill the engine", "kill the search")[number // 3 % 5]
+        self.note(f"{victim.name}: {accident}")
+        match accident:
+            case "kill -9":
+                assert victim.process is not None
+                victim.process.kill()
+            case "freeze":
+                victim.signal(signal.SIGSTOP)
+                await self._owned_by(*(worker for worker in crew if worker is not victim))
+                victim.signal(signal.SIGCONT)
+            case "kill the engine":
+                await self._kill_child(victim, 0)
+            case "kill the search":
+                await self._kill_child(victim, 1)
+        if number // 15 % 2:
+            await self._owned_by(*crew)
+        survivor = crew.pop(number // 30 % 3)
+        for worker in crew:
+            number //= 2
+            await worker.end(signal.SIGTERM if number % 2 else signal.SIGKILL)
+        self.note(f"{survivor.name} is left alone")
+        self._worker = survivor
+        await self._owned_by(survivor)
+
+    async def _owned_by(self, *workers: KeptWorker) -> None:
+        """Wait until these workers, and no others, hold partitions."""
         deadline = time.monotonic() + PATIENCE_SECONDS
-        connection = await asyncpg.connect(self._url)
+        wanted = {worker.name for worker in workers}
+        while (found := await self._owners()) != wanted:
+            assert time.monotonic() < deadline, f"the partitions are held by {found}, not by {wanted}"
+            await asyncio.sleep(0.2)
+
+    async def _owners(self) -> set[str] | None:
         try:
-            while not all(
-                owner.startswith(f"{worker.name}/")
+            connection = await asyncpg.connect(self._url)
+        except UNAVAILABLE:
+            return None
+        try:
+            return {
+                owner.partition("/")[0]
                 for (owner,) in await connection.fetch("SELECT owner FROM ingest_partitions")
-            ):
-                assert time.monotonic() < deadline, f"{worker.name} does not claim the partitions"
-                await asyncio.sleep(0.2)
+            }
         finally:
             await connection.close()
 

@@ -21,7 +21,9 @@ class FaultKind(StrEnum):
     KILL_BROKER = "kill-broker"
     KILL_POSTGRES = "kill-postgres"
     STOP_POSTGRES = "stop-postgres"
+    KILL_SEARCH = "kill-search"
     FREEZE = "freeze-worker"
+    SCALE = "scale-1-3-1"
     MOVE_OFFSETS = "move-offsets"
     REPLAY = "replay"
 
@@ -34,7 +36,9 @@ WEIGHTS = {
     FaultKind.KILL_BROKER: 3,
     FaultKind.KILL_POSTGRES: 3,
     FaultKind.STOP_POSTGRES: 1,
+    FaultKind.KILL_SEARCH: 1,
     FaultKind.FREEZE: 2,
+    FaultKind.SCALE: 3,
     FaultKind.MOVE_OFFSETS: 2,
     FaultKind.REPLAY: 1,
 }
@@ -119,7 +123,9 @@ def draw(seed: int, *, long: bool, broker_survives: bool) -> Scenario:
     kinds = [k for k in WEIGHTS if broker_survives or k is not FaultKind.KILL_BROKER]
     if not long:
         kinds = [
-            k for k in kinds if k not in (FaultKind.FREEZE, FaultKind.STOP_POSTGRES, FaultKind.MOVE_OFFSETS)
+            k
+            for k in kinds
+            if k not in (FaultKind.FREEZE, FaultKind.SCALE, FaultKind.STOP_POSTGRES, FaultKind.MOVE_OFFSETS)
         ]
     weights = np.array([WEIGHTS[k] for k in kinds], dtype=float)
     parts = []
@@ -142,7 +148,12 @@ def _part(rng: np.random.Generator, history: History, faults: list[Fault], *, lo
     chunk = len(messages) if burst else int(rng.integers(5, 60))
     chunks = [messages[i : i + chunk] for i in range(0, len(messages), chunk)]
     # Spread over some seconds, so that faults fall among them.
-    return Part(chunks, float(rng.uniform(0.5, 3)) / len(chunks), faults, settle=bool(rng.random() < 0.4))
+    seconds = float(rng.uniform(0.5, 3))
+    if any(fault.kind is FaultKind.SCALE for fault in faults):
+        # Workers join and leave in the middle of it: that takes its time.
+        chunks = [messages[i : i + 10] for i in range(0, len(messages), 10)]
+        seconds *= 12
+    return Part(chunks, seconds / len(chunks), faults, settle=bool(rng.random() < 0.4))
 
 
 def _fault(rng: np.random.Generator, kind: FaultKind, *, long: bool) -> Fault:

@@ -171,10 +171,7 @@ class KeptWorker(WorkerProcess):
 
     async def end(self, number: signal.Signals = signal.SIGKILL) -> None:
         """End it and do not start it again; a SIGTERM that is not obeyed in time becomes a SIGKILL."""
-        if self._keeper is not None:
-            self._keeper.cancel()
-            await asyncio.gather(self._keeper, return_exceptions=True)
-            self._keeper = None
+        await self.let_go()
         if self.process is None or self.process.poll() is not None:
             return
         processes = tree(self.process.pid)
@@ -195,16 +192,25 @@ class KeptWorker(WorkerProcess):
         assert self.process is not None
         signal_all(tree(self.process.pid), number)
 
-    def engine(self) -> psutil.Process | None:
-        """Its engine process, if there is one."""
+    def child(self, number: int) -> psutil.Process | None:
+        """Its engine process (0) or its search process (1), if there is one: it starts them in this order."""
         assert self.process is not None
-        for child in tree(self.process.pid)[1:]:
-            try:
-                if "spawn_main" in " ".join(child.cmdline()):
-                    return child
-            except psutil.Error:
-                continue
-        return None
+        try:
+            spawned = [
+                child
+                for child in psutil.Process(self.process.pid).children()
+                if "spawn_main" in " ".join(child.cmdline())
+            ]
+            return sorted(spawned, key=lambda child: child.create_time())[number]
+        except (psutil.Error, IndexError):
+            return None
+
+    async def let_go(self) -> None:
+        """Do not start it again when it ends."""
+        if self._keeper is not None:
+            self._keeper.cancel()
+            await asyncio.gather(self._keeper, return_exceptions=True)
+            self._keeper = None
 
 
 class Servers:
