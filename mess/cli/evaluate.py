@@ -28,7 +28,7 @@ def evaluate(  # noqa: PLR0913, PLR0917 - every option of the command is a param
         int | None,
         typer.Option(
             min=1,
-            help="Start from so many tracks, drawn at random. [default: all up to 20,000, of more 2,000]",
+            help="Start from so many tracks, drawn at random. [default: all up to 5,000, of more 4,000]",
         ),
     ] = None,
     random_seed: Annotated[
@@ -61,7 +61,9 @@ def evaluate(  # noqa: PLR0913, PLR0917 - every option of the command is a param
         int | None, typer.Option(min=1, help="Processes to work in. [default: one for each core, at most 4]")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
-    markdown: Annotated[bool, typer.Option("--markdown", help="Print the tables as Markdown.")] = False,
+    markdown: Annotated[
+        Path | None, typer.Option(help="Write the tables as Markdown into this file too.")
+    ] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw a picture into this file, such as out.png.")] = None,
 ) -> None:
     """Measure every strategy against labels it has not seen, beside chance and popularity alone.
@@ -73,8 +75,11 @@ def evaluate(  # noqa: PLR0913, PLR0917 - every option of the command is a param
     from mess.evaluate.listening import Model  # noqa: PLC0415
     from streams.strategies import InvalidQuery  # noqa: PLC0415
 
+    for option, path in (("--plot", plot), ("--markdown", markdown)):
+        if path is not None and not path.absolute().parent.is_dir():
+            fail(f"{option}: {path.parent} is not a directory.")
     if plot is not None:
-        _require_matplotlib(plot)
+        _require_matplotlib()
     console.quiet_libraries()
     try:
         entries = plan.entries(["similarity", *strategy] if strategy else [])
@@ -90,19 +95,19 @@ def evaluate(  # noqa: PLR0913, PLR0917 - every option of the command is a param
     )
     works, listening = _read(database_url, Model(random_seed=random_seed, per_track=plays))
     report = _run(works, listening, options)
-    _print(report, as_json=as_json, markdown=markdown)
+    _print(report, as_json=as_json)
+    if markdown is not None:
+        _write(report, markdown)
     if plot is not None:
         _draw(report, plot)
 
 
-def _require_matplotlib(plot: Path) -> None:
+def _require_matplotlib() -> None:
     """Refuse before the work is done, not after it."""
     import importlib.util  # noqa: PLC0415
 
     if importlib.util.find_spec("matplotlib") is None:
         fail("--plot needs matplotlib, which is not installed.", hint="pip install 'mess-ai[plots]'")
-    if not plot.absolute().parent.is_dir():
-        fail(f"--plot: {plot.parent} is not a directory.")
 
 
 def _read(database_url: str | None, model: "Model") -> "tuple[Works, Listening]":
@@ -172,7 +177,7 @@ def _run(works: "Works", listening: "Listening", options: "Options") -> "Report"
             fail(f"{error}; an evaluation needs two.")
 
 
-def _print(report: "Report", *, as_json: bool, markdown: bool) -> None:
+def _print(report: "Report", *, as_json: bool) -> None:
     from mess.cli import console  # noqa: PLC0415
     from mess.evaluate import table  # noqa: PLC0415
 
@@ -180,9 +185,6 @@ def _print(report: "Report", *, as_json: bool, markdown: bool) -> None:
         import orjson  # noqa: PLC0415
 
         typer.echo(orjson.dumps(report.as_json(), option=orjson.OPT_INDENT_2).decode())
-        return
-    if markdown:
-        typer.echo(table.as_markdown(report), nl=False)
         return
     out = console.out()
     if not out.is_terminal:
@@ -193,6 +195,15 @@ def _print(report: "Report", *, as_json: bool, markdown: bool) -> None:
     for sheet in table.sheets(report):
         out.print()
         out.print(table.for_terminal(sheet))
+
+
+def _write(report: "Report", path: Path) -> None:
+    from mess.evaluate import table  # noqa: PLC0415
+
+    try:
+        path.write_text(table.as_markdown(report), encoding="utf-8")
+    except OSError as error:
+        fail(f"--markdown: {error}")
 
 
 def _draw(report: "Report", path: Path) -> None:

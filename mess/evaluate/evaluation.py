@@ -20,8 +20,8 @@ from streams.strategies import hubs
 from streams.strategies.types import Floats
 
 # Up to so many tracks, each is a seed unless fewer are asked for; of more, so many are drawn.
-ALL_UP_TO: Final = 20_000
-SAMPLE: Final = 2_000
+ALL_UP_TO: Final = 5_000
+SAMPLE: Final = 4_000
 SHIFT_SEEDS: Final = 500
 SIMILARITY: Final = "similarity"
 POPULAR: Final = "popular"
@@ -36,7 +36,7 @@ class Options:
 
     Attributes:
         entries: The strategies.
-        seeds: How many tracks to start from, drawn at random; None: all of them up to 20,000 tracks, else 2,000.
+        seeds: How many tracks to start from, drawn at random; None: all of them up to 5,000 tracks, else 4,000.
         random_seed: Of everything that is drawn.
         hub_correction: Evaluate each strategy with hubs corrected too, so strongly.
         hub_cap: Evaluate each strategy with hubs capped too: no track in more than this share of its lists.
