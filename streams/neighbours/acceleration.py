@@ -22,6 +22,7 @@ class Kernels:
     """The functions of `streams.neighbours.kernels`, which says what they do."""
 
     search: Callable[..., Any]
+    search_near: Callable[..., Any]
     merge: Callable[..., Any]
     remove: Callable[..., Any]
     similarities: Callable[..., Any]
@@ -31,7 +32,7 @@ def load() -> Kernels:
     """The compiled functions; takes as long as the compiler does unless they are in the cache."""
     kernels = importlib.import_module("streams.neighbours.kernels")
     kernels.warm()
-    return Kernels(kernels.search, kernels.merge, kernels.remove, kernels.similarities)
+    return Kernels(kernels.search, kernels.search_near, kernels.merge, kernels.remove, kernels.similarities)
 
 
 class Loading:

@@ -37,7 +37,7 @@ from streams.neighbours.types import (
 )
 
 # Lists too short to publish that are completed with a batch, at most.
-URGENT_REFILLS = 256
+URGENT_REFILLS = 64
 
 
 class ExactEngine:
@@ -229,6 +229,8 @@ class ExactEngine:
         self._deleted.update(zip(self.catalogue.keys[mine].tolist(), owners.tolist(), strict=True))
         self.lists.changed[slots] = False
         self.lists.taken[slots] = EMPTY
+        self.lists.pending[slots] = False
+        self.nearest.forget(slots)
         self.catalogue.drop(slots)
 
     def _most_urgent(self, limit: int, but_not: Slots) -> Slots:
@@ -262,9 +264,17 @@ class ExactEngine:
         for start in range(0, len(newcomers), step):
             part = slice(start, start + step)
             self._fill_slice(newcomers[part], others, which[part], events)
-        for start in range(0, len(refills), step):
-            self._fill_slice(refills[start : start + step], None, None, events)
-            self._refilled += len(refills[start : start + step])
+        self._fill_refills(refills)
+
+    def _fill_refills(self, rows: Slots) -> None:
+        step = self.nearest.step
+        for start in range(0, len(rows), step):
+            self._fill_slice(rows[start : start + step], None, None, no_events())
+            self._refilled += len(rows[start : start + step])
+
+    def _find(self, rows: Slots, own: npt.NDArray[np.bool_], others: npt.NDArray[np.bool_] | None) -> Found:
+        """Search for tracks: the lists of those in `own`, and, of `others`, whose lists they may enter."""
+        return self.nearest.search(rows, own, others)
 
     def _fill_slice(
         self,
@@ -274,7 +284,7 @@ class ExactEngine:
         events: Events,
     ) -> None:
         own = self.lists.owned[rows]
-        found = self.nearest.search(rows, own, others)
+        found = self._find(rows, own, others)
         with self._timed("lists"):
             complete = len(self.catalogue) - 1 <= self.lists.kept
             differs = self.lists.put(
@@ -440,7 +450,7 @@ class ExactEngine:
             neighbours=np.where(best >= 0, self.catalogue.keys[best], 0),
             scores=np.where(best >= 0, scores, np.float32(0)),
             lengths=(best >= 0).sum(axis=1),
-            pending=lists.changed[rows] | waiting,
+            pending=lists.changed[rows] | waiting | lists.pending[rows],
         )
 
     def stats(self) -> EngineStats:
@@ -451,7 +461,7 @@ class ExactEngine:
             changed_lists=int(self.lists.changed[:used].sum()),
             waiting_refills=len(self.lists.short(self.catalogue.alive[:used], self.lists.published)),
             refilled=self._refilled,
-            memory_bytes=self.catalogue.memory_bytes + self.lists.memory_bytes,
+            memory_bytes=self.catalogue.memory_bytes + self.lists.memory_bytes + self.nearest.memory_bytes,
             seconds=dict(self._seconds),
         )
 

@@ -212,6 +212,110 @@ def search(  # noqa: C901, PLR0912, PLR0913, PLR0915, PLR0917
 
 
 @_compiled
+def _dot(one: npt.NDArray[np.float32], other: npt.NDArray[np.float32]) -> np.float32:
+    total = np.float32(0)
+    for i in range(len(one)):
+        total += one[i] * other[i]
+    return total
+
+
+# As above.
+@_compiled
+def search_near(  # noqa: C901, PLR0912, PLR0913, PLR0915, PLR0917
+    rows: npt.NDArray[np.int32],
+    probes: npt.NDArray[np.int32],
+    members: npt.NDArray[np.int32],
+    counts: npt.NDArray[np.int32],
+    matrix: npt.NDArray[np.float32],
+    vectors: npt.NDArray[np.float32],
+    alive: npt.NDArray[np.bool_],
+    labels: npt.NDArray[np.int64],
+    slots: npt.NDArray[np.int32],
+    bounds: npt.NDArray[np.float32],
+    horizon: npt.NDArray[np.float32],
+    error: np.float32,
+    best: npt.NDArray[np.int32],
+    best_scores: npt.NDArray[np.float32],
+    hops: int,
+) -> tuple[
+    npt.NDArray[np.int32],
+    npt.NDArray[np.int32],
+    npt.NDArray[np.float32],
+    int,
+]:
+    """As `search`, looking only at the members of some cells, and then at the lists of the nearest found there.
+
+    Args:
+        rows: int32 (m,), the tracks' slots.
+        probes: int32 (m, p), which cells.
+        members: int32 (cells, room), slots.
+        counts: int32 (cells,).
+        matrix: float32 (slots, c), whose products are at least the similarity less `error`.
+        vectors: float32 (slots, d), unit length.
+        alive: bool (slots,).
+        labels: int64 (slots,), compare as the track ids do.
+        slots: int32 (slots, kept), the lists as they are.
+        bounds: float32 (used,), what a product must reach to be looked at for that slot's list; inf: never.
+        horizon: float32 (slots,).
+        error: Bounds how far a product may lie below the similarity.
+        best: int32 (m, kept), filled with the lists; EMPTY before.
+        best_scores: float32 (m, kept), likewise; -inf before.
+        hops: The lists of so many of the nearest are looked at.
+
+    Returns:
+        As `search`.
+    """
+    kept = best.shape[1]
+    room = 256 * len(rows) + 1024
+    row_of = np.empty(room, dtype=np.int32)
+    targets = np.empty(room, dtype=np.int32)
+    scores = np.empty(room, dtype=np.float32)
+    seen = np.full(len(bounds), -1, dtype=np.int32)
+    queue = np.empty(max(probes.shape[1] * members.shape[1], hops * kept), dtype=np.int32)
+    count, computed = 0, 0
+    for i in range(len(rows)):
+        slot = rows[i]
+        seen[slot] = i
+        length, own = 0, np.float32(-np.inf)
+        for stage in range(2):
+            waiting = 0
+            if stage == 0:
+                for cell in probes[i]:
+                    for n in range(counts[cell]):
+                        queue[waiting] = members[cell, n]
+                        waiting += 1
+            else:
+                for n in range(min(hops, length)):
+                    for j in slots[best[i, n]]:
+                        if j >= 0:
+                            queue[waiting] = j
+                            waiting += 1
+            for n in range(waiting):
+                j = queue[n]
+                if seen[j] == i or not alive[j]:
+                    continue
+                seen[j] = i
+                value = _dot(matrix[slot], matrix[j])
+                if value < own and value < bounds[j]:
+                    continue
+                score = _similarity(vectors[slot], vectors[j])
+                computed += 1
+                if value >= own:
+                    place = _insert(best[i], best_scores[i], length, j, score, labels)
+                    length = min(length + 1, kept) if place < kept else length
+                    own = best_scores[i, kept - 1] - error if length == kept else own
+                if value < bounds[j] or score < horizon[j]:
+                    continue
+                if count == room:
+                    room *= 2
+                    row_of, targets = _longer(row_of, room), _longer(targets, room)
+                    scores = _longer(scores, room)
+                row_of[count], targets[count], scores[count] = i, j, score
+                count += 1
+    return row_of[:count], targets[:count], scores[:count], computed
+
+
+@_compiled
 def _longer(array: npt.NDArray[Any], room: int) -> npt.NDArray[Any]:
     longer = np.empty(room, dtype=array.dtype)
     longer[: len(array)] = array
@@ -328,5 +432,22 @@ def warm() -> None:
     lengths = np.zeros(1, dtype=np.int16)
     similarities(vectors, one, one)
     search(value[None, :], one, flags, vectors, flags, labels, value, value, np.float32(0), some, scores, 20)
+    search_near(
+        one,
+        some + 1,
+        some,
+        one,
+        vectors,
+        vectors,
+        flags,
+        labels,
+        some,
+        value,
+        value,
+        np.float32(0),
+        some,
+        scores,
+        1,
+    )
     merge(one[:0], one[:0], value[:0], some, scores, lengths, value, flags, labels, 1)
     remove(one - 1, some, scores, lengths, 1, 1)

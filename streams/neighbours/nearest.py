@@ -17,6 +17,7 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # i
 
 from streams.neighbours.acceleration import Kernels
 from streams.neighbours.catalogue import Catalogue
+from streams.neighbours.cells import Cells
 from streams.neighbours.lists import UNKNOWN, NeighbourLists
 from streams.neighbours.projection import Projection
 from streams.neighbours.similarity import (
@@ -26,11 +27,13 @@ from streams.neighbours.similarity import (
     order_within,
     product_error,
 )
-from streams.neighbours.types import EMPTY, Scores, Slots
+from streams.neighbours.types import EMPTY, Scores, Slots, Vectors
 
 # Rows of a product are sliced so that it holds at most this many float32 values (128 MiB).
 PRODUCT_VALUES = 32 * 1024 * 1024
 PRODUCT_ROWS = 256
+# Cells that are looked through for a track where not all are.
+PROBES = 48
 # Rows that a thread takes at a time.
 THREAD_ROWS = 64
 
@@ -66,6 +69,9 @@ class Nearest:
     def __init__(self, catalogue: Catalogue, lists: NeighbourLists, timed: Callable[[str], Any]) -> None:
         self.projection = Projection(catalogue.dimension)
         self.computed = 0
+        self.cells: Cells | None = None
+        self.probes = PROBES
+        self._last_computed = 0
         self._catalogue = catalogue
         self._lists = lists
         self._timed = timed
@@ -79,6 +85,8 @@ class Nearest:
 
         Those of BLAS would wait for each other at every product, and these as well.
         """
+        if self._kernels is not None:
+            return
         threadpool_limits(limits=1, user_api="blas")
         self._kernels = kernels
         self._threads = ThreadPoolExecutor(self._thread_count, thread_name_prefix="nearest")
@@ -94,6 +102,29 @@ class Nearest:
         """Take notice of new vectors in these slots."""
         with self._timed("projection"):
             self.projection.update(self._catalogue.vectors, slots)
+        if self.cells is not None:
+            with self._timed("cells"):
+                self.cells.place(self._catalogue.vectors, slots)
+
+    def forget(self, slots: Slots) -> None:
+        """Take notice that these slots hold no track any more."""
+        if self.cells is not None:
+            self.cells.forget(slots)
+
+    def look_near(self) -> bool:
+        """Get ready for `search_near`; False as long as the compiled loops are missing."""
+        if self._kernels is None:
+            return False
+        if self.cells is None:
+            with self._timed("cells"):
+                slots = np.flatnonzero(self._catalogue.alive[: self._catalogue.used]).astype(np.int32)
+                self.cells = Cells(self._catalogue.vectors, slots)
+        return True
+
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes held."""
+        return self.projection.memory_bytes + (self.cells.memory_bytes if self.cells else 0)
 
     @property
     def step(self) -> int:
@@ -130,41 +161,93 @@ class Nearest:
         open_to: npt.NDArray[np.bool_] | None,
     ) -> Found:
         catalogue, lists, used = self._catalogue, self._lists, self._catalogue.used
-        projected = self.projection.ready
-        matrix = self.projection.reduced if projected else catalogue.vectors
-        error = self.projection.error if projected else self._error
+        matrix, error = self._matrix()
+        bounds = self._bounds(open_to, error)
+
+        def run(part: slice, best: Slots, scores: Scores) -> tuple[Slots, Slots, Scores, int]:
+            found: tuple[Slots, Slots, Scores, int] = kernels.search(
+                matrix[rows[part]] @ matrix[:used].T,
+                rows[part],
+                wanted[part],
+                catalogue.vectors,
+                catalogue.alive,
+                catalogue.id_labels,
+                bounds,
+                lists.horizon,
+                error,
+                best,
+                scores,
+                GROUPS_PER_ENTRY * lists.kept,
+            )
+            return found
+
+        found = self._shared(len(rows), run)
+        self.projection.judge(self._last_computed, len(rows), used)
+        return found
+
+    def search_near(self, rows: Slots, open_to: npt.NDArray[np.bool_] | None) -> Found:
+        """As `search` for lists of all the rows, looking only where it is likely; `look_near` must have said yes.
+
+        Args:
+            rows: int32 (m,), their slots; those of a cell, one after the other, are found fastest.
+            open_to: bool (used,), which slots' lists may be entered; None for none.
+        """
+        assert self.cells is not None
+        assert self._kernels is not None
+        cells, catalogue, lists, kernels = self.cells, self._catalogue, self._lists, self._kernels
+        matrix, error = self._matrix()
+        bounds = self._bounds(open_to, error)
+        with self._timed("cells"):
+            probes = cells.nearest(catalogue.vectors[rows], self.probes)
+
+        def run(part: slice, best: Slots, scores: Scores) -> tuple[Slots, Slots, Scores, int]:
+            found: tuple[Slots, Slots, Scores, int] = kernels.search_near(
+                rows[part],
+                probes[part],
+                cells.members,
+                cells.counts,
+                matrix,
+                catalogue.vectors,
+                catalogue.alive,
+                catalogue.id_labels,
+                lists.slots,
+                bounds,
+                lists.horizon,
+                error,
+                best,
+                scores,
+                lists.published,
+            )
+            return found
+
+        return self._shared(len(rows), run)
+
+    def _matrix(self) -> tuple[Vectors, np.float32]:
+        """What to multiply, float32 (slots, c), and how far a product may lie below the similarity."""
+        if self.projection.ready:
+            return self.projection.reduced, self.projection.error
+        return self._catalogue.vectors, self._error
+
+    def _shared(
+        self, count: int, run: Callable[[slice, Slots, Scores], tuple[Slots, Slots, Scores, int]]
+    ) -> Found:
+        """Share rows out among the threads, and put together what they find."""
+        assert self._threads is not None
+        best = np.full((count, self._lists.kept), EMPTY, dtype=np.int32)
+        scores = np.full(best.shape, -np.inf, dtype=np.float32)
+        # Small parts: a product is gone through while it is in the cache.
+        size = min(THREAD_ROWS, max(1, -(-count // self._thread_count)))
+        shares = [slice(start, start + size) for start in range(0, count, size)]
+
+        def one(part: slice) -> tuple[Slots, Slots, Scores, int]:
+            row, targets, entries, computed = run(part, best[part], scores[part])
+            return row + np.int32(part.start), targets, entries, computed
+
         with self._timed("search"):
-            bounds = self._bounds(open_to, error)
-            best = np.full((len(rows), lists.kept), EMPTY, dtype=np.int32)
-            scores = np.full(best.shape, -np.inf, dtype=np.float32)
-
-            def run(start: int) -> tuple[Slots, Slots, Scores, int]:
-                part = slice(start, start + size)
-                row, targets, entries, computed = kernels.search(
-                    matrix[rows[part]] @ matrix[:used].T,
-                    rows[part],
-                    wanted[part],
-                    catalogue.vectors,
-                    catalogue.alive,
-                    catalogue.id_labels,
-                    bounds,
-                    lists.horizon,
-                    error,
-                    best[part],
-                    scores[part],
-                    GROUPS_PER_ENTRY * lists.kept,
-                )
-                return row + np.int32(start), targets, entries, computed
-
-            # Small parts: a product is gone through while it is in the cache.
-            size = min(THREAD_ROWS, max(1, -(-len(rows) // self._thread_count)))
-            starts = range(0, len(rows), size)
-            assert self._threads is not None
-            parts = [run(0)] if len(starts) == 1 else list(self._threads.map(run, starts))
+            parts = [one(shares[0])] if len(shares) == 1 else list(self._threads.map(one, shares))
             row, targets, entries = (np.concatenate([part[i] for part in parts]) for i in range(3))
-        computed = sum(part[3] for part in parts)
-        self.computed += computed
-        self.projection.judge(computed, len(rows), used)
+        self._last_computed = sum(part[3] for part in parts)
+        self.computed += self._last_computed
         return Found(best, scores, row, targets, entries)
 
     def _search(

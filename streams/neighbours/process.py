@@ -17,7 +17,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any, TypeVar, cast
 
 from streams.neighbours.acceleration import Loading
-from streams.neighbours.exact import ExactEngine
+from streams.neighbours.approximate import EXACT_UPTO, ApproximateEngine
 from streams.neighbours.snapshot import SnapshotError
 from streams.neighbours.types import (
     EngineStats,
@@ -32,9 +32,12 @@ from streams.neighbours.types import (
 
 Answer = TypeVar("Answer")
 
-# How long an idle engine works before it looks for a call again, and how many lists it refills in that at most.
+# How long an idle engine works before it looks for a call again, how long if none has come for a while, and how many lists
+# it refills in that at most.
 SLICE_SECONDS = 0.005
-SLICE_LISTS = 64
+LONG_SLICE_SECONDS = 0.1
+QUIET_SECONDS = 1.0
+SLICE_LISTS = 256
 # How long an idle engine with nothing to refill sleeps before it looks for a call again.
 IDLE_SECONDS = 5.0
 # How long the engine writes at a snapshot at a time; it rests twice as long in between.
@@ -49,8 +52,8 @@ class EngineCallError(Exception):
     """The engine refused a call; its state is as before."""
 
 
-def _build(dimension: int, published: int, kept: int) -> NeighbourEngine:
-    return ExactEngine(dimension, published=published, kept=kept)
+def _build(dimension: int, published: int, kept: int, exact_upto: int) -> NeighbourEngine:
+    return ApproximateEngine(dimension, published=published, kept=kept, exact_upto=exact_upto)
 
 
 class _Idle:
@@ -60,6 +63,12 @@ class _Idle:
         self._engine = engine
         self._loading = loading
         self._lists = 1
+        self._called = time.monotonic()
+        self.waiting = True
+
+    def called(self) -> None:
+        """A call has come."""
+        self._called = time.monotonic()
         self.waiting = True
 
     def work(self) -> None:
@@ -71,14 +80,15 @@ class _Idle:
         self.waiting = self._engine.refill(self._lists) > 0
         took = time.perf_counter() - began
         # As many lists at a time as take about so long, whatever the catalogue and the machine's load.
-        fitting = int(self._lists * SLICE_SECONDS / max(took, 1e-6))
+        quiet = time.monotonic() - self._called > QUIET_SECONDS
+        fitting = int(self._lists * (LONG_SLICE_SECONDS if quiet else SLICE_SECONDS) / max(took, 1e-6))
         self._lists = max(1, min(fitting, 2 * self._lists, SLICE_LISTS))
 
 
-def _serve(connection: Connection, dimension: int, published: int, kept: int) -> None:
+def _serve(connection: Connection, dimension: int, published: int, kept: int, exact_upto: int) -> None:
     # Ctrl-C reaches the whole process group; the parent decides when the engine ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    engine = _build(dimension, published, kept)
+    engine = _build(dimension, published, kept, exact_upto)
     loading = Loading()
     loading.start()
     try:
@@ -104,7 +114,7 @@ def _answer(connection: Connection, engine: NeighbourEngine, idle: _Idle) -> Non
         except (ValueError, IndexError, MemoryError) as error:
             answer = (False, f"{type(error).__name__}: {error}")
         connection.send(answer)
-        idle.waiting = True
+        idle.called()
 
 
 @contextmanager
@@ -131,6 +141,7 @@ class EngineProcess:
         dimension: d of the vectors.
         published: How many neighbours the world sees.
         kept: How many are kept.
+        exact_upto: The size of a catalogue up to which newcomers are compared with all of it at once.
         cache: A directory that keeps the compiled loops from one start to the next; beside the modules if None.
     """
 
@@ -140,9 +151,10 @@ class EngineProcess:
         *,
         published: int = 50,
         kept: int = 100,
+        exact_upto: int = EXACT_UPTO,
         cache: str | os.PathLike[str] | None = None,
     ) -> None:
-        self._arguments = (dimension, published, kept)
+        self._arguments = (dimension, published, kept, exact_upto)
         self._cache = None if cache is None else os.fspath(cache)
         self._process: BaseProcess | None = None
         self._connection: Connection | None = None

@@ -100,7 +100,7 @@ class TrueLists:
         neighbours: int64 (m, k), most similar first; past `lengths` zero.
         scores: float32 (m, k); past `lengths` zero.
         lengths: int64 (m,).
-        pending: bool (m,), True where the kept list has changed since it was taken, or waits for a refill.
+        pending: bool (m,), True where the kept list has changed since it was taken, or waits for a refill or a comparison.
     """
 
     keys: Keys
@@ -112,7 +112,10 @@ class TrueLists:
 
 @dataclass(frozen=True, slots=True)
 class EngineStats:
-    """A look inside: counts, bytes held, and seconds spent by phase since the start."""
+    """A look inside: counts, bytes held, and seconds spent by phase since the start.
+
+    `unverified` tracks have not been compared with the whole catalogue yet.
+    """
 
     tracks: int
     changed_lists: int
@@ -120,6 +123,7 @@ class EngineStats:
     refilled: int
     memory_bytes: int
     seconds: dict[str, float]
+    unverified: int = 0
 
 
 @dataclass(frozen=True, slots=True)

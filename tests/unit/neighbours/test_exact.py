@@ -34,12 +34,16 @@ class AnyHistory(RuleBasedStateMachine):
 
     @initialize(sizes=st.sampled_from([(3, 3), (3, 5), (4, 10), (5, 40)]), compiled=st.booleans())
     def start(self, sizes: tuple[int, int], *, compiled: bool) -> None:
-        self.published, kept = sizes
-        self.engine = ExactEngine(DIMENSION, published=self.published, kept=kept)
+        self.published, self.kept = sizes
+        self.engine = self.make()
         if compiled:
             self.engine.accelerate(KERNELS)
         self.catalogue: dict[str, np.ndarray] = {}
         self.follower = Follower()
+
+    def make(self) -> ExactEngine:
+        """An empty engine."""
+        return ExactEngine(DIMENSION, published=self.published, kept=self.kept)
 
     @rule(
         upserts=st.dictionaries(names, vectors, max_size=8), deletes=st.lists(names, max_size=6, unique=True)
@@ -81,8 +85,7 @@ class AnyHistory(RuleBasedStateMachine):
             lengths=np.array([len(e) for _, e in rows]),
             events=np.zeros(len(rows), dtype=self.engine.lists.events.dtype),
         )
-        kept = self.engine.lists.kept
-        self.engine = ExactEngine(DIMENSION, published=self.published, kept=kept)
+        self.engine = self.make()
         self.engine.load(batch(known, dimension=DIMENSION), stored)
         self.engine.apply(batch({name: self.catalogue[name] for name in late}, dimension=DIMENSION))
         settle(self.engine)
