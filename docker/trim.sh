@@ -8,7 +8,8 @@ directory=$1
 
 rm -rf "$directory"/lib/python3.*/site-packages/pip "$directory"/lib/python3.*/site-packages/pip-*.dist-info \
   "$directory"/lib/python3.*/site-packages/setuptools "$directory"/lib/python3.*/site-packages/setuptools-*.dist-info \
-  "$directory"/lib/python3.*/site-packages/_distutils_hack "$directory"/bin/pip* "$directory"/include
+  "$directory"/lib/python3.*/site-packages/_distutils_hack "$directory"/lib/python3.*/site-packages/pkg_resources \
+  "$directory"/lib/python3.*/site-packages/distutils-precedence.pth "$directory"/bin/pip* "$directory"/include
 # Test suites, headers and stubs of compiled packages: a sixth of the whole.
 find "$directory" -depth -type d \( -name tests -o -name test -o -name include \) -path '*site-packages/*' \
   ! -path '*/numpy/testing/*' -exec rm -rf {} +
