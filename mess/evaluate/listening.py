@@ -93,7 +93,7 @@ def of_store(stored: StoredListening, keys: npt.NDArray[np.int64]) -> Listening 
     ages = np.maximum(moment - stored.created_at, 0.0)
     place = np.minimum(np.searchsorted(stored.keys, keys), len(stored.keys) - 1)
     known = stored.keys[place] == keys
-    source = f"the store's: {int(heard.sum()):,} tracks have been listened to"
+    source = f"the store's: {int(heard.sum()):,} of its tracks have been listened to"
     return _of_values(np.where(known, values[place], 0.0), np.where(known, ages[place], 0.0), source)
 
 
