@@ -16,12 +16,14 @@ character: percent-encode them, `/` included. Unknown query parameters are refus
 carries `X-Request-ID`, your own if you send one."""
 
 
-def describe(app: FastAPI) -> None:
-    """Make `app.openapi` build the document once, when it is first asked for."""
+def describe(app: FastAPI, *, with_keys: bool = False) -> None:
+    """Make `app.openapi` build the document once, when it is first asked for; `with_keys` says that callers need one."""
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
             app.openapi_schema = _build(app)
+            if with_keys:
+                _ask_for_keys(app.openapi_schema)
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way
@@ -37,3 +39,15 @@ def _build(app: FastAPI) -> dict[str, Any]:
     for unused in ("HTTPValidationError", "ValidationError"):
         schemas.pop(unused, None)
     return document
+
+
+def _ask_for_keys(document: dict[str, Any]) -> None:
+    document["components"]["securitySchemes"] = {
+        "bearer": {"type": "http", "scheme": "bearer", "description": "A key that `mess keys create` made."},
+        "header": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "Likewise."},
+    }
+    document["security"] = [{"bearer": []}, {"header": []}]
+    for path, operations in document["paths"].items():
+        if path.startswith(("/health", "/metrics")):
+            for operation in operations.values():
+                operation["security"] = []

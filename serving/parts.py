@@ -11,6 +11,7 @@ import asyncpg
 import structlog
 
 from serving.feed import Change, ChangeFeed
+from serving.keys import Keys
 from serving.memory import Memory
 from serving.metrics import Metrics
 from serving.ondemand import Asker, AskingOptions
@@ -38,7 +39,11 @@ class Parts:
 
 @asynccontextmanager
 async def running(
-    settings: ServingSettings, pool: asyncpg.Pool, kafka: dict[str, Any] | None, metrics: Metrics
+    settings: ServingSettings,
+    pool: asyncpg.Pool,
+    kafka: dict[str, Any] | None,
+    metrics: Metrics,
+    keys: Keys | None = None,
 ) -> AsyncIterator[Parts]:
     """Run the parts around a block. If one of their tasks fails, the process ends: half an API would mislead.
 
@@ -47,12 +52,17 @@ async def running(
         pool: The store.
         kafka: What aiokafka's clients take, None without a broker.
         metrics: Where things are counted.
+        keys: What callers' keys are held in; None where none are asked for.
     """
+    if keys is not None:
+        await keys.load(pool)
     memory = Memory(settings.memory_bytes)
     metrics.watch_memory(memory)
     watch = StoreWatch(pool, memory, settings.watch_interval, settings.store_timeout)
     feed = asker = None
     work: dict[str, Coroutine[Any, Any, None]] = {"watch": watch.run()}
+    if keys is not None:
+        work["keys"] = keys.run(pool)
     if kafka is not None:
         feed = ChangeFeed(kafka, settings.changes_topic, _listener(memory, metrics), settings.stream_backlog)
         metrics.streams.set_function(lambda: feed.subscribers)

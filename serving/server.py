@@ -67,6 +67,7 @@ def server_of(
         access_log=False,
         server_header=False,
         date_header=True,
+        forwarded_allow_ips=settings.trusted_proxies,
         lifespan="on",
         ws="none",
         timeout_graceful_shutdown=settings.shutdown_timeout,

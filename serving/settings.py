@@ -5,11 +5,15 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from serving.rates import Rate
+
 
 class ServingSettings(BaseSettings):
     """How the API listens, what it accepts and what it logs. Environment variables begin with MESS_API_."""
 
-    model_config = SettingsConfigDict(env_prefix="MESS_API_", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix="MESS_API_", env_ignore_empty=True, extra="ignore", frozen=True
+    )
 
     host: str = Field(default="127.0.0.1", title="Address to listen on")
     port: int = Field(default=8000, ge=0, le=65535, title="Port to listen on; 0 takes a free one")
@@ -17,6 +21,20 @@ class ServingSettings(BaseSettings):
     max_url_bytes: int = Field(default=32 * 1024, ge=256, title="Bytes a path with its query may have")
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(), title="Origins whose pages may read the API, separated by commas; * for all"
+    )
+    require_keys: bool = Field(default=False, title="Whether callers need a key, made by `mess keys create`")
+    key_refresh: float = Field(
+        default=2.0, gt=0, le=60, title="Seconds after which a change to keys has taken effect"
+    )
+    key_rate_limit: str | None = Field(
+        default=None, title="What a key may ask for that has no rate of its own, e.g. 100/second"
+    )
+    address_rate_limit: str | None = Field(
+        default=None, title="What an address may ask for without a valid key, e.g. 20/second"
+    )
+    trusted_proxies: str = Field(
+        default="127.0.0.1",
+        title="Addresses and networks of proxies whose X-Forwarded-For and -Proto are believed, separated by commas",
     )
     store_timeout: float = Field(default=5.0, gt=0, title="Seconds a read of the store may take")
     shutdown_timeout: int = Field(default=10, ge=1, title="Seconds that requests in flight get at shutdown")
@@ -60,6 +78,23 @@ class ServingSettings(BaseSettings):
         default="info", title="Least level logged"
     )
     access_log: bool = Field(default=True, title="Whether each request is logged")
+
+    @field_validator("key_rate_limit", "address_rate_limit")
+    @classmethod
+    def _check_rate(cls, value: str | None) -> str | None:
+        if value is not None:
+            Rate.parse(value)
+        return value
+
+    @property
+    def key_rate(self) -> Rate | None:
+        """The usual rate of a key; None for no limit."""
+        return None if self.key_rate_limit is None else Rate.parse(self.key_rate_limit)
+
+    @property
+    def address_rate(self) -> Rate | None:
+        """The rate of an address; None for no limit."""
+        return None if self.address_rate_limit is None else Rate.parse(self.address_rate_limit)
 
     @field_validator("cors_origins", mode="before")
     @classmethod

@@ -1,0 +1,228 @@
+"""Who may ask what, and how often: the outermost middleware, in front of every shortcut.
+
+It is there only where keys are required or a rate is set; an open API has nothing of it.
+"""
+
+import math
+from typing import Any, Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge
+from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from serving import problems
+from serving.keys import Keys
+from serving.metrics import Metrics
+from serving.middleware import Observe
+from serving.problems import ProblemError
+from serving.rates import Rate, RateLimiter, Taken, caller_at, headers_of
+from serving.settings import ServingSettings
+from store.keys import ApiKey
+
+# For probes and scrapers, which have no key and must not be refused.
+_OPERATIONS: Final = frozenset(
+    {b"/health", b"/health/live", b"/health/ready", b"/health/detailed", b"/metrics"}
+)
+# The page and the reference, which hold nothing of the catalogue: browsers cannot send a key for them.
+_PAGES: Final = frozenset({b"/", b"/openapi.json", b"/docs", b"/docs/"})
+_ASSETS: Final = b"/docs/"
+_RECOMMENDING: Final = (b"/recommend", b"/explain")
+
+_REALM: Final = 'Bearer realm="mess-ai"'
+
+
+def key_missing() -> ProblemError:
+    """401: no key came with the request."""
+    return ProblemError(
+        401,
+        "key-missing",
+        "Key missing",
+        "This needs a key: send it as `Authorization: Bearer KEY` or `X-API-Key: KEY`.",
+        headers={"www-authenticate": _REALM, "cache-control": "no-store"},
+    )
+
+
+def key_invalid() -> ProblemError:
+    """401: the key is unknown, expired or revoked."""
+    return ProblemError(
+        401,
+        "key-invalid",
+        "Key not valid",
+        "The key is unknown, expired or revoked.",
+        headers={"www-authenticate": f'{_REALM}, error="invalid_token"', "cache-control": "no-store"},
+    )
+
+
+def scope_missing(scope: str) -> ProblemError:
+    """403: the key is valid, and not for this."""
+    return ProblemError(
+        403,
+        "scope-missing",
+        "Key not for this",
+        f"The key lacks the scope {scope!r}.",
+        headers={
+            "www-authenticate": f'{_REALM}, error="insufficient_scope", scope="{scope}"',
+            "cache-control": "no-store",
+        },
+        scope=scope,
+    )
+
+
+def too_many_requests(rate: Rate, taken: Taken) -> ProblemError:
+    """429: over the rate."""
+    seconds = max(1, math.ceil(taken.retry_after))
+    told = {name.decode(): value.decode() for name, value in headers_of(rate, taken)}
+    return ProblemError(
+        429,
+        "too-many-requests",
+        "Too many requests",
+        f"The limit is {rate}: ask again in {seconds} s.",
+        headers={"retry-after": str(seconds), "cache-control": "no-store", **told},
+    )
+
+
+class Refusal:
+    """An application that answers every request with the problem in its scope."""
+
+    MEMBER = "mess.problem"
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        problem: ProblemError = scope[self.MEMBER]
+        await problems.problem_response(problem, problems.instance_of(scope)[:1000])(scope, receive, send)
+
+
+def guard(app: ASGIApp, settings: ServingSettings, keys: Keys | None, metrics: Metrics) -> "Access":
+    """`Access` around `app`, as the settings want it."""
+    # Refusals are logged, counted and told to pages of other origins as any answer is.
+    refuse: ASGIApp = Refusal()
+    if settings.cors_origins:
+        refuse = CORSMiddleware(refuse, **cors_options(settings))
+    refuse = Observe(refuse, metrics=metrics, access_log=settings.access_log)
+    return Access(
+        app,
+        refuse=refuse,
+        keys=keys,
+        key_rate=settings.key_rate,
+        address_rate=settings.address_rate,
+        registry=metrics.registry,
+    )
+
+
+def cors_options(settings: ServingSettings) -> dict[str, Any]:
+    """What Starlette's CORS middleware takes."""
+    return {
+        "allow_origins": list(settings.cors_origins),
+        "allow_methods": ["GET", "HEAD", "OPTIONS", "POST"],
+        "allow_headers": [
+            "Authorization",
+            "Content-Type",
+            "If-None-Match",
+            "Last-Event-ID",
+            "X-API-Key",
+            "X-Request-ID",
+        ],
+        "expose_headers": ["X-Request-ID", "ETag", "Retry-After", "RateLimit", "RateLimit-Policy"],
+    }
+
+
+class Access:
+    """Lets requests through to `app`, or answers them with a problem.
+
+    Args:
+        app: Where requests go that may.
+        refuse: Where requests go that may not, their problem in the scope: `Refusal`, within what logs and counts it.
+        keys: The keys; None where none is asked for.
+        key_rate: What a key may ask for that has no rate of its own; None for no limit.
+        address_rate: What an address may ask for without a valid key; None for no limit.
+        registry: Where refusals are counted.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        refuse: ASGIApp,
+        keys: Keys | None,
+        key_rate: Rate | None,
+        address_rate: Rate | None,
+        registry: CollectorRegistry,
+    ) -> None:
+        self._app = app
+        self._refuse = refuse
+        self._keys = keys
+        self._key_rate = key_rate
+        self._address_rate = address_rate
+        self._limiter = RateLimiter()
+        self._refused = Counter(
+            "mess_api_refused", "Requests that were not let in, by why.", ("why",), registry=registry
+        )
+        if keys is not None:
+            known = Gauge("mess_api_keys", "Keys that callers can use.", registry=registry)
+            known.set_function(lambda: len(keys))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection."""
+        # OPTIONS tells methods and CORS, and a browser sends no key with it.
+        if scope["type"] != "http" or scope["method"] == "OPTIONS":
+            return await self._app(scope, receive, send)
+        path: bytes = scope.get("raw_path") or scope["path"].encode()
+        if path in _OPERATIONS:
+            return await self._app(scope, receive, send)
+        key, problem = self._caller(scope, path)
+        rate, taken = self._take(scope, key)
+        if taken is not None and not taken.allowed:
+            assert rate is not None
+            problem = too_many_requests(rate, taken)
+        if problem is not None:
+            self._refused.labels(problem.name).inc()
+            return await self._refuse({**scope, Refusal.MEMBER: problem}, receive, send)
+        if rate is not None and taken is not None:
+            send = _telling(send, headers_of(rate, taken))
+        return await self._app(scope, receive, send)
+
+    def _caller(self, scope: Scope, path: bytes) -> tuple[ApiKey | None, ProblemError | None]:
+        """Whose key came with a request, and why it is not let in for that."""
+        if self._keys is None or path in _PAGES or path.startswith(_ASSETS):
+            return None, None
+        presented = _presented(scope)
+        if presented is None:
+            return None, key_missing()
+        key = self._keys.check(presented)
+        if key is None:
+            return None, key_invalid()
+        wanted = "recommend" if path.startswith(_RECOMMENDING) else "read"
+        return key, None if wanted in key.scopes else scope_missing(wanted)
+
+    def _take(self, scope: Scope, key: ApiKey | None) -> tuple[Rate | None, Taken | None]:
+        """Count a request where there is a rate for its caller."""
+        if key is not None and self._keys is not None:
+            rate = self._keys.rate_of(key) or self._key_rate
+            return rate, None if rate is None else self._limiter.take((key.prefix,), rate)
+        rate = self._address_rate
+        if rate is None:
+            return None, None
+        client = scope.get("client")
+        return rate, self._limiter.take(caller_at(client[0] if client else None), rate)
+
+
+def _presented(scope: Scope) -> str | None:
+    """The key that came with a request; None where there was none."""
+    other = None
+    for name, value in scope["headers"]:
+        if name == b"authorization" and value[:7].lower() == b"bearer ":
+            return str(value[7:].strip(), "latin-1")
+        if name == b"x-api-key":
+            other = str(value, "latin-1")
+    return other
+
+
+def _telling(send: Send, told: list[tuple[bytes, bytes]]) -> Send:
+    """`send`, adding headers to the answer."""
+
+    async def telling(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message = {**message, "headers": [*message.get("headers", ()), *told]}
+        await send(message)
+
+    return telling

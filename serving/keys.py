@@ -1,0 +1,93 @@
+"""The keys that callers may use, held in memory and kept as they are in the store."""
+
+import asyncio
+import hmac
+from datetime import UTC, datetime
+
+import asyncpg
+import structlog
+
+from serving.rates import Rate
+from store.errors import StoreError
+from store.keys import ApiKey, digest_of, fetch_keys_version, fetch_usable_keys, prefix_of
+
+logger = structlog.get_logger("serving")
+
+_NOBODY = digest_of("")
+# Keys are read whole now and then even if nothing seems to have changed: a database may have been restored.
+_WHOLE_EVERY = 60
+
+
+class Keys:
+    """Every usable key. Looking one up asks nobody, so a flood of wrong keys does not reach Postgres.
+
+    While Postgres is away the keys last read go on working, until they expire.
+
+    Args:
+        refresh: Seconds between looks for changes: after so long at most, a new key works and a revoked one does not.
+    """
+
+    def __init__(self, refresh: float) -> None:
+        self._refresh = refresh
+        self._keys: dict[str, ApiKey] = {}
+        self._rates: dict[str, Rate] = {}
+        self._version = -1
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def check(self, presented: str) -> ApiKey | None:
+        """The key that was presented, if it is one and valid now; takes as long for any that looks like one."""
+        prefix = prefix_of(presented)
+        if prefix is None:
+            return None
+        key = self._keys.get(prefix)
+        same = hmac.compare_digest(key.digest if key else _NOBODY, digest_of(presented))
+        if key is None or not same:
+            return None
+        if key.expires_at is not None and key.expires_at <= datetime.now(UTC):
+            return None
+        return key
+
+    def rate_of(self, key: ApiKey) -> Rate | None:
+        """The key's own rate; None for the usual one."""
+        return self._rates.get(key.prefix)
+
+    async def load(self, pool: asyncpg.Pool) -> None:
+        """Read every usable key.
+
+        Raises:
+            StoreUnavailableError: Postgres cannot be reached.
+        """
+        # The version first: what changes in between is read again at the next look.
+        version = await fetch_keys_version(pool)
+        keys = await fetch_usable_keys(pool)
+        self._keys = {key.prefix: key for key in keys}
+        self._rates = {key.prefix: rate for key in keys if (rate := _rate(key)) is not None}
+        self._version = version
+
+    async def run(self, pool: asyncpg.Pool) -> None:
+        """Keep them as they are in the store, for ever."""
+        away = False
+        looks = 0
+        while True:
+            await asyncio.sleep(self._refresh)
+            looks += 1
+            try:
+                if looks % _WHOLE_EVERY == 0 or await fetch_keys_version(pool) != self._version:
+                    await self.load(pool)
+                if away:
+                    logger.info("keys are read again")
+                away = False
+            except StoreError as error:
+                if not away:
+                    logger.warning("keys cannot be read: those known go on working", error=str(error))
+                away = True
+
+
+def _rate(key: ApiKey) -> Rate | None:
+    try:
+        return Rate.parse(key.rate_limit) if key.rate_limit else None
+    except ValueError as error:
+        logger.error("a key has no usable rate: the usual one holds", key=key.prefix, error=str(error))
+        return None

@@ -1,0 +1,108 @@
+"""How often a caller may ask: rates as people write them, and the generic cell rate algorithm that keeps to them."""
+
+import ipaddress
+import math
+import re
+import time
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from typing import Final
+
+from cachetools import LRUCache
+
+_RATE: Final = re.compile(r"([1-9]\d{0,8})/(second|minute|hour|day)")
+_SECONDS: Final = {"second": 1, "minute": 60, "hour": 3_600, "day": 86_400}
+# Callers remembered; one that is forgotten has its whole allowance again.
+MAX_CALLERS: Final = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """So many requests in so many seconds; all of them may come at once.
+
+    Attributes:
+        requests: How many.
+        seconds: In how many seconds.
+    """
+
+    requests: int
+    seconds: int
+
+    @classmethod
+    def parse(cls, text: str) -> "Rate":
+        """Read `100/minute`; also second, hour and day.
+
+        Raises:
+            ValueError: It is something else.
+        """
+        matched = _RATE.fullmatch(text)
+        if matched is None:
+            raise ValueError(f"{text!r} is no rate such as 20/second, 100/minute, 5000/hour or 100000/day")
+        return cls(int(matched[1]), _SECONDS[matched[2]])
+
+    def __str__(self) -> str:
+        return f"{self.requests}/{next(name for name, each in _SECONDS.items() if each == self.seconds)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What became of one request.
+
+    Attributes:
+        allowed: Whether it is within the rate.
+        remaining: Requests that may follow at once.
+        reset: Seconds until the whole allowance is there again.
+        retry_after: Seconds until another request is allowed; 0 if this one was.
+    """
+
+    allowed: bool
+    remaining: int
+    reset: float
+    retry_after: float
+
+
+class RateLimiter:
+    """Counts requests by caller, in this process.
+
+    A caller costs one number: the moment at which everything it has asked for is paid off (its theoretical arrival time,
+    ITU-T I.371). There is no window whose end lets twice the rate through.
+
+    Args:
+        callers: Callers remembered at most, those that asked last.
+        clock: Seconds, never going back.
+    """
+
+    def __init__(self, callers: int = MAX_CALLERS, clock: Callable[[], float] = time.monotonic) -> None:
+        self._paid_off: LRUCache[Hashable, float] = LRUCache(callers)
+        self._clock = clock
+
+    def take(self, caller: Hashable, rate: Rate) -> Taken:
+        """Count one request of `caller`, unless it is over `rate`."""
+        now = self._clock()
+        each = rate.seconds / rate.requests
+        before = max(self._paid_off.get(caller, now), now)
+        after = before + each
+        if (excess := after - now - rate.seconds) > each * 1e-6:
+            return Taken(False, 0, before - now, excess)
+        self._paid_off[caller] = after
+        remaining = int((rate.seconds - (after - now)) / each + 1e-6)
+        return Taken(True, remaining, after - now, 0.0)
+
+
+def headers_of(rate: Rate, taken: Taken) -> list[tuple[bytes, bytes]]:
+    """`RateLimit-Policy` and `RateLimit` as draft-ietf-httpapi-ratelimit-headers has them."""
+    return [
+        (b"ratelimit-policy", b'"default";q=%d;w=%d' % (rate.requests, rate.seconds)),
+        (b"ratelimit", b'"default";r=%d;t=%d' % (taken.remaining, math.ceil(taken.reset))),
+    ]
+
+
+def caller_at(address: str | None) -> str:
+    """Whom an address stands for: itself, or its /64 in IPv6, where one caller has as many addresses as it likes."""
+    if address is None or ":" not in address:
+        return address or ""
+    try:
+        ip = ipaddress.IPv6Address(address.split("%", 1)[0])
+    except ValueError:
+        return address
+    return str(ip.ipv4_mapped or ipaddress.IPv6Network((int(ip) >> 64 << 64, 64)))
