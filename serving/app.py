@@ -1,7 +1,7 @@
 """The application: nothing happens at import, everything is made by `create_app` or in its lifespan."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -9,12 +9,15 @@ import asyncpg
 import structlog
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serving import problems
+from serving.access import cors_options, guard
 from serving.broker import LogEnds
 from serving.context import Context, State
 from serving.health import Health
 from serving.hot import HotReads
+from serving.keys import Keys
 from serving.logging import AccessLines
 from serving.metrics import Metrics
 from serving.middleware import Limits, Observe
@@ -32,6 +35,20 @@ from store.settings import StoreSettings
 logger = structlog.get_logger("serving")
 
 _CLOSE_TIMEOUT = 5.0
+
+
+class Api(FastAPI):
+    """The application, with what is put in front of everything, FastAPI's own middlewares included."""
+
+    _front: ASGIApp | None = None
+
+    def put_in_front(self, make: Callable[[ASGIApp], ASGIApp]) -> None:
+        """Let every connection first meet what `make` makes of all there is; put last, met first."""
+        self._front = make(self._front or super().__call__)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection."""
+        await (self._front or super().__call__)(scope, receive, send)
 
 
 def create_app(
@@ -57,6 +74,7 @@ def create_app(
         `SchemaMismatchError` where its schema is not this version's. Setting `state.closing` ends its streams.
     """
     metrics = Metrics()
+    keys = Keys(settings.key_refresh) if settings.require_keys else None
     closing = asyncio.Event()
     lines = AccessLines() if _logs_lines(settings) else None
 
@@ -66,7 +84,7 @@ def create_app(
         try:
             await require_schema(pool)
             metrics.watch_pool(pool)
-            async with running(settings, pool, kafka_options, metrics) as parts:
+            async with running(settings, pool, kafka_options, metrics, keys) as parts:
                 logger.info("api started", version=VERSION)
                 health = Health(settings, pool, kafka)
                 yield State(
@@ -91,7 +109,7 @@ def create_app(
                 lines.flush()
             logger.info("api stopped")
 
-    app = FastAPI(
+    app = Api(
         title="MESS-AI",
         version=VERSION,
         lifespan=lifespan,
@@ -105,8 +123,20 @@ def create_app(
     # the rest, as they are read most.
     for room in (asking, changes, recommend, tracks, strategies_route, operations, pages):
         room.register(app)
-    describe(app)
-    _add_middleware(app, settings, metrics, lines)
+    describe(app, with_keys=settings.require_keys)
+    _add_middleware(app, settings, metrics)
+    if not settings.access_log or lines is not None:
+        app.put_in_front(
+            lambda inner: HotReads(
+                inner,
+                log=lines,
+                max_url_bytes=settings.max_url_bytes,
+                cors=bool(settings.cors_origins),
+            )
+        )
+    if keys is not None or settings.address_rate is not None:
+        # In front of the shortest way, too: nothing leads around it.
+        app.put_in_front(lambda inner: guard(inner, settings, keys, metrics))
     return app
 
 
@@ -114,22 +144,12 @@ def _logs_lines(settings: ServingSettings) -> bool:
     return settings.access_log and settings.log_format == "json" and settings.log_level in {"debug", "info"}
 
 
-def _add_middleware(
-    app: FastAPI, settings: ServingSettings, metrics: Metrics, lines: AccessLines | None
-) -> None:
+def _add_middleware(app: FastAPI, settings: ServingSettings, metrics: Metrics) -> None:
     # Added last, met first.
     app.add_middleware(Limits, max_body_bytes=settings.max_body_bytes, max_url_bytes=settings.max_url_bytes)
     if settings.cors_origins:
-        app.add_middleware(
-            CORSMiddleware,
-            allow_origins=list(settings.cors_origins),
-            allow_methods=["GET", "HEAD", "OPTIONS", "POST"],
-            allow_headers=["X-Request-ID", "If-None-Match", "Last-Event-ID", "Content-Type"],
-            expose_headers=["X-Request-ID", "ETag", "Retry-After"],
-        )
+        app.add_middleware(CORSMiddleware, **cors_options(settings))
     app.add_middleware(Observe, metrics=metrics, access_log=settings.access_log)
-    if not settings.access_log or lines is not None:
-        app.add_middleware(HotReads, log=lines)
 
 
 def _for_reads(store: StoreSettings, settings: ServingSettings) -> StoreSettings:

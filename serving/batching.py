@@ -21,7 +21,7 @@ class Batched(Generic[Key, Value]):
     def __init__(self, ask: Callable[[list[Key]], Awaitable[dict[Key, Value]]], timeout: float) -> None:
         self._ask = ask
         self._timeout = timeout
-        self._next: dict[Key, asyncio.Future[Value | None]] = {}
+        self._next: dict[Key, list[asyncio.Future[Value | None]]] = {}
         self._asking: asyncio.Task[None] | None = None
 
     async def get(self, key: Key) -> Value | None:
@@ -30,12 +30,12 @@ class Batched(Generic[Key, Value]):
         Raises:
             StoreUnavailableError: Postgres cannot be reached.
         """
-        future = self._next.get(key)
-        if future is None:
-            future = self._next[key] = asyncio.get_running_loop().create_future()
+        # One future for each who waits: whoever gives up leaves the others alone.
+        future: asyncio.Future[Value | None] = asyncio.get_running_loop().create_future()
+        self._next.setdefault(key, []).append(future)
         if self._asking is None:
             self._asking = asyncio.create_task(self._run(), name="batched reads")
-        return await asyncio.shield(future)
+        return await future
 
     async def _run(self) -> None:
         try:
@@ -45,19 +45,27 @@ class Batched(Generic[Key, Value]):
         finally:
             self._asking = None
 
-    async def _answer(self, asked: dict[Key, asyncio.Future[Value | None]]) -> None:
+    async def _answer(self, asked: dict[Key, list[asyncio.Future[Value | None]]]) -> None:
+        told: StoreError | None = None
+        found: dict[Key, Value] = {}
         try:
             async with asyncio.timeout(self._timeout):
                 found = await self._ask(list(asked))
-        except (StoreError, TimeoutError) as error:
-            told = error if isinstance(error, StoreError) else StoreUnavailableError("no answer in time")
-            for future in asked.values():
-                future.set_exception(told)
-                future.exception()  # whoever asked may have gone: nobody need hear of it
+        except StoreError as error:
+            told = error
+        except TimeoutError:
+            told = StoreUnavailableError("no answer in time")
         except BaseException:
-            for future in asked.values():
-                future.cancel()
+            for futures in asked.values():
+                for future in futures:
+                    future.cancel()
             raise
-        else:
-            for key, future in asked.items():
-                future.set_result(found.get(key))
+        for key, futures in asked.items():
+            value = found.get(key)
+            for future in futures:
+                if future.done():  # given up
+                    continue
+                if told is None:
+                    future.set_result(value)
+                else:
+                    future.set_exception(told)

@@ -95,13 +95,16 @@ class Memory:
 
     Args:
         max_bytes: What all entries may take together; 0 keeps nothing.
+
+    Attributes:
+        hits: Answers given from here since it was last looked at, and reset.
+        invalidated: Entries that no longer held.
     """
 
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
         self._entries = _Entries(max_bytes)
         self.hits = 0
-        self.misses = 0
         self.invalidated = 0
 
     def get(self, target: bytes) -> Entry | None:

@@ -92,7 +92,8 @@ class Metrics:
             ("source",),
             registry=self.registry,
         )
-        self.memory_hits = self.reads.labels("memory")
+        self._watched: Memory | None = None
+        self._reads_from: dict[str, Any] = {}
         self._memory = Gauge(
             "mess_api_memory", "Ready answers in memory: entries, bytes.", ("what",), registry=self.registry
         )
@@ -126,8 +127,16 @@ class Metrics:
         children[0].inc()
         children[1].observe(seconds)
 
+    def read_from(self, source: str) -> None:
+        """Count a recommendation by where it came from."""
+        child = self._reads_from.get(source)
+        if child is None:
+            child = self._reads_from[source] = self.reads.labels(source)
+        child.inc()
+
     def watch_memory(self, memory: Memory) -> None:
-        """Report what `memory` holds, and has lost, whenever the metrics are read."""
+        """Report what `memory` holds, has lost, and has answered, whenever the metrics are read."""
+        self._watched = memory
         self._memory.labels("entries").set_function(lambda: len(memory))
         self._memory.labels("bytes").set_function(lambda: memory.bytes)
         self._memory_lost.labels("invalidated").set_function(lambda: memory.invalidated)
@@ -140,4 +149,8 @@ class Metrics:
 
     def render(self) -> bytes:
         """The metrics in Prometheus' text format."""
+        if self._watched is not None:
+            # Counted where it costs nothing: most answers come from there.
+            hits, self._watched.hits = self._watched.hits, 0
+            self.reads.labels("memory").inc(hits)
         return generate_latest(self.registry)

@@ -1,6 +1,7 @@
 """The parts of a running application that work by themselves, made and watched together."""
 
 import asyncio
+import contextlib
 import signal
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
@@ -18,6 +19,7 @@ from serving.ondemand import Asker, AskingOptions
 from serving.recommending import Recommending
 from serving.settings import ServingSettings
 from serving.watch import StoreWatch
+from store.errors import StoreError
 
 logger = structlog.get_logger("serving")
 
@@ -69,6 +71,8 @@ async def running(
         asker = Asker(kafka, _asking(settings), metrics)
         work |= {"change feed": feed.run(), "replies": asker.run()}
     recommending = Recommending(settings, pool, memory, watch, asker, metrics)
+    with contextlib.suppress(StoreError):  # it is looked for again
+        await watch.look()
     tasks = [asyncio.create_task(coroutine, name=name) for name, coroutine in work.items()]
     for task in tasks:
         task.add_done_callback(_failed)

@@ -65,7 +65,8 @@ class RateLimiter:
     """Counts requests by caller, in this process.
 
     A caller costs one number: the moment at which everything it has asked for is paid off (its theoretical arrival time,
-    ITU-T I.371). There is no window whose end lets twice the rate through.
+    ITU-T I.371). After a pause the whole allowance may come at once; from then on requests pass at the rate itself, so
+    nobody waits for the end of a window.
 
     Args:
         callers: Callers remembered at most, those that asked last.

@@ -201,6 +201,9 @@ class Recommending:
         self, target: bytes, track_id: str, question: Question, before: Entry | None
     ) -> Entry | bytes:
         """What the store or else the workers have; readers who want the same at the same time share one read."""
+        if not question.listed:
+            # Bodies are read many at a time, and requests to the workers are shared: nothing more to share here.
+            return await self._loaded(target, track_id, question, before)
         task = self._loads.get(target)
         if task is None:
             task = asyncio.create_task(self._loaded(target, track_id, question, before), name="load")

@@ -51,7 +51,7 @@ def _question(asked: Any) -> Question:
 async def _answered(context: Context, asked: Question, began: float) -> Answer:
     target = b"POST " + orjson.dumps(question(asked.query), option=orjson.OPT_SORT_KEYS)
     answer = await context.recommending.answer(target, asked.query.track_id, asked, began)
-    context.metrics.reads.labels(answer.source).inc()
+    context.metrics.read_from(answer.source)
     return answer
 
 
@@ -123,7 +123,7 @@ _EXPLAIN = QueryReader(ExplainQuery, dotted=DOTTED)
 async def _computed(request: Request, query: RecommendationQuery) -> Response:
     context = context_of(request)
     body = await context.recommending.ask(query)
-    context.metrics.reads.labels("workers").inc()
+    context.metrics.read_from("workers")
     return Response(body, headers=_UNREAD, media_type=replies.JSON)
 
 

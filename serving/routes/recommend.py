@@ -55,7 +55,7 @@ async def recommend(
     context = context_of(request)
     question = context.questions.read(request.scope["query_string"])
     answer = await context.recommending.answer(target_of(request), track_id, question, began)
-    context.metrics.reads.labels(answer.source).inc()
+    context.metrics.read_from(answer.source)
     return response_of(answer, request.headers.get("if-none-match", ""))
 
 

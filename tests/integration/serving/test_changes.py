@@ -169,6 +169,7 @@ async def _source_of(client: Client, path: str = PATH) -> tuple[str, dict[str, o
     registry = client.context.metrics.registry
 
     def counts() -> dict[str, float]:
+        client.context.metrics.render()
         names = ("memory", "checked", "lists", "bodies", "workers", "fallback")
         return {
             name: registry.get_sample_value("mess_api_reads_total", {"source": name}) or 0 for name in names
