@@ -13,6 +13,7 @@ from serving.logging import configure_logging
 from serving.settings import ServingSettings
 from store.errors import StoreError
 from store.settings import StoreSettings
+from streams.agents.recommender.settings import RecommenderSettings
 from streams.app import create_app, run
 from streams.errors import StreamsError
 from streams.settings import KafkaSettings, StreamSettings
@@ -54,7 +55,7 @@ async def _run(kafka: KafkaSettings, streams: StreamSettings, store: StoreSettin
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     try:
-        await run(create_app(kafka, streams, store), stop)
+        await run(create_app(kafka, streams, store, RecommenderSettings()), stop)
     except (StoreError, StreamsError, OSError) as error:
         log.error("worker stops", error=str(error))
         return 1

@@ -123,7 +123,7 @@ class NewBody:
     popularity_version: int | None = None
     popularity_due: datetime | None = None
     expires_at: datetime | None = None
-    hits: int = 1
+    hits: int = 0
     heat: float = field(default=0.0)
 
 
@@ -249,6 +249,19 @@ async def evict(pool: asyncpg.Pool, keep: int) -> int:
     with translated():
         status: str = await pool.execute(_EVICT, keep)
     return int(status.rpartition(" ")[2])
+
+
+async def drop(pool: asyncpg.Pool, key: int, strategy: str, mode: str | None, variant: int) -> None:
+    """Keep this body no more."""
+    with translated():
+        await pool.execute(
+            "DELETE FROM materialised_recommendations "
+            "WHERE key = $1 AND strategy = $2 AND mode = $3 AND variant = $4",
+            key,
+            strategy,
+            mode or "",
+            variant,
+        )
 
 
 async def mark_outdated(connection: Connection, keys: Sequence[int]) -> None:

@@ -15,13 +15,16 @@ from faust.types import TP
 from store.settings import StoreSettings
 from streams.agents.decoding import Received
 from streams.agents.pipeline import Pipeline
+from streams.agents.recommender.agents import add_agents, position_interactions, received
+from streams.agents.recommender.service import RecommendationService
+from streams.agents.recommender.settings import RecommenderSettings
 from streams.agents.site import Liveness, WorkerSite
 from streams.errors import BrokerUnavailable
 from streams.faults import FaultPoint, reach
 from streams.kafka import MAX_MESSAGE_BYTES, faust_broker_options, fetched_ends
 from streams.metrics import WorkerMetrics
 from streams.settings import KafkaSettings, StreamSettings
-from streams.topics import TRACK_INGEST
+from streams.topics import TRACK_INGEST, TRACK_INTERACTIONS
 
 log = structlog.get_logger(__name__)
 
@@ -29,17 +32,19 @@ log = structlog.get_logger(__name__)
 STOP_SECONDS = 7.0
 
 
-class IngestLog:
-    """The ingest topic as Faust's consumer sees it.
+class ConsumedLog:
+    """A topic whose consumed offsets the store keeps, as Faust's consumer sees it.
 
     Args:
         app: Whose consumer it is.
         kafka: How to reach the brokers.
+        topic: Which topic.
     """
 
-    def __init__(self, app: faust.App, kafka: KafkaSettings) -> None:
+    def __init__(self, app: faust.App, kafka: KafkaSettings, topic: str) -> None:
         self._app = app
         self._kafka = kafka
+        self._topic = topic
         self._generation = app.consumer_generation_id
 
     def current(self) -> bool:
@@ -48,12 +53,12 @@ class IngestLog:
 
     async def replaced(self, consumed: dict[int, int]) -> list[int]:
         """See `streams.agents.claiming.Log`."""
-        found = await self._app.consumer.highwaters(*(TP(TRACK_INGEST, p) for p in consumed))
+        found = await self._app.consumer.highwaters(*(TP(self._topic, p) for p in consumed))
         ends = {tp.partition: offset or 0 for tp, offset in found.items()}
         short = {p: ends[p] for p, offset in consumed.items() if ends.get(p, offset) < offset}
         if short:
             # Asked for its last offsets, Tansu counts the newest batch as one message; fetches tell the truth.
-            short = await fetched_ends(self._kafka, TRACK_INGEST, short)
+            short = await fetched_ends(self._kafka, self._topic, short)
         return sorted(p for p, end in short.items() if end < consumed[p])
 
     async def start_from(self, offsets: dict[int, int]) -> None:
@@ -63,7 +68,7 @@ class IngestLog:
         a committed 0 (aiokafka takes it for "nothing committed"), hence our own seek before it.
         """
         consumer: Any = self._app.consumer
-        positions = {TP(TRACK_INGEST, partition): offset for partition, offset in offsets.items()}
+        positions = {TP(self._topic, partition): offset for partition, offset in offsets.items()}
         for position, offset in positions.items():
             await consumer.seek(position, offset)
         if not await consumer._commit(positions):  # noqa: SLF001
@@ -74,24 +79,33 @@ class WorkerApp(faust.App):
     """A Faust app whose life includes the pipeline's."""
 
     pipeline: Pipeline
+    recommendations: RecommendationService
     site: WorkerSite
 
     async def on_start(self) -> None:
         """Serve metrics, then load the pipeline before any partition is asked for."""
         await self.site.start()
+        await self.recommendations.start()
         await self.pipeline.start()
         self.add_future(self.pipeline.watch())
+        self.add_future(self.recommendations.watch())
 
     def _create_directories(self) -> None:
         """Make none: there are no tables to keep, and the working directory is not ours to write in."""
 
     async def on_stop(self) -> None:
         """Finish what was taken."""
+        await self.recommendations.stop()
         await self.pipeline.stop()
         await self.site.stop()
 
 
-def create_app(kafka: KafkaSettings, streams: StreamSettings, store: StoreSettings) -> WorkerApp:
+def create_app(
+    kafka: KafkaSettings,
+    streams: StreamSettings,
+    store: StoreSettings,
+    recommender: RecommenderSettings,
+) -> WorkerApp:
     """The worker's Faust app, nothing started yet."""
     app = WorkerApp(
         streams.consumer_group,
@@ -122,7 +136,18 @@ def create_app(kafka: KafkaSettings, streams: StreamSettings, store: StoreSettin
         app.pipeline.metrics,
         Liveness(lambda: _lag(app), lambda: app.pipeline.ownership.total_consumed),
     )
+    app.recommendations = RecommendationService(
+        kafka,
+        store,
+        recommender,
+        app.pipeline.metrics,
+        name=streams.worker_name,
+        applied=lambda: app.pipeline.searched,
+    )
+    app.pipeline.when_searchable(app.recommendations.attach)
+    app.pipeline.tell(app.recommendations.follow)
     _add_agent(app, streams)
+    add_agents(app, app.recommendations)
     _follow_rebalances(app, kafka)
     return app
 
@@ -135,7 +160,7 @@ def _add_agent(app: WorkerApp, streams: StreamSettings) -> None:
         async for events in stream.noack_take(streams.batch_events, within=streams.batch_seconds):
             # Taken before a rebalance, these are sent again; what came before them may have been left undone.
             current = [e for e in events if e.message.generation_id == app.consumer_generation_id]
-            if await _process(app, [_received(event.message) for event in current]):
+            if await _process(app, [received(event.message) for event in current]):
                 reach(FaultPoint.BEFORE_ACK)
                 for event in current:
                     await stream.ack(event)
@@ -150,17 +175,6 @@ async def _process(app: WorkerApp, messages: list[Received]) -> bool:
         return False
 
 
-def _received(message: Any) -> Received:
-    return Received(
-        partition=message.partition,
-        offset=message.offset,
-        key=message.key,
-        value=message.value,
-        timestamp=message.timestamp,
-        headers=tuple((message.headers or {}).items()),
-    )
-
-
 def _follow_rebalances(app: WorkerApp, kafka: KafkaSettings) -> None:
     @app.on_partitions_revoked.connect
     async def lose(*sent: Any, **_: Any) -> None:
@@ -171,7 +185,8 @@ def _follow_rebalances(app: WorkerApp, kafka: KafkaSettings) -> None:
     @app.on_rebalance_complete.connect
     async def claim(*_: Any, **__: Any) -> None:
         assigned = [tp.partition for tp in app.consumer.assignment() if tp.topic == TRACK_INGEST]
-        await app.pipeline.claim(sorted(assigned), IngestLog(app, kafka))
+        await app.pipeline.claim(sorted(assigned), ConsumedLog(app, kafka, TRACK_INGEST))
+        await position_interactions(app, app.recommendations, ConsumedLog(app, kafka, TRACK_INTERACTIONS))
 
 
 def _lag(app: WorkerApp) -> int:
@@ -196,6 +211,7 @@ async def run(app: WorkerApp, stop: asyncio.Event) -> None:
         # Standing by, or waiting for Postgres or Kafka: nothing has been taken that would have to be finished.
         starting.cancel()
         await asyncio.gather(starting, return_exceptions=True)
+        await app.recommendations.stop()
         await app.pipeline.stop()
         return
     await starting

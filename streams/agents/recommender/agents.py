@@ -5,16 +5,14 @@ by us, in order, after what follows from it is safe.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Final
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, Protocol
 
 import faust
 import structlog
-from faust.types import TP
 
 from streams.agents.decoding import Received
 from streams.agents.recommender.service import RecommendationService
-from streams.errors import BrokerUnavailable
 from streams.topics import RECOMMENDATION_REQUESTS, TRACK_INTERACTIONS
 
 log = structlog.get_logger(__name__)
@@ -82,34 +80,32 @@ async def _or_crash(app: faust.App, work: Callable[..., Any], *arguments: Any) -
         await asyncio.Event().wait()  # until the crash cancels this agent
 
 
-async def position_interactions(app: faust.App, service: RecommendationService) -> None:
+class Positioned(Protocol):
+    """A topic whose consumed offsets the store keeps: `streams.app.ConsumedLog`."""
+
+    async def replaced(self, consumed: dict[int, int]) -> list[int]:
+        """The partitions that end before what was consumed: another log has taken their place."""
+
+    async def start_from(self, offsets: dict[int, int]) -> None:
+        """Let the partitions be read from these offsets."""
+
+
+async def position_interactions(app: faust.App, service: RecommendationService, source: Positioned) -> None:
     """Before the first message after a rebalance: read interactions from where the store says.
 
-    To be called right before Faust seeks to the committed offsets, see `streams.app.IngestLog.start_from`.
+    To be called right before Faust seeks to the committed offsets.
 
     Raises:
         BrokerUnavailable: A further rebalance came in between.
     """
-    consumer: Any = app.consumer
-    assigned = sorted(tp.partition for tp in consumer.assignment() if tp.topic == TRACK_INTERACTIONS)
+    assigned = sorted(tp.partition for tp in app.consumer.assignment() if tp.topic == TRACK_INTERACTIONS)
     if not assigned:
         return
     stored = await service.interactions.offsets()
-    ends = await consumer.highwaters(*(TP(TRACK_INTERACTIONS, p) for p in assigned))
-    await _follow_replaced_log(service, stored, {tp.partition: end or 0 for tp, end in ends.items()})
-    positions = {TP(TRACK_INTERACTIONS, p): stored.get(p, 0) for p in assigned}
-    for position, offset in positions.items():
-        await consumer.seek(position, offset)
-    if not await consumer._commit(positions):  # noqa: SLF001 -- Faust has no public way to set what it will seek to
-        raise BrokerUnavailable("a further rebalance came before the offsets of this one were set")
-
-
-async def _follow_replaced_log(
-    service: RecommendationService, stored: dict[int, int], ends: dict[int, int]
-) -> None:
-    """Where the topic ends before what was consumed, another log has taken its place: read it from its start."""
-    replaced: Sequence[int] = [p for p, end in ends.items() if end < stored.get(p, 0)]
+    offsets = {partition: stored.get(partition, 0) for partition in assigned}
+    replaced = await source.replaced(offsets)
     if replaced:
         log.warning("track-interactions has been replaced by a new log", partitions=replaced)
         await service.interactions.restart(replaced)
-        stored.update(dict.fromkeys(replaced, 0))
+        offsets.update(dict.fromkeys(replaced, 0))
+    await source.start_from(offsets)

@@ -100,6 +100,16 @@ class Listeners:
                 await self.refresh()
             await asyncio.sleep(self._window)
 
+    async def ready(self) -> Popularity:
+        """The popularity; read before the first one asks.
+
+        Raises:
+            StoreUnavailableError: It has never been read, and cannot be.
+        """
+        if self._read_at < 0:
+            await self.refresh()
+        return self.current
+
     async def refresh(self) -> None:
         """Read the popularity anew if somebody has listened since.
 

@@ -18,6 +18,7 @@ from store.pool import translated
 from streams.agents.recommender.metrics import RecommenderMetrics
 from streams.agents.recommender.settings import RecommenderSettings
 from streams.agents.recommender.tracks import TrackCache
+from streams.neighbours.search.process import SearchStoppedError
 
 log = structlog.get_logger(__name__)
 
@@ -49,6 +50,9 @@ class Materialiser:
         compute: Computes a kept body anew, and hands it to `keep`.
         settings: Budget and sizes.
         metrics: Where bodies are counted.
+
+    Attributes:
+        refreshing: Whether bodies can be computed yet.
     """
 
     def __init__(
@@ -68,6 +72,7 @@ class Materialiser:
         self._hits: dict[Which, int] = {}
         self._work = asyncio.Event()
         self._writing = False
+        self.refreshing = False
 
     def keep(self, new: NewBody, tracks: Mapping[int, KnownTrack], *, reason: str) -> None:
         """Write this soon.
@@ -138,7 +143,9 @@ class Materialiser:
         Raises:
             StoreUnavailableError: They stay counted.
         """
-        taken, self._hits = self._hits, {}
+        # What is not written yet has nothing to note its hits on.
+        taken = {which: hits for which, hits in self._hits.items() if which not in self._waiting}
+        self._hits = {which: hits for which, hits in self._hits.items() if which not in taken}
         now = time.time()
         try:
             await materialised.hit(
@@ -156,8 +163,8 @@ class Materialiser:
         while True:
             began = time.monotonic()
             refreshed = 0
-            with contextlib.suppress(StoreUnavailableError):
-                refreshed = await self._refresh_some()
+            with contextlib.suppress(StoreUnavailableError, SearchStoppedError):
+                refreshed = await self._refresh_some() if self.refreshing else 0
             earned = refreshed / self._settings.refreshes_per_second
             await asyncio.sleep(max(_REFRESH_SECONDS, earned) - min(time.monotonic() - began, 0.9))
 

@@ -11,6 +11,7 @@ import asyncpg
 import numpy as np
 import orjson
 import structlog
+from pydantic import ValidationError
 
 from store import materialised
 from store.candidates import KnownTrack, StoredList, count_tracks, fetch_list
@@ -114,6 +115,7 @@ class Recommender:
     def attach(self, search: Search) -> None:
         """There is a catalogue to search now."""
         self._gatherer.attach(search)
+        self.materialiser.refreshing = True
 
     def follow(self, batch: TrackBatch) -> None:
         """These tracks have changed: to be called with every batch, whichever worker took it."""
@@ -193,7 +195,7 @@ class Recommender:
 
     async def _compute(self, request: RecommendationQuery, variant: int | None, reason: str) -> Body:
         with self._metrics.phase_seconds.labels("read").time():
-            popularity = self.listeners.current.version
+            popularity = (await self.listeners.ready()).version
             asked = await self._read(request)
         try:
             if request.compare:
@@ -336,14 +338,16 @@ class Recommender:
         self.materialiser.keep(new, made_from, reason=reason)
 
     async def _refresh(self, kept: Kept) -> None:
-        """Compute a kept body anew."""
-        request = RecommendationQuery.model_validate(
-            {**kept.question, "track_id": kept.track_id, "strategy": kept.strategy, "mode": kept.mode}
-        )
+        """Compute a kept body anew; one that cannot be is kept no more, and made again when it is asked for."""
         try:
+            request = RecommendationQuery.model_validate(
+                {**kept.question, "track_id": kept.track_id, "strategy": kept.strategy, "mode": kept.mode}
+            )
             await self._compute(request, kept.variant, "refreshed")
-        except ProblemError as error:
-            log.info("a kept recommendation is not computed anew", track_id=kept.track_id, reason=str(error))
+        except (ProblemError, ValidationError) as error:
+            log.info("a kept recommendation is given up", track_id=kept.track_id, reason=str(error))
+            which = (track_key(kept.track_id), kept.strategy, kept.mode, kept.variant)
+            await materialised.drop(self._pool, *which)
 
 
 def _question(request: RecommendationQuery) -> dict[str, Any]:

@@ -119,7 +119,7 @@ class RequestDesk:
             request = parse_request(received.key, received.value)
         except InvalidEvent as error:
             return await self._refuse(received, error)
-        digest = hashlib.blake2b(received.value or b"", digest_size=16).digest()
+        digest = _digest(request)
         known = self._replies.get(request.request_id)
         if known is not None:
             self._metrics.requests.labels("repeated").inc()
@@ -162,6 +162,12 @@ class RequestDesk:
         """Give up what is under way; it is read again."""
         for task in self._tasks:
             task.cancel()
+
+
+def _digest(request: RecommendationRequest) -> bytes:
+    """What two requests have in common that ask the same, however they are written and whenever."""
+    asked = request.model_dump_json(exclude={"deadline", "hits"}).encode()
+    return hashlib.blake2b(asked, digest_size=16).digest()
 
 
 def _fine(request_id: str) -> bytes:

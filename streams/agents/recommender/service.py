@@ -1,14 +1,15 @@
 """The recommender's place in a worker: what it is made of, what runs beside it, how it ends."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
-from typing import Any
 
 import asyncpg
 import structlog
 from aiokafka import AIOKafkaProducer
 
+from store.pool import open_pool
+from store.settings import StoreSettings
 from streams.agents.dead_letters import DeadLetters
 from streams.agents.recommender.candidates import Search
 from streams.agents.recommender.interactions import Interactions
@@ -25,80 +26,95 @@ from streams.settings import KafkaSettings
 log = structlog.get_logger(__name__)
 
 # How long replies under way may take when the worker leaves; what is left is read again.
-_DRAIN_SECONDS = 3.0
+_DRAIN_SECONDS = 2.0
+_CLOSE_SECONDS = 1.0
 
 
 class RecommendationService:
-    """Requests and interactions of one worker.
+    """Requests and interactions of one worker, with a pool and a producer of their own.
 
-    Made with the worker, started once its pool is open; `attach` and `follow` whenever there is something to search in
-    and to follow. The agents may call `desk` and `interactions` after `start`.
+    Started before the worker's pipeline, which tells it of what can be searched and of what changes. The agents may use
+    `desk` and `interactions` after `start`.
 
     Args:
         kafka: How to reach the brokers.
+        store: How to reach Postgres.
         settings: Sizes, windows and budgets.
         metrics: The worker's.
+        name: The worker's.
+        applied: By partition of track-ingest, the offset below which what is searched holds everything.
     """
 
     desk: RequestDesk
     interactions: Interactions
     recommender: Recommender
 
-    def __init__(self, kafka: KafkaSettings, settings: RecommenderSettings, metrics: WorkerMetrics) -> None:
+    def __init__(
+        self,
+        kafka: KafkaSettings,
+        store: StoreSettings,
+        settings: RecommenderSettings,
+        metrics: WorkerMetrics,
+        *,
+        name: str,
+        applied: Callable[[], Mapping[int, int]],
+    ) -> None:
         self._kafka = kafka
+        self._store = store
         self._settings = settings
         self._worker_metrics = metrics
         self._metrics = RecommenderMetrics(metrics.registry)
+        self._name = name
+        self._applied = applied
         self._exit = AsyncExitStack()
         self._started = False
 
-    async def start(
-        self,
-        pool: asyncpg.Pool,
-        search: Search | None,
-        *,
-        applied: Callable[[], Mapping[int, int]] = dict,
-    ) -> dict[str, Coroutine[Any, Any, None]]:
-        """Open what replies go through.
+    async def start(self) -> None:
+        """Reach Postgres and Kafka."""
 
-        Args:
-            pool: The store.
-            search: Searches the catalogue; None as long as it is empty.
-            applied: By partition of track-ingest, the offset below which `search` holds everything.
+        async def open_store() -> asyncpg.Pool:
+            return await open_pool(self._store, application_name=f"mess-{self._name}-recommender")
 
-        Returns:
-            What is to run beside, by name: to be watched and cancelled with the worker's own tasks.
-        """
-
-        async def connect() -> AIOKafkaProducer:
+        async def open_producer() -> AIOKafkaProducer:
             # A reply is waited for: none is kept back to travel with others.
             return await start_producer(self._kafka, linger_ms=0)
 
-        producer = await until_done(connect, what="reach Kafka", system="kafka", metrics=self._worker_metrics)
+        metrics = self._worker_metrics
+        pool = await until_done(open_store, what="reach Postgres", system="postgres", metrics=metrics)
+        self._exit.callback(pool.terminate)
+        producer = await until_done(open_producer, what="reach Kafka", system="kafka", metrics=metrics)
         self._exit.push_async_callback(producer.stop)
-        letters = DeadLetters(producer, self._worker_metrics)
-        self.recommender = Recommender(pool, search, self._settings, self._metrics, applied=applied)
+        letters = DeadLetters(producer, metrics)
+        self.recommender = Recommender(pool, None, self._settings, self._metrics, applied=self._applied)
         self._exit.callback(self.recommender.close)
-        self.interactions = Interactions(pool, letters, self._settings, self._metrics, self._worker_metrics)
+        self.interactions = Interactions(pool, letters, self._settings, self._metrics, metrics)
         self.desk = RequestDesk(
             self.recommender,
             producer,
             letters,
             self._metrics,
-            self._worker_metrics,
+            metrics,
             concurrent=self._settings.concurrent_requests,
         )
         self._started = True
-        return self.recommender.background() | {"forgetting interactions": self.interactions.run_forgetting()}
+
+    async def watch(self) -> None:
+        """Run what is to run beside, for ever; raise what ended it: the process must then stop."""
+        beside = self.recommender.background() | {
+            "forgetting interactions": self.interactions.run_forgetting()
+        }
+        async with asyncio.TaskGroup() as group:
+            for name, work in beside.items():
+                group.create_task(work, name=name)
 
     def attach(self, search: Search) -> None:
         """There is a catalogue to search now."""
-        if self._started:
-            self.recommender.attach(search)
+        self.recommender.attach(search)
 
-    def follow(self, batch: TrackBatch) -> None:
+    def follow(self, batch: TrackBatch | None, upto: Mapping[int, int]) -> None:
         """These tracks have changed, whichever worker took them."""
-        if self._started:
+        del upto
+        if batch is not None:
             self.recommender.follow(batch)
 
     async def stop(self) -> None:
@@ -111,7 +127,7 @@ class RecommendationService:
                 log.warning("stopped with requests under way; they are read again")
                 self.desk.cancel()
         try:
-            async with asyncio.timeout(1.0):
+            async with asyncio.timeout(_CLOSE_SECONDS):
                 await self._exit.aclose()
         except TimeoutError:
             log.warning("the producer of replies does not stop")

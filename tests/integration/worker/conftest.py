@@ -46,10 +46,17 @@ def broker() -> Iterator[KafkaBroker]:
 
 
 @pytest.fixture(scope="module")
+def worker_settings() -> dict[str, str]:
+    """Settings of the worker; a module that needs others has a fixture of this name."""
+    return {}
+
+
+@pytest.fixture(scope="module")
 def line(
     postgres_server: PostgresServer,
     template_database: str,
     broker: KafkaBroker,
+    worker_settings: dict[str, str],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Line]:
     """A worker that runs."""
@@ -61,7 +68,7 @@ def line(
         url,
         broker.bootstrap_servers,
         broker.kind,
-        worker_of(url, broker.bootstrap_servers, directory / "log"),
+        worker_of(url, broker.bootstrap_servers, directory / "log", **worker_settings),
         directory,
     )
     line.worker.start()

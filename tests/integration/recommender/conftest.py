@@ -1,0 +1,116 @@
+"""One catalogue, one search process and one recommender for a module's tests."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+import asyncpg
+import numpy as np
+import pytest
+from prometheus_client import CollectorRegistry
+from pydantic import SecretStr
+
+from store.pool import open_pool
+from store.settings import StoreSettings
+from streams.agents.recommender.metrics import RecommenderMetrics
+from streams.agents.recommender.recommender import Recommender
+from streams.agents.recommender.settings import RecommenderSettings
+from streams.events import RecommendationReply, RecommendationRequest
+from streams.neighbours.search.process import SearchProcess
+from tests.integration.serving.catalogue import Catalogue, make_catalogue, write_catalogue
+from tests.support.polling import until
+from tests.support.services import PostgresServer, unique_name
+
+Result = TypeVar("Result")
+SIZE, DIMENSION = 600, 24
+
+
+@dataclass
+class Bench:
+    """A recommender over a catalogue, as a worker has it, without its broker."""
+
+    pool: asyncpg.Pool
+    catalogue: Catalogue
+    search: SearchProcess
+    recommender: Recommender
+    settings: RecommenderSettings
+
+    async def ask(self, **fields: Any) -> RecommendationReply:
+        """Ask, and read the answer by the contract."""
+        request = RecommendationRequest.model_validate({"request_id": "r", **fields})
+        return RecommendationReply.model_validate_json(await self.recommender.answer(request))
+
+    async def listed(self, **fields: Any) -> list[str]:
+        """The ids of an answer that must not be an error."""
+        reply = await self.ask(**fields)
+        assert reply.error is None, reply.error
+        assert reply.recommendations is not None
+        return [item.track_id for item in reply.recommendations]
+
+    async def written(self) -> None:
+        """Wait until nothing is left to be written."""
+        await until(lambda: self.recommender.materialiser.idle)
+
+
+def recommender_of(pool: asyncpg.Pool, search: SearchProcess, settings: RecommenderSettings) -> Recommender:
+    """A recommender as a worker makes it."""
+    return Recommender(pool, search, settings, RecommenderMetrics(CollectorRegistry()))
+
+
+@pytest.fixture(scope="module")
+def loop() -> Iterator[asyncio.Runner]:
+    """An event loop for the module, in which its services live."""
+    with asyncio.Runner() as runner:
+        yield runner
+
+
+@pytest.fixture(scope="module")
+def run(loop: asyncio.Runner) -> Callable[[Coroutine[Any, Any, Result]], Result]:
+    """Run a coroutine in the module's loop."""
+    return loop.run
+
+
+@pytest.fixture(scope="module")
+def bench(postgres_server: PostgresServer, template_database: str, loop: asyncio.Runner) -> Iterator[Bench]:
+    """A catalogue of 600 tracks, searchable, with lists."""
+    name = unique_name("recommender").replace("-", "_")
+    postgres_server.execute(f"CREATE DATABASE {name} OWNER mess TEMPLATE {template_database}")
+    url = postgres_server.owner_url_of(name)
+    opened = _opened(url)
+    bench = loop.run(anext(opened))
+    try:
+        yield bench
+    finally:
+        loop.run(anext(opened, None))
+        postgres_server.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+async def _opened(url: str) -> AsyncIterator[Bench]:
+    pool = await open_pool(StoreSettings(database_url=SecretStr(url)), application_name="test")
+    catalogue = make_catalogue(SIZE, dimension=DIMENSION)
+    async with pool.acquire() as connection:
+        await write_catalogue(connection, catalogue)
+    search = SearchProcess(DIMENSION)
+    await search.start()
+    await search.load(
+        np.array([track.key for track in catalogue.tracks]),
+        [track.track_id for track in catalogue.tracks],
+        np.array([track.vector for track in catalogue.tracks]),
+    )
+    settings = RecommenderSettings(popularity_window_seconds=0.05, refreshes_per_second=100)
+    recommender = recommender_of(pool, search, settings)
+    tasks = [asyncio.create_task(work, name=name) for name, work in recommender.background().items()]
+    yield Bench(pool, catalogue, search, recommender, settings)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    recommender.close()
+    await search.stop()
+    await pool.close()
+
+
+def now() -> datetime:
+    """Now, aware."""
+    return datetime.now(UTC)

@@ -1,0 +1,222 @@
+"""Recommendations kept ready: written on first request, found stale, refreshed, removed."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import orjson
+import pytest
+
+from store import materialised, tracks
+from store.materialised import StoredBody
+from store.pool import transaction
+from streams.agents.recommender.materialiser import heat_of
+from streams.events import RecommendationBody, RecommendationQuery, finished_body, track_key
+from streams.neighbours.types import EVENT, TrackBatch
+from tests.integration.recommender.conftest import Bench
+from tests.support.polling import until
+
+pytestmark = pytest.mark.integration
+Run = Callable[[Any], Any]
+
+
+async def kept(
+    bench: Bench, seed: str, strategy: str, mode: str | None = None, **asked: Any
+) -> StoredBody | None:
+    """The stored body, if there is one."""
+    await bench.written()
+    variant = RecommendationQuery.model_validate({"track_id": seed, **asked}).variant()
+    assert variant is not None
+    return await materialised.read(bench.pool, track_key(seed), strategy, mode, variant)
+
+
+def test_the_first_answer_is_kept_and_the_second_one_read(bench: Bench, run: Run) -> None:
+    """The same list, the second time from the store; what is kept is a body once it is finished."""
+    seed = "test/00100"
+    first = run(bench.ask(track_id=seed, strategy="balanced"))
+    body = run(kept(bench, seed, "hybrid"))
+    second = run(bench.ask(track_id=seed, strategy="hybrid"))
+    assert (first.cached, second.cached) == (False, True)
+    assert {item.cached for item in second.recommendations} == {True}
+    listed = [item.track_id for item in second.recommendations]
+    assert listed == [item.track_id for item in first.recommendations]
+    assert body is not None
+    assert (body.stale, body.list_version) == (False, body.newest_version)
+    whole = finished_body(body.body, cached=True, stale=False, milliseconds=0.2)
+    assert [r.track_id for r in RecommendationBody.model_validate_json(whole).recommendations] == listed
+    assert set(orjson.loads(whole)) == set(RecommendationBody.model_fields)
+
+
+def test_other_parameters_are_kept_apart(bench: Bench, run: Run) -> None:
+    """Each variant has its own body, and is computed anew from what was asked."""
+    seed = "test/00101"
+    asked = {"parameters": {"lambda": 0.2}, "filters": {"era": {"not": ["Baroque"]}}, "top_k": 5}
+    listed = run(bench.listed(track_id=seed, strategy="diverse", **asked))
+    run(bench.listed(track_id=seed, strategy="diverse"))
+    body = run(kept(bench, seed, "diverse", "mmr", **asked))
+    assert [r["track_id"] for r in orjson.loads(body.body)["recommendations"]] == listed
+    run(bench.pool.execute("UPDATE materialised_recommendations SET body = '{}', outdated = true"))
+
+    async def refreshed() -> bool:
+        found = await kept(bench, seed, "diverse", "mmr", **asked)
+        return found is not None and not found.stale and found.body == body.body.replace(*_times(body, found))
+
+    run(until(refreshed))
+
+
+def _times(one: StoredBody, other: StoredBody) -> tuple[bytes, bytes]:
+    """The moment in one body, and that in another."""
+    moments = [orjson.loads(each.body or b"{}").get("generated_at", "").encode() for each in (one, other)]
+    return moments[0], moments[1]
+
+
+def test_a_body_is_stale_after_its_list_and_soon_is_not(bench: Bench, run: Run) -> None:
+    """A newer list makes it stale at once; in the background it is made from the newer list."""
+    seed, key = "test/00102", track_key("test/00102")
+    before = run(bench.listed(track_id=seed))
+
+    async def change() -> None:
+        assert (await kept(bench, seed, "similarity")) is not None
+        await bench.pool.execute(
+            "UPDATE neighbour_lists SET neighbours = neighbours[2:], scores = scores[2:], "
+            "version = 1000000, generated_at = now() WHERE key = $1",
+            key,
+        )
+        found = await kept(bench, seed, "similarity")
+        assert found is not None
+        assert found.stale or found.list_version == 1_000_000
+
+    async def fresh() -> bool:
+        found = await kept(bench, seed, "similarity")
+        return found is not None and not found.stale and found.list_version == 1_000_000
+
+    run(change())
+    run(until(fresh))
+    after = [
+        r["track_id"] for r in orjson.loads(run(kept(bench, seed, "similarity")).body)["recommendations"]
+    ]
+    assert after[:9] == before[1:]
+
+
+def test_facts_that_changed_are_told(bench: Bench, run: Run) -> None:
+    """A body is made anew when one of its tracks has another title, although no list has changed."""
+    seed = "test/00103"
+    changed = run(bench.listed(track_id=seed, strategy="diverse"))[3]
+    track = bench.catalogue.tracks[bench.catalogue.by_id[changed]]
+
+    async def rename() -> None:
+        await bench.written()
+        columns = ", ".join(tracks._COLUMNS[2:-4])
+        row = await bench.pool.fetchrow(f"SELECT {columns}, event_time FROM tracks WHERE key = $1", track.key)
+        metadata = ("Renamed", *list(row)[1:-1])
+        async with transaction(bench.pool) as connection:
+            vector = track.vector.astype("<f4").tobytes()
+            written = tracks.TrackRow(
+                changed, track.key, metadata, vector, track.partition, 10**6, row["event_time"]
+            )
+            await tracks.upsert(connection, [written])
+        bench.recommender.follow(batch_of(bench, upserted=[changed], offset=10**6))
+
+    async def told() -> bool:
+        found = await kept(bench, seed, "diverse", "mmr")
+        items = orjson.loads(found.body)["recommendations"] if found else []
+        return [i["title"] for i in items if i["track_id"] == changed] == ["Renamed"]
+
+    run(rename())
+    run(until(told))
+    reply = run(bench.ask(track_id=seed, strategy="diverse", top_k=9))
+    assert {i.track_id: i.title for i in reply.recommendations}[changed] == "Renamed"
+
+
+def test_a_withdrawn_track_is_named_nowhere(bench: Bench, run: Run) -> None:
+    """Its bodies, and those that name it, are gone with it; one that is being written then is not kept."""
+    seed = "test/00104"
+    listed = run(bench.listed(track_id=seed, strategy="hybrid"))
+    run(bench.listed(track_id=listed[0], strategy="hybrid"))
+    track = bench.catalogue.tracks[bench.catalogue.by_id[listed[0]]]
+
+    async def withdraw() -> materialised.NewBody:
+        assert await kept(bench, seed, "hybrid") is not None
+        row = await bench.pool.fetchrow(
+            "SELECT * FROM materialised_recommendations WHERE key = $1 AND strategy = 'hybrid'",
+            track_key(seed),
+        )
+        async with transaction(bench.pool) as connection:
+            gone = await tracks.withdraw(connection, [tracks.Withdrawal(listed[0], track.key, track.partition, 10**7)])
+        assert gone == [listed[0]]
+        names = ("key", "strategy", "mode", "variant", "question", "body", "tag", "members", "list_version")
+        return materialised.NewBody(
+            **{name: row[name] for name in names}, generated_at=row["generated_at"], heat=0.0
+        )
+
+    late = run(withdraw())
+    assert run(kept(bench, seed, "hybrid")) is None
+    assert run(kept(bench, listed[0], "hybrid")) is None
+    assert run(materialised.write(bench.pool, late)) is False
+    assert run(kept(bench, seed, "hybrid")) is None
+    bench_batch = batch_of(bench, deleted=[listed[0]], offset=10**7)
+    run(bench.search.apply(bench_batch))
+    bench.recommender.follow(bench_batch)
+    assert listed[0] not in run(bench.listed(track_id=seed, strategy="hybrid"))
+    reply = run(bench.ask(track_id=listed[0]))
+    assert reply.error.status == 404
+
+
+def test_a_track_without_a_list_is_answered_provisionally(bench: Bench, run: Run) -> None:
+    """By a search, marked; the list says otherwise as soon as it is there."""
+    seed, key = "test/00105", track_key("test/00105")
+    expected = run(bench.listed(track_id=seed, top_k=7))
+
+    async def drop() -> None:
+        await bench.pool.execute("CREATE TABLE aside AS SELECT * FROM neighbour_lists WHERE key = $1", key)
+        await bench.pool.execute("DELETE FROM neighbour_lists WHERE key = $1", key)
+
+    run(drop())
+    reply = run(bench.ask(track_id=seed, top_k=7))
+    assert reply.provisional
+    assert reply.source is None
+    assert [item.track_id for item in reply.recommendations] == expected
+    run(bench.written())
+    run(bench.pool.execute("INSERT INTO neighbour_lists SELECT * FROM aside"))
+    reply = run(bench.ask(track_id=seed, top_k=7))
+    assert not reply.provisional
+    assert reply.source is not None
+
+
+def test_the_coldest_bodies_are_given_up(bench: Bench, run: Run) -> None:
+    """Hits keep a body; those of an hour ago count half."""
+
+    async def heats() -> list[tuple[str, int]]:
+        await bench.recommender.materialiser.flush_hits()
+        rows = await bench.pool.fetch(
+            "SELECT t.track_id, m.hits FROM materialised_recommendations AS m JOIN tracks AS t USING (key) "
+            "WHERE m.strategy = 'popular' ORDER BY m.heat DESC"
+        )
+        return [tuple(row) for row in rows]
+
+    for seed in ("test/00110", "test/00111", "test/00112"):
+        run(bench.listed(track_id=seed, strategy="popular"))
+        run(bench.written())
+    run(bench.ask(track_id="test/00111", strategy="popular", hits=50))
+    assert run(heats())[0] == ("test/00111", 51)
+    run(materialised.evict(bench.pool, 1))
+    assert [name for name, _ in run(heats())] == ["test/00111"]
+    assert heat_of(2, 0.0) == heat_of(1, 3_600.0)
+
+
+def batch_of(bench: Bench, upserted: list[str] = (), deleted: list[str] = (), *, offset: int) -> TrackBatch:  # type: ignore[assignment]
+    """What ingest tells of events at an offset."""
+
+    def events(names: list[str]) -> np.ndarray:
+        rows = [bench.catalogue.tracks[bench.catalogue.by_id[name]] for name in names]
+        return np.array([(row.partition, offset, 0.0) for row in rows], dtype=EVENT)
+
+    rows = [bench.catalogue.tracks[bench.catalogue.by_id[name]] for name in upserted]
+    return TrackBatch(
+        keys=np.array([row.key for row in rows], dtype=np.int64),
+        track_ids=list(upserted),
+        vectors=np.array([row.vector for row in rows], dtype=np.float32).reshape(-1, 24),
+        events=events(list(upserted)),
+        deleted=np.array([track_key(name) for name in deleted], dtype=np.int64),
+        deleted_events=events(list(deleted)),
+    )
