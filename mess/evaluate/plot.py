@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from mess.evaluate.measures import HUB_SHARE
-from mess.evaluate.plan import CHANCE, LENGTH, MOST_PLAYED
+from mess.evaluate.plan import CAPPED, CHANCE, CORRECTED, LENGTH, MOST_PLAYED
 from mess.evaluate.report import Report
 
 _GREY = "#888888"
@@ -35,21 +35,39 @@ def draw(report: Report, path: Path) -> None:
 
 
 def _trade(axes: Any, report: Report) -> None:
-    label = next((one.name for one in report.labels if one.name == "form"), None) or (
-        report.labels[0].name if report.labels else None
-    )
     axes.set(xlabel="diversity within a list (mean of 1 - cosine)", title="What diversity costs")
-    if label is None:
+    names = [one.name for one in report.labels]
+    if not names:
         return
-    for line in report.lines:
-        across, up = line.means["diversity"], line.means[f"precision_{label}"]
-        colour = _GREY if line.name in (CHANCE, MOST_PLAYED) else None
-        axes.errorbar(across.mean, up.mean, xerr=across.half, yerr=up.half, fmt="o", ms=4, color=colour)
+    label = "form" if "form" in names else names[0]
+    measure = f"precision_{label}"
+    best = max(line.means[measure].mean for line in report.lines)
+    # What is far below the others would squeeze them into a corner; it is told in words.
+    near = [line for line in report.lines if line.means[measure].mean >= best / 2]
+    near.sort(key=lambda line: line.means["diversity"].mean)
+    for place, line in enumerate(near):
+        across, up = line.means["diversity"], line.means[measure]
+        axes.errorbar(across.mean, up.mean, xerr=across.half, yerr=up.half, fmt="o", ms=4, lw=0.8)
+        above = place % 2 == 0
         axes.annotate(
-            line.name, (across.mean, up.mean), xytext=(5, 4), textcoords="offset points", fontsize=8
+            line.name,
+            (across.mean, up.mean),
+            xytext=(0, 26 if above else -32),
+            textcoords="offset points",
+            ha="center",
+            fontsize=8,
+            rotation=20,
         )
+    far = [
+        f"{line.name}: {line.means['diversity'].mean:.2f}, {line.means[measure].mean:.2f}"
+        for line in report.lines
+        if line not in near
+    ]
+    axes.text(
+        0.02, 0.03, "\n".join(["not shown:", *far] if far else []), transform=axes.transAxes, fontsize=7
+    )
     axes.set_ylabel(f"precision@{LENGTH}, {label} held out")
-    axes.margins(x=0.15)
+    axes.margins(x=0.12, y=0.35)
 
 
 def _lorenz(axes: Any, report: Report) -> None:
@@ -71,19 +89,31 @@ def _lorenz(axes: Any, report: Report) -> None:
 
 
 def _hubs(axes: Any, report: Report) -> None:
-    lines = [line for line in (*report.lines, *report.hubs) if line.name != MOST_PLAYED]
+    lines = [line for line in report.lines if line.name != MOST_PLAYED]
     lines.sort(key=lambda line: line.largest)
-    held = {line.name for line in report.hubs}
-    colours = ["#4c9f70" if line.name in held else "#3b6ea5" for line in lines]
-    axes.barh([line.name for line in lines], [100 * line.largest for line in lines], color=colours)
-    axes.axvline(100 * HUB_SHARE, color="#b03a2e", lw=1, ls="--")
+    kinds = (("as it is", "", "o"), ("corrected", CORRECTED, "v"), ("capped", CAPPED, "s"))
+    for said, suffix, marker in kinds:
+        found = [(place, report.line(line.name + suffix)) for place, line in enumerate(lines)]
+        held = [(place, line) for place, line in found if line is not None]
+        if held:
+            shares = [100 * line.largest for _, line in held]
+            axes.plot(shares, [place for place, _ in held], marker, ms=5, label=said, alpha=0.8)
     for place, line in enumerate(lines):
         if line.hubs:
-            axes.annotate(f" {line.hubs} hubs", (100 * line.largest, place), va="center", fontsize=7)
-    axes.tick_params(axis="y", labelsize=7)
+            axes.annotate(
+                f"{line.hubs} hubs",
+                (100 * line.largest, place),
+                xytext=(6, -3),
+                textcoords="offset points",
+                fontsize=7,
+            )
+    axes.axvline(100 * HUB_SHARE, color="#b03a2e", lw=1, ls="--")
+    axes.set_yticks(range(len(lines)), [line.name for line in lines], fontsize=8)
     axes.set(
         xlabel="lists that hold the most frequent track, %", title=f"Hubs (line: {HUB_SHARE:.0%} of lists)"
     )
+    axes.margins(x=0.15)
+    axes.legend(fontsize=7, frameon=False, loc="lower right")
 
 
 def _moves(axes: Any, report: Report) -> None:
