@@ -4,12 +4,13 @@ The process is spawned, never forked: threads of BLAS do not survive a fork. It 
 """
 
 import asyncio
+import atexit
 import multiprocessing
 import os
 import signal
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any, TypeVar, cast
 
@@ -21,6 +22,9 @@ from streams.neighbours.search.types import Found, SearchSettings, SearchStats
 from streams.neighbours.types import Keys, TrackBatch, Vectors
 
 Answer = TypeVar("Answer")
+
+# How often an idle process looks whether an index build is due.
+IDLE_SECONDS = 0.5
 
 
 class SearchStoppedError(Exception):
@@ -35,12 +39,18 @@ def _serve(connection: Connection, dimension: int, settings: SearchSettings) -> 
     # Ctrl-C reaches the whole process group; the parent decides when the process ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     searcher = Searcher(dimension, settings)
+    keeper = searcher.keeper
     while True:
+        ready = wait([connection, *keeper.waiting_for()], timeout=IDLE_SECONDS)
+        keeper.tend()
+        if connection not in ready:
+            continue
         try:
             name, arguments = connection.recv()
         except (EOFError, OSError):
-            return
+            break
         if name == "stop":
+            keeper.stop()
             connection.send((True, None))
             return
         try:
@@ -48,6 +58,7 @@ def _serve(connection: Connection, dimension: int, settings: SearchSettings) -> 
         except (ValueError, IndexError, MemoryError) as error:
             answer = (False, f"{type(error).__name__}: {error}")
         connection.send(answer)
+    keeper.stop()
 
 
 class SearchProcess:
@@ -81,6 +92,8 @@ class SearchProcess:
         os.environ.setdefault("OMP_WAIT_POLICY", "passive")
         self._process = context.Process(target=_serve, args=(theirs, *self._arguments), name="search")
         self._process.start()
+        # It has processes of its own, so it cannot be a daemon; an interpreter that ends would wait for it.
+        atexit.register(self._process.kill)
         theirs.close()
 
     async def stop(self) -> None:
@@ -92,6 +105,7 @@ class SearchProcess:
         except (SearchStoppedError, TimeoutError):
             self._process.kill()
         await asyncio.to_thread(self._process.join, 5)
+        atexit.unregister(self._process.kill)
         if self._connection is not None:
             self._connection.close()
         self._process = None

@@ -73,6 +73,43 @@ class TrackRows:
         self.keys[rows] = keys
         self.alive[rows] = True
 
+    def fix(self) -> npt.NDArray[np.int32]:
+        """Change no row that is used now, from here on: an index is built of them. The rows of tracks, int32 (m,)."""
+        self.fixed = self.used
+        self._free = []
+        return np.flatnonzero(self.alive[: self.used]).astype(np.int32)
+
+    def release(self, first: int) -> None:
+        """Let rows from `first` on be changed and used again."""
+        self.fixed = first
+        self._free = (first + np.flatnonzero(~self.alive[first : self.used])).tolist()
+
+    def adopt(self, vectors: SharedRows, order: Slots) -> None:
+        """Go over to an index's rows, and append to them what is newer.
+
+        Args:
+            vectors: The vectors of the index's rows, which are fixed from now on.
+            order: int32 (n,), which row was what is now row i; all below `fixed`.
+        """
+        count = len(order)
+        newer = self.alive[: self.used].copy()
+        newer[order] = False
+        rows = np.concatenate([order, np.flatnonzero(newer)])
+        vectors.reserve(len(rows))
+        vectors.vectors[count : len(rows)] = self.vectors[rows[count:]]
+        self.shared.close()
+        self.shared = vectors
+        self.keys, self.alive = (
+            enlarge(array[rows], vectors.capacity, 0) for array in (self.keys, self.alive)
+        )
+        ids = self.track_ids
+        self.track_ids = [ids[row] for row in rows.tolist()]
+        alive = self.alive[: len(rows)]
+        self._row_of = dict(
+            zip(self.keys[: len(rows)][alive].tolist(), np.flatnonzero(alive).tolist(), strict=True)
+        )
+        self.fixed, self._free = count, []
+
     def _row_for(self, key: int, track_id: str) -> int:
         row = self._row_of.get(key, EMPTY)
         if row >= self.fixed:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streams.neighbours.search.rows import TrackRows
-from streams.neighbours.similarity import GROUPS_PER_ENTRY, exact_similarity, group_maxima, product_error
+from streams.neighbours.similarity import GROUPS_PER_ENTRY, group_maxima, product_error
 from streams.neighbours.types import Scores, Vectors
 
 Rows = npt.NDArray[np.integer]
@@ -22,27 +22,30 @@ GATHERED_ROWS = 4096
 LOWEST = np.finfo(np.float32).min
 
 
-def whole(tracks: TrackRows, queries: Vectors, count: int, without: Rows) -> Iterator[tuple[Rows, Scores]]:
-    """The best of all tracks, for each query its rows and their scores, best first.
+def whole(tracks: TrackRows, queries: Vectors, count: int, without: Rows, first: int = 0) -> Iterator[Rows]:
+    """Rows among which are the best of all tracks, for each query.
 
     Args:
         tracks: The catalogue.
         queries: float32 (q, d), unit length.
-        count: How many at most.
+        count: How many are wanted.
         without: Rows to leave out.
+        first: The first row to look at.
     """
-    vectors = tracks.vectors
-    hidden = np.concatenate([tracks.dead(), without])
+    vectors = tracks.vectors[first:]
+    hidden = np.concatenate(
+        [np.flatnonzero(~tracks.alive[first : tracks.used]), without[without >= first] - first]
+    )
     step = max(1, PRODUCT_VALUES // max(1, len(vectors)))
     for start in range(0, len(queries), step):
-        part = queries[start : start + step]
-        product: Scores = part @ vectors.T
+        product: Scores = queries[start : start + step] @ vectors.T
         product[:, hidden] = -np.inf
-        yield from _best(tracks, part, product, None, count)
+        for near in _near(product, count, tracks.dimension):
+            yield near + first
 
 
-def among(tracks: TrackRows, queries: Vectors, count: int, rows: Rows) -> Iterator[tuple[Rows, Scores]]:
-    """The best of `rows`, each the row of a track, for each query: as `whole` gives them."""
+def among(tracks: TrackRows, queries: Vectors, count: int, rows: Rows) -> Iterator[Rows]:
+    """Rows among which are the best of `rows`, each the row of a track, for each query."""
     vectors = tracks.vectors
     step = max(1, PRODUCT_VALUES // max(1, len(rows)))
     for start in range(0, len(queries), step):
@@ -51,49 +54,45 @@ def among(tracks: TrackRows, queries: Vectors, count: int, rows: Rows) -> Iterat
         for at in range(0, len(rows), GATHERED_ROWS):
             gathered = vectors[rows[at : at + GATHERED_ROWS]]
             np.matmul(part, gathered.T, out=product[:, at : at + GATHERED_ROWS])
-        yield from _best(tracks, part, product, rows, count)
+        for near in _near(product, count, tracks.dimension):
+            yield rows[near]
 
 
-def _best(
-    tracks: TrackRows, queries: Vectors, product: Scores, rows: Rows | None, count: int
-) -> Iterator[tuple[Rows, Scores]]:
-    bounds = _bounds(product, count, product_error(tracks.dimension))
-    for query, row, bound in zip(queries, product, bounds, strict=True):
-        near: Rows = np.flatnonzero(row >= bound)
-        candidates = near if rows is None else rows[near]
-        yield ranked(tracks, query, candidates, count)
+def _near(product: Scores, count: int, dimension: int) -> Iterator[Rows]:
+    for row, bound in zip(product, bounds(product, count, product_error(dimension)), strict=True):
+        yield np.flatnonzero(row >= bound)
 
 
-def _bounds(product: Scores, count: int, error: np.float32) -> Scores:
-    """A value for each query that its best `count` surely reach, float32 (q,)."""
+def bounds(product: Scores, count: int, error: np.float32) -> Scores:
+    """A value for each row of a product that its best `count` surely reach, exactly computed too, float32 (q,)."""
     if product.shape[1] <= count:
         return np.full(len(product), LOWEST, dtype=np.float32)
     highest = group_maxima(product, GROUPS_PER_ENTRY * count)
     place = highest.shape[1] - count
     kth: Scores = np.partition(highest, place, axis=1)[:, place]
-    bounds: Scores = np.maximum(kth - 2 * error, LOWEST)
-    return bounds
+    reached: Scores = np.maximum(kth - 2 * error, LOWEST)
+    return reached
 
 
-def ranked(tracks: TrackRows, query: Vectors, rows: Rows, count: int) -> tuple[Rows, Scores]:
-    """The best `count` of some rows, by exact similarity, equal ones by track id.
+def ranked(tracks: TrackRows, rows: Rows, scores: Scores, count: int) -> npt.NDArray[np.intp]:
+    """The best `count` of some rows: by exact similarity, equal ones by track id.
 
     Args:
         tracks: The catalogue.
-        query: float32 (d,), unit length.
         rows: Candidates (m,), none twice.
+        scores: float32 (m,), their similarity.
         count: How many at most.
+
+    Returns:
+        Indices into `rows`, best first.
     """
-    scores = exact_similarity(query, tracks.vectors[rows])
     order = np.argsort(-scores, kind="stable")
-    sorted_scores = scores[order]
-    first = sorted_scores[: count + 1]
-    if (first[1:] == first[:-1]).any():
-        # Whatever ties with the last place competes for it.
+    highest = scores[order[: count + 1]]
+    if (highest[1:] == highest[:-1]).any():
         if len(order) > count:
-            order = order[: np.searchsorted(-sorted_scores, -sorted_scores[count - 1], side="right")]
+            # Whatever ties with the last place competes for it.
+            order = order[: np.searchsorted(-scores[order], -highest[count - 1], side="right")]
         names = tracks.track_ids
         by_id = sorted(order.tolist(), key=lambda i: (-scores[i], names[rows[i]]))
         order = np.array(by_id, dtype=np.intp)
-    order = order[:count]
-    return rows[order], scores[order]
+    return order[:count]

@@ -34,17 +34,23 @@ class SearchSettings:
         exact_below: With fewer tracks than this there is no index: the exact scan is fast enough, and exact.
         rebuild_share: The index is rebuilt when tracks newer than it and tombstones in it together are more than this
             share of it.
-        leaf_budget: Leaves of the search tree that a query starts from.
+        rest: After a build none is begun for this many times as long as it took.
+        retry: After a build that failed, or an index that ended, none is begun for so many seconds: doubled with each
+            further build that fails.
+        recall: Recall@50 that an index is to have. Queries for which it has less are scanned exactly.
+        leaf_budget: Leaves of the search tree that a query starts from, at least: doubled as often as `recall` wants.
         epsilon: How much further than the worst of the best found so far a query still looks, as a share.
-        threads: Threads of an index build and of matrix products; None for as many as there are cores.
-        cache_dir: Where compiled code is kept, so that the next start need not compile; None for the library's own.
+        cache_dir: Where compiled code is kept, so that the next start need not compile; None for the library's own
+            place.
     """
 
     exact_below: int = 5_000
     rebuild_share: float = 0.1
+    rest: float = 2.0
+    retry: float = 5.0
+    recall: float = 0.99
     leaf_budget: int = 16
-    epsilon: float = 0.15
-    threads: int | None = None
+    epsilon: float = 0.05
     cache_dir: Path | None = None
 
 
@@ -61,8 +67,15 @@ class SearchStats:
         building: Whether an index is being built.
         builds: Indexes built since the start.
         failed_builds: Builds that ended without an index since the start.
-        recall: Recall@50 of the index, measured on a sample when it was built; None while there is none.
-        memory_bytes: Held by vectors, keys and the index in memory, in all processes of the search.
+        last_error: Why the last of these failed; None if none has.
+        recall: Recall@50 of the queries that the index answers, measured on a sample when it was built; None while there
+            is none.
+        answered_share: The share of that sample that it answers; the others are too hard for it, and scanned.
+        leaf_budget: Leaves that a query starts from; 0 while there is no index.
+        approximate_queries: Answered by the index and the scan of what is newer, since the start.
+        exact_queries: Answered by an exact scan, since the start.
+        memory_bytes: Held by vectors, keys, graph and index, in all processes of the search; while an index is being
+            built, a second copy comes to it.
         seconds: Spent by phase since the start.
     """
 
@@ -74,6 +87,11 @@ class SearchStats:
     building: bool
     builds: int
     failed_builds: int
+    last_error: str | None
     recall: float | None
+    answered_share: float | None
+    leaf_budget: int
+    approximate_queries: int
+    exact_queries: int
     memory_bytes: int
     seconds: dict[str, float]

@@ -1,0 +1,265 @@
+"""A process that builds one index, and then answers from it.
+
+It reads the catalogue's vectors where they are and hands over its own, in its order, in memory that both map. Messages
+are small, so that nobody waits for the other to read: what is large goes by descriptor.
+"""
+
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from multiprocessing import reduction
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from streams.neighbours.search.graph import LINKS, Graph
+from streams.neighbours.search.shared import SharedRows
+from streams.neighbours.search.types import SearchSettings
+from streams.neighbours.types import Slots, Vectors
+
+if TYPE_CHECKING:
+    from streams.neighbours.search.index import ApproximateIndex
+
+# How often a process that builds looks whether it is still wanted.
+LOOK_SECONDS = 0.2
+# A query takes some milliseconds; a process that has not answered for so long is stuck.
+STUCK_SECONDS = 5.0
+# Queries are sent in parts that fit a pipe's buffer.
+MESSAGE_BYTES = 128 * 1024
+BUILD_PRIORITY = 10
+COPIED_ROWS = 4096
+# The recall of an index is measured of so many.
+RECALL_AT = 50
+
+
+class IndexGoneError(Exception):
+    """The index process has ended or does not answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """What a build tells: see `index.Quality`, and what it holds and has taken."""
+
+    recall: float
+    share: float
+    threshold: float
+    leaf_budget: int
+    memory_bytes: int
+    seconds: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class BuildFailed:
+    """Why there is no index."""
+
+    reason: str
+
+
+class IndexProcess:
+    """An index in a process of its own.
+
+    Args:
+        dimension: d of the vectors.
+        settings: How it works.
+        vectors: The catalogue's.
+        rows: int32 (n,), the rows to build an index of; they must not change before it is built.
+        graph: Of the rows that the last index had, as `pack` has it; None if there was none.
+    """
+
+    def __init__(
+        self,
+        dimension: int,
+        settings: SearchSettings,
+        vectors: SharedRows,
+        rows: Slots,
+        graph: SharedRows | None,
+    ) -> None:
+        self._dimension = dimension
+        self._count = len(rows)
+        context = multiprocessing.get_context("spawn")
+        self.connection, theirs = context.Pipe()
+        self._process = context.Process(
+            target=_run,
+            args=(theirs, dimension, len(rows), graph is not None, settings),
+            name="index",
+            daemon=True,
+        )
+        self._process.start()
+        theirs.close()
+        which = SharedRows(1)
+        which.reserve(len(rows))
+        which.vectors[: len(rows), 0] = rows.view(np.float32)
+        for memory in (vectors, which, graph):
+            if memory is not None:
+                reduction.send_handle(self.connection, memory.descriptor, self._process.pid or 0)
+        which.close()
+
+    def built(self) -> tuple[Built, SharedRows, Slots, SharedRows]:
+        """What the build gave, once `connection` has something: the report, vectors, their former rows, and the graph.
+
+        Raises:
+            IndexGoneError: There is no index; it says why.
+        """
+        try:
+            report: Built | BuildFailed = self.connection.recv()
+            if isinstance(report, BuildFailed):
+                raise IndexGoneError(report.reason)
+            vectors, order, graph = (
+                SharedRows(columns, reduction.recv_handle(self.connection))
+                for columns in (self._dimension, 1, 2 * LINKS)
+            )
+        except (EOFError, OSError) as error:
+            raise IndexGoneError("the process that built the index has ended") from error
+        rows = order.vectors[: self._count, 0].view(np.int32)
+        order.close()
+        return report, vectors, rows, graph
+
+    def query(self, queries: Vectors, count: int) -> Slots:
+        """See `index.ApproximateIndex.query`.
+
+        Raises:
+            IndexGoneError: It has ended or does not answer.
+        """
+        step = max(1, MESSAGE_BYTES // (4 * self._dimension))
+        found = []
+        try:
+            for start in range(0, len(queries), step):
+                self.connection.send((queries[start : start + step], count))
+                if not self.connection.poll(STUCK_SECONDS):
+                    raise IndexGoneError("the index process does not answer")
+                found.append(self.connection.recv())
+        except (EOFError, OSError) as error:
+            raise IndexGoneError("the index process has ended") from error
+        rows: Slots = np.concatenate(found) if found else np.empty((0, count), dtype=np.int32)
+        return rows
+
+    def stop(self) -> None:
+        """End the process, however it is."""
+        self._process.kill()
+        self._process.join()
+        self.connection.close()
+
+
+def pack(graph: Graph) -> SharedRows:
+    """A graph in memory to share: rows in the first columns, scores in the others."""
+    memory = SharedRows(2 * LINKS)
+    memory.reserve(len(graph.rows))
+    memory.vectors[: len(graph.rows), :LINKS] = graph.rows.view(np.float32)
+    memory.vectors[: len(graph.rows), LINKS:] = graph.scores
+    return memory
+
+
+def unpack(memory: SharedRows) -> Graph:
+    """The graph that `pack` put there."""
+    return Graph(
+        np.ascontiguousarray(memory.vectors[:, :LINKS]).view(np.int32),
+        np.ascontiguousarray(memory.vectors[:, LINKS:]),
+    )
+
+
+def _run(
+    connection: Connection, dimension: int, count: int, has_graph: bool, settings: SearchSettings
+) -> None:
+    # Ctrl-C reaches the whole process group; the parent decides when the process ends.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if settings.cache_dir is not None:
+        settings.cache_dir.mkdir(parents=True, exist_ok=True)
+        os.environ["NUMBA_CACHE_DIR"] = str(settings.cache_dir)
+    vectors = SharedRows(dimension, reduction.recv_handle(connection))
+    which = SharedRows(1, reduction.recv_handle(connection))
+    rows = which.vectors[:count, 0].view(np.int32)
+    graph = SharedRows(2 * LINKS, reduction.recv_handle(connection)) if has_graph else None
+    with ThreadPoolExecutor(1, thread_name_prefix="build") as pool:
+        building = pool.submit(_build, dimension, settings, vectors, rows, graph)
+        del vectors, which, rows, graph
+        while not wait([building], timeout=LOOK_SECONDS).done:
+            if connection.poll():
+                # Nobody asks before it is built: the other end is gone.
+                os._exit(0)
+        reason = building.exception()
+        if reason is not None:
+            connection.send(BuildFailed(f"{type(reason).__name__}: {reason}"))
+            return
+        index, report, handed = building.result()
+    connection.send(report)
+    for memory in handed:
+        reduction.send_handle(connection, memory.descriptor, os.getppid())
+        memory.close()
+    del building, handed
+    while True:
+        try:
+            queries, wanted = connection.recv()
+        except (EOFError, OSError):
+            return
+        connection.send(index.query(queries, wanted))
+
+
+def _build(
+    dimension: int, settings: SearchSettings, vectors: SharedRows, rows: Slots, graph: SharedRows | None
+) -> tuple["ApproximateIndex", Built, tuple[SharedRows, SharedRows, SharedRows]]:
+    _step_back()
+    began = time.perf_counter()
+    # Here and in no other process: it imports numba and compiles.
+    from streams.neighbours.search import index as approximate  # noqa: PLC0415
+
+    clock = _Clock(began)
+    clock.stop("import")
+    mine = vectors.vectors[: len(rows)]
+    if int(rows[-1]) != len(rows) - 1:
+        mine = mine[rows]
+    known = Graph.empty(0) if graph is None else unpack(graph)
+    known = approximate.neighbour_graph(mine, known.moved(rows))
+    clock.stop("graph")
+    index = approximate.ApproximateIndex(mine, known, settings.epsilon)
+    clock.stop("index")
+    target, order = SharedRows(dimension), SharedRows(1)
+    target.reserve(len(rows))
+    order.reserve(len(rows))
+    # A block at a time: what is taken together is copied twice.
+    for start in range(0, len(rows), COPIED_ROWS):
+        part = slice(start, min(start + COPIED_ROWS, len(rows)))
+        target.vectors[part] = mine[index.order[part]]
+    order.vectors[: len(rows), 0] = rows[index.order].view(np.float32)
+    quality = index.tune(target.vectors[: len(rows)], settings.leaf_budget, settings.recall)
+    clock.stop("tune")
+    report = Built(
+        quality.recall,
+        quality.share,
+        quality.threshold,
+        quality.leaf_budget,
+        index.memory_bytes + known.rows.nbytes + known.scores.nbytes,
+        clock.seconds,
+    )
+    return index, report, (target, order, pack(known.moved(index.order)))
+
+
+class _Clock:
+    """Seconds by phase."""
+
+    def __init__(self, began: float) -> None:
+        self._last = began
+        self.seconds: dict[str, float] = {}
+
+    def stop(self, phase: str) -> None:
+        now = time.perf_counter()
+        self.seconds[phase], self._last = now - self._last, now
+
+
+if sys.platform == "linux":
+
+    def _step_back() -> None:
+        """Have all threads but the main one, which will answer queries, give way to other work."""
+        for thread in Path("/proc/self/task").iterdir():
+            if int(thread.name) != os.getpid():
+                os.setpriority(os.PRIO_PROCESS, int(thread.name), BUILD_PRIORITY)
+
+else:
+
+    def _step_back() -> None:
+        """Nothing: priorities are of processes here, and this one will answer queries."""
