@@ -1,0 +1,190 @@
+"""Requests that must be computed: through Kafka to a worker and back, and how much computing Zipf traffic needs.
+
+A whole local stack with the demo catalogue. First questions that nobody has asked before arrive at random, a hundred a
+second. Then readers ask for works by a Zipf law and for strategies at random, as fast as they are answered, and what the
+workers had to compute is counted.
+"""
+
+import asyncio
+import tempfile
+import time
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import aiohttp
+import numpy as np
+from prometheus_client.parser import text_string_to_metric_families
+
+from benchmarks import machine, processes, reads, report
+from mess.demo import catalogue
+
+RATES = (25, 100, 200)
+STRATEGIES = ("similarity", "diverse", "popular", "hybrid", "random", "auto")
+# Half of all readers take the default.
+SHARES = (0.5, 0.1, 0.1, 0.1, 0.1, 0.1)
+EXPONENT = 1.0
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What came of one rate."""
+
+    rate: int
+    achieved: float
+    seconds: list[float]
+    computed_ms: list[float]
+    failed: dict[int, int]
+    load: str
+
+
+class Asker:
+    """Asks what nobody has asked before."""
+
+    def __init__(self, url: str, names: list[str], seed: int) -> None:
+        self._url = url
+        self._names = names
+        self._random = np.random.default_rng(seed)
+
+    def question(self) -> dict[str, Any]:
+        """Two works and a strategy, with a filter now and then."""
+        picks = self._random.integers(0, len(self._names), 2)
+        asked: dict[str, Any] = {
+            "seeds": [self._names[pick] for pick in picks],
+            "strategy": STRATEGIES[int(self._random.integers(0, len(STRATEGIES)))],
+        }
+        if self._random.random() < 0.25:
+            asked["caps"] = {"composer": 2}
+        return asked
+
+    async def run(self, rate: int, seconds: float) -> Asked:
+        """Ask at a rate, whether or not answers keep up (open loop, exponential gaps)."""
+        taken: list[float] = []
+        computed: list[float] = []
+        failed: dict[int, int] = {}
+
+        async def one(session: aiohttp.ClientSession, due: float) -> None:
+            async with session.post(f"{self._url}/recommend", json=self.question()) as answer:
+                body = await answer.json(content_type=None)
+            if answer.status == 200:
+                taken.append(time.perf_counter() - due)
+                computed.append(body["computation_time_ms"])
+            else:
+                failed[answer.status] = failed.get(answer.status, 0) + 1
+
+        connector = aiohttp.TCPConnector(limit=0)
+        async with aiohttp.ClientSession(connector=connector) as session, asyncio.TaskGroup() as group:
+            start = due = time.perf_counter()
+            while due - start < seconds:
+                await asyncio.sleep(max(0.0, due - time.perf_counter()))
+                group.create_task(one(session, due))
+                due += self._random.exponential(1 / rate)
+        achieved = len(taken) / (time.perf_counter() - start)
+        return Asked(rate, achieved, taken, computed, failed, machine.load())
+
+
+def _show_rates(results: list[Asked]) -> None:
+    table = report.table(
+        "Through Kafka and back, milliseconds from when a request was due",
+        "requests/s",
+        "n",
+        "p50",
+        "p90",
+        "p99",
+        "computing p50",
+        "failed",
+        "load",
+    )
+    for one in results:
+        table.add_row(
+            str(one.rate),
+            str(len(one.seconds)),
+            *report.percentiles(one.seconds),
+            f"{np.median(one.computed_ms):,.1f}",
+            str(sum(one.failed.values())),
+            one.load,
+        )
+    report.show(table)
+
+
+def _counted(url: str) -> dict[str, float]:
+    with urllib.request.urlopen(f"{url}/metrics", timeout=10) as reply:  # noqa: S310 -- the stack's own URL
+        families = text_string_to_metric_families(reply.read().decode())
+    found: dict[str, float] = {}
+    for sample in (sample for family in families for sample in family.samples):
+        labels = ",".join(sample.labels.values())
+        found[f"{sample.name}[{labels}]" if labels else sample.name] = sample.value
+    return found
+
+
+def _zipf(names: list[str], count: int) -> list[tuple[str, str]]:
+    """(work, strategy) of each request: works by Zipf's law in an order of their own, strategies by their shares."""
+    rng = np.random.default_rng(11)
+    weights = 1.0 / np.arange(1, len(names) + 1) ** EXPONENT
+    order = rng.permutation(len(names))
+    works = order[rng.choice(len(names), size=count, p=weights / weights.sum())]
+    strategies = rng.choice(len(STRATEGIES), size=count, p=SHARES)
+    return [(names[work], STRATEGIES[which]) for work, which in zip(works, strategies, strict=True)]
+
+
+def _traffic(stack: processes.Stack, names: list[str], count: int, seconds: float) -> None:
+    asked = _zipf(names, count)
+    requests = [
+        reads.get(f"/recommend/{quote(work, safe='')}" + ("" if how == "similarity" else f"?strategy={how}"))
+        for work, how in asked
+    ]
+    api = stack.pids()["api"]
+    server = reads.Server(urlsplit(stack.state.http_url).port or 0, api)
+    before = _counted(stack.state.http_url)
+    result = reads.load(server, requests, 32, seconds)
+    after = _counted(stack.state.http_url)
+    grown = {name: value - before.get(name, 0.0) for name, value in after.items()}
+    done = (asked * (result["count"] // len(asked) + 1))[: result["count"]]
+    computable = [each for each in done if each[1] != "similarity"]
+    distinct = len(set(computable))
+    computed = grown["mess_api_worker_requests_total"]
+    redundant = len(computable) - distinct
+    table = report.table(
+        f"Zipf traffic (exponent {EXPONENT:g}), 32 connections, load {machine.load()}", "what", ""
+    )
+    rows = (
+        ("requests answered", f"{len(done):,} at {result['rate']:,.0f}/s"),
+        ("p50, p99 ms", f"{result['p50_ms']:.1f}, {result['p99_ms']:.1f}"),
+        (
+            "of these for another strategy than similarity",
+            f"{len(computable):,}, {distinct:,} of them different",
+        ),
+        ("computed by workers", f"{computed:,.0f}"),
+        ("share of requests that needed no computing", f"{1 - computed / len(done):.2%}"),
+        ("share of redundant computing avoided", f"{1 - (computed - distinct) / redundant:.2%}"),
+        ("shared a request under way", f"{grown['mess_api_worker_requests_shared_total']:,.0f}"),
+        *(
+            (f"answered from {source}", f"{grown.get(f'mess_api_reads_total[{source}]', 0):,.0f}")
+            for source in ("memory", "checked", "lists", "bodies", "workers")
+        ),
+    )
+    for row in rows:
+        table.add_row(*row)
+    report.show(table)
+
+
+def main(*, quick: bool = False) -> None:
+    """Run it and print the tables."""
+    names = [track.track_id for track in catalogue.load().tracks]
+    seconds = 5.0 if quick else 15.0
+    with (
+        tempfile.TemporaryDirectory(prefix="mess-bench-") as directory,
+        processes.local_stack(Path(directory)) as stack,
+    ):
+        stack.wait_for_lists()
+        asker = Asker(stack.state.http_url, names, seed=5)
+        asyncio.run(asker.run(20, 5.0))  # warm-up
+        results = [asyncio.run(asker.run(rate, seconds)) for rate in RATES]
+        _show_rates(results)
+        _traffic(stack, names, 20_000 if quick else 200_000, 15.0 if quick else 60.0)
+
+
+if __name__ == "__main__":
+    main()

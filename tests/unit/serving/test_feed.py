@@ -1,0 +1,74 @@
+"""Changes as subscribers see them, and how far they have come."""
+
+import asyncio
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from serving.feed import Change, Subscription, described, read_positions
+
+pytestmark = pytest.mark.unit
+
+
+def _change(offset: int = 1, **members: Any) -> Change:
+    value = {"added": [], "removed": [], "recommendations": [{"track_id": "x", "score": 0.5}]} | members
+    return Change(0, offset, "a", orjson.dumps(value))
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (_change(added=["x"]), "first-list"),
+        (_change(added=["x"], removed=["y"]), "changed"),
+        (_change(removed=["y"]), "changed"),
+        (_change(), "changed"),
+        (_change(added=None, removed=None), "told-again"),
+        (Change(0, 1, "a", None), "withdrawn"),
+    ],
+)
+def test_each_change_has_its_reason(change: Change, reason: str) -> None:
+    """What happened is told from what came and went, with the offset; the list only where it is wanted."""
+    told = described(change, whole=False)
+    assert (told["reason"], told["offset"]) == (reason, {"partition": 0, "offset": 1})
+    assert "recommendations" not in told
+    assert "recommendations" in described(change, whole=True)
+
+
+@given(st.dictionaries(st.integers(0, 999_999), st.integers(-1, 2**63 - 1), min_size=1))
+def test_positions_come_back_as_they_were_told(seen: dict[int, int]) -> None:
+    """An id gives back what was seen of each partition."""
+    text = ",".join(f"{partition}:{offset}" for partition, offset in seen.items())
+    assert read_positions(text) == seen
+
+
+@given(st.text() | st.from_regex(r"[0-9:,-]{0,30}", fullmatch=True))
+def test_what_is_no_position_is_refused(text: str) -> None:
+    """Whatever the text, there are positions, or a ValueError and nothing else."""
+    try:
+        seen = read_positions(text)
+    except ValueError:
+        return
+    assert min(seen.values()) >= -1
+
+
+async def test_a_subscription_keeps_no_more_than_its_limit() -> None:
+    """A reader who is too far behind gets what was kept, in order, and then the end, whatever comes later."""
+    subscription = Subscription(limit=3, wanted=None)
+    for offset in range(10):
+        subscription.offer(_change(offset))
+    assert [change.offset for change in await subscription.next()] == [0, 1, 2]
+    subscription.offer(_change(10))
+    assert await subscription.next() == []
+
+
+async def test_a_reader_waits_for_the_next_change() -> None:
+    """Nothing to tell is waited out, and what comes is told at once."""
+    subscription = Subscription(limit=3, wanted=None)
+    waiting = asyncio.create_task(subscription.next())
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    subscription.offer(_change(7))
+    assert [change.offset for change in await waiting] == [7]
