@@ -4,7 +4,7 @@ import re
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Final, Literal
 
 import asyncpg
@@ -15,8 +15,6 @@ from streams.settings import KafkaSettings
 
 State = Literal["open", "replayed", "dropped", "any"]
 
-_AGO: Final = re.compile(r"(\d{1,6})([smhd])")
-_UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _PLACE: Final = re.compile(r"(\d{1,9}):(\d{1,18})")
 
 
@@ -86,23 +84,6 @@ def parse_place(text: str) -> tuple[int, int]:
     if matched is None:
         raise ValueError(f"{text!r} is not PARTITION:OFFSET, as `mess dead-letters list` shows it")
     return int(matched[1]), int(matched[2])
-
-
-def parse_moment(text: str, now: datetime) -> datetime:
-    """Read a time: ISO 8601, UTC where it names no zone, or so long ago: 90s, 30m, 12h, 7d.
-
-    Raises:
-        ValueError: It is neither.
-    """
-    if matched := _AGO.fullmatch(text):
-        return now - timedelta(**{_UNITS[matched[2]]: int(matched[1])})
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise ValueError(
-            f"{text!r} is neither a time (2026-03-01T12:00) nor an age (90s, 30m, 12h, 7d)"
-        ) from None
-    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
 
 
 async def find(kafka: KafkaSettings, pool: asyncpg.Pool, wanted: Wanted) -> list[Found]:

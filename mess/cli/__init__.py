@@ -18,6 +18,8 @@ COMMAND_MODULES = (
     "demo",
     "warm",
     "dead_letters",
+    "keys",
+    "roles",
 )
 
 

@@ -232,7 +232,8 @@ def _wanted(
 ) -> "Wanted":
     from datetime import UTC, datetime  # noqa: PLC0415
 
-    from mess.letters import Wanted, parse_moment  # noqa: PLC0415
+    from mess.letters import Wanted  # noqa: PLC0415
+    from mess.moments import parse_moment  # noqa: PLC0415
 
     now = datetime.now(UTC)
     try:

@@ -1,0 +1,31 @@
+"""Times as people give them to commands."""
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+_AWAY: Final = re.compile(r"(\d{1,5})([smhd])")
+_UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+
+def parse_moment(text: str, now: datetime, *, ahead: bool = False) -> datetime:
+    """Read a time: ISO 8601, UTC where it names no zone, or so far away: 90s, 30m, 12h, 7d.
+
+    Args:
+        text: What was given.
+        now: Aware.
+        ahead: Whether what is so far away is to come; else it is past.
+
+    Raises:
+        ValueError: It is neither.
+    """
+    if matched := _AWAY.fullmatch(text):
+        away = timedelta(**{_UNITS[matched[2]]: int(matched[1])})
+        return now + away if ahead else now - away
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError(
+            f"{text!r} is neither a time (2026-03-01T12:00) nor a span (90s, 30m, 12h, 7d)"
+        ) from None
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)

@@ -1,0 +1,109 @@
+"""The role that the API reads with: granted what it serves, and held against that."""
+
+import asyncpg
+
+from store.errors import StoreError
+from store.pool import transaction, translated
+from store.schema import READABLE
+
+# The tables and sequences that the API's role may read; the last tells it which schema it meets.
+READABLE_NAMES = (*(item.name for item in READABLE), "alembic_version")
+
+_WRITES = ("INSERT", "UPDATE", "DELETE", "TRUNCATE")
+
+_TABLES = """
+SELECT c.relname AS name, c.relkind = 'S' AS is_sequence
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = current_schema() AND c.relkind IN ('r', 'p', 'v', 'm', 'S')
+ORDER BY c.relname
+"""
+
+
+class RoleError(StoreError):
+    """The role cannot be made or given its rights."""
+
+
+async def grant_reads(pool: asyncpg.Pool, role: str, password: str | None = None) -> bool:
+    """Let `role` read what the API serves, and nothing else of this schema; make it where it is missing.
+
+    Args:
+        pool: Connections of the schema's owner.
+        role: Its name.
+        password: With it the role can log in.
+
+    Returns:
+        Whether it was made.
+
+    Raises:
+        RoleError: This owner may not do so, or there is no schema yet.
+        StoreUnavailableError: Postgres cannot be reached.
+    """
+    try:
+        async with transaction(pool) as connection:
+            made = await connection.fetchval("SELECT 1 FROM pg_roles WHERE rolname = $1", role) is None
+            name = await connection.fetchval("SELECT quote_ident($1)", role)
+            if made:
+                await connection.execute(f"CREATE ROLE {name} LOGIN")
+                await connection.execute(f"ALTER ROLE {name} SET default_transaction_read_only = on")
+            if password is not None:
+                # A password cannot be a parameter; Postgres itself quotes it, and it does not reach the log.
+                await connection.execute("SET LOCAL log_statement = 'none'")
+                quoted = await connection.fetchval("SELECT quote_literal($1)", password)
+                await connection.execute(f"ALTER ROLE {name} LOGIN PASSWORD {quoted}")
+            await _grant(connection, name)
+            return made
+    except asyncpg.InsufficientPrivilegeError as exc:
+        raise RoleError(f"this database role may not do that: {exc}") from exc
+    except asyncpg.UndefinedTableError as exc:
+        raise RoleError(f"{exc}: run `mess migrate` first") from exc
+
+
+async def _grant(connection: asyncpg.pool.PoolConnectionProxy, name: str) -> None:
+    database = await connection.fetchval("SELECT quote_ident(current_database())")
+    schema = await connection.fetchval("SELECT quote_ident(current_schema())")
+    await connection.execute(f"GRANT CONNECT ON DATABASE {database} TO {name}")
+    await connection.execute(f"GRANT USAGE ON SCHEMA {schema} TO {name}")
+    await connection.execute(f"REVOKE CREATE ON SCHEMA {schema} FROM {name}")
+    for kind in ("TABLES", "SEQUENCES"):
+        await connection.execute(f"REVOKE ALL ON ALL {kind} IN SCHEMA {schema} FROM {name}")
+    await connection.execute(f"GRANT SELECT ON {', '.join(READABLE_NAMES)} TO {name}")
+
+
+async def role_findings(pool: asyncpg.Pool, role: str) -> list[str]:
+    """What `role` may that it should not, and what it may not that it should, a line each.
+
+    Raises:
+        StoreUnavailableError: Postgres cannot be reached.
+    """
+    with translated():
+        found = await pool.fetchrow("SELECT rolsuper, rolcanlogin FROM pg_roles WHERE rolname = $1", role)
+        if found is None:
+            return [f"there is no role {role}"]
+        lines = ["it is a superuser"] if found["rolsuper"] else []
+        if not found["rolcanlogin"]:
+            lines.append("it cannot log in")
+        if await pool.fetchval("SELECT has_schema_privilege($1, current_schema(), 'CREATE')", role):
+            lines.append("it can create tables")
+        missing = set(READABLE_NAMES)
+        for row in await pool.fetch(_TABLES):
+            missing.discard(row["name"])
+            lines += await _findings_of(pool, role, row["name"], is_sequence=row["is_sequence"])
+    return lines + [f"{name} is not there" for name in sorted(missing)]
+
+
+async def _findings_of(pool: asyncpg.Pool, role: str, name: str, *, is_sequence: bool) -> list[str]:
+    what = "sequence" if is_sequence else "table"
+    asked = ("SELECT", "USAGE", "UPDATE") if is_sequence else ("SELECT", *_WRITES)
+    rights = {
+        right
+        for right in asked
+        if await pool.fetchval(f"SELECT has_{what}_privilege($1, quote_ident($2), $3)", role, name, right)
+    }
+    lines = []
+    if name in READABLE_NAMES and "SELECT" not in rights:
+        lines.append(f"it cannot read {name}")
+    if name not in READABLE_NAMES and "SELECT" in rights:
+        lines.append(f"it can read {name}")
+    if writes := sorted(rights - {"SELECT"}):
+        lines.append(f"it can change {name} ({', '.join(writes)})")
+    return lines
