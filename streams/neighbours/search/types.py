@@ -44,7 +44,7 @@ class SearchSettings:
             place.
     """
 
-    exact_below: int = 5_000
+    exact_below: int = 20_000
     rebuild_share: float = 0.1
     rest: float = 2.0
     retry: float = 5.0

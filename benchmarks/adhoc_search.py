@@ -1,0 +1,256 @@
+"""Ad-hoc search: queries a second at recall@50 of 0.99, beside hnswlib, faiss and an exact scan.
+
+One thread answers, for all alike; builds take all there are. Every row has its own parameter raised until the recall is
+reached; the search process does that itself when it builds.
+"""
+
+import asyncio
+import importlib
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from threadpoolctl import threadpool_limits
+
+from benchmarks import data, machine, report
+from benchmarks.sizes import Size
+from streams.neighbours.search import SearchProcess, SearchSettings
+from streams.neighbours.search.searcher import Searcher
+from streams.neighbours.types import Keys, Vectors
+
+COUNT = 50
+WANTED = 0.99
+QUERIES = 1_000
+BATCH = 64
+LINKS, BUILD_WIDTH = 16, 200  # as the other benchmarks have hnswlib, and both libraries' manuals
+WIDTHS = (50, 75, 100, 150, 200, 300, 400, 600, 800, 1_200, 2_000)
+PROBES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
+THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
+
+Rows = npt.NDArray[np.integer]
+Search = Callable[[Vectors], Rows]
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Something that searches: `widen` sets its parameter, `widths` are what that may be."""
+
+    name: str
+    search: Search
+    built: float
+    widen: Callable[[int], None] = lambda _: None
+    widths: tuple[int, ...] = (0,)
+
+
+def between(near: Vectors) -> Vectors:
+    """Queries by two seeds: the middle of two vectors that need not be alike."""
+    mixed = near + np.roll(near, 1, axis=0)
+    scaled: Vectors = mixed / np.linalg.norm(mixed, axis=1, keepdims=True)
+    return scaled
+
+
+def hnswlib_peer(vectors: Vectors) -> Peer:
+    """Raises ImportError where it is not installed."""
+    hnswlib = importlib.import_module("hnswlib")
+    began = time.perf_counter()
+    index = hnswlib.Index(space="ip", dim=vectors.shape[1])
+    index.init_index(max_elements=len(vectors), M=LINKS, ef_construction=BUILD_WIDTH)
+    index.add_items(vectors)
+    built = time.perf_counter() - began
+    return Peer(
+        "hnswlib",
+        lambda q: index.knn_query(q, k=COUNT, num_threads=1)[0].astype(np.int64),
+        built,
+        index.set_ef,
+        WIDTHS,
+    )
+
+
+def faiss_hnsw(vectors: Vectors) -> Peer:
+    """Raises ImportError where it is not installed."""
+    faiss: Any = importlib.import_module("faiss")
+    faiss.omp_set_num_threads(os.cpu_count())
+    began = time.perf_counter()
+    index = faiss.IndexHNSWFlat(vectors.shape[1], LINKS, faiss.METRIC_INNER_PRODUCT)
+    index.hnsw.efConstruction = BUILD_WIDTH
+    index.add(vectors)
+    built = time.perf_counter() - began
+
+    def widen(width: int) -> None:
+        index.hnsw.efSearch = width
+
+    faiss.omp_set_num_threads(1)
+    return Peer("faiss HNSW", lambda q: index.search(q, COUNT)[1], built, widen, WIDTHS)
+
+
+def faiss_ivf(vectors: Vectors) -> Peer:
+    """Raises ImportError where it is not installed."""
+    faiss: Any = importlib.import_module("faiss")
+    faiss.omp_set_num_threads(os.cpu_count())
+    began = time.perf_counter()
+    lists = int(4 * np.sqrt(len(vectors)))
+    coarse = faiss.IndexFlatIP(vectors.shape[1])
+    index = faiss.IndexIVFFlat(coarse, vectors.shape[1], lists, faiss.METRIC_INNER_PRODUCT)
+    index.train(vectors)
+    index.add(vectors)
+    built = time.perf_counter() - began
+
+    def widen(width: int) -> None:
+        index.nprobe = width
+
+    faiss.omp_set_num_threads(1)
+    return Peer(f"faiss IVF, {lists} lists", lambda q: index.search(q, COUNT)[1], built, widen, PROBES)
+
+
+@contextmanager
+def ours(vectors: Vectors, names: list[str]) -> Iterator[tuple[Peer, asyncio.Runner, SearchProcess]]:
+    """The search process, from the outside, with its index built."""
+    numbers: Keys = np.arange(len(vectors), dtype=np.int64)
+    before = {name: os.environ.get(name) for name in THREADS}
+    os.environ.update(dict.fromkeys(THREADS, "1"))
+    with asyncio.Runner() as runner:
+        process = SearchProcess(vectors.shape[1], settings=SearchSettings(exact_below=1_000))
+        try:
+            runner.run(process.start())
+            began = time.perf_counter()
+            for start in range(0, len(vectors), 5_000):
+                part = slice(start, start + 5_000)
+                runner.run(process.load(numbers[part], names[part], vectors[part]))
+            while not runner.run(process.stats()).index_size:
+                time.sleep(0.2)
+            built = time.perf_counter() - began
+            search = lambda q: runner.run(process.search(q, COUNT)).keys  # noqa: E731
+            yield Peer("search process", search, built), runner, process
+        finally:
+            runner.run(process.stop())
+            for name, value in before.items():
+                os.environ.pop(name) if value is None else os.environ.update({name: value})
+
+
+def scan_peer(vectors: Vectors, names: list[str]) -> Peer:
+    """The exact scan of the same code, in this process."""
+    searcher = Searcher(vectors.shape[1], SearchSettings())
+    searcher.load(np.arange(len(vectors), dtype=np.int64), names, vectors)
+    return Peer("exact scan", lambda q: searcher.search(q, COUNT, None, None).keys, 0.0)
+
+
+def recall(found: Rows, true: Rows) -> float:
+    """The share of the true ones found."""
+    return sum(len(np.intersect1d(f, t)) for f, t in zip(found, true, strict=True)) / true.size
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Of one peer with one kind of queries: at the first width that reaches the recall, or the last."""
+
+    width: int
+    recall: float
+    batched: float
+    single: float
+
+
+def measure(peer: Peer, queries: Vectors, true: Rows) -> Measured:
+    """Raise the peer's width until the recall is reached, then time it: in batches, and one query at a time."""
+    for width in peer.widths:
+        peer.widen(width)
+        reached = recall(peer.search(queries), true)
+        if reached >= WANTED:
+            break
+    began = time.perf_counter()
+    for start in range(0, len(queries), BATCH):
+        peer.search(queries[start : start + BATCH])
+    batched = len(queries) / (time.perf_counter() - began)
+    singles = queries[: max(50, min(len(queries), int(batched)))]
+    began = time.perf_counter()
+    for query in singles:
+        peer.search(query[None])
+    return Measured(width, reached, batched, len(singles) / (time.perf_counter() - began))
+
+
+def _add(table: report.Table, kind: str, peer: Peer, got: Measured, scanned: float) -> None:
+    table.add_row(
+        f"{kind}: {peer.name}",
+        f"{peer.built:,.0f}" if peer.built else "",
+        str(got.width or ""),
+        f"{got.recall:.4f}",
+        f"{got.batched:,.0f}",
+        f"{got.single:,.0f}",
+        f"{got.single / scanned:.1f} x",
+        machine.load(),
+    )
+
+
+def compare(size: Size) -> None:
+    """Measure one size and print its table."""
+    vectors, names = data.vectors(size.tracks, size.dimension), data.track_ids(size.tracks)
+    near = data.vectors(QUERIES, size.dimension, seed=2)
+    kinds = {"near": near, "between": between(near)}
+    exact = scan_peer(vectors, names)
+    truth = {kind: exact.search(queries) for kind, queries in kinds.items()}
+    table = report.table(
+        f"Search, {size}: queries/s at recall@{COUNT} of {WANTED}, one thread",
+        *(
+            "queries: what",
+            "built in s",
+            "width",
+            f"recall@{COUNT}",
+            f"in {BATCH}s",
+            "one by one",
+            "of the scan",
+            "load",
+        ),
+    )
+    scanned = {}
+    with threadpool_limits(1):
+        for kind, queries in kinds.items():
+            got = measure(exact, queries[:200], truth[kind][:200])
+            scanned[kind] = got.single
+            _add(table, kind, exact, got, got.single)
+    missing = []
+    for make in (hnswlib_peer, faiss_hnsw, faiss_ivf):
+        try:
+            peer = make(vectors)
+        except ImportError as error:
+            missing.append(str(error.name))
+            continue
+        with threadpool_limits(1):
+            for kind, queries in kinds.items():
+                _add(table, kind, peer, measure(peer, queries, truth[kind]), scanned[kind])
+        del peer
+    with ours(vectors, names) as (peer, runner, process):
+        for kind, queries in kinds.items():
+            before = runner.run(process.stats())
+            got = measure(peer, queries, truth[kind])
+            after = runner.run(process.stats())
+            exactly = after.exact_queries - before.exact_queries
+            share = exactly / (exactly + after.approximate_queries - before.approximate_queries)
+            _add(table, f"{kind} ({share:.0%} scanned)", peer, got, scanned[kind])
+        memory = machine.memory_bytes(process.pid or 0)
+    phases = ", ".join(f"{name} {spent:.1f} s" for name, spent in after.seconds.items())
+    report.show(
+        table,
+        f"Search process: from {after.leaf_budget} leaves, its own measure of recall {after.recall:.4f} for"
+        f" {after.answered_share:.0%} of its sample; {report.mebibytes(memory)} in its two processes, of which vectors"
+        f" {report.mebibytes(vectors.nbytes)}. Seconds: {phases}."
+        + (f" Not installed and left out: {', '.join(missing)}." if missing else ""),
+    )
+
+
+def _sizes(text: str | None) -> list[Size]:
+    pairs = (part.lower().split("x") for part in (text or "").split(",") if part)
+    return [Size(int(tracks), int(dimension)) for tracks, dimension in pairs]
+
+
+def main(*, quick: bool = False) -> None:
+    """Run it and print a table for each size: 50,000 x 768, or what MESS_BENCH_SIZES says."""
+    for size in _sizes(os.environ.get("MESS_BENCH_SIZES")) or [Size(10_000 if quick else 50_000, 768)]:
+        compare(size)
+
+
+if __name__ == "__main__":
+    main()
