@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,6 +10,9 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from pydantic import BaseModel
 
 from streams.topics import TRACK_INGEST
+
+# A broker that has just gone away is asked again and again by its client, for longer than anybody waits for a status.
+PATIENCE_SECONDS = 8.0
 
 
 class TopicLag(BaseModel):
@@ -33,8 +37,14 @@ async def read_lags(kafka_options: dict[str, Any], consumed: Mapping[int, int]) 
         consumed: For each partition of `track-ingest`, the next offset the store wants.
 
     Raises:
-        KafkaError: The broker does not answer.
+        KafkaError: The broker refuses.
+        TimeoutError: It does not answer in time.
     """
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        return await _read_lags(kafka_options, consumed)
+
+
+async def _read_lags(kafka_options: dict[str, Any], consumed: Mapping[int, int]) -> list[TopicLag]:
     consumer = AIOKafkaConsumer(**kafka_options, group_id=None, enable_auto_commit=False)
     try:
         await consumer.start()
