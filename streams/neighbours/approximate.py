@@ -39,6 +39,7 @@ class ApproximateEngine(ExactEngine):
         super().__init__(dimension, published=published, kept=kept)
         self.exact_upto = exact_upto
         self._unknown_lists: Slots = np.empty(0, dtype=np.int32)
+        self._rough_lists: Slots = np.empty(0, dtype=np.int32)
 
     @property
     def _is_large(self) -> bool:
@@ -68,18 +69,34 @@ class ApproximateEngine(ExactEngine):
 
     def _make_unknown(self, limit: int) -> int:
         """Make lists of a large catalogue that came without; how many are left."""
-        if not len(self._unknown_lists):
+        if not len(self._unknown_lists) and not len(self._rough_lists):
             used = self.catalogue.used
             unknown = self.lists.short(self.catalogue.alive[:used], 1).astype(np.int32)
             unknown = unknown[self.lists.horizon[unknown] == UNKNOWN]
             if len(unknown) < MANY or not self._is_large or self.nearest.cells is None:
                 return 0
             self._unknown_lists = unknown[self.nearest.cells.order(unknown)]
-        rows, self._unknown_lists = self._unknown_lists[:limit], self._unknown_lists[limit:]
-        still = self.catalogue.alive[rows] & self.lists.owned[rows] & (self.lists.horizon[rows] == UNKNOWN)
-        if still.any():
-            self._fill_refills(rows[still])
-        return len(self._unknown_lists)
+            # Once more when all have lists: those of the nearest lead to what the cells have missed.
+            self._rough_lists = self._unknown_lists
+        if len(self._unknown_lists):
+            rows, self._unknown_lists = self._unknown_lists[:limit], self._unknown_lists[limit:]
+            wanted = self.lists.horizon[rows] == UNKNOWN
+        else:
+            rows, self._rough_lists = self._rough_lists[:limit], self._rough_lists[limit:]
+            wanted = self.lists.pending[rows]
+        wanted &= self.catalogue.alive[rows] & self.lists.owned[rows]
+        if wanted.any():
+            self._fill_near(rows[wanted])
+        return len(self._unknown_lists) + len(self._rough_lists)
+
+    def _fill_near(self, rows: Slots) -> None:
+        self.nearest.prepare()
+        found = self.nearest.search_near(rows, None)
+        track_ids = self.catalogue.track_ids
+        differs = self.lists.put(rows, found.best, found.scores, track_ids, complete=False)
+        self.lists.changed[rows] |= differs
+        self.lists.pending[rows] = True
+        self._refilled += len(rows)
 
     def _compare(self, rows: Slots) -> None:
         """Compare tracks with the whole catalogue: their own lists, and those of others that aren't pending."""

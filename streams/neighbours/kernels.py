@@ -243,7 +243,7 @@ def search_near(  # noqa: C901, PLR0912, PLR0913, PLR0915, PLR0917
     npt.NDArray[np.float32],
     int,
 ]:
-    """As `search`, looking only at the members of some cells, and then at the lists of the nearest found there.
+    """As `search`, looking only at members of some cells, lists as they are, and lists of the nearest found there.
 
     Args:
         rows: int32 (m,), the tracks' slots.
@@ -271,7 +271,7 @@ def search_near(  # noqa: C901, PLR0912, PLR0913, PLR0915, PLR0917
     targets = np.empty(room, dtype=np.int32)
     scores = np.empty(room, dtype=np.float32)
     seen = np.full(len(bounds), -1, dtype=np.int32)
-    queue = np.empty(max(probes.shape[1] * members.shape[1], hops * kept), dtype=np.int32)
+    queue = np.empty(max(kept + probes.shape[1] * members.shape[1], hops * kept), dtype=np.int32)
     count, computed = 0, 0
     for i in range(len(rows)):
         slot = rows[i]
@@ -280,6 +280,11 @@ def search_near(  # noqa: C901, PLR0912, PLR0913, PLR0915, PLR0917
         for stage in range(2):
             waiting = 0
             if stage == 0:
+                # What the list holds already is not to be lost.
+                for j in slots[slot]:
+                    if j >= 0:
+                        queue[waiting] = j
+                        waiting += 1
                 for cell in probes[i]:
                     for n in range(counts[cell]):
                         queue[waiting] = members[cell, n]

@@ -32,8 +32,8 @@ from streams.neighbours.types import EMPTY, Scores, Slots, Vectors
 # Rows of a product are sliced so that it holds at most this many float32 values (128 MiB).
 PRODUCT_VALUES = 32 * 1024 * 1024
 PRODUCT_ROWS = 256
-# Cells that are looked through for a track where not all are.
-PROBES = 48
+# Cells that are looked through for a track where not all are: the lists of those found there add more than more cells do.
+PROBES = 16
 # Rows that a thread takes at a time.
 THREAD_ROWS = 64
 
