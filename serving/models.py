@@ -168,8 +168,8 @@ class _Computed(BaseModel):
     reference_track: str | None
     reference_metadata: TrackMetadata | None
     strategy: str
-    mode: str | None
-    source: SourcePosition | None
+    mode: str | None = None
+    source: SourcePosition | None = None
     generated_at: AwareDatetime
     cached: bool
     stale: bool

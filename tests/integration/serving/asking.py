@@ -11,6 +11,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from serving.settings import ServingSettings
 from tests.integration.serving.conftest import Client
+from tests.support.polling import until
 from tests.support.services import KafkaBroker, unique_name
 
 PARTITIONS = 2
@@ -86,13 +87,6 @@ class Answering:
         async with asyncio.timeout(20), self._asked:
             await self._asked.wait_for(lambda: len(self.requests) >= count)
         return self.requests
-
-
-async def until(holds: Callable[[], bool]) -> None:
-    """Wait until something holds."""
-    async with asyncio.timeout(20):
-        while not holds():  # noqa: ASYNC110 -- of many kinds, and not all have an event
-            await asyncio.sleep(0.02)
 
 
 @asynccontextmanager

@@ -10,10 +10,11 @@ from aiokafka.partitioner import murmur2
 
 from serving.settings import ServingSettings
 from streams.events import encode_list_change, track_key
-from tests.integration.serving.asking import PARTITIONS, answering, body_of, own_topics, stream, until
+from tests.integration.serving.asking import PARTITIONS, answering, body_of, own_topics, stream
 from tests.integration.serving.catalogue import Catalogue
 from tests.integration.serving.conftest import Client, Database, Served, serve
 from tests.integration.serving.problems import fields_of, problem_of
+from tests.support.polling import until
 from tests.support.services import KafkaBroker
 
 pytestmark = pytest.mark.integration

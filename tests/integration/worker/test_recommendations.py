@@ -13,8 +13,9 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 from streams.events import STRATEGY_MODES, RecommendationReply, track_key
 from tests.integration.worker.conftest import Line
+from tests.integration.worker.over_http import check_all
 from tests.support.polling import until
-from tests.support.services import unique_name
+from tests.support.services import PostgresServer, unique_name
 from tests.support.worker import publish, read_topic, settle, track_message
 
 pytestmark = pytest.mark.integration
@@ -265,3 +266,8 @@ async def popularity_or_none(line: Line, number: int) -> float | None:
         return None if found is None else float(found)
     finally:
         await connection.close()
+
+
+async def test_the_api_asks_the_worker(line: Line, postgres_server: PostgresServer) -> None:
+    """Over HTTP: every strategy computed once and kept, questions, explanations, own writes read and pushed."""
+    await check_all(line, postgres_server, [name_of(1), name_of(2)], VECTORS[1] + 0.01)

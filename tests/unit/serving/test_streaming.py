@@ -1,12 +1,13 @@
 """Server-sent events on their way to a reader who is slow, gone, or silent."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
 from serving.streaming import End, EventStream
+from tests.support.polling import until
 
 pytestmark = pytest.mark.unit
 
@@ -50,12 +51,6 @@ async def _stream(reader: _Reader, events: AsyncIterator[bytes], ends: list[str]
     await EventStream(events, on_end=ends.append, **settings)({}, reader.receive, reader.send)  # type: ignore[arg-type]
 
 
-async def _until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not holds():  # noqa: ASYNC110 -- what was sent has no event
-            await asyncio.sleep(0.001)
-
-
 async def test_the_end_says_why_and_where() -> None:
     """The last event has the reason and the id to come back with, and closes the answer."""
     reader, ends = _Reader(), list[str]()
@@ -71,7 +66,7 @@ async def test_a_reader_who_leaves_ends_it() -> None:
     """Once the connection is gone nothing is waited for."""
     reader, ends = _Reader(), list[str]()
     task = asyncio.create_task(_stream(reader, _forever(b"data: 1\n\n"), ends))
-    await _until(lambda: bool(reader.text))
+    await until(lambda: bool(reader.text))
     reader.left.set()
     await task
     assert ends == ["gone"]
@@ -89,7 +84,7 @@ async def test_a_stop_is_told() -> None:
     """When the process stops the reader is told so, though no event comes."""
     reader, ends, closing = _Reader(), list[str](), asyncio.Event()
     task = asyncio.create_task(_stream(reader, _forever(b"data: 1\n\n"), ends, closing=closing))
-    await _until(lambda: bool(reader.text))
+    await until(lambda: bool(reader.text))
     closing.set()
     await task
     assert ends == ["stopping"]
@@ -100,6 +95,6 @@ async def test_silence_is_broken_by_comments() -> None:
     """An idle stream sends comments, which proxies and readers need."""
     reader, ends = _Reader(), list[str]()
     task = asyncio.create_task(_stream(reader, _forever(), ends, ping=0.01))
-    await _until(lambda: reader.text.count(": ping\n\n") >= 2)
+    await until(lambda: reader.text.count(": ping\n\n") >= 2)
     reader.left.set()
     await task
