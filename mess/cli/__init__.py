@@ -20,6 +20,7 @@ COMMAND_MODULES = (
     "dead_letters",
     "keys",
     "roles",
+    "check_env",
 )
 
 

@@ -4,6 +4,8 @@ import os
 
 import typer
 
+from mess.cli.check_env import refuse_unfit
+
 
 def register(app: typer.Typer) -> None:
     """Add the service commands to `app`."""
@@ -18,6 +20,7 @@ def worker() -> None:
     from store.settings import StoreSettings  # noqa: PLC0415
     from streams.settings import KafkaSettings, StreamSettings  # noqa: PLC0415
 
+    refuse_unfit()
     process.main(settings.read(KafkaSettings), settings.read(StreamSettings), settings.read(StoreSettings))
 
 
@@ -33,6 +36,7 @@ def api() -> None:
     from streams.settings import KafkaSettings  # noqa: PLC0415
     from streams.strategies.registry import describe  # noqa: PLC0415
 
+    refuse_unfit()
     # What is stored needs no broker: without one, health reports say so, and nothing is computed on demand.
     has_broker = bool(os.environ.get("MESS_KAFKA_BOOTSTRAP_SERVERS"))
     options = aiokafka_options(settings.read(KafkaSettings)) if has_broker else None

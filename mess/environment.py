@@ -1,0 +1,154 @@
+"""Whether the environment is fit to run in: settings, secrets of production, and what the services say."""
+
+import asyncio
+import os
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Final
+from urllib.parse import unquote, urlsplit
+
+from pydantic import ValidationError
+from pydantic_settings import BaseSettings
+
+from serving.settings import ServingSettings
+from store.errors import StoreError
+from store.pool import open_pool, require_schema
+from store.settings import StoreSettings
+from streams.agents.recommender.settings import RecommenderSettings
+from streams.errors import StreamsError
+from streams.settings import KafkaSettings, StreamSettings
+from streams.topics import topic_differences
+
+PRODUCTION: Final = "MESS_PRODUCTION"
+# Characters that a secret of production has at least.
+SECRET_CHARACTERS: Final = 16
+# Clocks that differ by more make freshness, expiry and `--since` wrong by so much.
+SKEW_SECONDS: Final = 2.0
+
+_DEFAULTS: Final = (
+    "change-me",
+    "changeme",
+    "development",
+    "postgres",
+    "admin",
+    "messmess",
+    "1234567890",
+    "qwerty",
+    "letmein",
+)
+_TELLTALES: Final = ("password", "secret", "example")
+_SETTINGS: Final[tuple[type[BaseSettings], ...]] = (
+    StoreSettings,
+    KafkaSettings,
+    StreamSettings,
+    RecommenderSettings,
+    ServingSettings,
+)
+
+
+def in_production(environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether MESS_PRODUCTION says that this is no place to try things out."""
+    return environment.get(PRODUCTION, "").strip().lower() in {"1", "true", "yes", "on"}
+
+
+def settings_problems() -> list[str]:
+    """Every setting of every part that is missing or wrong, a line each."""
+    lines: dict[str, None] = {}
+    for settings in _SETTINGS:
+        try:
+            settings()
+        except ValidationError as error:
+            prefix = settings.model_config.get("env_prefix", "")
+            for each in error.errors(include_url=False, include_input=False):
+                name = prefix + "_".join(str(part) for part in each["loc"]).upper()
+                message = each["msg"].removeprefix("Value error, ")
+                lines[f"{name}: {'is not set' if each['type'] == 'missing' else message}"] = None
+    return list(lines)
+
+
+def secret_problems(environment: Mapping[str, str] = os.environ) -> list[str]:
+    """Every secret that is missing, or as everybody would guess it, a line each; what production must not have."""
+    lines = _database_problems(environment)
+    if environment.get("MESS_KAFKA_SECURITY_PROTOCOL", "").startswith("SASL_"):
+        name = "MESS_KAFKA_SASL_PASSWORD"
+        lines += [f"{name}: {wrong}" for wrong in _complaints(environment.get(name, ""))]
+    return lines
+
+
+def _database_problems(environment: Mapping[str, str]) -> list[str]:
+    url = environment.get("MESS_DATABASE_URL", "")
+    if not url:
+        return ["MESS_DATABASE_URL: is not set"]
+    try:
+        parts = urlsplit(url)
+        password = unquote(parts.password or "")
+    except ValueError:
+        return ["MESS_DATABASE_URL: is no URL"]
+    if password:
+        return [f"MESS_DATABASE_URL: its password {wrong}" for wrong in _complaints(password)]
+    # Over a socket of the machine, and with certificates or a file of passwords, none is needed here.
+    if not parts.hostname or environment.get("PGPASSFILE") or environment.get("PGSSLCERT"):
+        return []
+    return [f"PGPASSWORD: {wrong}" for wrong in _complaints(environment.get("PGPASSWORD", ""))]
+
+
+def _complaints(secret: str) -> list[str]:
+    """What is wrong with a secret; the secret itself is not shown."""
+    lowered = secret.lower()
+    if not secret:
+        return ["is not set"]
+    if lowered.startswith(_DEFAULTS) or any(word in lowered for word in _TELLTALES) or len(set(secret)) < 5:
+        return ["is a default or easily guessed"]
+    if len(secret) < SECRET_CHARACTERS:
+        return [f"has {len(secret)} characters, {SECRET_CHARACTERS} are the least"]
+    return []
+
+
+async def service_problems(*, api: bool) -> list[str]:
+    """What Postgres and the broker say against this environment, a line each. Settings must be right.
+
+    Args:
+        api: Whether MESS_DATABASE_URL is to be the API's: a role that can write is then wrong.
+    """
+    store, broker = await asyncio.gather(_store_problems(api=api), _broker_problems())
+    return store + broker
+
+
+async def _store_problems(*, api: bool) -> list[str]:
+    settings = StoreSettings().model_copy(update={"pool_min_size": 0, "pool_max_size": 1})
+    wanted = StreamSettings().embedding_dimension
+    try:
+        pool = await open_pool(settings, application_name="mess-check-env", read_only=True)
+        try:
+            await require_schema(pool)
+            began = time.time()
+            theirs: datetime = await pool.fetchval("SELECT clock_timestamp()")
+            skew = theirs.timestamp() - (began + time.time()) / 2
+            dimension = await pool.fetchval("SELECT dimension FROM catalogue")
+            writes = await pool.fetchval("SELECT has_table_privilege('tracks', 'UPDATE')")
+        finally:
+            await pool.close()
+    except StoreError as error:
+        return [f"MESS_DATABASE_URL: {error}"]
+    lines = []
+    if abs(skew) > SKEW_SECONDS:
+        lines.append(
+            f"clock: Postgres's is {skew:+.1f} s from this machine's, {datetime.now(UTC):%H:%M:%S} UTC"
+        )
+    if None not in (dimension, wanted) and dimension != wanted:
+        lines.append(
+            f"MESS_EMBEDDING_DIMENSION: is {wanted}, and the catalogue has {dimension}: no event would be accepted"
+        )
+    if api and writes:
+        lines.append("MESS_DATABASE_URL: its role can write, and the API only reads: give it `mess_api`'s")
+    if not api and not writes:
+        lines.append("MESS_DATABASE_URL: its role cannot write; workers need the schema owner's")
+    return lines
+
+
+async def _broker_problems() -> list[str]:
+    try:
+        return [f"topics: {line}" for line in await topic_differences(KafkaSettings(), StreamSettings())]
+    except StreamsError as error:
+        return [f"MESS_KAFKA_BOOTSTRAP_SERVERS: {error}"]
