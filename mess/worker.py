@@ -16,6 +16,8 @@ from store.settings import StoreSettings
 from streams.agents.recommender.settings import RecommenderSettings
 from streams.app import create_app, run
 from streams.errors import StreamsError
+from streams.neighbours.process import EngineStoppedError
+from streams.neighbours.search import SearchStoppedError
 from streams.settings import KafkaSettings, StreamSettings
 
 log = structlog.get_logger(__name__)
@@ -56,7 +58,7 @@ async def _run(kafka: KafkaSettings, streams: StreamSettings, store: StoreSettin
         loop.add_signal_handler(number, stop.set)
     try:
         await run(create_app(kafka, streams, store, RecommenderSettings()), stop)
-    except (StoreError, StreamsError, OSError) as error:
+    except (StoreError, StreamsError, EngineStoppedError, SearchStoppedError, OSError) as error:
         log.error("worker stops", error=str(error))
         return 1
     except Exception:

@@ -20,6 +20,11 @@ class WorkerMetrics:
         )
         for outcome in ("upserted", "deleted", "unknown_delete", "superseded", "replayed", "refused"):
             self.events.labels(outcome)
+        self.future_events = Counter(
+            "mess_future_events",
+            "Accepted events whose time is more than a minute ahead of this worker's clock",
+            registry=registry,
+        )
         self.dead_letters = Counter(
             "mess_dead_letters", "Events sent to dead-letters", ["topic", "reason"], registry=registry
         )

@@ -1,6 +1,7 @@
 """The ingest agent's work: a micro-batch of raw messages becomes tracks in the store, and engine batches."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
@@ -18,6 +19,9 @@ from streams.events import InvalidEvent, Reason, TrackDelete
 from streams.faults import FaultPoint, reach
 from streams.metrics import WorkerMetrics
 from streams.topics import TRACK_INGEST
+
+# Clocks of machines in order differ by less.
+_FUTURE_SECONDS = 60.0
 
 log = structlog.get_logger(__name__)
 
@@ -160,3 +164,18 @@ class Ingest:
         self._metrics.events.labels("upserted").inc(upserts)
         self._metrics.events.labels("superseded").inc(decoded.superseded)
         self._metrics.events.labels("refused").inc(len(decoded.refused))
+        self._note_future(decoded.accepted)
+
+    def _note_future(self, accepted: Sequence[Accepted]) -> None:
+        """Tell of events that have not happened yet: a producer's clock is wrong, or this machine's."""
+        latest = time.time() + _FUTURE_SECONDS
+        if ahead := [a for a in accepted if a.time > latest]:
+            self._metrics.future_events.inc(len(ahead))
+            first = ahead[0].received
+            log.warning(
+                "events are ahead of this machine's clock",
+                events=len(ahead),
+                partition=first.partition,
+                offset=first.offset,
+                seconds=round(max(a.time for a in ahead) - time.time()),
+            )

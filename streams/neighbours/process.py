@@ -18,6 +18,7 @@ from typing import Any, TypeVar, cast
 
 from streams.neighbours.acceleration import Loading
 from streams.neighbours.approximate import EXACT_UPTO, ApproximateEngine
+from streams.neighbours.endings import how_it_ended
 from streams.neighbours.snapshot import SnapshotError
 from streams.neighbours.types import (
     EngineStats,
@@ -273,7 +274,9 @@ class EngineProcess:
                 self._connection.send((name, arguments))
                 return cast("tuple[bool, Any]", self._connection.recv())
             except (EOFError, OSError) as error:
-                raise EngineStoppedError("the engine process is gone") from error
+                raise EngineStoppedError(
+                    f"the engine process is gone{how_it_ended(self._process)}"
+                ) from error
 
         fine, answer = await self._in_thread(exchange)
         if not fine:

@@ -17,6 +17,7 @@ from typing import Any, TypeVar, cast
 import numpy as np
 import numpy.typing as npt
 
+from streams.neighbours.endings import how_it_ended
 from streams.neighbours.search.searcher import Searcher
 from streams.neighbours.search.types import Found, SearchSettings, SearchStats
 from streams.neighbours.types import Keys, TrackBatch, Vectors
@@ -158,7 +159,9 @@ class SearchProcess:
                 self._connection.send((name, arguments))
                 return cast("tuple[bool, Any]", self._connection.recv())
             except (EOFError, OSError) as error:
-                raise SearchStoppedError("the search process is gone") from error
+                raise SearchStoppedError(
+                    f"the search process is gone{how_it_ended(self._process)}"
+                ) from error
 
         fine, answer = await self._in_thread(exchange)
         if not fine:

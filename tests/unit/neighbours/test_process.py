@@ -43,12 +43,12 @@ class _Taken:
 
 
 async def test_a_killed_engine_is_reported_at_the_next_call() -> None:
-    """When the process is killed, the call under way or the next one raises EngineStoppedError."""
+    """When the process is killed, the call under way or the next one raises EngineStoppedError, which says how it ended."""
     engine = EngineProcess(4)
     await engine.start()
     assert engine.pid is not None
     os.kill(engine.pid, signal.SIGKILL)
-    with pytest.raises(EngineStoppedError):
+    with pytest.raises(EngineStoppedError, match="SIGKILL.*out of memory"):
         await engine.take_changes()
     await engine.stop()
 
