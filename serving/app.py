@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import asyncpg
@@ -22,7 +23,7 @@ from serving.logging import AccessLines
 from serving.metrics import Metrics
 from serving.middleware import Limits, Observe
 from serving.openapi import describe
-from serving.parts import running
+from serving.parts import Parts, running
 from serving.questions import Questions
 from serving.routes import asking, changes, operations, pages, recommend, tracks
 from serving.routes import strategies as strategies_route
@@ -51,6 +52,54 @@ class Api(FastAPI):
         await (self._front or super().__call__)(scope, receive, send)
 
 
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """What one application is made of before it runs."""
+
+    settings: ServingSettings
+    store: StoreSettings
+    kafka: LogEnds | None
+    kafka_options: dict[str, Any] | None
+    strategies: Sequence[dict[str, Any]]
+    metrics: Metrics
+    keys: Keys | None
+    lines: AccessLines | None
+    closing: asyncio.Event
+
+    @asynccontextmanager
+    async def lifespan(self, _: FastAPI) -> AsyncIterator[State]:
+        """Run everything that works by itself around the application."""
+        settings = self.settings
+        pool = await open_pool(_for_reads(self.store, settings), application_name="mess-api", read_only=True)
+        try:
+            await require_schema(pool)
+            self.metrics.watch_pool(pool)
+            async with running(settings, pool, self.kafka_options, self.metrics, self.keys) as parts:
+                logger.info("api started", version=VERSION)
+                yield State(context=self._context(pool, parts))
+        finally:
+            if self.kafka is not None:
+                await self.kafka.close()
+            await _close(pool)
+            if self.lines is not None:
+                self.lines.flush()
+            logger.info("api stopped")
+
+    def _context(self, pool: asyncpg.Pool, parts: Parts) -> Context:
+        return Context(
+            settings=self.settings,
+            pool=pool,
+            health=Health(self.settings, pool, self.kafka),
+            metrics=self.metrics,
+            memory=parts.memory,
+            recommending=parts.recommending,
+            questions=Questions(),
+            feed=parts.feed,
+            strategies=self.strategies,
+            closing=self.closing,
+        )
+
+
 def create_app(
     settings: ServingSettings,
     store: StoreSettings,
@@ -73,71 +122,51 @@ def create_app(
         An application whose lifespan raises `StoreUnavailableError` where Postgres is away and
         `SchemaMismatchError` where its schema is not this version's. Setting `state.closing` ends its streams.
     """
-    metrics = Metrics()
-    keys = Keys(settings.key_refresh) if settings.require_keys else None
-    closing = asyncio.Event()
-    lines = AccessLines() if _logs_lines(settings) else None
-
-    @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[State]:
-        pool = await open_pool(_for_reads(store, settings), application_name="mess-api", read_only=True)
-        try:
-            await require_schema(pool)
-            metrics.watch_pool(pool)
-            async with running(settings, pool, kafka_options, metrics, keys) as parts:
-                logger.info("api started", version=VERSION)
-                health = Health(settings, pool, kafka)
-                yield State(
-                    context=Context(
-                        settings=settings,
-                        pool=pool,
-                        health=health,
-                        metrics=metrics,
-                        memory=parts.memory,
-                        recommending=parts.recommending,
-                        questions=Questions(),
-                        feed=parts.feed,
-                        strategies=strategies,
-                        closing=closing,
-                    )
-                )
-        finally:
-            if kafka is not None:
-                await kafka.close()
-            await _close(pool)
-            if lines is not None:
-                lines.flush()
-            logger.info("api stopped")
-
+    made = _Made(
+        settings=settings,
+        store=store,
+        kafka=kafka,
+        kafka_options=kafka_options,
+        strategies=strategies,
+        metrics=Metrics(),
+        keys=Keys(settings.key_refresh) if settings.require_keys else None,
+        lines=AccessLines() if _logs_lines(settings) else None,
+        closing=asyncio.Event(),
+    )
     app = Api(
         title="MESS-AI",
         version=VERSION,
-        lifespan=lifespan,
+        lifespan=made.lifespan,
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
     )
-    app.state.closing = closing
+    app.state.closing = made.closing
     problems.install(app)
     # Routes are tried in order: those that end in a word of ours come before the track ids that could, and these before
     # the rest, as they are read most.
     for room in (asking, changes, recommend, tracks, strategies_route, operations, pages):
         room.register(app)
     describe(app, with_keys=settings.require_keys)
-    _add_middleware(app, settings, metrics)
-    if not settings.access_log or lines is not None:
+    _add_middleware(app, settings, made.metrics)
+    _put_in_front(app, made)
+    return app
+
+
+def _put_in_front(app: Api, made: _Made) -> None:
+    settings, keys = made.settings, made.keys
+    if not settings.access_log or made.lines is not None:
         app.put_in_front(
             lambda inner: HotReads(
                 inner,
-                log=lines,
+                log=made.lines,
                 max_url_bytes=settings.max_url_bytes,
                 cors=bool(settings.cors_origins),
             )
         )
     if keys is not None or settings.address_rate is not None:
         # In front of the shortest way, too: nothing leads around it.
-        app.put_in_front(lambda inner: guard(inner, settings, keys, metrics))
-    return app
+        app.put_in_front(lambda inner: guard(inner, settings, keys, made.metrics))
 
 
 def _logs_lines(settings: ServingSettings) -> bool:

@@ -119,7 +119,8 @@ class Recommending:
             return await self._provisional(track_id, question)
         if track_id is None or not (question.listed or question.variant is not None):
             return Answer(await self._ask(question, track_id), b"", "workers")
-        entry = self._memory.get(target)
+        # Who names an event reads what the store has now.
+        entry = self._memory.get(target) if question.event is None else None
         try:
             if entry is not None and await self._holds(entry, began):
                 return Answer(*self.ready(entry, began), "checked")
@@ -234,7 +235,7 @@ class Recommending:
         if before is not None:
             entry.hits = before.hits
         # What was read while tracks were being written may show them as they were.
-        if entry.checked >= self.watch.written:
+        if question.event is None and entry.checked >= self.watch.written:
             self._memory.put(entry)
         return entry
 
