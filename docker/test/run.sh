@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Tries the production stack for real: run.sh [--keep]. Needs root, a running Docker engine with compose 2.24 or later, and the
+# Tries the production stack for real: run.sh [--keep] [STEP...], the steps of check.py. Needs root, a running Docker engine with compose 2.24 or later, and the
 # repository's virtual environment. Takes ten minutes on two cores, and 6 GiB of memory.
 #
 # Builds, deploys as on EC2, publishes the demo, kills every service under load, backs up, restores, compares, rolls back,
@@ -12,7 +12,10 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
 keep=no
-if [ "${1:-}" = --keep ]; then keep=yes; fi
+if [ "${1:-}" = --keep ]; then
+  keep=yes
+  shift
+fi
 docker info >/dev/null || { echo "no Docker engine answers" >&2; exit 1; }
 docker compose version >/dev/null || { echo "docker compose is missing" >&2; exit 1; }
 
@@ -44,4 +47,4 @@ if [ "${MESS_TEST_LOCAL:-}" = yes ] || ! docker pull --quiet postgres:18 >/dev/n
   export MESS_BUILD_OPTIONS="${MESS_BUILD_OPTIONS:-} --build-arg PYTHON_IMAGE=mess-base/python"
   export MESS_COMPOSE_FILES=$PWD/docker/test/local.yml
 fi
-"${PYTHON:-.venv/bin/python}" docker/test/check.py
+"${PYTHON:-.venv/bin/python}" docker/test/check.py "$@"
