@@ -22,7 +22,7 @@ from serving import problems
 from serving.broker import BrokerUnavailableError, partitions_of, stopped
 from serving.metrics import Metrics
 from serving.presence import WorkerPresence
-from streams.events import InvalidEvent, RecommendationQuery, split_reply
+from streams.events import InvalidEvent, RecommendationQuery, split_reply, tracing
 
 logger = structlog.get_logger("serving")
 
@@ -133,8 +133,9 @@ class Asker:
 
     async def _fly(self, flight: _Flight, alike: bytes, value: bytes) -> None:
         try:
-            await self._send(flight, value)
-            await self._wait(flight)
+            with tracing.span("ask workers", "client", mess_request_id=flight.request_id):
+                await self._send(flight, value)
+                await self._wait(flight)
         except problems.ProblemError as problem:
             self._metrics.requests_failed.labels(problem.name).inc()
             if not flight.reply.done():
@@ -152,7 +153,10 @@ class Asker:
                 await self._connected.wait()
                 assert self._producer is not None
                 await self._producer.send_and_wait(
-                    self._options.requests, key=flight.request_id.encode(), value=value
+                    self._options.requests,
+                    key=flight.request_id.encode(),
+                    value=value,
+                    headers=tracing.headers(),
                 )
         except (KafkaError, OSError) as error:  # a timeout is an OSError too
             raise problems.broker_unavailable() from error

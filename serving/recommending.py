@@ -139,18 +139,18 @@ class Recommending:
         source = "lists" if isinstance(found.place, int) else "bodies"
         return Answer(*self.ready(found, began), source)
 
-    async def ask(self, query: RecommendationQuery) -> bytes:
-        """The workers' answer.
+    async def ask(self, query: RecommendationQuery, *, hits: int = 1) -> bytes:
+        """The workers' answer; `hits` is how often it was wanted since they were asked for it.
 
         Raises:
             ProblemError: They refuse, or there is no answer.
         """
         if self._asker is None:
             raise problems.broker_unavailable()
-        return await self._asker.ask(query)
+        return await self._asker.ask(query, hits=hits)
 
-    async def _ask(self, question: Question, track_id: str | None) -> bytes:
-        return await self.ask(question.query if track_id is None else question.about(track_id))
+    async def _ask(self, question: Question, track_id: str | None, *, hits: int = 1) -> bytes:
+        return await self.ask(question.query if track_id is None else question.about(track_id), hits=hits)
 
     async def _taken_in(self, partition: int, offset: int) -> bool:
         """Wait, not for long, until an event is in every list it can be in."""
@@ -170,10 +170,10 @@ class Recommending:
                 raise problems.not_taken_in(*question.event) from problem
             raise
 
-    async def _searched(self, question: Question, track_id: str) -> bytes:
+    async def _searched(self, question: Question, track_id: str, *, hits: int) -> bytes:
         """The workers' answer in place of one that the store will have."""
         try:
-            return await self._ask(question, track_id)
+            return await self._ask(question, track_id, hits=hits)
         except ProblemError as problem:
             if question.listed and problem.status_code in {503, 504}:
                 raise problems.list_not_ready(track_id) from problem
@@ -231,7 +231,7 @@ class Recommending:
         except TimeoutError as error:
             raise StoreUnavailableError("no answer in time") from error
         if entry is None:
-            return await self._searched(question, track_id)
+            return await self._searched(question, track_id, hits=1 if before is None else before.hits + 1)
         if before is not None:
             entry.hits = before.hits
         # What was read while tracks were being written may show them as they were.

@@ -1,0 +1,51 @@
+"""Traces of HTTP requests: a span for each, within the caller's trace where it tells one."""
+
+from typing import Final
+
+from opentelemetry.trace import Span, Status, StatusCode
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from streams.events import tracing
+
+# Asked every few seconds, and of no interest.
+_UNTRACED: Final = ("/health", "/metrics")
+# First segments that may stand in a span's name; others are made up by callers.
+_KNOWN: Final = frozenset(
+    {"recommend", "tracks", "composers", "tags", "strategies", "explain", "changes", "docs"}
+)
+
+
+class Traced:
+    """Traces requests around `app`; to stand in front of everything, and only where spans go anywhere."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection."""
+        if scope["type"] != "http" or scope["path"].startswith(_UNTRACED):
+            await self._app(scope, receive, send)
+            return
+        parent = tracing.parent_of((str(name, "latin-1"), value) for name, value in scope["headers"])
+        segment = scope["path"].split("/", 2)[1] if scope["path"].startswith("/") else ""
+        name = f"{scope['method']} /{segment}" if segment in _KNOWN else scope["method"]
+        with tracing.span(
+            name, "server", parent=parent, http_request_method=scope["method"], url_path=scope["path"]
+        ) as span:
+            await self._app(scope, receive, send if span is None else _telling(send, span))
+
+
+def _telling(send: Send, span: Span) -> Send:
+    """`send`, noting how the answer begins."""
+
+    async def telling(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            span.set_attribute("http.response.status_code", message["status"])
+            if message["status"] >= 500:
+                span.set_status(Status(StatusCode.ERROR))
+            for name, value in message.get("headers", ()):
+                if name == b"x-request-id":
+                    span.set_attribute("mess.request_id", str(value, "latin-1"))
+        await send(message)
+
+    return telling
