@@ -9,6 +9,7 @@ from typing import NoReturn
 
 import structlog
 
+from mess import tracing
 from serving.logging import configure_logging
 from serving.settings import ServingSettings
 from store.errors import StoreError
@@ -43,9 +44,11 @@ def main(kafka: KafkaSettings, streams: StreamSettings, store: StoreSettings) ->
     It ends without unwinding: threads of a Faust app that has crashed, or whose broker is away, may wait for ever, and
     nothing in memory is worth saving. The store and the log have everything.
     """
+    send_traces = tracing.start("mess-worker")
     configure_logging(ServingSettings())
     _quieten_faust()
     status = asyncio.new_event_loop().run_until_complete(_run(kafka, streams, store))
+    send_traces()
     logging.shutdown()
     sys.stdout.flush()
     os._exit(status)

@@ -29,9 +29,11 @@ from serving.routes import asking, changes, operations, pages, recommend, tracks
 from serving.routes import strategies as strategies_route
 from serving.settings import ServingSettings
 from serving.strategies import NAMED
+from serving.tracing import Traced
 from serving.version import VERSION
 from store.pool import open_pool, require_schema
 from store.settings import StoreSettings
+from streams.events import tracing
 
 logger = structlog.get_logger("serving")
 
@@ -167,6 +169,8 @@ def _put_in_front(app: Api, made: _Made) -> None:
     if keys is not None or settings.address_rate is not None:
         # In front of the shortest way, too: nothing leads around it.
         app.put_in_front(lambda inner: guard(inner, settings, keys, made.metrics))
+    if tracing.on():
+        app.put_in_front(Traced)
 
 
 def _logs_lines(settings: ServingSettings) -> bool:

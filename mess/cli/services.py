@@ -26,7 +26,7 @@ def worker() -> None:
 
 def api() -> None:
     """Run one API process: serves what the store holds, and asks the workers for the rest. Needs MESS_DATABASE_URL."""
-    from mess import settings  # noqa: PLC0415 -- `mess --help` must not wait for FastAPI
+    from mess import settings, tracing  # noqa: PLC0415 -- `mess --help` must not wait for FastAPI
     from mess.cli.console import fail  # noqa: PLC0415
     from serving.server import serve  # noqa: PLC0415
     from serving.settings import ServingSettings  # noqa: PLC0415
@@ -40,7 +40,10 @@ def api() -> None:
     # What is stored needs no broker: without one, health reports say so, and nothing is computed on demand.
     has_broker = bool(os.environ.get("MESS_KAFKA_BOOTSTRAP_SERVERS"))
     options = aiokafka_options(settings.read(KafkaSettings)) if has_broker else None
+    send_traces = tracing.start("mess-api")
     try:
         serve(settings.read(ServingSettings), settings.read(StoreSettings), options, describe())
     except StoreError as error:
         fail(str(error), hint="Check MESS_DATABASE_URL, and run `mess migrate` once.", code=1)
+    finally:
+        send_traces()

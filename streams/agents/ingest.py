@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import asyncpg
 import structlog
+from opentelemetry.trace import SpanContext
 
 from store import partitions, tracks
 from store.errors import TrackRejectedError
@@ -15,7 +16,7 @@ from streams.agents.dead_letters import DeadLetters
 from streams.agents.decoding import Accepted, Decoded, Received, Refused, decode, track_rows, withdrawals
 from streams.agents.ownership import Ownership
 from streams.agents.retry import until_done
-from streams.events import InvalidEvent, Reason, TrackDelete
+from streams.events import InvalidEvent, Reason, TrackDelete, tracing
 from streams.faults import FaultPoint, reach
 from streams.metrics import WorkerMetrics
 from streams.topics import TRACK_INGEST
@@ -34,11 +35,13 @@ class Committed:
         accepted: One event a track, the last.
         next_offsets: By partition, the offset below which everything is committed with it.
         dimension: The catalogue's; None while it is empty.
+        trace: What it was committed in; None where nothing is traced.
     """
 
     accepted: list[Accepted]
     next_offsets: dict[int, int]
     dimension: int | None
+    trace: SpanContext | None = None
 
 
 class Ingest:
@@ -81,14 +84,19 @@ class Ingest:
         if not fresh:
             return
         self._metrics.batch_events.observe(len(fresh))
-        with self._metrics.phase_seconds.labels("decode").time():
+        links = tracing.origins(m.headers for m in fresh)
+        with tracing.span("ingest batch", "consumer", links=links, mess_batch_events=len(fresh)):
+            await self._process(fresh)
+
+    async def _process(self, fresh: Sequence[Received]) -> None:
+        with self._metrics.phase_seconds.labels("decode").time(), tracing.span("decode"):
             decoded = await self._decode(fresh)
         # Before the offsets are committed: a crash in between repeats a dead letter but never loses one.
         await self._dead_letters.send(TRACK_INGEST, decoded.refused)
         next_offsets: dict[int, int] = {}
         for message in fresh:
             next_offsets[message.partition] = max(next_offsets.get(message.partition, 0), message.offset + 1)
-        with self._metrics.phase_seconds.labels("commit").time():
+        with self._metrics.phase_seconds.labels("commit").time(), tracing.span("commit tracks"):
             await self._commit(decoded, next_offsets)
         self._count(decoded)
 
@@ -157,7 +165,7 @@ class Ingest:
         self._metrics.events.labels("unknown_delete").inc(len(gone) - deleted)
         for partition, offset in next_offsets.items():
             self._metrics.consumed.labels(partition).set(offset)
-        await self._hand_on(Committed(accepted, next_offsets, self._dimension))
+        await self._hand_on(Committed(accepted, next_offsets, self._dimension, tracing.current()))
 
     def _count(self, decoded: Decoded) -> None:
         upserts = sum(not isinstance(a.event, TrackDelete) for a in decoded.accepted)

@@ -18,7 +18,14 @@ from streams.agents.decoding import Received, Refused
 from streams.agents.recommender import problems
 from streams.agents.recommender.metrics import RecommenderMetrics
 from streams.agents.retry import until_done
-from streams.events import InvalidEvent, RecommendationRequest, encode_error, parse_request, request_id_of
+from streams.events import (
+    InvalidEvent,
+    RecommendationRequest,
+    encode_error,
+    parse_request,
+    request_id_of,
+    tracing,
+)
 from streams.metrics import WorkerMetrics
 from streams.topics import RECOMMENDATION_REPLIES, RECOMMENDATION_REQUESTS
 
@@ -104,9 +111,11 @@ class RequestDesk:
 
     async def _work(self, received: Received, taken: _Taken) -> None:
         began = time.perf_counter()
-        reply = await self._reply(received)
-        if reply is not None:
-            await self._deliver(*reply)
+        parent = tracing.parent_of(received.headers)
+        with tracing.span("answer request", "server", parent=parent):
+            reply = await self._reply(received)
+            if reply is not None:
+                await self._deliver(*reply)
         self._metrics.seconds.observe(time.perf_counter() - began)
         taken.replied = True
         waiting = self._order[received.partition]
@@ -147,7 +156,10 @@ class RequestDesk:
     async def _deliver(self, request_id: str, reply: bytes) -> None:
         async def deliver() -> None:
             delivery = await self._producer.send(
-                RECOMMENDATION_REPLIES, key=request_id.encode(errors="surrogatepass"), value=reply
+                RECOMMENDATION_REPLIES,
+                key=request_id.encode(errors="surrogatepass"),
+                value=reply,
+                headers=tracing.headers(),
             )
             await asyncio.shield(delivery)
 

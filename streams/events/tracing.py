@@ -1,0 +1,126 @@
+"""Traces: spans around what is done, and the trace that a message belongs to, in its headers (W3C Trace Context).
+
+Off until `configure` is called; then nothing here costs more than a look at a variable.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Final, Literal
+
+from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.propagators.textmap import Getter
+from opentelemetry.trace import Link, Span, SpanContext, SpanKind, TracerProvider
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+Headers = Iterable[tuple[str, bytes | None]]
+Kind = Literal["internal", "server", "client", "producer", "consumer"]
+
+_KINDS: Final[dict[str, SpanKind]] = {kind.name.lower(): kind for kind in SpanKind}
+# A batch names the traces of so many of its messages at most: collectors refuse more.
+_MAX_LINKS: Final = 128
+_PROPAGATOR: Final = TraceContextTextMapPropagator()
+
+
+class _FromHeaders(Getter[dict[str, str]]):
+    def get(self, carrier: dict[str, str], key: str) -> list[str] | None:
+        return [carrier[key]] if key in carrier else None
+
+    def keys(self, carrier: dict[str, str]) -> list[str]:
+        return list(carrier)
+
+
+_GETTER: Final = _FromHeaders()
+_FIELDS: Final = frozenset({"traceparent", "tracestate"})
+
+
+class _Tracing:
+    """Where spans go; nowhere, until somebody says so."""
+
+    def __init__(self) -> None:
+        self.tracer: trace.Tracer | None = None
+
+
+_tracing = _Tracing()
+
+
+def configure(provider: TracerProvider | None) -> None:
+    """Send spans to `provider` from now on; None ends it. Once a process, before anything starts."""
+    _tracing.tracer = None if provider is None else provider.get_tracer("mess-ai")
+
+
+def on() -> bool:
+    """Whether spans go anywhere."""
+    return _tracing.tracer is not None
+
+
+@contextmanager
+def span(
+    name: str,
+    kind: Kind = "internal",
+    *,
+    parent: Context | None = None,
+    links: Sequence[SpanContext] = (),
+    **attributes: str | int | float | bool,
+) -> Iterator[Span | None]:
+    """Trace a block; errors that leave it are noted.
+
+    Args:
+        name: What is done: one of few names, without ids.
+        kind: On which side of a conversation.
+        parent: What it belongs to; what is under way if None.
+        links: What it follows from besides, or of several.
+        attributes: Facts about it; an underscore stands for a dot.
+    """
+    if _tracing.tracer is None:
+        yield None
+        return
+    facts = {key.replace("_", "."): value for key, value in attributes.items()}
+    with _tracing.tracer.start_as_current_span(
+        name,
+        context=parent,
+        kind=_KINDS[kind],
+        attributes=facts,
+        links=[Link(each) for each in links[:_MAX_LINKS]],
+    ) as started:
+        yield started
+
+
+def current() -> SpanContext | None:
+    """What is under way, for what follows from it later; None where nothing is traced."""
+    if _tracing.tracer is None:
+        return None
+    context = trace.get_current_span().get_span_context()
+    return context if context.is_valid else None
+
+
+def headers() -> list[tuple[str, bytes]]:
+    """Headers that tell the reader of a message what it belongs to; none where nothing is traced."""
+    if _tracing.tracer is None:
+        return []
+    carrier: dict[str, str] = {}
+    _PROPAGATOR.inject(carrier)
+    return [(name, value.encode()) for name, value in carrier.items()]
+
+
+def parent_of(received: Headers) -> Context | None:
+    """What a message or a request belongs to, by its headers; None where they don't say, or nothing is traced."""
+    if _tracing.tracer is None:
+        return None
+    told = {
+        name.lower(): value.decode("latin-1") for name, value in received if value and name.lower() in _FIELDS
+    }
+    return _PROPAGATOR.extract(told, context=Context(), getter=_GETTER) if "traceparent" in told else None
+
+
+def origins(received: Iterable[Headers]) -> list[SpanContext]:
+    """What the messages of a batch belong to, each trace once."""
+    if _tracing.tracer is None:
+        return []
+    found: dict[tuple[int, int], SpanContext] = {}
+    for each in received:
+        if (parent := parent_of(each)) is not None:
+            context = trace.get_current_span(parent).get_span_context()
+            if context.is_valid:
+                found[context.trace_id, context.span_id] = context
+    return list(found.values())
