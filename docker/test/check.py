@@ -268,8 +268,17 @@ def publish_demo() -> None:
     note_memory("with the demo")
 
 
-def kill(service: str, load: Load) -> dict[str, Any]:
-    """Kill a service's container from outside, wait until it is well again, and tell what readers saw."""
+def largest(service: str) -> str:
+    """The process of a container that holds the most memory: what the kernel ends when there is none left."""
+    lines = run("docker", "top", container(service), "-eo", "pid,rss").splitlines()[1:]
+    return max((line.split() for line in lines), key=lambda fields: int(fields[1]))[0]
+
+
+def kill(service: str, load: Load, *, for_memory: bool = False) -> dict[str, Any]:
+    """Kill a service's container from outside, wait until it is well again, and tell what readers saw.
+
+    With `for_memory` only its largest process is killed, as the kernel does; the container has to end by itself.
+    """
     since = len(load.bad)
     pid, restarts = run(
         "docker", "inspect", "--format", "{{.State.Pid}} {{.RestartCount}}", container(service)
@@ -281,7 +290,7 @@ def kill(service: str, load: Load) -> dict[str, Any]:
         )
 
     # Not `docker kill`: that counts as a wish, after which nothing is restarted.
-    run("kill", "-9", pid)
+    run("kill", "-9", largest(service) if for_memory else pid)
     began = time.monotonic()
     until(f"{service} is started again", restarted)
     until(f"{service} is healthy again", lambda: healthy(service))
@@ -289,7 +298,10 @@ def kill(service: str, load: Load) -> dict[str, Any]:
     seconds = round(time.monotonic() - began, 1)
     time.sleep(3)
     bad = collections.Counter(status for _, status, _ in load.bad[since:])
-    say(f"{service} killed: healthy after {seconds} s; answers that were not 200: {dict(bad) or 'none'}")
+    what = "largest process of the " if for_memory else ""
+    say(
+        f"{what}{service} killed: healthy after {seconds} s; answers that were not 200: {dict(bad) or 'none'}"
+    )
     if service in {"worker", "kafka", "prometheus"}:
         require(not bad, f"reads failed while {service} was away: {load.bad[since:][:3]}")
     return {"seconds": seconds, "not 200": dict(bad)}
@@ -302,6 +314,7 @@ def kill_each() -> None:
         kills: dict[str, Any] = {
             service: kill(service, load) for service in ("worker", "api", "postgres", "kafka", "prometheus")
         }
+        kills["worker, out of memory"] = kill("worker", load, for_memory=True)
         count = len(load.published)
         until("it publishes again", lambda: len(load.published) > count)
     measured["kills"] = kills | {"reads": dict(load.answers), "published": len(load.published)}
