@@ -20,12 +20,15 @@ class TrackCache:
 
     Args:
         pool: The store.
-        size: Tracks kept, the ones asked for last.
+        size: Tracks kept, those read last.
     """
 
     def __init__(self, pool: asyncpg.Pool, size: int) -> None:
         self._pool = pool
-        self._known: LRUCache[int, KnownTrack] = LRUCache(size)
+        # The oldest goes first. Two hundred are looked up for every request: bookkeeping at each would cost more than
+        # it saves.
+        self._known: dict[int, KnownTrack] = {}
+        self._size = size
         self._newest: LRUCache[int, int] = LRUCache(_CHANGES)
         self.changes = 0
 
@@ -59,6 +62,8 @@ class TrackCache:
                 found[track.key] = track
                 if not self._superseded(track):
                     self._known[track.key] = track
+            while len(self._known) > self._size:
+                del self._known[next(iter(self._known))]
         return found
 
     def _superseded(self, track: KnownTrack) -> bool:
