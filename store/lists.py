@@ -1,7 +1,7 @@
 """Neighbour lists in the store: flushed by the thousand, read back by whoever takes them over."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import asyncpg
@@ -120,13 +120,15 @@ _READ_OWNED = """
 SELECT l.key, array_send(l.neighbours) AS neighbours, array_send(l.scores) AS scores, l.source_partition,
        l.source_offset, extract(epoch FROM l.event_time)::float8 AS event_time, l.version,
        extract(epoch FROM l.generated_at)::float8 AS generated_at, t.source_partition AS owner
-FROM tracks AS t JOIN neighbour_lists AS l USING (key) WHERE t.source_partition = ANY($1::int[])
+FROM unnest($1::int[], $2::bigint[]) AS f (partition, version)
+JOIN tracks AS t ON t.source_partition = f.partition
+JOIN neighbour_lists AS l ON l.key = t.key AND l.version > f.version
 """
 
 
-async def read_lists_owned(connection: PoolConnectionProxy, owners: Sequence[int]) -> ListRows:
-    """The stored lists of the tracks whose own event is of these partitions."""
-    return _decoded(await connection.fetch(_READ_OWNED, list(owners)))
+async def read_lists_owned(connection: PoolConnectionProxy, newer_than: Mapping[int, int]) -> ListRows:
+    """The stored lists of the tracks whose own event is of these partitions, of a version newer than the one given."""
+    return _decoded(await connection.fetch(_READ_OWNED, list(newer_than), list(newer_than.values())))
 
 
 async def read_lists(connection: PoolConnectionProxy, newer_than: int | None = None) -> ListRows:

@@ -132,6 +132,19 @@ async def read_keys(connection: PoolConnectionProxy) -> npt.NDArray[np.int64]:
     return np.array([row[0] for row in await connection.fetch("SELECT key FROM tracks")], dtype=np.int64)
 
 
+async def read_names(connection: PoolConnectionProxy) -> tuple[npt.NDArray[np.int64], list[str]]:
+    """The key, int64 (n,), and the id of every track."""
+    rows = await connection.fetch("SELECT key, track_id FROM tracks")
+    return np.array([row[0] for row in rows], dtype=np.int64), [row[1] for row in rows]
+
+
+async def identity(connection: PoolConnectionProxy) -> str:
+    """Which catalogue this is, and of which logs its offsets are: another database has another one."""
+    made = await connection.fetchval("SELECT created_at FROM catalogue")
+    found = await positions(connection)
+    return f"{made} {[found[p].generation for p in sorted(found)]}"
+
+
 async def prune_departures(connection: PoolConnectionProxy) -> None:
     """Forget deletions that every worker has seen."""
     await connection.execute(_PRUNE)

@@ -1,11 +1,13 @@
 """Client options for aiokafka and Faust, and the one way their connections fail."""
 
+import asyncio
 import ssl
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
+from functools import lru_cache
 from typing import Any, Final
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition, codec
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import (
     KafkaConnectionError,
@@ -14,6 +16,7 @@ from aiokafka.errors import (
     NoBrokersAvailable,
     NodeNotReadyError,
 )
+from aiokafka.partitioner import murmur2
 from aiokafka.protocol.produce import ProduceRequest
 
 from streams.errors import BrokerUnavailable
@@ -24,6 +27,11 @@ from streams.settings import KafkaSettings
 MAX_MESSAGE_BYTES: Final = 8 * 1024 * 1024
 # Room for the headers of a dead letter around the largest message.
 MAX_REQUEST_BYTES: Final = MAX_MESSAGE_BYTES + 1024 * 1024
+
+
+# aiokafka compresses lz4 at level 9 and has no setting for it: eight times the work of level 1 for a quarter fewer bytes.
+_LZ4_LEVEL: Final = 1
+codec.lz4_encode.__defaults__ = (_LZ4_LEVEL,)
 
 
 def ssl_context(kafka: KafkaSettings) -> ssl.SSLContext | None:
@@ -176,6 +184,53 @@ def write_only_while(producer: AIOKafkaProducer, allowed: Callable[[], bool]) ->
         return await send(node_id, request, **options)
 
     producer.client.send = send_if_allowed
+
+
+async def deliver_in_batches(
+    producer: AIOKafkaProducer, topic: str, messages: Iterable[tuple[bytes, bytes | None]]
+) -> None:
+    """Deliver messages, keys and values, each to the partition of its key; those of one partition stay in order.
+
+    For thousands at a time: whole batches are handed over, where `send` would cost a future for each message.
+
+    Raises:
+        KafkaError: some may not have been delivered; to deliver all of them again is harmless.
+    """
+    count = len(await producer.partitions_for(topic))
+    sorted_out: dict[int, list[tuple[bytes, bytes | None]]] = {}
+    for message in messages:
+        sorted_out.setdefault(_partition_of(message[0], count), []).append(message)
+    outcomes = await asyncio.gather(
+        *(_deliver_part(producer, topic, partition, part) for partition, part in sorted_out.items()),
+        return_exceptions=True,
+    )
+    for outcome in outcomes:
+        if isinstance(outcome, BaseException):
+            raise outcome
+
+
+async def _deliver_part(
+    producer: AIOKafkaProducer, topic: str, partition: int, messages: list[tuple[bytes, bytes | None]]
+) -> None:
+    deliveries = []
+    batch = producer.create_batch()
+    for key, value in messages:
+        if batch.append(key=key, value=value, timestamp=None) is None:
+            deliveries.append(await producer.send_batch(batch, topic, partition=partition))
+            batch = producer.create_batch()
+            if batch.append(key=key, value=value, timestamp=None) is None:  # larger than a batch may be
+                deliveries.append(await producer.send(topic, key=key, value=value, partition=partition))
+                batch = producer.create_batch()
+    if batch.record_count():
+        batch.close()
+        deliveries.append(await producer.send_batch(batch, topic, partition=partition))
+    for delivery in deliveries:
+        await delivery
+
+
+@lru_cache(maxsize=1 << 17)
+def _partition_of(key: bytes, partitions: int) -> int:
+    return int(murmur2(key) & 0x7FFFFFFF) % partitions
 
 
 async def start_producer(kafka: KafkaSettings, **overrides: Any) -> AIOKafkaProducer:

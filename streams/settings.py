@@ -115,6 +115,14 @@ class StreamSettings(BaseSettings):
     worker_name: str = Field(
         "worker", title="Name of this worker", description="Shown as owner of its partitions"
     )
+    data_dir: Path | None = Field(
+        None,
+        title="Directory of this worker's own",
+        description="Keeps a snapshot of its engine, for a quick start; not set: every start reads all vectors",
+    )
+    snapshot_seconds: float = Field(
+        60.0, gt=0, le=86_400, title="Seconds from one snapshot of the engine to the next"
+    )
     worker_host: str = Field("127.0.0.1", title="Address of the worker's metrics and liveness")
     worker_port: int = Field(8_001, ge=0, le=65_535, title="Port of the worker's metrics and liveness")
     session_timeout_seconds: float = Field(

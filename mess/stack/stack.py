@@ -197,7 +197,11 @@ class Stack:
 
     def _worker(self, number: int) -> ServiceSpec:
         port = self._ports.get(f"worker-{number}")
-        settings = {"MESS_WORKER_PORT": str(port), "MESS_WORKER_NAME": f"worker-{number}"}
+        settings = {
+            "MESS_WORKER_PORT": str(port),
+            "MESS_WORKER_NAME": f"worker-{number}",
+            "MESS_DATA_DIR": str(self._data_dir / f"worker-{number}"),
+        }
         return self._pipeline_service(
             f"worker-{number}", "worker", self._database_url, f"http://{LOOPBACK}:{port}/live", settings
         )

@@ -6,10 +6,11 @@ lists read, and brought up to date with all that the store holds.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence, Set
+from collections.abc import Awaitable, Callable, Mapping, Sequence, Set
 from typing import Protocol, TypeVar
 
 import asyncpg
+import numpy as np
 import structlog
 
 from store import lists, partitions
@@ -17,13 +18,14 @@ from store.errors import StoreUnavailableError
 from store.partitions import Claim
 from store.pool import snapshot, transaction
 from store.rows import ListRows
-from streams.agents.feed import Change, ChangeFeed
+from streams.agents.arrays import stored_lists
+from streams.agents.feed import Block, ChangeFeed
 from streams.agents.following import Follower
 from streams.agents.lease import Lease
 from streams.agents.maintainer import Maintainer
 from streams.agents.ownership import Ownership
 from streams.agents.retry import until_done
-from streams.agents.start import stored_lists
+from streams.agents.snapshots import Restored
 from streams.metrics import WorkerMetrics
 
 Result = TypeVar("Result")
@@ -81,11 +83,14 @@ class Claiming:
         self._turn = asyncio.Lock()
         self._maintainer: Maintainer | None = None
         self._follower: Follower | None = None
+        self._restored: Restored | None = None
 
-    async def attend(self, maintainer: Maintainer, follower: Follower) -> None:
-        """From now on there is an engine: it keeps the lists of what is ours, perhaps already."""
+    async def attend(
+        self, maintainer: Maintainer, follower: Follower, restored: Restored | None = None
+    ) -> None:
+        """From now on there is an engine, perhaps with lists from a snapshot: it keeps those of what is ours."""
         async with self._turn:
-            self._maintainer, self._follower = maintainer, follower
+            self._maintainer, self._follower, self._restored = maintainer, follower, restored
             claims = self._ownership.claims
             if claims:
                 await self._until_done(lambda: self._adopt(claims, claims.keys()), "load lists")
@@ -149,12 +154,20 @@ class Claiming:
         assert self._maintainer is not None
         assert self._follower is not None
         async with self._maintainer.turn:
-            stored, absorbed = await self._read_lists(fresh)
+            stored, absorbed = await self._read_lists({p: claims[p] for p in fresh})
             # Deletions are noted down for whoever has kept some lists all along: see `store.tail.prune_departures`.
             await self._follower.catch_up(everything=fresh == claims.keys())
+            kept = claims.keys() - fresh | (self._restored.owned if self._restored else set())
+            # Lists that are read from the store must not be known already: nobody has followed what became of them there.
+            await self._maintainer.keep(claims.keys() & kept)
             await self._maintainer.keep(claims)
             if fresh:
                 await self._maintainer.engine.adopt(stored_lists(stored), absorbed)
+            if self._restored is not None:
+                await self._maintainer.engine.held(stored_lists(stored))
+                self._maintainer.note_version(self._restored.version)
+                self._restored = None
+            self._maintainer.note_version(int(stored.versions.max(initial=0)))
             self._feed.keep_only(claims.keys() - fresh)
             if self._ownership.claims == claims:  # there was no engine when they were claimed
                 self._ownership.renew(fresh)
@@ -162,40 +175,52 @@ class Claiming:
                 self._ownership.take(claims, claims.keys() - fresh)
             self._tell_again(stored, {p: claims[p] for p in fresh})
 
-    async def _read_lists(self, fresh: Set[int]) -> tuple[ListRows, dict[int, int]]:
-        """The stored lists of partitions, and by source partition the offset below which all have absorbed everything."""
+    async def _read_lists(self, fresh: Mapping[int, Claim]) -> tuple[ListRows, dict[int, int]]:
+        """The stored lists of partitions, and by source partition the offset below which all have absorbed everything.
+
+        Of those whose lists are in a snapshot, only what was written after it, or has not been told.
+        """
         if not fresh:
             return lists.NO_LISTS, {}
+        newer_than = dict.fromkeys(fresh, -1)
+        if (restored := self._restored) is not None:
+            newer_than |= {
+                p: min(restored.version, claim.published_version)
+                for p, claim in fresh.items()
+                if p in restored.owned
+            }
         async with transaction(self._pool) as connection:
             # Of tracks that were deleted without a flush following, whom no engine knows of any more.
             await lists.drop_orphans(connection)
         async with snapshot(self._pool) as connection:
-            stored = await lists.read_lists_owned(connection, sorted(fresh))
+            stored = await lists.read_lists_owned(connection, newer_than)
             absorbed = await partitions.absorbed(connection)
         sources = set.intersection(*(set(absorbed.get(p, {})) for p in fresh))
         return stored, {s: min(absorbed[p][s] for p in fresh) for s in sources}
 
     def _tell_again(self, stored: ListRows, claims: dict[int, Claim]) -> None:
         """Tell the change feed of lists that were written but perhaps not told; before anything newer is flushed."""
-        changes = []
+        published = np.array(
+            [claims[owner].published_version for owner in stored.owners.tolist()], dtype=np.int64
+        )
+        late = stored.versions > published
         flushed = {p: claim.published_version for p, claim in claims.items()}
-        for i, (key, owner) in enumerate(zip(stored.keys.tolist(), stored.owners.tolist(), strict=True)):
-            version = int(stored.versions[i])
-            if owner not in claims or version <= claims[owner].published_version:
-                continue
+        for owner, version in zip(stored.owners[late].tolist(), stored.versions[late].tolist(), strict=True):
             flushed[owner] = max(flushed[owner], version)
-            length = int(stored.lengths[i])
-            change = Change(
-                neighbours=stored.neighbours[i, :length],
-                scores=stored.scores[i, :length],
-                previous=None,
-                version=version,
-                generated_at=float(stored.generated_at[i]),
-                source=(int(stored.partitions[i]), int(stored.offsets[i])),
-                owner=owner,
-            )
-            changes.append((key, change))
-        self._feed.add(changes, flushed=flushed, withdrawn=True)
+        block = Block(
+            keys=stored.keys[late],
+            neighbours=stored.neighbours[late],
+            scores=stored.scores[late],
+            lengths=stored.lengths[late],
+            previous=None,
+            previous_lengths=np.zeros(int(late.sum()), dtype=np.int64),
+            partitions=stored.partitions[late],
+            offsets=stored.offsets[late],
+            owners=stored.owners[late],
+            versions=stored.versions[late],
+            generated_at=stored.generated_at[late],
+        )
+        self._feed.add(block, flushed=flushed, withdrawn=True)
 
     async def _follow_replaced_log(self, source: Log) -> None:
         """Where the topic ends before what was consumed, another log has taken its place: read it from its start."""

@@ -15,10 +15,10 @@ import structlog
 from store import tail
 from store.pool import snapshot, transaction
 from store.tail import Position, Tail
+from streams.agents.arrays import events_of
 from streams.agents.maintainer import Maintainer
 from streams.agents.ownership import Ownership
 from streams.agents.retry import until_done
-from streams.agents.start import events_of
 from streams.metrics import WorkerMetrics
 from streams.neighbours.types import TrackBatch, no_events
 

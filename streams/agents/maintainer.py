@@ -8,24 +8,26 @@ whoever takes the lists over.
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
 import asyncpg
 import numpy as np
 import numpy.typing as npt
 import structlog
+from opentelemetry.trace import SpanContext
 
 from store import lists, partitions
 from store.pool import transaction
 from store.rows import ListRows
-from streams.agents.decoding import engine_batch
-from streams.agents.feed import Change, ChangeFeed
+from streams.agents.arrays import deletions
+from streams.agents.decoding import Accepted, engine_batch
+from streams.agents.feed import Block, ChangeFeed
 from streams.agents.ingest import Committed
 from streams.agents.names import TrackNames
 from streams.agents.ownership import Ownership
 from streams.agents.retry import until_done
-from streams.agents.start import deletions
+from streams.events import tracing
 from streams.faults import FaultPoint, reach
 from streams.metrics import WorkerMetrics
 from streams.neighbours.process import EngineProcess
@@ -38,6 +40,8 @@ log = structlog.get_logger(__name__)
 
 # Batches committed but not applied yet: beyond this, ingest waits.
 PENDING_BATCHES = 4
+# Committed batches are applied together up to about so many events.
+ENGINE_EVENTS = 256
 # An idle engine completes short lists by itself: what it found is looked for this often.
 IDLE_FLUSH_SECONDS = 0.5
 # Older events say nothing of how fresh the lists are kept.
@@ -53,12 +57,14 @@ class _Taken:
         applied: By partition, the offset below which they have absorbed everything.
         tenures: Of the partitions whose lists these are: in another tenure they may be old.
         withdrawn: Whether tombstones may be owed since the flush before.
+        traces: What the batches since then belong to.
     """
 
     changes: ListChanges
     applied: dict[int, int]
     tenures: dict[int, int]
     withdrawn: bool
+    traces: list[SpanContext]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +92,7 @@ class Maintainer:
         turn: Held while the engine is read or changed in more than one call.
         applied: As given, kept up to date.
         owned: The partitions whose lists the engine keeps.
+        last_version: What the store holds of our lists up to this version is what the engine takes it to hold.
     """
 
     def __init__(
@@ -101,6 +108,7 @@ class Maintainer:
         self.turn = asyncio.Lock()
         self.applied = applied
         self.owned: frozenset[int] = frozenset()
+        self.last_version = 0
         self.engine = engine
         self._pool = pool
         self._ownership = ownership
@@ -114,6 +122,7 @@ class Maintainer:
         self._withdrawn = True
         self._flushes = 0
         self._closing = False
+        self._traces: list[SpanContext] = []
         self._wake = asyncio.Event()
         self._listeners: list[Listener] = []
 
@@ -132,20 +141,31 @@ class Maintainer:
     async def run_applying(self) -> None:
         """Apply batches for ever, in the order they were committed."""
         while True:
-            committed = await self._batches.get()
+            waiting = [await self._batches.get()]
+            # Under load several at once: the engine does more with each product.
+            while not self._batches.empty() and sum(len(c.accepted) for c in waiting) < ENGINE_EVENTS:
+                waiting.append(self._batches.get_nowait())
             async with self.turn:
-                await self._apply_committed(committed)
-            self._batches.task_done()
+                await self._apply_committed(waiting)
+            for _ in waiting:
+                self._batches.task_done()
 
-    async def _apply_committed(self, committed: Committed) -> None:
-        # What a claim has read from the store meanwhile may be newer.
-        accepted = [
-            a for a in committed.accepted if a.received.offset >= self.applied.get(a.received.partition, 0)
-        ]
-        batch = None
-        if accepted and committed.dimension is not None:
-            batch = await asyncio.to_thread(engine_batch, accepted, committed.dimension)
-        await self.apply(batch, committed.next_offsets)
+    async def _apply_committed(self, waiting: list[Committed]) -> None:
+        last: dict[str, Accepted] = {}
+        upto: dict[int, int] = {}
+        for committed in waiting:
+            upto |= committed.next_offsets
+            if committed.trace is not None:
+                self._traces.append(committed.trace)
+            for accepted in committed.accepted:
+                # What a claim has read from the store meanwhile may be newer.
+                if accepted.received.offset >= self.applied.get(accepted.received.partition, 0):
+                    last.pop(accepted.event.track_id, None)
+                    last[accepted.event.track_id] = accepted
+        batch, dimension = None, waiting[-1].dimension
+        if last and dimension is not None:
+            batch = await asyncio.to_thread(engine_batch, list(last.values()), dimension)
+        await self.apply(batch, upto)
 
     async def apply(self, batch: TrackBatch | None, upto: dict[int, int]) -> None:
         """Apply a batch to the engine, which then holds everything below `upto`. The turn must be held."""
@@ -163,7 +183,7 @@ class Maintainer:
 
     async def drop_all_but(self, keys: npt.NDArray[np.int64], dimension: int) -> None:
         """Take out of the engine what is not among these, int64 (n,). The turn must be held."""
-        gone = np.setdiff1d(self._names.keys(), keys)
+        gone = np.setdiff1d(await self.engine.keys(), keys)
         if len(gone):
             await self.apply(deletions(gone, dimension), {})
 
@@ -173,6 +193,10 @@ class Maintainer:
         self.owned = frozenset(owned)
         self._withdrawn = True
         self._wake.set()
+
+    def note_version(self, version: int) -> None:
+        """The engine knows of all lists that have been stored up to this version."""
+        self.last_version = max(self.last_version, version)
 
     def restart(self, replaced: Iterable[int]) -> None:
         """The logs of these partitions start again."""
@@ -213,27 +237,34 @@ class Maintainer:
             if not len(changes) and not len(changes.deleted) and now == self._recorded:
                 return
             self._flushes += 1
-            with self._metrics.phase_seconds.labels("flush").time():
+            with (
+                self._metrics.phase_seconds.labels("flush").time(),
+                tracing.span("flush lists", links=taken.traces, mess_lists=len(changes)),
+            ):
                 written = await until_done(
                     lambda: self._write_when_held(taken),
                     what="flush lists",
                     system="postgres",
                     metrics=self._metrics,
                 )
+                trace = tracing.current()
             reach(FaultPoint.AFTER_LIST_COMMIT)
+            self.note_version(written.version)
             self._recorded = now
             self._note_flush(taken)
             self._feed.add(
-                _feed_changes(changes, written),
+                _block(changes, written),
                 flushed=dict.fromkeys(written.owners, written.version),
                 withdrawn=taken.withdrawn,
+                trace=trace,
             )
 
     async def _take(self) -> _Taken:
         async with self.turn:
             changes = await self.engine.take_changes()
             withdrawn, self._withdrawn = self._withdrawn, False
-            taken = _Taken(changes, dict(self.applied), self._ownership.tenures, withdrawn)
+            traces, self._traces = self._traces, []
+            taken = _Taken(changes, dict(self.applied), self._ownership.tenures, withdrawn, traces)
             await self._observe_engine()
             return taken
 
@@ -283,22 +314,19 @@ class Maintainer:
             self._metrics.engine_seconds.labels(phase).set(seconds)
 
 
-def _feed_changes(changes: ListChanges, written: _Written) -> Iterator[tuple[int, Change]]:
-    owners = frozenset(written.owners)
-    for i, (key, owner) in enumerate(zip(changes.keys.tolist(), changes.owners.tolist(), strict=True)):
-        if owner not in owners:
-            continue
-        length, before = int(changes.lengths[i]), int(changes.previous_lengths[i])
-        event = changes.events[i]
-        yield (
-            key,
-            Change(
-                neighbours=changes.neighbours[i, :length],
-                scores=changes.scores[i, :length],
-                previous=changes.previous[i, :before],
-                version=written.version,
-                generated_at=written.generated_at,
-                source=(int(event["partition"]), int(event["offset"])),
-                owner=owner,
-            ),
-        )
+def _block(changes: ListChanges, written: _Written) -> Block:
+    mine = np.isin(changes.owners, written.owners)
+    count = int(mine.sum())
+    return Block(
+        keys=changes.keys[mine],
+        neighbours=changes.neighbours[mine],
+        scores=changes.scores[mine],
+        lengths=changes.lengths[mine],
+        previous=changes.previous[mine],
+        previous_lengths=changes.previous_lengths[mine],
+        partitions=changes.events["partition"][mine],
+        offsets=changes.events["offset"][mine],
+        owners=changes.owners[mine],
+        versions=np.full(count, written.version),
+        generated_at=np.full(count, written.generated_at),
+    )

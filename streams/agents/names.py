@@ -2,9 +2,6 @@
 
 from collections.abc import Iterable
 
-import numpy as np
-import numpy.typing as npt
-
 from streams.neighbours.types import TrackBatch
 
 # Ids of deleted tracks that are remembered, for lists that are yet to tell that they lost them.
@@ -32,13 +29,13 @@ class TrackNames:
         while len(self._gone) > REMEMBERED:
             del self._gone[next(iter(self._gone))]
 
-    def keys(self) -> npt.NDArray[np.int64]:
-        """The keys of the catalogue, int64 (n,)."""
-        return np.fromiter(self._names, dtype=np.int64, count=len(self._names))
-
     def of(self, key: int) -> str | None:
         """The id, or None if there is no such track any more."""
         return self._names.get(key)
+
+    def of_all(self, keys: Iterable[int]) -> list[str | None]:
+        """The id of each, or None."""
+        return list(map(self._names.get, keys))
 
     def was(self, key: int) -> str | None:
         """The id, also of a track deleted lately."""

@@ -13,7 +13,6 @@ from aiokafka import AIOKafkaProducer
 from store import partitions, tracks
 from store.errors import FencedError
 from store.pool import open_pool, require_schema, transaction
-from store.rows import TrackVectors
 from store.settings import StoreSettings
 from streams.agents.claiming import Claiming, Log
 from streams.agents.dead_letters import DeadLetters
@@ -28,6 +27,7 @@ from streams.agents.ownership import Ownership
 from streams.agents.retry import until_done
 from streams.agents.sampler import Sampler
 from streams.agents.searching import SearchKeeper
+from streams.agents.snapshots import Snapshots
 from streams.agents.start import load_engine
 from streams.kafka import start_producer, write_only_while
 from streams.metrics import WorkerMetrics
@@ -40,6 +40,8 @@ log = structlog.get_logger(__name__)
 # Together they stay below what a supervisor or an orchestrator grants before it kills.
 DRAIN_SECONDS = 5.0
 CLOSE_SECONDS = 1.0
+# Messages of the change feed that travel together.
+FEED_BATCH_BYTES = 512 * 1024
 # How often a worker of an empty catalogue looks whether it still is.
 DIMENSION_SECONDS = 0.5
 
@@ -130,7 +132,7 @@ class Pipeline:
             await self._start_engine(dimension)
 
     async def _open_producer(self) -> AIOKafkaProducer:
-        producer = await start_producer(self._kafka, linger_ms=5)
+        producer = await start_producer(self._kafka, linger_ms=5, max_batch_size=FEED_BATCH_BYTES)
         write_only_while(producer, self._lease.certain)
         return producer
 
@@ -165,26 +167,34 @@ class Pipeline:
         async with self._starting:
             if self._maintainer is not None:
                 return
-            engine = EngineProcess(dimension, published=self._streams.list_size, kept=self._streams.list_kept)
+            directory = self._streams.data_dir
+            engine = EngineProcess(
+                dimension,
+                published=self._streams.list_size,
+                kept=self._streams.list_kept,
+                cache=None if directory is None else directory / "compiled",
+            )
             await engine.start()
             self._exit.push_async_callback(engine.stop)
             self._maintainer = await self._load(engine, dimension)
 
     async def _load(self, engine: EngineProcess, dimension: int) -> Maintainer:
-        found, positions = await until_done(
-            lambda: load_engine(self._pool, engine, self._names, dimension),
+        loaded = await until_done(
+            lambda: load_engine(self._pool, engine, self._names, dimension, self._streams.data_dir),
             what="load the catalogue",
             system="postgres",
             metrics=self.metrics,
         )
-        applied = {partition: at.consumed for partition, at in positions.items()}
-        generations = {partition: at.generation for partition, at in positions.items()}
+        applied, generations = (
+            dict(loaded.applied),
+            {partition: at.generation for partition, at in loaded.positions.items()},
+        )
         maintainer = Maintainer(
             self._pool, engine, self.ownership, self._feed, self._names, applied, self.metrics
         )
         follower = Follower(self._pool, maintainer, self.ownership, dimension, generations, self.metrics)
-        self._start_search(maintainer, found, dimension)
-        await self._claiming.attend(maintainer, follower)
+        self._start_search(maintainer, dimension)
+        await self._claiming.attend(maintainer, follower, loaded.restored)
         self._spawn("applying", maintainer.run_applying())
         self._spawn("flushing", maintainer.run_flushing())
         self._spawn("following", follower.run())
@@ -193,9 +203,18 @@ class Pipeline:
             self._pool, engine, maintainer.flushes, self.metrics, self._streams.sampled_lists_per_second
         )
         self._spawn("sampler", sampler.run())
+        if self._streams.data_dir is not None:
+            snapshots = Snapshots(
+                self._streams.data_dir,
+                maintainer,
+                self.ownership,
+                loaded.identity,
+                self._streams.snapshot_seconds,
+            )
+            self._spawn("snapshots", snapshots.run())
         return maintainer
 
-    def _start_search(self, maintainer: Maintainer, found: TrackVectors, dimension: int) -> None:
+    def _start_search(self, maintainer: Maintainer, dimension: int) -> None:
         process = SearchProcess(dimension)
         self._exit.push_async_callback(process.stop)
         keeper = SearchKeeper(process, self._search_ready, self.metrics)
@@ -203,7 +222,7 @@ class Pipeline:
         maintainer.tell(keeper.put)
         for listener in self._listeners:
             maintainer.tell(listener)
-        self._spawn("search", keeper.run(found, dict(maintainer.applied)))
+        self._spawn("search", keeper.run(self._pool, dimension))
         self._spawn("search metrics", keeper.observe())
 
     def _search_ready(self, process: SearchProcess) -> None:

@@ -3,9 +3,14 @@
 import asyncio
 from collections.abc import Callable
 
+import asyncpg
 import structlog
 
+from store import lists, tail
+from store.pool import snapshot
 from store.rows import TrackVectors
+from streams.agents.arrays import later_than
+from streams.agents.retry import until_done
 from streams.metrics import WorkerMetrics
 from streams.neighbours.search import SearchProcess
 from streams.neighbours.types import TrackBatch
@@ -43,13 +48,19 @@ class SearchKeeper:
         """Have a batch applied, after which everything below `upto` is held; returns at once."""
         self._batches.put_nowait((batch, upto))
 
-    async def run(self, found: TrackVectors, applied: dict[int, int]) -> None:
-        """Load the catalogue, then apply batches for ever.
+    async def run(self, pool: asyncpg.Pool, dimension: int) -> None:
+        """Load the catalogue from the store, then apply batches for ever.
 
         Raises:
             SearchStoppedError: The process is gone: this worker must be started afresh.
         """
         await self._process.start()
+        found, applied = await until_done(
+            lambda: _read(pool, dimension),
+            what="load the catalogue to be searched",
+            system="postgres",
+            metrics=self._metrics,
+        )
         for start in range(0, len(found.keys), CHUNK):
             part = slice(start, start + CHUNK)
             await self._process.load(found.keys[part], found.track_ids[part], found.vectors[part])
@@ -60,7 +71,8 @@ class SearchKeeper:
         while True:
             batch, upto = await self._batches.get()
             if batch is not None:
-                await self._process.apply(batch)
+                # What was read from the store may be newer.
+                await self._process.apply(later_than(batch, applied))
             for partition, offset in upto.items():
                 self.applied[partition] = max(self.applied.get(partition, 0), offset)
 
@@ -81,3 +93,10 @@ class SearchKeeper:
             metrics.search_bytes.set(stats.memory_bytes)
             for phase, seconds in stats.seconds.items():
                 metrics.search_seconds.labels(phase).set(seconds)
+
+
+async def _read(pool: asyncpg.Pool, dimension: int) -> tuple[TrackVectors, dict[int, int]]:
+    async with snapshot(pool) as connection:
+        positions = await tail.positions(connection)
+        found = await lists.read_tracks(connection, dimension)
+    return found, {partition: at.consumed for partition, at in positions.items()}

@@ -1,70 +1,55 @@
-"""A worker's start: the vectors of the whole catalogue from the store. Lists come with the partitions that own them."""
+"""A worker's start: the vectors of the whole catalogue. Lists come with the partitions that own them."""
+
+from dataclasses import dataclass
+from pathlib import Path
 
 import asyncpg
-import numpy as np
 import structlog
 
 from store import lists, tail
 from store.pool import snapshot
-from store.rows import ListRows, TrackVectors
 from store.tail import Position
+from streams.agents.arrays import catalogue_batch, stored_lists
 from streams.agents.names import TrackNames
+from streams.agents.snapshots import Restored, restore
 from streams.neighbours.process import EngineProcess
-from streams.neighbours.types import EVENT, Events, Keys, StoredLists, TrackBatch, Vectors, no_events
 
 log = structlog.get_logger(__name__)
 
-NO_KEYS: Keys = np.empty(0, dtype=np.int64)
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """An engine's state after its start.
+
+    Attributes:
+        positions: By partition, how far the store had come.
+        applied: By partition, the offset below which the engine holds everything.
+        restored: What a snapshot brought, None if the vectors are from the store.
+        identity: Which catalogue it is.
+    """
+
+    positions: dict[int, Position]
+    applied: dict[int, int]
+    restored: Restored | None
+    identity: str
 
 
 async def load_engine(
-    pool: asyncpg.Pool, engine: EngineProcess, names: TrackNames, dimension: int
-) -> tuple[TrackVectors, dict[int, Position]]:
-    """Load the engine's vectors from one snapshot of the store; it keeps no lists yet.
-
-    Returns:
-        The vectors, and by partition the offset below which the engine holds everything, and of which log.
-    """
+    pool: asyncpg.Pool, engine: EngineProcess, names: TrackNames, dimension: int, directory: Path | None
+) -> Loaded:
+    """Load the engine's vectors, from this worker's snapshot where there is one, else from the store."""
     async with snapshot(pool) as connection:
-        found = await lists.read_tracks(connection, dimension)
         positions = await tail.positions(connection)
-    names.load(found.keys.tolist(), found.track_ids)
-    await engine.own([])
-    await engine.load(_batch(found), stored_lists(lists.NO_LISTS))
-    log.info("engine loaded", tracks=len(found.keys))
-    return found, positions
-
-
-def _batch(found: TrackVectors) -> TrackBatch:
-    return TrackBatch(
-        keys=found.keys,
-        track_ids=found.track_ids,
-        vectors=found.vectors,
-        events=events_of(found.partitions, found.offsets, found.event_times),
-        deleted=NO_KEYS,
-        deleted_events=no_events(),
-    )
-
-
-def deletions(keys: Keys, dimension: int) -> TrackBatch:
-    """A batch that deletes tracks by no event that is known."""
-    nothing: Vectors = np.empty((0, dimension), dtype=np.float32)
-    return TrackBatch(NO_KEYS, [], nothing, no_events(), keys, np.zeros(len(keys), dtype=EVENT))
-
-
-def stored_lists(stored: ListRows) -> StoredLists:
-    """Lists from the store as the engine takes them."""
-    return StoredLists(
-        keys=stored.keys,
-        neighbours=stored.neighbours,
-        scores=stored.scores,
-        lengths=stored.lengths,
-        events=events_of(stored.partitions, stored.offsets, stored.event_times),
-    )
-
-
-def events_of(partitions: np.ndarray, offsets: np.ndarray, times: np.ndarray) -> Events:
-    """Events as the engine takes them, `EVENT` (m,)."""
-    events = np.empty(len(partitions), dtype=EVENT)
-    events["partition"], events["offset"], events["time"] = partitions, offsets, times
-    return events
+        identity = await tail.identity(connection)
+        consumed = {partition: at.consumed for partition, at in positions.items()}
+        restored = None if directory is None else await restore(directory, engine, identity, consumed)
+        if restored is not None:
+            keys, track_ids = await tail.read_names(connection)
+        else:
+            found = await lists.read_tracks(connection, dimension)
+            keys, track_ids = found.keys, found.track_ids
+            await engine.own([])
+            await engine.load(catalogue_batch(found), stored_lists(lists.NO_LISTS))
+    names.load(keys.tolist(), track_ids)
+    log.info("engine loaded", tracks=len(keys), snapshot=restored is not None)
+    return Loaded(positions, consumed if restored is None else restored.applied, restored, identity)

@@ -139,7 +139,14 @@ class KeptWorker(WorkerProcess):
         self, guardian: Guardian, database_url: str, servers: str, log: Path, note: Callable[[str], None]
     ) -> None:
         super().__init__(
-            database_url, servers, log, MESS_SESSION_TIMEOUT_SECONDS="6", MESS_WORKER_NAME=log.stem
+            database_url,
+            servers,
+            log,
+            MESS_SESSION_TIMEOUT_SECONDS="6",
+            MESS_WORKER_NAME=log.stem,
+            # Often enough that most starts find one, of a state that is long past or of a partition that was lost since.
+            MESS_DATA_DIR=str(log.with_suffix("")),
+            MESS_SNAPSHOT_SECONDS="1.5",
         )
         self.name = log.stem
         self._note = note

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiokafka import codec
 from faust.auth import SASLCredentials, SSLCredentials
 from faust.transport.drivers.aiokafka import credentials_to_aiokafka_auth
 from pydantic import ValidationError
@@ -91,3 +92,12 @@ def test_topics_are_configured_for_what_they_hold() -> None:
 def test_keys_belong_to_the_partition_that_kafka_gives_them(key: bytes, partition: int) -> None:
     """The rule is murmur2 (values of Kafka's own tests), as Java's client and `partitioner=murmur2_random` of librdkafka have it."""
     assert partition_of(key, 8) == partition
+
+
+def test_lz4_is_compressed_at_a_low_level() -> None:
+    """What a producer compresses is as large as level 1 makes it: the level is a default of aiokafka's that we set."""
+    text = b"".join(b'{"track_id":"a/%d","score":0.%d}' % (i, i * 7919) for i in range(2_000))
+    plain, fast = codec.lz4_encode(text), codec.lz4_encode(text, 1)
+    assert plain == fast
+    assert len(codec.lz4_encode(text, 9)) < len(fast)
+    assert codec.lz4_decode(plain) == text
