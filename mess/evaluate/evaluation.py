@@ -23,6 +23,7 @@ from streams.strategies.types import Floats
 ALL_UP_TO: Final = 5_000
 SAMPLE: Final = 4_000
 SHIFT_SEEDS: Final = 500
+FEW: Final = 1_000
 SIMILARITY: Final = "similarity"
 POPULAR: Final = "popular"
 
@@ -169,7 +170,9 @@ class _Evaluation:
             self._show(what, 0, len(again))
             concerned = [entry for entry in entries if any(entry.name == name for name, _ in wishes)]
             job = replace(self._job(concerned, self._listening), wishes=wishes)
-            made = lists.make_lists(job, again, processes=self._options.processes)
+            # For a few lists, starting processes takes longer than making them.
+            processes = self._options.processes if len(again) > FEW else 1
+            made = lists.make_lists(job, again, processes=processes)
             places = np.searchsorted(self._seeds, again)
             return {key: _scattered(found, places, len(self._seeds)) for key, found in made.items()}
 
