@@ -36,7 +36,7 @@ class Asked:
     achieved: float
     seconds: list[float]
     computed_ms: list[float]
-    failed: dict[int, int]
+    failed: dict[str, int]
     load: str
 
 
@@ -63,7 +63,7 @@ class Asker:
         """Ask at a rate, whether or not answers keep up (open loop, exponential gaps)."""
         taken: list[float] = []
         computed: list[float] = []
-        failed: dict[int, int] = {}
+        failed: dict[str, int] = {}
 
         async def one(session: aiohttp.ClientSession, due: float) -> None:
             async with session.post(f"{self._url}/recommend", json=self.question()) as answer:
@@ -72,7 +72,8 @@ class Asker:
                 taken.append(time.perf_counter() - due)
                 computed.append(body["computation_time_ms"])
             else:
-                failed[answer.status] = failed.get(answer.status, 0) + 1
+                kind = f"{answer.status} {str(body.get('type')).rpartition(':')[2]}"
+                failed[kind] = failed.get(kind, 0) + 1
 
         connector = aiohttp.TCPConnector(limit=0)
         async with aiohttp.ClientSession(connector=connector) as session, asyncio.TaskGroup() as group:
@@ -101,9 +102,9 @@ def _show_rates(results: list[Asked]) -> None:
         table.add_row(
             str(one.rate),
             str(len(one.seconds)),
-            *report.percentiles(one.seconds),
-            f"{np.median(one.computed_ms):,.1f}",
-            str(sum(one.failed.values())),
+            *(report.percentiles(one.seconds) if one.seconds else ("-", "-", "-")),
+            f"{np.median(one.computed_ms):,.1f}" if one.seconds else "-",
+            ", ".join(f"{count} {kind}" for kind, count in one.failed.items()) or "0",
             one.load,
         )
     report.show(table)
