@@ -9,7 +9,17 @@ import typer
 from benchmarks import machine, report
 
 # Each module has `main(*, quick: bool)`; its docstring's first line says what it measures.
-NAMES = ("demo_quality", "publish_to_read", "maintenance", "reads", "on_demand", "strategies", "adhoc_search")
+NAMES = (
+    "demo_quality",
+    "publish_to_read",
+    "maintenance",
+    "bootstrap",
+    "growth",
+    "reads",
+    "on_demand",
+    "strategies",
+    "adhoc_search",
+)
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 

@@ -176,6 +176,40 @@ async def _measure(size: Size, facts: dict[str, str], log: Path) -> Measured:
     return found
 
 
+async def _measure_start(size: Size, facts: dict[str, str], log: Path) -> Measured:
+    tracks = Tracks.make(size.tracks, size.dimension)
+    found = Measured()
+    async with _clients(facts, tracks) as (store, publisher):
+        with (
+            processes.worker(facts["database_url"], facts["bootstrap_servers"], log) as worker,
+            machine.peak_memory(lambda: _named(worker)) as found.peaks,
+        ):
+            began = time.perf_counter()
+            await publisher.send(0, size.tracks)
+            await _committed(store, worker, publisher.ends)
+            found.bootstrap_seconds = time.perf_counter() - began
+            found.phases = {k: v / found.bootstrap_seconds for k, v in _spent(worker).items()}
+        found.audited = await audit(store, sample=min(size.tracks, size.audited))
+    found.load = machine.load()
+    return found
+
+
+def measure_start(size: Size, facts: dict[str, str], log: Path) -> None:
+    """Measure only how long a catalogue takes from the topic to all its lists committed, and print it."""
+    found = asyncio.run(_measure_start(size, facts, log))
+    assert found.audited is not None
+    table = report.table(f"From topic to all lists committed, {size}, {facts['broker']}", "what", "figure")
+    table.add_row("seconds", f"{found.bootstrap_seconds:.1f}")
+    table.add_row("events/s", f"{size.tracks / found.bootstrap_seconds:,.0f}")
+    table.add_row("recall@50 of the stored lists", f"{found.audited.findings.recall(50):.6f}")
+    table.add_row("  lists audited, not right", f"{_wrong(found.audited)}")
+    for name, peak in found.peaks.items():
+        table.add_row(f"peak memory, {name}", report.mebibytes(peak))
+    table.add_row("load average", found.load)
+    spent = ", ".join(f"{name} {share:.0%}" for name, share in sorted(found.phases.items(), key=_by_share))
+    report.show(table, f"Shares of the time by phase (they overlap): {spent}.")
+
+
 def _named(worker: processes.Worker) -> dict[str, int]:
     engine = machine.engine_pid(worker.pid)
     return {"worker": worker.pid} | ({"engine": engine} if engine else {})

@@ -1,26 +1,17 @@
 """Events a second and recall: the engine alone, its peers, and the whole way from topic to lists committed."""
 
 import asyncio
-import os
 import tempfile
 from pathlib import Path
 
 from benchmarks import end_to_end, engine_rates, processes, report
 from benchmarks.peers import Peer, hnswlib_peer, pgvector_peer
-from benchmarks.sizes import Size
+from benchmarks.sizes import Size, chosen
 from mess import migrate
 
 SMALL = [Size(10_000, 768), Size(10_000, 128)]
 MEDIUM = [Size(50_000, 768, audited=4_000), Size(100_000, 128, audited=4_000)]
 QUICK = [Size(4_000, 128, events=1_024)]
-
-
-def _sizes(given: str | None) -> list[Size]:
-    """Sizes as MESS_BENCH_SIZES names them: `50000x768,100000x128`."""
-    if not given:
-        return []
-    pairs = [part.lower().split("x") for part in given.split(",")]
-    return [Size(int(tracks), int(dimension)) for tracks, dimension in pairs]
 
 
 def _peers(size: Size, rate: float, tracks: engine_rates.Tracks, lists: engine_rates.StoredLists) -> None:
@@ -62,13 +53,13 @@ def main(*, quick: bool = False) -> None:
     Without `quick`: the engine at four sizes, its peers and the whole way at the two smaller ones. MESS_BENCH_SIZES
     (`50000x768,...`) runs all three at other sizes instead.
     """
-    chosen = _sizes(os.environ.get("MESS_BENCH_SIZES"))
-    whole = chosen or (QUICK if quick else SMALL)
+    given = chosen()
+    whole = given or (QUICK if quick else SMALL)
     for size in whole:
         rate, tracks, lists = engine_rates.measure(size)
         _peers(size, rate, tracks, lists)
         _end_to_end(size, rate)
-    for size in [] if quick or chosen else MEDIUM:
+    for size in [] if quick or given else MEDIUM:
         engine_rates.measure(size)
 
 

@@ -1,5 +1,6 @@
 """Sizes that benchmarks are run at."""
 
+import os
 from dataclasses import dataclass
 
 
@@ -21,3 +22,10 @@ class Size:
 
     def __str__(self) -> str:
         return f"{self.tracks:,} x {self.dimension}"
+
+
+def chosen() -> list[Size]:
+    """Sizes as MESS_BENCH_SIZES names them, `50000x768,100000x128`; none if it is not set."""
+    given = os.environ.get("MESS_BENCH_SIZES")
+    pairs = [part.lower().split("x") for part in given.split(",")] if given else []
+    return [Size(int(tracks), int(dimension)) for tracks, dimension in pairs]

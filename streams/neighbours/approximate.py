@@ -21,6 +21,8 @@ Rows = npt.NDArray[np.intp]
 EXACT_UPTO = 200_000
 # With more lists than this to be made, those of a cell are made one after the other.
 MANY = 2_048
+# How often each of them is gone over again before others have their turn.
+AGAIN = 2
 
 
 class ApproximateEngine(ExactEngine):
@@ -76,8 +78,8 @@ class ApproximateEngine(ExactEngine):
             if len(unknown) < MANY or not self._is_large or self.nearest.cells is None:
                 return 0
             self._unknown_lists = unknown[self.nearest.cells.order(unknown)]
-            # Once more when all have lists: those of the nearest lead to what the cells have missed.
-            self._rough_lists = self._unknown_lists
+            # Again when all have lists: those of the nearest lead to what the cells have missed.
+            self._rough_lists = np.tile(self._unknown_lists, AGAIN)
         if len(self._unknown_lists):
             rows, self._unknown_lists = self._unknown_lists[:limit], self._unknown_lists[limit:]
             wanted = self.lists.horizon[rows] == UNKNOWN
@@ -125,9 +127,10 @@ class ApproximateEngine(ExactEngine):
         return EngineStats(
             tracks=found.tracks,
             changed_lists=found.changed_lists,
-            waiting_refills=found.waiting_refills,
+            waiting_refills=found.waiting_refills + len(self._rough_lists),
             refilled=found.refilled,
             memory_bytes=found.memory_bytes,
             seconds=found.seconds,
+            compiled=found.compiled,
             unverified=int(self.lists.pending[: self.catalogue.used].sum()),
         )

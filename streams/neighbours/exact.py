@@ -463,6 +463,7 @@ class ExactEngine:
             refilled=self._refilled,
             memory_bytes=self.catalogue.memory_bytes + self.lists.memory_bytes + self.nearest.memory_bytes,
             seconds=dict(self._seconds),
+            compiled=self.nearest.is_compiled,
         )
 
     @contextmanager

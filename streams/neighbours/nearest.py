@@ -80,6 +80,11 @@ class Nearest:
         self._threads: ThreadPoolExecutor | None = None
         self._thread_count = min(4, len(os.sched_getaffinity(0)))
 
+    @property
+    def is_compiled(self) -> bool:
+        """Whether the compiled loops are in use."""
+        return self._kernels is not None
+
     def accelerate(self, kernels: Kernels) -> None:
         """Use the compiled loops from now on, and share rows out among threads of our own.
 

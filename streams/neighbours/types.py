@@ -114,7 +114,7 @@ class TrueLists:
 class EngineStats:
     """A look inside: counts, bytes held, and seconds spent by phase since the start.
 
-    `unverified` tracks have not been compared with the whole catalogue yet.
+    `unverified` tracks have not been compared with the whole catalogue yet; `compiled` says whether the inner loops are.
     """
 
     tracks: int
@@ -124,6 +124,7 @@ class EngineStats:
     memory_bytes: int
     seconds: dict[str, float]
     unverified: int = 0
+    compiled: bool = False
 
 
 @dataclass(frozen=True, slots=True)

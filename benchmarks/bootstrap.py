@@ -1,0 +1,253 @@
+"""A catalogue whose lists are not known: how long until all are there, right, and exact, beside its peers."""
+
+import contextlib
+import tempfile
+import time
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import psutil
+
+from benchmarks import end_to_end, machine, processes, report
+from benchmarks.engine_rates import Followed, Tracks
+from benchmarks.sizes import Size, chosen
+from mess import migrate
+from streams.neighbours import acceleration
+from streams.neighbours.approximate import EXACT_UPTO, ApproximateEngine
+from streams.neighbours.audit import Findings
+from streams.neighbours.types import StoredLists, no_events
+
+SIZES = [Size(10_000, 768, audited=2_000), Size(50_000, 768, audited=2_000), Size(50_000, 128, audited=2_000)]
+QUICK = [Size(4_000, 128, audited=1_000)]
+WHOLE_WAY = Size(50_000, 768, audited=2_000)
+# Larger ones take their peers too long.
+PEERS_UPTO = 60_000
+SLICE = 256
+# How many tracks' comparison with all others is timed where all lists were made from cells.
+COMPARED = 4_096
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """One way to all lists: wall and processor seconds, the lists against brute force, and how it went."""
+
+    name: str
+    seconds: float
+    processor: float
+    findings: Findings
+    load: str
+    note: str = ""
+
+
+@contextlib.contextmanager
+def _clock() -> Iterator[list[float]]:
+    taken = [time.perf_counter(), time.process_time()]
+    yield taken
+    taken[:] = [time.perf_counter() - taken[0], time.process_time() - taken[1]]
+
+
+def _nothing() -> StoredLists:
+    empty = np.empty((0, 0))
+    return StoredLists(
+        np.empty(0, dtype=np.int64),
+        empty.astype(np.int64),
+        empty.astype(np.float32),
+        np.empty(0, dtype=np.int64),
+        no_events(),
+    )
+
+
+def _loaded(size: Size, tracks: Tracks, exact_upto: int) -> ApproximateEngine:
+    engine = ApproximateEngine(size.dimension, exact_upto=exact_upto)
+    engine.accelerate(acceleration.load())
+    engine.load(tracks.batch(0, size.tracks), _nothing())
+    return engine
+
+
+def _engine(size: Size, tracks: Tracks, engine: ApproximateEngine, followed: Followed, name: str) -> Way:
+    """The engine, loaded without lists, as its idle time makes them."""
+    slowest = 0.0
+    with _clock() as taken:
+        while engine.stats().waiting_refills:
+            began = time.perf_counter()
+            engine.refill(SLICE)
+            slowest = max(slowest, time.perf_counter() - began)
+    followed.take(engine.take_changes())
+    memory, raw = engine.stats().memory_bytes, size.tracks * size.dimension * 4
+    lists = engine.lists.memory_bytes
+    note = (
+        f"slices of {SLICE}, longest {slowest * 1000:,.0f} ms; vectors and index {(memory - lists) / raw:.2f} x the raw"
+        f" vectors, lists {lists / size.tracks:,.0f} bytes a track"
+    )
+    return Way(name, *taken, _right(size, tracks, followed, size.tracks), machine.load(), note)
+
+
+def _right(size: Size, tracks: Tracks, followed: Followed, count: int) -> Findings:
+    return tracks.findings(followed.lists, count, size.audited)
+
+
+def _compared(
+    size: Size, tracks: Tracks, engine: ApproximateEngine, followed: Followed, most: int, count: int
+) -> Way:
+    """Pending tracks compared with all, in what would be idle time; no more than `most`."""
+    pending = engine.stats().unverified
+    with _clock() as taken:
+        while engine.stats().unverified > max(0, pending - most):
+            engine.refill(SLICE)
+    followed.take(engine.take_changes())
+    share = min(1.0, most / pending)
+    note = "in idle time"
+    if share < 1:
+        note += f"; {most:,} of them, at this rate {taken[0] / share:,.0f} s for all"
+    return Way("  and compared with all", *taken, _right(size, tracks, followed, count), machine.load(), note)
+
+
+def _exact(size: Size, tracks: Tracks) -> list[Way]:
+    """Exact lists; then inserts into that catalogue as above the threshold, right at once and in the end."""
+    engine, followed = _loaded(size, tracks, size.tracks), Followed(tracks.keys)
+    ways = [_engine(size, tracks, engine, followed, "engine, exact")]
+    engine.exact_upto, end = 0, size.tracks + size.events
+    with _clock() as taken:
+        for start in range(size.tracks, end, 256):
+            engine.apply(tracks.batch(start, min(start + 256, end)))
+    followed.take(engine.take_changes())
+    found, note = _right(size, tracks, followed, end), "lists of the whole catalogue, right at once"
+    ways.append(Way(f"  {size.events:,} inserts by cells", *taken, found, machine.load(), note))
+    return [*ways, _compared(size, tracks, engine, followed, size.events, end)]
+
+
+def _near(size: Size, tracks: Tracks) -> list[Way]:
+    """Lists made from cells and from lists, as above the threshold; some of them compared with all."""
+    engine = _loaded(size, tracks, min(EXACT_UPTO, size.tracks // 2))
+    followed = Followed(tracks.keys)
+    ways = [_engine(size, tracks, engine, followed, "engine, by cells")]
+    return [*ways, _compared(size, tracks, engine, followed, COMPARED, size.tracks)]
+
+
+def _numpy(size: Size, tracks: Tracks) -> Way:
+    """A blocked product and a selection of the 50 best: what one would write."""
+    vectors, k = tracks.vectors[: size.tracks], 50
+    found = np.empty((size.tracks, k), dtype=np.int64)
+    with _clock() as taken:
+        for start in range(0, size.tracks, 256):
+            block = vectors[start : start + 256] @ vectors.T
+            block[np.arange(len(block)), np.arange(start, start + len(block))] = -np.inf
+            best = np.argpartition(-block, k - 1, axis=1)[:, :k]
+            ranks = np.argsort(-np.take_along_axis(block, best, axis=1), axis=1)
+            found[start : start + len(block)] = np.take_along_axis(best, ranks, axis=1)
+    return Way(
+        "blocked numpy",
+        *taken,
+        _findings(size, tracks, found),
+        machine.load(),
+        "all cores, float32 ties and all",
+    )
+
+
+def _findings(size: Size, tracks: Tracks, found: np.ndarray) -> Findings:
+    """Hold rows of neighbours, intp (n, 50), against brute force; scores are computed for it."""
+    keys = tracks.keys[: size.tracks]
+    scores = np.empty(found.shape, dtype=np.float32)
+    for row, near in enumerate(found):
+        scores[row] = tracks.vectors[near] @ tracks.vectors[row]
+    lengths = np.full(size.tracks, found.shape[1])
+    return tracks.findings(
+        StoredLists(keys, keys[found], scores, lengths, no_events()), size.tracks, size.audited
+    )
+
+
+def _pynndescent(size: Size, tracks: Tracks) -> Way:
+    from pynndescent import NNDescent  # noqa: PLC0415 - it imports numba and scikit-learn, which take a while
+
+    vectors = tracks.vectors[: size.tracks]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with _clock() as cold:
+            NNDescent(vectors[:1_000], metric="dot", n_neighbors=51, random_state=1)
+        with _clock() as taken:
+            graph, distances = NNDescent(vectors, metric="dot", n_neighbors=51, random_state=1).neighbor_graph
+    # A place that was not filled names the last row at distance 1; the row itself comes first, or thereabouts.
+    own = graph == np.arange(len(graph))[:, None]
+    own[(~own).all(axis=1), -1] = True
+    unfilled = ((graph == len(graph) - 1) & (distances >= 1.0)).sum()
+    found = graph[~own].reshape(len(graph), -1)[:, :50]
+    note = f"the graph alone, one build to warm up ({cold[0]:.0f} s) left out; {unfilled} places unfilled"
+    return Way("pynndescent", *taken, _findings(size, tracks, found), machine.load(), note)
+
+
+def _hnswlib(size: Size, tracks: Tracks) -> Way:
+    import hnswlib  # noqa: PLC0415 - optional
+
+    index = hnswlib.Index(space="ip", dim=size.dimension)
+    with _clock() as taken:
+        index.init_index(max_elements=size.tracks, ef_construction=200, M=16)
+        index.add_items(tracks.vectors[: size.tracks])
+        index.set_ef(100)
+        found, _ = index.knn_query(tracks.vectors[: size.tracks], k=51)
+    own = found == np.arange(len(found))[:, None].astype(found.dtype)
+    own[(~own).all(axis=1), -1] = True
+    near = found[~own].reshape(len(found), -1)[:, :50].astype(np.int64)
+    return Way(
+        "hnswlib", *taken, _findings(size, tracks, near), machine.load(), "M 16, ef_construction 200, ef 100"
+    )
+
+
+def _show(size: Size, ways: list[Way], gflops: float) -> None:
+    table = report.table(
+        f"All lists of {size} from nothing",
+        "what",
+        "seconds",
+        "processor s",
+        "recall@50",
+        "lists right",
+        "load",
+        "how",
+    )
+    table.columns[-1].justify = "left"
+    for way in ways:
+        found = way.findings
+        table.add_row(
+            way.name,
+            f"{way.seconds:,.1f}",
+            f"{way.processor:,.1f}",
+            f"{found.recall(50):.5f}",
+            f"{found.right / found.tracks:.2%} of {found.tracks:,}",
+            way.load,
+            way.note,
+        )
+    whole = 2.0 * size.tracks**2 * size.dimension / gflops / 1e9
+    peak = psutil.Process().memory_info().rss
+    report.show(
+        table,
+        f"The whole product of all with all takes {whole:,.1f} s at the {gflops:.0f} GFLOP/s measured here. Resident"
+        f" memory of this process at the end, peers and all: {report.mebibytes(peak)}.",
+    )
+
+
+def _measure(size: Size) -> None:
+    tracks = Tracks.make(size.tracks + size.events, size.dimension)
+    gflops = machine.gemm_gflops(min(size.tracks, 100_000), size.dimension)
+    ways = _near(size, tracks) if size.tracks > EXACT_UPTO else _exact(size, tracks) + _near(size, tracks)
+    if size.tracks <= PEERS_UPTO:
+        ways += [_numpy(size, tracks), _pynndescent(size, tracks)]
+        with contextlib.suppress(ImportError):
+            ways.append(_hnswlib(size, tracks))
+    _show(size, ways, gflops)
+
+
+def main(*, quick: bool = False) -> None:
+    """Run it and print the tables; MESS_BENCH_SIZES (`1000000x128`) chooses other sizes, and leaves the topic out."""
+    given = chosen()
+    for size in given or (QUICK if quick else SIZES):
+        _measure(size)
+    if not given:
+        with tempfile.TemporaryDirectory(prefix="mess-bench-") as directory, processes.services() as facts:
+            migrate.upgrade(facts["database_url"])
+            end_to_end.measure_start(QUICK[0] if quick else WHOLE_WAY, facts, Path(directory) / "worker.log")
+
+
+if __name__ == "__main__":
+    main()
