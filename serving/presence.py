@@ -45,11 +45,10 @@ class WorkerPresence:
                 try:
                     async with asyncio.timeout(self._timeout):
                         self._present = await self._look()
-                except (
-                    KafkaConnectionError,
-                    NoBrokersAvailable,
-                    OSError,
-                ) as error:  # a timeout is an OSError too
+                except TimeoutError:  # a broker that is busy says nothing about workers
+                    await self._drop()
+                    self._present = None
+                except (KafkaConnectionError, NoBrokersAvailable, OSError) as error:
                     await self._drop()
                     raise BrokerUnavailableError(str(error) or "no answer in time") from error
                 except KafkaError:
