@@ -124,7 +124,8 @@ class Interactions:
             system="postgres",
             metrics=self._worker_metrics,
         )
-        if counted:
+        # Also after a replay: a commit whose answer was lost has not been told of.
+        if read.counted:
             await until_done(
                 lambda: popularity.bump(self._pool),
                 what="tell of another popularity",
