@@ -45,7 +45,7 @@ class Desk:
 
     def __init__(self, servers: str, database_url: str) -> None:
         self.servers = servers
-        self._environment = {"MESS_KAFKA_BOOTSTRAP_SERVERS": servers, "MESS_DATABASE_URL": database_url}
+        self.environment = {"MESS_KAFKA_BOOTSTRAP_SERVERS": servers, "MESS_DATABASE_URL": database_url}
 
     def refuse(self, key: bytes, value: bytes | None, reason: Reason, topic: str = TRACK_INGEST) -> str:
         """Write a dead letter; returns its place."""
@@ -69,7 +69,7 @@ class Desk:
 
     def run(self, *arguments: str, status: int = 0) -> str:
         """Run `mess dead-letters`; returns what it printed, on both."""
-        result = CliRunner().invoke(build(), ["dead-letters", *arguments], env=self._environment)
+        result = CliRunner().invoke(build(), ["dead-letters", *arguments], env=self.environment)
         assert result.exit_code == status, result.output
         return result.output
 
@@ -159,3 +159,31 @@ def test_what_cannot_go_back_is_said_in_one_line(desk: Desk, database_url: str) 
             return await asyncio.to_thread(desk.run, "drop", stranger, status=2)
 
     assert "another `mess dead-letters`" in in_a_loop(drop_meanwhile())
+
+
+def test_an_environment_is_held_against_what_runs(
+    desk: Desk, database_url: str, api_database_url: str
+) -> None:
+    """`mess check-env --connect` finds a role that does not fit, another dimension, and a broker without the topics."""
+
+    def check(*arguments: str, **changes: str) -> tuple[int, str]:
+        environment = desk.environment | changes
+        result = CliRunner().invoke(build(), ["check-env", "--connect", *arguments], env=environment)
+        return result.exit_code, result.output
+
+    async def fix_dimension() -> None:
+        connection = await asyncpg.connect(database_url)
+        await connection.execute("INSERT INTO catalogue (dimension) VALUES (4)")
+        await connection.close()
+
+    assert check()[0] == 0
+    assert check("--api", MESS_DATABASE_URL=api_database_url)[0] == 0
+    assert "its role can write" in check("--api")[1]
+    assert "its role cannot write" in check(MESS_DATABASE_URL=api_database_url)[1]
+    in_a_loop(fix_dimension())
+    assert check(MESS_EMBEDDING_DIMENSION="4")[0] == 0
+    status, shown = check(MESS_EMBEDDING_DIMENSION="5", MESS_INGEST_PARTITIONS="9")
+    assert status == 2
+    assert "is 5, and the catalogue has 4" in shown
+    assert "track-ingest has 8 partitions; 9 are wanted" in shown
+    assert "no Kafka broker answers" in check(MESS_KAFKA_BOOTSTRAP_SERVERS="127.0.0.1:1")[1]
