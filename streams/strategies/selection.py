@@ -36,7 +36,8 @@ def candidates_wanted(query: Query) -> int:
     """
     resolved = registry.resolve(query.strategy, query.mode, query.parameters)
     spare = query.top_k + len(query.exclude) + len(query.seeds) + len(query.negatives)
-    if resolved.strategy.name == registry.DEFAULT and not (query.filters or query.near_duplicates):
+    plain = not (query.filters or query.near_duplicates or query.hub_correction)
+    if resolved.strategy.name == registry.DEFAULT and plain:
         return spare
     return max(spare, registry.pool_size(resolved, MOST, query.top_k))
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from streams.strategies import InvalidQuery, Query, Seed, hubs, select
+from streams.strategies import InvalidQuery, Query, Seed, candidates_wanted, hubs, select
 from tests.unit.strategies.helpers import candidates
 
 pytestmark = pytest.mark.unit
@@ -55,3 +55,10 @@ def test_strength_out_of_bounds_is_refused(strength: float) -> None:
     """Between 0 and 1."""
     with pytest.raises(InvalidQuery):
         Query(seeds=(Seed(-1),), hub_correction=strength)
+
+
+def test_a_correction_wants_more_candidates_than_places() -> None:
+    """What is to move up must be among them."""
+    plain = Query(seeds=(Seed(-1),), top_k=10)
+    assert candidates_wanted(plain) == 11
+    assert candidates_wanted(Query(seeds=(Seed(-1),), top_k=10, hub_correction=1.0)) == 200
