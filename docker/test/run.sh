@@ -38,7 +38,7 @@ trap down EXIT
 
 docker/production-env.sh generate "$MESS_ENV_FILE"
 sed -i -E "s/^MESS_API_BIND=.*/MESS_API_BIND=127.0.0.1/; s/^MESS_API_PORT=.*/MESS_API_PORT=${MESS_TEST_PORT:-18080}/
-  s/^MESS_GRAFANA_PORT=.*/MESS_GRAFANA_PORT=13000/" "$MESS_ENV_FILE"
+  s/^MESS_GRAFANA_PORT=.*/MESS_GRAFANA_PORT=13000/; s/^MESS_WORKER_CPUS=.*/MESS_WORKER_CPUS=2/" "$MESS_ENV_FILE"
 if [ "${MESS_TEST_LOCAL:-}" = yes ] || ! docker pull --quiet postgres:18 >/dev/null 2>&1; then
   docker/test/bases.sh
   for name in kafka postgres prometheus caddy; do

@@ -35,9 +35,14 @@ def seconds(duration: str) -> int:
     return int(matched[1]) * (60 if matched[2] == "m" else 1)
 
 
+def default(value: str) -> str:
+    """A value, of a variable its default."""
+    return re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", value)
+
+
 def memory(limit: str) -> int:
-    """An amount of memory in bytes, of a variable its default."""
-    limit = re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", limit)
+    """An amount of memory in bytes."""
+    limit = default(limit)
     return int(limit[:-1]) * UNITS[limit[-1]]
 
 
@@ -57,7 +62,7 @@ def test_each_service_rotates_its_log(path: Path, name: str, service: Mapping) -
 def test_each_service_is_limited(path: Path, name: str, service: Mapping) -> None:
     """Processor and memory have a limit, and what is reserved is within it."""
     resources = service["deploy"]["resources"]
-    assert float(resources["limits"]["cpus"]) > 0
+    assert 0 < float(default(resources["limits"]["cpus"])) <= 4
     assert memory(resources["reservations"]["memory"]) <= memory(resources["limits"]["memory"])
 
 
@@ -131,7 +136,7 @@ def test_every_volume_network_and_secret_is_declared(path: Path) -> None:
 
 def published(service: Mapping) -> list[str]:
     """The host addresses that a service's ports are published on, of variables their defaults."""
-    return [re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", port).split(":")[0] for port in service.get("ports", [])]
+    return [default(port).split(":")[0] for port in service.get("ports", [])]
 
 
 def test_production_publishes_the_api_alone_and_grafana_on_loopback() -> None:
