@@ -140,3 +140,18 @@ async def test_without_postgres_it_does_not_start() -> None:
         _, errors = await running.process.communicate()
         assert running.process.returncode == 1
         assert b"store.errors.StoreUnavailableError: Postgres is not available" in errors
+
+
+@pytest.mark.parametrize(("trusted", "second"), [("10.1.0.0/16,127.0.0.0/8", 200), ("192.0.2.1", 429)])
+async def test_only_trusted_proxies_say_whom_they_ask_for(
+    database: Database, trusted: str, second: int
+) -> None:
+    """Behind a trusted proxy each client has its own rate; whoever else sends the header shares that of its address."""
+    environment = {"MESS_API_ADDRESS_RATE_LIMIT": "1/hour", "MESS_API_TRUSTED_PROXIES": trusted}
+    async with (
+        _running(database.api_url, **environment) as running,
+        httpx.AsyncClient(base_url=await running.url()) as client,
+    ):
+        asking = [{"x-forwarded-for": address} for address in ("203.0.113.5", "203.0.113.6", "203.0.113.5")]
+        statuses = [(await client.get(PATH, headers=headers)).status_code for headers in asking]
+    assert statuses == [200, second, 429]
