@@ -1,16 +1,20 @@
 """The compiled inner loops, got without anyone waiting for a compiler.
 
 Numba takes half a minute to compile `kernels` and half a second to load what it compiled before. A helper process
-compiles into the cache; only then does this process import them, in a thread. The cache is where `NUMBA_CACHE_DIR` says,
-or beside the module.
+compiles into the cache, unless one has before; only then does this process import them, in a thread. The cache is where
+`NUMBA_CACHE_DIR` says, or beside the module.
 """
 
+import hashlib
 import importlib
+import importlib.metadata
+import os
 import subprocess
 import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 # Longer than this and the machine has no time for it: the engine stays as it is.
@@ -35,6 +39,15 @@ def load() -> Kernels:
     return Kernels(kernels.search, kernels.search_near, kernels.merge, kernels.remove, kernels.similarities)
 
 
+def _mark() -> Path:
+    """The file that says that these very functions are in the cache."""
+    source = Path(__file__).with_name("kernels.py")
+    made_of = source.read_bytes() + importlib.metadata.version("numba").encode() + sys.version.encode()
+    directory = os.environ.get("NUMBA_CACHE_DIR")
+    place = Path(directory) if directory else source.parent / "__pycache__"
+    return place / f"kernels-{hashlib.sha256(made_of).hexdigest()[:16]}.ready"
+
+
 class Loading:
     """Gets the compiled functions in the background, once started."""
 
@@ -48,17 +61,24 @@ class Loading:
         self._thread.start()
 
     def _load(self) -> None:
+        try:
+            mark = _mark()
+            if not mark.exists():
+                self._compile()
+                mark.touch()
+            self.kernels = load()
+        except (OSError, subprocess.SubprocessError, ImportError, RuntimeError):
+            # Without them everything works, slower. (Numba raises RuntimeError where it finds no place for its cache.)
+            self.stop()
+
+    def _compile(self) -> None:
         # A process of its own: the compiler would hold this one's interpreter lock for many seconds.
         command = [sys.executable, "-c", "from streams.neighbours import acceleration; acceleration.load()"]
-        try:
-            self._compiler = subprocess.Popen(  # noqa: S603 - our own interpreter and module
-                command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-            )
-            if self._compiler.wait(PATIENCE) == 0:
-                self.kernels = load()
-        except (OSError, subprocess.TimeoutExpired, ImportError):
-            # Without them everything works, slower.
-            self.stop()
+        self._compiler = subprocess.Popen(  # noqa: S603 - our own interpreter and module
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        if self._compiler.wait(PATIENCE) != 0:
+            raise subprocess.CalledProcessError(self._compiler.returncode, command)
 
     def stop(self) -> None:
         """End the compiler, if it still runs."""
