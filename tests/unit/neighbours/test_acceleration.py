@@ -1,0 +1,60 @@
+"""Getting the compiled loops in the background."""
+
+import time
+from pathlib import Path
+
+import pytest
+
+from streams.neighbours import acceleration
+from streams.neighbours.acceleration import Loading
+from streams.neighbours.process import EngineProcess
+from tests.unit.neighbours.helpers import Follower, batch, oracle
+from tests.unit.neighbours.test_exact import random_catalogue
+from tests.unit.neighbours.test_process import _Taken
+
+pytestmark = pytest.mark.unit
+
+
+def test_what_was_compiled_before_is_loaded_without_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the mark in place no helper process is started, and the functions come all the same."""
+    acceleration.load()
+    mark = acceleration._mark()
+    mark.touch()
+    monkeypatch.setattr(acceleration.subprocess, "Popen", None)
+    loading = Loading()
+    loading.start()
+    loading._thread.join()
+    assert loading.kernels is not None
+
+
+def test_a_compiler_that_fails_leaves_the_engine_as_it_is(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """No functions, no mark, no exception in the thread."""
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(acceleration.sys, "executable", "/bin/false")
+    loading = Loading()
+    loading.start()
+    loading._thread.join()
+    assert loading.kernels is None
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_the_loops_come_while_the_engine_works() -> None:
+    """A process answers from the start, takes the compiled loops when they are there, and the lists stay right."""
+    acceleration.load()
+    acceleration._mark().touch()
+    engine, catalogue = EngineProcess(8, published=5, kept=8), random_catalogue(300, 8)
+    await engine.start()
+    try:
+        follower, deadline = Follower(), time.monotonic() + 120
+        items = list(catalogue.items())
+        await engine.apply(batch(dict(items[:150]), dimension=8))
+        while not (await engine.stats()).compiled:
+            assert time.monotonic() < deadline
+            await engine.refill(1)
+        await engine.apply(batch(dict(items[150:]), dimension=8, first=150))
+        follower.take(_Taken(await engine.take_changes()))  # type: ignore[arg-type]
+        assert follower.lists == oracle(catalogue, 5)
+    finally:
+        await engine.stop()
