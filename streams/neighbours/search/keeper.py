@@ -82,12 +82,12 @@ class IndexKeeper:
     @property
     def newer(self) -> int:
         """Tracks that the index does not have."""
-        return int(self._tracks.alive[self.size : self._tracks.used].sum())
+        return int(np.count_nonzero(self._tracks.alive[self.size : self._tracks.used]))
 
     @property
     def tombstones(self) -> int:
         """Rows of the index without a track."""
-        return self.size - int(self._tracks.alive[: self.size].sum())
+        return self.size - int(np.count_nonzero(self._tracks.alive[: self.size]))
 
     def waiting_for(self) -> list[Connection]:
         """What to look at when it has something to read: then call `tend`."""

@@ -8,6 +8,7 @@ import atexit
 import multiprocessing
 import os
 import signal
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection, wait
@@ -26,6 +27,8 @@ Answer = TypeVar("Answer")
 
 # How often an idle process looks whether an index build is due.
 IDLE_SECONDS = 0.5
+# And a busy one, between two calls.
+TEND_SECONDS = 0.1
 
 
 class SearchStoppedError(Exception):
@@ -41,9 +44,12 @@ def _serve(connection: Connection, dimension: int, settings: SearchSettings) -> 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     searcher = Searcher(dimension, settings)
     keeper = searcher.keeper
+    tended = 0.0
     while True:
         ready = wait([connection, *keeper.waiting_for()], timeout=IDLE_SECONDS)
-        keeper.tend()
+        if ready != [connection] or time.monotonic() > tended + TEND_SECONDS:
+            keeper.tend()
+            tended = time.monotonic()
         if connection not in ready:
             continue
         try:

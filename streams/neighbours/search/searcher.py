@@ -96,7 +96,9 @@ class Searcher:
         if near is None:
             return everyone
         with self._timed("rescore"):
-            usable = (near != EMPTY) & self.tracks.alive[near] & ~np.isin(near, left_out)
+            usable = (near != EMPTY) & self.tracks.alive[near]
+            if len(left_out):
+                usable &= ~np.isin(near, left_out)
             newer = scan.whole(self.tracks, queries, answers.count, left_out, self.keeper.size)
             hard = []
             for i, (query, fresh) in enumerate(zip(queries, newer, strict=True)):
