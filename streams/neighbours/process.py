@@ -68,15 +68,20 @@ class _Idle:
         self.waiting = True
 
     def called(self) -> None:
-        """A call has come."""
+        """A call has been answered."""
         self._called = time.monotonic()
         self.waiting = True
+        # Here too: under load there are no slices.
+        self._accelerate()
 
-    def work(self) -> None:
-        """A slice: refills, and the compiled loops once they have come."""
+    def _accelerate(self) -> None:
         if self._loading.kernels is not None:
             self._engine.accelerate(self._loading.kernels)
             self._loading.kernels = None
+
+    def work(self) -> None:
+        """A slice."""
+        self._accelerate()
         began = time.perf_counter()
         self.waiting = self._engine.refill(self._lists) > 0
         took = time.perf_counter() - began
