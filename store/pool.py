@@ -46,19 +46,19 @@ async def _set_codecs(connection: asyncpg.Connection) -> None:
 
 
 async def _keep_session(_: asyncpg.Connection) -> None:
-    """A reader leaves nothing behind in its session, so a connection goes back without a round trip."""
+    """Who leaves nothing behind in a session gives its connection back without a round trip."""
 
 
 async def open_pool(
-    settings: StoreSettings, *, application_name: str, read_only: bool = False
+    settings: StoreSettings, *, application_name: str, read_only: bool = False, reset: bool = True
 ) -> asyncpg.Pool:
     """Open a pool.
 
     Args:
         settings: Where Postgres is, how many connections, how long they may take.
         application_name: What `pg_stat_activity` shows.
-        read_only: Every transaction is read-only, and a connection that is handed back isn't reset: for
-            processes that only read, and never change their session.
+        read_only: Every transaction is read-only, and a connection that is handed back isn't reset.
+        reset: Whether a connection that is handed back is reset: not needed where nothing but transactions is done with it.
 
     Raises:
         StoreUnavailableError: Postgres cannot be reached.
@@ -76,7 +76,7 @@ async def open_pool(
                 "default_transaction_read_only": "on" if read_only else "off",
             },
             init=_set_codecs,
-            reset=_keep_session if read_only else None,
+            reset=_keep_session if read_only or not reset else None,
         )
 
 

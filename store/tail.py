@@ -88,8 +88,8 @@ WHERE d.source_partition = a.source_partition AND d.source_offset < a.absorbed
 """
 
 
-async def positions(connection: PoolConnectionProxy) -> dict[int, Position]:
-    """How far each partition has been consumed."""
+async def positions(connection: PoolConnectionProxy | asyncpg.Pool) -> dict[int, Position]:
+    """How far each partition has been consumed; one statement."""
     rows = await connection.fetch("SELECT partition, consumed_offset, generation FROM ingest_partitions")
     return {row["partition"]: Position(row["consumed_offset"], row["generation"]) for row in rows}
 

@@ -13,7 +13,7 @@ import numpy as np
 import structlog
 
 from store import tail
-from store.pool import snapshot, transaction
+from store.pool import snapshot, transaction, translated
 from store.tail import Position, Tail
 from streams.agents.arrays import events_of
 from streams.agents.maintainer import Maintainer
@@ -76,8 +76,8 @@ class Follower:
 
     async def _look(self) -> bool:
         """Apply what others have committed; whether there are no others."""
-        async with transaction(self._pool) as connection:
-            found = await tail.positions(connection)
+        with translated():
+            found = await tail.positions(self._pool)
         others = {p: at for p, at in found.items() if p not in self._ownership}
         self.check(others)
         applied = self._maintainer.applied

@@ -88,7 +88,9 @@ class Pipeline:
         """
 
         async def connect() -> asyncpg.Pool:
-            return await open_pool(self._store, application_name=f"mess-{self._streams.worker_name}")
+            return await open_pool(
+                self._store, application_name=f"mess-{self._streams.worker_name}", reset=False
+            )
 
         self._pool = await until_done(connect, what="reach Postgres", system="postgres", metrics=self.metrics)
         self._exit.push_async_callback(_close_pool, self._pool)
