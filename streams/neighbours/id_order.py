@@ -7,6 +7,7 @@ for Maintaining Order in a List*, ESA 2002, in its simplest form).
 
 from bisect import bisect_left
 from collections.abc import Iterable
+from itertools import chain
 
 import numpy as np
 import numpy.typing as npt
@@ -14,13 +15,20 @@ import numpy.typing as npt
 # Ids that arrive in ascending order get labels this far apart, which leaves room for 32 halvings.
 STEP = 1 << 32
 LIMIT = 1 << 62
+# Ids in a run that has just been made; a run twice as long is divided.
+RUN = 512
 
 
 class IdOrder:
-    """Labels of a set of ids."""
+    """Labels of a set of ids.
+
+    The ids are kept in order in short runs: an id enters or leaves without a million others being moved.
+    """
 
     def __init__(self) -> None:
-        self._ids: list[str] = []
+        self._runs: list[list[str]] = []
+        # The last id of each run.
+        self._lasts: list[str] = []
         self._labels: dict[str, int] = {}
         self._spread = 0
 
@@ -32,38 +40,57 @@ class IdOrder:
     def add(self, track_ids: Iterable[str]) -> None:
         """Give labels to ids that have none."""
         new = sorted(track_id for track_id in track_ids if track_id not in self._labels)
-        if len(new) * 4 > len(self._ids):
+        if len(new) * 4 > len(self._labels):
             # So many that one sort of all is cheaper than finding the place of each.
-            self._ids += new
-            self._ids.sort()
+            self._set_ids(sorted([*chain.from_iterable(self._runs), *new]))
             self._spread_out()
             return
         for track_id in new:
             self._insert(track_id)
 
+    def _set_ids(self, ids: list[str]) -> None:
+        self._runs = [ids[start : start + RUN] for start in range(0, len(ids), RUN)]
+        self._lasts = [run[-1] for run in self._runs]
+
     def _insert(self, track_id: str) -> None:
-        at = bisect_left(self._ids, track_id)
-        below = self._labels[self._ids[at - 1]] if at else 0
-        above = self._labels[self._ids[at]] if at < len(self._ids) else min(below + 2 * STEP, LIMIT)
-        self._ids.insert(at, track_id)
+        at = min(bisect_left(self._lasts, track_id), len(self._runs) - 1)
+        run = self._runs[at]
+        place = bisect_left(run, track_id)
+        previous = run[place - 1] if place else self._lasts[at - 1] if at else None
+        below = 0 if previous is None else self._labels[previous]
+        # Past the end of a run there is nothing only in the last one.
+        above = self._labels[run[place]] if place < len(run) else min(below + 2 * STEP, LIMIT)
+        run.insert(place, track_id)
+        self._lasts[at] = run[-1]
+        if len(run) > 2 * RUN:
+            self._runs[at : at + 1] = [run[:RUN], run[RUN:]]
+            self._lasts[at : at + 1] = [run[RUN - 1], run[-1]]
         if above - below < 2:
             self._spread_out()
         else:
             self._labels[track_id] = (below + above) // 2
 
     def _spread_out(self) -> None:
-        gap = min(STEP, LIMIT // (len(self._ids) + 1))
-        self._labels = {track_id: (at + 1) * gap for at, track_id in enumerate(self._ids)}
+        count = sum(len(run) for run in self._runs)
+        gap = min(STEP, LIMIT // (count + 1))
+        ids = chain.from_iterable(self._runs)
+        self._labels = {track_id: (at + 1) * gap for at, track_id in enumerate(ids)}
         self._spread += 1
 
     def remove(self, track_ids: Iterable[str]) -> None:
         """Forget ids."""
         gone = {track_id for track_id in track_ids if self._labels.pop(track_id, None) is not None}
-        if len(gone) * 4 > len(self._ids):
-            self._ids = [track_id for track_id in self._ids if track_id not in gone]
+        if len(gone) * 4 > len(self._labels):
+            self._set_ids([track_id for track_id in chain.from_iterable(self._runs) if track_id not in gone])
             return
         for track_id in gone:
-            del self._ids[bisect_left(self._ids, track_id)]
+            at = bisect_left(self._lasts, track_id)
+            run = self._runs[at]
+            del run[bisect_left(run, track_id)]
+            if run:
+                self._lasts[at] = run[-1]
+            else:
+                del self._runs[at], self._lasts[at]
 
     def labels(self, track_ids: Iterable[str | None]) -> npt.NDArray[np.int64]:
         """The labels of ids, int64 (n,); 0 for None."""
