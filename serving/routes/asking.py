@@ -23,8 +23,10 @@ from store.errors import StoreUnavailableError
 from streams.events import DEFAULT_TOP_K, MAX_TOP_K, RecommendationQuery
 
 _UNREAD = {"cache-control": "no-store"}
-# Entries of one batch that are looked up at the same time: fewer than there are connections to the store.
+# Entries of one batch that are worked on at the same time: a batch may not take every connection to the store, nor every
+# place among the requests to the workers.
 _AT_ONCE = 6
+_ASKED_AT_ONCE = 16
 
 
 class CompareQuery(BaseModel):
@@ -74,22 +76,22 @@ async def ask_many(request: Request) -> Response:
         names = ", ".join(sorted(asked.keys() - {"requests"}))
         raise problems.invalid_parameters([(names, "is not a member of a batch")])
     context = context_of(request)
-    places = asyncio.Semaphore(_AT_ONCE)
+    places = asyncio.Semaphore(_AT_ONCE), asyncio.Semaphore(_ASKED_AT_ONCE)
     instance = problems.instance_of(request.scope)
     tasks = [_entry(context, entry, places, f"{instance}#{at}") for at, entry in enumerate(entries)]
     results = await asyncio.gather(*tasks)
     return Response(b'{"results":[' + b",".join(results) + b"]}", headers=_UNREAD, media_type=replies.JSON)
 
 
-async def _entry(context: Context, asked: Any, places: asyncio.Semaphore, instance: str) -> bytes:
+async def _entry(
+    context: Context, asked: Any, places: tuple[asyncio.Semaphore, asyncio.Semaphore], instance: str
+) -> bytes:
     began = time.perf_counter()
     try:
         wanted = _question(asked)
-        # What waits for the workers needs no connection to the store: it need not wait for a place.
-        if wanted.listed or wanted.variant is not None:
-            async with places:
-                return (await _answered(context, wanted, began)).body
-        return (await _answered(context, wanted, began)).body
+        stored = wanted.listed or wanted.variant is not None
+        async with places[0] if stored else places[1]:
+            return (await _answered(context, wanted, began)).body
     except ProblemError as problem:
         return orjson.dumps(problems.problem_document(problem, instance))
     except StoreUnavailableError:
