@@ -242,11 +242,10 @@ def deploy() -> None:
 def refuse_second() -> None:
     """While one holds the lock, another is told who."""
     lock = os.environ["MESS_LOCK_FILE"]
-    with subprocess.Popen(["flock", lock, "sleep", "60"]) as holder:
+    with subprocess.Popen(["flock", "--close", lock, "sleep", "60"]) as holder:
         time.sleep(1)
         said = run("docker/ec2/deploy.sh", fails=True)
         holder.terminate()
-    # flock's child holds the lock by the same descriptor until it ends.
     until(
         "the lock is free",
         lambda: subprocess.run(["flock", "-n", lock, "true"], check=False).returncode == 0,
