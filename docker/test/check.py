@@ -422,7 +422,7 @@ def roll_back() -> None:
         env=os.environ | {"DOCKER_BUILDKIT": "1"},
         stdout=subprocess.DEVNULL,
     )
-    os.environ |= {"MESS_IMAGE": "mess-ai:broken", "MESS_READY_SECONDS": "20"}
+    os.environ |= {"MESS_IMAGE": "mess-ai:broken", "MESS_READY_SECONDS": "60"}
     said = run("docker/ec2/deploy.sh", fails=True)
     require(f"{good} runs again" in said, said)
     require(get("/health/ready")[0] == 200, "not ready after going back")
