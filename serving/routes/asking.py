@@ -77,25 +77,38 @@ async def ask_many(request: Request) -> Response:
         raise problems.invalid_parameters([(names, "is not a member of a batch")])
     context = context_of(request)
     places = asyncio.Semaphore(_AT_ONCE), asyncio.Semaphore(_ASKED_AT_ONCE)
+    # Entries that are alike are answered once.
+    tasks: dict[bytes, asyncio.Task[bytes | ProblemError]] = {}
+    keys = [orjson.dumps(entry, option=orjson.OPT_SORT_KEYS) for entry in entries]
+    for key, entry in zip(keys, entries, strict=True):
+        if key not in tasks:
+            tasks[key] = asyncio.create_task(_entry(context, entry, places), name="entry of a batch")
+    try:
+        await asyncio.gather(*tasks.values())
+    finally:
+        for task in tasks.values():
+            task.cancel()
     instance = problems.instance_of(request.scope)
-    tasks = [_entry(context, entry, places, f"{instance}#{at}") for at, entry in enumerate(entries)]
-    results = await asyncio.gather(*tasks)
+    results = [_told(tasks[key].result(), f"{instance}#{at}") for at, key in enumerate(keys)]
     return Response(b'{"results":[' + b",".join(results) + b"]}", headers=_UNREAD, media_type=replies.JSON)
 
 
 async def _entry(
-    context: Context, asked: Any, places: tuple[asyncio.Semaphore, asyncio.Semaphore], instance: str
-) -> bytes:
-    began = time.perf_counter()
+    context: Context, asked: Any, places: tuple[asyncio.Semaphore, asyncio.Semaphore]
+) -> bytes | ProblemError:
     try:
         wanted = _question(asked)
         stored = wanted.listed or wanted.variant is not None
         async with places[0] if stored else places[1]:
-            return (await _answered(context, wanted, began)).body
+            return (await _answered(context, wanted, time.perf_counter())).body
     except ProblemError as problem:
-        return orjson.dumps(problems.problem_document(problem, instance))
+        return problem
     except StoreUnavailableError:
-        return orjson.dumps(problems.problem_document(problems.store_unavailable(), instance))
+        return problems.store_unavailable()
+
+
+def _told(found: bytes | ProblemError, instance: str) -> bytes:
+    return found if isinstance(found, bytes) else orjson.dumps(problems.problem_document(found, instance))
 
 
 async def compare(
