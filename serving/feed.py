@@ -222,15 +222,17 @@ class ChangeFeed:
     async def _place(self, consumer: AIOKafkaConsumer) -> None:
         """Go on where it was, or start at the end."""
         found = await partitions_of(consumer, self._topic)
-        consumer.assign([TopicPartition(self._topic, partition) for partition in sorted(found)])
-        for partition in sorted(found):
-            place = TopicPartition(self._topic, partition)
+        places = {partition: TopicPartition(self._topic, partition) for partition in sorted(found)}
+        consumer.assign(list(places.values()))
+        # At once: each would wait for an answer of its own.
+        unseen = [place for partition, place in places.items() if partition not in self.positions]
+        if unseen and not self._found.is_set():
+            await consumer.seek_to_end(*unseen)
+        for partition, place in places.items():
             if partition in self.positions:
                 consumer.seek(place, self.positions[partition])
             elif self._found.is_set():  # a partition that has been added since: none of it has been seen
                 consumer.seek(place, 0)
-            else:
-                await consumer.seek_to_end(place)
             self.positions[partition] = await consumer.position(place)
         self._found.set()
 
