@@ -13,7 +13,7 @@ import numpy.typing as npt
 from streams.neighbours.exact import ExactEngine
 from streams.neighbours.lists import UNKNOWN
 from streams.neighbours.nearest import Found
-from streams.neighbours.types import EngineStats, Slots
+from streams.neighbours.types import EngineStats, Slots, StoredLists
 
 Rows = npt.NDArray[np.intp]
 
@@ -46,6 +46,13 @@ class ApproximateEngine(ExactEngine):
     @property
     def _is_large(self) -> bool:
         return len(self.catalogue) > self.exact_upto and self.nearest.look_near()
+
+    def _load_lists(self, lists: StoredLists, without: Slots) -> Slots:
+        loaded = super()._load_lists(lists, without)
+        if len(self.catalogue) > self.exact_upto:
+            # Nothing stored says which of them had been compared with all.
+            self.lists.pending[loaded] = True
+        return loaded
 
     def _find(self, rows: Slots, own: npt.NDArray[np.bool_], others: npt.NDArray[np.bool_] | None) -> Found:
         lists = self.lists

@@ -450,7 +450,7 @@ class ExactEngine:
             neighbours=np.where(best >= 0, self.catalogue.keys[best], 0),
             scores=np.where(best >= 0, scores, np.float32(0)),
             lengths=(best >= 0).sum(axis=1),
-            pending=lists.changed[rows] | waiting | lists.pending[rows],
+            pending=lists.changed[rows] | waiting,
         )
 
     def stats(self) -> EngineStats:

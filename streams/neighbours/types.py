@@ -100,7 +100,7 @@ class TrueLists:
         neighbours: int64 (m, k), most similar first; past `lengths` zero.
         scores: float32 (m, k); past `lengths` zero.
         lengths: int64 (m,).
-        pending: bool (m,), True where the kept list has changed since it was taken, or waits for a refill or a comparison.
+        pending: bool (m,), True where the kept list has changed since it was taken, or waits for a refill.
     """
 
     keys: Keys

@@ -12,6 +12,7 @@ from streams.neighbours.exact import ExactEngine
 from streams.neighbours.types import EVENT, StoredLists
 from tests.unit.neighbours.helpers import Follower, batch, oracle
 from tests.unit.neighbours.test_exact import DIMENSION, KERNELS, AnyHistory, random_catalogue
+from tests.unit.neighbours.test_process import _Taken
 
 pytestmark = pytest.mark.unit
 
@@ -119,6 +120,26 @@ def test_moves_and_deletes_among_unverified_tracks_are_repaired() -> None:
     follower = Follower()
     follower.take(engine)
     assert follower.lists == oracle(catalogue, 8)
+
+
+def test_stored_lists_of_a_large_catalogue_are_compared_again() -> None:
+    """Lists stored before they were verified are made right after a start from them."""
+    dimension, catalogue = 16, random_catalogue(600, 16, seed=9)
+    first = ApproximateEngine(dimension, published=8, kept=16, exact_upto=100)
+    first.accelerate(KERNELS)
+    first.nearest.probes = 1
+    inserted(first, catalogue, 0, dimension)
+    follower, expected = Follower(), oracle(catalogue, 8)
+    changes = first.take_changes()
+    stored = StoredLists(changes.keys, changes.neighbours, changes.scores, changes.lengths, changes.events)
+    second = ApproximateEngine(dimension, published=8, kept=16, exact_upto=100)
+    second.accelerate(KERNELS)
+    second.load(batch(catalogue, dimension=dimension), stored)
+    follower.take(_Taken(changes))  # type: ignore[arg-type]
+    assert 0.5 < share_right(follower, expected) < 1
+    settle(second)
+    follower.take(second)
+    assert follower.lists == expected
 
 
 def test_a_large_catalogue_without_lists_gets_them_slice_by_slice(monkeypatch: pytest.MonkeyPatch) -> None:
