@@ -157,6 +157,10 @@ class Access:
         self._refused = Counter(
             "mess_api_refused", "Requests that were not let in, by why.", ("why",), registry=registry
         )
+        # Of keys that there are: callers cannot make labels up.
+        self._used = Counter(
+            "mess_api_key_requests", "Requests let in with a key, by its prefix.", ("key",), registry=registry
+        )
         if keys is not None:
             known = Gauge("mess_api_keys", "Keys that callers can use.", registry=registry)
             known.set_function(lambda: len(keys))
@@ -177,6 +181,8 @@ class Access:
         if problem is not None:
             self._refused.labels(problem.name).inc()
             return await self._refuse({**scope, Refusal.MEMBER: problem}, receive, send)
+        if key is not None:
+            self._used.labels(key.prefix).inc()
         if rate is not None and taken is not None:
             send = _telling(send, headers_of(rate, taken))
         return await self._app(scope, receive, send)

@@ -15,22 +15,26 @@ from serving.broker import KafkaLogEnds
 from serving.logging import configure_logging
 from serving.settings import ServingSettings
 from serving.strategies import NAMED
+from store.keys import fetch_keys_version
 from store.pool import open_pool, require_schema
 from store.settings import StoreSettings
 
 logger = structlog.get_logger("serving")
 
 
-async def check_store(store: StoreSettings) -> None:
+async def check_store(store: StoreSettings, *, keys: bool = False) -> None:
     """Look once whether the application can start, so that a failure is one line and no traceback.
 
     Raises:
+        KeysUnreadableError: With `keys`, this role may not read them.
         StoreUnavailableError: Postgres cannot be reached.
         SchemaMismatchError: The schema is not this version's.
     """
     pool = await open_pool(store, application_name="mess-api", read_only=True)
     try:
         await require_schema(pool)
+        if keys:
+            await fetch_keys_version(pool)
     finally:
         await pool.close()
 
@@ -102,5 +106,5 @@ def serve(
     for stop in (signal.SIGINT, signal.SIGTERM):
         signal.signal(stop, lambda *_: sys.exit(0))
     configure_logging(settings)
-    asyncio.run(check_store(store))
+    asyncio.run(check_store(store, keys=settings.require_keys))
     server_of(settings, store, kafka_options, strategies).run()

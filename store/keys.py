@@ -3,7 +3,8 @@
 import hashlib
 import re
 import secrets
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -30,6 +31,15 @@ class KeyUnknownError(StoreError):
 
     def __init__(self, prefix: str) -> None:
         super().__init__(f"there is no key {prefix!r}; `mess keys list` shows them all")
+
+
+class KeysUnreadableError(StoreError):
+    """This role may not read keys."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "this database role may not read keys: `mess roles grant`, as the schema's owner, lets it"
+        )
 
 
 class TooManyKeysError(StoreError):
@@ -154,9 +164,10 @@ async def fetch_keys_version(pool: asyncpg.Pool) -> int:
     """A number that is another one after every change to any key.
 
     Raises:
+        KeysUnreadableError: This role may not read keys.
         StoreUnavailableError: Postgres cannot be reached.
     """
-    with translated():
+    with translated(), _readable():
         version: int = await pool.fetchval("SELECT coalesce(max(version), 0) FROM api_keys")
     return version
 
@@ -165,15 +176,24 @@ async def fetch_usable_keys(pool: asyncpg.Pool) -> list[ApiKey]:
     """The keys that are neither revoked nor expired.
 
     Raises:
+        KeysUnreadableError: This role may not read keys.
         StoreUnavailableError: Postgres cannot be reached.
     """
-    with translated():
+    with translated(), _readable():
         rows = await pool.fetch(
             f"SELECT {_COLUMNS} FROM api_keys"  # noqa: S608
             " WHERE revoked_at IS NULL AND coalesce(expires_at > now(), true) LIMIT $1",
             MAX_KEYS,
         )
     return [_key(row) for row in rows]
+
+
+@contextmanager
+def _readable() -> Iterator[None]:
+    try:
+        yield
+    except asyncpg.InsufficientPrivilegeError as exc:
+        raise KeysUnreadableError from exc
 
 
 async def _lock(connection: asyncpg.pool.PoolConnectionProxy) -> None:

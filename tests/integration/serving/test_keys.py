@@ -11,6 +11,7 @@ from typer.testing import CliRunner, Result
 
 from mess.cli import build
 from serving.settings import ServingSettings
+from store.keys import KeysUnreadableError
 from tests.integration.serving.conftest import Database, Served, serve
 from tests.support.polling import until
 
@@ -106,7 +107,16 @@ async def test_over_the_rate_is_429_with_the_time_to_wait(database: Database) ->
         assert preflight.status_code == 200
         assert "authorization" in preflight.headers["access-control-allow-headers"].lower()
         metrics = (await api.get("/metrics")).text
+        assert f'mess_api_key_requests_total{{key="{slow[5:13]}"}} 2.0' in metrics
         assert 'mess_api_refused_total{why="too-many-requests"} 3.0' in metrics
+
+
+async def test_a_role_that_may_not_read_keys_is_said_so(database: Database) -> None:
+    """Where keys are required and cannot be read, the API does not start, and one line says what to do."""
+    await database.execute("REVOKE SELECT ON api_keys FROM mess_api")
+    with pytest.raises(KeysUnreadableError, match="mess roles grant"):
+        async with serve(Served(database, settings())):
+            pass
 
 
 def test_keys_are_listed_without_their_secrets_and_mistakes_are_one_line(database: Database) -> None:
