@@ -173,7 +173,7 @@ def measure(peer: Peer, queries: Vectors, true: Rows) -> Measured:
 
 
 def _add(table: report.Table, kind: str, peer: Peer, got: Measured, scanned: float) -> None:
-    table.add_row(
+    row = (
         f"{kind}: {peer.name}",
         f"{peer.built:,.0f}" if peer.built else "",
         str(got.width or ""),
@@ -183,6 +183,9 @@ def _add(table: report.Table, kind: str, peer: Peer, got: Measured, scanned: flo
         f"{got.single / scanned:.1f} x",
         machine.load(),
     )
+    table.add_row(*row)
+    # Building takes minutes: what is known is told.
+    report.console.print(" | ".join(row), markup=False)
 
 
 def compare(size: Size) -> None:
