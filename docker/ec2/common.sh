@@ -32,7 +32,9 @@ take_lock() {
 compose() {
   local files=(--file "$DOCKER_DIR/docker-compose.prod.yml") file
   local IFS=:
-  for file in ${MESS_COMPOSE_FILES:-}; do files+=(--file "$file"); done
+  for file in ${MESS_COMPOSE_FILES:-}; do
+    if [ -n "$file" ]; then files+=(--file "$file"); fi
+  done
   docker compose --env-file "$ENV_FILE" "${files[@]}" "$@" 9>&-
 }
 

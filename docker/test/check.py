@@ -373,6 +373,14 @@ def scale() -> None:
     say("two workers, both scraped; every alert rule is evaluated")
 
 
+def publish_one(name: str) -> None:
+    """A new track, until its list is served."""
+    line = json.dumps({"track_id": name, "embedding": [1.0] * 253, "metadata": {}}) + "\n"
+    mess("publish", "-", given=line)
+    path = f"/recommend/{urllib.parse.quote(name, safe='')}?top_k=5"
+    until(f"{name} is served", lambda: get(path)[0] == 200)
+
+
 def back_up_and_restore() -> None:
     """A backup, and three restores into an empty stack that must equal what was."""
     until("the lists are settled", lambda: settled(DEMO_TRACKS))
@@ -396,13 +404,7 @@ def back_up_and_restore() -> None:
             until("the lists are settled", lambda: settled(int(before[0].split()[0])), 600)
         measured[f"restore from {source}, seconds"] = round(time.monotonic() - began, 1)
         require(digest() == before, f"restored from {source}: {digest()} is not {before}")
-        name = f"after/{source}"
-        mess(
-            "publish",
-            "-",
-            given=json.dumps({"track_id": name, "embedding": [1.0] * 253, "metadata": {}}) + "\n",
-        )
-        until("a new track is served", lambda: get(f"/recommend/after%2F{source}?top_k=5")[0] == 200)  # noqa: B023
+        publish_one(f"after/{source}")
         say(
             f"restored from {source} in {measured[f'restore from {source}, seconds']} s: tracks and lists are the same"
         )
@@ -430,6 +432,24 @@ def roll_back() -> None:
     say("a broken version was rolled back")
 
 
+def ask_for_passwords() -> None:
+    """With SASL on the stack's own Kafka everything goes on, and who has no password is refused."""
+    with ENV_FILE.open("a") as settings:
+        settings.write("MESS_KAFKA_SECURITY_PROTOCOL=SASL_PLAINTEXT\nMESS_KAFKA_SASL_USERNAME=mess\n")
+        settings.write("MESS_KAFKA_PASSWORD=0f9e8d7c6b5a49382716\n")
+    files = os.environ.get("MESS_COMPOSE_FILES", "")
+    os.environ["MESS_COMPOSE_FILES"] = f"{files}:{ROOT}/docker/docker-compose.sasl.yml"
+    run("docker/ec2/deploy.sh")
+    publish_one("after/sasl")
+    try:
+        plain = "MESS_KAFKA_SECURITY_PROTOCOL=PLAINTEXT"
+        said = compose("run", "--rm", "-T", "--no-deps", "-e", plain, "mess", "topics", "check")
+    except Wrong:
+        say("with SASL a client without a password is refused, the others go on")
+    else:
+        raise Wrong(f"a client without a password was let in: {said}")
+
+
 STEPS = (
     refuse_defaults,
     deploy,
@@ -440,6 +460,7 @@ STEPS = (
     scale,
     back_up_and_restore,
     roll_back,
+    ask_for_passwords,
 )
 
 
