@@ -154,8 +154,12 @@ async def fetched_ends(kafka: KafkaSettings, topic: str, starts: Mapping[int, in
         consumer.assign(list(places))
         for place, offset in places.items():
             consumer.seek(place, offset)
-        while any(consumer.highwater(place) is None for place in places):
-            await consumer.getmany(timeout_ms=100)
+        try:
+            async with asyncio.timeout(kafka.request_timeout_ms / 1000):
+                while any(consumer.highwater(place) is None for place in places):
+                    await consumer.getmany(timeout_ms=100)
+        except TimeoutError as exc:
+            raise unavailable(kafka, exc) from exc
         return {place.partition: consumer.highwater(place) for place in places}
 
 
