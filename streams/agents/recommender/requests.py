@@ -84,6 +84,7 @@ class RequestDesk:
         self._worker_metrics = worker_metrics
         self._slots = asyncio.Semaphore(concurrent)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._defect: BaseException | None = None
         self._order: dict[int, deque[_Taken]] = {}
         self._replies: LRUCache[str, tuple[bytes, bytes]] = LRUCache(
             _REMEMBERED_BYTES, getsizeof=lambda kept: len(kept[1])
@@ -95,8 +96,13 @@ class RequestDesk:
         Args:
             received: Of recommendation-requests, in the order of its partition.
             acknowledge: Called once, after the reply has been delivered.
+
+        Raises:
+            Exception: A reply could not be delivered for a reason that will not pass: the process must end.
         """
         await self._slots.acquire()
+        if self._defect is not None:
+            raise self._defect
         taken = _Taken(acknowledge)
         self._order.setdefault(received.partition, deque()).append(taken)
         task = asyncio.create_task(self._work(received, taken), name="request")
@@ -108,6 +114,7 @@ class RequestDesk:
         self._slots.release()
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("a request was left unacknowledged", error=repr(error))
+            self._defect = error
 
     async def _work(self, received: Received, taken: _Taken) -> None:
         began = time.perf_counter()

@@ -1,0 +1,170 @@
+"""The desk where requests come in: side by side, acknowledged in order, the same reply to the same request."""
+
+import asyncio
+from typing import Any
+
+import orjson
+import pytest
+from prometheus_client import CollectorRegistry
+
+from streams.agents.decoding import Received, Refused
+from streams.agents.recommender.metrics import RecommenderMetrics
+from streams.agents.recommender.requests import RequestDesk
+from streams.events import RecommendationReply, RecommendationRequest, encode_reply
+from streams.metrics import WorkerMetrics
+
+pytestmark = pytest.mark.unit
+
+
+class Topic:
+    """Where replies are delivered."""
+
+    def __init__(self) -> None:
+        self.replies: list[tuple[bytes, bytes]] = []
+        self.delivered = asyncio.Semaphore(0)
+
+    async def send(self, topic: str, *, key: bytes, value: bytes, **_: Any) -> asyncio.Future[None]:
+        """As aiokafka's producer."""
+        assert topic == "recommendation-replies"
+        self.replies.append((key, value))
+        self.delivered.release()
+        delivered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        delivered.set_result(None)
+        return delivered
+
+
+class Answers:
+    """Answers when it is let."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.gates: dict[str, asyncio.Event] = {}
+
+    async def answer(self, request: RecommendationRequest) -> bytes:
+        """Wait for the gate of a request, if it has one."""
+        self.asked.append(request.request_id)
+        if request.request_id == "defect":
+            raise RuntimeError("a defect")
+        if (gate := self.gates.get(request.request_id)) is not None:
+            await gate.wait()
+        return encode_reply(request.request_id, b'{"recommendations":[]}')
+
+
+class Buried:
+    """Dead letters."""
+
+    def __init__(self) -> None:
+        self.letters: list[Refused] = []
+
+    async def send(self, topic: str, refused: list[Refused]) -> None:
+        """As `DeadLetters.send`."""
+        assert topic == "recommendation-requests"
+        self.letters += refused
+
+
+class Bench:
+    """A desk and what is around it."""
+
+    def __init__(self, concurrent: int = 4) -> None:
+        self.answers, self.topic, self.buried = Answers(), Topic(), Buried()
+        self.acknowledged: list[str] = []
+        metrics: Any = WorkerMetrics()
+        around: tuple[Any, Any, Any] = (self.answers, self.topic, self.buried)
+        self.desk = RequestDesk(
+            *around, RecommenderMetrics(CollectorRegistry()), metrics, concurrent=concurrent
+        )
+
+    async def take(
+        self, request_id: str, partition: int = 0, value: bytes | None = None, **asked: Any
+    ) -> None:
+        """Put a request on the desk."""
+        fields = {"request_id": request_id, "track_id": "a", **asked}
+        received = Received(partition, 0, None, orjson.dumps(fields) if value is None else value, 0.0)
+
+        async def acknowledge() -> None:
+            self.acknowledged.append(request_id)
+
+        await self.desk.take(received, acknowledge)
+
+    def reply(self, number: int) -> RecommendationReply:
+        """A reply by the contract."""
+        return RecommendationReply.model_validate_json(self.topic.replies[number][1])
+
+
+async def test_replies_overtake_and_acknowledgements_do_not() -> None:
+    """A slow request holds up no other's reply, but the acknowledgements behind it in its partition."""
+    bench = Bench()
+    bench.answers.gates["slow"] = asyncio.Event()
+    await bench.take("slow")
+    await bench.take("quick")
+    await bench.take("elsewhere", partition=1)
+    async with asyncio.timeout(10):
+        await bench.topic.delivered.acquire()
+        await bench.topic.delivered.acquire()
+    await asyncio.sleep(0)
+    assert bench.acknowledged == ["elsewhere"]
+    bench.answers.gates["slow"].set()
+    await bench.desk.drain()
+    assert bench.acknowledged == ["elsewhere", "slow", "quick"]
+
+
+async def test_no_more_is_taken_than_can_be_worked_on() -> None:
+    """With every place taken, the next request waits in Kafka."""
+    bench = Bench(concurrent=1)
+    bench.answers.gates["first"] = asyncio.Event()
+    await bench.take("first")
+    second = asyncio.create_task(bench.take("second"))
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert not second.done()
+    bench.answers.gates["first"].set()
+    await second
+    await bench.desk.drain()
+    assert bench.answers.asked == ["first", "second"]
+
+
+async def test_a_request_id_has_one_answer() -> None:
+    """Written otherwise it is the same request; another question under it is refused."""
+    bench = Bench()
+    for asked in ({}, {"top_k": 10, "hits": 3}, {"top_k": 11}):
+        await bench.take("r", **asked)
+        await bench.desk.drain()
+    assert bench.answers.asked == ["r"]
+    assert bench.topic.replies[0] == bench.topic.replies[1]
+    assert bench.reply(2).error is not None
+    assert bench.reply(2).error.status == 409  # type: ignore[union-attr]
+
+
+async def test_what_is_no_request_is_told_or_buried() -> None:
+    """By the name it gives; without one it becomes a dead letter; both are acknowledged."""
+    bench = Bench()
+    await bench.take("named", top_k=0)
+    await bench.take("nameless", value=b"[]")
+    await bench.desk.drain()
+    error = bench.reply(0).error
+    assert error is not None
+    assert (error.status, error.errors[0].field) == (422, "top_k")
+    assert [letter.received.value for letter in bench.buried.letters] == [b"[]"]
+    assert bench.acknowledged == ["named", "nameless"]
+
+
+async def test_a_desk_that_cannot_reply_takes_no_more() -> None:
+    """What was left unacknowledged would never be read again by this process: it must end."""
+    bench = Bench()
+    bench.topic.send = None  # type: ignore[assignment, method-assign]
+    await bench.take("r")
+    await bench.desk.drain()
+    with pytest.raises(TypeError):
+        await bench.take("s")
+    assert bench.acknowledged == []
+
+
+async def test_a_defect_is_answered_and_not_remembered() -> None:
+    """One request that cannot be answered stops no other, and may be asked again."""
+    bench = Bench()
+    for _ in range(2):
+        await bench.take("defect")
+        await bench.desk.drain()
+    assert bench.answers.asked == ["defect", "defect"]
+    assert [bench.reply(i).error.status for i in range(2)] == [500, 500]  # type: ignore[union-attr]
+    assert bench.acknowledged == ["defect", "defect"]

@@ -1,0 +1,66 @@
+"""Popularity over a catalogue as the strategies take it, and the heat of kept bodies."""
+
+import numpy as np
+import pytest
+
+from store.popularity import Listening
+from streams.agents.recommender.listening import make_popularity
+from streams.agents.recommender.materialiser import heat_of
+
+pytestmark = pytest.mark.unit
+
+NOW, DAY = 1_000_000_000.0, 86_400.0
+HALF_LIFE = 30 * DAY
+
+
+def read(values: list[float], ages: list[float], references: list[float] | None = None) -> Listening:
+    """What the store would tell of tracks 10, 20, 30, ..."""
+    count = len(values)
+    return Listening(
+        version=3,
+        keys=np.arange(1, count + 1) * 10,
+        created_at=NOW - np.array(ages),
+        values=np.array(values),
+        references=np.array(references or [NOW if value else 0.0 for value in values]),
+    )
+
+
+def test_nobody_has_listened() -> None:
+    """Then nothing is said of any track."""
+    made = make_popularity(read([0, 0], [DAY, DAY]), NOW, HALF_LIFE)
+    assert made.version == 3
+    assert made.of(np.array([10])) == (None, None)
+
+
+def test_more_listening_is_a_higher_percentile_and_share() -> None:
+    """By rate; the shares of all, one unknown track included, add up to 1."""
+    made = make_popularity(read([1, 5, 0], [300 * DAY] * 3), NOW, HALF_LIFE)
+    percentile, probability = made.of(np.array([10, 20, 30]))
+    assert percentile is not None
+    assert probability is not None
+    assert percentile[1] > percentile[0] > percentile[2]
+    assert probability[1] > probability[0] > probability[2] > 0
+    assert probability.sum() + made.newcomer[1] == pytest.approx(1)
+
+
+def test_a_track_that_is_not_known_yet_stands_where_a_new_one_does() -> None:
+    """Between what is played and what nobody plays, wherever its key sorts."""
+    made = make_popularity(read([9, 0, 0], [300 * DAY] * 3), NOW, HALF_LIFE)
+    percentile, _ = made.of(np.array([5, 25, 999, 10, 20]))
+    assert percentile is not None
+    assert len(set(percentile[:3])) == 1
+    assert percentile[3] > percentile[0] > percentile[4]
+
+
+def test_old_listening_counts_less() -> None:
+    """Sums kept at different times are brought to one."""
+    made = make_popularity(read([4, 3], [300 * DAY] * 2, [NOW - HALF_LIFE, NOW]), NOW, HALF_LIFE)
+    percentile, _ = made.of(np.array([10, 20]))
+    assert percentile is not None
+    assert percentile[1] > percentile[0]
+
+
+def test_heat_orders_bodies_at_any_later_time() -> None:
+    """Twice the hits an hour ago are worth the hits of now."""
+    assert heat_of(2, NOW) == pytest.approx(heat_of(1, NOW + 3_600))
+    assert heat_of(3, NOW) > heat_of(1, NOW + 3_600)
