@@ -43,6 +43,35 @@ def similarities(
     return found
 
 
+# Blocks of a known length, and counts instead of maxima: so the compiler uses the widest instructions there are.
+@_compiled
+def _reaches(block: npt.NDArray[np.float32], bound: np.float32) -> bool:
+    """Whether any value reaches a bound."""
+    count = np.int32(0)
+    if len(block) == BLOCK:
+        for i in range(BLOCK):
+            count += np.int32(block[i] >= bound)
+    else:
+        for i in range(len(block)):
+            count += np.int32(block[i] >= bound)
+    return bool(count > 0)
+
+
+@_compiled
+def _reaches_either(
+    block: npt.NDArray[np.float32], bound: np.float32, bounds: npt.NDArray[np.float32]
+) -> bool:
+    """Whether any value reaches a bound, or its own."""
+    count = np.int32(0)
+    if len(block) == BLOCK:
+        for i in range(BLOCK):
+            count += np.int32((block[i] >= bound) | (block[i] >= bounds[i]))
+    else:
+        for i in range(len(block)):
+            count += np.int32((block[i] >= bound) | (block[i] >= bounds[i]))
+    return bool(count > 0)
+
+
 @_compiled
 def _kth(row: npt.NDArray[np.float32], kept: int, highest: npt.NDArray[np.float32]) -> np.float32:
     """A value that at least `kept` entries of a row reach; see `similarity.group_maxima`."""
@@ -173,14 +202,8 @@ def search(  # noqa: C901, PLR0912, PLR0913, PLR0915, PLR0917
         ready = 0
         for start in range(0, used, BLOCK):
             stop = min(start + BLOCK, used)
-            most, above = np.float32(-np.inf), np.float32(-np.inf)
-            for j in range(start, stop):
-                value = row[j]
-                over = value - bounds[j]
-                most = max(most, value)
-                above = max(above, over)
             # What the first pass has computed is counted along, so that its blocks aren't left out.
-            if most < own and most < first and above < 0:
+            if not _reaches_either(row[start:stop], min(own, first), bounds[start:stop]):
                 continue
             for j in range(start, stop):
                 value = row[j]

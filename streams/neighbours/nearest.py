@@ -6,6 +6,7 @@ of the similarities, selects what is then computed exactly. With the compiled lo
 """
 
 import os
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -72,6 +73,7 @@ class Nearest:
         self.cells: Cells | None = None
         self.probes = PROBES
         self._last_computed = 0
+        self._memory = threading.local()
         self._catalogue = catalogue
         self._lists = lists
         self._timed = timed
@@ -171,7 +173,7 @@ class Nearest:
 
         def run(part: slice, best: Slots, scores: Scores) -> tuple[Slots, Slots, Scores, int]:
             found: tuple[Slots, Slots, Scores, int] = kernels.search(
-                matrix[rows[part]] @ matrix[:used].T,
+                self._product_of(matrix[rows[part]], matrix[:used]),
                 rows[part],
                 wanted[part],
                 catalogue.vectors,
@@ -189,6 +191,15 @@ class Nearest:
         found = self._shared(len(rows), run)
         self.projection.judge(self._last_computed, len(rows), used)
         return found
+
+    def _product_of(self, some: Vectors, others: Vectors) -> Scores:
+        """The product of two sets of vectors, in memory that the thread keeps: fresh pages cost more than the product."""
+        size = len(some) * len(others)
+        memory: Scores | None = getattr(self._memory, "values", None)
+        if memory is None or len(memory) < size:
+            memory = self._memory.values = np.empty(size + size // 4, dtype=np.float32)
+        product: Scores = np.matmul(some, others.T, out=memory[:size].reshape(len(some), len(others)))
+        return product
 
     def search_near(self, rows: Slots, open_to: npt.NDArray[np.bool_] | None) -> Found:
         """As `search` for lists of all the rows, looking only where it is likely; `look_near` must have said yes.
