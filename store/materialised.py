@@ -84,6 +84,21 @@ DELETE FROM materialised_recommendations WHERE (key, strategy, mode, variant) IN
 """
 
 
+# One look into the index for each track. Asked for all at once (members && tracks), Postgres takes nearly every body to be
+# meant, and reads the whole table.
+_NAMING = """
+WHERE (m.key, m.strategy, m.mode, m.variant) IN (
+    SELECT found.key, found.strategy, found.mode, found.variant FROM unnest($1::bigint[]) AS track
+    CROSS JOIN LATERAL (
+        SELECT o.key, o.strategy, o.mode, o.variant FROM materialised_recommendations AS o
+        WHERE o.members @> ARRAY[track] OFFSET 0
+    ) AS found
+)
+"""
+_MARK = f"UPDATE materialised_recommendations AS m SET outdated = true {_NAMING} AND NOT m.outdated"  # noqa: S608
+_DROP_NAMING = f"DELETE FROM materialised_recommendations AS m {_NAMING}"  # noqa: S608
+
+
 @dataclass(frozen=True, slots=True)
 class StoredBody:
     """A body as it was kept.
@@ -268,11 +283,7 @@ async def mark_outdated(connection: Connection, keys: Sequence[int]) -> None:
     """Something is not so any more that bodies say of these tracks."""
     if keys:
         with translated():
-            await connection.execute(
-                "UPDATE materialised_recommendations SET outdated = true "
-                "WHERE members && $1::bigint[] AND NOT outdated",
-                list(keys),
-            )
+            await connection.execute(_MARK, list(keys))
 
 
 async def lock_withdrawals(connection: PoolConnectionProxy) -> None:
@@ -282,9 +293,7 @@ async def lock_withdrawals(connection: PoolConnectionProxy) -> None:
 
 async def drop_naming(connection: PoolConnectionProxy, keys: Sequence[int]) -> None:
     """After tracks were withdrawn, in the same transaction: remove every body of them, and every body that names one."""
-    await connection.execute(
-        "DELETE FROM materialised_recommendations WHERE members && $1::bigint[]", list(keys)
-    )
+    await connection.execute(_DROP_NAMING, list(keys))
 
 
 async def begin_refreshing(connection: PoolConnectionProxy) -> bool:
