@@ -48,7 +48,7 @@ async def test_a_killed_engine_is_reported_at_the_next_call() -> None:
     await engine.start()
     assert engine.pid is not None
     os.kill(engine.pid, signal.SIGKILL)
-    with pytest.raises(EngineStoppedError, match="SIGKILL.*out of memory"):
+    with pytest.raises(EngineStoppedError, match=r"SIGKILL.*out of memory"):
         await engine.take_changes()
     await engine.stop()
 
