@@ -73,6 +73,19 @@ class Gathered:
     searched: bool
 
 
+@dataclass(frozen=True, eq=False, slots=True)
+class _Read:
+    """What was read of n candidates, all in the order of `keys`; None where the question needs it not."""
+
+    keys: Keys
+    similarity: npt.NDArray[np.float32]
+    tracks: Mapping[int, KnownTrack]
+    vectors: Vectors | None
+    known: npt.NDArray[np.bool_] | None
+    share: Floats | None
+    density: Floats | None
+
+
 class Gatherer:
     """Brings candidates, widening until there are enough of them, and lets the strategies choose.
 
@@ -142,15 +155,13 @@ class Gatherer:
         """
         eager = replace(query, at_least=None)
         async for keys, similarity, more in self._sources(query, vector, own):
-            pool, tracks = await self._assemble(query, keys, similarity)
-            searched = own is None or similarity is not own.scores
-            if more:
-                selection = await self.aside(lambda p: select(p, eager, more=True), pool)
-                if not selection.wants_more:
-                    return Gathered(pool, tracks, selection, eager, searched)
-            else:
-                selection = await self.aside(select, pool, query)
-                return Gathered(pool, tracks, selection, query, searched)
+            read = await self._read(query, keys, similarity)
+            asked = eager if more else query
+            # In one go: each hand-over to a thread and back takes its time.
+            pool, selection = await self.aside(self._choose, asked, read, more)
+            if not selection.wants_more:
+                searched = own is None or similarity is not own.scores
+                return Gathered(pool, read.tracks, selection, asked, searched)
         raise AssertionError("the last source has no more")
 
     async def _sources(
@@ -194,54 +205,47 @@ class Gatherer:
         self, query: Query, vector: Vector, count: int
     ) -> tuple[Candidates, dict[int, KnownTrack]]:
         """The nearest tracks as candidates, and what is known of them."""
-        return await self._assemble(query, *await self.nearest(vector, count))
+        read = await self._read(query, *await self.nearest(vector, count))
+        return await self.aside(self._candidates, query, read), dict(read.tracks)
 
-    async def _assemble(
-        self, query: Query, keys: Keys, similarity: npt.NDArray[np.float32]
-    ) -> tuple[Candidates, dict[int, KnownTrack]]:
+    async def _read(self, query: Query, keys: Keys, similarity: npt.NDArray[np.float32]) -> _Read:
         tracks = await self._tracks.get(keys.tolist())
-        vectors = known = None
+        vectors = known = share = density = None
         if needs_vectors(query) and len(keys):
             vectors, known = await self.search.vectors(keys)
-        extras = {
-            "list_share": await self._listeners.list_share(keys)
-            if query.caps.list_share is not None
-            else None,
-            "density": await stored.fetch_densities(self._pool, keys, hubs.NEIGHBOURS)
-            if query.hub_correction and len(keys)
-            else None,
-        }
-        pool = await self.aside(self._candidates, query, keys, similarity, tracks, vectors, known, extras)
-        return pool, tracks
+        if query.caps.list_share is not None:
+            share = await self._listeners.list_share(keys)
+        if query.hub_correction and len(keys):
+            density = await stored.fetch_densities(self._pool, keys, hubs.NEIGHBOURS)
+        return _Read(keys, similarity, tracks, vectors, known, share, density)
 
-    def _candidates(
-        self,
-        query: Query,
-        keys: Keys,
-        similarity: npt.NDArray[np.float32],
-        tracks: Mapping[int, KnownTrack],
-        vectors: Vectors | None,
-        known: npt.NDArray[np.bool_] | None,
-        extras: Mapping[str, Floats | None],
-    ) -> Candidates:
+    def _choose(self, query: Query, read: _Read, more: bool) -> tuple[Candidates, Selection]:
+        pool = self._candidates(query, read)
+        return pool, select(pool, query, more=more)
+
+    def _candidates(self, query: Query, read: _Read) -> Candidates:
         """Arrays of what is there: tracks withdrawn meanwhile are left out."""
-        there = np.fromiter((key in tracks for key in keys.tolist()), dtype=np.bool_, count=len(keys))
-        if known is not None:
-            there &= known
-        keys, similarity = keys[there], similarity[there]
-        rows = [tracks[key] for key in keys.tolist()]
+        listed = read.keys.tolist()
+        there = np.fromiter((key in read.tracks for key in listed), dtype=np.bool_, count=len(listed))
+        if read.known is not None:
+            there &= read.known
+        keys = read.keys[there]
+        rows = [read.tracks[key] for key in keys.tolist()]
         labels = np.empty(len(rows), dtype=np.int64)
-        labels[sorted(range(len(rows)), key=lambda i: rows[i].track_id)] = np.arange(len(rows))
+        labels[sorted(range(len(rows)), key=[row.track_id for row in rows].__getitem__)] = np.arange(
+            len(rows)
+        )
         percentile, probability = self._listeners.current.of(keys)
         return Candidates(
             keys=keys,
             labels=labels,
-            similarity=similarity,
-            vectors=None if vectors is None else vectors[there],
+            similarity=read.similarity[there],
+            vectors=None if read.vectors is None else read.vectors[there],
             metadata=columns([row.metadata for row in rows], fields_needed(query)),
             percentile=percentile,
             probability=probability,
-            **{name: None if values is None else values[there] for name, values in extras.items()},
+            list_share=None if read.share is None else read.share[there],
+            density=None if read.density is None else read.density[there],
         )
 
     async def _meeting(self, query: Query) -> Keys | None:

@@ -142,7 +142,9 @@ def test_a_withdrawn_track_is_named_nowhere(bench: Bench, run: Run) -> None:
             track_key(seed),
         )
         async with transaction(bench.pool) as connection:
-            gone = await tracks.withdraw(connection, [tracks.Withdrawal(listed[0], track.key, track.partition, 10**7)])
+            gone = await tracks.withdraw(
+                connection, [tracks.Withdrawal(listed[0], track.key, track.partition, 10**7)]
+            )
         assert gone == [listed[0]]
         names = ("key", "strategy", "mode", "variant", "question", "body", "tag", "members", "list_version")
         return materialised.NewBody(
