@@ -10,7 +10,16 @@ import pytest
 import yaml
 
 from streams.asyncapi import document, to_yaml
-from streams.events import ListChange, Reason, TrackEvent, TrackMetadata, parse_track_event
+from streams.events import (
+    ListChange,
+    Reason,
+    RecommendationReply,
+    TrackEvent,
+    TrackMetadata,
+    parse_interaction,
+    parse_request,
+    parse_track_event,
+)
 from streams.settings import KafkaSettings, StreamSettings
 from streams.topics import topic_specs
 
@@ -113,6 +122,10 @@ def test_the_guide_names_every_topic_reason_and_setting() -> None:
 def test_the_guides_example_events_are_accepted() -> None:
     """The JSON that docs/events.md shows keeps to the contract."""
     guide = PATH.with_name("events.md").read_text(encoding="utf-8")
-    event, change = (json.loads(part.split("```")[0]) for part in guide.split("```json\n")[1:])
+    examples = [json.loads(part.split("```")[0]) for part in guide.split("```json\n")[1:]]
+    event, change, request, reply, interaction = examples
     parse_track_event(event["track_id"].encode(), json.dumps(event).encode(), dimension=3)
     ListChange.model_validate_json(json.dumps(change))
+    asked = parse_request(request["request_id"].encode(), json.dumps(request).encode())
+    assert RecommendationReply.model_validate_json(json.dumps(reply)).request_id == asked.request_id
+    assert parse_interaction(interaction["track_id"].encode(), json.dumps(interaction).encode()).event_id

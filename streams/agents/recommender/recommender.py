@@ -109,6 +109,8 @@ class Recommender:
         self._gatherer = Gatherer(pool, self.tracks, self.listeners, settings)
         self.materialiser = Materialiser(pool, self.tracks, self._refresh, settings, metrics)
         self._in_flight: dict[bytes, asyncio.Task[Body]] = {}
+        metrics.cached_tracks.set_function(lambda: len(self.tracks))
+        metrics.popularity_version.set_function(lambda: self.listeners.current.version)
         if search is not None:
             self.attach(search)
 
