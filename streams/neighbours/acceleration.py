@@ -19,6 +19,8 @@ from typing import Any
 
 # Longer than this and the machine has no time for it: the engine stays as it is.
 PATIENCE = 600.0
+# Nobody waits for the compiler: everything else goes first.
+NICENESS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,19 @@ def load() -> Kernels:
     kernels = importlib.import_module("streams.neighbours.kernels")
     kernels.warm()
     return Kernels(kernels.search, kernels.search_near, kernels.merge, kernels.remove, kernels.similarities)
+
+
+def fill_cache() -> None:
+    """Compile everything, in a process that is there for nothing else, and that ends with the one that wants it."""
+
+    def watch() -> None:
+        # The other end of this pipe is closed when the parent is gone, however it went.
+        sys.stdin.buffer.read()
+        os._exit(1)
+
+    threading.Thread(target=watch, name="parent", daemon=True).start()
+    os.nice(NICENESS)
+    load()
 
 
 def _mark() -> Path:
@@ -73,12 +88,16 @@ class Loading:
 
     def _compile(self) -> None:
         # A process of its own: the compiler would hold this one's interpreter lock for many seconds.
-        command = [sys.executable, "-c", "from streams.neighbours import acceleration; acceleration.load()"]
-        self._compiler = subprocess.Popen(  # noqa: S603 - our own interpreter and module
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        if self._compiler.wait(PATIENCE) != 0:
-            raise subprocess.CalledProcessError(self._compiler.returncode, command)
+        command = [
+            sys.executable,
+            "-c",
+            "from streams.neighbours import acceleration; acceleration.fill_cache()",
+        ]
+        with subprocess.Popen(  # noqa: S603 - our own interpreter and module
+            command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        ) as self._compiler:
+            if self._compiler.wait(PATIENCE) != 0:
+                raise subprocess.CalledProcessError(self._compiler.returncode, command)
 
     def stop(self) -> None:
         """End the compiler, if it still runs."""

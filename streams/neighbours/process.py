@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from streams.neighbours.acceleration import Loading
@@ -127,7 +128,10 @@ def _answer(connection: Connection, engine: NeighbourEngine, idle: _Idle) -> Non
 def _environment(cache: str | None) -> Iterator[None]:
     """The environment that the process is to inherit, for as long as it takes to start it."""
     # Waiting threads of BLAS that spin would take the cores that Postgres and the broker need.
-    wanted = {"OMP_WAIT_POLICY": "passive"} | ({"NUMBA_CACHE_DIR": cache} if cache else {})
+    wanted = {"OMP_WAIT_POLICY": "passive"}
+    # What was compiled once on this machine serves every data directory.
+    if cache and "NUMBA_CACHE_DIR" not in os.environ and not os.access(Path(__file__).parent, os.W_OK):
+        wanted["NUMBA_CACHE_DIR"] = cache
     before = {name: os.environ.get(name) for name in wanted}
     os.environ.update(wanted)
     try:
@@ -148,7 +152,8 @@ class EngineProcess:
         published: How many neighbours the world sees.
         kept: How many are kept.
         exact_upto: The size of a catalogue up to which newcomers are compared with all of it at once.
-        cache: A directory that keeps the compiled loops from one start to the next; beside the modules if None.
+        cache: A directory that keeps the compiled loops from one start to the next, where NUMBA_CACHE_DIR names none and
+            the place beside the modules cannot be written.
     """
 
     def __init__(

@@ -1,5 +1,7 @@
 """Getting the compiled loops in the background."""
 
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -38,6 +40,19 @@ def test_a_compiler_that_fails_leaves_the_engine_as_it_is(
     loading._thread.join()
     assert loading.kernels is None
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_compiler_ends_with_the_process_that_wants_it() -> None:
+    """Once the other end of its input is gone, so is the helper, whatever it was doing."""
+    command = [
+        sys.executable,
+        "-c",
+        "from streams.neighbours import acceleration as a; import threading; a.load = threading.Event().wait; a.fill_cache()",
+    ]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL) as helper:
+        assert helper.stdin is not None
+        helper.stdin.close()
+        assert helper.wait(60) == 1
 
 
 async def test_the_loops_come_while_the_engine_works() -> None:
