@@ -5,7 +5,7 @@ by us, in order, after what follows from it is safe.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, Protocol
 
 import faust
@@ -24,13 +24,15 @@ _BATCH_SECONDS: Final = 0.1
 
 def received(message: Any) -> Received:
     """A message of Faust's as the agents' own code has it."""
+    headers = message.headers or ()
     return Received(
         partition=message.partition,
         offset=message.offset,
         key=message.key,
         value=message.value,
         timestamp=message.timestamp,
-        headers=tuple((message.headers or {}).items()),
+        # Pairs, as aiokafka gives them; Faust's own messages have a mapping.
+        headers=tuple(headers.items() if isinstance(headers, Mapping) else headers),
     )
 
 
