@@ -136,6 +136,19 @@ def create_app(
         app.pipeline.metrics,
         Liveness(lambda: _lag(app), lambda: app.pipeline.ownership.total_consumed),
     )
+    _add_recommendations(app, kafka, streams, store, recommender)
+    _add_agent(app, streams)
+    _follow_rebalances(app, kafka)
+    return app
+
+
+def _add_recommendations(
+    app: WorkerApp,
+    kafka: KafkaSettings,
+    streams: StreamSettings,
+    store: StoreSettings,
+    recommender: RecommenderSettings,
+) -> None:
     app.recommendations = RecommendationService(
         kafka,
         store,
@@ -146,10 +159,7 @@ def create_app(
     )
     app.pipeline.when_searchable(app.recommendations.attach)
     app.pipeline.tell(app.recommendations.follow)
-    _add_agent(app, streams)
     add_agents(app, app.recommendations)
-    _follow_rebalances(app, kafka)
-    return app
 
 
 def _add_agent(app: WorkerApp, streams: StreamSettings) -> None:

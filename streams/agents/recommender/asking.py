@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -74,7 +75,6 @@ def make_query(
     """
     named = Named.of(request)
     context = request.user_context
-    near = request.near_duplicates
     try:
         query = Query(
             seeds=_starting(named.seeds, known, vectors),
@@ -85,11 +85,7 @@ def make_query(
             parameters=_parameters(request),
             top_k=request.top_k,
             exclude=frozenset(track_key(name) for name in request.exclude),
-            filters=filters.parse(request.wanted_filters()),
-            caps=Caps(**request.caps.model_dump()),
-            hub_correction=request.hub_correction,
-            near_duplicates=None if near is None else NearDuplicates(**near.model_dump()),
-            at_least=request.at_least,
+            **_conditions(request),
             moment=now if context.time is None else context.time.timestamp(),
             window=window,
             user_context=context.model_dump(exclude_none=True),
@@ -98,6 +94,18 @@ def make_query(
     except InvalidQuery as error:
         raise as_problem(error, request) from None
     return query
+
+
+def _conditions(request: RecommendationQuery) -> dict[str, Any]:
+    """What the list must meet, and how far that may be relaxed."""
+    near = request.near_duplicates
+    return {
+        "filters": filters.parse(request.wanted_filters()),
+        "caps": Caps(**request.caps.model_dump()),
+        "hub_correction": request.hub_correction,
+        "near_duplicates": None if near is None else NearDuplicates(**near.model_dump()),
+        "at_least": request.at_least,
+    }
 
 
 def as_problem(error: InvalidQuery, request: RecommendationQuery) -> problems.ProblemError:

@@ -90,6 +90,15 @@ def _chosen(choice: Choice) -> dict[str, Any] | None:
     return {"strategy": choice.strategy, "mode": choice.mode, "reason": choice.reason}
 
 
+def _how(selection: Selection) -> dict[str, Any]:
+    """How a list came about."""
+    return {
+        "chosen": _chosen(selection.choice),
+        "relaxed": list(selection.relaxed),
+        "stages": [{"stage": stage.stage, "held": stage.held} for stage in selection.stages],
+    }
+
+
 def _source(own: StoredList | None) -> dict[str, Any] | None:
     if own is None:
         return None
@@ -132,10 +141,8 @@ def recommendations(
     ]
     head = {
         **_head(reference, *asked),
-        "chosen": _chosen(selection.choice),
+        **_how(selection),
         "provisional": provisional,
-        "relaxed": list(selection.relaxed),
-        "stages": [{"stage": stage.stage, "held": stage.held} for stage in selection.stages],
         "notes": [*notes, *selection.notes],
         "source": _source(own),
         "generated_at": generated_at,
@@ -168,9 +175,7 @@ def placement(
         item = {**said, "cached": False}
     body = {
         **_head(reference, *asked),
-        "chosen": _chosen(selection.choice),
-        "relaxed": list(selection.relaxed),
-        "stages": [{"stage": stage.stage, "held": stage.held} for stage in selection.stages],
+        **_how(selection),
         "notes": list(selection.notes),
         "generated_at": generated_at,
         "placement": {

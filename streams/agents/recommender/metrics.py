@@ -47,6 +47,9 @@ class RecommenderMetrics:
         )
         for reason in ("requested", "refreshed", "withdrawn", "crowded_out"):
             self.bodies.labels(reason)
+        self._add_gauges(registry)
+
+    def _add_gauges(self, registry: CollectorRegistry) -> None:
         self.cached_tracks = Gauge(
             "mess_recommender_cached_tracks", "Tracks whose metadata is in memory", registry=registry
         )
