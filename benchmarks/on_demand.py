@@ -174,7 +174,7 @@ def _traffic(stack: processes.Stack, names: list[str], count: int, seconds: floa
 def main(*, quick: bool = False) -> None:
     """Run it and print the tables."""
     names = [track.track_id for track in catalogue.load().tracks]
-    seconds = 5.0 if quick else 15.0
+    seconds = 5.0 if quick else 10.0
     with (
         tempfile.TemporaryDirectory(prefix="mess-bench-") as directory,
         processes.local_stack(Path(directory)) as stack,
@@ -184,7 +184,7 @@ def main(*, quick: bool = False) -> None:
         asyncio.run(asker.run(20, 5.0))  # warm-up
         results = [asyncio.run(asker.run(rate, seconds)) for rate in RATES]
         _show_rates(results)
-        _traffic(stack, names, 20_000 if quick else 200_000, 15.0 if quick else 60.0)
+        _traffic(stack, names, 20_000 if quick else 100_000, 15.0 if quick else 30.0)
 
 
 if __name__ == "__main__":

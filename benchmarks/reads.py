@@ -182,7 +182,7 @@ def _show(ways: list[Way], connections: int, found: dict[str, dict[str, Any]]) -
 
 def main(*, quick: bool = False) -> None:
     """Run it and print the tables."""
-    count, seconds, rounds = (1_000, 1.5, 1) if quick else (5_000, 3.0, 3)
+    count, seconds, rounds = (1_000, 1.5, 1) if quick else (5_000, 2.0, 3)
     with (
         tempfile.TemporaryDirectory(prefix="mess-bench-") as directory,
         processes.services("--broker=none", "--data-dir", f"{directory}/services") as facts,
