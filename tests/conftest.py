@@ -1,4 +1,9 @@
-"""Fixtures that every test may ask for."""
+"""Fixtures that every test may ask for, and one that every test gets."""
+
+from collections.abc import Iterator
+
+import pytest
+import structlog
 
 from tests.support.services import (
     api_database_url,
@@ -11,6 +16,7 @@ from tests.support.services import (
 )
 
 __all__ = [
+    "_logging_as_before",
     "api_database_url",
     "database_url",
     "empty_database_url",
@@ -19,3 +25,10 @@ __all__ = [
     "postgres_server",
     "template_database",
 ]
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_before() -> Iterator[None]:
+    """A command run inside a test sets logging up on that test's standard error, which is closed after it."""
+    yield
+    structlog.reset_defaults()
