@@ -91,7 +91,7 @@ def _draw(curves: list[Curve], path: Path) -> None:
         )
         totals = [sum(pair) / 1024 for pair in curve.memory]
         memory_axes.semilogx(curve.tracks, totals, "o-", color=colour, label=curve.name)
-    time_axes.set_ylim(top=100)
+    time_axes.set_ylim(top=1000)
     time_axes.set(
         xlabel="tracks in the catalogue", ylabel="processor milliseconds an event", title="Cost of an insert"
     )
