@@ -6,6 +6,7 @@ lists read, and brought up to date with all that the store holds.
 """
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence, Set
 from typing import Protocol, TypeVar
 
@@ -109,15 +110,23 @@ class Claiming:
             if not assigned:
                 await self._take({})
                 return
+            asked = time.monotonic()
             if not await self._lease.take(assigned, source.current):
                 return
+            leased = time.monotonic()
             async with self._ownership.claiming():
                 claims = await self._until_done(lambda: self._claim(assigned), "claim partitions")
                 await self._take(claims)
+            taken = time.monotonic()
             await self._follow_replaced_log(source)
             offsets = {p: self._ownership.consumed(p) for p in assigned}
             await source.start_from(offsets)
-            log.info("partitions claimed", offsets=offsets)
+            log.info(
+                "partitions claimed",
+                offsets=offsets,
+                lease_seconds=round(leased - asked, 3),
+                lists_seconds=round(taken - leased, 3),
+            )
 
     async def _let_go(self, keep: set[int]) -> None:
         going = self._lease.held - keep
