@@ -4,12 +4,11 @@ Numba keeps what it compiles where NUMBA_CACHE_DIR says. An image that was warme
 """
 
 import asyncio
-import importlib
-import importlib.util
 from typing import Final
 
 import numpy as np
 
+from streams.neighbours import acceleration
 from streams.neighbours.search.process import SearchProcess
 from streams.neighbours.search.types import SearchSettings, SearchStats
 from streams.neighbours.types import Vectors
@@ -20,7 +19,6 @@ DIMENSION: Final = 32
 PATIENCE_SECONDS: Final = 900.0
 # An index that is to be built is being built by then.
 BEGIN_SECONDS: Final = 20.0
-_KERNELS: Final = "streams.neighbours.acceleration"
 
 
 class WarmingError(Exception):
@@ -33,8 +31,7 @@ def warm() -> SearchStats:
     Raises:
         WarmingError: No index came about.
     """
-    if importlib.util.find_spec(_KERNELS) is not None:
-        importlib.import_module(_KERNELS).load()
+    acceleration.load()
     return asyncio.run(_warm_search())
 
 
