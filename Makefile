@@ -10,7 +10,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 DEMO_VENV := .venv-demo
 
-.PHONY: help setup up test faults check lint types unit bench lock clean demo demo-test
+.PHONY: help setup up test faults docker-test dashboards check lint types unit bench lock clean demo demo-test
 
 help:  ## list what can be made
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,6 +41,12 @@ FAULT_SEEDS ?= 1-20
 
 faults: setup  ## the long fault scenarios: minutes a seed (FAULT_SEEDS=1-20)
 	@FAULT_SEEDS=$(or $(FAULT_SEED),$(FAULT_SEEDS)) $(BIN)/python -m pytest -m faults tests/faults $(ARGS)
+
+docker-test: setup  ## try the production stack in containers: build, publish, kill, back up, restore (20 minutes, Docker)
+	@docker/test/run.sh $(ARGS)
+
+dashboards: setup  ## write Grafana's dashboards again
+	@$(BIN)/python docker/grafana/build.py
 
 check: setup lint types unit  ## the inner loop: lint, types, unit tests
 

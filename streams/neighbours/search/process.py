@@ -17,6 +17,7 @@ from typing import Any, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # it publishes none
 
 from streams.neighbours.endings import how_it_ended
 from streams.neighbours.search.searcher import Searcher
@@ -42,6 +43,8 @@ class SearchCallError(Exception):
 def _serve(connection: Connection, dimension: int, settings: SearchSettings) -> None:
     # Ctrl-C reaches the whole process group; the parent decides when the process ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # A second thread makes one query hardly faster, and spins while it waits: the worker and Postgres need that core.
+    threadpool_limits(1)
     searcher = Searcher(dimension, settings)
     keeper = searcher.keeper
     tended = 0.0
