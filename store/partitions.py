@@ -92,6 +92,11 @@ FROM unnest($1::int[], $2::bigint[]) AS n (partition, epoch)
 WHERE p.partition = n.partition AND p.epoch = n.epoch
 RETURNING p.partition, p.generation
 """
+_NEW_LOG = """
+UPDATE ingest_partitions SET consumed_offset = 0, generation = generation + 1, epoch = epoch + 1, updated_at = now()
+WHERE consumed_offset > 0
+RETURNING partition
+"""
 
 
 async def claim(connection: PoolConnectionProxy, partitions: list[int], owner: str) -> dict[int, Claim]:
@@ -196,12 +201,28 @@ async def restart_offsets(connection: PoolConnectionProxy, epochs: Mapping[int, 
     partitions = sorted(epochs)
     rows = await connection.fetch(_RESTART_OFFSETS, partitions, [epochs[p] for p in partitions])
     _require_all(epochs, {row["partition"] for row in rows})
+    await _forget_offsets(connection, partitions)
+    return {row["partition"]: row["generation"] for row in rows}
+
+
+async def begin_new_log(connection: PoolConnectionProxy) -> list[int]:
+    """Note that the ingest topic has just been made anew, for whoever made it; returns the partitions consumed before.
+
+    A worker that comes later sees this only as long as the new log is shorter than the old one was. Those that run are
+    fenced off: they know of the old log.
+    """
+    rows = await connection.fetch(_NEW_LOG)
+    partitions = [row["partition"] for row in rows]
+    await _forget_offsets(connection, partitions)
+    return partitions
+
+
+async def _forget_offsets(connection: PoolConnectionProxy, partitions: list[int]) -> None:
     await connection.execute("DELETE FROM absorbed_offsets WHERE source_partition = ANY($1)", partitions)
     await connection.execute("DELETE FROM departures WHERE source_partition = ANY($1)", partitions)
     await connection.execute(
         "UPDATE tracks SET source_offset = -1 WHERE source_partition = ANY($1::int[])", partitions
     )
-    return {row["partition"]: row["generation"] for row in rows}
 
 
 async def set_published(connection: PoolConnectionProxy, versions: Mapping[int, int]) -> None:

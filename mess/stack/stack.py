@@ -12,6 +12,7 @@ from typing import Any
 
 from alembic.util import CommandError
 from asyncpg import PostgresError
+from pydantic import SecretStr
 from sqlalchemy.exc import SQLAlchemyError
 
 from mess import migrate
@@ -24,10 +25,13 @@ from mess.stack.service import Report, RestartPolicy, ServiceSpec
 from mess.stack.statefile import Pids, StackState, remove_state, write_state
 from mess.stack.supervisor import Supervisor
 from mess.stack.web import answers_ok
+from store import partitions
 from store.errors import StoreError
+from store.pool import open_pool, transaction
+from store.settings import StoreSettings
 from streams.errors import StreamsError
 from streams.settings import KafkaSettings, StreamSettings
-from streams.topics import ensure_topics
+from streams.topics import TRACK_INGEST, ensure_topics
 
 # Stages stop from the highest down. Their grace adds up to less than the 15 s a stop may take.
 DATABASE_STAGE, BROKER_STAGE, PIPELINE_STAGE = 0, 1, 2
@@ -98,7 +102,8 @@ class Stack:
             self._start_database(), self._start_broker()
         )
         self._database_url, self._kafka = database_url, kafka
-        await together(self._migrate(database_url), self._ensure_topics())
+        _, created = await together(self._migrate(database_url), self._ensure_topics())
+        await self._note_new_log(created)
         self._report(f"starting {self._count_of_workers()} and the API")
         await together(
             *(self._supervisor.start(self._worker(number)) for number in self._worker_numbers()),
@@ -176,7 +181,7 @@ class Stack:
             reason = " ".join(str(error).split()) or type(error).__name__
             raise StackError(f"the database's schema cannot be brought up to date: {reason}") from error
 
-    async def _ensure_topics(self) -> None:
+    async def _ensure_topics(self) -> list[str]:
         assert self._kafka is not None
         try:
             created = await ensure_topics(self._kafka, StreamSettings(), wait=30.0)
@@ -184,10 +189,27 @@ class Stack:
             raise StackError(str(error)) from error
         if created:
             self._report(f"created {len(created)} topics")
+        return created
+
+    async def _note_new_log(self, created: list[str]) -> None:
+        """Offsets of an ingest topic that is there no more say nothing about the one that was just made."""
+        if TRACK_INGEST not in created:
+            return
+        try:
+            settings = StoreSettings(
+                database_url=SecretStr(self._database_url), pool_min_size=1, pool_max_size=1
+            )
+            pool = await open_pool(settings, application_name="mess-up")
+            async with pool, transaction(pool) as connection:
+                consumed = await partitions.begin_new_log(connection)
+        except StoreError as error:
+            raise StackError(str(error)) from error
+        if consumed:
+            self._report("track-ingest is new: it is read from its start")
 
     async def _refill_memory_broker(self) -> None:
         """A broker that keeps topics in memory is empty after a restart: make them again, start workers anew."""
-        await self._ensure_topics()
+        await self._note_new_log(await self._ensure_topics())
         for number in self._worker_numbers():
             self._supervisor.recycle(f"worker-{number}")
 

@@ -20,6 +20,7 @@ from store.settings import StoreSettings
 from tests.integration.serving.conftest import SIZE, Database, Served, serve
 from tests.integration.serving.gate import Gate
 from tests.integration.serving.problems import problem_of
+from tests.support.polling import until
 from tests.support.services import KafkaBroker, unique_name
 
 pytestmark = pytest.mark.integration
@@ -141,8 +142,13 @@ class TestStoreAway:
             assert (checks["database"]["status"], checks["lists"]["status"]) == ("down", "unknown")
             assert (await client.get("/health/ready")).status_code == 503
             assert (await client.get("/health/live")).status_code == 200
-            remembered = (await client.get(PATH)).json()
-            assert (remembered["cached"], remembered["stale"]) == (True, True)
+
+            async def stale() -> bool:
+                remembered = (await client.get(PATH)).json()
+                assert remembered["cached"]
+                return bool(remembered["stale"])
+
+            await until(stale)  # memory learns of it at its next look at the store
             await gate.open()
             assert (await client.get(PATH)).status_code == 200
             assert (await client.get("/health/ready")).status_code == 200

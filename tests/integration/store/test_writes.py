@@ -186,3 +186,19 @@ async def test_a_new_log_is_read_from_its_start_and_may_change_every_track(pool:
     async with transaction(pool) as connection:
         await tracks.upsert(connection, [row("t", offset=0, title="new log")])
     assert await title_of(pool, "t") == "new log"
+
+
+async def test_whoever_makes_the_topic_anew_fences_off_who_knew_the_old_one(pool: asyncpg.Pool) -> None:
+    """A log noted as new is read from its start, and a worker that consumed the old one cannot move its offsets."""
+    async with transaction(pool) as connection:
+        claims = await partitions.claim(connection, [0, 1], "one")
+        await tracks.upsert(connection, [row("t", offset=500, title="old log")])
+        await partitions.advance(connection, {0: claims[0].epoch}, {0: 501})
+        assert await partitions.begin_new_log(connection) == [0]
+        assert await partitions.consumed(connection) == {0: 0, 1: 0}
+    with pytest.raises(FencedError):
+        async with transaction(pool) as connection:
+            await partitions.advance(connection, {0: claims[0].epoch}, {0: 502})
+    async with transaction(pool) as connection:
+        await tracks.upsert(connection, [row("t", offset=0, title="new log")])
+    assert await title_of(pool, "t") == "new log"
