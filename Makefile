@@ -10,7 +10,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 DEMO_VENV := .venv-demo
 
-.PHONY: help setup up test faults docker-test dashboards check lint types unit bench lock clean demo demo-test
+.PHONY: help setup up test index-test faults docker-test dashboards check lint types unit bench lock clean demo demo-test
 
 help:  ## list what can be made
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,7 +34,11 @@ up: setup  ## run the whole pipeline on the demo catalogue (Ctrl-C stops it)
 # Two processes: these tests wait for services more than they compute. A file stays on one, with its services.
 test: setup  ## every test: lint, types, unit, contract, integration, end to end
 	@$(MAKE) --no-print-directory check
-	@$(BIN)/python -m pytest -m "not unit" -n 2 --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest -m "not unit and not index" -n 2 --dist loadfile $(ARGS)
+
+# Apart: the first build of an index on a machine compiles for a minute or two.
+index-test: setup  ## the tests of the search index
+	@$(BIN)/python -m pytest -m index tests/integration/search $(ARGS)
 
 # FAULT_SEEDS=1-20 or 3,17 says which; FAULT_SEED=17 plays one again; FAULT_AWAY_SECONDS=60 is the longest outage.
 FAULT_SEEDS ?= 1-20
@@ -59,7 +63,7 @@ types: setup
 	@$(BIN)/mypy
 
 unit: setup
-	@$(BIN)/python -m pytest -q -m unit $(ARGS)
+	@$(BIN)/python -m pytest -q -m unit -n 2 $(ARGS)
 
 bench: setup  ## the benchmarks, a table each
 	@$(BIN)/python -m benchmarks $(ARGS)

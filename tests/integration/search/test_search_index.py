@@ -14,7 +14,7 @@ from tests.support.polling import until
 from tests.unit.neighbours.helpers import batch
 
 # The first build on a machine compiles for a minute or two; later ones read what it has left on disk.
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.index, pytest.mark.timeout(600)]
 
 D, TRACKS = 96, 6_000
 KILLED = ("the process that built the index has ended", "the index process has ended")
