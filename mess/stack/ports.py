@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import random
 import socket
 from pathlib import Path
 
@@ -11,6 +13,7 @@ from mess.stack.errors import StackError
 from mess.stack.files import write_private
 
 LOOPBACK = "127.0.0.1"
+PICKED = range(20_000, 32_000)
 
 
 def is_free(port: int) -> bool:
@@ -39,15 +42,19 @@ def require_free(port: int) -> None:
 
 
 def pick_free(count: int) -> list[int]:
-    """Return `count` distinct loopback ports that are free at this moment."""
-    probes = [socket.socket(socket.AF_INET, socket.SOCK_STREAM) for _ in range(count)]
-    try:
-        for probe in probes:
-            probe.bind((LOOPBACK, 0))
-        return [int(probe.getsockname()[1]) for probe in probes]
-    finally:
-        for probe in probes:
-            probe.close()
+    """Return `count` distinct loopback ports that are free at this moment.
+
+    Below the ports that systems give to outgoing connections, one of which could take a port between this and its use;
+    at random, so that two stacks that start at once hardly ever choose the same.
+
+    Raises:
+        StackError: There are not so many.
+    """
+    shuffled = random.SystemRandom().sample(PICKED, len(PICKED))
+    found = list(itertools.islice(filter(is_free, shuffled), count))
+    if len(found) < count:
+        raise StackError(f"there are no {count} free ports from {PICKED[0]} to {PICKED[-1]} on {LOOPBACK}")
+    return found
 
 
 class PortBook:

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,25 +16,18 @@ import numpy as np
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 from prometheus_client.parser import text_string_to_metric_families
 
+from mess.stack.ports import pick_free
 from streams.events import encode_track, track_key
 from streams.neighbours.similarity import brute_force
 
 PATIENCE = 60.0
 
 
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 class WorkerProcess:
     """`mess worker` in a process, on a database and a broker."""
 
     def __init__(self, database_url: str, bootstrap_servers: str, log: Path, **settings: str) -> None:
-        self.port = free_port()
+        (self.port,) = pick_free(1)
         self.log = log
         self._environment = os.environ | {
             "MESS_DATABASE_URL": database_url,
