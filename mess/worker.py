@@ -1,6 +1,7 @@
 """One worker process: settings, logging, signals, the Faust app."""
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -8,6 +9,7 @@ import sys
 from typing import NoReturn
 
 import structlog
+import uvloop
 
 from mess import tracing
 from serving.logging import configure_logging
@@ -52,7 +54,10 @@ def main(kafka: KafkaSettings, streams: StreamSettings, store: StoreSettings) ->
     configure_logging(ServingSettings())
     _quieten_faust()
     sys.setswitchinterval(SWITCH_SECONDS)
-    status = asyncio.new_event_loop().run_until_complete(_run(kafka, streams, store))
+    # What has been imported stays: full collections, which stop everything, need not look at it again.
+    gc.collect()
+    gc.freeze()
+    status = uvloop.new_event_loop().run_until_complete(_run(kafka, streams, store))
     send_traces()
     logging.shutdown()
     sys.stdout.flush()

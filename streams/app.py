@@ -25,6 +25,7 @@ from streams.kafka import MAX_MESSAGE_BYTES, faust_broker_options, fetched_ends
 from streams.metrics import WorkerMetrics
 from streams.settings import KafkaSettings, StreamSettings
 from streams.topics import TRACK_INGEST, TRACK_INTERACTIONS
+from streams.transport import PromptTransport
 
 log = structlog.get_logger(__name__)
 
@@ -89,6 +90,9 @@ class WorkerApp(faust.App):
         await self.pipeline.start()
         self.add_future(self.pipeline.watch())
         self.add_future(self.recommendations.watch())
+
+    def _new_transport(self) -> PromptTransport:
+        return PromptTransport(self.conf.broker_consumer, self)
 
     def _create_directories(self) -> None:
         """Make none: there are no tables to keep, and the working directory is not ours to write in."""

@@ -1,0 +1,60 @@
+"""Faust's Kafka transport, with a consumer whose fetches are neither late nor too many.
+
+aiokafka has one fetch under way to each broker, and leaves out of it the partitions whose last messages have not been
+taken yet (aiokafka 0.14, `consumer/fetcher.py`). The next message of such a partition waits until that fetch returns:
+when another partition gets a message, or when the broker has waited as long as the fetch said. Faust 0.15.3 says 1.5
+seconds and has no setting for it, so that the last events of a burst came that late.
+
+And a broker answers a fetch as soon as it has a single message. At some hundred messages a second that would be as many
+fetches, each with the work of a whole batch in the broker and here.
+"""
+
+import asyncio
+import time
+from typing import Any, ClassVar
+
+import uvloop
+from aiokafka import AIOKafkaConsumer
+from aiokafka.protocol.fetch import FetchRequest
+from faust.transport.drivers import aiokafka as driver
+
+# Each wait is a request to the broker when nothing happens: twenty a second.
+FETCH_WAIT_MS = 50
+# From one fetch to the next at least: under load a hundred a second; a message that comes alone does not wait.
+FETCH_PACE_SECONDS = 0.01
+
+
+def pace_fetches(client: Any, seconds: float) -> None:
+    """Let a client of aiokafka send a fetch to a broker not before `seconds` after the one before."""
+    send = client.send
+    sent: dict[int, float] = {}
+
+    async def send_paced(node_id: int, request: object, **options: Any) -> Any:
+        if isinstance(request, FetchRequest):
+            early = sent.get(node_id, 0.0) + seconds - time.monotonic()
+            if early > 0:
+                await asyncio.sleep(early)
+            sent[node_id] = time.monotonic()
+        return await send(node_id, request, **options)
+
+    client.send = send_paced
+
+
+class _ConsumerThread(driver.AIOKafkaConsumerThread):
+    def _create_worker_consumer(self, transport: driver.Transport) -> AIOKafkaConsumer:
+        consumer = super()._create_worker_consumer(transport)
+        # Read when the consumer starts.
+        consumer._fetch_max_wait_ms = FETCH_WAIT_MS  # noqa: SLF001
+        pace_fetches(consumer._client, FETCH_PACE_SECONDS)  # noqa: SLF001
+        return consumer
+
+
+class _Consumer(driver.Consumer):
+    def _new_consumer_thread(self) -> driver.AIOKafkaConsumerThread:
+        return _ConsumerThread(self, thread_loop=uvloop.new_event_loop(), loop=self.loop, beacon=self.beacon)
+
+
+class PromptTransport(driver.Transport):
+    """Consumes with fetches that return after `FETCH_WAIT_MS`, `FETCH_PACE_SECONDS` apart."""
+
+    Consumer: ClassVar[Any] = _Consumer

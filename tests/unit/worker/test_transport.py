@@ -1,0 +1,83 @@
+"""The consumer's fetches: prompt, and not too many."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from aiokafka.protocol.fetch import FetchRequest
+from aiokafka.protocol.metadata import MetadataRequest
+from pydantic import SecretStr
+
+from store.settings import StoreSettings
+from streams.agents.recommender.settings import RecommenderSettings
+from streams.app import create_app
+from streams.settings import KafkaSettings, StreamSettings
+from streams.transport import FETCH_WAIT_MS, pace_fetches
+
+pytestmark = pytest.mark.unit
+
+
+class Client:
+    """Notes what is sent, as aiokafka's client would send it."""
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[int, object]] = []
+
+    async def send(self, node_id: int, request: object, **_: Any) -> int:
+        """Note it."""
+        self.sent.append((node_id, request))
+        return len(self.sent)
+
+
+@pytest.fixture
+def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The seconds of every sleep; a clock that stands still except for them."""
+    now, sleeps = [1_000.0], list[float]()
+
+    async def sleep(seconds: float) -> None:
+        sleeps.append(seconds)
+        now[0] += seconds
+
+    monkeypatch.setattr("streams.transport.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("streams.transport.asyncio.sleep", sleep)
+    return sleeps
+
+
+def _fetch() -> FetchRequest:
+    return FetchRequest(50, 1, 1_000, 0, [])
+
+
+async def test_fetches_to_one_broker_are_apart(slept: list[float]) -> None:
+    """A second fetch to the same broker waits for the rest of the pace; the first, and another broker's, do not."""
+    client = Client()
+    pace_fetches(client, 0.01)
+    for node in (1, 2, 1):
+        await client.send(node, _fetch())
+    assert slept == [pytest.approx(0.01)]
+    assert [node for node, _ in client.sent] == [1, 2, 1]
+
+
+async def test_other_requests_are_not_held_up(slept: list[float]) -> None:
+    """What is not a fetch goes out at once, with its answer."""
+    client = Client()
+    pace_fetches(client, 0.01)
+    await client.send(1, _fetch())
+    assert await client.send(1, MetadataRequest([])) == 2
+    assert slept == []
+
+
+async def test_the_workers_consumer_does_not_wait_at_the_broker_for_long() -> None:
+    """The consumer that Faust makes for a worker has our wait instead of Faust's 1.5 seconds."""
+    app = create_app(
+        KafkaSettings(bootstrap_servers="127.0.0.1:1"),
+        StreamSettings(),
+        StoreSettings(database_url=SecretStr("postgresql://u@127.0.0.1:1/none")),
+        RecommenderSettings(),
+    )
+    # Made with the consumer of the app, which starts neither.
+    made: Any = app.consumer
+    thread = made._thread
+    consumer = thread._create_consumer(asyncio.get_running_loop())
+    assert consumer._fetch_max_wait_ms == FETCH_WAIT_MS
+    consumer._closed = True  # what was never started need not be closed
+    thread.thread_loop.close()
