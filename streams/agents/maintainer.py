@@ -42,6 +42,9 @@ log = structlog.get_logger(__name__)
 PENDING_BATCHES = 4
 # Committed batches are applied together up to about so many events.
 ENGINE_EVENTS = 256
+# After a flush the flusher rests for so many times as long as it took. Longer rests save rewriting lists that change again,
+# and are what the oldest change waits for.
+FLUSH_REST = 0.3
 # An idle engine completes short lists by itself: what it found is looked for this often.
 IDLE_FLUSH_SECONDS = 0.5
 # Older events say nothing of how fresh the lists are kept.
@@ -203,7 +206,7 @@ class Maintainer:
         self.applied.update(dict.fromkeys(replaced, 0))
 
     async def run_flushing(self) -> None:
-        """Flush at once when there is something new, then not before as long again as the flush took."""
+        """Flush at once when there is something new, then rest a part of the time that the flush took."""
         while True:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), timeout=IDLE_FLUSH_SECONDS)
@@ -212,7 +215,7 @@ class Maintainer:
                 return
             start = time.monotonic()
             await self.flush()
-            await asyncio.sleep(time.monotonic() - start)
+            await asyncio.sleep(FLUSH_REST * (time.monotonic() - start))
 
     def flushes(self) -> int | None:
         """How many flushes there have been; None while one is under way."""

@@ -32,7 +32,7 @@ LOOK_SECONDS = 0.2
 STUCK_SECONDS = 5.0
 # Queries are sent in parts that fit a pipe's buffer.
 MESSAGE_BYTES = 128 * 1024
-BUILD_PRIORITY = 5
+BUILD_PRIORITY = 10
 COPIED_ROWS = 4096
 # The recall of an index is measured of so many.
 RECALL_AT = 50
