@@ -1,25 +1,19 @@
 """The engine in a process of its own, so that no product ever stalls Kafka's heartbeats or the event loop.
 
-The process is spawned, never forked: threads of BLAS and numba do not survive a fork. Between calls it uses its idle
-time to refill lists. It ends when its parent does.
+Between calls it uses its idle time to refill lists.
 """
 
 import asyncio
-import multiprocessing
 import os
-import signal
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping
 from multiprocessing.connection import Connection
-from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 from streams.neighbours.acceleration import Loading
 from streams.neighbours.approximate import EXACT_UPTO, ApproximateEngine
-from streams.neighbours.endings import how_it_ended
+from streams.neighbours.piped import PipedProcess
 from streams.neighbours.snapshot import SnapshotError
 from streams.neighbours.types import (
     EngineStats,
@@ -31,8 +25,6 @@ from streams.neighbours.types import (
     TrackBatch,
     TrueLists,
 )
-
-Answer = TypeVar("Answer")
 
 # How long an idle engine works before it looks for a call again, how long if none has come for a while, and how many lists
 # it refills in that at most.
@@ -54,37 +46,45 @@ class EngineCallError(Exception):
     """The engine refused a call; its state is as before."""
 
 
-def _build(dimension: int, published: int, kept: int, exact_upto: int) -> NeighbourEngine:
-    return ApproximateEngine(dimension, published=published, kept=kept, exact_upto=exact_upto)
-
-
 class _Idle:
     """What the engine does between calls, in slices so short that a batch that arrives meanwhile hardly waits."""
 
-    def __init__(self, engine: NeighbourEngine, loading: Loading) -> None:
+    def __init__(self, connection: Connection, engine: NeighbourEngine) -> None:
+        self._connection = connection
         self._engine = engine
-        self._loading = loading
+        self._loading = Loading()
+        self._loading.start()
         self._lists = 1
         self._called = time.monotonic()
-        self.waiting = True
+        self._waiting = True
+
+    def until_called(self) -> bool:
+        """See `Duty`: a slice of refilling, or a sleep where nothing is to be refilled."""
+        if self._connection.poll(0 if self._waiting else IDLE_SECONDS):
+            return True
+        self._work()
+        return False
 
     def called(self) -> None:
-        """A call has been answered."""
+        """See `Duty`."""
         self._called = time.monotonic()
-        self.waiting = True
+        self._waiting = True
         # Here too: under load there are no slices.
         self._accelerate()
+
+    def stop(self) -> None:
+        """See `Duty`."""
+        self._loading.stop()
 
     def _accelerate(self) -> None:
         if self._loading.kernels is not None:
             self._engine.accelerate(self._loading.kernels)
             self._loading.kernels = None
 
-    def work(self) -> None:
-        """A slice."""
+    def _work(self) -> None:
         self._accelerate()
         began = time.perf_counter()
-        self.waiting = self._engine.refill(self._lists) > 0
+        self._waiting = self._engine.refill(self._lists) > 0
         took = time.perf_counter() - began
         # As many lists at a time as take about so long, whatever the catalogue and the machine's load.
         quiet = time.monotonic() - self._called > QUIET_SECONDS
@@ -92,59 +92,21 @@ class _Idle:
         self._lists = max(1, min(fitting, 2 * self._lists, SLICE_LISTS))
 
 
-def _serve(connection: Connection, dimension: int, published: int, kept: int, exact_upto: int) -> None:
-    # Ctrl-C reaches the whole process group; the parent decides when the engine ends.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    engine = _build(dimension, published, kept, exact_upto)
-    loading = Loading()
-    loading.start()
-    try:
-        _answer(connection, engine, _Idle(engine, loading))
-    finally:
-        loading.stop()
+def _build(
+    connection: Connection, dimension: int, published: int, kept: int, exact_upto: int
+) -> tuple[NeighbourEngine, _Idle]:
+    engine = ApproximateEngine(dimension, published=published, kept=kept, exact_upto=exact_upto)
+    return engine, _Idle(connection, engine)
 
 
-def _answer(connection: Connection, engine: NeighbourEngine, idle: _Idle) -> None:
-    while True:
-        try:
-            if not connection.poll(0 if idle.waiting else IDLE_SECONDS):
-                idle.work()
-                continue
-            name, arguments = connection.recv()
-        except (EOFError, OSError):
-            return
-        if name == "stop":
-            connection.send((True, None))
-            return
-        try:
-            answer = (True, getattr(engine, name)(*arguments))
-        except (ValueError, IndexError, MemoryError) as error:
-            answer = (False, f"{type(error).__name__}: {error}")
-        connection.send(answer)
-        idle.called()
+def _cached_at(cache: str | os.PathLike[str] | None) -> dict[str, str]:
+    """Where numba is to keep what it compiles: what was compiled once on this machine serves every data directory."""
+    if not cache or "NUMBA_CACHE_DIR" in os.environ or os.access(Path(__file__).parent, os.W_OK):
+        return {}
+    return {"NUMBA_CACHE_DIR": os.fspath(cache)}
 
 
-@contextmanager
-def _environment(cache: str | None) -> Iterator[None]:
-    """The environment that the process is to inherit, for as long as it takes to start it."""
-    # Waiting threads of BLAS that spin would take the cores that Postgres and the broker need.
-    wanted = {"OMP_WAIT_POLICY": "passive"}
-    # What was compiled once on this machine serves every data directory.
-    if cache and "NUMBA_CACHE_DIR" not in os.environ and not os.access(Path(__file__).parent, os.W_OK):
-        wanted["NUMBA_CACHE_DIR"] = cache
-    before = {name: os.environ.get(name) for name in wanted}
-    os.environ.update(wanted)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
-
-
-class EngineProcess:
+class EngineProcess(PipedProcess):
     """A `NeighbourEngine` behind a pipe, with an asynchronous face. Calls are answered in order.
 
     Args:
@@ -156,6 +118,10 @@ class EngineProcess:
             the place beside the modules cannot be written.
     """
 
+    name = "engine"
+    stopped_error = EngineStoppedError
+    call_error = EngineCallError
+
     def __init__(
         self,
         dimension: int,
@@ -165,45 +131,7 @@ class EngineProcess:
         exact_upto: int = EXACT_UPTO,
         cache: str | os.PathLike[str] | None = None,
     ) -> None:
-        self._arguments = (dimension, published, kept, exact_upto)
-        self._cache = None if cache is None else os.fspath(cache)
-        self._process: BaseProcess | None = None
-        self._connection: Connection | None = None
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="engine")
-
-    @property
-    def pid(self) -> int | None:
-        """The process id, once started."""
-        return self._process.pid if self._process else None
-
-    async def start(self) -> None:
-        """Spawn the process and wait until it answers."""
-        await self._in_thread(self._spawn)
-        await self.stats()
-
-    def _spawn(self) -> None:
-        context = multiprocessing.get_context("spawn")
-        self._connection, theirs = context.Pipe()
-        self._process = context.Process(
-            target=_serve, args=(theirs, *self._arguments), name="engine", daemon=True
-        )
-        with _environment(self._cache):
-            self._process.start()
-        theirs.close()
-
-    async def stop(self) -> None:
-        """End the process, however it is."""
-        if self._process is None:
-            return
-        try:
-            await asyncio.wait_for(self._call("stop"), timeout=5)
-        except (EngineStoppedError, TimeoutError):
-            self._process.kill()
-        await asyncio.to_thread(self._process.join, 5)
-        if self._connection is not None:
-            self._connection.close()
-        self._process = None
-        self._thread.shutdown(wait=False)
+        super().__init__(_build, dimension, published, kept, exact_upto, environment=_cached_at(cache))
 
     async def load(self, tracks: TrackBatch, lists: StoredLists) -> None:
         """See `NeighbourEngine.load`."""
@@ -275,26 +203,3 @@ class EngineProcess:
     async def stats(self) -> EngineStats:
         """See `NeighbourEngine.stats`."""
         return cast("EngineStats", await self._call("stats"))
-
-    async def _call(self, name: str, *arguments: object) -> Any:
-        def exchange() -> tuple[bool, Any]:
-            if self._connection is None:
-                raise EngineStoppedError("the engine was never started")
-            try:
-                self._connection.send((name, arguments))
-                return cast("tuple[bool, Any]", self._connection.recv())
-            except (EOFError, OSError) as error:
-                raise EngineStoppedError(
-                    f"the engine process is gone{how_it_ended(self._process)}"
-                ) from error
-
-        fine, answer = await self._in_thread(exchange)
-        if not fine:
-            raise EngineCallError(answer)
-        return answer
-
-    async def _in_thread(self, function: Callable[[], Answer]) -> Answer:
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._thread, function)
-        except RuntimeError as error:
-            raise EngineStoppedError("the engine has been stopped") from error

@@ -1,30 +1,18 @@
-"""Search in a process of its own, so that neither a query nor an index build disturbs the engine or the event loop.
+"""Search in a process of its own, so that neither a query nor an index build disturbs the engine or the event loop."""
 
-The process is spawned, never forked: threads of BLAS do not survive a fork. It ends when its parent does.
-"""
-
-import asyncio
-import atexit
-import multiprocessing
-import os
-import signal
 import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
-from typing import Any, TypeVar, cast
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # it publishes none
 
-from streams.neighbours.endings import how_it_ended
+from streams.neighbours.piped import PipedProcess
+from streams.neighbours.search.keeper import IndexKeeper
 from streams.neighbours.search.searcher import Searcher
 from streams.neighbours.search.types import Found, SearchSettings, SearchStats
 from streams.neighbours.types import Keys, TrackBatch, Vectors
-
-Answer = TypeVar("Answer")
 
 # How often an idle process looks whether an index build is due.
 IDLE_SECONDS = 0.5
@@ -40,38 +28,38 @@ class SearchCallError(Exception):
     """The search process refused a call; its state is as before."""
 
 
-def _serve(connection: Connection, dimension: int, settings: SearchSettings) -> None:
-    # Ctrl-C reaches the whole process group; the parent decides when the process ends.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+class _Tending:
+    """What the search process does between calls: it sees to its indexes."""
+
+    def __init__(self, connection: Connection, keeper: IndexKeeper) -> None:
+        self._connection = connection
+        self._keeper = keeper
+        self._tended = 0.0
+
+    def until_called(self) -> bool:
+        """See `Duty`: waits for calls and for indexes, and tends these from time to time."""
+        ready = wait([self._connection, *self._keeper.waiting_for()], timeout=IDLE_SECONDS)
+        if ready != [self._connection] or time.monotonic() > self._tended + TEND_SECONDS:
+            self._keeper.tend()
+            self._tended = time.monotonic()
+        return self._connection in ready
+
+    def called(self) -> None:
+        """See `Duty`: nothing is to be done."""
+
+    def stop(self) -> None:
+        """See `Duty`."""
+        self._keeper.stop()
+
+
+def _build(connection: Connection, dimension: int, settings: SearchSettings) -> tuple[Searcher, _Tending]:
     # A second thread makes one query hardly faster, and spins while it waits: the worker and Postgres need that core.
     threadpool_limits(1)
     searcher = Searcher(dimension, settings)
-    keeper = searcher.keeper
-    tended = 0.0
-    while True:
-        ready = wait([connection, *keeper.waiting_for()], timeout=IDLE_SECONDS)
-        if ready != [connection] or time.monotonic() > tended + TEND_SECONDS:
-            keeper.tend()
-            tended = time.monotonic()
-        if connection not in ready:
-            continue
-        try:
-            name, arguments = connection.recv()
-        except (EOFError, OSError):
-            break
-        if name == "stop":
-            keeper.stop()
-            connection.send((True, None))
-            return
-        try:
-            answer = (True, getattr(searcher, name)(*arguments))
-        except (ValueError, IndexError, MemoryError) as error:
-            answer = (False, f"{type(error).__name__}: {error}")
-        connection.send(answer)
-    keeper.stop()
+    return searcher, _Tending(connection, searcher.keeper)
 
 
-class SearchProcess:
+class SearchProcess(PipedProcess):
     """Search by vector over the whole catalogue, behind a pipe. Calls are answered in order.
 
     Args:
@@ -79,47 +67,13 @@ class SearchProcess:
         settings: How it works.
     """
 
+    name = "search"
+    stopped_error = SearchStoppedError
+    call_error = SearchCallError
+    has_children = True
+
     def __init__(self, dimension: int, *, settings: SearchSettings | None = None) -> None:
-        self._arguments = (dimension, settings or SearchSettings())
-        self._process: BaseProcess | None = None
-        self._connection: Connection | None = None
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="search")
-
-    @property
-    def pid(self) -> int | None:
-        """The process id, once started."""
-        return self._process.pid if self._process else None
-
-    async def start(self) -> None:
-        """Spawn the process and wait until it answers."""
-        await self._in_thread(self._spawn)
-        await self.stats()
-
-    def _spawn(self) -> None:
-        context = multiprocessing.get_context("spawn")
-        self._connection, theirs = context.Pipe()
-        # Waiting threads of BLAS that spin would take the cores that everything else needs.
-        os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-        self._process = context.Process(target=_serve, args=(theirs, *self._arguments), name="search")
-        self._process.start()
-        # It has processes of its own, so it cannot be a daemon; an interpreter that ends would wait for it.
-        atexit.register(self._process.kill)
-        theirs.close()
-
-    async def stop(self) -> None:
-        """End the process, however it is."""
-        if self._process is None:
-            return
-        try:
-            await asyncio.wait_for(self._call("stop"), timeout=5)
-        except (SearchStoppedError, TimeoutError):
-            self._process.kill()
-        await asyncio.to_thread(self._process.join, 5)
-        atexit.unregister(self._process.kill)
-        if self._connection is not None:
-            self._connection.close()
-        self._process = None
-        self._thread.shutdown(wait=False)
+        super().__init__(_build, dimension, settings or SearchSettings())
 
     async def load(self, keys: Keys, track_ids: list[str], vectors: Vectors) -> None:
         """Add a catalogue, or a part of one: call it with chunks of some thousand tracks.
@@ -159,26 +113,3 @@ class SearchProcess:
     async def stats(self) -> SearchStats:
         """Counts and times, at any moment."""
         return cast("SearchStats", await self._call("stats"))
-
-    async def _call(self, name: str, *arguments: object) -> Any:
-        def exchange() -> tuple[bool, Any]:
-            if self._connection is None:
-                raise SearchStoppedError("the search process was never started")
-            try:
-                self._connection.send((name, arguments))
-                return cast("tuple[bool, Any]", self._connection.recv())
-            except (EOFError, OSError) as error:
-                raise SearchStoppedError(
-                    f"the search process is gone{how_it_ended(self._process)}"
-                ) from error
-
-        fine, answer = await self._in_thread(exchange)
-        if not fine:
-            raise SearchCallError(answer)
-        return answer
-
-    async def _in_thread(self, function: Callable[[], Answer]) -> Answer:
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._thread, function)
-        except RuntimeError as error:
-            raise SearchStoppedError("the search process has been stopped") from error
