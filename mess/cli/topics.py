@@ -2,15 +2,20 @@
 
 import asyncio
 import contextlib
+import os
 import sys
 from collections.abc import Coroutine, Iterator
 from pathlib import Path
-from typing import IO, Annotated, Any, TypeVar
+from typing import IO, TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
 from mess.cli.broker import DEFAULT_DATA_DIR, DataDir, kafka_settings
 from mess.cli.console import INCOMPLETE, INTERRUPTED, fail, quiet_libraries
+from mess.cli.store import store_settings
+
+if TYPE_CHECKING:
+    from store.settings import StoreSettings
 
 Result = TypeVar("Result")
 Topic = Annotated[str, typer.Argument(help="For example track-ingest.")]
@@ -32,13 +37,16 @@ def create(
     ] = 0.0,
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
-    """Create the topics that are missing; those that exist stay as they are."""
-    from mess import settings  # noqa: PLC0415 - `mess --help` must not wait for Kafka
-    from streams.settings import StreamSettings  # noqa: PLC0415
-    from streams.topics import ensure_topics  # noqa: PLC0415
+    """Create the topics that are missing; those that exist stay as they are.
 
-    kafka = kafka_settings(data_dir)
-    created = _run(ensure_topics(kafka, settings.read(StreamSettings), wait=wait))
+    With MESS_DATABASE_URL, a track-ingest that had to be created is read from its start.
+    """
+    from mess import settings  # noqa: PLC0415 - `mess --help` must not wait for Kafka
+    from mess.topics import make_topics  # noqa: PLC0415
+    from streams.settings import StreamSettings  # noqa: PLC0415
+
+    kafka, store = kafka_settings(data_dir), _store_settings(data_dir)
+    created = _run(make_topics(kafka, settings.read(StreamSettings), store, wait=wait))
     typer.echo(f"created: {', '.join(created)}" if created else "All topics are there.")
 
 
@@ -94,14 +102,22 @@ def _opened(file: Path) -> Iterator[IO[bytes]]:
         yield lines
 
 
+def _store_settings(data_dir: Path) -> "StoreSettings | None":
+    """The configured database, or that of the local stack whose broker is meant; None where there is neither."""
+    if os.environ.get("MESS_DATABASE_URL") or not os.environ.get("MESS_KAFKA_BOOTSTRAP_SERVERS"):
+        return store_settings(data_dir)
+    return None
+
+
 def _run(work: Coroutine[Any, Any, Result]) -> Result:
-    """Run `work`; what goes wrong with the broker or a topic is one line."""
-    from streams.errors import StreamsError  # noqa: PLC0415 - `mess --help` must not wait for Kafka
+    """Run `work`; what goes wrong with the broker, a topic or the database is one line."""
+    from store.errors import StoreError  # noqa: PLC0415 - `mess --help` must not wait for Kafka
+    from streams.errors import StreamsError  # noqa: PLC0415
 
     quiet_libraries()
     try:
         return asyncio.run(work)
-    except StreamsError as error:
+    except (StreamsError, StoreError) as error:
         fail(str(error))
     except KeyboardInterrupt:
         raise typer.Exit(INTERRUPTED) from None

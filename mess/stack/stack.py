@@ -25,13 +25,11 @@ from mess.stack.service import Report, RestartPolicy, ServiceSpec
 from mess.stack.statefile import Pids, StackState, remove_state, write_state
 from mess.stack.supervisor import Supervisor
 from mess.stack.web import answers_ok
-from store import partitions
+from mess.topics import make_topics
 from store.errors import StoreError
-from store.pool import open_pool, transaction
 from store.settings import StoreSettings
 from streams.errors import StreamsError
 from streams.settings import KafkaSettings, StreamSettings
-from streams.topics import TRACK_INGEST, ensure_topics
 
 # Stages stop from the highest down. Their grace adds up to less than the 15 s a stop may take.
 DATABASE_STAGE, BROKER_STAGE, PIPELINE_STAGE = 0, 1, 2
@@ -102,8 +100,8 @@ class Stack:
             self._start_database(), self._start_broker()
         )
         self._database_url, self._kafka = database_url, kafka
-        _, created = await together(self._migrate(database_url), self._ensure_topics())
-        await self._note_new_log(created)
+        await self._migrate(database_url)
+        await self._make_topics()
         self._report(f"starting {self._count_of_workers()} and the API")
         await together(
             *(self._supervisor.start(self._worker(number)) for number in self._worker_numbers()),
@@ -181,35 +179,19 @@ class Stack:
             reason = " ".join(str(error).split()) or type(error).__name__
             raise StackError(f"the database's schema cannot be brought up to date: {reason}") from error
 
-    async def _ensure_topics(self) -> list[str]:
+    async def _make_topics(self) -> None:
         assert self._kafka is not None
+        store = StoreSettings(database_url=SecretStr(self._database_url))
         try:
-            created = await ensure_topics(self._kafka, StreamSettings(), wait=30.0)
-        except StreamsError as error:
+            created = await make_topics(self._kafka, StreamSettings(), store, wait=30.0)
+        except (StreamsError, StoreError) as error:
             raise StackError(str(error)) from error
         if created:
             self._report(f"created {len(created)} topics")
-        return created
-
-    async def _note_new_log(self, created: list[str]) -> None:
-        """Offsets of an ingest topic that is there no more say nothing about the one that was just made."""
-        if TRACK_INGEST not in created:
-            return
-        try:
-            settings = StoreSettings(
-                database_url=SecretStr(self._database_url), pool_min_size=1, pool_max_size=1
-            )
-            pool = await open_pool(settings, application_name="mess-up")
-            async with pool, transaction(pool) as connection:
-                consumed = await partitions.begin_new_log(connection)
-        except StoreError as error:
-            raise StackError(str(error)) from error
-        if consumed:
-            self._report("track-ingest is new: it is read from its start")
 
     async def _refill_memory_broker(self) -> None:
         """A broker that keeps topics in memory is empty after a restart: make them again, start workers anew."""
-        await self._note_new_log(await self._ensure_topics())
+        await self._make_topics()
         for number in self._worker_numbers():
             self._supervisor.recycle(f"worker-{number}")
 

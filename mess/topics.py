@@ -1,0 +1,66 @@
+"""Making the topics, and telling the store where that begins a new log."""
+
+import contextlib
+from collections.abc import AsyncIterator
+
+import asyncpg
+
+from store import partitions
+from store.errors import SchemaMismatchError, StoreError
+from store.pool import current_revision, open_pool, transaction
+from store.schema import REVISION
+from store.settings import StoreSettings
+from streams.settings import KafkaSettings, StreamSettings
+from streams.topics import TRACK_INGEST, ensure_topics
+
+_MAY_WRITE = "SELECT has_table_privilege('ingest_partitions', 'UPDATE')"
+
+
+async def make_topics(
+    kafka: KafkaSettings, streams: StreamSettings, store: StoreSettings | None, *, wait: float = 0.0
+) -> list[str]:
+    """Create the topics that do not exist yet, and return their names.
+
+    Where `track-ingest` is one of them, the offsets in the store are those of a log that is there no more; the store is
+    told, so that the new log is read from its start. A store without a schema has no offsets.
+
+    Args:
+        kafka: how to reach the broker.
+        streams: how many partitions are wanted.
+        store: the store that is filled from this broker; None where nobody knows of one.
+        wait: seconds to go on trying while no broker answers.
+
+    Raises:
+        StoreUnavailableError: Postgres cannot be reached; no topic has been created.
+        SchemaMismatchError: the schema is another version's; no topic has been created.
+        StoreError: the role may not write; no topic has been created.
+        BrokerUnavailable: no broker answers, or it refuses this client.
+        TopicError: a topic cannot be created as it is wanted.
+    """
+    async with _migrated(store) as pool:
+        created = await ensure_topics(kafka, streams, wait=wait)
+        if pool is not None and TRACK_INGEST in created:
+            async with transaction(pool) as connection:
+                await partitions.begin_new_log(connection)
+    return created
+
+
+@contextlib.asynccontextmanager
+async def _migrated(store: StoreSettings | None) -> AsyncIterator[asyncpg.Pool | None]:
+    """The store, or None where there is none yet.
+
+    Looked at before a topic is made: once it is there, nobody would know any more that it is new.
+    """
+    if store is None:
+        yield None
+        return
+    one = store.model_copy(update={"pool_min_size": 1, "pool_max_size": 1})
+    async with await open_pool(one, application_name="mess-topics") as pool:
+        found = await current_revision(pool)
+        if found not in (None, REVISION):
+            raise SchemaMismatchError(found, REVISION)
+        if found is not None and not await pool.fetchval(_MAY_WRITE):
+            raise StoreError(
+                "topics are made with the URL of the schema's owner: this role cannot write offsets"
+            )
+        yield None if found is None else pool

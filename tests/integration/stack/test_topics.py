@@ -1,0 +1,71 @@
+"""`mess topics create` between a broker and a store that knew another one."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+
+import asyncpg
+import pytest
+from typer.testing import CliRunner, Result
+
+from mess.cli import build
+from store import partitions
+from tests.support.services import PostgresServer, running_services
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+def new_broker() -> Iterator[str]:
+    """A broker without topics; which one makes no difference here, and this one starts at once."""
+    with running_services("--no-postgres", "--broker=tansu") as facts:
+        yield facts["bootstrap_servers"]
+
+
+async def create(servers: str, database_url: str) -> Result:
+    """Run the command, whose loop must not meet the one of the tests."""
+    environment = {"MESS_KAFKA_BOOTSTRAP_SERVERS": servers, "MESS_DATABASE_URL": database_url}
+    arguments = ["topics", "create", "--wait", "10"]
+    return await asyncio.to_thread(CliRunner().invoke, build(), arguments, env=environment)
+
+
+@pytest.fixture
+async def store(database_url: str) -> AsyncIterator[asyncpg.Connection]:
+    """The test's store, in which partition 3 has been consumed up to 501."""
+    connection = await asyncpg.connect(database_url)
+    async with connection.transaction():
+        claims = await partitions.claim(connection, [2, 3], "one")  # type: ignore[arg-type]
+        await partitions.advance(connection, {3: claims[3].epoch}, {3: 501})  # type: ignore[arg-type]
+    yield connection
+    await connection.close()
+
+
+async def test_an_ingest_topic_that_had_to_be_made_is_read_from_its_start(
+    new_broker: str, database_url: str, store: asyncpg.Connection
+) -> None:
+    """The command tells the store of the new log, and of none where the topics are there."""
+    done = await create(new_broker, database_url)
+    assert (done.exit_code, done.output.count("track-ingest")) == (0, 1), done.output
+    assert await partitions.consumed(store) == {2: 0, 3: 0}  # type: ignore[arg-type]
+    await store.execute("UPDATE ingest_partitions SET consumed_offset = 7")
+    done = await create(new_broker, database_url)
+    assert (done.exit_code, done.output.strip()) == (0, "All topics are there.")
+    assert await partitions.consumed(store) == {2: 7, 3: 7}  # type: ignore[arg-type]
+
+
+async def test_no_topic_is_made_while_the_store_cannot_be_told_of_it(
+    new_broker: str,
+    postgres_server: PostgresServer,
+    database_url: str,
+    api_database_url: str,
+    empty_database_url: str,
+) -> None:
+    """A store that is away or may not be written costs one line; one without a schema has nothing to be told."""
+    away = await create(new_broker, postgres_server.owner_url_of("no_such_database"))
+    assert away.exit_code == 2
+    assert "Postgres is not available" in away.output
+    reader = await create(new_broker, api_database_url)
+    assert reader.exit_code == 2
+    assert "schema's owner" in reader.output
+    assert len(away.output.splitlines()) == len(reader.output.splitlines()) == 1
+    fresh = await create(new_broker, empty_database_url)
+    assert (fresh.exit_code, fresh.output[:9]) == (0, "created: ")
