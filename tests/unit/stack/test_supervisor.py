@@ -94,9 +94,14 @@ async def test_a_service_that_dies_is_started_again(tmp_path: Path) -> None:
 async def test_a_service_that_keeps_dying_ends_the_wait(supervisor: Supervisor, tmp_path: Path) -> None:
     """At the limit of deaths the supervisor gives up, naming the service, its end and its last words."""
     count = tmp_path / "count"
-    code = f"open({str(count)!r}, 'a').write('x'); print('last words', flush=True); raise SystemExit(7)"
-    # Ready at once: it dies after its start has succeeded.
+    started = tmp_path / "started"
+    code = (
+        "import os, time\n"
+        f"while not os.path.exists({str(started)!r}): time.sleep(0.01)\n"
+        f"open({str(count)!r}, 'a').write('x'); print('last words', flush=True); raise SystemExit(7)"
+    )
     await supervisor.start(spec(tmp_path, code))
+    started.touch()
     with pytest.raises(ServiceFailedError) as caught:
         await supervisor.wait()
     assert "child died 3 times within 60 s, last: exited with status 7" in str(caught.value)
