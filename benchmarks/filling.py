@@ -42,8 +42,9 @@ async def _fill(database_url: str, count: int) -> list[str]:
     chosen = np.sort(np.random.default_rng(3).permutation(len(demo))[:count])
     names = [demo.tracks[row].track_id for row in chosen]
     vectors = demo.embeddings[chosen]
-    pool = await open_pool(StoreSettings(database_url=SecretStr(database_url)), application_name="benchmark")
-    try:
+    async with await open_pool(
+        StoreSettings(database_url=SecretStr(database_url)), application_name="benchmark"
+    ) as pool:
         now = datetime.now(UTC)
         rows = []
         for at, (row, name) in enumerate(zip(chosen, names, strict=True)):
@@ -59,8 +60,6 @@ async def _fill(database_url: str, count: int) -> list[str]:
             await lists.flush(connection, _lists(names, vectors), np.empty(0, dtype=np.int64))
             await _offsets(connection, count)
         await _keep_bodies(pool, names)
-    finally:
-        await pool.close()
     return names
 
 

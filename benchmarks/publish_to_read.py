@@ -226,11 +226,8 @@ async def _probe(stack: processes.Stack, demo: DemoCatalogue, count: int) -> lis
 
 async def _audit(database_url: str) -> AuditReport:
     settings = StoreSettings(database_url=SecretStr(database_url), command_timeout=300)
-    pool = await open_pool(settings, application_name="benchmark", read_only=True)
-    try:
+    async with await open_pool(settings, application_name="benchmark", read_only=True) as pool:
         return await audit(pool)
-    finally:
-        await pool.close()
 
 
 def _show(stack: processes.Stack, listed: float, rows: list[Measured], peaks: dict[str, int]) -> None:

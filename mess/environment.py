@@ -119,16 +119,13 @@ async def _store_problems(*, api: bool) -> list[str]:
     settings = StoreSettings().model_copy(update={"pool_min_size": 0, "pool_max_size": 1})
     wanted = StreamSettings().embedding_dimension
     try:
-        pool = await open_pool(settings, application_name="mess-check-env", read_only=True)
-        try:
+        async with await open_pool(settings, application_name="mess-check-env", read_only=True) as pool:
             await require_schema(pool)
             began = time.time()
             theirs: datetime = await pool.fetchval("SELECT clock_timestamp()")
             skew = theirs.timestamp() - (began + time.time()) / 2
             dimension = await pool.fetchval("SELECT dimension FROM catalogue")
             writes = await pool.fetchval("SELECT has_table_privilege('tracks', 'UPDATE')")
-        finally:
-            await pool.close()
     except StoreError as error:
         return [f"MESS_DATABASE_URL: {error}"]
     lines = []

@@ -30,13 +30,10 @@ async def check_store(store: StoreSettings, *, keys: bool = False) -> None:
         StoreUnavailableError: Postgres cannot be reached.
         SchemaMismatchError: The schema is not this version's.
     """
-    pool = await open_pool(store, application_name="mess-api", read_only=True)
-    try:
+    async with await open_pool(store, application_name="mess-api", read_only=True) as pool:
         await require_schema(pool)
         if keys:
             await fetch_keys_version(pool)
-    finally:
-        await pool.close()
 
 
 class Server(uvicorn.Server):

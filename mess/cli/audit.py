@@ -65,9 +65,8 @@ async def _audit(store: "StoreSettings", size: int, sample: int | None) -> "Audi
 
     # A large catalogue takes its time to be read.
     patient = store.model_copy(update={"command_timeout": 600.0, "pool_min_size": 0, "pool_max_size": 1})
-    pool = await open_pool(patient, application_name="mess-audit", read_only=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    try:
+    async with await open_pool(patient, application_name="mess-audit", read_only=True) as pool:
         with Progress(*columns, console=console.err(), transient=True) as bars:
             task = bars.add_task("reading the catalogue", total=None)
             return await run(
@@ -78,8 +77,6 @@ async def _audit(store: "StoreSettings", size: int, sample: int | None) -> "Audi
                     task, description="auditing lists", completed=done, total=total
                 ),
             )
-    finally:
-        await pool.close()
 
 
 def _table(report: "AuditReport") -> "Table":

@@ -280,12 +280,9 @@ def _run(
     store = store.model_copy(update={"pool_min_size": 0, "pool_max_size": 2})
 
     async def with_services() -> Result:
-        pool = await open_pool(store, application_name="mess-dead-letters")
-        try:
+        async with await open_pool(store, application_name="mess-dead-letters") as pool:
             await require_schema(pool)
             return await work(kafka, pool)
-        finally:
-            await pool.close()
 
     try:
         return asyncio.run(with_services())

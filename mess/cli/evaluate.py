@@ -142,11 +142,8 @@ def _stored(database_url: str) -> "tuple[Works, Listening | None]":
         settings = StoreSettings(
             database_url=SecretStr(database_url), command_timeout=600.0, pool_min_size=0, pool_max_size=1
         )
-        pool = await open_pool(settings, application_name="mess-evaluate", read_only=True)
-        try:
+        async with await open_pool(settings, application_name="mess-evaluate", read_only=True) as pool:
             return await database.read(pool)
-        finally:
-            await pool.close()
 
     try:
         found = asyncio.run(read())

@@ -191,12 +191,9 @@ def _run(data_dir: Path, work: "Callable[[asyncpg.Pool], Coroutine[Any, Any, Res
     store = store_settings(data_dir).model_copy(update={"pool_min_size": 0, "pool_max_size": 1})
 
     async def with_pool() -> Result:
-        pool = await open_pool(store, application_name="mess-keys")
-        try:
+        async with await open_pool(store, application_name="mess-keys") as pool:
             await require_schema(pool)
             return await work(pool)
-        finally:
-            await pool.close()
 
     try:
         return asyncio.run(with_pool())

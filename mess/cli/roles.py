@@ -64,11 +64,8 @@ def _run(data_dir: Path, work: "Callable[[asyncpg.Pool], Coroutine[Any, Any, Res
     store = store_settings(data_dir).model_copy(update={"pool_min_size": 0, "pool_max_size": 1})
 
     async def with_pool() -> Result:
-        pool = await open_pool(store, application_name="mess-roles")
-        try:
+        async with await open_pool(store, application_name="mess-roles") as pool:
             return await work(pool)
-        finally:
-            await pool.close()
 
     try:
         return asyncio.run(with_pool())

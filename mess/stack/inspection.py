@@ -101,15 +101,10 @@ def _named(pids: Pids) -> list[tuple[str, int]]:
 async def _counts(state: StackState) -> StoreCounts | None:
     settings = StoreSettings(database_url=SecretStr(state.database_url), pool_max_size=1, connect_timeout=3.0)
     try:
-        pool = await open_pool(settings, application_name="mess-status", read_only=True)
+        async with await open_pool(settings, application_name="mess-status", read_only=True) as pool:
+            return await fetch_counts(pool)
     except StoreError:
         return None
-    try:
-        return await fetch_counts(pool)
-    except StoreError:
-        return None
-    finally:
-        await pool.close()
 
 
 async def _lags(state: StackState, counts: StoreCounts | None) -> list[TopicLag] | None:
