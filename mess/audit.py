@@ -8,7 +8,7 @@ import asyncpg
 import numpy as np
 
 from store import lists, tracks
-from store.pool import require_schema, translated
+from store.pool import require_schema, snapshot
 from store.rows import ListRows
 from streams.neighbours.audit import Auditor, Findings
 from streams.neighbours.types import StoredLists, no_events
@@ -53,26 +53,22 @@ async def audit(
         SchemaMismatchError: The schema is missing or another version's.
     """
     await require_schema(pool)
-    with translated():
-        async with (
-            pool.acquire() as connection,
-            connection.transaction(isolation="repeatable_read", readonly=True),
-        ):
-            stored, orphans = await lists.count_lists(connection)
-            dimension = await tracks.read_dimension(connection)
-            if dimension is None:
-                return AuditReport(0, stored, orphans, Findings())
-            found = await lists.read_tracks(connection, dimension)
-            auditor = await asyncio.to_thread(Auditor, found.keys, found.track_ids, found.vectors, size)
-            chosen = np.arange(len(found.keys))
-            if sample is not None and sample < len(chosen):
-                chosen = np.random.default_rng().choice(len(chosen), sample, replace=False)
-            findings = Findings()
-            for start in range(0, len(chosen), auditor.block_rows):
-                block = chosen[start : start + auditor.block_rows]
-                rows = await lists.read_lists_of(connection, found.keys[block])
-                findings += await asyncio.to_thread(auditor.check, block, as_stored(rows))
-                show(findings.tracks, len(chosen))
+    async with snapshot(pool) as connection:
+        stored, orphans = await lists.count_lists(connection)
+        dimension = await tracks.read_dimension(connection)
+        if dimension is None:
+            return AuditReport(0, stored, orphans, Findings())
+        found = await lists.read_tracks(connection, dimension)
+        auditor = await asyncio.to_thread(Auditor, found.keys, found.track_ids, found.vectors, size)
+        chosen = np.arange(len(found.keys))
+        if sample is not None and sample < len(chosen):
+            chosen = np.random.default_rng().choice(len(chosen), sample, replace=False)
+        findings = Findings()
+        for start in range(0, len(chosen), auditor.block_rows):
+            block = chosen[start : start + auditor.block_rows]
+            rows = await lists.read_lists_of(connection, found.keys[block])
+            findings += await asyncio.to_thread(auditor.check, block, as_stored(rows))
+            show(findings.tracks, len(chosen))
     return AuditReport(len(found.keys), stored, orphans, findings)
 
 

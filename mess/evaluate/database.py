@@ -6,7 +6,7 @@ from mess.evaluate import listening, works
 from mess.evaluate.listening import Listening
 from mess.evaluate.works import Works
 from store import facts, lists, popularity, tracks
-from store.pool import require_schema, translated
+from store.pool import require_schema, snapshot
 from streams.strategies import hubs
 
 
@@ -20,19 +20,15 @@ async def read(pool: asyncpg.Pool) -> tuple[Works, Listening | None] | None:
         SchemaMismatchError: The schema is missing or another version's.
     """
     await require_schema(pool)
-    with translated():
-        async with (
-            pool.acquire() as connection,
-            connection.transaction(isolation="repeatable_read", readonly=True),
-        ):
-            dimension = await tracks.read_dimension(connection)
-            if dimension is None:
-                return None
-            vectors = await lists.read_tracks(connection, dimension)
-            if not vectors.track_ids:
-                return None
-            known = await facts.read_facts(connection, works.FIELDS)
-            stored = await lists.read_lists(connection)
+    async with snapshot(pool) as connection:
+        dimension = await tracks.read_dimension(connection)
+        if dimension is None:
+            return None
+        vectors = await lists.read_tracks(connection, dimension)
+        if not vectors.track_ids:
+            return None
+        known = await facts.read_facts(connection, works.FIELDS)
+        stored = await lists.read_lists(connection)
     made, keys = works.of_store(vectors, known, stored, hubs.NEIGHBOURS)
     heard = await popularity.read(pool)
     return made, listening.of_store(heard, keys)
