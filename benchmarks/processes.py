@@ -3,7 +3,6 @@
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +14,7 @@ import orjson
 from prometheus_client.parser import text_string_to_metric_families
 
 from benchmarks import machine
+from mess.stack.ports import pick_free
 from mess.stack.statefile import StackState, read_state
 
 START_SECONDS = 120.0
@@ -161,9 +161,7 @@ class Worker:
 @contextlib.contextmanager
 def worker(database_url: str, bootstrap_servers: str, log: Path) -> Iterator[Worker]:
     """Run a worker on these services and wait until it maintains lists."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
+    (port,) = pick_free(1)
     settings = environment(
         MESS_DATABASE_URL=database_url,
         MESS_KAFKA_BOOTSTRAP_SERVERS=bootstrap_servers,

@@ -22,6 +22,7 @@ import orjson
 import psutil
 
 from benchmarks import filling, machine, processes, report
+from mess.stack.ports import pick_free
 
 CONNECTIONS = (1, 8, 32, 64, 256)
 START_SECONDS = 60.0
@@ -71,14 +72,6 @@ def listening(command: list[str], port: int, log: Path, **settings: str) -> Iter
             yield Server(port, process.pid)
         finally:
             processes.end(process)
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def load(server: Server, requests: list[str], connections: int, seconds: float) -> dict[str, Any]:
@@ -189,7 +182,7 @@ def main(*, quick: bool = False) -> None:
     ):
         names = filling.fill(facts["database_url"], count)
         logs = Path(directory)
-        port, other, third = free_port(), free_port(), free_port()
+        port, other, third = pick_free(3)
         api = [sys.executable, "-m", "mess", "api"]
         common = {"MESS_DATABASE_URL": facts["api_database_url"]}
         plain = [sys.executable, "-m", "benchmarks.bare", facts["database_url"], str(third)]
