@@ -2,10 +2,11 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import numpy as np
@@ -27,6 +28,9 @@ from streams.topics import TRACK_INGEST, ensure_topics
 
 PATIENCE = 280.0
 FRESHNESS_SECONDS = 8.0
+# How often the lists are looked at for `freshness`, and what share of the time that may take: it reads all of the table.
+LOOK_SECONDS = 0.2
+LOOK_SHARE = 0.05
 FLUSHED_LISTS = 10_000
 
 _ABSORBED = "SELECT source_partition, min(absorbed_offset) FROM absorbed_offsets GROUP BY 1"
@@ -35,7 +39,7 @@ SELECT count(*) FROM tracks AS t LEFT JOIN neighbour_lists AS l USING (key)
 WHERE coalesce(cardinality(l.neighbours), 0) < least(50, (SELECT count(*) FROM tracks) - 1)
 """
 _FRESHNESS = """
-SELECT extract(epoch FROM generated_at - event_time)::float8 FROM neighbour_lists WHERE version > $1
+SELECT extract(epoch FROM generated_at - event_time)::float8, version FROM neighbour_lists WHERE version > $1
 """
 
 
@@ -48,7 +52,10 @@ class Measured:
         rate: Events a second with the catalogue in place.
         phases: Share of that time by phase of the worker and of its engine; they overlap.
         half_rate: What was sent steadily for `freshness`.
-        freshness: Seconds from an event to each list it changed last being committed, float64 (m,).
+        freshness: Seconds from the newest event that a list takes account of to the list being committed, float64 (m,):
+            of every version of a list that was seen in the steady part, from its first event to its last list. It is
+            looked at several times a second, so a version that another soon replaced may be missed; looking costs
+            Postgres up to a twentieth of a core.
         flush_rate: Lists a second of `store.lists.flush` alone on this Postgres.
         audited: All stored lists against brute force.
         peaks: Peak memory by process.
@@ -140,20 +147,45 @@ async def _clients(facts: dict[str, str], tracks: Tracks) -> AsyncIterator[tuple
         await store.close()
 
 
+@asynccontextmanager
+async def _with_catalogue(
+    size: Size, facts: dict[str, str], log: Path, clients: tuple[asyncpg.Pool, Publisher], found: Measured
+) -> AsyncIterator[processes.Worker]:
+    """A worker that has made the catalogue's lists from nothing; notes in `found` how long, and its memory to the end."""
+    store, publisher = clients
+    with (
+        processes.worker(facts["database_url"], facts["bootstrap_servers"], log) as worker,
+        machine.peak_memory(lambda: _named(worker)) as found.peaks,
+    ):
+        began = time.perf_counter()
+        await publisher.send(0, size.tracks)
+        await _committed(store, worker, publisher.ends)
+        found.bootstrap_seconds = time.perf_counter() - began
+        yield worker
+
+
+async def _freshness(store: asyncpg.Pool, steady: Coroutine[Any, Any, None]) -> np.ndarray:
+    """See `Measured.freshness`: of the versions of lists that appear while `steady` runs."""
+    version = await store.fetchval("SELECT coalesce(max(version), 0) FROM neighbour_lists")
+    seen: list[float] = []
+    async with asyncio.TaskGroup() as group:
+        task, ended = group.create_task(steady), False
+        while not ended:
+            ended, began = task.done(), time.perf_counter()
+            for seconds, newer in await store.fetch(_FRESHNESS, version):
+                seen.append(seconds)
+                version = max(version, newer)
+            took = time.perf_counter() - began
+            await asyncio.wait([task], timeout=max(LOOK_SECONDS, took / LOOK_SHARE))
+    return np.array(seen)
+
+
 async def _measure(size: Size, facts: dict[str, str], log: Path) -> Measured:
     steady = int(size.events * FRESHNESS_SECONDS)
     tracks = Tracks.make(size.tracks + size.events + steady, size.dimension)
     found = Measured()
     async with _clients(facts, tracks) as (store, publisher):
-        with (
-            processes.worker(facts["database_url"], facts["bootstrap_servers"], log) as worker,
-            machine.peak_memory(lambda: _named(worker)) as found.peaks,
-        ):
-            began = time.perf_counter()
-            await publisher.send(0, size.tracks)
-            await _committed(store, worker, publisher.ends)
-            found.bootstrap_seconds = time.perf_counter() - began
-
+        async with _with_catalogue(size, facts, log, (store, publisher), found) as worker:
             before, began, end = _spent(worker), time.perf_counter(), size.tracks + size.events
             await publisher.send(size.tracks, end)
             await _committed(store, worker, publisher.ends)
@@ -163,12 +195,13 @@ async def _measure(size: Size, facts: dict[str, str], log: Path) -> Measured:
             found.phases = {k: (v - before.get(k, 0.0)) / took for k, v in _spent(worker).items()}
 
             found.half_rate = found.rate / 2
-            version = await store.fetchval("SELECT coalesce(max(version), 0) FROM neighbour_lists")
             stop = min(end + steady, end + int(found.half_rate * FRESHNESS_SECONDS))
-            await publisher.send(end, stop, found.half_rate)
-            await _committed(store, worker, publisher.ends)
-            rows = await store.fetch(_FRESHNESS, version)
-            found.freshness = np.array([seconds for (seconds,) in rows])
+
+            async def publish() -> None:
+                await publisher.send(end, stop, found.half_rate)
+                await _committed(store, worker, publisher.ends)
+
+            found.freshness = await _freshness(store, publish())
         found.flush_rate = await _flush_rate(store)
         sample = None if size.tracks <= size.audited else size.audited // 4
         found.audited = await audit(store, sample=sample)
@@ -180,14 +213,7 @@ async def _measure_start(size: Size, facts: dict[str, str], log: Path) -> Measur
     tracks = Tracks.make(size.tracks, size.dimension)
     found = Measured()
     async with _clients(facts, tracks) as (store, publisher):
-        with (
-            processes.worker(facts["database_url"], facts["bootstrap_servers"], log) as worker,
-            machine.peak_memory(lambda: _named(worker)) as found.peaks,
-        ):
-            began = time.perf_counter()
-            await publisher.send(0, size.tracks)
-            await _committed(store, worker, publisher.ends)
-            found.bootstrap_seconds = time.perf_counter() - began
+        async with _with_catalogue(size, facts, log, (store, publisher), found) as worker:
             found.phases = {k: v / found.bootstrap_seconds for k, v in _spent(worker).items()}
         found.audited = await audit(store, sample=min(size.tracks, size.audited))
     found.load = machine.load()
