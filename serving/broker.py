@@ -1,10 +1,16 @@
-"""How far the broker's log has grown, for health reports: asked for rarely, never on a read's path."""
+"""What the API's Kafka clients share, and how far the broker's log has grown: asked for rarely, never on a read's path."""
 
 import asyncio
-from typing import Any, Protocol
+from collections.abc import Awaitable, Callable
+from typing import Any, NoReturn, Protocol
 
+import structlog
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
+
+logger = structlog.get_logger("serving")
+
+_RETRY_SECONDS = (0.2, 5.0)
 
 
 class BrokerUnavailableError(Exception):
@@ -20,6 +26,23 @@ async def stopped(client: AIOKafkaConsumer | AIOKafkaProducer) -> None:
     _stopping.add(task)
     task.add_done_callback(_stopping.discard)
     await asyncio.shield(task)
+
+
+async def keep_following(follow: Callable[[], Awaitable[None]], failure: str) -> NoReturn:
+    """Follow a log for ever: begin again when it ends or the broker is away, after longer each time up to a limit.
+
+    Args:
+        follow: Reads the log.
+        failure: What is logged where the broker is away.
+    """
+    wait, longest = _RETRY_SECONDS
+    while True:
+        try:
+            await follow()
+        except (KafkaError, OSError) as error:
+            logger.debug(failure, error=str(error))
+        await asyncio.sleep(wait)
+        wait = min(wait * 2, longest)
 
 
 async def partitions_of(consumer: AIOKafkaConsumer, topic: str) -> set[int]:

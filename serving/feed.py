@@ -8,17 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
-import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
 from aiokafka.partitioner import murmur2
 
-from serving.broker import BrokerUnavailableError, partitions_of, stopped
-
-logger = structlog.get_logger("serving")
+from serving.broker import BrokerUnavailableError, keep_following, partitions_of, stopped
 
 _ID = re.compile(r"\d{1,6}:-?\d{1,19}(,\d{1,6}:-?\d{1,19})*")
-_RETRY_SECONDS = (0.2, 5.0)
 # Seconds without a message after which a replay takes it that the rest of the log has been compacted away.
 _REPLAY_IDLE = 3.0
 # Changes that a reader is given at a time.
@@ -195,14 +191,7 @@ class ChangeFeed:
 
     async def run(self) -> None:
         """Follow for ever; a broker that is away is waited for."""
-        wait, longest = _RETRY_SECONDS
-        while True:
-            try:
-                await self._follow()
-            except (KafkaError, OSError) as error:
-                logger.debug("the change feed cannot be read", error=str(error))
-            await asyncio.sleep(wait)
-            wait = min(wait * 2, longest)
+        await keep_following(self._follow, "the change feed cannot be read")
 
     async def _follow(self) -> None:
         consumer = AIOKafkaConsumer(

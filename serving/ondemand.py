@@ -19,7 +19,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPa
 from aiokafka.errors import KafkaError
 
 from serving import problems
-from serving.broker import BrokerUnavailableError, partitions_of, stopped
+from serving.broker import BrokerUnavailableError, keep_following, partitions_of, stopped
 from serving.metrics import Metrics
 from serving.presence import WorkerPresence
 from streams.events import InvalidEvent, RecommendationQuery, split_reply, tracing
@@ -29,7 +29,6 @@ logger = structlog.get_logger("serving")
 # An answer that takes longer is late: then it is asked whether there is any worker.
 _LATE_SECONDS = 0.5
 _GIVEN_UP_KEPT = 10_000
-_RETRY_SECONDS = (0.2, 5.0)
 # Replies carry up to fifty tracks with all that is known of them.
 _FETCH_BYTES = 9 * 1024 * 1024
 
@@ -190,14 +189,7 @@ class Asker:
 
     async def run(self) -> None:
         """Keep the connections, and read replies for ever; a broker that is away is waited for."""
-        wait, longest = _RETRY_SECONDS
-        while True:
-            try:
-                await self._serve()
-            except (KafkaError, OSError) as error:
-                logger.debug("no replies can be read", error=str(error))
-            await asyncio.sleep(wait)
-            wait = min(wait * 2, longest)
+        await keep_following(self._serve, "no replies can be read")
 
     async def _serve(self) -> None:
         consumer = AIOKafkaConsumer(
