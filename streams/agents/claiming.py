@@ -20,13 +20,14 @@ from store.partitions import Claim
 from store.pool import snapshot, transaction
 from store.rows import ListRows
 from streams.agents.arrays import stored_lists
-from streams.agents.feed import Block, ChangeFeed
+from streams.agents.feed import ChangeFeed
 from streams.agents.following import Follower
 from streams.agents.lease import Lease
 from streams.agents.maintainer import Maintainer
 from streams.agents.ownership import Ownership
 from streams.agents.retry import until_done
 from streams.agents.snapshots import Restored
+from streams.agents.waiting import Block
 from streams.metrics import WorkerMetrics
 
 Result = TypeVar("Result")
@@ -221,8 +222,8 @@ class Claiming:
             neighbours=stored.neighbours[late],
             scores=stored.scores[late],
             lengths=stored.lengths[late],
-            previous=None,
-            previous_lengths=np.zeros(int(late.sum()), dtype=np.int64),
+            previous=np.empty((int(late.sum()), 0), dtype=np.int64),
+            previous_lengths=np.full(int(late.sum()), -1, dtype=np.int64),
             partitions=stored.partitions[late],
             offsets=stored.offsets[late],
             owners=stored.owners[late],

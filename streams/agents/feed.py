@@ -6,13 +6,11 @@ and went is told against the list that was told before.
 
 import asyncio
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime
+from itertools import islice
 
 import asyncpg
-import numpy as np
-import numpy.typing as npt
 from aiokafka import AIOKafkaProducer
 from opentelemetry.trace import SpanContext
 
@@ -21,66 +19,20 @@ from store.pool import transaction
 from streams.agents.names import TrackNames
 from streams.agents.ownership import Ownership
 from streams.agents.retry import until_done
+from streams.agents.waiting import Block, WaitingLists
 from streams.events import encode_list_change, tracing, track_key
 from streams.faults import FaultPoint, reach
 from streams.kafka import deliver_in_batches
 from streams.metrics import WorkerMetrics
 from streams.topics import RECOMMENDATIONS, TRACK_INGEST
 
-# Messages built and sent between two looks at the loop.
-SLICE = 1_024
-# After a round of publishing the feed rests for so many times as long as it took: under load its share is bounded, and
-# a track is told of less often than once in a window.
+# Lists told of in a round at most.
+ROUND = 1_024
+# While lists keep changing, the feed rests after a round for so many times as long as it took: its share of the time is
+# bounded, and a track may be told of less often than once in a window.
 REST = 3.0
-
-
-@dataclass(frozen=True, slots=True)
-class Block:
-    """Lists that one flush wrote.
-
-    Attributes:
-        keys: int64 (m,), whose lists.
-        neighbours: int64 (m, k), keys.
-        scores: float32 (m, k).
-        lengths: int64 (m,), how many of the k count.
-        previous: int64 (m, j), keys as told the last time; None where that is not known.
-        previous_lengths: int64 (m,).
-        partitions: int32 (m,), of the event that changed each list last.
-        offsets: int64 (m,), likewise.
-        owners: int32 (m,), the partition that each list belongs to.
-        versions: int64 (m,), of the flush that wrote it.
-        generated_at: float64 (m,), seconds since the epoch.
-    """
-
-    keys: npt.NDArray[np.int64]
-    neighbours: npt.NDArray[np.int64]
-    scores: npt.NDArray[np.float32]
-    lengths: npt.NDArray[np.int64]
-    previous: npt.NDArray[np.int64] | None
-    previous_lengths: npt.NDArray[np.int64]
-    partitions: npt.NDArray[np.int32]
-    offsets: npt.NDArray[np.int64]
-    owners: npt.NDArray[np.int32]
-    versions: npt.NDArray[np.int64]
-    generated_at: npt.NDArray[np.float64]
-
-
-@dataclass(slots=True)
-class _Change:
-    """A list to tell of: a row of a block, and the row of a block that has what was told before."""
-
-    block: Block
-    row: int
-    told: Block
-    told_row: int
-
-
-@dataclass(slots=True)
-class _Waiting:
-    """What waits to be told of one partition's lists: changes by key, and the newest version that has come here."""
-
-    flushed: int = 0
-    changes: dict[int, _Change] = field(default_factory=dict)
+# Lists keep changing as long as the last change is no older.
+BUSY_SECONDS = 0.5
 
 
 class ChangeFeed:
@@ -110,7 +62,10 @@ class ChangeFeed:
         self._names = names
         self._window = window
         self._metrics = metrics
-        self._waiting: dict[int, _Waiting] = {}
+        self._waiting = WaitingLists()
+        # The newest version that has come here, by owner.
+        self._flushed: dict[int, int] = {}
+        self._added_at = 0.0
         self._told_at: dict[int, float] = {}
         self._tombstones = False
         self._traces: list[SpanContext] = []
@@ -129,21 +84,16 @@ class ChangeFeed:
         if trace is not None:
             self._traces.append(trace)
         for owner, version in flushed.items():
-            waiting = self._waiting.setdefault(owner, _Waiting())
-            waiting.flushed = max(waiting.flushed, version)
-        for row, (key, owner) in enumerate(zip(block.keys.tolist(), block.owners.tolist(), strict=True)):
-            changes = self._waiting[owner].changes
-            earlier = changes.get(key)
-            if earlier is None:
-                changes[key] = _Change(block, row, block, row)
-            else:
-                earlier.block, earlier.row = block, row
+            self._flushed[owner] = max(self._flushed.get(owner, 0), version)
+        self._waiting.add(block)
+        self._added_at = time.monotonic()
         self._tombstones |= withdrawn
         self._wake.set()
 
     def keep_only(self, owners: Collection[int]) -> None:
         """Forget what was to be told of lists of any other partition."""
-        self._waiting = {owner: waiting for owner, waiting in self._waiting.items() if owner in owners}
+        self._waiting.keep_only(owners)
+        self._flushed = {owner: version for owner, version in self._flushed.items() if owner in owners}
 
     async def quiet(self) -> None:
         """Wait until nothing is on its way of partitions that are not ours."""
@@ -153,7 +103,7 @@ class ChangeFeed:
     @property
     def pending(self) -> int:
         """Lists that wait to be told of."""
-        return sum(len(waiting.changes) for waiting in self._waiting.values())
+        return len(self._waiting)
 
     async def run(self) -> None:
         """Publish for ever."""
@@ -163,47 +113,46 @@ class ChangeFeed:
             self._wake.clear()
             await self._ownership.held()
             began = time.monotonic()
-            await self.publish_due()
-            took = time.monotonic() - began
-            await asyncio.sleep(max(REST * took, min(0.1, self._window / 4) if self.pending else 0))
+            told = await self.publish_due()
+            ended = time.monotonic()
+            busy = ended - self._added_at < BUSY_SECONDS
+            rest = REST * (ended - began) if busy else 0.0
+            if told < ROUND and self.pending:  # what is left waits for its window
+                rest = max(rest, min(0.1, self._window / 4))
+            await asyncio.sleep(rest)
 
-    async def publish_due(self, *, everything: bool = False) -> None:
-        """Publish what is due, or everything, and remember it in the store."""
+    async def publish_due(self, *, everything: bool = False) -> int:
+        """Publish a round of what is due, or everything, and remember it in the store; return how many were due."""
         async with self._turn:
-            await self._publish_due(everything=everything)
+            return await self._publish_due(everything=everything)
 
-    async def _publish_due(self, *, everything: bool) -> None:
+    async def _publish_due(self, *, everything: bool) -> int:
         now = time.monotonic()
         self._told_at = {key: told for key, told in self._told_at.items() if now - told < self._window}
-        due = [
-            (owner, key)
-            for owner in self._ownership.partitions
-            if owner in self._waiting
-            for key in self._waiting[owner].changes
-            if everything or key not in self._told_at
-        ]
+        waiting = self._waiting.keys(self._ownership.partitions)
+        if everything:
+            due = list(waiting)
+        else:
+            due = list(islice((which for which in waiting if which[1] not in self._told_at), ROUND))
         if not due and not self._tombstones:
-            return
+            return 0
         self._tombstones = False
         traces, self._traces = self._traces, []
         with tracing.span("publish changes", "producer", links=traces, mess_lists=len(due)):
-            for start in range(0, len(due), SLICE):
-                part = self._take(due[start : start + SLICE])
-                self._told_at.update((key, now) for key, _ in part)
-                await self._publish(part)
+            for start in range(0, len(due), ROUND):
+                block = self._take(due[start : start + ROUND])
+                if block is not None:
+                    self._told_at.update(dict.fromkeys(block.keys.tolist(), now))
+                    await self._publish(block)
             await self._settle()
+        return len(due)
 
-    def _take(self, due: Iterable[tuple[int, int]]) -> list[tuple[int, _Change]]:
-        """Changes that are still to be told, by us, and are so from now on."""
-        taken = []
-        for owner, key in due:
-            waiting = self._waiting.get(owner)
-            if waiting is not None and owner in self._ownership and key in waiting.changes:
-                taken.append((key, waiting.changes.pop(key)))
-        return taken
+    def _take(self, due: Iterable[tuple[int, int]]) -> Block | None:
+        """Lists that are still to be told of, by us, and are not from now on."""
+        return self._waiting.take((owner, key) for owner, key in due if owner in self._ownership)
 
-    async def _publish(self, changes: list[tuple[int, _Change]]) -> None:
-        messages = await asyncio.to_thread(self._encode_all, changes)
+    async def _publish(self, block: Block) -> None:
+        messages = await asyncio.to_thread(self._encode_all, block)
 
         async def deliver() -> None:
             await deliver_in_batches(self._producer, RECOMMENDATIONS, messages)
@@ -213,40 +162,51 @@ class ChangeFeed:
         reach(FaultPoint.AFTER_PUBLISH)
         self._metrics.changes_published.labels("list").inc(len(messages))
 
-    def _encode_all(self, changes: Sequence[tuple[int, _Change]]) -> list[tuple[bytes, bytes | None]]:
-        messages = []
-        for key, change in changes:
+    def _encode_all(self, block: Block) -> list[tuple[bytes, bytes | None]]:
+        # Whole columns at a time: a hundred numbers a list are turned into Python's own.
+        rows = zip(
+            block.keys.tolist(),
+            block.neighbours.tolist(),
+            block.scores.tolist(),
+            block.lengths.tolist(),
+            block.previous.tolist(),
+            block.previous_lengths.tolist(),
+            block.partitions.tolist(),
+            block.offsets.tolist(),
+            block.versions.tolist(),
+            block.generated_at.tolist(),
+            strict=True,
+        )
+        messages: list[tuple[bytes, bytes | None]] = []
+        for key, keys, scores, length, before, told, partition, offset, version, at in rows:
             track_id = self._names.of(key)
-            if track_id is not None:  # else it has been withdrawn since: its tombstone says so
-                messages.append(self._encode(track_id, change))
+            if track_id is None:  # it has been withdrawn since: its tombstone says so
+                continue
+            now = keys[:length]
+            added, removed = self._difference(now, None if told < 0 else before[:told])
+            names = self._names.of_all(now)
+            message = encode_list_change(
+                track_id,
+                version=version,
+                neighbours=[(n, score) for n, score in zip(names, scores, strict=False) if n is not None],
+                added=added,
+                removed=removed,
+                source=(TRACK_INGEST, partition, offset),
+                generated_at=datetime.fromtimestamp(at, UTC),
+            )
+            messages.append(message)
         return messages
 
-    def _encode(self, track_id: str, change: _Change) -> tuple[bytes, bytes | None]:
-        block, row = change.block, change.row
-        length = int(block.lengths[row])
-        keys, scores = block.neighbours[row, :length].tolist(), block.scores[row, :length].tolist()
-        names = self._names.of_all(keys)
-        added, removed = self._difference(change, keys)
-        return encode_list_change(
-            track_id,
-            version=int(block.versions[row]),
-            neighbours=[(name, score) for name, score in zip(names, scores, strict=True) if name is not None],
-            added=added,
-            removed=removed,
-            source=(TRACK_INGEST, int(block.partitions[row]), int(block.offsets[row])),
-            generated_at=datetime.fromtimestamp(float(block.generated_at[row]), UTC),
-        )
-
-    def _difference(self, change: _Change, now: list[int]) -> tuple[list[str] | None, list[str] | None]:
-        told, row = change.told, change.told_row
-        if told.previous is None:
+    def _difference(
+        self, now: list[int], told: list[int] | None
+    ) -> tuple[list[str] | None, list[str] | None]:
+        if told is None:
             return None, None
-        before = told.previous[row, : int(told.previous_lengths[row])].tolist()
-        if before == now:
+        if told == now:
             return [], []
-        come, gone = set(now).difference(before), set(before).difference(now)
+        come, gone = set(now).difference(told), set(told).difference(now)
         added = self._names.of_all(key for key in now if key in come)
-        removed = [self._names.was(key) for key in before if key in gone]
+        removed = [self._names.was(key) for key in told if key in gone]
         return [name for name in added if name is not None], [name for name in removed if name is not None]
 
     async def _settle(self) -> None:
@@ -280,14 +240,7 @@ class ChangeFeed:
         )
         self._metrics.changes_published.labels("tombstone").inc(count)
 
-    def _told(self, owners: Iterable[int]) -> dict[int, int]:
+    def _told(self, owners: Collection[int]) -> dict[int, int]:
         """By partition, the version up to which the feed has every list."""
-        told = {}
-        for owner in owners:
-            waiting = self._waiting.get(owner, _Waiting())
-            oldest = min(
-                (int(change.block.versions[change.row]) for change in waiting.changes.values()),
-                default=waiting.flushed + 1,
-            )
-            told[owner] = oldest - 1
-        return told
+        oldest = self._waiting.oldest(owners)
+        return {owner: oldest.get(owner, self._flushed.get(owner, 0) + 1) - 1 for owner in owners}

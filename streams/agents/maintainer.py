@@ -22,11 +22,12 @@ from store.pool import transaction
 from store.rows import ListRows
 from streams.agents.arrays import deletions
 from streams.agents.decoding import Accepted, engine_batch
-from streams.agents.feed import Block, ChangeFeed
+from streams.agents.feed import ChangeFeed
 from streams.agents.ingest import Committed
 from streams.agents.names import TrackNames
 from streams.agents.ownership import Ownership
 from streams.agents.retry import until_done
+from streams.agents.waiting import Block
 from streams.events import tracing
 from streams.faults import FaultPoint, reach
 from streams.metrics import WorkerMetrics

@@ -1,0 +1,145 @@
+"""Changed lists that the change feed has yet to tell of: the latest of each track, and what was told before.
+
+They are rows of a table, not references to what each flush took: after a burst tens of thousands wait, changed by dozens of
+flushes, each of which would be kept whole for the sake of a few rows.
+"""
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+_FIRST_ROWS = 1_024
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Changed lists, each of another track.
+
+    Attributes:
+        keys: int64 (m,), whose lists.
+        neighbours: int64 (m, k), keys.
+        scores: float32 (m, k).
+        lengths: int64 (m,), how many of the k count.
+        previous: int64 (m, j), keys as told the last time.
+        previous_lengths: int64 (m,), how many of the j count; -1 where it is not known what was told.
+        partitions: int32 (m,), of the event that changed each list last.
+        offsets: int64 (m,), likewise.
+        owners: int32 (m,), the partition that each list belongs to.
+        versions: int64 (m,), of the flush that wrote it.
+        generated_at: float64 (m,), seconds since the epoch.
+    """
+
+    keys: npt.NDArray[np.int64]
+    neighbours: npt.NDArray[np.int64]
+    scores: npt.NDArray[np.float32]
+    lengths: npt.NDArray[np.int64]
+    previous: npt.NDArray[np.int64]
+    previous_lengths: npt.NDArray[np.int64]
+    partitions: npt.NDArray[np.int32]
+    offsets: npt.NDArray[np.int64]
+    owners: npt.NDArray[np.int32]
+    versions: npt.NDArray[np.int64]
+    generated_at: npt.NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def rows(self, which: npt.NDArray[np.int64]) -> "Block":
+        """Some of the rows, copied."""
+        return Block(**{f.name: getattr(self, f.name)[which] for f in fields(self)})
+
+
+# Columns that stay as they were when a list that waits changes again.
+_TOLD = ("previous", "previous_lengths")
+
+
+class WaitingLists:
+    """A table of lists, found by owner and key. Not for use by two threads at once."""
+
+    def __init__(self) -> None:
+        self._rows: dict[int, dict[int, int]] = {}
+        self._columns: dict[str, npt.NDArray[Any]] = {}
+        self._free: list[int] = []
+        self._size = 0
+
+    def __len__(self) -> int:
+        return sum(map(len, self._rows.values()))
+
+    def add(self, block: Block) -> None:
+        """Take changed lists in; of one that waits already, what was told before it stays."""
+        if not len(block):
+            return
+        rows = np.empty(len(block), dtype=np.int64)
+        new = np.zeros(len(block), dtype=np.bool_)
+        for at, (key, owner) in enumerate(zip(block.keys.tolist(), block.owners.tolist(), strict=True)):
+            of_owner = self._rows.setdefault(owner, {})
+            row = of_owner.get(key)
+            if row is None:
+                row = of_owner[key] = self._take_row()
+                new[at] = True
+            rows[at] = row
+        self._fit(block)
+        for name, column in self._columns.items():
+            values = getattr(block, name)
+            where, what = (rows[new], values[new]) if name in _TOLD else (rows, values)
+            if values.ndim == 1:
+                column[where] = what
+            else:
+                column[where, : values.shape[1]] = what
+
+    def keys(self, owners: Iterable[int]) -> Iterator[tuple[int, int]]:
+        """(owner, key) of what waits of these owners, as it came."""
+        return ((owner, key) for owner in owners for key in self._rows.get(owner, ()))
+
+    def take(self, which: Iterable[tuple[int, int]]) -> Block | None:
+        """Take out those of (owner, key) that wait; None if none does."""
+        rows = [
+            row
+            for owner, key in which
+            if owner in self._rows and (row := self._rows[owner].pop(key, None)) is not None
+        ]
+        if not rows:
+            return None
+        index = np.array(rows, dtype=np.int64)
+        self._free.extend(rows)
+        return Block(**{name: column[index] for name, column in self._columns.items()})
+
+    def keep_only(self, owners: Collection[int]) -> None:
+        """Forget the lists of any other owner."""
+        for owner in [owner for owner in self._rows if owner not in owners]:
+            self._free.extend(self._rows.pop(owner).values())
+
+    def oldest(self, owners: Iterable[int]) -> Mapping[int, int]:
+        """The oldest version that waits, by owner, where any does."""
+        found = {}
+        for owner in owners:
+            if rows := self._rows.get(owner):
+                index = np.fromiter(rows.values(), dtype=np.int64, count=len(rows))
+                found[owner] = int(self._columns["versions"][index].min())
+        return found
+
+    def _take_row(self) -> int:
+        if self._free:
+            return self._free.pop()
+        self._size += 1
+        return self._size - 1
+
+    def _fit(self, block: Block) -> None:
+        """Make the table high enough for the rows given out, and as wide as the block."""
+        for name in (f.name for f in fields(Block)):
+            values = getattr(block, name)
+            have = self._columns.get(name)
+            if have is None:
+                have = np.empty((0, *values.shape[1:]), dtype=values.dtype)
+            height = have.shape[0]
+            if height < self._size:
+                height = max(self._size, height + height // 2, _FIRST_ROWS)
+            width = tuple(max(pair) for pair in zip(have.shape[1:], values.shape[1:], strict=True))
+            if (height, *width) != have.shape:
+                grown = np.zeros((height, *width), dtype=have.dtype)
+                grown[tuple(map(slice, have.shape))] = have
+                have = grown
+            self._columns[name] = have
