@@ -38,7 +38,7 @@ def _not_a_cancellation(record: logging.LogRecord) -> bool:
 
 def _quieten_faust() -> None:
     """Leave its warnings: what it starts and stops is its own affair, and ours is logged by us."""
-    for name in ("faust", "mode"):
+    for name in ("faust", "mode", "streams.transport"):
         logging.getLogger(name).setLevel(logging.WARNING)
     for name in ("faust.agents.actor", "faust.agents.agent", "mode.supervisors"):
         logging.getLogger(name).addFilter(_not_a_cancellation)
