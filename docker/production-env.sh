@@ -67,7 +67,7 @@ complaint() {
 }
 
 complaints() {
-  local file=$1 name value profiles
+  local file=$1 name value profiles others
   local -A seen=()
   for name in "${REQUIRED[@]}"; do
     complaint "$file" "$name"
@@ -83,6 +83,15 @@ complaints() {
       complaint "$file" MESS_KAFKA_PASSWORD
       ;;
     *) ;;
+  esac
+  # The compose file sets it from FILE alone: there it would be overridden without a word, and the API be open.
+  others=$(dirname "${BASH_SOURCE[0]}")/settings.env
+  if [ -r "$others" ] && [ -n "$(value_of "$others" MESS_API_REQUIRE_KEYS)" ]; then
+    echo "MESS_API_REQUIRE_KEYS: stands in $others; it belongs here"
+  fi
+  case $(value_of "$file" MESS_API_REQUIRE_KEYS) in
+    "" | true | false) ;;
+    *) echo "MESS_API_REQUIRE_KEYS: must be true or false" ;;
   esac
   profiles=$(value_of "$file" COMPOSE_PROFILES)
   if [[ ,$profiles, == *,tls,* ]]; then

@@ -11,7 +11,8 @@ from store.errors import SchemaMismatchError, StoreUnavailableError
 from store.schema import REVISION
 from store.settings import StoreSettings
 
-# What asyncpg raises when Postgres is away, starting, stopping, has dropped the connection, or lets nobody in.
+# What asyncpg raises when Postgres is away, starting, stopping, has dropped the connection, lets nobody in, or has run out
+# of disk, memory or connections.
 UNAVAILABLE = (
     OSError,
     asyncio.TimeoutError,
@@ -91,7 +92,11 @@ class translated:  # noqa: N801 -- reads as a clause: `with translated():`
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
         """Translate."""
         if isinstance(error, UNAVAILABLE):
-            raise StoreUnavailableError(f"Postgres is not available: {error or kind}") from error
+            reason = " ".join(str(error).split()) or kind
+            what = (
+                "has no disk space left" if isinstance(error, asyncpg.DiskFullError) else "is not available"
+            )
+            raise StoreUnavailableError(f"Postgres {what}: {reason}") from error
 
 
 @asynccontextmanager

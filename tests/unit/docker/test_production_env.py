@@ -1,5 +1,6 @@
 """The settings of production: what is refused, and what is written."""
 
+import shutil
 import stat
 import subprocess
 from pathlib import Path
@@ -132,3 +133,17 @@ def test_kafkas_own_users_are_written_where_sasl_is_set(tmp_path: Path) -> None:
     assert run("secrets", path, tmp_path / "secrets").returncode == 0
     written = (tmp_path / "secrets" / "kafka_jaas").read_text(encoding="utf-8")
     assert 'user_mess="0123456789abcdefXYZ"' in written
+
+
+def test_whether_keys_are_required_is_said_once_and_plainly(tmp_path: Path) -> None:
+    """Not in the other file of settings, where it would have no effect, and nothing but true or false."""
+    assert run("check", generated(tmp_path, "MESS_API_REQUIRE_KEYS=true")).returncode == 0
+    directory = tmp_path / "docker"
+    directory.mkdir()
+    script = shutil.copy2(SCRIPT, directory)
+    (directory / "settings.env").write_text("MESS_API_REQUIRE_KEYS=true\n", encoding="utf-8")
+    done = subprocess.run([script, "check", tmp_path / "env"], capture_output=True, text=True, check=False)
+    assert (done.returncode, "MESS_API_REQUIRE_KEYS: stands in" in done.stderr) == (2, True)
+    other = tmp_path / "other"
+    other.mkdir()
+    assert "must be true or false" in refused(generated(other, "MESS_API_REQUIRE_KEYS=yes"))
