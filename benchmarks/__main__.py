@@ -14,6 +14,7 @@ NAMES = (
     "publish_to_read",
     "maintenance",
     "bootstrap",
+    "restart",
     "growth",
     "reads",
     "on_demand",

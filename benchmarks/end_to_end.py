@@ -96,7 +96,7 @@ class Publisher:
             self.ends[record.partition] = max(self.ends.get(record.partition, 0), record.offset + 1)
 
 
-async def _committed(store: asyncpg.Pool, worker: processes.Worker, ends: dict[int, int]) -> None:
+async def committed(store: asyncpg.Pool, worker: processes.Worker, ends: dict[int, int]) -> None:
     """Wait until the stored lists have absorbed everything up to `ends` and none is short."""
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
@@ -134,7 +134,8 @@ async def _flush_rate(store: asyncpg.Pool) -> float:
 
 
 @asynccontextmanager
-async def _clients(facts: dict[str, str], tracks: Tracks) -> AsyncIterator[tuple[asyncpg.Pool, Publisher]]:
+async def clients(facts: dict[str, str], tracks: Tracks) -> AsyncIterator[tuple[asyncpg.Pool, Publisher]]:
+    """Make the topics; yields the store and who publishes these tracks."""
     kafka = KafkaSettings(bootstrap_servers=facts["bootstrap_servers"])
     await ensure_topics(kafka, StreamSettings(), wait=30)
     settings = StoreSettings(database_url=SecretStr(facts["database_url"]), command_timeout=PATIENCE)
@@ -159,7 +160,7 @@ async def _with_catalogue(
     ):
         began = time.perf_counter()
         await publisher.send(0, size.tracks)
-        await _committed(store, worker, publisher.ends)
+        await committed(store, worker, publisher.ends)
         found.bootstrap_seconds = time.perf_counter() - began
         yield worker
 
@@ -184,11 +185,11 @@ async def _measure(size: Size, facts: dict[str, str], log: Path) -> Measured:
     steady = int(size.events * FRESHNESS_SECONDS)
     tracks = Tracks.make(size.tracks + size.events + steady, size.dimension)
     found = Measured()
-    async with _clients(facts, tracks) as (store, publisher):
+    async with clients(facts, tracks) as (store, publisher):
         async with _with_catalogue(size, facts, log, (store, publisher), found) as worker:
             before, began, end = _spent(worker), time.perf_counter(), size.tracks + size.events
             await publisher.send(size.tracks, end)
-            await _committed(store, worker, publisher.ends)
+            await committed(store, worker, publisher.ends)
             took = time.perf_counter() - began
             found.rate = size.events / took
             await asyncio.sleep(1)
@@ -199,7 +200,7 @@ async def _measure(size: Size, facts: dict[str, str], log: Path) -> Measured:
 
             async def publish() -> None:
                 await publisher.send(end, stop, found.half_rate)
-                await _committed(store, worker, publisher.ends)
+                await committed(store, worker, publisher.ends)
 
             found.freshness = await _freshness(store, publish())
         found.flush_rate = await _flush_rate(store)
@@ -212,7 +213,7 @@ async def _measure(size: Size, facts: dict[str, str], log: Path) -> Measured:
 async def _measure_start(size: Size, facts: dict[str, str], log: Path) -> Measured:
     tracks = Tracks.make(size.tracks, size.dimension)
     found = Measured()
-    async with _clients(facts, tracks) as (store, publisher):
+    async with clients(facts, tracks) as (store, publisher):
         async with _with_catalogue(size, facts, log, (store, publisher), found) as worker:
             found.phases = {k: v / found.bootstrap_seconds for k, v in _spent(worker).items()}
         found.audited = await audit(store, sample=min(size.tracks, size.audited))

@@ -159,17 +159,18 @@ class Worker:
 
 
 @contextlib.contextmanager
-def worker(database_url: str, bootstrap_servers: str, log: Path) -> Iterator[Worker]:
-    """Run a worker on these services and wait until it maintains lists."""
+def worker(database_url: str, bootstrap_servers: str, log: Path, **settings: str) -> Iterator[Worker]:
+    """Run a worker on these services, with further settings, and wait until it maintains lists."""
     (port,) = pick_free(1)
-    settings = environment(
+    variables = environment(
         MESS_DATABASE_URL=database_url,
         MESS_KAFKA_BOOTSTRAP_SERVERS=bootstrap_servers,
         MESS_WORKER_PORT=str(port),
+        **settings,
     )
     with log.open("a", encoding="utf-8") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "mess", "worker"], env=settings, stdout=output, stderr=output, text=True
+            [sys.executable, "-m", "mess", "worker"], env=variables, stdout=output, stderr=output, text=True
         )
     with process:
         try:
@@ -180,7 +181,7 @@ def worker(database_url: str, bootstrap_servers: str, log: Path) -> Iterator[Wor
                 with contextlib.suppress(OSError):
                     if running.metrics().get("mess_worker_active"):
                         break
-                time.sleep(0.1)
+                time.sleep(0.02)
             yield running
         finally:
             end(process)
