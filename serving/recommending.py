@@ -220,24 +220,34 @@ class Recommending:
     async def _loaded(
         self, target: bytes, track_id: str, question: Question, before: Entry | None
     ) -> Entry | bytes:
-        tick = self.watch.tick
-        try:
-            async with asyncio.timeout(self._settings.store_timeout):
-                entry = await (
-                    self._from_list(target, track_id, question, tick)
-                    if question.listed
-                    else self._from_body(target, track_id, question, tick)
-                )
-        except TimeoutError as error:
-            raise StoreUnavailableError("no answer in time") from error
+        entry = await self._stored(target, track_id, question)
         if entry is None:
-            return await self._searched(question, track_id, hits=1 if before is None else before.hits + 1)
+            try:
+                return await self._searched(question, track_id, hits=1 if before is None else before.hits + 1)
+            except ProblemError as problem:
+                # Workers that take over from another reply late; by then they have written the list.
+                if (
+                    problem.name != "list-not-ready"
+                    or (entry := await self._stored(target, track_id, question)) is None
+                ):
+                    raise
         if before is not None:
             entry.hits = before.hits
         # What was read while tracks were being written may show them as they were.
         if question.event is None and entry.checked >= self.watch.written:
             self._memory.put(entry)
         return entry
+
+    async def _stored(self, target: bytes, track_id: str, question: Question) -> Entry | None:
+        """What the store has; None where it has nothing."""
+        tick = self.watch.tick
+        try:
+            async with asyncio.timeout(self._settings.store_timeout):
+                if question.listed:
+                    return await self._from_list(target, track_id, question, tick)
+                return await self._from_body(target, track_id, question, tick)
+        except TimeoutError as error:
+            raise StoreUnavailableError("no answer in time") from error
 
     async def _from_list(self, target: bytes, track_id: str, question: Question, tick: int) -> Entry | None:
         query = question.query

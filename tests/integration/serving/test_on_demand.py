@@ -167,6 +167,21 @@ async def test_a_track_without_a_list_is_searched_for(
     assert (body["provisional"], body["cached"], len(worker.requests)) == (False, True, 1)
 
 
+async def test_a_list_that_comes_before_the_reply_is_the_answer(
+    api: tuple[Client, Answering], database: Database, catalogue: Catalogue
+) -> None:
+    """Where no worker replies in time, as while one takes over from another, the list may have been written meanwhile."""
+    client, worker = api
+    worker.reply = lambda _: None
+    track = catalogue.tracks[catalogue.by_id[TRACK]]
+    await database.execute("UPDATE neighbour_lists SET key = 1 WHERE key = $1", track.key)
+    waiting = asyncio.create_task(client.get(PATH))
+    await worker.asked(1)
+    await database.execute("UPDATE neighbour_lists SET key = $1 WHERE key = 1", track.key)
+    response = await waiting
+    assert (response.status_code, response.json()["reference_track"]) == (200, TRACK), response.text
+
+
 async def test_without_a_worker_it_is_503(database: Database, kafka_broker: KafkaBroker) -> None:
     """A group without members is told at once, not after the timeout; what is stored is read all the same."""
     settings = await own_topics(kafka_broker, request_timeout=60.0)
