@@ -1,6 +1,7 @@
 """What the API's Kafka clients share, and how far the broker's log has grown: asked for rarely, never on a read's path."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any, NoReturn, Protocol
 
@@ -31,16 +32,21 @@ async def stopped(client: AIOKafkaConsumer | AIOKafkaProducer) -> None:
 async def keep_following(follow: Callable[[], Awaitable[None]], failure: str) -> NoReturn:
     """Follow a log for ever: begin again when it ends or the broker is away, after longer each time up to a limit.
 
+    What was followed for longer than the limit went well: the waits begin anew.
+
     Args:
         follow: Reads the log.
         failure: What is logged where the broker is away.
     """
     wait, longest = _RETRY_SECONDS
     while True:
+        began = time.monotonic()
         try:
             await follow()
         except (KafkaError, OSError) as error:
             logger.debug(failure, error=str(error))
+        if time.monotonic() - began > longest:
+            wait = _RETRY_SECONDS[0]
         await asyncio.sleep(wait)
         wait = min(wait * 2, longest)
 
