@@ -8,7 +8,7 @@ from serving.broker import keep_following
 pytestmark = pytest.mark.unit
 
 
-class Enough(Exception):
+class EnoughError(Exception):
     """Ends what would go on for ever."""
 
 
@@ -26,12 +26,12 @@ async def test_the_waits_begin_anew_after_the_log_was_followed_for_a_while(
     async def follow() -> None:
         lasted = next(lasting, None)
         if lasted is None:
-            raise Enough
+            raise EnoughError
         now[0] += lasted
         raise KafkaError("gone")
 
     monkeypatch.setattr("serving.broker.time.monotonic", lambda: now[0])
     monkeypatch.setattr("serving.broker.asyncio.sleep", sleep)
-    with pytest.raises(Enough):
+    with pytest.raises(EnoughError):
         await keep_following(follow, "away")
     assert waits == [0.2, 0.4, 0.8, 0.2, 0.4]
