@@ -1,4 +1,4 @@
-"""Faust's Kafka transport, with a consumer whose fetches are neither late nor too many.
+"""Faust's Kafka transport, with a consumer whose fetches are neither late nor too many, and that seeks back all the way.
 
 aiokafka has one fetch under way to each broker, and leaves out of it the partitions whose last messages have not been
 taken yet (aiokafka 0.14, `consumer/fetcher.py`). The next message of such a partition waits until that fetch returns:
@@ -7,16 +7,21 @@ seconds and has no setting for it, so that the last events of a burst came that 
 
 And a broker answers a fetch as soon as it has a single message. At some hundred messages a second that would be as many
 fetches, each with the work of a whole batch in the broker and here.
+
+When partitions change hands, Faust drops what it had fetched and seeks back to what was committed. Where nothing was,
+or 0, neither it nor aiokafka seeks: the first messages of a partition were lost to whoever took it over.
 """
 
 import asyncio
 import time
-from typing import Any, ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar, cast
 
 import uvloop
 from aiokafka import AIOKafkaConsumer
 from aiokafka.protocol.fetch import FetchRequest
 from faust.transport.drivers import aiokafka as driver
+from faust.types import TP
 
 # Each wait is a request to the broker when nothing happens: twenty a second.
 FETCH_WAIT_MS = 50
@@ -48,6 +53,18 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):
         pace_fetches(consumer._client, FETCH_PACE_SECONDS)  # noqa: SLF001
         return consumer
 
+    async def seek_to_committed(self) -> Mapping[TP, int]:
+        return cast("Mapping[TP, int]", await self.call_thread(self._seek_to_committed))
+
+    async def _seek_to_committed(self) -> Mapping[TP, int]:
+        consumer = self._ensure_consumer()
+        committed: Mapping[TP, int] = await consumer.seek_to_committed()
+        # aiokafka passes these over, and what was fetched and dropped would be read by nobody.
+        begun = [partition for partition, offset in committed.items() if not offset]
+        if begun:
+            await consumer.seek_to_beginning(*begun)
+        return committed
+
 
 class _Consumer(driver.Consumer):
     def _new_consumer_thread(self) -> driver.AIOKafkaConsumerThread:
@@ -55,6 +72,6 @@ class _Consumer(driver.Consumer):
 
 
 class PromptTransport(driver.Transport):
-    """Consumes with fetches that return after `FETCH_WAIT_MS`, `FETCH_PACE_SECONDS` apart."""
+    """Consumes with fetches that return after `FETCH_WAIT_MS`, `FETCH_PACE_SECONDS` apart, and loses no first message."""
 
     Consumer: ClassVar[Any] = _Consumer

@@ -6,9 +6,11 @@ from typing import Any
 import pytest
 from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.protocol.metadata import MetadataRequest
+from faust.types import TP
 from pydantic import SecretStr
 
 from store.settings import StoreSettings
+from streams import transport
 from streams.agents.recommender.settings import RecommenderSettings
 from streams.app import create_app
 from streams.settings import KafkaSettings, StreamSettings
@@ -81,3 +83,23 @@ async def test_the_workers_consumer_does_not_wait_at_the_broker_for_long() -> No
     assert consumer._fetch_max_wait_ms == FETCH_WAIT_MS
     consumer._closed = True  # what was never started need not be closed
     thread.thread_loop.close()
+
+
+async def test_partitions_without_a_committed_offset_are_read_from_their_beginning(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What aiokafka passes over when it seeks to committed offsets, none and 0, is sought by us."""
+    sought: list[TP] = []
+
+    class Consumer:
+        async def seek_to_committed(self) -> dict[TP, int | None]:
+            return {TP("t", 0): None, TP("t", 1): 0, TP("t", 2): 7}
+
+        async def seek_to_beginning(self, *partitions: TP) -> None:
+            sought.extend(partitions)
+
+    consumer = Consumer()
+    thread = transport._ConsumerThread.__new__(transport._ConsumerThread)
+    monkeypatch.setattr(transport._ConsumerThread, "_ensure_consumer", lambda _: consumer)
+    assert await thread._seek_to_committed() == {TP("t", 0): None, TP("t", 1): 0, TP("t", 2): 7}
+    assert sought == [TP("t", 0), TP("t", 1)]
