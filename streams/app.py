@@ -31,6 +31,9 @@ log = structlog.get_logger(__name__)
 
 # A consumer whose broker is away takes its time to leave; the next owner need not wait for it.
 STOP_SECONDS = 7.0
+# A worker learns with its next heartbeat that another has come or gone, and only then do partitions change hands; until
+# then what is asked of them waits.
+HEARTBEAT_SECONDS = 0.5
 
 
 class ConsumedLog:
@@ -99,6 +102,8 @@ class WorkerApp(faust.App):
 
     async def on_stop(self) -> None:
         """Finish what was taken."""
+        # Requests are answered meanwhile: nobody else has them before this worker has left the group.
+        await self.pipeline.finish()
         await self.recommendations.stop()
         await self.pipeline.stop()
         await self.site.stop()
@@ -116,7 +121,7 @@ def create_app(
         **faust_broker_options(kafka),
         autodiscover=False,
         broker_client_id=f"{kafka.client_id}-{streams.worker_name}",
-        broker_heartbeat_interval=streams.session_timeout_seconds / 4,
+        broker_heartbeat_interval=min(HEARTBEAT_SECONDS, streams.session_timeout_seconds / 4),
         broker_rebalance_timeout=streams.session_timeout_seconds,
         broker_request_timeout=max(kafka.request_timeout_ms / 1000, streams.session_timeout_seconds * 1.5),
         broker_session_timeout=streams.session_timeout_seconds,

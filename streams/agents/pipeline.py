@@ -290,8 +290,10 @@ class Pipeline:
             return
         await self._maintainer.put(committed)
 
-    async def stop(self) -> None:
-        """Finish what was committed, tell the feed, and let go of everything."""
+    async def finish(self) -> None:
+        """Take nothing more, finish what was committed and tell the feed; what can be searched stays so until `stop`."""
+        if self._stopping:
+            return
         self._stopping = True
         if self._maintainer is not None and self.ownership.partitions:
             try:
@@ -300,6 +302,10 @@ class Pipeline:
                     await self._maintainer.drain()
             except (TimeoutError, FencedError) as error:
                 log.warning("stopped with work left; the next start catches up", error=repr(error))
+
+    async def stop(self) -> None:
+        """Finish, and let go of everything."""
+        await self.finish()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -85,6 +85,7 @@ class RequestDesk:
         self._slots = asyncio.Semaphore(concurrent)
         self._tasks: set[asyncio.Task[None]] = set()
         self._defect: BaseException | None = None
+        self._leaving = False
         self._order: dict[int, deque[_Taken]] = {}
         self._replies: LRUCache[str, tuple[bytes, bytes]] = LRUCache(
             _REMEMBERED_BYTES, getsizeof=lambda kept: len(kept[1])
@@ -95,11 +96,14 @@ class RequestDesk:
 
         Args:
             received: Of recommendation-requests, in the order of its partition.
-            acknowledge: Called once, after the reply has been delivered.
+            acknowledge: Called once, after the reply has been delivered; never after `leave`: whoever has the partition
+                next reads the message again.
 
         Raises:
             Exception: A reply could not be delivered for a reason that will not pass: the process must end.
         """
+        if self._leaving:
+            return
         await self._slots.acquire()
         if self._defect is not None:
             raise self._defect
@@ -171,6 +175,10 @@ class RequestDesk:
             await asyncio.shield(delivery)
 
         await until_done(deliver, what="send a reply", system="kafka", metrics=self._worker_metrics)
+
+    def leave(self) -> None:
+        """Take nothing more: what comes now is for whoever has the partition next."""
+        self._leaving = True
 
     async def drain(self) -> None:
         """Wait until everything taken has been replied to."""

@@ -122,6 +122,7 @@ class RecommendationService:
         if self._started:
             try:
                 async with asyncio.timeout(_DRAIN_SECONDS):
+                    self.desk.leave()
                     await self.desk.drain()
             except TimeoutError:
                 log.warning("stopped with requests under way; they are read again")

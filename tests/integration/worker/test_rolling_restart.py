@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from urllib.parse import quote
 
@@ -17,7 +17,7 @@ from tests.integration.serving.conftest import Client, serve
 from tests.integration.worker.conftest import Line
 from tests.integration.worker.over_http import served
 from tests.support.polling import until
-from tests.support.services import PostgresServer
+from tests.support.services import KafkaBroker, PostgresServer
 from tests.support.worker import publish, read_topic
 
 pytestmark = pytest.mark.integration
@@ -50,12 +50,14 @@ class Readers:
             await asyncio.sleep(0.005)
 
 
-# Out of the stored lists.
-QUERIES = ("",)
+# Out of the stored lists, and computed by a worker each time.
+STORED, COMPUTED = "", "?strategy=diverse&exclude=nothing-{}"
 
 
 @asynccontextmanager
-async def under_load(line: Line, history: History, readers: Readers) -> AsyncIterator[list[tuple[int, int]]]:
+async def under_load(
+    line: Line, history: History, readers: Readers, queries: Sequence[str]
+) -> AsyncIterator[list[tuple[int, int]]]:
     """Events keep coming and readers keep reading, from several tasks; yields where events were delivered."""
     delivered: list[tuple[int, int]] = []
 
@@ -65,7 +67,7 @@ async def under_load(line: Line, history: History, readers: Readers) -> AsyncIte
             await asyncio.sleep(0.1)
 
     tasks = [asyncio.create_task(write(), name="publisher")]
-    tasks += [asyncio.create_task(readers.read(query, i), name=query) for i, query in enumerate(QUERIES)]
+    tasks += [asyncio.create_task(readers.read(query, i), name=query) for i, query in enumerate(queries)]
     try:
         yield delivered
         for task in tasks:
@@ -87,9 +89,11 @@ async def owners(line: Line) -> set[str]:
 
 
 async def test_workers_replaced_one_by_one_lose_nothing_and_no_reader_notices(
-    line: Line, postgres_server: PostgresServer
+    line: Line, postgres_server: PostgresServer, kafka_broker: KafkaBroker
 ) -> None:
     """No read is answered 5xx meanwhile, and in the end tracks, lists, dead letters and feed are those of the log."""
+    # Tansu takes no notice of a member that leaves: its partitions stay unread until its session has ended.
+    queries = (STORED, COMPUTED) if kafka_broker.kind == "kafka" else (STORED,)
     history = History(np.random.default_rng(11))
     delivered = await publish(line.servers, history.events(150))
     crew = {"worker": line.worker, "second": line.another_worker("second")}
@@ -100,7 +104,7 @@ async def test_workers_replaced_one_by_one_lose_nothing_and_no_reader_notices(
         await at_rest(line.database_url, line.servers, 60)
         async with serve(served(line, postgres_server)) as client:
             readers = Readers(client, history)
-            async with under_load(line, history, readers) as meanwhile:
+            async with under_load(line, history, readers, queries) as meanwhile:
                 for old in list(crew):
                     assert await asyncio.to_thread(crew.pop(old).stop) == 0
                     new = f"after-{old}"
@@ -110,7 +114,7 @@ async def test_workers_replaced_one_by_one_lose_nothing_and_no_reader_notices(
                     await until(lambda: _owned_by(line, set(crew)))
             await at_rest(line.database_url, line.servers, 60)
             assert readers.refused == [], (readers.answers, readers.refused[:5])
-            assert all(readers.answers[query, 200] > 50 for query in QUERIES), readers.answers
+            assert all(readers.answers[query, 200] > 50 for query in queries), readers.answers
         log = await read_topic(line.servers, "track-ingest")
         assert {*delivered, *meanwhile} <= {(record.partition, record.offset) for record in log}
         wanted = Catalogue(history.meanings).read(log)

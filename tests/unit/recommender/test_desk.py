@@ -168,3 +168,13 @@ async def test_a_defect_is_answered_and_not_remembered() -> None:
     assert bench.answers.asked == ["defect", "defect"]
     assert [bench.reply(i).error.status for i in range(2)] == [500, 500]  # type: ignore[union-attr]
     assert bench.acknowledged == ["defect", "defect"]
+
+
+async def test_what_comes_after_leaving_is_left_to_the_next() -> None:
+    """A desk that leaves neither answers nor acknowledges what comes: whoever has the partition next reads it."""
+    bench = Bench()
+    await bench.take("before")
+    bench.desk.leave()
+    await bench.take("after")
+    await bench.desk.drain()
+    assert bench.answers.asked == bench.acknowledged == ["before"]
