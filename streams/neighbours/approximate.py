@@ -49,8 +49,8 @@ class ApproximateEngine(ExactEngine):
 
     def _load_lists(self, lists: StoredLists, without: Slots) -> Slots:
         loaded = super()._load_lists(lists, without)
-        if len(self.catalogue) > self.exact_upto:
-            # Nothing stored says which of them had been compared with all.
+        if len(self.catalogue) > self.exact_upto // 2:
+            # Nothing stored says which of them had been compared with all, nor that the catalogue was no larger then.
             self.lists.pending[loaded] = True
         return loaded
 

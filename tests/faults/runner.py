@@ -291,11 +291,13 @@ class Runner:
             await connection.close()
 
     async def _everything(self) -> dict[str, object]:
-        """All that a worker writes; epochs apart, which a rebalance of the group raises."""
+        """All that a worker writes, apart from epochs and versions told.
+
+        These a rebalance raises: who wakes up is a member of the group until it finds out, and the other claims anew.
+        """
         connection = await asyncpg.connect(self._url)
         queries = {
-            "owners and offsets": "SELECT partition, owner, consumed_offset, published_version "
-            "FROM ingest_partitions ORDER BY 1",
+            "owners and offsets": "SELECT partition, owner, consumed_offset FROM ingest_partitions ORDER BY 1",
             "absorbed offsets": "SELECT * FROM absorbed_offsets ORDER BY 1, 2",
             "tracks": "SELECT track_id, source_offset, updated_at FROM tracks ORDER BY 1",
             "lists": "SELECT key, version, generated_at FROM neighbour_lists ORDER BY 1",

@@ -42,6 +42,11 @@ class AnyLargeHistory(AnyHistory):
         engine.nearest.probes = 1
         return engine
 
+    def before_restart(self, left: int) -> None:
+        """A catalogue that is started with less than half of the threshold is trusted to have had its lists repaired."""
+        if left <= self.exact_upto // 2:
+            settle(self.engine)
+
     def short_lists_are_right_as_far_as_they_go(self) -> None:
         """Only once repaired."""
 

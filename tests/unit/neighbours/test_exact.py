@@ -67,13 +67,17 @@ class AnyHistory(RuleBasedStateMachine):
     def take(self) -> None:
         self.follower.take(self.engine)
 
+    def before_restart(self, left: int) -> None:
+        """What must have been done before a restart with so many tracks."""
+
     @precondition(lambda self: self.catalogue)
     @rule(data=st.data())
     def restart(self, data: st.DataObject) -> None:
         """Start again from what was taken, then catch up with what was not."""
-        self.follower.take(self.engine)
         late = data.draw(st.lists(st.sampled_from(sorted(self.catalogue)), unique=True, max_size=4))
         known = {name: v for name, v in self.catalogue.items() if name not in late}
+        self.before_restart(len(known))
+        self.follower.take(self.engine)
         width = max([len(entries) for entries in self.follower.lists.values()], default=0)
         rows = list(self.follower.lists.items())
         stored = StoredLists(
