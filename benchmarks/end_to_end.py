@@ -150,10 +150,10 @@ async def clients(facts: dict[str, str], tracks: Tracks) -> AsyncIterator[tuple[
 
 @asynccontextmanager
 async def _with_catalogue(
-    size: Size, facts: dict[str, str], log: Path, clients: tuple[asyncpg.Pool, Publisher], found: Measured
+    size: Size, facts: dict[str, str], log: Path, connected: tuple[asyncpg.Pool, Publisher], found: Measured
 ) -> AsyncIterator[processes.Worker]:
     """A worker that has made the catalogue's lists from nothing; notes in `found` how long, and its memory to the end."""
-    store, publisher = clients
+    store, publisher = connected
     with (
         processes.worker(facts["database_url"], facts["bootstrap_servers"], log) as worker,
         machine.peak_memory(lambda: _named(worker)) as found.peaks,
