@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import asyncpg
 import pytest
 
 from streams.settings import KafkaSettings, StreamSettings
@@ -33,6 +34,16 @@ class Line:
         """A further worker on the same broker and database, not started."""
         log = self.directory / f"{name}.log"
         return worker_of(self.database_url, self.servers, log, MESS_WORKER_NAME=name, **settings)
+
+
+async def owners(line: Line) -> set[str]:
+    """The names of the workers that hold partitions."""
+    connection = await asyncpg.connect(line.database_url)
+    try:
+        rows = await connection.fetch("SELECT DISTINCT split_part(owner, '/', 1) FROM ingest_partitions")
+        return {row[0] for row in rows}
+    finally:
+        await connection.close()
 
 
 @pytest.fixture(scope="module")

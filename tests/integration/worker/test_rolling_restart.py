@@ -7,17 +7,16 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from urllib.parse import quote
 
-import asyncpg
 import numpy as np
 import pytest
 
 from tests.faults.history import Catalogue, History
 from tests.faults.oracle import at_rest, faults_at_rest
 from tests.integration.serving.conftest import Client, serve
-from tests.integration.worker.conftest import Line
+from tests.integration.worker.conftest import Line, owners
 from tests.integration.worker.over_http import served
 from tests.support.polling import until
-from tests.support.services import KafkaBroker, PostgresServer
+from tests.support.services import PostgresServer
 from tests.support.worker import publish, read_topic
 
 pytestmark = pytest.mark.integration
@@ -78,22 +77,12 @@ async def under_load(
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def owners(line: Line) -> set[str]:
-    """The names of the workers that hold partitions."""
-    connection = await asyncpg.connect(line.database_url)
-    try:
-        rows = await connection.fetch("SELECT DISTINCT split_part(owner, '/', 1) FROM ingest_partitions")
-        return {row[0] for row in rows}
-    finally:
-        await connection.close()
-
-
 async def test_workers_replaced_one_by_one_lose_nothing_and_no_reader_notices(
-    line: Line, postgres_server: PostgresServer, kafka_broker: KafkaBroker
+    line: Line, postgres_server: PostgresServer
 ) -> None:
     """No read is answered 5xx meanwhile, and in the end tracks, lists, dead letters and feed are those of the log."""
     # Tansu takes no notice of a member that leaves: its partitions stay unread until its session has ended.
-    queries = (STORED, COMPUTED) if kafka_broker.kind == "kafka" else (STORED,)
+    queries = (STORED, COMPUTED) if line.broker_kind == "kafka" else (STORED,)
     history = History(np.random.default_rng(11))
     delivered = await publish(line.servers, history.events(150))
     crew = {"worker": line.worker, "second": line.another_worker("second")}

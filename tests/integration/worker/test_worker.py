@@ -15,7 +15,7 @@ from aiokafka.errors import CommitFailedError
 
 from store import partitions
 from streams.events import read_dead_letter_headers
-from tests.integration.worker.conftest import Line
+from tests.integration.worker.conftest import Line, owners
 from tests.support.worker import publish, read_topic, settle, track_message, wrong_lists
 
 pytestmark = pytest.mark.integration
@@ -265,16 +265,6 @@ async def test_a_worker_whose_partition_was_claimed_elsewhere_writes_nothing_mor
     line.worker.start()
     await settle(line.database_url, line.servers)
     assert await wrong_lists(line.database_url) == []
-
-
-async def owners(line: Line) -> set[str]:
-    """The names of the workers that hold partitions."""
-    connection = await asyncpg.connect(line.database_url)
-    try:
-        rows = await connection.fetch("SELECT DISTINCT split_part(owner, '/', 1) FROM ingest_partitions")
-        return {row[0] for row in rows}
-    finally:
-        await connection.close()
 
 
 async def test_workers_share_the_partitions_and_take_over_from_each_other(line: Line) -> None:
