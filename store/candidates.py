@@ -15,9 +15,9 @@ from store.schema import METADATA_FIELDS
 # Rows decoded at a time: what else is to be done waits no longer than for these.
 _ROWS: Final = 250
 
-_TRACKS = f"""
-SELECT key, track_id, source_offset, {", ".join(METADATA_FIELDS)} FROM tracks WHERE key = ANY($1::bigint[])
-"""  # noqa: S608 -- column names of the schema, nothing that was read
+_FIELDS = f"SELECT key, track_id, source_offset, {', '.join(METADATA_FIELDS)} FROM tracks"  # noqa: S608 -- columns of the schema
+_TRACKS = f"{_FIELDS} WHERE key = ANY($1::bigint[])"
+_TRACKS_AFTER = f"{_FIELDS} WHERE key > $1 ORDER BY key LIMIT $2"
 
 _LIST = """
 SELECT array_send(neighbours) AS neighbours, array_send(scores) AS scores, version, source_partition, source_offset,
@@ -77,11 +77,20 @@ async def fetch_tracks(pool: asyncpg.Pool, keys: Sequence[int]) -> list[KnownTra
     for start in range(0, len(keys), _ROWS):
         with translated():
             rows = await pool.fetch(_TRACKS, keys[start : start + _ROWS])
-        found += [
-            KnownTrack(row[0], row[1], row[2], dict(zip(METADATA_FIELDS, row[3:], strict=True)))
-            for row in rows
-        ]
+        found += _known(rows)
     return found
+
+
+async def tracks_after(pool: asyncpg.Pool, key: int, count: int) -> list[KnownTrack]:
+    """The first `count` tracks whose key is above `key`, by key."""
+    with translated():
+        return _known(await pool.fetch(_TRACKS_AFTER, key, count))
+
+
+def _known(rows: Sequence[asyncpg.Record]) -> list[KnownTrack]:
+    return [
+        KnownTrack(row[0], row[1], row[2], dict(zip(METADATA_FIELDS, row[3:], strict=True))) for row in rows
+    ]
 
 
 async def fetch_list(pool: asyncpg.Pool, key: int) -> StoredList | None:

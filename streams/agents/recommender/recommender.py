@@ -127,6 +127,7 @@ class Recommender:
         """What must run beside, by name; never ends unless it is cancelled, or nothing is to be refreshed."""
         return {
             "popularity": self.listeners.run(),
+            "reading ahead": self.tracks.run_ahead(),
             "keeping bodies": self.materialiser.run_writing(),
             "counting hits": self.materialiser.run_counting(),
             "refreshing bodies": self.materialiser.run_refreshing(),
