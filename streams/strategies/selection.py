@@ -132,7 +132,8 @@ def _ranked(run: Run, index: int, key: int) -> Placement:
     run.fill(DEEPEST, until=index)
     ranks = {pick.index: rank for rank, pick in enumerate(run.picks, start=1)}
     if index in ranks:
-        item = _item(run, run.picks[-1], ranks[index])
+        (parts,) = _contributions(run, run.picks[-1:])
+        item = _item(run, run.picks[-1], ranks[index], parts)
         detail = f"Ranks {item.rank}, below the first {run.query.top_k}: {item.explanation}"
         return Placement(key, "top_k", item.rank, detail, item)
     if index not in run.gate.cause:
@@ -143,15 +144,20 @@ def _ranked(run: Run, index: int, key: int) -> Placement:
 
 
 def _items(run: Run) -> tuple[Item, ...]:
-    return tuple(_item(run, pick, rank) for rank, pick in enumerate(run.picks, start=1))
+    parts = _contributions(run, run.picks)
+    return tuple(_item(run, pick, rank, parts[rank - 1]) for rank, pick in enumerate(run.picks, start=1))
 
 
-def _item(run: Run, pick: Pick, rank: int) -> Item:
+def _contributions(run: Run, picks: Sequence[Pick]) -> list[tuple[float, ...]]:
+    """What each seed adds to each pick; empty where there is nothing to tell apart."""
+    if run.candidates.vectors is None or not picks:
+        return [()] * len(picks)
+    added = seeds.contributions(run.query, run.candidates.vectors[[pick.index for pick in picks]])
+    return [()] * len(picks) if added is None else [tuple(row) for row in added.tolist()]
+
+
+def _item(run: Run, pick: Pick, rank: int, parts: tuple[float, ...]) -> Item:
     candidates, query = run.candidates, run.query
-    parts: tuple[float, ...] = ()
-    if candidates.vectors is not None:
-        added = seeds.contributions(query, candidates.vectors[[pick.index]])
-        parts = () if added is None else tuple(added[0].tolist())
     most = None if not query.seeds else int(np.argmax(parts)) if parts else 0
     common = facts.shared(query.seeds[most].metadata, candidates, pick.index) if most is not None else ()
     item = Item(

@@ -5,7 +5,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, TypeVar
 
 import asyncpg
 import numpy as np
@@ -19,8 +19,8 @@ from streams.agents.recommender import problems
 from streams.agents.recommender.asking import needs_vectors
 from streams.agents.recommender.listening import Listeners
 from streams.agents.recommender.settings import RecommenderSettings
+from streams.agents.recommender.shared_search import Nearest, Search, SharedSearch
 from streams.agents.recommender.tracks import TrackCache
-from streams.neighbours.search.types import Found
 from streams.neighbours.types import Keys, Vectors
 from streams.strategies import (
     Candidates,
@@ -48,18 +48,6 @@ MEETING: Final = 1_000
 # since is held against the filters all the same, when it is chosen.
 _SCAN_SECONDS: Final = 2.0
 _SCANS: Final = 32
-
-
-class Search(Protocol):
-    """The part of `SearchProcess` that is used here."""
-
-    async def search(
-        self, queries: Vectors, count: int, *, among: Keys | None = None, without: Keys | None = None
-    ) -> Found:
-        """See `SearchProcess.search`."""
-
-    async def vectors(self, keys: Keys) -> tuple[Vectors, npt.NDArray[np.bool_]]:
-        """See `SearchProcess.vectors`."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -103,17 +91,17 @@ class Gatherer:
         self._tracks = tracks
         self._listeners = listeners
         self._settings = settings
-        self._search: Search | None = None
+        self._search: SharedSearch | None = None
         self._scans: LRUCache[bytes, tuple[int, float, Keys]] = LRUCache(_SCANS)
         self._scanning = asyncio.Lock()
         self._thread = ThreadPoolExecutor(max_workers=2, thread_name_prefix="strategies")
 
     def attach(self, search: Search) -> None:
         """From now on this is searched."""
-        self._search = search
+        self._search = SharedSearch(search)
 
     @property
-    def search(self) -> Search:
+    def search(self) -> SharedSearch:
         """What is searched.
 
         Raises:
@@ -138,7 +126,13 @@ class Gatherer:
         found, known = await self.search.vectors(np.array(keys, dtype=np.int64))
         return {key: found[i] for i, key in enumerate(keys) if known[i]}
 
-    async def gather(self, query: Query, vector: Vector | None, own: StoredList | None) -> Gathered:
+    async def gather(
+        self,
+        query: Query,
+        vector: Vector | None,
+        own: StoredList | None,
+        then: Callable[[Gathered], Result],
+    ) -> Result:
         """Candidates and the list made of them.
 
         Widened as long as the list is shorter than `top_k`; only then are conditions relaxed.
@@ -147,6 +141,8 @@ class Gatherer:
             query: What is asked.
             vector: float32 (d,), what to search for; None where `own` is enough to begin with: then it is looked up.
             own: The stored list of the only seed, where the plain nearest are asked for; None to search.
+            then: What is made of them, in the thread that they were chosen in: each hand-over to a thread and back
+                costs as much as a tenth of all that is done for a question.
 
         Raises:
             InvalidQuery: As the strategies have it.
@@ -154,74 +150,71 @@ class Gatherer:
             StoreUnavailableError: Metadata or popularity cannot be read.
         """
         eager = replace(query, at_least=None)
-        async for keys, similarity, more in self._sources(query, vector, own):
-            read = await self._read(query, keys, similarity)
-            asked = eager if more else query
-            # In one go: each hand-over to a thread and back takes its time.
-            pool, selection = await self.aside(self._choose, asked, read, more)
-            if not selection.wants_more:
-                searched = own is None or similarity is not own.scores
-                return Gathered(pool, read.tracks, selection, asked, searched)
+
+        def choose(asked: Query, read: _Read, more: bool, searched: bool) -> Result | None:
+            pool = self._candidates(asked, read)
+            selection = select(pool, asked, more=more)
+            if selection.wants_more:
+                return None
+            return then(Gathered(pool, read.tracks, selection, asked, searched))
+
+        async for found, more in self._sources(query, vector, own):
+            read = await self._read(query, found)
+            searched = own is None or found.similarity is not own.scores
+            made = await self.aside(choose, eager if more else query, read, more, searched)
+            if made is not None:
+                return made
         raise AssertionError("the last source has no more")
 
     async def _sources(
         self, query: Query, vector: Vector | None, own: StoredList | None
-    ) -> AsyncIterator[tuple[Keys, npt.NDArray[np.float32], bool]]:
-        """Ever more candidates: keys and similarities, most similar first, and whether there are more."""
+    ) -> AsyncIterator[tuple[Nearest, bool]]:
+        """Ever more candidates, most similar first, and whether there are more."""
         if own is not None:
-            yield own.neighbours, own.scores, True
+            yield Nearest(own.neighbours, own.scores), True
         if vector is None:
             vector = (await self.vectors_of([query.seeds[0].key])).get(query.seeds[0].key)
             if vector is None:  # a track whose vector the search does not have yet: its list is all there is
                 assert own is not None
-                yield own.neighbours, own.scores, False
+                yield Nearest(own.neighbours, own.scores), False
                 return
         first = max(candidates_wanted(query), FIRST)
         sizes = [first, *(size for size in WIDER if size > first)]
         for size in sizes:
-            keys, similarity = await self.nearest(vector, size)
-            more = len(keys) >= size
+            found = await self._nearest(query, vector, size)
+            more = len(found.keys) >= size
             scanning = more and bool(query.filters) and size <= WIDER[0]
-            yield keys, similarity, more and (scanning or size != sizes[-1])
+            yield found, more and (scanning or size != sizes[-1])
             if scanning and (meeting := await self._meeting(query)) is not None:
-                nearest, among = (
-                    await self.nearest(vector, size),
-                    await self.nearest(vector, MEETING, meeting),
-                )
-                yield *_both(nearest, among), False
+                yield _both(found, await self._nearest(query, vector, MEETING, meeting)), False
                 return
 
-    async def nearest(
-        self, vector: Vector, count: int, among: Keys | None = None
-    ) -> tuple[Keys, npt.NDArray[np.float32]]:
-        """The keys of the nearest tracks, and their similarities."""
+    async def _nearest(self, query: Query, vector: Vector, count: int, among: Keys | None = None) -> Nearest:
+        """The nearest tracks, with their vectors where the question needs them."""
+        wanted = needs_vectors(query)
         if among is not None and not len(among):
-            return among, np.empty(0, dtype=np.float32)
-        found = await self.search.search(vector[None], count, among=among)
-        length = int(found.lengths[0])
-        return found.keys[0, :length], found.scores[0, :length]
+            empty = np.empty((0, len(vector)), dtype=np.float32)
+            return Nearest(among, np.empty(0, dtype=np.float32), empty if wanted else None)
+        return await self.search.nearest(vector, count, among=among, vectors=wanted)
 
     async def nearest_candidates(
         self, query: Query, vector: Vector, count: int
     ) -> tuple[Candidates, dict[int, KnownTrack]]:
         """The nearest tracks as candidates, and what is known of them."""
-        read = await self._read(query, *await self.nearest(vector, count))
+        read = await self._read(query, await self._nearest(query, vector, count))
         return await self.aside(self._candidates, query, read), dict(read.tracks)
 
-    async def _read(self, query: Query, keys: Keys, similarity: npt.NDArray[np.float32]) -> _Read:
+    async def _read(self, query: Query, found: Nearest) -> _Read:
+        keys = found.keys
         tracks = await self._tracks.get(keys.tolist())
-        vectors = known = share = density = None
-        if needs_vectors(query) and len(keys):
+        vectors, known, share, density = found.vectors, None, None, None
+        if vectors is None and needs_vectors(query) and len(keys):
             vectors, known = await self.search.vectors(keys)
         if query.caps.list_share is not None:
             share = await self._listeners.list_share(keys)
         if query.hub_correction and len(keys):
             density = await stored.fetch_densities(self._pool, keys, hubs.NEIGHBOURS)
-        return _Read(keys, similarity, tracks, vectors, known, share, density)
-
-    def _choose(self, query: Query, read: _Read, more: bool) -> tuple[Candidates, Selection]:
-        pool = self._candidates(query, read)
-        return pool, select(pool, query, more=more)
+        return _Read(keys, found.similarity, tracks, vectors, known, share, density)
 
     def _candidates(self, query: Query, read: _Read) -> Candidates:
         """Arrays of what is there: tracks withdrawn meanwhile are left out."""
@@ -283,13 +276,15 @@ def _those_meeting(query: Query, names: list[str], rows: Sequence[Mapping[str, A
     return keys[meets]
 
 
-def _both(
-    one: tuple[Keys, npt.NDArray[np.float32]], other: tuple[Keys, npt.NDArray[np.float32]]
-) -> tuple[Keys, npt.NDArray[np.float32]]:
-    keys, similarity = np.concatenate([one[0], other[0]]), np.concatenate([one[1], other[1]])
+def _both(one: Nearest, other: Nearest) -> Nearest:
+    """Two searches' findings, none twice."""
+    keys = np.concatenate([one.keys, other.keys])
     _, first = np.unique(keys, return_index=True)
     first.sort()
-    return keys[first], similarity[first]
+    vectors = None
+    if one.vectors is not None and other.vectors is not None:
+        vectors = np.concatenate([one.vectors, other.vectors])[first]
+    return Nearest(keys[first], np.concatenate([one.similarity, other.similarity])[first], vectors)
 
 
 def plain(query: Query) -> bool:

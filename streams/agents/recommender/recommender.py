@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import asyncpg
 import numpy as np
@@ -20,12 +20,13 @@ from store.materialised import Kept, NewBody
 from streams.agents.recommender import bodies, problems
 from streams.agents.recommender.asking import Named, as_problem, make_query
 from streams.agents.recommender.bodies import Body
-from streams.agents.recommender.candidates import Gathered, Gatherer, Search, plain
+from streams.agents.recommender.candidates import Gathered, Gatherer, plain
 from streams.agents.recommender.listening import Listeners
 from streams.agents.recommender.materialiser import Materialiser, heat_of
 from streams.agents.recommender.metrics import RecommenderMetrics
 from streams.agents.recommender.problems import ProblemError
 from streams.agents.recommender.settings import RecommenderSettings
+from streams.agents.recommender.shared_search import Search
 from streams.agents.recommender.tracks import TrackCache
 from streams.events import (
     MinOffset,
@@ -38,13 +39,14 @@ from streams.events import (
 )
 from streams.neighbours.search.process import SearchCallError, SearchStoppedError
 from streams.neighbours.types import TrackBatch
-from streams.strategies import InvalidQuery, MissingData, Query, explain, select
+from streams.strategies import InvalidQuery, MissingData, Placement, Query, explain, select
 from streams.strategies.arrays import cosines
 from streams.strategies.seeds import combine
 from streams.strategies.types import Vector
 
 log = structlog.get_logger(__name__)
 
+Result = TypeVar("Result")
 Offsets = Callable[[], Mapping[int, int]]
 
 # Of a comparison: every strategy chooses from the same candidates.
@@ -203,27 +205,18 @@ class Recommender:
         try:
             if request.compare:
                 return await self._compare(asked)
-            with self._metrics.phase_seconds.labels("choose").time():
-                gathered = await self._gather(asked)
             if request.candidate is not None:
-                return await self._place(asked, gathered, track_key(request.candidate))
+                return await self._place(asked, track_key(request.candidate))
+            with self._metrics.phase_seconds.labels("choose").time():
+                gathered, body = await self._gather(
+                    asked, lambda found: (found, _rendered(asked, found, variant))
+                )
         except InvalidQuery as error:
             raise as_problem(error, request) from None
         except MissingData as error:
             raise problems.search_unavailable() from error
         except SearchCallError as error:
             raise problems.invalid("embedding", _refusal(error)) from None
-        with self._metrics.phase_seconds.labels("render").time():
-            body = await self._gatherer.aside(
-                lambda: bodies.recommendations(
-                    gathered,
-                    own=asked.own,
-                    provisional=asked.provisional,
-                    notes=(LATE,) if asked.late else (),
-                    keep=variant is not None,
-                    **asked.common,
-                )
-            )
         if variant is not None and body.kept is not None:
             self._keep(asked, gathered, body, variant, popularity, reason)
         return body
@@ -258,14 +251,17 @@ class Recommender:
             await asyncio.sleep(_POLL_SECONDS)
         return True
 
-    async def _gather(self, asked: _Asked) -> Gathered:
+    async def _gather(self, asked: _Asked, then: Callable[[Gathered], Result]) -> Result:
         query = asked.query
         if asked.own is not None and plain(query) and query.seeds[0].vector is None:
-            return await self._gatherer.gather(query, None, asked.own)
-        return await self._gatherer.gather(query, _vector(query), None)
+            return await self._gatherer.gather(query, None, asked.own, then)
+        return await self._gatherer.gather(query, _vector(query), None, then)
 
-    async def _place(self, asked: _Asked, gathered: Gathered, key: int) -> Body:
-        found = await self._gatherer.aside(explain, gathered.pool, gathered.query, key)
+    async def _place(self, asked: _Asked, key: int) -> Body:
+        def explained(gathered: Gathered) -> tuple[Gathered, Placement]:
+            return gathered, explain(gathered.pool, gathered.query, key)
+
+        gathered, found = await self._gather(asked, explained)
         similarity = await self._similarity(asked, gathered, key)
         return await self._gatherer.aside(
             lambda: bodies.placement(
@@ -351,6 +347,18 @@ class Recommender:
             log.info("a kept recommendation is given up", track_id=kept.track_id, reason=str(error))
             which = (track_key(kept.track_id), kept.strategy, kept.mode, kept.variant)
             await materialised.drop(self._pool, *which)
+
+
+def _rendered(asked: _Asked, gathered: Gathered, variant: int | None) -> Body:
+    """The answer as it travels. Takes CPU time: not for the event loop."""
+    return bodies.recommendations(
+        gathered,
+        own=asked.own,
+        provisional=asked.provisional,
+        notes=(LATE,) if asked.late else (),
+        keep=variant is not None,
+        **asked.common,
+    )
 
 
 def _question(request: RecommendationQuery) -> dict[str, Any]:

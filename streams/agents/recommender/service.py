@@ -11,12 +11,12 @@ from aiokafka import AIOKafkaProducer
 from store.pool import open_pool
 from store.settings import StoreSettings
 from streams.agents.dead_letters import DeadLetters
-from streams.agents.recommender.candidates import Search
 from streams.agents.recommender.interactions import Interactions
 from streams.agents.recommender.metrics import RecommenderMetrics
 from streams.agents.recommender.recommender import Recommender
 from streams.agents.recommender.requests import RequestDesk
 from streams.agents.recommender.settings import RecommenderSettings
+from streams.agents.recommender.shared_search import Search
 from streams.agents.retry import until_done
 from streams.kafka import start_producer
 from streams.metrics import WorkerMetrics

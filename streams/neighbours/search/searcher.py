@@ -12,7 +12,7 @@ from streams.neighbours.search import scan
 from streams.neighbours.search.index_process import RECALL_AT, IndexProcess
 from streams.neighbours.search.keeper import Index, IndexKeeper
 from streams.neighbours.search.rows import TrackRows
-from streams.neighbours.search.types import Found, SearchSettings, SearchStats
+from streams.neighbours.search.types import Found, LookedUp, SearchSettings, SearchStats
 from streams.neighbours.similarity import exact_similarity
 from streams.neighbours.types import EMPTY, Keys, Scores, TrackBatch, Vectors
 
@@ -119,6 +119,19 @@ class Searcher:
         vectors = np.zeros((len(keys), self.tracks.dimension), dtype=np.float32)
         vectors[known] = self.tracks.vectors[rows[known]]
         return vectors, known
+
+    def look_up(
+        self, keys: Keys, queries: Vectors | None, count: int, wanted: npt.NDArray[np.bool_]
+    ) -> LookedUp:
+        """Vectors of some tracks and a search, in one call. See `SearchProcess.look_up`."""
+        vectors, known = self.vectors(keys)
+        if queries is None:
+            return LookedUp(vectors, known, None, [])
+        found = self.search(queries, count, None, None)
+        brought = [
+            self.vectors(found.keys[i, : found.lengths[i]])[0] for i in np.flatnonzero(wanted).tolist()
+        ]
+        return LookedUp(vectors, known, found, brought)
 
     def stats(self) -> SearchStats:
         """Counts and times, at any moment."""

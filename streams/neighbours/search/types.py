@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from streams.neighbours.types import Keys, Scores
+from streams.neighbours.types import Keys, Scores, Vectors
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +24,23 @@ class Found:
     scores: Scores
     lengths: npt.NDArray[np.int64]
     exact: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LookedUp:
+    """What one call found for several who asked.
+
+    Attributes:
+        vectors: float32 (m, d), of the tracks named; zero where unknown.
+        known: bool (m,), which of them are known.
+        found: The nearest to each query; None where there was none.
+        brought: For each query that wanted them, in order, float32 (length, d): the vectors of what was found.
+    """
+
+    vectors: Vectors
+    known: npt.NDArray[np.bool_]
+    found: Found | None
+    brought: list[Vectors]
 
 
 @dataclass(frozen=True, slots=True)
