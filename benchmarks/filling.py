@@ -110,7 +110,7 @@ async def _keep_bodies(pool: asyncpg.Pool, names: list[str]) -> None:
             list_version=found.header.version,
             generated_at=found.header.generated_at,
         )
-        await materialised.write(pool, new)
+        await materialised.write(pool, [new])
         whole.append((name, replies.sealed(opened, stale=False, began=time.perf_counter())))
     await pool.execute(f"CREATE TABLE {bare.TABLE} (track_id text PRIMARY KEY, body bytea NOT NULL)")
     await pool.execute(f"ALTER TABLE {bare.TABLE} ALTER COLUMN body SET STORAGE EXTERNAL")

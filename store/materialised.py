@@ -22,6 +22,9 @@ Connection = asyncpg.Pool | asyncpg.Connection | PoolConnectionProxy
 _WITHDRAWAL_LOCK: Final = 0x6D657373_6D617401
 _REFRESH_LOCK: Final = 0x6D657373_6D617402
 
+# Bodies that are written together wait so long for a row that another transaction holds, which may be waiting for theirs.
+_TOGETHER_WAIT: Final = "100ms"
+
 # Whether a newer body would say something else. Never asked of what is read: a fresher list, another popularity, another
 # moment, or another fact.
 _STALE = """
@@ -165,6 +168,10 @@ class Hits:
     heat: float
 
 
+class _RowsHeldError(Exception):
+    """Another transaction holds a row that is to be written."""
+
+
 async def read(
     connection: Connection, key: int, strategy: str, mode: str | None = None, variant: int = 0
 ) -> StoredBody | None:
@@ -207,37 +214,58 @@ async def check_many(connection: Connection, places: Sequence[Place]) -> dict[Pl
     return {tuple(row[:4]): (row[4], row[5]) for row in rows}
 
 
-async def write(pool: asyncpg.Pool, new: NewBody) -> bool:
-    """Keep a body unless a newer one is there; False if a track that it names has been withdrawn.
+async def write(pool: asyncpg.Pool, new: Sequence[NewBody]) -> list[bool]:
+    """Keep bodies, each unless a newer one is there; False for each that names a track which has been withdrawn.
 
     Raises:
-        StoreUnavailableError: Postgres cannot be reached.
+        StoreUnavailableError: Postgres cannot be reached; some may have been kept.
     """
-    members = sorted({new.key, *new.members})
+    try:
+        return await _write(pool, new)
+    except _RowsHeldError:
+        # Only who holds rows can be waited for in a circle: alone, each waits as long as it takes.
+        return [(await _write(pool, [one]))[0] for one in new]
+
+
+async def _write(pool: asyncpg.Pool, new: Sequence[NewBody]) -> list[bool]:
+    members = [sorted({body.key, *body.members}) for body in new]
     async with transaction(pool) as connection:
-        await connection.execute("SELECT pg_advisory_xact_lock_shared($1)", _WITHDRAWAL_LOCK)
-        there: int = await connection.fetchval("SELECT count(*) FROM tracks WHERE key = ANY($1)", members)
-        if there < len(members):
-            return False
+        wait = _TOGETHER_WAIT if len(new) > 1 else "0"
         await connection.execute(
-            _WRITE,
-            new.key,
-            new.strategy,
-            new.mode or "",
-            new.variant,
-            dict(new.question),
-            new.body,
-            new.tag,
-            members,
-            new.list_version,
-            new.popularity_version,
-            new.popularity_due,
-            new.expires_at,
-            new.generated_at,
-            new.hits,
-            new.heat,
+            "SELECT pg_advisory_xact_lock_shared($1), set_config('lock_timeout', $2, true)",
+            _WITHDRAWAL_LOCK,
+            wait,
         )
-    return True
+        every = sorted({key for keys in members for key in keys})
+        rows = await connection.fetch("SELECT key FROM tracks WHERE key = ANY($1)", every)
+        there = {row[0] for row in rows}
+        whole = [there.issuperset(keys) for keys in members]
+        values = [_values(body, keys) for body, keys, fine in zip(new, members, whole, strict=True) if fine]
+        try:
+            await connection.executemany(_WRITE, values)
+        except asyncpg.LockNotAvailableError as error:
+            raise _RowsHeldError from error
+    return whole
+
+
+def _values(new: NewBody, members: list[int]) -> tuple[Any, ...]:
+    return (
+        new.key,
+        new.strategy,
+        new.mode or "",
+        new.variant,
+        dict(new.question),
+        new.body,
+        new.tag,
+        members,
+        new.list_version,
+        new.popularity_version,
+        new.popularity_due,
+        new.expires_at,
+        new.generated_at,
+        new.hits,
+        new.heat,
+    )
 
 
 async def hit(pool: asyncpg.Pool, hits: Sequence[Hits]) -> None:

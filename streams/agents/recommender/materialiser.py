@@ -2,9 +2,11 @@
 
 import asyncio
 import contextlib
+import itertools
 import math
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from typing import Final
 
 import asyncpg
@@ -26,6 +28,8 @@ Which = tuple[int, str, str | None, int]
 
 # Bodies that wait to be written: beyond this the oldest is given up, and made again when it is asked for again.
 _WAITING: Final = 1_000
+# Bodies written in one transaction: its five round trips take longer than what is written in it.
+_TOGETHER: Final = 32
 _HIT_SECONDS: Final = 2.0
 _EVICT_SECONDS: Final = 60.0
 _REFRESH_SECONDS: Final = 1.0
@@ -39,6 +43,15 @@ def heat_of(hits: int, now: float) -> float:
     Forward decay: G. Cormode, V. Shkapenyuk, D. Srivastava and B. Xu, ICDE 2009.
     """
     return now / _HEAT_HALF_LIFE + math.log2(max(hits, 1))
+
+
+@dataclass(frozen=True, slots=True)
+class _ToKeep:
+    """A body, what it was made from, and why it was made."""
+
+    new: NewBody
+    tracks: Mapping[int, KnownTrack]
+    reason: str
 
 
 class Materialiser:
@@ -68,7 +81,7 @@ class Materialiser:
         self._compute = compute
         self._settings = settings
         self._metrics = metrics
-        self._waiting: dict[Which, tuple[NewBody, Mapping[int, KnownTrack], str]] = {}
+        self._waiting: dict[Which, _ToKeep] = {}
         self._hits: dict[Which, int] = {}
         self._work = asyncio.Event()
         self._writing = False
@@ -86,7 +99,7 @@ class Materialiser:
             return
         which = (new.key, new.strategy, new.mode, new.variant)
         self._waiting.pop(which, None)
-        self._waiting[which] = (new, tracks, reason)
+        self._waiting[which] = _ToKeep(new, tracks, reason)
         if len(self._waiting) > _WAITING:
             del self._waiting[next(iter(self._waiting))]
             self._metrics.bodies.labels("crowded_out").inc()
@@ -107,23 +120,26 @@ class Materialiser:
             await self._work.wait()
             self._work.clear()
             while self._waiting:
-                which = next(iter(self._waiting))
-                waiting = self._waiting.pop(which)
+                taken = dict(itertools.islice(self._waiting.items(), _TOGETHER))
+                for which in taken:
+                    del self._waiting[which]
                 self._writing = True
                 try:
-                    await self._write(*waiting)
+                    await self._write(list(taken.values()))
                 except StoreUnavailableError:
-                    self._waiting.setdefault(which, waiting)
+                    # What has been made anew meanwhile is newer.
+                    self._waiting = taken | self._waiting
                     await asyncio.sleep(_REFRESH_SECONDS)
                 finally:
                     self._writing = False
 
-    async def _write(self, new: NewBody, tracks: Mapping[int, KnownTrack], reason: str) -> None:
-        written = await materialised.write(self._pool, new)
-        self._metrics.bodies.labels(reason if written else "withdrawn").inc()
-        # Told of while the body was being made: whoever marked bodies then did not see this one.
-        if written and not self._tracks.unchanged(tracks):
-            await materialised.mark_outdated(self._pool, list(tracks))
+    async def _write(self, bodies: list[_ToKeep]) -> None:
+        written = await materialised.write(self._pool, [body.new for body in bodies])
+        for body, kept in zip(bodies, written, strict=True):
+            self._metrics.bodies.labels(body.reason if kept else "withdrawn").inc()
+            # Told of while the body was being made: whoever marked bodies then did not see this one.
+            if kept and not self._tracks.unchanged(body.tracks):
+                await materialised.mark_outdated(self._pool, list(body.tracks))
 
     async def run_counting(self) -> None:
         """For ever, note what is asked for, and give up what is asked for least."""

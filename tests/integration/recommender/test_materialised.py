@@ -1,5 +1,6 @@
 """Recommendations kept ready: written on first request, found stale, refreshed, removed."""
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +14,7 @@ from store.pool import transaction
 from streams.agents.recommender.materialiser import heat_of
 from streams.events import RecommendationBody, RecommendationQuery, finished_body, track_key
 from streams.neighbours.types import EVENT, TrackBatch
-from tests.integration.recommender.conftest import Bench
+from tests.integration.recommender.conftest import Bench, now
 from tests.support.polling import until
 
 pytestmark = pytest.mark.integration
@@ -154,7 +155,7 @@ def test_a_withdrawn_track_is_named_nowhere(bench: Bench, run: Run) -> None:
     late = run(withdraw())
     assert run(kept(bench, seed, "hybrid")) is None
     assert run(kept(bench, listed[0], "hybrid")) is None
-    assert run(materialised.write(bench.pool, late)) is False
+    assert run(materialised.write(bench.pool, [late])) == [False]
     assert run(kept(bench, seed, "hybrid")) is None
     bench_batch = batch_of(bench, deleted=[listed[0]], offset=10**7)
     run(bench.search.apply(bench_batch))
@@ -162,6 +163,53 @@ def test_a_withdrawn_track_is_named_nowhere(bench: Bench, run: Run) -> None:
     assert listed[0] not in run(bench.listed(track_id=seed, strategy="hybrid"))
     reply = run(bench.ask(track_id=listed[0]))
     assert reply.error.status == 404
+
+
+def test_bodies_written_together_wait_for_nobody_in_a_circle(bench: Bench, run: Run) -> None:
+    """While another transaction holds the row of one of them, none is lost: all are there when it has ended."""
+    seeds = ["test/00110", "test/00111"]
+
+    async def made() -> list[materialised.NewBody]:
+        names = ("key", "strategy", "mode", "variant", "question", "tag", "members", "list_version")
+        for seed in seeds:
+            await bench.listed(track_id=seed, strategy="hybrid")
+        await bench.written()
+        rows = [
+            await bench.pool.fetchrow(
+                "SELECT * FROM materialised_recommendations WHERE key = $1 AND strategy = 'hybrid'",
+                track_key(seed),
+            )
+            for seed in seeds
+        ]
+        return [
+            materialised.NewBody(
+                **{name: row[name] for name in names}, body=b'{"again":true}', generated_at=now(), heat=0.0
+            )
+            for row in rows
+        ]
+
+    async def written_while_held(new: list[materialised.NewBody]) -> list[bool]:
+        async with bench.pool.acquire() as connection:
+            held = connection.transaction()
+            await held.start()
+            await connection.execute(
+                "SELECT 1 FROM materialised_recommendations WHERE key = $1 FOR UPDATE", new[1].key
+            )
+            writing = asyncio.create_task(materialised.write(bench.pool, new))
+            await until(lambda: _body(bench, new[0]))
+            assert not writing.done()
+            await held.commit()
+        return await writing
+
+    new = run(made())
+    assert run(written_while_held(new)) == [True, True]
+    assert all(run(_body(bench, one)) for one in new)
+
+
+async def _body(bench: Bench, new: materialised.NewBody) -> bool:
+    """Whether the store has this very body."""
+    found = await materialised.read(bench.pool, new.key, new.strategy, new.mode, new.variant)
+    return found is not None and found.body == new.body
 
 
 def test_a_track_without_a_list_is_answered_provisionally(bench: Bench, run: Run) -> None:
