@@ -54,12 +54,26 @@ class AskingOptions:
     in_flight: int
 
 
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What workers answered.
+
+    Attributes:
+        body: The bytes of a JSON object.
+        tick: What the one who asked first gave: the answer is from no earlier moment.
+    """
+
+    body: bytes
+    tick: int
+
+
 @dataclass(slots=True, eq=False)
 class _Flight:
     """One request under way, and all who wait for it."""
 
     request_id: str
     reply: asyncio.Future[bytes]
+    tick: int
     sent_at: float = field(default_factory=time.monotonic)
 
 
@@ -96,12 +110,13 @@ class Asker:
         """Requests under way."""
         return len(self._pending)
 
-    async def ask(self, query: RecommendationQuery, *, hits: int = 1) -> bytes:
-        """The workers' answer to `query`, as the bytes of a JSON object.
+    async def ask(self, query: RecommendationQuery, *, hits: int = 1, tick: int = 0) -> Reply:
+        """The workers' answer to `query`.
 
         Args:
             query: What is asked.
             hits: How often the stored body that this refreshes was read since it was last asked for.
+            tick: When it is, by whatever clock the reply's `tick` is to be read.
 
         Raises:
             ProblemError: The workers' own refusal; 504 where none came in time, 503 without a worker or a broker.
@@ -114,12 +129,12 @@ class Asker:
         elif len(self._pending) >= self._options.in_flight:
             raise problems.too_busy()
         else:
-            flight = self._start(asked, alike, hits)
-        return await asyncio.shield(flight.reply)
+            flight = self._start(asked, alike, hits, tick)
+        return Reply(await asyncio.shield(flight.reply), flight.tick)
 
-    def _start(self, asked: dict[str, Any], alike: bytes, hits: int) -> _Flight:
+    def _start(self, asked: dict[str, Any], alike: bytes, hits: int, tick: int) -> _Flight:
         request_id = f"{self._prefix}{next(self._numbers):x}"
-        flight = _Flight(request_id, asyncio.get_running_loop().create_future())
+        flight = _Flight(request_id, asyncio.get_running_loop().create_future(), tick)
         # Whoever waits may be gone when it fails: nobody need hear of it.
         flight.reply.add_done_callback(lambda future: future.cancelled() or future.exception())
         self._pending[request_id] = self._alike[alike] = flight

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from serving import problems
 from serving.parameters import QueryReader
+from store.materialised import Place
 from store.schema import TEXT_FIELDS
 from streams.events import (
     DEFAULT_TOP_K,
@@ -17,6 +18,7 @@ from streams.events import (
     InvalidEvent,
     RecommendationQuery,
     check_track_id,
+    track_key,
 )
 from streams.events.strategy_names import (
     STRATEGY_ALIASES,
@@ -170,6 +172,12 @@ class Question:
     def about(self, track_id: str) -> RecommendationQuery:
         """The question about a track whose id has been checked."""
         return self.query.model_copy(update={"track_id": track_id})
+
+    def place(self, track_id: str) -> Place | None:
+        """Where the store keeps the body that answers it for a track; None where it keeps none."""
+        if self.variant is None:
+            return None
+        return track_key(track_id), self.strategy, self.mode or "", self.variant
 
 
 def question_of(query: RecommendationQuery) -> Question:

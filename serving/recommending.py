@@ -17,7 +17,7 @@ from serving import problems, replies
 from serving.batching import Batched
 from serving.memory import ANY, Entry, Memory
 from serving.metrics import Metrics
-from serving.ondemand import Asker
+from serving.ondemand import Asker, Reply
 from serving.problems import ProblemError
 from serving.questions import Question
 from serving.settings import ServingSettings
@@ -145,12 +145,15 @@ class Recommending:
         Raises:
             ProblemError: They refuse, or there is no answer.
         """
+        return (await self._reply(query, hits)).body
+
+    async def _reply(self, query: RecommendationQuery, hits: int) -> Reply:
         if self._asker is None:
             raise problems.broker_unavailable()
-        return await self._asker.ask(query, hits=hits)
+        return await self._asker.ask(query, hits=hits, tick=self.watch.tick)
 
-    async def _ask(self, question: Question, track_id: str | None, *, hits: int = 1) -> bytes:
-        return await self.ask(question.query if track_id is None else question.about(track_id), hits=hits)
+    async def _ask(self, question: Question, track_id: str | None) -> bytes:
+        return await self.ask(question.query if track_id is None else question.about(track_id))
 
     async def _taken_in(self, partition: int, offset: int) -> bool:
         """Wait, not for long, until an event is in every list it can be in."""
@@ -170,10 +173,10 @@ class Recommending:
                 raise problems.not_taken_in(*question.event) from problem
             raise
 
-    async def _searched(self, question: Question, track_id: str, *, hits: int) -> bytes:
+    async def _searched(self, question: Question, track_id: str, *, hits: int) -> Reply:
         """The workers' answer in place of one that the store will have."""
         try:
-            return await self._ask(question, track_id, hits=hits)
+            return await self._reply(question.about(track_id), hits)
         except ProblemError as problem:
             if question.listed and problem.status_code in {503, 504}:
                 raise problems.list_not_ready(track_id) from problem
@@ -223,7 +226,9 @@ class Recommending:
         entry = await self._stored(target, track_id, question)
         if entry is None:
             try:
-                return await self._searched(question, track_id, hits=1 if before is None else before.hits + 1)
+                reply = await self._searched(
+                    question, track_id, hits=1 if before is None else before.hits + 1
+                )
             except ProblemError as problem:
                 # Workers that take over from another reply late; by then they have written the list.
                 if (
@@ -231,12 +236,41 @@ class Recommending:
                     or (entry := await self._stored(target, track_id, question)) is None
                 ):
                     raise
+            else:
+                self._remember(target, track_id, question, reply)
+                return reply.body
         if before is not None:
             entry.hits = before.hits
         # What was read while tracks were being written may show them as they were.
         if question.event is None and entry.checked >= self.watch.written:
             self._memory.put(entry)
         return entry
+
+    def _remember(self, target: bytes, track_id: str, question: Question, reply: Reply) -> None:
+        """Have at hand what workers have answered and are about to write: who asks at once need not ask them again."""
+        place = None if question.listed or question.event is not None else question.place(track_id)
+        # As in `_loaded`: what was made while tracks were being written may show them as they were.
+        if place is None or not self._memory.max_bytes or reply.tick < self.watch.written:
+            return
+        there = self._memory.get(target)
+        if there is not None and there.checked >= reply.tick:  # another who asked the same has seen to it
+            return
+        kept, mentions = replies.as_kept(reply.body)
+        tag = replies.entity_tag(kept)
+        self._memory.put(
+            Entry(
+                target=target,
+                body=kept[:-1],
+                tag=tag.encode(),
+                track_id=track_id,
+                place=place,
+                state=tag,
+                owner=ANY,
+                mentions=mentions,
+                checked=reply.tick,
+                due=time.perf_counter() + _BODY_CHECK_SECONDS,
+            )
+        )
 
     async def _stored(self, target: bytes, track_id: str, question: Question) -> Entry | None:
         """What the store has; None where it has nothing."""
@@ -271,10 +305,9 @@ class Recommending:
         )
 
     async def _from_body(self, target: bytes, track_id: str, question: Question, tick: int) -> Entry | None:
-        assert question.variant is not None
-        place = (track_key(track_id), question.strategy, question.mode or "", question.variant)
-        found = await self._bodies.get(place)
-        if found is None:
+        place = question.place(track_id)
+        found = None if place is None else await self._bodies.get(place)
+        if place is None or found is None:
             return None
         return Entry(
             target=target,
@@ -284,7 +317,7 @@ class Recommending:
             place=place,
             state=found.tag,
             owner=ANY,
-            mentions=_mentioned(found.body) if self._memory.max_bytes else (),
+            mentions=replies.mentioned(orjson.loads(found.body)) if self._memory.max_bytes else (),
             checked=tick,
             due=time.perf_counter() + _BODY_CHECK_SECONDS,
             stale=found.stale,
@@ -316,8 +349,3 @@ class Recommending:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def _mentioned(body: bytes) -> tuple[str, ...]:
-    read = orjson.loads(body)
-    return (read["reference_track"], *(item["track_id"] for item in read["recommendations"]))

@@ -109,6 +109,21 @@ def recommendation_bytes(found: Neighbours, header: ListHeader, topic: str) -> b
     return orjson.dumps(body, option=_OPTIONS)[:-1]
 
 
+def as_kept(answer: bytes) -> tuple[bytes, tuple[str, ...]]:
+    """A worker's answer as it keeps it in the store, byte for byte, and the tracks that it mentions."""
+    body = orjson.loads(answer)
+    for name in ("cached", "stale", "computation_time_ms"):
+        body.pop(name, None)
+    for item in body["recommendations"]:
+        item["cached"] = True
+    return orjson.dumps(body), mentioned(body)
+
+
+def mentioned(body: dict[str, Any]) -> tuple[str, ...]:
+    """The ids of every track in a body of recommendations for a track."""
+    return (body["reference_track"], *(item["track_id"] for item in body["recommendations"]))
+
+
 def entity_tag(body: bytes) -> str:
     """A weak entity tag of a body without its timing: equal tags, equal content."""
     return f'W/"{hashlib.blake2b(body, digest_size=9).hexdigest()}"'

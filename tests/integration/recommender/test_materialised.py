@@ -8,11 +8,19 @@ import numpy as np
 import orjson
 import pytest
 
+from serving.replies import as_kept, entity_tag
 from store import materialised, tracks
 from store.materialised import StoredBody
 from store.pool import transaction
 from streams.agents.recommender.materialiser import heat_of
-from streams.events import RecommendationBody, RecommendationQuery, finished_body, track_key
+from streams.events import (
+    RecommendationBody,
+    RecommendationQuery,
+    RecommendationRequest,
+    finished_body,
+    split_reply,
+    track_key,
+)
 from streams.neighbours.types import EVENT, TrackBatch
 from tests.integration.recommender.conftest import Bench, now
 from tests.support.polling import until
@@ -46,6 +54,19 @@ def test_the_first_answer_is_kept_and_the_second_one_read(bench: Bench, run: Run
     whole = finished_body(body.body, cached=True, stale=False, milliseconds=0.2)
     assert [r.track_id for r in RecommendationBody.model_validate_json(whole).recommendations] == listed
     assert set(orjson.loads(whole)) == set(RecommendationBody.model_fields)
+
+
+def test_the_api_can_tell_from_an_answer_what_is_kept(bench: Bench, run: Run) -> None:
+    """To the byte: so that it can have at hand what it will find in the store."""
+    seed, asked = "test/00112", {"strategy": "diverse", "mode": "serendipity"}
+    request = RecommendationRequest.model_validate({"request_id": "r", "track_id": seed, **asked})
+    answer, error = split_reply("r", run(bench.recommender.answer(request)))
+    assert answer is not None, error
+    opened, mentions = as_kept(answer)
+    found = run(kept(bench, seed, **asked))
+    assert (opened, entity_tag(opened)) == (found.body, found.tag)
+    listed = [item["track_id"] for item in orjson.loads(answer)["recommendations"]]
+    assert mentions == (seed, *listed)
 
 
 def test_other_parameters_are_kept_apart(bench: Bench, run: Run) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import orjson
 import pytest
 
+from serving.memory import ANY
 from serving.models import Batch, RecommendationBody
 from serving.settings import ServingSettings
 from streams.events import RecommendationRequest, parse_request
@@ -14,6 +15,7 @@ from tests.integration.serving.asking import Answering, answering, body_of, own_
 from tests.integration.serving.catalogue import Catalogue
 from tests.integration.serving.conftest import Client, Database, Served, serve
 from tests.integration.serving.problems import fields_of, problem_of
+from tests.support.polling import until
 from tests.support.services import KafkaBroker
 
 pytestmark = pytest.mark.integration
@@ -79,6 +81,26 @@ async def test_questions_alike_share_a_request(api: tuple[Client, Answering]) ->
     assert [response.status_code for response in responses] == [200] * 10
     assert len(worker.requests) == 1
     assert _count(client, "mess_api_worker_requests_shared_total") == 9
+
+
+async def test_an_answer_is_at_hand_before_it_has_been_written(
+    api: tuple[Client, Answering], database: Database
+) -> None:
+    """Asked again at once, nobody computes it again, and it says that it was kept; when a list has moved it is asked anew."""
+    client, worker = api
+    path = f"{PATH}?strategy=popular"
+    first, second = await client.get(path), await client.get(path)
+    assert (first.json()["cached"], second.json()["cached"], len(worker.requests)) == (False, True, 1)
+    assert second.json()["generated_at"] == first.json()["generated_at"]
+    # Another variant is another answer.
+    await client.get(f"{path}&top_k=3")
+    assert len(worker.requests) == 2
+    seen = client.context.recommending.watch.tick
+    await database.execute("UPDATE ingest_partitions SET consumed_offset = consumed_offset + 1")
+    await database.execute("UPDATE absorbed_offsets SET absorbed_offset = absorbed_offset + 1")
+    await until(lambda: client.context.recommending.watch.moved(ANY) > seen)
+    third = await client.get(path)
+    assert (third.json()["cached"], len(worker.requests)) == (False, 3)
 
 
 async def test_a_workers_problem_is_the_answer(api: tuple[Client, Answering]) -> None:
