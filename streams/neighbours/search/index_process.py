@@ -256,8 +256,10 @@ if sys.platform == "linux":
     def _step_back() -> None:
         """Have all threads but the main one, which will answer queries, give way to other work."""
         for thread in Path("/proc/self/task").iterdir():
-            if int(thread.name) != os.getpid():
-                os.setpriority(os.PRIO_PROCESS, int(thread.name), BUILD_PRIORITY)
+            number = int(thread.name)
+            # Of a process that gives way further already, it would be a rise, which takes a right.
+            if number != os.getpid() and os.getpriority(os.PRIO_PROCESS, number) < BUILD_PRIORITY:
+                os.setpriority(os.PRIO_PROCESS, number, BUILD_PRIORITY)
 
 else:
 
