@@ -27,7 +27,9 @@ QUICK = [Size(4_000, 128, audited=1_000)]
 WHOLE_WAY = Size(50_000, 768, audited=1_000)
 # Larger ones take their peers too long.
 PEERS_UPTO = 60_000
-SLICE = 256
+SLICE = 2_048
+# How often a long run says how far it is.
+PROGRESS_SECONDS = 15.0
 # How many tracks' comparison with all others is timed where all lists were made from cells.
 COMPARED = 4_096
 
@@ -71,17 +73,20 @@ def _loaded(size: Size, tracks: Tracks, exact_upto: int) -> ApproximateEngine:
 
 def _engine(size: Size, tracks: Tracks, engine: ApproximateEngine, followed: Followed, name: str) -> Way:
     """The engine, loaded without lists, as its idle time makes them."""
-    slowest = 0.0
+    slowest, said = 0.0, time.perf_counter()
     with _clock() as taken:
-        while engine.stats().waiting_refills:
+        while waiting := engine.stats().waiting_refills:
             began = time.perf_counter()
             engine.refill(SLICE)
             slowest = max(slowest, time.perf_counter() - began)
+            if time.perf_counter() - said > PROGRESS_SECONDS:
+                said = time.perf_counter()
+                report.progress(f"{size}: {waiting:,} lists to be made, load {machine.load()}")
     followed.take(engine.take_changes())
     memory, raw = engine.stats().memory_bytes, size.tracks * size.dimension * 4
     lists = engine.lists.memory_bytes
     note = (
-        f"slices of {SLICE}, longest {slowest * 1000:,.0f} ms; vectors and index {(memory - lists) / raw:.2f} x the raw"
+        f"slices of {SLICE:,}, longest {slowest * 1000:,.0f} ms; vectors and index {(memory - lists) / raw:.2f} x the raw"
         f" vectors, lists {lists / size.tracks:,.0f} bytes a track"
     )
     return Way(name, *taken, _right(size, tracks, followed, size.tracks), machine.load(), note)

@@ -1,6 +1,7 @@
 """Tables and percentiles, alike in every benchmark."""
 
 import sys
+import time
 from collections.abc import Sequence
 
 import numpy as np
@@ -36,3 +37,8 @@ def show(made: Table, note: str = "") -> None:
 def mebibytes(count: float) -> str:
     """Bytes as MiB."""
     return f"{count / 2**20:,.0f} MiB"
+
+
+def progress(text: str) -> None:
+    """Say how far a long run is, apart from its tables."""
+    print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)

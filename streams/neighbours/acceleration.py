@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+# What is compiled.
+MODULES = ("kernels", "departing")
 # Longer than this and the machine has no time for it: the engine stays as it is.
 PATIENCE = 600.0
 # Nobody waits for the compiler: everything else goes first.
@@ -25,10 +27,11 @@ NICENESS = 10
 
 @dataclass(frozen=True, slots=True)
 class Kernels:
-    """The functions of `streams.neighbours.kernels`, which says what they do."""
+    """The functions of the modules `MODULES`, which say what they do."""
 
     search: Callable[..., Any]
     search_near: Callable[..., Any]
+    search_among: Callable[..., Any]
     merge: Callable[..., Any]
     remove: Callable[..., Any]
     similarities: Callable[..., Any]
@@ -36,9 +39,17 @@ class Kernels:
 
 def load() -> Kernels:
     """The compiled functions; takes as long as the compiler does unless they are in the cache."""
-    kernels = importlib.import_module("streams.neighbours.kernels")
+    kernels, departing = (importlib.import_module(f"streams.neighbours.{name}") for name in MODULES)
     kernels.warm()
-    return Kernels(kernels.search, kernels.search_near, kernels.merge, kernels.remove, kernels.similarities)
+    departing.warm()
+    return Kernels(
+        kernels.search,
+        kernels.search_near,
+        kernels.search_among,
+        kernels.merge,
+        departing.remove,
+        kernels.similarities,
+    )
 
 
 def fill_cache() -> None:
@@ -56,10 +67,14 @@ def fill_cache() -> None:
 
 def _mark() -> Path:
     """The file that says that these very functions are in the cache."""
-    source = Path(__file__).with_name("kernels.py")
-    made_of = source.read_bytes() + importlib.metadata.version("numba").encode() + sys.version.encode()
+    sources = [Path(__file__).with_name(f"{name}.py") for name in MODULES]
+    made_of = (
+        b"".join(source.read_bytes() for source in sources)
+        + importlib.metadata.version("numba").encode()
+        + sys.version.encode()
+    )
     directory = os.environ.get("NUMBA_CACHE_DIR")
-    place = Path(directory) if directory else source.parent / "__pycache__"
+    place = Path(directory) if directory else sources[0].parent / "__pycache__"
     return place / f"kernels-{hashlib.sha256(made_of).hexdigest()[:16]}.ready"
 
 

@@ -5,7 +5,12 @@ with those on the lists of the nearest found there: with few, and with nearly al
 against the horizons, so that no list ever names a track that ranks below what it is known to hold. The newcomer is
 *pending* then. In idle time pending tracks are compared with the whole catalogue, as the exact engine would have done at
 once; when none is left, the lists are those of the exact engine, which the tests hold it against.
+
+Where thousands of lists are missing, because the catalogue came without or is being filled, they are made cell by cell: a
+fifth of the cost of newcomers, one after the other.
 """
+
+import time
 
 import numpy as np
 import numpy.typing as npt
@@ -13,16 +18,52 @@ import numpy.typing as npt
 from streams.neighbours.exact import ExactEngine
 from streams.neighbours.lists import UNKNOWN
 from streams.neighbours.nearest import Found
-from streams.neighbours.types import EngineStats, Slots, StoredLists
+from streams.neighbours.types import (
+    EngineStats,
+    Events,
+    Keys,
+    Scores,
+    Slots,
+    StoredLists,
+    TrackBatch,
+    Vectors,
+)
 
 Rows = npt.NDArray[np.intp]
 
 # Up to so many tracks a batch is compared with all of them.
 EXACT_UPTO = 200_000
-# With more lists than this to be made, those of a cell are made one after the other.
+# With more lists than this to be made, those of a cell are made together.
 MANY = 2_048
-# How often each of them is gone over again before others have their turn.
-AGAIN = 2
+# The share of them, those least like the rest of their cell, that are then searched for one by one as newcomers are.
+STRAYS = 1 / 16
+STEP_STRAYS = 256
+# How long the cells are being made at a time.
+MAKING_SECONDS = 0.02
+# A catalogue is being filled if it would double within so long; measured over so long; and no longer after such a pause.
+DOUBLING_SECONDS = 1_800.0
+WINDOW_SECONDS = 5.0
+PAUSE_SECONDS = 2.0
+
+
+class Flow:
+    """How many tracks a second come in."""
+
+    def __init__(self) -> None:
+        self._began = self._last = time.monotonic()
+        self._count = 0
+        self._rate = 0.0
+
+    def note(self, count: int) -> None:
+        """So many have come."""
+        self._last = now = time.monotonic()
+        self._count += count
+        if now - self._began >= WINDOW_SECONDS:
+            self._rate, self._began, self._count = self._count / (now - self._began), now, 0
+
+    def rate(self) -> float:
+        """Tracks a second lately; 0 if there was a pause."""
+        return self._rate if time.monotonic() - self._last < PAUSE_SECONDS else 0.0
 
 
 class ApproximateEngine(ExactEngine):
@@ -40,12 +81,22 @@ class ApproximateEngine(ExactEngine):
     ) -> None:
         super().__init__(dimension, published=published, kept=kept)
         self.exact_upto = exact_upto
-        self._unknown_lists: Slots = np.empty(0, dtype=np.int32)
-        self._rough_lists: Slots = np.empty(0, dtype=np.int32)
+        self.flow = Flow()
+        self._new: Slots = np.empty(0, dtype=np.int32)
+        # Lists that are to be made cell by cell, and which were known before that began.
+        self._unmade: Slots = np.empty(0, dtype=np.int32)
+        self._known: npt.NDArray[np.bool_] = np.empty(0, dtype=np.bool_)
+        # Those of them that have been made, and how close each is to its cell's centre; then those to be looked at again.
+        self._made: list[tuple[Slots, Scores]] = []
+        self._strays: Slots = np.empty(0, dtype=np.int32)
 
     @property
     def _is_large(self) -> bool:
-        return len(self.catalogue) > self.exact_upto and self.nearest.look_near()
+        return len(self.catalogue) > self.exact_upto and self.nearest.is_compiled
+
+    @property
+    def _is_being_filled(self) -> bool:
+        return self._is_large and self.flow.rate() * DOUBLING_SECONDS > len(self.catalogue)
 
     def _load_lists(self, lists: StoredLists, without: Slots) -> Slots:
         loaded = super()._load_lists(lists, without)
@@ -54,10 +105,38 @@ class ApproximateEngine(ExactEngine):
             self.lists.pending[loaded] = True
         return loaded
 
+    def apply(self, batch: TrackBatch) -> None:
+        """See `NeighbourEngine.apply`."""
+        self._new = np.empty(0, dtype=np.int32)
+        super().apply(batch)
+        self.flow.note(len(self._new))
+
+    def _add(self, keys: Keys, track_ids: list[str], vectors: Vectors, events: Events) -> Slots:
+        self._new = super()._add(keys, track_ids, vectors, events)
+        return self._new
+
+    def _fill(self, newcomers: Slots, which: Rows, events: Events, refills: Slots) -> None:
+        if len(newcomers) and self._is_being_filled:
+            # Their lists, and those they belong in, are made when the flow ebbs: until then each would change again and again.
+            later = np.isin(newcomers, self._new)
+            self.lists.pending[newcomers[later]] = True
+            self.lists.touched[newcomers[later]] = True
+            newcomers, which = newcomers[~later], which[~later]
+        super()._fill(newcomers, which, events, refills)
+
+    def _most_urgent(self, limit: int, but_not: Slots) -> Slots:
+        lists, used = self.lists, self.catalogue.used
+        short = lists.short(self.catalogue.alive[:used], lists.published)
+        if self._is_large and len(short) >= MANY:
+            # Those not known at all are made together, when there is time.
+            short = short[lists.horizon[short] != UNKNOWN]
+        return np.setdiff1d(short, but_not)[:limit].astype(np.int32)
+
     def _find(self, rows: Slots, own: npt.NDArray[np.bool_], others: npt.NDArray[np.bool_] | None) -> Found:
         lists = self.lists
         # A refill of a list that is known replaces what is right by what is right.
-        if self._is_large and (others is not None or (lists.horizon[rows] == UNKNOWN).all()):
+        wanted = others is not None or (lists.horizon[rows] == UNKNOWN).all()
+        if wanted and self._is_large and self.nearest.look_near(MAKING_SECONDS):
             lists.pending[rows] = lists.touched[rows] = True
             return self.nearest.search_near(rows, others)
         if others is not None:
@@ -66,9 +145,15 @@ class ApproximateEngine(ExactEngine):
 
     def refill(self, limit: int) -> int:
         """See `NeighbourEngine.refill`. Lists not known at all come first, then short ones, then pending tracks."""
+        if self._is_being_filled:
+            return 0
+        if self._is_large and not self.nearest.look_near(MAKING_SECONDS):
+            return 1 + len(self._missing())
         waiting = self._make_unknown(limit)
         if waiting:
             return waiting
+        # One product, however little of the time it is of which the caller knows: lists of cells cost a fraction.
+        limit = min(limit, self.nearest.step)
         waiting = super().refill(limit)
         pending = np.flatnonzero(self.lists.pending[: self.catalogue.used])
         if waiting or not len(pending):
@@ -76,35 +161,73 @@ class ApproximateEngine(ExactEngine):
         self._compare(pending[:limit].astype(np.int32))
         return max(0, len(pending) - limit)
 
+    def _missing(self) -> Slots:
+        """Slots whose list is not known at all."""
+        unknown = self.lists.short(self.catalogue.alive[: self.catalogue.used], 1).astype(np.int32)
+        missing: Slots = unknown[self.lists.horizon[unknown] == UNKNOWN]
+        return missing
+
     def _make_unknown(self, limit: int) -> int:
         """Make lists of a large catalogue that came without; how many are left."""
-        if not len(self._unknown_lists) and not len(self._rough_lists):
-            used = self.catalogue.used
-            unknown = self.lists.short(self.catalogue.alive[:used], 1).astype(np.int32)
-            unknown = unknown[self.lists.horizon[unknown] == UNKNOWN]
-            if len(unknown) < MANY or not self._is_large or self.nearest.cells is None:
-                return 0
-            self._unknown_lists = unknown[self.nearest.cells.order(unknown)]
-            # Again when all have lists: those of the nearest lead to what the cells have missed.
-            self._rough_lists = np.tile(self._unknown_lists, AGAIN)
-        if len(self._unknown_lists):
-            rows, self._unknown_lists = self._unknown_lists[:limit], self._unknown_lists[limit:]
-            wanted = self.lists.horizon[rows] == UNKNOWN
-        else:
-            rows, self._rough_lists = self._rough_lists[:limit], self._rough_lists[limit:]
-            wanted = self.lists.pending[rows]
-        wanted &= self.catalogue.alive[rows] & self.lists.owned[rows]
-        if wanted.any():
-            self._fill_near(rows[wanted])
-        return len(self._unknown_lists) + len(self._rough_lists)
+        if not len(self._unmade) and not len(self._strays):
+            self._begin_making()
+        if len(self._unmade):
+            rows, self._unmade = self._unmade[:limit], self._unmade[limit:]
+            self._make(self._still_there(rows))
+            if not len(self._unmade):
+                self._strays = self._farthest()
+        elif len(self._strays):
+            # One by one: each is looked for in cells of its own.
+            limit = min(limit, STEP_STRAYS)
+            rows, self._strays = self._strays[:limit], self._strays[limit:]
+            rows = self._still_there(rows)
+            if len(rows):
+                self._put(rows, self.nearest.search_near(rows, None))
+        return len(self._unmade) + len(self._strays)
 
-    def _fill_near(self, rows: Slots) -> None:
+    def _begin_making(self) -> None:
+        lists, alive, cells = self.lists, self.catalogue.alive, self.nearest.cells
+        unknown = self._missing() if self._is_large and cells is not None else self._unmade
+        if len(unknown) < MANY or cells is None:
+            return
+        self._known = alive & lists.owned & (lists.horizon != UNKNOWN)
+        if len(unknown) > self._known.sum():
+            # So many that the lists known are to be bettered, too.
+            unknown = np.flatnonzero(alive & lists.owned).astype(np.int32)
+        self._unmade = unknown[cells.order(unknown)]
+
+    def _still_there(self, rows: Slots) -> Slots:
+        return rows[self.catalogue.alive[rows] & self.lists.owned[rows]]
+
+    def _make(self, rows: Slots) -> None:
+        """Make or better lists from the cells around, and enter these tracks into those known before."""
+        if not len(rows):
+            return
         self.nearest.prepare()
-        found = self.nearest.search_near(rows, None)
-        track_ids = self.catalogue.track_ids
-        differs = self.lists.put(rows, found.best, found.scores, track_ids, complete=False)
-        self.lists.changed[rows] |= differs
-        self.lists.pending[rows] = True
+        catalogue = self.catalogue
+        if len(self._known) < catalogue.capacity:
+            more = np.zeros(catalogue.capacity - len(self._known), dtype=np.bool_)
+            self._known = np.concatenate([self._known, more])
+        found = self.nearest.search_cells(rows, self._known)
+        self._put(rows, found)
+        self._enter(found, rows, np.arange(len(rows)), catalogue.events[rows])
+        assert self.nearest.cells is not None
+        self._made.append((rows, self.nearest.cells.closeness(catalogue.vectors, rows)))
+
+    def _farthest(self) -> Slots:
+        """Of the lists made, those whose track is least like its cell: what they want may be elsewhere."""
+        if not self._made:
+            return self._unmade
+        rows, closeness = (np.concatenate([made[i] for made in self._made]) for i in range(2))
+        self._made = []
+        farthest: Slots = rows[np.sort(np.argsort(closeness)[: int(STRAYS * len(rows))])]
+        return farthest
+
+    def _put(self, rows: Slots, found: Found) -> None:
+        with self._timed("lists"):
+            differs = self.lists.put(rows, found.best, found.scores, self.catalogue.track_ids, complete=False)
+            self.lists.changed[rows] |= differs
+            self.lists.pending[rows] = True
         self._refilled += len(rows)
 
     def _compare(self, rows: Slots) -> None:
@@ -134,7 +257,7 @@ class ApproximateEngine(ExactEngine):
         return EngineStats(
             tracks=found.tracks,
             changed_lists=found.changed_lists,
-            waiting_refills=found.waiting_refills + len(self._rough_lists),
+            waiting_refills=max(found.waiting_refills, len(self._unmade) + len(self._strays)),
             refilled=found.refilled,
             memory_bytes=found.memory_bytes,
             seconds=found.seconds,

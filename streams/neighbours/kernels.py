@@ -1,4 +1,4 @@
-"""Inner loops of the exact engine, compiled by numba: search of a product's rows, merging, departures.
+"""Inner loops of the engine, compiled by numba: search of a product's rows, merging (departures are in `departing`).
 
 Importing this module imports numba and compiles, or loads what an earlier process compiled; `accelerate` does it without
 stalling anyone. Each function has a twin in numpy, which the engine uses until then; the tests hold one against the other.
@@ -268,21 +268,12 @@ def search_near(  # noqa: C901, PLR0912, PLR0913, PLR0915, PLR0917
 ]:
     """As `search`, looking only at members of some cells, lists as they are, and lists of the nearest found there.
 
-    Args:
-        rows: int32 (m,), the tracks' slots.
+    Args besides those of `search`:
         probes: int32 (m, p), which cells.
         members: int32 (cells, room), slots.
         counts: int32 (cells,).
         matrix: float32 (slots, c), whose products are at least the similarity less `error`.
-        vectors: float32 (slots, d), unit length.
-        alive: bool (slots,).
-        labels: int64 (slots,), compare as the track ids do.
         slots: int32 (slots, kept), the lists as they are.
-        bounds: float32 (used,), what a product must reach to be looked at for that slot's list; inf: never.
-        horizon: float32 (slots,).
-        error: Bounds how far a product may lie below the similarity.
-        best: int32 (m, kept), filled with the lists; EMPTY before.
-        best_scores: float32 (m, kept), likewise; -inf before.
         hops: The lists of so many of the nearest are looked at.
 
     Returns:
@@ -343,6 +334,89 @@ def search_near(  # noqa: C901, PLR0912, PLR0913, PLR0915, PLR0917
     return row_of[:count], targets[:count], scores[:count], computed
 
 
+# As above.
+@_compiled
+def search_among(  # noqa: C901, PLR0912, PLR0913, PLR0915, PLR0917
+    product: npt.NDArray[np.float32],
+    rows: npt.NDArray[np.int32],
+    among: npt.NDArray[np.int32],
+    vectors: npt.NDArray[np.float32],
+    alive: npt.NDArray[np.bool_],
+    labels: npt.NDArray[np.int64],
+    bounds: npt.NDArray[np.float32],
+    horizon: npt.NDArray[np.float32],
+    error: np.float32,
+    best: npt.NDArray[np.int32],
+    best_scores: npt.NDArray[np.float32],
+    groups: int,
+) -> tuple[
+    npt.NDArray[np.int32],
+    npt.NDArray[np.int32],
+    npt.NDArray[np.float32],
+    int,
+]:
+    """As `search`, looking only at some tracks, and bettering lists that there are.
+
+    Args besides those of `search`:
+        product: float32 (m, w), at least the similarity less `error`.
+        among: int32 (w,), the slots looked at, each once.
+        bounds: float32 (w,), what a product must reach to be looked at for that track's list; inf: never.
+        best: int32 (m, kept), the lists, changed in place; past the end EMPTY.
+        best_scores: float32 (m, kept), likewise; past the end -inf.
+
+    Returns:
+        As `search`.
+    """
+    width, kept = product.shape[1], best.shape[1]
+    room = 256 * len(rows) + 1024
+    row_of = np.empty(room, dtype=np.int32)
+    targets = np.empty(room, dtype=np.int32)
+    scores = np.empty(room, dtype=np.float32)
+    highest = np.empty(groups, dtype=np.float32)
+    count, computed = 0, 0
+    for i in range(len(rows)):
+        row, slot, length, first = product[i], rows[i], kept, np.float32(np.inf)
+        while length > 0 and best[i, length - 1] < 0:
+            length -= 1
+        if length < kept:
+            first = _kth(row, kept + 1, highest)  # the track itself may be one of those that reach it
+        # First what surely is among the best; then what may be, or may be entered by this track.
+        for turn in range(2):
+            own = best_scores[i, kept - 1] - error if length == kept else np.float32(-np.inf)
+            if turn == 0:
+                own = max(own, first)
+            for start in range(0, width, BLOCK):
+                stop = min(start + BLOCK, width)
+                if turn == 0:
+                    if first == np.inf or not _reaches(row[start:stop], own):
+                        continue
+                elif not _reaches_either(row[start:stop], own, bounds[start:stop]):
+                    continue
+                for n in range(start, stop):
+                    value, j = row[n], among[n]
+                    wanted = value >= own and (value >= first) == (turn == 0)
+                    enters = turn == 1 and value >= bounds[n]
+                    if not (wanted or enters) or j == slot or not alive[j]:
+                        continue
+                    score = _similarity(vectors[slot], vectors[j])
+                    computed += 1
+                    if wanted:
+                        place = _insert(best[i], best_scores[i], length, j, score, labels)
+                        if 0 <= place < kept:
+                            length = min(length + 1, kept)
+                        if length == kept:
+                            own = max(own, best_scores[i, kept - 1] - error)
+                    if not enters or score < horizon[j]:
+                        continue
+                    if count == room:
+                        room *= 2
+                        row_of, targets = _longer(row_of, room), _longer(targets, room)
+                        scores = _longer(scores, room)
+                    row_of[count], targets[count], scores[count] = i, j, score
+                    count += 1
+    return row_of[:count], targets[:count], scores[:count], computed
+
+
 @_compiled
 def _longer(array: npt.NDArray[Any], room: int) -> npt.NDArray[Any]:
     longer = np.empty(room, dtype=array.dtype)
@@ -392,62 +466,6 @@ def merge(  # noqa: PLR0913, PLR0917
     return entered
 
 
-@_compiled
-def remove(
-    which: npt.NDArray[np.int32],
-    slots: npt.NDArray[np.int32],
-    scores: npt.NDArray[np.float32],
-    lengths: npt.NDArray[np.int16],
-    used: int,
-    published: int,
-) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32], npt.NDArray[np.bool_], npt.NDArray[np.int32]]:
-    """Take tracks out of every list that names them.
-
-    Args:
-        which: int32 (slots,), the index of the event by which a slot's track leaves; negative: it stays.
-        slots: int32 (slots, kept).
-        scores: float32 (slots, kept).
-        lengths: int16 (slots,).
-        used: How many slots to look through.
-        published: How many entries of a list are published.
-
-    Returns:
-        The lists that have lost entries, (m,); the latest event behind it, (m,); whether the published part is
-        another, (m,); and the slot that stood last, (m,).
-    """
-    kept = slots.shape[1]
-    rows = np.empty(used, dtype=np.int32)
-    latest = np.empty(used, dtype=np.int32)
-    seen = np.empty(used, dtype=np.bool_)
-    last = np.empty(used, dtype=np.int32)
-    count = 0
-    for row in range(used):
-        length = lengths[row]
-        most = np.int32(-1)
-        for i in range(length):
-            cause = which[slots[row, i]]
-            most = max(most, cause)
-        if most < 0:
-            continue
-        rows[count], latest[count], last[count] = row, most, slots[row, length - 1]
-        seen[count] = False
-        place = 0
-        for i in range(length):
-            slot = slots[row, i]
-            if which[slot] >= 0:
-                seen[count] = seen[count] or i < published
-                continue
-            slots[row, place] = slot
-            scores[row, place] = scores[row, i]
-            place += 1
-        for i in range(place, kept):
-            slots[row, i] = -1
-            scores[row, i] = -np.inf
-        lengths[row] = place
-        count += 1
-    return rows[:count], latest[:count], seen[:count], last[:count]
-
-
 def warm() -> None:
     """Compile everything for the types that the engine uses, or load it from the cache."""
     one, some = np.zeros(1, dtype=np.int32), np.full((1, 2), -1, dtype=np.int32)
@@ -460,22 +478,11 @@ def warm() -> None:
     lengths = np.zeros(1, dtype=np.int16)
     similarities(vectors, one, one)
     search(value[None, :], one, flags, vectors, flags, labels, value, value, np.float32(0), some, scores, 20)
+    some_cell = some + 1, some, one
     search_near(
-        one,
-        some + 1,
-        some,
-        one,
-        vectors,
-        vectors,
-        flags,
-        labels,
-        some,
-        value,
-        value,
-        np.float32(0),
-        some,
-        scores,
-        1,
+        one, *some_cell, vectors, vectors, flags, labels, some, value, value, np.float32(0), some, scores, 1
+    )
+    search_among(
+        value[None, :], one, one, vectors, flags, labels, value, value, np.float32(0), some, scores, 20
     )
     merge(one[:0], one[:0], value[:0], some, scores, lengths, value, flags, labels, 1)
-    remove(one - 1, some, scores, lengths, 1, 1)

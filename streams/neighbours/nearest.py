@@ -35,6 +35,10 @@ PRODUCT_VALUES = 32 * 1024 * 1024
 PRODUCT_ROWS = 256
 # Cells that are looked through for a track where not all are: the lists of those found there add more than more cells do.
 PROBES = 16
+# Tracks that those of a cell are compared with where all lists are made: members of the cells nearest to it.
+AMONG = 8_192
+# How long the catalogue is projected at a time.
+FITTING_SECONDS = 0.02
 # Rows that a thread takes at a time.
 THREAD_ROWS = 64
 
@@ -72,6 +76,7 @@ class Nearest:
         self.computed = 0
         self.cells: Cells | None = None
         self.probes = PROBES
+        self.among = AMONG
         self._last_computed = 0
         self._memory = threading.local()
         self._catalogue = catalogue
@@ -99,11 +104,12 @@ class Nearest:
         self._threads = ThreadPoolExecutor(self._thread_count, thread_name_prefix="nearest")
 
     def prepare(self) -> None:
-        """Look for directions, if it is time to."""
+        """Look for directions, if it is time to, for a while."""
         if self._kernels is not None:
             with self._timed("projection"):
                 catalogue = self._catalogue
-                self.projection.fit(catalogue.vectors, catalogue.alive[: catalogue.used], self._lists.kept)
+                alive = catalogue.alive[: catalogue.used]
+                self.projection.fit(catalogue.vectors, alive, self._lists.kept, FITTING_SECONDS)
 
     def update(self, slots: Slots) -> None:
         """Take notice of new vectors in these slots."""
@@ -118,15 +124,20 @@ class Nearest:
         if self.cells is not None:
             self.cells.forget(slots)
 
-    def look_near(self) -> bool:
-        """Get ready for `search_near`; False as long as the compiled loops are missing."""
+    def look_near(self, seconds: float) -> bool:
+        """Get ready for `search_near` and `search_cells`, for about so long at a time; whether it is done.
+
+        It never is without the compiled loops.
+        """
         if self._kernels is None:
             return False
         if self.cells is None:
-            with self._timed("cells"):
-                slots = np.flatnonzero(self._catalogue.alive[: self._catalogue.used]).astype(np.int32)
-                self.cells = Cells(self._catalogue.vectors, slots)
-        return True
+            slots = np.flatnonzero(self._catalogue.alive[: self._catalogue.used]).astype(np.int32)
+            self.cells = Cells(self._catalogue.vectors, slots)
+        if self.cells.ready:
+            return True
+        with self._timed("cells"):
+            return self.cells.advance(seconds)
 
     @property
     def memory_bytes(self) -> int:
@@ -238,6 +249,43 @@ class Nearest:
 
         return self._shared(len(rows), run)
 
+    def search_cells(self, rows: Slots, open_to: npt.NDArray[np.bool_]) -> Found:
+        """Better lists of tracks cell by cell: all of a cell are compared with the same others, in one product.
+
+        Args:
+            rows: int32 (m,), their slots, those of a cell one after the other.
+            open_to: bool (slots,), which slots' lists may be entered.
+        """
+        assert self.cells is not None
+        assert self._kernels is not None
+        cells, catalogue, lists, kernels = self.cells, self._catalogue, self._lists, self._kernels
+        matrix, error = self._matrix()
+        ends = np.flatnonzero(np.diff(cells.of(rows), append=EMPTY - 1)) + 1
+        shares = [
+            slice(start, end) for start, end in zip([0, *ends[:-1].tolist()], ends.tolist(), strict=True)
+        ]
+
+        def run(part: slice, best: Slots, scores: Scores) -> tuple[Slots, Slots, Scores, int]:
+            best[:], scores[:] = lists.slots[rows[part]], lists.scores[rows[part]]
+            among = cells.around(catalogue.vectors[rows[part]], self.among)
+            found: tuple[Slots, Slots, Scores, int] = kernels.search_among(
+                self._product_of(matrix[rows[part]], matrix[among]),
+                rows[part],
+                among,
+                catalogue.vectors,
+                catalogue.alive,
+                catalogue.id_labels,
+                np.where(open_to[among], lists.horizon[among] - error, UNKNOWN),
+                lists.horizon,
+                error,
+                best,
+                scores,
+                GROUPS_PER_ENTRY * lists.kept,
+            )
+            return found
+
+        return self._shared(len(rows), run, shares)
+
     def _matrix(self) -> tuple[Vectors, np.float32]:
         """What to multiply, float32 (slots, c), and how far a product may lie below the similarity."""
         if self.projection.ready:
@@ -245,15 +293,19 @@ class Nearest:
         return self._catalogue.vectors, self._error
 
     def _shared(
-        self, count: int, run: Callable[[slice, Slots, Scores], tuple[Slots, Slots, Scores, int]]
+        self,
+        count: int,
+        run: Callable[[slice, Slots, Scores], tuple[Slots, Slots, Scores, int]],
+        shares: list[slice] | None = None,
     ) -> Found:
-        """Share rows out among the threads, and put together what they find."""
+        """Share rows out among the threads, evenly if it isn't said how, and put together what they find."""
         assert self._threads is not None
         best = np.full((count, self._lists.kept), EMPTY, dtype=np.int32)
         scores = np.full(best.shape, -np.inf, dtype=np.float32)
-        # Small parts: a product is gone through while it is in the cache.
-        size = min(THREAD_ROWS, max(1, -(-count // self._thread_count)))
-        shares = [slice(start, start + size) for start in range(0, count, size)]
+        if shares is None:
+            # Small parts: a product is gone through while it is in the cache.
+            size = min(THREAD_ROWS, max(1, -(-count // self._thread_count)))
+            shares = [slice(start, start + size) for start in range(0, count, size)]
 
         def one(part: slice) -> tuple[Slots, Slots, Scores, int]:
             row, targets, entries, computed = run(part, best[part], scores[part])

@@ -31,7 +31,7 @@ from streams.neighbours.types import (
 SLICE_SECONDS = 0.005
 LONG_SLICE_SECONDS = 0.1
 QUIET_SECONDS = 1.0
-SLICE_LISTS = 256
+SLICE_LISTS = 2_048
 # How long an idle engine with nothing to refill sleeps before it looks for a call again.
 IDLE_SECONDS = 5.0
 # How long the engine writes at a snapshot at a time; it rests twice as long in between.

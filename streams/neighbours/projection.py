@@ -10,6 +10,9 @@ whatever could be among the nearest, or enter a list, is found, and then compute
 depends on the catalogue; p is chosen by a sample, and where nothing is won the vectors themselves are used.
 """
 
+import math
+import time
+
 import numpy as np
 import numpy.typing as npt
 
@@ -44,12 +47,14 @@ class Projection:
         self._dimension = dimension
         self._directions: npt.NDArray[np.float64] = np.empty((0, dimension))
         self._fitted = 0
+        # Slots below this one are projected; those from `_fitted` on were when they came.
+        self._projected = 0
         self.reduced: Vectors = np.empty((0, 0), dtype=np.float32)
 
     @property
     def ready(self) -> bool:
         """Whether there is anything to use."""
-        return self.reduced.size > 0
+        return self.reduced.size > 0 and self._projected >= self._fitted
 
     @property
     def error(self) -> np.float32:
@@ -62,20 +67,31 @@ class Projection:
         """Bytes held."""
         return self.reduced.nbytes + self._directions.nbytes
 
-    def fit(self, vectors: Vectors, alive: npt.NDArray[np.bool_], kept: int) -> None:
-        """Look for directions if the catalogue has grown enough since the last time.
+    def fit(
+        self, vectors: Vectors, alive: npt.NDArray[np.bool_], kept: int, seconds: float = math.inf
+    ) -> None:
+        """Look for directions if the catalogue has grown enough since the last time, and project it.
 
         Args:
             vectors: float32 (slots, d).
             alive: bool (used,), which slots hold a track.
             kept: How many neighbours a list keeps: what is sought.
+            seconds: For about how long; what is left is done by further calls.
         """
         used = len(alive)
-        if used < SMALLEST or used < GROWTH * self._fitted:
-            return
-        self._fitted = used
-        rng = np.random.default_rng(used)
-        slots = np.flatnonzero(alive)
+        if used >= SMALLEST and used >= GROWTH * self._fitted:
+            self._look_for_directions(vectors, np.flatnonzero(alive), kept)
+            self._fitted, self._projected = used, 0
+        until = time.perf_counter() + seconds
+        while self._projected < self._fitted and self.reduced.size:
+            end = min(self._projected + ROWS, self._fitted)
+            self._project(vectors, slice(self._projected, end))
+            self._projected = end
+            if time.perf_counter() >= until:
+                break
+
+    def _look_for_directions(self, vectors: Vectors, slots: npt.NDArray[np.intp], kept: int) -> None:
+        rng = np.random.default_rng(len(slots))
         sample = vectors[np.sort(rng.choice(slots, min(SAMPLE, len(slots)), replace=False))].astype(
             np.float64
         )
@@ -84,12 +100,10 @@ class Projection:
         width = _best_width(sample @ directions.T, kept / len(slots), len(slots))
         self._directions = np.ascontiguousarray(directions[:width])
         self.reduced = np.zeros((len(vectors) if width else 0, width + 1), dtype=np.float32)
-        for start in range(0, used if width else 0, ROWS):
-            self._project(vectors, slice(start, min(start + ROWS, used)))
 
     def update(self, vectors: Vectors, slots: Slots) -> None:
         """Take in the vectors of some slots, new or changed."""
-        if not self.ready:
+        if not self.reduced.size:
             return
         if len(self.reduced) < len(vectors):
             grown = np.zeros((len(vectors), self.reduced.shape[1]), dtype=np.float32)

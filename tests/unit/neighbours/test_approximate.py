@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import initialize
 
 from streams.neighbours import approximate, cells
-from streams.neighbours.approximate import ApproximateEngine
+from streams.neighbours.approximate import ApproximateEngine, Flow
 from streams.neighbours.exact import ExactEngine
 from streams.neighbours.types import EVENT, StoredLists
 from tests.unit.neighbours.helpers import Follower, batch, oracle
@@ -58,6 +58,7 @@ AnyLargeHistory.TestCase.settings = settings(
 
 @pytest.fixture(autouse=True)
 def _small_cells(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(approximate, "MAKING_SECONDS", 60.0)
     monkeypatch.setattr(cells, "ROOM", 64)
     monkeypatch.setattr(cells, "TARGET", 32)
 
@@ -147,12 +148,9 @@ def test_stored_lists_of_a_large_catalogue_are_compared_again() -> None:
     assert follower.lists == expected
 
 
-def test_a_large_catalogue_without_lists_gets_them_slice_by_slice(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lists appear as refills go on, nearly all right at first; newcomers meanwhile do not wait for the rest."""
-    monkeypatch.setattr(approximate, "MANY", 100)
-    dimension = 24
-    catalogue = random_catalogue(1_500, dimension, seed=8)
-    engine = ApproximateEngine(dimension, published=10, kept=20, exact_upto=500)
+def unlisted(catalogue: dict[str, np.ndarray], dimension: int, exact_upto: int) -> ApproximateEngine:
+    """An engine loaded with a catalogue and no lists, whose cells are made."""
+    engine = ApproximateEngine(dimension, published=10, kept=20, exact_upto=exact_upto)
     engine.accelerate(KERNELS)
     engine.nearest.probes = 12
     nothing = np.empty((0, 0))
@@ -163,23 +161,107 @@ def test_a_large_catalogue_without_lists_gets_them_slice_by_slice(monkeypatch: p
         lengths=np.empty(0, dtype=np.int64),
         events=np.empty(0, dtype=EVENT),
     )
-    known = dict(list(catalogue.items())[:1_400])
-    engine.load(batch(known, dimension=dimension), lists)
-    follower = Follower()
+    engine.load(batch(catalogue, dimension=dimension), lists)
+    if len(catalogue) > exact_upto:
+        assert engine.nearest.look_near(60)
+    return engine
+
+
+def make_lists(engine: ApproximateEngine) -> int:
+    """Refill until no list is missing; the number of slices."""
+    for slices in range(10_000):
+        if not engine.stats().waiting_refills:
+            return slices
+        engine.refill(200)
+    raise AssertionError("lists are never made")
+
+
+def test_a_large_catalogue_without_lists_gets_them_slice_by_slice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lists appear as refills go on, nearly all right at first; newcomers meanwhile do not wait for the rest."""
+    monkeypatch.setattr(approximate, "MANY", 100)
+    dimension = 24
+    catalogue = random_catalogue(1_500, dimension, seed=8)
+    engine, follower = unlisted(dict(list(catalogue.items())[:1_400]), dimension, 500), Follower()
+    engine.nearest.among = 500
     assert engine.refill(200) > 0
     follower.take(engine)
     assert len(follower.lists) == 200
     inserted(engine, catalogue, 1_400, dimension)
     follower.take(engine)
     assert len(follower.lists) >= 300
-    while engine.stats().waiting_refills:
-        engine.refill(200)
+    before = engine.nearest.computed
+    assert make_lists(engine) > 5
+    assert engine.nearest.computed - before < 1_400 * 700
     follower.take(engine)
     expected = oracle(catalogue, 10)
     assert share_right(follower, expected) > 0.95
     settle(engine)
     follower.take(engine)
     assert follower.lists == expected
+
+
+def test_lists_of_a_catalogue_that_is_being_filled_are_made_when_the_flow_ebbs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """While it doubles, newcomers are only taken in; then their lists are made and those known before take them in."""
+    monkeypatch.setattr(approximate, "MANY", 100)
+    dimension = 24
+    catalogue = random_catalogue(1_600, dimension, seed=12)
+    engine, follower = unlisted(dict(list(catalogue.items())[:900]), dimension, 850), Follower()
+    settle(engine)
+    follower.take(engine)
+    monkeypatch.setattr(Flow, "rate", lambda _: 1_000.0)
+    inserted(engine, catalogue, 900, dimension)
+    moved = dict(zip(list(catalogue)[:30], random_catalogue(30, dimension, seed=13).values(), strict=True))
+    engine.apply(batch(moved, list(catalogue)[30:40], dimension=dimension, first=5_000))
+    catalogue = {k: v for k, v in (catalogue | moved).items() if k not in list(catalogue)[30:40]}
+    assert engine.refill(200) == 0
+    follower.take(engine)
+    assert len(follower.lists) == 890
+    assert engine.stats().waiting_refills == 700
+    assert 700 <= engine.stats().unverified <= 730
+    monkeypatch.setattr(Flow, "rate", lambda _: 0.0)
+    make_lists(engine)
+    follower.take(engine)
+    expected = oracle(catalogue, 10)
+    assert share_right(follower, expected) > 0.97
+    settle(engine)
+    follower.take(engine)
+    assert follower.lists == expected
+
+
+def test_flow_is_measured_over_seconds_and_ends_with_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rate is that of the last whole window; after a pause it is nothing."""
+    now = 100.0
+    monkeypatch.setattr(approximate.time, "monotonic", lambda: now)
+    flow = Flow()
+    for _ in range(7):
+        now += 1.0
+        flow.note(300)
+    assert flow.rate() == pytest.approx(300)
+    now += 1.0
+    assert flow.rate() == pytest.approx(300)
+    now += approximate.PAUSE_SECONDS
+    assert flow.rate() == 0
+
+
+def test_cells_are_made_in_slices_while_tracks_come_and_go() -> None:
+    """What was placed, moved or forgotten before they were ready is in one cell, or in none."""
+    rng = np.random.default_rng(3)
+    vectors = np.array(list(random_catalogue(3_000, 12).values()))
+    made, slices = cells.Cells(vectors, np.arange(2_000, dtype=np.int32)), 1
+    gone = rng.choice(2_500, 300, replace=False).astype(np.int32)
+    while not made.advance(0):
+        if slices == 5:
+            made.place(vectors, np.arange(2_000, 3_000, dtype=np.int32))
+            made.forget(gone)
+            vectors[:50] = vectors[50:100]
+            made.place(vectors, np.setdiff1d(np.arange(50), gone).astype(np.int32))
+        slices += 1
+    assert slices > 20
+    members = np.concatenate([row[:count] for row, count in zip(made.members, made.counts, strict=True)])
+    assert sorted(members.tolist()) == np.setdiff1d(np.arange(3_000), gone).tolist()
+    assert made.counts.max() < cells.ROOM
 
 
 def test_without_compiled_loops_it_is_the_exact_engine() -> None:
@@ -201,6 +283,7 @@ def test_cells_hold_every_track_once(alike: bool) -> None:
     if alike:
         vectors[:] = vectors[0]
     made = cells.Cells(vectors[:500], np.arange(500, dtype=np.int32))
+    assert made.advance(60)
     made.place(vectors, np.arange(500, 1_000, dtype=np.int32))
     gone = rng.choice(1_000, 200, replace=False).astype(np.int32)
     made.forget(gone)

@@ -48,6 +48,24 @@ def test_products_of_reduced_vectors_are_upper_bounds() -> None:
         assert (row >= exact_similarity(vector, grown) - made.error).all()
 
 
+def test_a_catalogue_is_projected_slice_by_slice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is ready when all are, with bounds for those, too, that came or changed meanwhile."""
+    monkeypatch.setattr(projection, "ROWS", 100)
+    vectors, made = few_directions(TRACKS + 50, 0), Projection(DIMENSION)
+    alive, slices = np.ones(TRACKS, dtype=np.bool_), 0
+    while not made.ready:
+        made.fit(vectors, alive, 10, 1e-9)
+        slices += 1
+        if slices == 3:
+            vectors[5], vectors[700] = vectors[700], vectors[5].copy()
+            made.update(vectors, np.array([5, 700, *range(TRACKS, TRACKS + 50)], dtype=np.int32))
+            alive = np.ones(TRACKS + 50, dtype=np.bool_)
+    assert slices > 10
+    product = made.reduced @ made.reduced.T
+    for row, vector in zip(product, vectors, strict=True):
+        assert (row >= exact_similarity(vector, vectors) - made.error).all()
+
+
 def test_vectors_without_leading_directions_are_left_as_they_are() -> None:
     """White noise has nothing to leave out: no projection is made of it."""
     noise = np.random.default_rng(0).standard_normal((TRACKS, DIMENSION))
