@@ -56,8 +56,9 @@ def fill_cache() -> None:
     """Compile everything, in a process that is there for nothing else, and that ends with the one that wants it."""
 
     def watch() -> None:
-        # The other end of this pipe is closed when the parent is gone, however it went.
-        sys.stdin.buffer.read()
+        # The other end of this pipe is closed when the parent is gone, however it went. Not by way of `sys.stdin`: an
+        # interpreter that ends would wait for its lock, and abort.
+        os.read(0, 1)
         os._exit(1)
 
     threading.Thread(target=watch, name="parent", daemon=True).start()

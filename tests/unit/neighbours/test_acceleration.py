@@ -55,6 +55,17 @@ def test_the_compiler_ends_with_the_process_that_wants_it() -> None:
         assert helper.wait(60) == 1
 
 
+def test_a_compiler_that_has_done_its_work_ends_well() -> None:
+    """With the one that wants it still there, the helper ends with status 0: any other leaves the engine without loops."""
+    command = [
+        sys.executable,
+        "-c",
+        "from streams.neighbours import acceleration as a; import time; a.load = lambda: time.sleep(0.2); a.fill_cache()",
+    ]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL) as helper:
+        assert helper.wait(60) == 0
+
+
 async def test_the_loops_come_while_the_engine_works() -> None:
     """A process answers from the start, takes the compiled loops when they are there, and the lists stay right."""
     acceleration.load()
