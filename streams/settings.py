@@ -104,6 +104,12 @@ class StreamSettings(BaseSettings):
         description="The slack that deletions use up",
     )
     batch_events: int = Field(256, ge=1, le=4_096, title="Events in a micro-batch at most")
+    exact_upto: int = Field(
+        200_000,
+        ge=0,
+        title="Tracks up to which a new one is compared with all at once",
+        description="In a larger catalogue with the likely ones; the others follow in idle time",
+    )
     batch_seconds: float = Field(0.02, gt=0, le=5, title="Seconds a micro-batch waits for more events")
     feed_window_seconds: float = Field(
         1.0, ge=0, le=3_600, title="Seconds in which the change feed tells of a track at most once"

@@ -169,13 +169,7 @@ class Pipeline:
         async with self._starting:
             if self._maintainer is not None:
                 return
-            directory = self._streams.data_dir
-            engine = EngineProcess(
-                dimension,
-                published=self._streams.list_size,
-                kept=self._streams.list_kept,
-                cache=None if directory is None else directory / "compiled",
-            )
+            engine = engine_process(self._streams, dimension)
             await engine.start()
             self._exit.push_async_callback(engine.stop)
             self._maintainer = await self._load(engine, dimension)
@@ -311,6 +305,17 @@ class Pipeline:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self.metrics.active.set(0)
         await self._exit.aclose()
+
+
+def engine_process(settings: StreamSettings, dimension: int) -> EngineProcess:
+    """The engine that these settings ask for, not started."""
+    return EngineProcess(
+        dimension,
+        published=settings.list_size,
+        kept=settings.list_kept,
+        exact_upto=settings.exact_upto,
+        cache=None if settings.data_dir is None else settings.data_dir / "compiled",
+    )
 
 
 async def _within_time(close: Callable[[], Awaitable[None]]) -> None:

@@ -1,0 +1,36 @@
+"""What the worker's settings ask of its engine."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from streams.agents.pipeline import engine_process
+from streams.settings import StreamSettings
+from tests.unit.neighbours.helpers import Follower, batch, oracle
+from tests.unit.neighbours.test_exact import random_catalogue
+from tests.unit.neighbours.test_process import _Taken
+
+pytestmark = pytest.mark.unit
+
+
+@pytest.mark.parametrize(("exact_upto", "cells"), [("100", True), ("200", False)])
+async def test_the_threshold_decides_whether_newcomers_are_looked_for_in_cells(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, exact_upto: str, cells: bool
+) -> None:
+    """Above MESS_EXACT_UPTO the engine makes cells, at it not; the lists are the same in the end."""
+    monkeypatch.setenv("MESS_EXACT_UPTO", exact_upto)
+    settings = StreamSettings(list_size=5, list_kept=8, data_dir=tmp_path)
+    engine, catalogue, follower = engine_process(settings, 8), random_catalogue(200, 8), Follower()
+    await engine.start()
+    try:
+        while not (await engine.stats()).compiled:  # noqa: ASYNC110 - another process knows
+            await asyncio.sleep(0.05)
+        await engine.apply(batch(catalogue, dimension=8))
+        while (await engine.stats()).unverified:  # noqa: ASYNC110 - likewise
+            await asyncio.sleep(0.01)
+        follower.take(_Taken(await engine.take_changes()))  # type: ignore[arg-type]
+        assert follower.lists == oracle(catalogue, 5)
+        assert ("cells" in (await engine.stats()).seconds) == cells
+    finally:
+        await engine.stop()
