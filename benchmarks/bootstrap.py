@@ -248,14 +248,20 @@ def _measure(size: Size) -> None:
 
 
 def main(*, quick: bool = False) -> None:
-    """Run it and print the tables; MESS_BENCH_SIZES (`1000000x128`) chooses other sizes, and leaves the topic out."""
-    given = chosen()
+    """Run it and print the tables.
+
+    MESS_BENCH_SIZES (`1000000x128`) chooses other sizes, and leaves the topic out; with MESS_BENCH_TOPIC=1 it is only
+    from the topic that these are measured.
+    """
+    given, only_topic = chosen(), bool(os.environ.get("MESS_BENCH_TOPIC"))
     for size in given or (QUICK if quick else SIZES):
-        _measure(size)
-    if not given:
+        if not only_topic:
+            _measure(size)
+    whole = (given if only_topic else []) if given else [QUICK[0] if quick else WHOLE_WAY]
+    for size in whole:
         with tempfile.TemporaryDirectory(prefix="mess-bench-") as directory, processes.services() as facts:
             migrate.upgrade(facts["database_url"])
-            end_to_end.measure_start(QUICK[0] if quick else WHOLE_WAY, facts, Path(directory) / "worker.log")
+            end_to_end.measure_start(size, facts, Path(directory) / "worker.log")
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from typing import Any
 import asyncpg
 import numpy as np
 from aiokafka import AIOKafkaProducer
+from aiokafka.structs import RecordMetadata
 from pydantic import SecretStr
 
 from benchmarks import machine, processes, report
@@ -27,6 +28,11 @@ from streams.settings import KafkaSettings, StreamSettings
 from streams.topics import TRACK_INGEST, ensure_topics
 
 PATIENCE = 280.0
+# So many seconds more for each track, and how often a long wait says how far it is.
+PATIENCE_A_TRACK = 1 / 400
+PROGRESS_SECONDS = 15.0
+# Messages that are sent before their delivery is awaited.
+AWAITED = 10_000
 FRESHNESS_SECONDS = 8.0
 # How often the lists are looked at for `freshness`, and what share of the time that may take: it reads all of the table.
 LOOK_SECONDS = 0.2
@@ -78,11 +84,12 @@ class Publisher:
 
     def __init__(self, producer: AIOKafkaProducer, tracks: Tracks) -> None:
         self._producer = producer
-        self._messages = [
-            encode_track(name, vector, {"title": name})
-            for name, vector in zip(tracks.names, tracks.vectors, strict=True)
-        ]
+        self._tracks = tracks
         self.ends: dict[int, int] = {}
+
+    def _message(self, number: int) -> tuple[bytes, bytes]:
+        name = self._tracks.names[number]
+        return encode_track(name, self._tracks.vectors[number], {"title": name})
 
     async def send(self, start: int, stop: int, rate: float | None = None) -> None:
         """Send some of the tracks, as fast as the broker takes them or at a steady rate, and await all."""
@@ -90,23 +97,44 @@ class Publisher:
         for number in range(start, stop):
             if rate is not None:
                 await asyncio.sleep(max(0.0, began + (number - start) / rate - time.perf_counter()))
-            key, value = self._messages[number]
+            key, value = self._message(number)
             waiting.append(await self._producer.send(TRACK_INGEST, key=key, value=value))
+            if len(waiting) == AWAITED:
+                await self._sent(waiting)
+        await self._sent(waiting)
+
+    async def _sent(self, waiting: list[asyncio.Future[RecordMetadata]]) -> None:
         for record in await asyncio.gather(*waiting):
             self.ends[record.partition] = max(self.ends.get(record.partition, 0), record.offset + 1)
+        waiting.clear()
 
 
-async def committed(store: asyncpg.Pool, worker: processes.Worker, ends: dict[int, int]) -> None:
+async def committed(
+    store: asyncpg.Pool, worker: processes.Worker, ends: dict[int, int], patience: float = PATIENCE
+) -> None:
     """Wait until the stored lists have absorbed everything up to `ends` and none is short."""
-    deadline = time.monotonic() + PATIENCE
-    while time.monotonic() < deadline:
+    began = said = time.monotonic()
+    while time.monotonic() < began + patience:
         worker.require()
         absorbed = dict(await store.fetch(_ABSORBED))
         behind = any(absorbed.get(p, 0) < end for p, end in ends.items())
         if not behind and not await store.fetchval(_SHORT):
             return
+        if time.monotonic() - said > PROGRESS_SECONDS:
+            said = time.monotonic()
+            report.progress(_how_far(worker))
         await asyncio.sleep(0.05)
-    raise RuntimeError(f"the lists were not committed within {PATIENCE:.0f} s")
+    raise RuntimeError(f"the lists were not committed within {patience:.0f} s")
+
+
+def _how_far(worker: processes.Worker) -> str:
+    now = worker.metrics()
+    tracks, lists_written = now.get("mess_engine_tracks", 0), now.get("mess_lists_written_total", 0)
+    waiting = now.get("mess_engine_waiting_refills", 0)
+    return (
+        f"the engine holds {tracks:,.0f} tracks, {waiting:,.0f} lists to be made, {lists_written:,.0f} written;"
+        f" load {machine.load()}"
+    )
 
 
 def _spent(worker: processes.Worker) -> dict[str, float]:
@@ -160,7 +188,7 @@ async def _with_catalogue(
     ):
         began = time.perf_counter()
         await publisher.send(0, size.tracks)
-        await committed(store, worker, publisher.ends)
+        await committed(store, worker, publisher.ends, PATIENCE + size.tracks * PATIENCE_A_TRACK)
         found.bootstrap_seconds = time.perf_counter() - began
         yield worker
 
