@@ -56,8 +56,10 @@ _COLUMNS = (
     "event_time",
 )
 _NAMES = ", ".join(_COLUMNS)
+# Rows of up to 8 kB stay whole: embeddings would be taken out of line, after an attempt to compress them, for the length
+# of a statement.
 _STAGING = f"""
-CREATE TEMP TABLE IF NOT EXISTS incoming_tracks ON COMMIT DELETE ROWS
+CREATE TEMP TABLE IF NOT EXISTS incoming_tracks WITH (toast_tuple_target = 8160) ON COMMIT DELETE ROWS
 AS SELECT {_NAMES} FROM tracks WITH NO DATA
 """  # noqa: S608 -- the names are this module's own
 
@@ -69,6 +71,9 @@ ON CONFLICT (track_id) DO UPDATE
 SET {", ".join(f"{name} = excluded.{name}" for name in _COLUMNS[2:])}, updated_at = now()
 WHERE t.source_partition <> excluded.source_partition OR t.source_offset < excluded.source_offset
 """  # noqa: S608
+
+# Two track ids with one key.
+_UNIQUE_KEY = "uq_tracks_key"
 
 _DELETE = """
 DELETE FROM tracks AS t
@@ -88,12 +93,6 @@ INSERT INTO departures (key, source_partition, source_offset)
 SELECT * FROM unnest($1::bigint[], $2::int[], $3::bigint[]) ON CONFLICT DO NOTHING
 """
 
-_COLLISIONS = """
-SELECT i.track_id FROM incoming_tracks AS i JOIN tracks AS t USING (key) WHERE t.track_id <> i.track_id
-UNION ALL
-SELECT max(track_id) FROM incoming_tracks GROUP BY key HAVING count(*) > 1
-"""
-
 
 async def upsert(connection: PoolConnectionProxy, rows: Sequence[TrackRow]) -> None:
     """Insert or update tracks; a row that is already newer stays.
@@ -109,11 +108,12 @@ async def upsert(connection: PoolConnectionProxy, rows: Sequence[TrackRow]) -> N
     ]
     try:
         await connection.copy_records_to_table("incoming_tracks", records=records, columns=_COLUMNS)
-        colliding = await connection.fetchval(_COLLISIONS)
-        if colliding is not None:
-            raise TrackRejectedError(f"track id {colliding!r} has the same 64-bit key as another track")
         await connection.execute(_UPSERT)
         await materialised.mark_outdated(connection, [r.key for r in rows])
+    except asyncpg.UniqueViolationError as error:
+        same_key = error.constraint_name == _UNIQUE_KEY
+        message = "another track has the same 64-bit key" if same_key else str(error)
+        raise TrackRejectedError(message) from error
     except (
         asyncpg.DataError,
         asyncpg.ProgramLimitExceededError,
