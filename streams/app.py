@@ -2,7 +2,8 @@
 
 What Faust is used for, and what not, follows from its source (0.15.3): batches are taken without acknowledgement and
 acknowledged in order after their commit; values stay raw bytes, because a decode error inside a batch hangs it; before
-each start or rebalance completes, the offsets that Faust will seek to are replaced by those of the store.
+each start or rebalance completes, the offsets that Faust will seek to are replaced by those of the store. Messages of track-ingest
+come in bundles (`streams.transport`).
 """
 
 import asyncio
@@ -15,7 +16,7 @@ from faust.types import TP
 from store.settings import StoreSettings
 from streams.agents.decoding import Received
 from streams.agents.pipeline import Pipeline
-from streams.agents.recommender.agents import add_agents, position_interactions, received
+from streams.agents.recommender.agents import add_agents, position_interactions
 from streams.agents.recommender.service import RecommendationService
 from streams.agents.recommender.settings import RecommenderSettings
 from streams.agents.site import Liveness, WorkerSite
@@ -34,6 +35,10 @@ STOP_SECONDS = 7.0
 # A worker learns with its next heartbeat that another has come or gone, and only then do partitions change hands; until
 # then what is asked of them waits.
 HEARTBEAT_SECONDS = 0.5
+# Bundles that are taken at once at most, as many as there are partitions by default; and that wait, beyond which their
+# partitions are not fetched for.
+TAKEN_BUNDLES = 8
+WAITING_BUNDLES = 32
 
 
 class ConsumedLog:
@@ -138,6 +143,7 @@ def create_app(
         web_enabled=False,
     )
     app.pipeline = Pipeline(kafka, streams, store, WorkerMetrics())
+    app.pipeline.log_end = lambda partition: app.consumer.highwater(TP(TRACK_INGEST, partition)) or 0
     app.pipeline.metrics.lag.set_function(lambda: _lag(app))
     app.site = WorkerSite(
         streams.worker_host,
@@ -172,17 +178,51 @@ def _add_recommendations(
 
 
 def _add_agent(app: WorkerApp, streams: StreamSettings) -> None:
-    topic = app.topic(TRACK_INGEST, key_serializer="raw", value_serializer="raw", allow_empty=True)
+    topic = app.topic(
+        TRACK_INGEST,
+        key_serializer="raw",
+        value_serializer="raw",
+        allow_empty=True,
+        maxsize=WAITING_BUNDLES,
+    )
 
     @app.agent(topic, concurrency=1, name="ingest")
     async def ingest(stream: Any) -> None:
-        async for events in stream.noack_take(streams.batch_events, within=streams.batch_seconds):
+        async for taken in stream.noack_take(TAKEN_BUNDLES, within=streams.batch_seconds):
+            generation = app.consumer_generation_id
             # Taken before a rebalance, these are sent again; what came before them may have been left undone.
-            current = [e for e in events if e.message.generation_id == app.consumer_generation_id]
-            if await _process(app, [received(event.message) for event in current]):
-                reach(FaultPoint.BEFORE_ACK)
-                for event in current:
-                    await stream.ack(event)
+            bundles = [bundle for bundle in taken if bundle.message.generation_id == generation]
+            if await _process_bundles(app, bundles, streams.batch_events):
+                for bundle in bundles:
+                    await stream.ack(bundle)
+
+
+async def _process_bundles(app: WorkerApp, bundles: list[Any], batch_events: int) -> bool:
+    """Process bundles of this generation in micro-batches; True if they may be acknowledged."""
+    generation = app.consumer_generation_id
+    messages = [message for bundle in bundles for message in unbundled(bundle.message)]
+    for start in range(0, len(messages), batch_events):
+        if app.consumer_generation_id != generation:
+            return False
+        if not await _process(app, messages[start : start + batch_events]):
+            return False
+    reach(FaultPoint.BEFORE_ACK)
+    return True
+
+
+def unbundled(bundle: Any) -> list[Received]:
+    """The messages of a bundle, as they came."""
+    return [
+        Received(
+            partition=record.partition,
+            offset=record.offset,
+            key=record.key,
+            value=record.value,
+            timestamp=record.timestamp / 1000,
+            headers=tuple(record.headers),
+        )
+        for record in bundle.value
+    ]
 
 
 async def _process(app: WorkerApp, messages: list[Received]) -> bool:
@@ -212,8 +252,7 @@ def _lag(app: WorkerApp) -> int:
     """Messages that wait, by the end offsets that came with the last fetches."""
     behind = 0
     for partition in app.pipeline.ownership.partitions:
-        end = app.consumer.highwater(TP(TRACK_INGEST, partition)) or 0
-        behind += max(0, end - app.pipeline.ownership.consumed(partition))
+        behind += max(0, app.pipeline.log_end(partition) - app.pipeline.ownership.consumed(partition))
     return behind
 
 

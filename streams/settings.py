@@ -103,7 +103,7 @@ class StreamSettings(BaseSettings):
         title="Neighbours kept for each track",
         description="The slack that deletions use up",
     )
-    batch_events: int = Field(256, ge=1, le=4_096, title="Events in a micro-batch at most")
+    batch_events: int = Field(512, ge=1, le=4_096, title="Events in a micro-batch at most")
     exact_upto: int = Field(
         200_000,
         ge=0,

@@ -42,10 +42,14 @@ log = structlog.get_logger(__name__)
 # Batches committed but not applied yet: beyond this, ingest waits.
 PENDING_BATCHES = 4
 # Committed batches are applied together up to about so many events.
-ENGINE_EVENTS = 256
+ENGINE_EVENTS = 512
 # After a flush the flusher rests for so many times as long as it took. Longer rests save rewriting lists that change again,
 # and are what the oldest change waits for.
 FLUSH_REST = 0.3
+# With more events than this to come, lists that were written would soon be written again: the next flush then begins so
+# long after the one before, or when it is not so any more.
+BEHIND_EVENTS = 256
+BEHIND_FLUSH_SECONDS = 0.8
 # An idle engine completes short lists by itself: what it found is looked for this often.
 IDLE_FLUSH_SECONDS = 0.5
 # Older events say nothing of how fresh the lists are kept.
@@ -91,6 +95,7 @@ class Maintainer:
         names: Kept up to date with what was committed.
         applied: By partition, the offset below which the engine holds everything.
         metrics: Where times are kept.
+        log_end: Where the log of a partition ends, as far as is known; 0 if it is not.
 
     Attributes:
         turn: Held while the engine is read or changed in more than one call.
@@ -108,6 +113,7 @@ class Maintainer:
         names: TrackNames,
         applied: dict[int, int],
         metrics: WorkerMetrics,
+        log_end: Callable[[int], int],
     ) -> None:
         self.turn = asyncio.Lock()
         self.applied = applied
@@ -119,6 +125,7 @@ class Maintainer:
         self._feed = feed
         self._names = names
         self._metrics = metrics
+        self._log_end = log_end
         self._batches: asyncio.Queue[Committed] = asyncio.Queue(maxsize=PENDING_BATCHES)
         self._flush_turn = asyncio.Lock()
         # What was recorded last: in which tenures, and up to where.
@@ -128,6 +135,7 @@ class Maintainer:
         self._closing = False
         self._traces: list[SpanContext] = []
         self._wake = asyncio.Event()
+        self._applied_some = asyncio.Event()
         self._listeners: list[Listener] = []
 
     def tell(self, listener: Listener) -> None:
@@ -184,6 +192,7 @@ class Maintainer:
         for partition, offset in upto.items():
             self.applied[partition] = max(self.applied.get(partition, 0), offset)
         self._wake.set()
+        self._applied_some.set()
 
     async def drop_all_but(self, keys: npt.NDArray[np.int64], dimension: int) -> None:
         """Take out of the engine what is not among these, int64 (n,). The turn must be held."""
@@ -207,7 +216,10 @@ class Maintainer:
         self.applied.update(dict.fromkeys(replaced, 0))
 
     async def run_flushing(self) -> None:
-        """Flush at once when there is something new, then rest a part of the time that the flush took."""
+        """Flush at once when there is something new, then rest a part of the time that the flush took.
+
+        While much is to come, the next one begins after `BEHIND_FLUSH_SECONDS`.
+        """
         while True:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), timeout=IDLE_FLUSH_SECONDS)
@@ -217,6 +229,18 @@ class Maintainer:
             start = time.monotonic()
             await self.flush()
             await asyncio.sleep(FLUSH_REST * (time.monotonic() - start))
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(start + BEHIND_FLUSH_SECONDS - time.monotonic()):
+                    await self._caught_up()
+
+    async def _caught_up(self) -> None:
+        """Wait until no more than `BEHIND_EVENTS` of the log have yet to be applied."""
+        while self._behind() > BEHIND_EVENTS:
+            self._applied_some.clear()
+            await self._applied_some.wait()
+
+    def _behind(self) -> int:
+        return sum(max(0, self._log_end(p) - self.applied.get(p, 0)) for p in self._ownership.partitions)
 
     def flushes(self) -> int | None:
         """How many flushes there have been; None while one is under way."""

@@ -56,6 +56,7 @@ class Pipeline:
         metrics: Where everything is measured.
 
     Attributes:
+        log_end: Where the log of a partition ends, as far as is known; to be set before `start`.
         search: Searches the whole catalogue; None as long as there is none, or it is being loaded.
         searched: By partition, the offset below which `search` holds everything.
     """
@@ -68,6 +69,7 @@ class Pipeline:
         self._store = store
         self.metrics = metrics
         self.ownership = Ownership()
+        self.log_end: Callable[[int], int] = lambda _: 0
         self.search: SearchProcess | None = None
         self.searched: Mapping[int, int] = {}
         self._exit = AsyncExitStack()
@@ -186,7 +188,7 @@ class Pipeline:
             {partition: at.generation for partition, at in loaded.positions.items()},
         )
         maintainer = Maintainer(
-            self._pool, engine, self.ownership, self._feed, self._names, applied, self.metrics
+            self._pool, engine, self.ownership, self._feed, self._names, applied, self.metrics, self.log_end
         )
         follower = Follower(self._pool, maintainer, self.ownership, dimension, generations, self.metrics)
         self._start_search(maintainer, dimension)

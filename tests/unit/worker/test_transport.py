@@ -4,17 +4,20 @@ import asyncio
 from typing import Any
 
 import pytest
+from aiokafka import ConsumerRecord
 from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.protocol.metadata import MetadataRequest
+from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from pydantic import SecretStr
 
 from store.settings import StoreSettings
 from streams import transport
 from streams.agents.recommender.settings import RecommenderSettings
-from streams.app import create_app
+from streams.app import WorkerApp, create_app, unbundled
 from streams.settings import KafkaSettings, StreamSettings
-from streams.transport import FETCH_WAIT_MS, pace_fetches
+from streams.topics import TRACK_INGEST, TRACK_INTERACTIONS
+from streams.transport import BUNDLE_MESSAGES, FETCH_WAIT_MS, pace_fetches
 
 pytestmark = pytest.mark.unit
 
@@ -68,14 +71,18 @@ async def test_other_requests_are_not_held_up(slept: list[float]) -> None:
     assert slept == []
 
 
-async def test_the_workers_consumer_does_not_wait_at_the_broker_for_long() -> None:
-    """The consumer that Faust makes for a worker has our wait instead of Faust's 1.5 seconds."""
-    app = create_app(
+def _app() -> WorkerApp:
+    return create_app(
         KafkaSettings(bootstrap_servers="127.0.0.1:1"),
         StreamSettings(),
         StoreSettings(database_url=SecretStr("postgresql://u@127.0.0.1:1/none")),
         RecommenderSettings(),
     )
+
+
+async def test_the_workers_consumer_does_not_wait_at_the_broker_for_long() -> None:
+    """The consumer that Faust makes for a worker has our wait instead of Faust's 1.5 seconds."""
+    app = _app()
     # Made with the consumer of the app, which starts neither.
     made: Any = app.consumer
     thread = made._thread
@@ -103,3 +110,36 @@ async def test_partitions_without_a_committed_offset_are_read_from_their_beginni
     monkeypatch.setattr(transport._ConsumerThread, "_ensure_consumer", lambda _: consumer)
     assert await thread._seek_to_committed() == {TP("t", 0): None, TP("t", 1): 0, TP("t", 2): 7}
     assert sought == [TP("t", 0), TP("t", 1)]
+
+
+def _record(topic: str, offset: int) -> ConsumerRecord[bytes, bytes]:
+    headers = (("traceparent", b"00"),)
+    return ConsumerRecord(topic, 3, offset, 1_500 + offset, 0, b"k%d" % offset, b"v", None, 2, 1, headers)
+
+
+async def test_messages_of_track_ingest_travel_in_bundles_and_come_out_as_they_were(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A fetch of a partition becomes bundles that stand for their last messages; other topics come one by one."""
+    count = BUNDLE_MESSAGES + 3
+    fetched = {
+        TP(TRACK_INGEST, 3): [_record(TRACK_INGEST, offset) for offset in range(count)],
+        TP(TRACK_INTERACTIONS, 3): [_record(TRACK_INTERACTIONS, offset) for offset in range(2)],
+    }
+
+    async def getmany(*_: Any) -> dict[TP, list[Any]]:
+        return fetched
+
+    monkeypatch.setattr(driver.Consumer, "_getmany", getmany)
+    made: Any = _app().consumer
+    came = await made._getmany(set(fetched), 1.0)
+    bundles = [made._to_message(TP(TRACK_INGEST, 3), item) for item in came[TP(TRACK_INGEST, 3)]]
+    assert [bundle.offset for bundle in bundles] == [BUNDLE_MESSAGES - 1, count - 1]
+    messages = [message for bundle in bundles for message in unbundled(bundle)]
+    assert [message.offset for message in messages] == list(range(count))
+    last = messages[-1]
+    assert (last.partition, last.key, last.value) == (3, b"k%d" % (count - 1), b"v")
+    assert last.timestamp == pytest.approx(1.5 + (count - 1) / 1000)
+    assert last.headers == (("traceparent", b"00"),)
+    single = [made._to_message(TP(TRACK_INTERACTIONS, 3), item) for item in came[TP(TRACK_INTERACTIONS, 3)]]
+    assert [(message.offset, message.value) for message in single] == [(0, b"v"), (1, b"v")]
