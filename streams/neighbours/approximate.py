@@ -41,7 +41,7 @@ STEP_STRAYS = 256
 # How long the cells are being made at a time.
 MAKING_SECONDS = 0.02
 # A catalogue is being filled if it would double within so long; measured over so long; and no longer after such a pause.
-DOUBLING_SECONDS = 1_800.0
+DOUBLING_SECONDS = 3_600.0
 WINDOW_SECONDS = 5.0
 PAUSE_SECONDS = 2.0
 
