@@ -35,6 +35,29 @@ GAIN = 1.3
 EXCESS = 1 / 16
 
 
+def reduce(vectors: Vectors, directions: npt.NDArray[np.float64]) -> Vectors:
+    """Coordinates in some directions and the length of what these leave over, float32 (m, p + 1).
+
+    Args:
+        vectors: float32 (m, d).
+        directions: float64 (p, d), orthonormal.
+    """
+    wide = vectors.astype(np.float64)
+    places = wide @ directions.T
+    reduced = np.empty((len(vectors), len(directions) + 1), dtype=np.float32)
+    reduced[:, :-1] = places
+    # Rounded up, so that it stays a bound.
+    rest = np.linalg.norm(wide - places @ directions, axis=1)
+    reduced[:, -1] = np.nextafter(rest.astype(np.float32), np.float32(2))
+    return reduced
+
+
+def reduced_error(columns: int) -> np.float32:
+    """How far a float32 product of reduced vectors of so many columns may lie below the similarity."""
+    # Coordinates are rounded once, from float64: two units; a third covers lengths that exceed 1 by a rounding.
+    return np.float32(product_error(columns) + 3 * 2.0**-24)
+
+
 class Projection:
     """The projected catalogue, by slot.
 
@@ -59,8 +82,12 @@ class Projection:
     @property
     def error(self) -> np.float32:
         """How far a float32 product of reduced vectors may lie below the similarity."""
-        # Coordinates are rounded once, from float64: two units; a third covers lengths that exceed 1 by a rounding.
-        return np.float32(product_error(self.reduced.shape[1]) + 3 * 2.0**-24)
+        return reduced_error(self.reduced.shape[1])
+
+    @property
+    def directions(self) -> npt.NDArray[np.float64]:
+        """The leading directions, float64 (p, d), orthonormal."""
+        return self._directions
 
     @property
     def memory_bytes(self) -> int:
@@ -112,12 +139,7 @@ class Projection:
         self._project(vectors, slots)
 
     def _project(self, vectors: Vectors, slots: Slots | slice) -> None:
-        wide = vectors[slots].astype(np.float64)
-        places = wide @ self._directions.T
-        rest = np.linalg.norm(wide - places @ self._directions, axis=1)
-        self.reduced[slots, :-1] = places
-        # Rounded up, so that it stays a bound.
-        self.reduced[slots, -1] = np.nextafter(rest.astype(np.float32), np.float32(2))
+        self.reduced[slots] = reduce(vectors[slots], self._directions)
 
     def judge(self, computed: int, rows: int, used: int) -> None:
         """Give the directions up if they let too much through: `computed` similarities for so many rows."""

@@ -1,22 +1,29 @@
 """The neighbour graph that an index is made of: for each row its nearest others, kept from one index to the next.
 
 What is known stays; rows that are new are compared with all, exactly, and enter the lists of the others. So a rebuild
-costs a product of what is new with everything, and not a search for everyone's neighbours again.
+costs a product of what is new with everything. Where more are new than that is worth, the graph is made from cells: the
+neighbours of a row are sought in those nearest to its own.
 """
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # it publishes none
 
-from streams.neighbours.search import scan
-from streams.neighbours.similarity import product_error
+from streams.neighbours.search.cells import Cells
+from streams.neighbours.similarity import GROUPS_PER_ENTRY, group_maxima
 from streams.neighbours.types import EMPTY, Scores, Slots, Vectors
 
 # The library's default: with fewer, a search must look further for the same recall.
 LINKS = 30
 PRODUCT_ROWS = 256
 PRODUCT_VALUES = 16 * 1024 * 1024
+# A row's neighbours are sought among this part of the others, within limits: an exact graph costs so many times as much.
+LOOKED_AT = 16
+LEAST_LOOKED_AT, MOST_LOOKED_AT = 1_024, 8_192
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +68,20 @@ class Graph:
         return np.flatnonzero((self.rows >= 0).sum(axis=1) < min(LINKS, len(self.rows) - 1) / 2)
 
 
+def neighbour_graph(vectors: Vectors, cells: Cells, known: Graph) -> Graph:
+    """The graph of all rows: what is missing in `known` found exactly, or all by cells where too much is.
+
+    Args:
+        vectors: float32 (n, d), unit length, in the cells' order.
+        cells: Of these rows.
+        known: Of these rows; may be changed.
+    """
+    if len(known.unknown()) > looked_at(len(vectors)):
+        return search(vectors, cells)
+    complete(known, vectors)
+    return known
+
+
 def complete(graph: Graph, vectors: Vectors) -> None:
     """Find the neighbours of rows that have hardly any, and enter these rows into the lists of the others.
 
@@ -76,22 +97,72 @@ def complete(graph: Graph, vectors: Vectors) -> None:
     last[missing] = np.inf
     step = max(1, min(PRODUCT_ROWS, PRODUCT_VALUES // max(1, len(vectors))))
     entering: list[tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], Scores]] = []
-    error = product_error(vectors.shape[1])
+    everyone = np.arange(len(vectors))
     for start in range(0, len(missing), step):
         rows = missing[start : start + step]
         product: Scores = vectors[rows] @ vectors.T
         product[np.arange(len(rows)), rows] = -np.inf
-        bounds = scan.bounds(product, LINKS, error)
-        for row, similar, bound in zip(rows.tolist(), product, bounds, strict=True):
-            near = np.flatnonzero(similar >= bound)
-            best = near[np.argsort(-similar[near])[:LINKS]]
-            graph.rows[row, : len(best)] = best
-            graph.scores[row, : len(best)] = similar[best]
+        _fill(graph, rows, everyone, product)
         which, targets = np.nonzero(product > last)
         entering.append((targets, rows[which], product[which, targets]))
     if entering:
         targets, rows, scores = (np.concatenate(parts) for parts in zip(*entering, strict=True))
         _enter(graph, targets, rows, scores)
+
+
+def search(vectors: Vectors, cells: Cells) -> Graph:
+    """The graph of rows in cells, each row's neighbours sought in the cells nearest to its own.
+
+    Args:
+        vectors: float32 (n, d), unit length, in the cells' order.
+        cells: Of these rows.
+    """
+    graph = Graph.empty(len(vectors))
+    near = np.argsort(-(cells.centres @ cells.centres.T), axis=1)
+    # Products of two cells are too small to be shared out among threads of BLAS: cells are.
+    with threadpool_limits(1), ThreadPoolExecutor(os.cpu_count()) as pool:
+        for done in [pool.submit(_search, graph, vectors, cells, *one) for one in enumerate(near)]:
+            done.result()
+    return graph
+
+
+def _search(graph: Graph, vectors: Vectors, cells: Cells, cell: int, near: npt.NDArray[np.intp]) -> None:
+    """Make the lists of one cell's rows; `near` are all cells, the nearest first, intp (k,)."""
+    starts = cells.starts
+    own = slice(int(starts[cell]), int(starts[cell + 1]))
+    enough = int(np.searchsorted(np.cumsum(cells.sizes[near]), looked_at(len(vectors)))) + 1
+    parts = [slice(*starts[other : other + 2].tolist()) for other in near[:enough].tolist()]
+    rows = np.concatenate([np.arange(part.start, part.stop) for part in parts])
+    product: Scores = np.concatenate([vectors[own] @ vectors[part].T for part in parts], axis=1)
+    everyone = np.arange(own.start, own.stop)
+    product[rows == everyone[:, None]] = -np.inf
+    _fill(graph, everyone, rows, product)
+
+
+def looked_at(count: int) -> int:
+    """Rows among which the neighbours of a row are sought, of so many."""
+    return max(LEAST_LOOKED_AT, min(MOST_LOOKED_AT, count // LOOKED_AT))
+
+
+def _fill(graph: Graph, rows: npt.NDArray[np.intp], others: npt.NDArray[np.intp], product: Scores) -> None:
+    """Make the lists of `rows` from their products with `others`, float32 (m, n), -inf for the row itself."""
+    bounds = _bounds(product)
+    for row, similar, bound in zip(rows.tolist(), product, bounds, strict=True):
+        near = np.flatnonzero(similar >= bound)
+        best = near[np.argsort(-similar[near])[:LINKS]]
+        graph.rows[row, : len(best)] = others[best]
+        graph.scores[row, : len(best)] = similar[best]
+
+
+def _bounds(product: Scores) -> Scores:
+    """A value for each row of a product that its best `LINKS` reach, float32 (m,)."""
+    lowest = np.finfo(np.float32).min
+    if product.shape[1] <= LINKS:
+        return np.full(len(product), lowest, dtype=np.float32)
+    highest = group_maxima(product, GROUPS_PER_ENTRY * LINKS)
+    place = highest.shape[1] - LINKS
+    kth: Scores = np.partition(highest, place, axis=1)[:, place]
+    return np.maximum(kth, lowest)
 
 
 def _enter(graph: Graph, targets: npt.NDArray[np.intp], rows: npt.NDArray[np.intp], scores: Scores) -> None:

@@ -17,9 +17,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
-from streams.neighbours.search.graph import LINKS, Graph
-from streams.neighbours.search.shared import SharedRows
+from streams.neighbours.search.cells import Cells, divide
+from streams.neighbours.search.columns import Columns, choose
+from streams.neighbours.search.graph import LINKS, Graph, neighbour_graph
+from streams.neighbours.search.quality import Quality, Sample, tune_cells
+from streams.neighbours.search.shared import SharedRows, holding
 from streams.neighbours.search.types import SearchSettings
 from streams.neighbours.types import Slots, Vectors
 
@@ -34,8 +38,6 @@ STUCK_SECONDS = 5.0
 MESSAGE_BYTES = 128 * 1024
 BUILD_PRIORITY = 10
 COPIED_ROWS = 4096
-# The recall of an index is measured of so many.
-RECALL_AT = 50
 
 
 class IndexGoneError(Exception):
@@ -44,14 +46,53 @@ class IndexGoneError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """What a build tells: see `index.Quality`, and what it holds and has taken."""
+    """What a build tells.
 
-    recall: float
-    share: float
-    threshold: float
+    Attributes:
+        cells: What a search of cells is worth; its seconds are of a row.
+        slack: How much less similar than the last found a cell's centre may be for the cell to be looked into.
+        graph: What a search of the graph is worth; its seconds are of a query.
+        leaf_budget: Leaves of the tree that such a search starts from.
+        memory_bytes: Held by the graph and the index.
+        seconds: Taken by phase.
+    """
+
+    cells: Quality
+    slack: float
+    graph: Quality
     leaf_budget: int
     memory_bytes: int
     seconds: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Handed:
+    """An index, as the process that built it hands it over.
+
+    Attributes:
+        report: What it tells.
+        vectors: float32 (n, d), in the index's order of rows.
+        rows: int32 (n,), which row of the catalogue is the index's row i.
+        columns: What products with these rows are made with.
+        cells: The cells that they are in.
+        graph: As `pack` has it.
+    """
+
+    report: Built
+    vectors: SharedRows
+    rows: Slots
+    columns: Columns
+    cells: Cells
+    graph: SharedRows
+
+
+@dataclass(frozen=True, slots=True)
+class _Shapes:
+    """What must be known to read shared memory: directions (0 for none), columns and cells."""
+
+    directions: int
+    columns: int
+    cells: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +141,8 @@ class IndexProcess:
                 reduction.send_handle(self.connection, memory.descriptor, self._process.pid or 0)
         which.close()
 
-    def built(self) -> tuple[Built, SharedRows, Slots, SharedRows]:
-        """What the build gave, once `connection` has something: the report, vectors, their former rows, and the graph.
+    def built(self) -> Handed:
+        """What the build gave, once `connection` has something.
 
         Raises:
             IndexGoneError: There is no index; it says why.
@@ -110,15 +151,27 @@ class IndexProcess:
             report: Built | BuildFailed = self.connection.recv()
             if isinstance(report, BuildFailed):
                 raise IndexGoneError(report.reason)
-            vectors, order, graph = (
-                SharedRows(columns, reduction.recv_handle(self.connection))
-                for columns in (self._dimension, 1, 2 * LINKS)
-            )
+            shapes: _Shapes = self.connection.recv()
+            vectors, graph = self._received(self._dimension), self._received(2 * LINKS)
+            order, centres, starts = self._received(1), self._received(shapes.columns), self._received(2)
+            columns = Columns(vectors)
+            if shapes.directions:
+                reduced, directions = self._received(shapes.columns), self._received(2 * self._dimension)
+                columns = Columns(reduced, directions.vectors[: shapes.directions].view(np.float64).copy())
+                directions.close()
         except (EOFError, OSError) as error:
             raise IndexGoneError("the process that built the index has ended") from error
-        rows = order.vectors[: self._count, 0].view(np.int32)
-        order.close()
-        return report, vectors, rows, graph
+        rows = order.vectors[: self._count, 0].view(np.int32).copy()
+        cells = Cells(
+            centres.vectors[: shapes.cells].copy(),
+            starts.vectors[: shapes.cells + 1].view(np.int64)[:, 0].copy(),
+        )
+        for memory in (order, centres, starts):
+            memory.close()
+        return Handed(report, vectors, rows, columns, cells, graph)
+
+    def _received(self, columns: int) -> SharedRows:
+        return SharedRows(columns, reduction.recv_handle(self.connection))
 
     def query(self, queries: Vectors, count: int) -> Slots:
         """See `index.ApproximateIndex.query`.
@@ -186,8 +239,9 @@ def _run(
         if reason is not None:
             connection.send(BuildFailed(f"{type(reason).__name__}: {reason}"))
             return
-        index, report, handed = building.result()
+        index, report, shapes, handed = building.result()
     connection.send(report)
+    connection.send(shapes)
     for memory in handed:
         reduction.send_handle(connection, memory.descriptor, os.getppid())
         memory.close()
@@ -202,48 +256,78 @@ def _run(
 
 def _build(
     dimension: int, settings: SearchSettings, vectors: SharedRows, rows: Slots, graph: SharedRows | None
-) -> tuple["ApproximateIndex", Built, tuple[SharedRows, SharedRows, SharedRows]]:
+) -> tuple["ApproximateIndex", Built, _Shapes, list[SharedRows]]:
     _step_back()
-    began = time.perf_counter()
+    clock = _Clock()
     # Here and in no other process: it imports numba and compiles.
     from streams.neighbours.search import index as approximate  # noqa: PLC0415
 
-    clock = _Clock(began)
     clock.stop("import")
-    mine = vectors.vectors[: len(rows)]
-    if int(rows[-1]) != len(rows) - 1:
-        mine = mine[rows]
+    random = np.random.default_rng()
+    moved, columns, cells, rows = _in_cells(vectors, rows, random)
+    clock.stop("cells")
+    mine = moved.vectors[: len(rows)]
     known = Graph.empty(0) if graph is None else unpack(graph)
-    known = approximate.neighbour_graph(mine, known.moved(rows))
+    known = neighbour_graph(mine, cells, known.moved(rows))
     clock.stop("graph")
     index = approximate.ApproximateIndex(mine, known, settings.epsilon)
     clock.stop("index")
-    target, order = SharedRows(dimension), SharedRows(1)
-    target.reserve(len(rows))
-    order.reserve(len(rows))
+    sample = Sample.of(mine, random)
+    reduced = columns.of(sample.queries)
+    slack, of_cells = tune_cells(cells, columns.matrix[: len(rows)], sample, reduced, settings.recall)
+    leaf_budget, of_graph = index.tune(sample, settings.leaf_budget, settings.recall)
+    clock.stop("tune")
+    memory_bytes = index.memory_bytes + known.rows.nbytes + known.scores.nbytes + cells.centres.nbytes
+    report = Built(of_cells, slack, of_graph, leaf_budget, memory_bytes, clock.seconds)
+    shapes = _Shapes(
+        0 if columns.directions is None else len(columns.directions), columns.matrix.shape[1], len(cells)
+    )
+    handed = [
+        moved,
+        pack(known),
+        holding(rows[:, None]),
+        holding(cells.centres),
+        holding(cells.starts[:, None]),
+    ]
+    if columns.directions is not None:
+        handed += [columns.shared, holding(columns.directions)]
+    return index, report, shapes, handed
+
+
+def _in_cells(
+    vectors: SharedRows, rows: Slots, random: np.random.Generator
+) -> tuple[SharedRows, Columns, Cells, Slots]:
+    """Vectors, columns to make products with, and rows of the catalogue, in the order of cells, and the cells."""
+    dense = int(rows[-1]) == len(rows) - 1
+    mine = vectors if dense else _gathered(vectors, rows)
+    chosen = choose(mine, len(rows))
+    cells, order = divide(chosen.matrix[: len(rows)], random)
+    moved = _gathered(mine, order)
+    columns = Columns(moved)
+    if chosen.directions is not None:
+        columns = Columns(_gathered(chosen.shared, order), chosen.directions)
+    chosen.close()
+    if not dense:
+        mine.close()
+    return moved, columns, cells, rows[order]
+
+
+def _gathered(vectors: SharedRows, rows: npt.NDArray[np.integer]) -> SharedRows:
+    """A copy of some rows, in their order."""
+    moved = SharedRows(vectors.vectors.shape[1])
+    moved.reserve(len(rows))
     # A block at a time: what is taken together is copied twice.
     for start in range(0, len(rows), COPIED_ROWS):
         part = slice(start, min(start + COPIED_ROWS, len(rows)))
-        target.vectors[part] = mine[index.order[part]]
-    order.vectors[: len(rows), 0] = rows[index.order].view(np.float32)
-    quality = index.tune(target.vectors[: len(rows)], settings.leaf_budget, settings.recall)
-    clock.stop("tune")
-    report = Built(
-        quality.recall,
-        quality.share,
-        quality.threshold,
-        quality.leaf_budget,
-        index.memory_bytes + known.rows.nbytes + known.scores.nbytes,
-        clock.seconds,
-    )
-    return index, report, (target, order, pack(known.moved(index.order)))
+        moved.vectors[part] = vectors.vectors[rows[part]]
+    return moved
 
 
 class _Clock:
     """Seconds by phase."""
 
-    def __init__(self, began: float) -> None:
-        self._last = began
+    def __init__(self) -> None:
+        self._last = time.perf_counter()
         self.seconds: dict[str, float] = {}
 
     def stop(self, phase: str) -> None:

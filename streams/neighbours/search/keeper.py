@@ -7,8 +7,11 @@ from multiprocessing.connection import Connection
 from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 
-from streams.neighbours.search.index_process import RECALL_AT, Built, IndexGoneError, IndexProcess
+from streams.neighbours.search.cells import Cells, Probe
+from streams.neighbours.search.index_process import Built, Handed, IndexGoneError, IndexProcess
+from streams.neighbours.search.quality import RECALL_AT
 from streams.neighbours.search.rows import TrackRows
 from streams.neighbours.search.shared import SharedRows
 from streams.neighbours.search.types import SearchSettings
@@ -17,6 +20,8 @@ from streams.neighbours.types import Scores, Slots, Vectors
 # After a load, for so long there may be more to come.
 LOAD_SECONDS = 1.0
 MOST_RETRY_SECONDS = 300.0
+# What it takes to ask another process, beside its own work.
+ASKING_SECONDS = 1e-4
 
 
 class Index(Protocol):
@@ -24,7 +29,7 @@ class Index(Protocol):
 
     connection: Connection
 
-    def built(self) -> tuple[Built, SharedRows, Slots, SharedRows]:
+    def built(self) -> Handed:
         """See `IndexProcess`."""
 
     def query(self, queries: Vectors, count: int) -> Slots:
@@ -59,6 +64,7 @@ class IndexKeeper:
         self._as_of = 0.0
         self._failures = 0
         self.report: Built | None = None
+        self.cells: Cells | None = None
         self.size = 0
         self.builds = 0
         self.failed_builds = 0
@@ -72,7 +78,7 @@ class IndexKeeper:
     @property
     def age(self) -> float | None:
         """Seconds since the catalogue was as the index has it; None while there is none."""
-        return time.monotonic() - self._as_of if self._index else None
+        return time.monotonic() - self._as_of if self.report else None
 
     @property
     def memory_bytes(self) -> int:
@@ -126,17 +132,18 @@ class IndexKeeper:
     def _take_over(self, process: Index) -> None:
         self._building = None
         try:
-            report, vectors, rows, graph = process.built()
+            handed = process.built()
         except IndexGoneError as error:
             process.stop()
             self._failed(str(error))
             return
-        self._tracks.adopt(vectors, rows)
+        self._tracks.adopt(handed.vectors, handed.rows, handed.columns)
         if self._index:
             self._index.stop()
         if self._graph:
             self._graph.close()
-        self._index, self._graph, self.report, self.size = process, graph, report, len(rows)
+        self._index, self._graph, self.report = process, handed.graph, handed.report
+        self.cells, self.size = handed.cells, len(handed.rows)
         self._as_of = self._begun
         self.builds += 1
         self._failures = 0
@@ -152,10 +159,10 @@ class IndexKeeper:
         self._not_before = time.monotonic() + delay
 
     def _lose(self, reason: str) -> None:
-        """Go on without the index until there is another; its rows and its graph stay for that one to start from."""
+        """Go on with cells alone until there is another index; the graph stays for that one to start from."""
         if self._index:
             self._index.stop()
-        self._index = self.report = None
+        self._index = None
         self.last_error = reason
         self._not_before = max(self._not_before, time.monotonic() + self._settings.retry)
 
@@ -165,12 +172,29 @@ class IndexKeeper:
             self._index.stop()
         if self._graph:
             self._graph.close()
-        self._index = self._graph = self.report = None
+        self._index = self._graph = self.report = self.cells = None
         self.size = 0
         self._tracks.release(0)
 
+    def look(self, queries: Vectors, count: int, hidden: npt.NDArray[np.intp]) -> Probe | None:
+        """Begin to look into cells; None as long as there are none. See `Probe`."""
+        if self.cells is None or self.report is None:
+            return None
+        matrix = self._tracks.columns.matrix
+        return Probe(self.cells, matrix, queries, count, hidden, self.report.slack)
+
+    def better_by_graph(self, probe: Probe) -> npt.NDArray[np.bool_]:
+        """For which of a probe's queries the graph is the shorter way to an answer that can be trusted, bool (q,)."""
+        if self._index is None or self.report is None:
+            return np.zeros(len(probe.last), dtype=np.bool_)
+        graph, row_seconds = self.report.graph, self.report.cells.seconds
+        dear: npt.NDArray[np.bool_] = probe.left * row_seconds > graph.seconds + ASKING_SECONDS
+        return dear & (probe.last >= graph.threshold)
+
     def query(self, queries: Vectors, count: int, spare: int) -> Slots | None:
-        """Rows of the approximately best, int32 (q, more than count); `EMPTY` where none was found. None without an index.
+        """Ask the index: rows of the approximately best, int32 (q, more than count); `EMPTY` where none was found.
+
+        None without an index.
 
         Args:
             queries: float32 (q, d), unit length.
@@ -187,10 +211,14 @@ class IndexKeeper:
             self._lose(str(error))
             return None
 
-    def trusts(self, scores: Scores) -> bool:
-        """Whether the index has the recall wanted for a query of which it found these, float32 (at least 50,)."""
+    def trusts_graph(self, scores: Scores) -> bool:
+        """Whether the graph has the recall wanted for a query of which it found these, float32 (at least 50,)."""
         last = np.partition(scores, len(scores) - RECALL_AT)[len(scores) - RECALL_AT]
-        return self.report is not None and bool(last >= self.report.threshold)
+        return self.report is not None and bool(last >= self.report.graph.threshold)
+
+    def trusts_cells(self, scores: Scores) -> bool:
+        """Whether cells have the recall wanted for a query of which these are the best, float32 (at least 50,), best first."""
+        return self.report is not None and bool(scores[RECALL_AT - 1] >= self.report.cells.threshold)
 
     def stop(self) -> None:
         """End all processes."""

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streams.neighbours.catalogue import enlarge
+from streams.neighbours.search.columns import Columns
 from streams.neighbours.search.shared import SharedRows
 from streams.neighbours.types import EMPTY, Keys, Slots, Vectors
 
@@ -18,12 +19,14 @@ class TrackRows:
     def __init__(self, dimension: int) -> None:
         self.dimension = dimension
         self.shared = SharedRows(dimension)
+        self.columns = Columns(self.shared)
         self.keys: Keys = np.zeros(0, dtype=np.int64)
         self.alive: npt.NDArray[np.bool_] = np.zeros(0, dtype=np.bool_)
         self.track_ids: list[str] = []
         self.fixed = 0
         self._row_of: dict[int, int] = {}
         self._free: list[int] = []
+        self._dead: npt.NDArray[np.intp] | None = None
 
     def __len__(self) -> int:
         return len(self._row_of)
@@ -41,7 +44,7 @@ class TrackRows:
     @property
     def memory_bytes(self) -> int:
         """Bytes held by the arrays, as far as they are used."""
-        return self.used * (4 * self.dimension + 9)
+        return self.used * (4 * self.dimension + 9) + self.columns.memory_bytes
 
     def rows_of(self, keys: Keys) -> Slots:
         """The row of each key, int32 (m,); `EMPTY` where the track is not in the catalogue."""
@@ -49,8 +52,10 @@ class TrackRows:
         return np.fromiter((get(key, EMPTY) for key in keys.tolist()), dtype=np.int32, count=len(keys))
 
     def dead(self) -> npt.NDArray[np.intp]:
-        """Rows that hold no track."""
-        return np.flatnonzero(~self.alive[: self.used])
+        """Rows that hold no track, ascending."""
+        if self._dead is None:
+            self._dead = np.flatnonzero(~self.alive[: self.used])
+        return self._dead
 
     def put(self, keys: Keys, track_ids: list[str], vectors: Vectors) -> None:
         """Insert tracks, or give them other vectors.
@@ -62,6 +67,7 @@ class TrackRows:
             raise ValueError(
                 f"{len(keys)} vectors of {self.dimension} components are wanted, not {vectors.shape}"
             )
+        self._dead = None
         rows = np.empty(len(keys), dtype=np.int64)
         for i, (key, track_id) in enumerate(zip(keys.tolist(), track_ids, strict=True)):
             rows[i] = self._row_for(key, track_id)
@@ -70,6 +76,7 @@ class TrackRows:
             self.keys = enlarge(self.keys, self.shared.capacity, 0)
             self.alive = enlarge(self.alive, self.shared.capacity, False)
         self.shared.vectors[rows] = vectors
+        self.columns.put(rows, vectors)
         self.keys[rows] = keys
         self.alive[rows] = True
 
@@ -84,19 +91,24 @@ class TrackRows:
         self.fixed = first
         self._free = (first + np.flatnonzero(~self.alive[first : self.used])).tolist()
 
-    def adopt(self, vectors: SharedRows, order: Slots) -> None:
+    def adopt(self, vectors: SharedRows, order: Slots, columns: Columns) -> None:
         """Go over to an index's rows, and append to them what is newer.
 
         Args:
             vectors: The vectors of the index's rows, which are fixed from now on.
             order: int32 (n,), which row was what is now row i; all below `fixed`.
+            columns: Of these vectors.
         """
+        self._dead = None
         count = len(order)
         newer = self.alive[: self.used].copy()
         newer[order] = False
         rows = np.concatenate([order, np.flatnonzero(newer)])
         vectors.reserve(len(rows))
         vectors.vectors[count : len(rows)] = self.vectors[rows[count:]]
+        columns.put(np.arange(count, len(rows)), vectors.vectors[count : len(rows)])
+        self.columns.close()
+        self.columns = columns
         self.shared.close()
         self.shared = vectors
         self.keys, self.alive = (
@@ -127,6 +139,7 @@ class TrackRows:
 
     def drop(self, keys: Keys) -> None:
         """Take tracks out; unknown ones are passed over."""
+        self._dead = None
         for key in keys.tolist():
             row = self._row_of.pop(key, EMPTY)
             if row == EMPTY:

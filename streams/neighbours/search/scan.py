@@ -9,10 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from streams.neighbours.search.rows import TrackRows
-from streams.neighbours.similarity import GROUPS_PER_ENTRY, group_maxima, product_error
+from streams.neighbours.search.upper import Rows, Upper
+from streams.neighbours.similarity import GROUPS_PER_ENTRY, exact_similarity, group_maxima
 from streams.neighbours.types import Scores, Vectors
-
-Rows = npt.NDArray[np.integer]
 
 # Queries are sliced so that a product holds at most this many float32 values (64 MiB).
 PRODUCT_VALUES = 16 * 1024 * 1024
@@ -22,56 +21,79 @@ GATHERED_ROWS = 4096
 LOWEST = np.finfo(np.float32).min
 
 
-def whole(tracks: TrackRows, queries: Vectors, count: int, without: Rows, first: int = 0) -> Iterator[Rows]:
-    """Rows among which are the best of all tracks, for each query.
+def whole(tracks: TrackRows, reduced: Vectors, hidden: Rows, first: int = 0) -> Iterator[Upper]:
+    """Bounds for all tracks, for each query.
 
     Args:
         tracks: The catalogue.
-        queries: float32 (q, d), unit length.
-        count: How many are wanted.
-        without: Rows to leave out.
+        reduced: The queries in the catalogue's columns, float32 (q, c).
+        hidden: Rows to leave out.
         first: The first row to look at.
     """
-    vectors = tracks.vectors[first:]
-    hidden = np.concatenate(
-        [np.flatnonzero(~tracks.alive[first : tracks.used]), without[without >= first] - first]
-    )
-    step = max(1, PRODUCT_VALUES // max(1, len(vectors)))
-    for start in range(0, len(queries), step):
-        product: Scores = queries[start : start + step] @ vectors.T
-        product[:, hidden] = -np.inf
-        for near in _near(product, count, tracks.dimension):
-            yield near + first
+    matrix = tracks.columns.matrix[first : tracks.used]
+    hidden = hidden[hidden >= first] - first
+    step = max(1, PRODUCT_VALUES // max(1, len(matrix)))
+    for start in range(0, len(reduced), step):
+        product: Scores = reduced[start : start + step] @ matrix.T
+        if len(hidden):
+            product[:, hidden] = -np.inf
+        for row in product:
+            yield Upper(row, lambda places: places + first)
 
 
-def among(tracks: TrackRows, queries: Vectors, count: int, rows: Rows) -> Iterator[Rows]:
-    """Rows among which are the best of `rows`, each the row of a track, for each query."""
-    vectors = tracks.vectors
+def among(tracks: TrackRows, reduced: Vectors, rows: Rows) -> Iterator[Upper]:
+    """Bounds for `rows`, each the row of a track, for each query, float32 (q, c)."""
+    matrix = tracks.columns.matrix
     step = max(1, PRODUCT_VALUES // max(1, len(rows)))
-    for start in range(0, len(queries), step):
-        part = queries[start : start + step]
+    for start in range(0, len(reduced), step):
+        part = reduced[start : start + step]
         product: Scores = np.empty((len(part), len(rows)), dtype=np.float32)
         for at in range(0, len(rows), GATHERED_ROWS):
-            gathered = vectors[rows[at : at + GATHERED_ROWS]]
-            np.matmul(part, gathered.T, out=product[:, at : at + GATHERED_ROWS])
-        for near in _near(product, count, tracks.dimension):
-            yield rows[near]
+            gathered = matrix[rows[at : at + GATHERED_ROWS]]
+            product[:, at : at + GATHERED_ROWS] = part @ gathered.T
+        for row in product:
+            yield Upper(row, rows.__getitem__)
 
 
-def _near(product: Scores, count: int, dimension: int) -> Iterator[Rows]:
-    for row, bound in zip(product, bounds(product, count, product_error(dimension)), strict=True):
-        yield np.flatnonzero(row >= bound)
+def best(tracks: TrackRows, query: Vectors, upper: Upper, count: int) -> tuple[Rows, Scores]:
+    """The best `count` of what a query's bounds are of: by exact similarity, equal ones by track id.
+
+    Args:
+        tracks: The catalogue.
+        query: float32 (d,), unit length.
+        upper: Its bounds, in the catalogue's columns.
+        count: How many are wanted.
+
+    Returns:
+        Rows, best first, and their similarity, float32: fewer only if there are no more.
+    """
+    products = upper.products
+    error = tracks.columns.error
+    # A little lower than needed: so the second look seldom finds anything where products are similarities.
+    bound = np.maximum(_kth(products, count) - 2 * error, LOWEST)
+    rows = upper.rows_of(np.flatnonzero(products >= bound))
+    scores = exact_similarity(query, tracks.vectors[rows])
+    if len(rows) >= count:
+        # The last that is surely among the best: whatever may be as similar has a bound that is no lower.
+        last = np.partition(scores, len(scores) - count)[len(scores) - count]
+        reached = np.nextafter(last - error, np.float32(-2))
+        if reached < bound:
+            more = upper.rows_of(np.flatnonzero((products >= reached) & (products < bound)))
+            rows = np.concatenate([rows, more])
+            scores = np.concatenate([scores, exact_similarity(query, tracks.vectors[more])])
+    order = ranked(tracks, rows, scores, count)
+    return rows[order], scores[order]
 
 
-def bounds(product: Scores, count: int, error: np.float32) -> Scores:
-    """A value for each row of a product that its best `count` surely reach, exactly computed too, float32 (q,)."""
-    if product.shape[1] <= count:
-        return np.full(len(product), LOWEST, dtype=np.float32)
-    highest = group_maxima(product, GROUPS_PER_ENTRY * count)
-    place = highest.shape[1] - count
-    kth: Scores = np.partition(highest, place, axis=1)[:, place]
-    reached: Scores = np.maximum(kth - 2 * error, LOWEST)
-    return reached
+def _kth(products: Scores, count: int) -> np.float32:
+    """A value that the best `count` products surely reach; -inf if there are no more."""
+    if len(products) <= count:
+        return np.float32(-np.inf)
+    if len(products) >= 2 * GROUPS_PER_ENTRY * count:
+        products = group_maxima(products[None], GROUPS_PER_ENTRY * count)[0]
+    place = len(products) - count
+    kth: np.float32 = np.partition(products, place)[place]
+    return kth
 
 
 def ranked(tracks: TrackRows, rows: Rows, scores: Scores, count: int) -> npt.NDArray[np.intp]:

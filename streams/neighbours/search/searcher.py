@@ -2,22 +2,27 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from streams.neighbours.search import scan
-from streams.neighbours.search.index_process import RECALL_AT, IndexProcess
+from streams.neighbours.search.index_process import IndexProcess
 from streams.neighbours.search.keeper import Index, IndexKeeper
+from streams.neighbours.search.quality import RECALL_AT
 from streams.neighbours.search.rows import TrackRows
 from streams.neighbours.search.types import Found, LookedUp, SearchSettings, SearchStats
+from streams.neighbours.search.upper import Upper
 from streams.neighbours.similarity import exact_similarity
 from streams.neighbours.types import EMPTY, Keys, Scores, TrackBatch, Vectors
 
 # A vector whose length differs from 1 by more than float32 rounding is scaled.
 LENGTH_ERROR = 1e-6
+# A query that would have to look at more of the index than this is scanned: a product with all costs less a row.
+MOST_LOOKED_AT = 0.5
 
 
 class Searcher:
@@ -34,7 +39,7 @@ class Searcher:
     ) -> None:
         self.tracks = TrackRows(dimension)
         self.keeper = IndexKeeper(self.tracks, settings, start)
-        self._approximate_queries = self._exact_queries = 0
+        self._approximate_queries = self._graph_queries = self._exact_queries = 0
         self._seconds: dict[str, float] = defaultdict(float)
 
     def load(self, keys: Keys, track_ids: list[str], vectors: Vectors) -> None:
@@ -56,61 +61,92 @@ class Searcher:
         queries = self._checked(queries)
         answers = _Answers(len(queries), count)
         left_out = self._known(without)
+        reduced = self.tracks.columns.of(queries)
         if among is not None:
             with self._timed("scan_among"):
                 rows = np.setdiff1d(self._known(among), left_out)
-                candidates = scan.among(self.tracks, queries, count, rows)
-                self._rank(answers, np.arange(len(queries)), queries, candidates)
+                self._answer(answers, queries, range(len(queries)), scan.among(self.tracks, reduced, rows))
             return answers.found(exact=True)
-        hard = self._approximate(answers, queries, left_out)
+        asked = _Asked(queries, reduced, max(count, RECALL_AT), left_out, self._hidden(left_out))
+        hard = np.arange(len(queries))
+        # Where much of the catalogue is wanted, a look into cells or a graph saves nothing.
+        if asked.count <= self.keeper.size // 10:
+            step = max(1, scan.PRODUCT_VALUES // self.keeper.size)
+            parts = [slice(start, start + step) for start in range(0, len(queries), step)]
+            found = [self._approximate(answers, asked, part) for part in parts]
+            hard = np.concatenate([*found, hard[:0]])
         with self._timed("scan"):
-            candidates = scan.whole(self.tracks, queries[hard], count, left_out)
-            self._rank(answers, hard, queries[hard], candidates)
+            uppers = scan.whole(self.tracks, reduced[hard], asked.hidden)
+            self._answer(answers, queries, hard.tolist(), uppers)
         self._exact_queries += len(hard)
         self._approximate_queries += len(queries) - len(hard)
         return answers.found(exact=len(hard) == len(queries))
 
-    def _rank(
-        self,
-        answers: "_Answers",
-        which: npt.NDArray[np.intp],
-        queries: Vectors,
-        candidates: Iterable[scan.Rows],
+    def _answer(
+        self, answers: "_Answers", queries: Vectors, which: Sequence[int], uppers: Iterable[Upper]
     ) -> None:
-        for i, query, rows in zip(which.tolist(), queries, candidates, strict=True):
-            scores = exact_similarity(query, self.tracks.vectors[rows])
-            best = scan.ranked(self.tracks, rows, scores, answers.count)
-            answers.put(i, self.tracks.keys[rows[best]], scores[best])
+        for i, upper in zip(which, uppers, strict=True):
+            rows, scores = scan.best(self.tracks, queries[i], upper, answers.count)
+            answers.put(i, self.tracks.keys[rows], scores)
 
-    def _approximate(
-        self, answers: "_Answers", queries: Vectors, left_out: npt.NDArray[np.int32]
-    ) -> npt.NDArray[np.intp]:
-        """Answer by the index and a scan of what is newer; return which queries that cannot answer, intp (m,)."""
-        everyone = np.arange(len(queries))
-        # The index's recall is known for so many.
-        count = max(answers.count, RECALL_AT)
-        if count > self.keeper.size // 10:
-            return everyone
-        with self._timed("index"):
-            near = self.keeper.query(queries, count, min(len(left_out), count))
-        if near is None:
-            return everyone
-        with self._timed("rescore"):
+    def _approximate(self, answers: "_Answers", asked: "_Asked", part: slice) -> npt.NDArray[np.intp]:
+        """Answer some queries by cells or graph, and a scan of what is newer; return which of them that cannot answer."""
+        numbers = np.arange(len(asked.queries))[part]
+        reduced = asked.reduced[part]
+        with self._timed("cells"):
+            probe = self.keeper.look(reduced, asked.count, asked.hidden)
+        if probe is None:
+            return numbers
+        newer: list[Upper] = []
+        if self.tracks.used > self.keeper.size:
+            with self._timed("newer"):
+                newer = list(scan.whole(self.tracks, reduced, asked.hidden, self.keeper.size))
+        done = np.zeros(len(numbers), dtype=np.bool_)
+        shorter = np.flatnonzero(self.keeper.better_by_graph(probe))
+        if len(shorter):
+            theirs = [newer[i] for i in shorter.tolist()] if newer else []
+            done[shorter] = self._by_graph(answers, asked, numbers[shorter], theirs)
+        which = np.flatnonzero((probe.left <= self.keeper.size * MOST_LOOKED_AT) & ~done)
+        with self._timed("cells"):
+            for i, upper in zip(which.tolist(), probe.finish(which), strict=True):
+                both = upper.joined(newer[i]) if newer else upper
+                rows, scores = scan.best(self.tracks, asked.queries[numbers[i]], both, asked.count)
+                if len(rows) == asked.count and self.keeper.trusts_cells(scores):
+                    best = slice(answers.count)
+                    answers.put(int(numbers[i]), self.tracks.keys[rows[best]], scores[best])
+                    done[i] = True
+        return numbers[~done]
+
+    def _by_graph(
+        self, answers: "_Answers", asked: "_Asked", which: npt.NDArray[np.intp], newer: list[Upper]
+    ) -> npt.NDArray[np.bool_]:
+        """Answer some queries by the graph and what is newer; return which of them are answered, bool (m,)."""
+        done = np.zeros(len(which), dtype=np.bool_)
+        with self._timed("graph"):
+            near = self.keeper.query(asked.queries[which], asked.count, min(len(asked.left_out), asked.count))
+            if near is None:
+                return done
             usable = (near != EMPTY) & self.tracks.alive[near]
-            if len(left_out):
-                usable &= ~np.isin(near, left_out)
-            newer = scan.whole(self.tracks, queries, answers.count, left_out, self.keeper.size)
-            hard = []
-            for i, (query, fresh) in enumerate(zip(queries, newer, strict=True)):
-                old = near[i][usable[i]]
-                rows = np.concatenate([old, fresh])
+            if len(asked.left_out):
+                usable &= ~np.isin(near, asked.left_out)
+            for n, i in enumerate(which.tolist()):
+                query, rows = asked.queries[i], near[n][usable[n]]
                 scores = exact_similarity(query, self.tracks.vectors[rows])
-                if len(old) < count or not self.keeper.trusts(scores[: len(old)]):
-                    hard.append(i)
+                if len(rows) < asked.count or not self.keeper.trusts_graph(scores):
                     continue
+                if newer:
+                    fresh, theirs = scan.best(self.tracks, query, newer[n], answers.count)
+                    rows, scores = np.concatenate([rows, fresh]), np.concatenate([scores, theirs])
                 best = scan.ranked(self.tracks, rows, scores, answers.count)
                 answers.put(i, self.tracks.keys[rows[best]], scores[best])
-        return np.array(hard, dtype=np.intp)
+                done[n] = True
+        self._graph_queries += int(done.sum())
+        return done
+
+    def _hidden(self, left_out: npt.NDArray[np.int32]) -> npt.NDArray[np.intp]:
+        """Rows without a track and such to be left out, ascending."""
+        dead = self.tracks.dead()
+        return np.union1d(dead, left_out).astype(np.intp) if len(left_out) else dead
 
     def vectors(self, keys: Keys) -> tuple[Vectors, npt.NDArray[np.bool_]]:
         """The vectors of some tracks. See `SearchProcess.vectors`."""
@@ -147,10 +183,13 @@ class Searcher:
             builds=keeper.builds,
             failed_builds=keeper.failed_builds,
             last_error=keeper.last_error,
-            recall=report.recall if report else None,
-            answered_share=report.share if report else None,
+            recall=report.cells.recall if report else None,
+            answered_share=report.cells.share if report else None,
+            graph_recall=report.graph.recall if report else None,
+            graph_share=report.graph.share if report else None,
             leaf_budget=report.leaf_budget if report else 0,
             approximate_queries=self._approximate_queries,
+            graph_queries=self._graph_queries,
             exact_queries=self._exact_queries,
             memory_bytes=self.tracks.memory_bytes + keeper.memory_bytes,
             seconds={**self._seconds, **{f"build_{name}": spent for name, spent in built.items()}},
@@ -180,6 +219,17 @@ class Searcher:
         start = time.perf_counter()
         yield
         self._seconds[phase] += time.perf_counter() - start
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """Queries, float32 (q, d), the same in the catalogue's columns, how many to look for at least, and rows to leave out."""
+
+    queries: Vectors
+    reduced: Vectors
+    count: int
+    left_out: npt.NDArray[np.int32]
+    hidden: npt.NDArray[np.intp]
 
 
 class _Answers:

@@ -4,8 +4,10 @@ import mmap
 import os
 import sys
 import tempfile
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from streams.neighbours.types import Vectors
 
@@ -49,6 +51,15 @@ class SharedRows:
         """Give up the descriptor; the memory is freed with the last array taken from it."""
         os.close(self.descriptor)
         self.vectors = np.empty((0, self._dimension), dtype=np.float32)
+
+
+def holding(array: npt.NDArray[Any]) -> SharedRows:
+    """New memory with what a two-dimensional array holds, of a type whose size is a multiple of four bytes."""
+    bits = np.ascontiguousarray(array).view(np.float32)
+    memory = SharedRows(bits.shape[1])
+    memory.reserve(len(bits))
+    memory.vectors[: len(bits)] = bits
+    return memory
 
 
 if sys.platform == "linux":

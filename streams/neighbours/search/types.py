@@ -85,11 +85,14 @@ class SearchStats:
         builds: Indexes built since the start.
         failed_builds: Builds that ended without an index since the start.
         last_error: Why the last of these failed; None if none has.
-        recall: Recall@50 of the queries that the index answers, measured on a sample when it was built; None while there
-            is none.
-        answered_share: The share of that sample that it answers; the others are too hard for it, and scanned.
-        leaf_budget: Leaves that a query starts from; 0 while there is no index.
-        approximate_queries: Answered by the index and the scan of what is newer, since the start.
+        recall: Recall@50 of the queries that cells answer, measured on a sample when they were made; None while there
+            are none.
+        answered_share: The share of that sample that they answer; the others are too hard, and scanned.
+        graph_recall: As `recall`, of what the search graph can answer.
+        graph_share: As `answered_share`, of the search graph.
+        leaf_budget: Leaves that a search of the graph starts from; 0 while there is no index.
+        approximate_queries: Answered by cells or graph and the scan of what is newer, since the start.
+        graph_queries: Those of them that the graph answered, as the shorter way.
         exact_queries: Answered by an exact scan, since the start.
         memory_bytes: Held by vectors, keys, graph and index, in all processes of the search; while an index is being
             built, a second copy comes to it.
@@ -107,8 +110,11 @@ class SearchStats:
     last_error: str | None
     recall: float | None
     answered_share: float | None
+    graph_recall: float | None
+    graph_share: float | None
     leaf_budget: int
     approximate_queries: int
+    graph_queries: int
     exact_queries: int
     memory_bytes: int
     seconds: dict[str, float]

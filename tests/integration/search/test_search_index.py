@@ -9,6 +9,8 @@ import psutil
 import pytest
 
 from streams.neighbours.search import Found, SearchProcess, SearchSettings
+from streams.neighbours.search.index_process import IndexProcess
+from streams.neighbours.search.shared import holding
 from streams.neighbours.types import TrackBatch, Vectors
 from tests.support.polling import until
 from tests.unit.neighbours.helpers import batch
@@ -105,6 +107,28 @@ async def test_an_index_has_the_recall_wanted_and_what_is_newer_is_found(search:
     assert stats.recall is not None
     assert stats.recall >= 0.99
     assert (stats.newer, stats.tombstones) == (300, 250)
+
+
+def test_the_graph_of_an_index_has_the_recall_it_tells_of() -> None:
+    """What an index process finds by its search tree and graph holds the true neighbours of queries that it trusts itself with."""
+    vectors = clustered(TRACKS, 1)
+    index = IndexProcess(D, SETTINGS, holding(vectors), np.arange(TRACKS, dtype=np.int32), None)
+    try:
+        assert index.connection.poll(300)
+        handed = index.built()
+        queries = clustered(200, 4)
+        found = index.query(queries, 50)
+        similar = queries @ vectors.T
+        true = np.argsort(-similar, axis=1)[:, :50]
+        hits = [len(set(f) & set(t)) / 50 for f, t in zip(handed.rows[found].tolist(), true, strict=True)]
+        trusted = np.sort(similar, axis=1)[:, -50] >= handed.report.graph.threshold
+        assert trusted.mean() > 0.5
+        assert np.mean(np.array(hits)[trusted]) >= 0.99
+        assert handed.report.graph.recall >= 0.99
+        assert np.array_equal(handed.vectors.vectors[:TRACKS], vectors[handed.rows])
+        assert np.array_equal(np.sort(handed.rows), np.arange(TRACKS))
+    finally:
+        index.stop()
 
 
 async def test_a_rebuild_takes_in_what_is_newer_and_answers_stay_right(search: SearchProcess) -> None:

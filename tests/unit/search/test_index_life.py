@@ -1,22 +1,35 @@
 """A search over an index, what is newer and its tombstones, while indexes come and go: held against brute force."""
 
+from collections.abc import Iterator
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from streams.neighbours.search import SearchSettings
+from streams.neighbours.search import SearchSettings, searcher
 from streams.neighbours.search.graph import LINKS, Graph, complete
 from streams.neighbours.search.searcher import Searcher
 from streams.neighbours.similarity import exact_similarity
 from tests.unit.neighbours.helpers import batch, key_of, unit
 from tests.unit.search.test_exact_search import expected
-from tests.unit.search.twin import ExactIndex
+from tests.unit.search.twin import EVERYWHERE, ExactIndex, report
 
 pytestmark = pytest.mark.unit
 
 D = 16
+
+
+@pytest.fixture(autouse=True, scope="module")
+def looks_everywhere() -> Iterator[None]:
+    """The twin's cells are all looked into, where else there would be a scan."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(searcher, "MOST_LOOKED_AT", 1.0)
+        yield
+
+
 names = st.sampled_from([f"t{i:03d}" for i in range(800)])
 seeds = st.integers(0, 2**32 - 1)
 
@@ -29,8 +42,9 @@ def random_unit(seed: int) -> np.ndarray:
 class IndexLife(RuleBasedStateMachine):
     """Any changes of the catalogue between the beginning of a build, its end or failure, and the death of an index."""
 
-    @initialize(seed=seeds)
-    def load(self, seed: int) -> None:
+    @initialize(seed=seeds, by_graph=st.booleans(), directions=st.sampled_from([0, 5]))
+    def load(self, seed: int, by_graph: bool, directions: int) -> None:
+        ExactIndex.by_graph, ExactIndex.directions = by_graph, directions
         rng = np.random.default_rng(seed)
         self.catalogue = {f"t{i:03d}": unit(rng.standard_normal(D)) for i in range(600)}
         self.searcher = Searcher(
@@ -94,8 +108,11 @@ TestIndexLife = IndexLife.TestCase
 TestIndexLife.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)
 
 
-def indexed(catalogue: dict[str, np.ndarray], **more: float) -> Searcher:
+def indexed(
+    catalogue: dict[str, np.ndarray], *, by_graph: bool = False, directions: int = 0, **more: float
+) -> Searcher:
     """A searcher with an index of the catalogue."""
+    ExactIndex.by_graph, ExactIndex.directions = by_graph, directions
     searcher = Searcher(D, SearchSettings(exact_below=1, **more), ExactIndex)  # type: ignore[arg-type]
     searcher.apply(batch(catalogue, dimension=D))
     searcher.keeper.tend()
@@ -110,29 +127,94 @@ def catalogue_of(count: int) -> dict[str, np.ndarray]:
     return {f"t{i:03d}": unit(rng.standard_normal(D)) for i in range(count)}
 
 
-def test_the_index_answers_when_it_is_there() -> None:
-    """A search over an index says that it is not exact; one whose best were all left out is scanned, and says so."""
+@pytest.mark.parametrize("by_graph", [False, True])
+def test_the_index_answers_when_it_is_there(by_graph: bool) -> None:
+    """A search over an index says that it is not exact; one for much of the catalogue is a scan, and says so."""
     catalogue = catalogue_of(800)
-    searcher = indexed(catalogue)
+    searcher = indexed(catalogue, by_graph=by_graph)
     query = random_unit(1)
     assert not searcher.search(query[None], 10, None, None).exact
-    best = searcher.search(query[None], 300, None, None).keys[0]
-    assert searcher.search(query[None], 10, None, best).exact
+    assert searcher.search(query[None], 300, None, None).exact
     stats = searcher.stats()
-    assert (stats.approximate_queries, stats.exact_queries) == (1, 2)
+    assert (stats.approximate_queries, stats.graph_queries, stats.exact_queries) == (1, int(by_graph), 1)
 
 
-def test_a_query_too_hard_for_the_index_is_scanned() -> None:
-    """Below the similarity from which the index has the recall wanted, the answer is an exact scan's."""
+@pytest.mark.parametrize("by_graph", [False, True])
+@pytest.mark.parametrize("directions", [0, 5])
+def test_what_is_withdrawn_or_left_out_is_never_found(by_graph: bool, directions: int) -> None:
+    """Of the best, what was deleted or re-embedded since the index was built, or is to be left out, is not in the answer."""
+    catalogue = catalogue_of(800)
+    searcher = indexed(catalogue, by_graph=by_graph, directions=directions)
+    query = random_unit(1)
+    best, _ = expected(catalogue, query, 60)
+    by_key = {key_of(name): name for name in catalogue}
+    gone, moved, left_out = ([by_key[key] for key in best[i::3]] for i in range(3))
+    searcher.apply(batch({name: -catalogue[name] for name in moved}, gone, dimension=D))
+    without = np.array([key_of(name) for name in left_out], dtype=np.int64)
+    found = searcher.search(query[None], 50, None, without)
+    rest = {name: v for name, v in catalogue.items() if name not in (*gone, *moved, *left_out)}
+    keys, scores = expected(rest, query, 50)
+    assert not found.exact or by_graph  # the graph may not have enough left
+    assert found.keys[0].tolist() == keys
+    assert found.scores[0].tolist() == scores
+    searcher.apply(batch({"back": query}, dimension=D))
+    assert searcher.search(query[None], 1, None, None).keys[0].tolist() == [key_of("back")]
+
+
+def test_cells_not_looked_into_are_not_found() -> None:
+    """With no slack a query finds what brute force finds in the cells nearest to it: what it says is of these rows."""
     catalogue = catalogue_of(800)
     searcher = indexed(catalogue)
+    keeper = searcher.keeper
+    assert keeper.report is not None
+    assert keeper.cells is not None
+    keeper.report = replace(keeper.report, slack=-EVERYWHERE)
+    query = random_unit(1)
+    found = searcher.search(query[None], 50, None, None)
+    near = np.argsort(-(keeper.cells.centres @ query))[: keeper.cells.first(50)]
+    keys = searcher.tracks.keys[: keeper.size][np.isin(keeper.cells.of_rows(), near)]
+    names = {key_of(name): name for name in catalogue}
+    subset = {names[key]: catalogue[names[key]] for key in keys.tolist()}
+    assert 50 < len(subset) < 400
+    assert found.keys[0].tolist() == expected(subset, query, 50)[0]
+
+
+@pytest.mark.parametrize("directions", [0, 5])
+def test_many_queries_find_what_each_finds_alone(directions: int) -> None:
+    """A call with many queries, which share products with cells, answers as a call for each of them."""
+    searcher = indexed(catalogue_of(800), directions=directions)
+    assert searcher.keeper.report is not None
+    searcher.keeper.report = replace(searcher.keeper.report, slack=0.2)
+    queries = np.array([random_unit(seed) for seed in range(70)])
+    together = searcher.search(queries, 50, None, None)
+    for i, query in enumerate(queries):
+        alone = searcher.search(query[None], 50, None, None)
+        assert together.keys[i].tolist() == alone.keys[0].tolist()
+        assert together.scores[i].tolist() == alone.scores[0].tolist()
+
+
+@pytest.mark.parametrize("by_graph", [False, True])
+def test_a_query_too_hard_for_the_index_is_scanned(by_graph: bool) -> None:
+    """Below the similarity from which the index has the recall wanted, the answer is an exact scan's."""
+    catalogue = catalogue_of(800)
+    searcher = indexed(catalogue, by_graph=by_graph)
     query = random_unit(1)
     last = np.sort(exact_similarity(query, np.array(list(catalogue.values()))))[-50]
-    report = searcher.keeper.report
-    assert report is not None
     for threshold, exact in ((float(last) - 1e-6, False), (float(last) + 1e-6, True)):
-        searcher.keeper.report = type(report)(1.0, 1.0, threshold, 1, 0, {})
+        searcher.keeper.report = report(by_graph=by_graph, cells=threshold, graph=threshold)
         assert searcher.search(query[None], 10, None, None).exact is exact
+
+
+def test_without_its_process_the_index_still_answers_by_cells() -> None:
+    """When the process that has the graph is gone, cells answer, until there is another."""
+    catalogue = catalogue_of(800)
+    searcher = indexed(catalogue, by_graph=True)
+    ExactIndex.latest.die()
+    query = random_unit(1)
+    found = searcher.search(query[None], 50, None, None)
+    assert not found.exact
+    assert found.keys[0].tolist() == expected(catalogue, query, 50)[0]
+    assert searcher.stats().graph_queries == 0
 
 
 def test_a_rebuild_waits_for_enough_change() -> None:

@@ -1,20 +1,40 @@
-"""An index that is exact and built at once: the twin of `IndexProcess`, with its seam and its order of events."""
+"""An index that is exact and built at once: the twin of `IndexProcess`, with its seam and its order of events.
+
+Its cells are real ones, and a query looks into as many as it must to be exact.
+"""
 
 import multiprocessing
 
 import numpy as np
 
+from streams.neighbours.search.cells import divide
+from streams.neighbours.search.columns import Columns
 from streams.neighbours.search.graph import Graph, complete
-from streams.neighbours.search.index_process import Built, IndexGoneError, pack, unpack
-from streams.neighbours.search.shared import SharedRows
+from streams.neighbours.search.index_process import Built, Handed, IndexGoneError, pack, unpack
+from streams.neighbours.search.quality import Quality
+from streams.neighbours.search.shared import SharedRows, holding
 from streams.neighbours.search.types import SearchSettings
 from streams.neighbours.types import EMPTY, Slots, Vectors
 
+# So much less similar than anything may be to anything else: every cell is looked into.
+EVERYWHERE = 3.0
+
+
+def report(*, by_graph: bool, cells: float = -1.0, graph: float = -1.0) -> Built:
+    """What an exact index tells: which of graph and cells is the shorter way, and from which similarity on each is trusted."""
+    row, query = (1.0, 0.0) if by_graph else (0.0, 1.0)
+    return Built(Quality(1.0, 1.0, cells, row), EVERYWHERE, Quality(1.0, 1.0, graph, query), 1, 0, {})
+
 
 class ExactIndex:
-    """Ready, or failed, when `finish` is called; then answers exactly. `latest` is the one started last."""
+    """Ready, or failed, when `finish` is called; then answers exactly. `latest` is the one started last.
+
+    `by_graph` says whether its graph or its cells are to answer; `directions`, how many of its columns products are made with.
+    """
 
     latest: "ExactIndex"
+    by_graph = False
+    directions = 0
 
     def __init__(
         self,
@@ -27,7 +47,6 @@ class ExactIndex:
         ExactIndex.latest = self
         self.connection, self._theirs = multiprocessing.Pipe()
         self._given = (vectors.vectors, rows, graph)
-        self._dimension = dimension
         self._alive = True
         self._fails = False
 
@@ -41,21 +60,22 @@ class ExactIndex:
         self._alive = False
         self._theirs.close()
 
-    def built(self) -> tuple[Built, SharedRows, Slots, SharedRows]:
+    def built(self) -> Handed:
         self.connection.recv()
         if self._fails:
             raise IndexGoneError("made to fail")
         vectors, rows, packed = self._given
-        order = np.random.default_rng(len(rows)).permutation(len(rows))
-        graph = Graph.empty(0) if packed is None else unpack(packed)
-        graph = graph.moved(rows)
         mine = vectors[rows]
-        complete(graph, mine)
-        target = SharedRows(self._dimension)
-        target.reserve(len(rows))
-        target.vectors[: len(rows)] = mine[order]
+        directions = np.eye(vectors.shape[1])[: self.directions] if self.directions else None
+        reduced = Columns(holding(mine), directions).of(mine)
+        cells, order = divide(reduced, np.random.default_rng(len(rows)))
+        known = Graph.empty(0) if packed is None else unpack(packed)
+        known = known.moved(rows[order])
+        complete(known, mine[order])
+        target = holding(mine[order])
         self.vectors = target.vectors[: len(rows)]
-        return Built(1.0, 1.0, -1.0, 1, 0, {}), target, rows[order], pack(graph.moved(order))
+        columns = Columns(target if directions is None else holding(reduced[order]), directions)
+        return Handed(report(by_graph=self.by_graph), target, rows[order], columns, cells, pack(known))
 
     def query(self, queries: Vectors, count: int) -> Slots:
         if not self._alive:

@@ -1,0 +1,134 @@
+"""Cells: how a catalogue is divided, how far a query looks, and what that is measured to be worth."""
+
+import numpy as np
+import pytest
+
+from streams.neighbours.search.cells import ROOM, Cells, Probe, divide
+from streams.neighbours.search.columns import choose
+from streams.neighbours.search.graph import LINKS, Graph, looked_at, neighbour_graph
+from streams.neighbours.search.quality import EASY, Sample, judge, tune_cells
+from streams.neighbours.search.shared import holding
+from streams.neighbours.types import Vectors
+
+pytestmark = pytest.mark.unit
+
+D, TRACKS = 64, 6_000
+
+
+def clustered(count: int, seed: int) -> Vectors:
+    """Unit vectors as embeddings are: clusters along few directions, with noise."""
+    world = np.random.default_rng(7)
+    centres, up = world.standard_normal((40, 12)), world.standard_normal((12, D))
+    rng = np.random.default_rng(seed)
+    made = (centres[rng.integers(0, 40, count)] + 0.7 * rng.standard_normal((count, 12))) @ up
+    made += 0.3 * rng.standard_normal(made.shape)
+    scaled: Vectors = (made / np.linalg.norm(made, axis=1, keepdims=True)).astype(np.float32)
+    return scaled
+
+
+def in_cells(vectors: Vectors) -> tuple[Cells, Vectors]:
+    """Cells, and the vectors in their order."""
+    cells, order = divide(vectors, np.random.default_rng(0))
+    return cells, vectors[order]
+
+
+def look(cells: Cells, vectors: Vectors, queries: Vectors, count: int, slack: float) -> list[set[int]]:
+    """The best rows that each query finds."""
+    probe = Probe(cells, vectors, queries, count, np.empty(0, dtype=np.intp), slack)
+    everyone = np.arange(len(queries))
+    found = []
+    for upper in probe.finish(everyone):
+        best = np.sort(np.argsort(-upper.products, kind="stable")[:count])
+        found.append(set(upper.rows_of(best).tolist()))
+    return found
+
+
+@pytest.mark.parametrize("alike", [False, True])
+def test_every_row_is_in_one_cell_and_none_is_overfull(alike: bool) -> None:
+    """Cells hold every row once, at most twice the mean, also where all rows are the same."""
+    vectors = np.repeat(clustered(1, 1), 3_000, axis=0) if alike else clustered(3_000, 1)
+    cells, order = divide(vectors, np.random.default_rng(0))
+    assert np.array_equal(np.sort(order), np.arange(3_000))
+    assert cells.starts[0] == 0
+    assert cells.starts[-1] == 3_000
+    assert cells.sizes.min() >= 1
+    assert cells.width <= ROOM * 3_000 / round(2 * 3_000**0.5)
+    assert np.allclose(np.linalg.norm(cells.centres, axis=1), 1, atol=1e-6)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 5])
+def test_few_rows_are_divided_too(rows: int) -> None:
+    """A handful of rows is in cells, and a query for more than there are finds them all."""
+    cells, vectors = in_cells(clustered(rows, 2))
+    assert look(cells, vectors, clustered(1, 3), 50, 0.0)[0] >= set(range(rows))
+
+
+def test_the_slack_measured_gives_the_recall_wanted_to_other_queries() -> None:
+    """Tuned on its own sample, a look into cells has recall@50 of 0.99, near tracks and between them, and leaves most cells out."""
+    cells, vectors = in_cells(clustered(TRACKS, 1))
+    sample = Sample.of(vectors, np.random.default_rng(1))
+    slack, quality = tune_cells(cells, vectors, sample, sample.queries, 0.99)
+    assert quality.recall >= 0.99
+    assert quality.share == 1.0
+    near = clustered(200, 4)
+    between = near + np.roll(near, 1, axis=0)
+    between /= np.linalg.norm(between, axis=1, keepdims=True)
+    for queries in (near, between):
+        true = np.argsort(-(queries @ vectors.T), axis=1)[:, :50]
+        found = look(cells, vectors, queries, 50, slack)
+        assert (
+            np.mean([len(f.intersection(t)) / 50 for f, t in zip(found, true.tolist(), strict=True)]) >= 0.99
+        )
+        probe = Probe(cells, vectors, queries, 50, np.empty(0, dtype=np.intp), slack)
+        assert probe.left.mean() < TRACKS / 4
+
+
+def test_a_sample_knows_its_nearest() -> None:
+    """The rows of a sample are the nearest by brute force, best first, and half its queries are like a track."""
+    vectors = clustered(5_000, 1)
+    sample = Sample.of(vectors, np.random.default_rng(2))
+    similar = sample.queries @ vectors.T
+    assert np.allclose(sample.scores, -np.sort(-similar, axis=1)[:, :200], atol=1e-6)
+    assert np.allclose(np.take_along_axis(similar, sample.rows, 1), sample.scores, atol=1e-6)
+    assert sample.scores[:EASY, 0].min() > 0.9
+    assert (sample.recalls(sample.rows[:, :50]) == 1).all()
+    assert (sample.recalls(sample.rows[:, 25:75]) == 0.5).all()
+
+
+def test_queries_are_trusted_down_to_where_the_recall_ends() -> None:
+    """The threshold lies where the recall of queries next to each other in hardness falls below what is wanted."""
+    last = np.linspace(1, 0, 100, dtype=np.float32)
+    recalls = np.where(np.arange(100) < 60, 1.0, 0.5)
+    quality = judge(last, recalls, 0.99, 0.0)
+    assert quality.threshold == pytest.approx(float(last[59]), abs=0.02)
+    assert quality.recall >= 0.99
+    assert judge(last, np.ones(100), 0.99, 0.0).threshold == 0.0
+    assert judge(last, np.zeros(100), 0.99, 0.0).threshold == np.inf
+
+
+def test_fewer_columns_are_chosen_where_few_directions_matter() -> None:
+    """Embeddings along few directions get few columns, whose products bound similarity; evenly spread ones keep theirs."""
+    vectors = clustered(TRACKS, 1)
+    columns = choose(holding(vectors), TRACKS)
+    assert columns.directions is not None
+    assert columns.matrix.shape[1] < D
+    queries = clustered(20, 5)
+    upper = columns.of(queries) @ columns.matrix[:TRACKS].T
+    assert (upper >= queries.astype(np.float64) @ vectors.T.astype(np.float64) - columns.error).all()
+    spread = np.random.default_rng(1).standard_normal((TRACKS, D)).astype(np.float32)
+    spread /= np.linalg.norm(spread, axis=1, keepdims=True)
+    assert choose(holding(spread), TRACKS).directions is None
+
+
+def test_a_graph_of_cells_has_nearly_all_neighbours() -> None:
+    """Where nothing is known, neighbours are sought in cells: nearly all are found, none is the row itself, best first."""
+    cells, vectors = in_cells(clustered(TRACKS, 1))
+    graph = neighbour_graph(vectors, cells, Graph.empty(TRACKS))
+    similar = vectors @ vectors.T
+    np.fill_diagonal(similar, -2)
+    true = np.argsort(-similar, axis=1)[:, :LINKS]
+    hits = [len(set(f) & set(t)) for f, t in zip(graph.rows.tolist(), true.tolist(), strict=True)]
+    assert looked_at(TRACKS) < TRACKS / 4
+    assert np.mean(hits) > 0.95 * LINKS
+    assert (graph.rows != np.arange(TRACKS)[:, None]).all()
+    assert (np.diff(graph.scores, axis=1) <= 0).all()
