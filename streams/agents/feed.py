@@ -20,7 +20,7 @@ from streams.agents.names import TrackNames
 from streams.agents.ownership import Ownership
 from streams.agents.retry import until_done
 from streams.agents.waiting import Block, WaitingLists
-from streams.events import encode_list_change, tracing, track_key
+from streams.events import encode_list_change, encode_scores, tracing, track_key
 from streams.faults import FaultPoint, reach
 from streams.kafka import deliver_in_batches
 from streams.metrics import WorkerMetrics
@@ -167,7 +167,7 @@ class ChangeFeed:
         rows = zip(
             block.keys.tolist(),
             block.neighbours.tolist(),
-            block.scores.tolist(),
+            encode_scores(block.scores),
             block.lengths.tolist(),
             block.previous.tolist(),
             block.previous_lengths.tolist(),
@@ -184,11 +184,14 @@ class ChangeFeed:
                 continue
             now = keys[:length]
             added, removed = self._difference(now, None if told < 0 else before[:told])
-            names = self._names.of_all(now)
+            names, known = self._names.of_all(now), scores[:length]
+            if None in names:
+                known = [score for name, score in zip(names, known, strict=True) if name is not None]
             message = encode_list_change(
                 track_id,
                 version=version,
-                neighbours=[(n, score) for n, score in zip(names, scores, strict=False) if n is not None],
+                neighbours=[name for name in names if name is not None],
+                scores=known,
                 added=added,
                 removed=removed,
                 source=(TRACK_INGEST, partition, offset),

@@ -16,7 +16,7 @@ from streams.events.dead_letters import (
 )
 from streams.events.door import MAX_EVENT_BYTES, check_track_id
 from streams.events.interactions import Interaction, InteractionType, interaction_identity, parse_interaction
-from streams.events.lists import ListChange, ScoredTrack, SourceOffset, encode_list_change
+from streams.events.lists import ListChange, ScoredTrack, SourceOffset, encode_list_change, encode_scores
 from streams.events.metadata import TrackMetadata
 from streams.events.queries import (
     DEFAULT_TOP_K,
@@ -130,6 +130,7 @@ __all__ = [
     "encode_error",
     "encode_list_change",
     "encode_reply",
+    "encode_scores",
     "encode_track",
     "finished_body",
     "interaction_identity",

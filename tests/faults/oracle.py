@@ -7,6 +7,7 @@ import time
 from collections import Counter
 
 import asyncpg
+import numpy as np
 import orjson
 from aiokafka import ConsumerRecord
 
@@ -102,7 +103,7 @@ async def _wrong_feed(database_url: str, servers: str) -> list[str]:
             faults.append(f"the feed {'never told' if record is None else 'took back'} the list of {name}")
             continue
         told = orjson.loads(record.value)
-        items = [(item["track_id"], item["score"]) for item in told["recommendations"]]
+        items = [(item["track_id"], float(np.float32(item["score"]))) for item in told["recommendations"]]
         if (told["version"], items) != wanted:
             faults.append(
                 f"the feed's last word on {name} is version {told['version']} (offset {record.offset}), "

@@ -40,7 +40,8 @@ class Feed:
         key, value = encode_list_change(
             track_id,
             version=self._version,
-            neighbours=[("other", 0.5), *((name, 0.25) for name in added)],
+            neighbours=["other", *added],
+            scores=[b"0.5", *[b"0.25"] * len(added)],
             added=added,
             removed=removed,
             source=("track-ingest", 1, self._version),

@@ -3,6 +3,7 @@
 import json
 from datetime import UTC, datetime
 
+import numpy as np
 import orjson
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -17,6 +18,7 @@ from streams.events import (
     RecommendationReply,
     dead_letter_headers,
     encode_list_change,
+    encode_scores,
     parse_interaction,
     parse_request,
     read_dead_letter_headers,
@@ -115,14 +117,19 @@ def test_a_reply_is_whole() -> None:
             RecommendationReply.model_validate({"request_id": "r", **fields})
 
 
-def test_the_hot_path_of_the_change_feed_writes_what_the_model_reads() -> None:
-    """`encode_list_change` keeps to `ListChange`, field by field."""
+@pytest.mark.parametrize(
+    "names", [["a", "b"], ['q"uote', '","', "back\\", 'slash\\"', "ü,☃", "]"], ["one"], []]
+)
+def test_the_hot_path_of_the_change_feed_writes_what_the_model_reads(names: list[str]) -> None:
+    """`encode_list_change` keeps to `ListChange`, field by field, whatever the ids; scores are float32 as they were."""
     moment = datetime(2026, 1, 2, tzinfo=UTC)
+    scores = np.linspace(0.9, -1 / 3, 2 * max(1, len(names)), dtype=np.float32).reshape(2, -1)
     key, value = encode_list_change(
         "ü",
         version=7,
-        neighbours=[("a", 0.9), ("b", 0.8)],
-        added=["a"],
+        neighbours=names,
+        scores=encode_scores(scores)[1],
+        added=names[:1],
         removed=["c"],
         source=("track-ingest", 3, 12),
         generated_at=moment,
@@ -130,8 +137,9 @@ def test_the_hot_path_of_the_change_feed_writes_what_the_model_reads() -> None:
     read = ListChange.model_validate_json(value)
     assert key == "ü".encode()
     assert orjson.loads(value).keys() == ListChange.model_fields.keys()
-    assert [(item.track_id, item.score) for item in read.recommendations] == [("a", 0.9), ("b", 0.8)]
-    assert (read.version, read.added, read.removed, read.generated_at) == (7, ["a"], ["c"], moment)
+    assert [item.track_id for item in read.recommendations] == names
+    assert [np.float32(item.score) for item in read.recommendations] == scores[1, : len(names)].tolist()
+    assert (read.version, read.added, read.removed, read.generated_at) == (7, names[:1], ["c"], moment)
     assert (read.source.topic, read.source.partition, read.source.offset) == ("track-ingest", 3, 12)
 
 
