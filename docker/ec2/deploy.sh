@@ -111,6 +111,57 @@ schema_revision() {
   psql_as_admin mess <<<"SELECT version_num FROM alembic_version" 2>/dev/null || true
 }
 
+# The names of running workers that compose would make anew, for their image or their settings.
+outdated_workers() { # IMAGE
+  local running
+  running=$(compose ps --quiet worker | wc -l)
+  if ((running == 0)); then return; fi
+  MESS_IMAGE=$1 compose --dry-run up --detach --no-deps --scale "worker=$running" worker 2>&1 |
+    awk '$NF == "Recreate" { print $(NF - 1) }'
+}
+
+# Waits until every worker but those named has partitions. To be healthy is not enough: who still loads answers nobody.
+wait_workers() { # NAMES
+  local deadline=$((SECONDS + ${MESS_READY_SECONDS:-240})) name ready
+  while true; do
+    ready=yes
+    for name in $(compose ps --format '{{.Name}}' worker); do
+      if [[ $'\n'$1$'\n' == *$'\n'$name$'\n'* ]]; then continue; fi
+      docker exec "$name" python3 -c 'if True:
+        import sys, urllib.request
+        with urllib.request.urlopen("http://127.0.0.1:8001/metrics", timeout=3) as reply:
+            sys.exit("\nmess_worker_active 1.0\n" not in reply.read().decode())' 9>&- 2>/dev/null || ready=no
+    done
+    if [ "$ready" = yes ]; then return; fi
+    if ((SECONDS >= deadline)); then return 1; fi
+    sleep 1 9>&-
+  done
+}
+
+# Replaces the workers that run one at a time: compose itself would stop all of them at once. A single one goes when its
+# successor has taken over; of several, the others stand in, as the machine may not have the memory for one more. Called
+# where failures are asked for, so each is passed on.
+roll_workers() { # IMAGE
+  local outdated old
+  outdated=$(outdated_workers "$1")
+  if [ -z "$outdated" ]; then return; fi
+  # What they need comes first: Kafka and Postgres if they have changed, migrations, topics.
+  MESS_IMAGE=$1 compose up --detach --remove-orphans setup >&2 || return 1
+  [ "$(docker wait "$(compose ps --all --quiet setup)")" = 0 ] || return 1
+  for old in $outdated; do
+    say "replacing $old"
+    if [ "$(compose ps --quiet worker | wc -l)" = 1 ]; then
+      add_workers "$1" 2 && wait_workers "$outdated" || return 1
+    fi
+    docker stop "$old" >/dev/null && docker rm --volumes "$old" >/dev/null || return 1
+    add_workers "$1" "$(setting MESS_WORKERS 1)" && wait_workers "$outdated" || return 1
+  done
+}
+
+add_workers() { # IMAGE COUNT
+  MESS_IMAGE=$1 compose up --detach --no-deps --no-recreate --scale "worker=$2" worker >&2
+}
+
 start() { # IMAGE
   MESS_IMAGE=$1 compose up --detach --remove-orphans --scale "worker=$(setting MESS_WORKERS 1)" >&2
 }
@@ -151,11 +202,12 @@ main() {
   previous=$(recall current)
   schema=$(schema_revision)
   say "starting $image${previous:+ (before: $previous)}"
-  if ! start "$image" || ! wait_ready; then roll_back "$previous" "$image" "$schema"; fi
+  if ! roll_workers "$image" || ! start "$image" || ! wait_ready; then roll_back "$previous" "$image" "$schema"; fi
   if [ "$previous" != "$image" ] && [ -n "$previous" ]; then remember previous "$previous"; fi
   remember current "$image"
   say "$image is ready after $SECONDS s"
   print_urls
 }
 
-main
+# Sourced, it does nothing yet.
+if [ "${BASH_SOURCE[0]}" = "$0" ]; then main; fi

@@ -1,0 +1,124 @@
+"""What deploy.sh does to a machine before anything of ours runs on it."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.unit.docker.files import DOCKER
+
+pytestmark = pytest.mark.unit
+
+SCRIPT = DOCKER / "ec2" / "deploy.sh"
+# In a mount namespace of its own, with a table of file systems of its own; the machine's engine is left alone.
+INSIDE = """
+set -euo pipefail
+mount --bind "$SCRATCH/fstab" /etc/fstab
+. "$SCRIPT"
+mount_data
+mountpoint -q "$MESS_VOLUMES_DIR"
+"""
+
+
+def namespace(script: str, scratch: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run bash where mounts are seen by nobody else."""
+    return subprocess.run(
+        ["unshare", "--mount", "bash", "-c", script],
+        env={
+            "PATH": f"{scratch}/bin:{os.environ['PATH']}",
+            "SCRATCH": str(scratch),
+            "SCRIPT": str(SCRIPT),
+            "MESS_VOLUMES_DIR": f"{scratch}/volumes",
+            **environment,
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture
+def scratch(tmp_path: Path) -> Path:
+    """A directory with an empty fstab, and programs that keep deploy.sh from stopping the machine's own engine."""
+    (tmp_path / "fstab").touch()
+    (tmp_path / "bin").mkdir()
+    for name in ("systemctl", "docker"):
+        program = tmp_path / "bin" / name
+        program.write_text("#!/bin/sh\nexit 0\n", encoding="utf-8")
+        program.chmod(0o755)
+    return tmp_path
+
+
+@pytest.fixture
+def device(tmp_path: Path) -> Iterator[str]:
+    """An empty block device."""
+    if os.geteuid() != 0 or shutil.which("losetup") is None or shutil.which("mkfs.ext4") is None:
+        pytest.skip("NOT CHECKED: which devices deploy.sh formats, for want of root or of loop devices")
+    disk = tmp_path / "disk"
+    disk.touch()
+    os.truncate(disk, 32 * 2**20)
+    made = subprocess.run(["losetup", "--find", "--show", disk], capture_output=True, text=True, check=False)
+    if made.returncode != 0 or namespace("true", tmp_path).returncode != 0:
+        pytest.skip(f"NOT CHECKED: which devices deploy.sh formats: {made.stderr.strip()}")
+    yield made.stdout.strip()
+    subprocess.run(["losetup", "--detach", made.stdout.strip()], check=True)
+
+
+def test_an_empty_device_is_formatted_once_and_what_is_on_it_stays(scratch: Path, device: str) -> None:
+    """The first run formats and mounts it, and notes it for the next boot; the second mounts it as it is."""
+    write = INSIDE + 'echo kept >"$MESS_VOLUMES_DIR/file"\n'
+    first = namespace(write, scratch, MESS_DATA_DEVICE=device)
+    assert first.returncode == 0, first.stderr
+    assert f"formatting {device}, which is empty" in first.stderr
+    noted = (scratch / "fstab").read_text(encoding="utf-8")
+    assert noted.startswith("UUID=")
+    assert "nofail" in noted
+    second = namespace(INSIDE + 'cat "$MESS_VOLUMES_DIR/file"\n', scratch, MESS_DATA_DEVICE=device)
+    assert (second.returncode, second.stdout) == (0, "kept\n"), second.stderr
+    assert "formatting" not in second.stderr
+    assert (scratch / "fstab").read_text(encoding="utf-8") == noted
+
+
+def test_volumes_that_are_there_are_not_hidden(scratch: Path, device: str) -> None:
+    """A device is not mounted over data."""
+    (scratch / "volumes" / "mess_postgres-data").mkdir(parents=True)
+    done = namespace(INSIDE, scratch, MESS_DATA_DEVICE=device)
+    assert done.returncode == 1
+    assert "mounting" in done.stderr
+    assert "would hide them" in done.stderr
+
+
+def test_what_is_no_device_is_one_line(scratch: Path) -> None:
+    """Nothing is touched."""
+    done = subprocess.run(
+        ["bash", "-c", f". {SCRIPT}; mount_data"],
+        env={
+            "PATH": f"{scratch}/bin:{os.environ['PATH']}",
+            "MESS_VOLUMES_DIR": f"{scratch}/volumes",
+            "MESS_DATA_DEVICE": str(scratch / "fstab"),
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr == f"mess: {scratch}/fstab is no block device: see lsblk\n"
+
+
+def test_another_processor_is_named(scratch: Path) -> None:
+    """There are images for two kinds."""
+    uname = scratch / "bin" / "uname"
+    uname.write_text("#!/bin/sh\necho riscv64\n", encoding="utf-8")
+    uname.chmod(0o755)
+    done = subprocess.run(
+        ["bash", "-c", f". {SCRIPT}; id() {{ echo 0; }}; check_machine"],
+        env={"PATH": f"{scratch}/bin:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "architecture riscv64; images are for x86_64 and aarch64" in done.stderr
