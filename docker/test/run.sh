@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Tries the production stack for real: run.sh [--keep] [STEP...], the steps of check.py. Needs root, a running Docker engine with compose 2.24 or later, and the
-# repository's virtual environment. Takes ten minutes on two cores, and 6 GiB of memory.
+# Tries the stack for real: run.sh [--keep] [STEP...], the steps of check.py. Needs root, a running Docker engine with
+# compose 2.24 or later, and the repository's virtual environment. Takes half an hour on two cores, and 6 GiB of memory.
 #
-# Builds, deploys as on EC2, publishes the demo, kills every service under load, backs up, restores, compares, rolls back,
-# and takes everything down. It listens on loopback alone. Where no base image can be pulled it makes them (bases.sh).
+# Builds, deploys as on EC2, publishes the demo, kills, restarts and replaces services under load, backs up, restores,
+# compares, rolls back, tries the doors and the development file, and takes everything down. It listens on loopback
+# alone. Where no base image can be pulled it makes them (bases.sh).
 #
 #   MESS_TEST_LOCAL=yes     never pull: stand-ins from bases.sh
 #   MESS_BUILD_OPTIONS      further options of `docker build`, e.g. secrets for pip

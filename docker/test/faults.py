@@ -1,0 +1,182 @@
+# ruff: noqa: INP001 -- a script that runs commands and tells what they do
+"""Steps: services are killed, restarted, starved and replaced while readers read and events come."""
+
+import collections
+import json
+import time
+from typing import Any
+
+from load import Load
+from stack import (
+    compose,
+    container,
+    from_prometheus,
+    get,
+    healthy,
+    logged,
+    measured,
+    note_memory,
+    require,
+    run,
+    say,
+    setting,
+    sql,
+    until,
+)
+
+# What readers may see of a service that is away: 0 is a connection that its process no longer takes, 503 what Postgres
+# alone could have answered. Without a worker, Kafka or Prometheus nothing stored may fail.
+ALLOWED = {"api": {0}, "postgres": {503}}
+
+
+def tracks() -> int:
+    """How many there are."""
+    return int(sql("SELECT count(*) FROM tracks"))
+
+
+def largest(service: str) -> str:
+    """The process of a container that holds the most memory: what the kernel ends when there is none left."""
+    lines = run("docker", "top", container(service), "-eo", "pid,rss").splitlines()[1:]
+    return max((line.split() for line in lines), key=lambda fields: int(fields[1]))[0]
+
+
+def inspect(service: str, what: str) -> str:
+    """A field of a service's container."""
+    return run("docker", "inspect", "--format", "{{" + what + "}}", container(service)).strip()
+
+
+def recovered(service: str, what: str, load: Load, since: int, began: float) -> dict[str, Any]:
+    """Wait until a service is well again, and tell what readers saw; raises if that was more than may be."""
+    until(f"{service} is healthy again", lambda: healthy(service))
+    until("reads are answered again", lambda: get("/health/ready")[0] == 200)
+    seconds = round(time.monotonic() - began, 1)
+    time.sleep(3)
+    bad = collections.Counter(status for _, status, _ in load.bad[since:])
+    say(f"{service} {what}: healthy after {seconds} s; answers that were not 200: {dict(bad) or 'none'}")
+    allowed = ALLOWED.get(service, set())
+    require(set(bad) <= allowed, f"{service} {what}, and readers saw {load.bad[since:][:3]}")
+    return {"seconds": seconds, "not 200": dict(bad)}
+
+
+def kill(service: str, load: Load) -> dict[str, Any]:
+    """Kill a service's first process from outside, and wait until it is well again."""
+    since = len(load.bad)
+    restarts = inspect(service, ".RestartCount")
+    # Not `docker kill`: that counts as a wish, after which nothing is restarted.
+    run("kill", "-9", inspect(service, ".State.Pid"))
+    began = time.monotonic()
+    until(f"{service} is started again", lambda: inspect(service, ".RestartCount") != restarts)
+    return recovered(service, "killed", load, since, began)
+
+
+def starve(load: Load) -> dict[str, Any]:
+    """The worker's container has no memory left: the kernel ends the process of its choice, the largest of ours."""
+    since, victim = len(load.bad), largest("worker")
+    run("docker", "update", "--memory", "1g", "--memory-swap", "1g", container("worker"))
+    # What takes the memory would be the largest: the kernel is told to leave it alone.
+    run("sh", "-c", f"echo 1000 >/proc/{victim}/oom_score_adj")
+    hog = (
+        "import os, time\nheld = []\nfor _ in range(60):\n"
+        "    held.append(b'x' * (16 << 20))\n    time.sleep(0.05)\n"
+    )
+    began = time.monotonic()
+    hogging = ("docker", "exec", container("worker"), "timeout", "8", "python3", "-c", hog)
+    run("sh", "-c", '"$@" || true', "-", *hogging)
+    gone = run("sh", "-c", f"[ -e /proc/{victim} ] || echo gone").strip()
+    require(gone == "gone", "the kernel did not end the worker's largest process")
+    found = recovered("worker", "without memory, its largest process ended by the kernel", load, since, began)
+    limit = ("docker", "update", "--memory", "4g", "--memory-swap", "4g", container("worker"))
+    run(*limit)
+    found["said"] = logged("worker", "gone") or logged("worker", "SIGKILL") or logged("worker", "died")
+    found["OOMKilled"] = inspect("worker", ".State.OOMKilled")
+    say(f"  the operator sees: OOMKilled {found['OOMKilled']}; {found['said']}")
+    return found
+
+
+def kill_each() -> None:
+    """Every service is killed under load, and comes back by itself; nothing is lost."""
+    before = tracks()
+    with Load().running() as load:
+        until("something is published", lambda: load.published)
+        kills: dict[str, Any] = {
+            service: kill(service, load) for service in ("worker", "api", "postgres", "kafka", "prometheus")
+        }
+        kills["worker, out of memory"] = starve(load)
+        count = len(load.published)
+        until("it publishes again", lambda: len(load.published) > count)
+    load.arrived(before)
+    measured["kills"] = kills | {"reads": dict(load.answers), "published": len(load.published)}
+    say(
+        f"{sum(load.answers.values())} reads: {dict(load.answers)}; {len(load.published)} events delivered under kills,"
+        " none lost; every list equals brute force"
+    )
+
+
+def restart_each() -> None:
+    """Every service is restarted under load, in order; nothing is lost, and of the worker nobody notices."""
+    before = tracks()
+    restarts: dict[str, Any] = {}
+    with Load().running() as load:
+        until("something is published", lambda: load.published)
+        for service in ("worker", "api", "postgres", "kafka"):
+            since, began = len(load.bad), time.monotonic()
+            compose("restart", service)
+            restarts[service] = recovered(service, "restarted", load, since, began)
+            code = inspect(service, ".State.ExitCode")
+            require(code == "0", f"{service} ended with {code}")
+    load.arrived(before)
+    measured["restarts"] = restarts | {"reads": dict(load.answers), "published": len(load.published)}
+    say(f"{len(load.published)} events delivered under restarts, none lost; every list equals brute force")
+
+
+def scale() -> None:
+    """Two workers, and Prometheus sees both."""
+    compose("up", "--detach", "--no-recreate", "--scale", "worker=2")
+    until(
+        "both workers are healthy",
+        lambda: healthy("worker") and len(compose("ps", "--quiet", "worker").split()) == 2,
+    )
+    until(
+        "Prometheus scrapes both",
+        lambda: '"2"' in from_prometheus('query?query=count(up{job="worker"}==1)'),
+        60,
+    )
+    note_memory("with two workers")
+    rules = json.loads(from_prometheus("rules"))
+    unwell = [
+        rule["name"]
+        for group in rules["data"]["groups"]
+        for rule in group["rules"]
+        if rule["health"] == "err"
+    ]
+    require(not unwell, f"rules that cannot be evaluated: {unwell}")
+    say("two workers, both scraped; every alert rule is evaluated")
+
+
+def roll(workers: int, memory: str) -> dict[str, Any]:
+    """A deployment that changes the workers alone, under load: they are replaced one at a time, and nobody notices."""
+    before, olds = tracks(), set(compose("ps", "--quiet", "worker").split())
+    setting("MESS_WORKERS", str(workers))
+    setting("MESS_WORKER_MEMORY", memory)
+    with Load(computed=True).running() as load:
+        until("something is published", lambda: load.published)
+        began = time.monotonic()
+        run("docker/ec2/deploy.sh")
+        seconds = round(time.monotonic() - began, 1)
+        time.sleep(2)
+    news = set(compose("ps", "--quiet", "worker").split())
+    require(len(news) == workers and not news & olds, f"workers {olds} became {news}")
+    require(not load.bad, f"reads failed while workers were replaced: {load.bad[:3]}")
+    load.arrived(before)
+    say(
+        f"{len(olds)} worker(s) replaced one at a time in {seconds} s; {sum(load.answers.values())} reads, stored and"
+        f" computed, all 200; {len(load.published)} events delivered, none lost"
+    )
+    return {"seconds": seconds, "reads": sum(load.answers.values()), "published": len(load.published)}
+
+
+def roll_workers() -> None:
+    """Two workers, and then a single one, get other settings by a deployment."""
+    measured["two workers replaced"] = roll(2, "3G")
+    compose("up", "--detach", "--no-recreate", "--scale", "worker=1")
+    measured["a single worker replaced"] = roll(1, "4G")
