@@ -10,6 +10,7 @@ from typing import NoReturn
 
 import structlog
 import uvloop
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # it publishes none
 
 from mess import tracing
 from serving.logging import configure_logging
@@ -54,6 +55,8 @@ def main(kafka: KafkaSettings, streams: StreamSettings, store: StoreSettings) ->
     configure_logging(ServingSettings())
     _quieten_faust()
     sys.setswitchinterval(SWITCH_SECONDS)
+    # The products here are small: a second thread of BLAS would make none of them faster, and spins while it waits.
+    threadpool_limits(1, user_api="blas")
     # What has been imported stays: full collections, which stop everything, need not look at it again.
     gc.collect()
     gc.freeze()

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from mess.demo.catalogue import DemoCatalogue
 from store.rows import ListRows, TrackVectors
-from streams.strategies import columns
+from streams.strategies import Columns
 from streams.strategies.types import Column, Floats, Vectors
 
 Rows = npt.NDArray[np.int64]
@@ -68,7 +68,7 @@ def of_demo(catalogue: DemoCatalogue) -> Works:
         name=f"demo catalogue (music21 {catalogue.version})",
         track_ids=[track.track_id for track in rows],
         vectors=catalogue.embeddings[order],
-        columns=columns(metadata, FIELDS),
+        columns=Columns(metadata, FIELDS),
     )
 
 

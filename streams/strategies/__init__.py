@@ -10,6 +10,7 @@ from streams.strategies.types import (
     Candidates,
     Caps,
     Choice,
+    Columns,
     Filter,
     Item,
     NearDuplicates,
@@ -18,13 +19,13 @@ from streams.strategies.types import (
     Seed,
     Selection,
     StageCount,
-    columns,
 )
 
 __all__ = [
     "Candidates",
     "Caps",
     "Choice",
+    "Columns",
     "Filter",
     "InvalidQuery",
     "Item",
@@ -37,7 +38,6 @@ __all__ = [
     "StageCount",
     "StrategyError",
     "candidates_wanted",
-    "columns",
     "explain",
     "fields_needed",
     "select",

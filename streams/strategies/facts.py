@@ -41,10 +41,10 @@ def shared(seed: Mapping[str, Any], candidates: Candidates, index: int) -> tuple
     """(fact, value as the candidate's catalogue writes it) of each fact that both have, and have the same."""
     found = []
     for fact in FACTS:
-        column = candidates.metadata.get(fact.field)
         ours = known(fact.field, seed.get(fact.field))
-        if column is not None and ours is not None and known(fact.field, column[index]) == ours:
-            found.append((fact.said, str(column[index]).strip()))
+        theirs = candidates.value(fact.field, index) if ours is not None else None
+        if ours is not None and known(fact.field, theirs) == ours:
+            found.append((fact.said, str(theirs).strip()))
     return tuple(found)
 
 

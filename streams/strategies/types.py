@@ -1,6 +1,6 @@
 """What goes into a strategy and what comes out: plain arrays and frozen values."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
@@ -21,6 +21,56 @@ Settings = Mapping[str, Any]
 MAX_TOP_K: Final = 50
 
 
+class Columns(Mapping[str, Column]):
+    """Metadata of n candidates by field, each column made when it is first asked for: most questions read few of them.
+
+    Args:
+        rows: One for each candidate; `extra.x` reads key x of the row's `extra`.
+        fields: The fields that there are.
+    """
+
+    def __init__(self, rows: Sequence[Mapping[str, Any]], fields: Iterable[str]) -> None:
+        self._rows = rows
+        self._made: dict[str, Column | None] = dict.fromkeys(fields)
+
+    def __getitem__(self, name: str) -> Column:
+        column = self._made[name]
+        if column is None:
+            values = (_value(row, name) for row in self._rows)
+            column = self._made[name] = np.fromiter(values, dtype=object, count=len(self._rows))
+        return column
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._made)
+
+    def __len__(self) -> int:
+        return len(self._made)
+
+    @property
+    def count(self) -> int:
+        """How many candidates: n."""
+        return len(self._rows)
+
+    def value(self, name: str, index: int) -> Any:
+        """One candidate's value of a field, None where unknown; its column is not made for that."""
+        return _value(self._rows[index], name) if name in self._made else None
+
+    def take(self, indices: Indices) -> "Columns":
+        """The candidates at `indices`, in that order."""
+        rows = self._rows
+        taken = Columns([rows[index] for index in indices.tolist()], self._made)
+        for name, column in self._made.items():
+            if column is not None:
+                taken._made[name] = column[indices]
+        return taken
+
+
+def _value(row: Mapping[str, Any], name: str) -> Any:
+    if name.startswith("extra."):
+        return (row.get("extra") or {}).get(name.removeprefix("extra."))
+    return row.get(name)
+
+
 @dataclass(frozen=True, eq=False, slots=True)
 class Candidates:
     """Tracks that may be recommended; n of them, in any order.
@@ -30,7 +80,7 @@ class Candidates:
         labels: int64 (n,), which compare as the track ids do: ties are broken by them.
         similarity: float32 (n,), cosine to what the query starts from.
         vectors: float32 (n, d), unit length; None where the strategy needs none.
-        metadata: Field to a column of n values, None where unknown; `columns` makes them from rows.
+        metadata: Field to a column of n values, None where unknown; `Columns` makes them from rows.
         percentile: float64 (n,), share of the catalogue that is less popular, 0 to 1; None: nothing known.
         probability: float64 (n,), share of all listening that is the track's, above 0; None: nothing known.
         list_share: float64 (n,), share of the catalogue's lists that hold the track; None: not counted.
@@ -54,7 +104,10 @@ class Candidates:
     def __post_init__(self) -> None:
         n = len(self.keys)
         flat = {name: getattr(self, name) for name in (*_PER_TRACK, "labels", "similarity")}
-        for name, array in {**flat, **self.metadata}.items():
+        listed = self.metadata if not isinstance(self.metadata, Columns) else {}
+        if isinstance(self.metadata, Columns) and self.metadata.count != n:
+            raise ValueError(f"metadata: {self.metadata.count} rows, but there are {n} keys")
+        for name, array in {**flat, **listed}.items():
             if array is not None and np.shape(array) != (n,):
                 raise ValueError(f"{name}: shape {np.shape(array)}, but there are {n} keys")
         if self.vectors is not None and (self.vectors.ndim != 2 or len(self.vectors) != n):
@@ -83,25 +136,21 @@ class Candidates:
             labels=self.labels[indices],
             similarity=self.similarity[indices],
             vectors=self.vectors[indices] if vectors and self.vectors is not None else None,
-            metadata={name: column[indices] for name, column in self.metadata.items()},
+            metadata=self.metadata.take(indices)
+            if isinstance(self.metadata, Columns)
+            else {name: column[indices] for name, column in self.metadata.items()},
             **per_track,
         )
 
+    def value(self, name: str, index: int) -> Any:
+        """One candidate's value of a metadata field, None where unknown."""
+        if isinstance(self.metadata, Columns):
+            return self.metadata.value(name, index)
+        column = self.metadata.get(name)
+        return None if column is None else column[index]
+
 
 _PER_TRACK: Final = ("percentile", "probability", "list_share", "density")
-
-
-def columns(rows: Sequence[Mapping[str, Any]], fields: Iterable[str]) -> dict[str, Column]:
-    """Columns for `Candidates.metadata` from n rows; `extra.x` reads key x of the row's `extra`."""
-    made: dict[str, Column] = {}
-    for name in fields:
-        if name.startswith("extra."):
-            inner = name.removeprefix("extra.")
-            values = ((row.get("extra") or {}).get(inner) for row in rows)
-        else:
-            values = (row.get(name) for row in rows)
-        made[name] = np.fromiter(values, dtype=object, count=len(rows))
-    return made
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -24,10 +24,10 @@ from streams.agents.recommender.tracks import TrackCache
 from streams.neighbours.types import Keys, Vectors
 from streams.strategies import (
     Candidates,
+    Columns,
     Query,
     Selection,
     candidates_wanted,
-    columns,
     fields_needed,
     filters,
     hubs,
@@ -234,7 +234,7 @@ class Gatherer:
             labels=labels,
             similarity=read.similarity[there],
             vectors=None if read.vectors is None else read.vectors[there],
-            metadata=columns([row.metadata for row in rows], fields_needed(query)),
+            metadata=Columns([row.metadata for row in rows], fields_needed(query)),
             percentile=percentile,
             probability=probability,
             list_share=None if read.share is None else read.share[there],
@@ -269,7 +269,7 @@ class Gatherer:
 
 def _those_meeting(query: Query, names: list[str], rows: Sequence[Mapping[str, Any]]) -> Keys:
     keys = np.fromiter((row["key"] for row in rows), dtype=np.int64, count=len(rows))
-    pool = Candidates(keys, keys, np.zeros(len(keys), dtype=np.float32), metadata=columns(rows, names))
+    pool = Candidates(keys, keys, np.zeros(len(keys), dtype=np.float32), metadata=Columns(rows, names))
     meets = np.ones(len(keys), dtype=np.bool_)
     for condition in query.filters:
         meets &= filters.mask(condition, pool)

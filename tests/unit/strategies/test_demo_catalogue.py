@@ -9,10 +9,10 @@ import pytest
 from mess.demo.catalogue import DemoCatalogue, load
 from streams.strategies import (
     Candidates,
+    Columns,
     NearDuplicates,
     Query,
     Seed,
-    columns,
     fields_needed,
     metrics,
     registry,
@@ -55,7 +55,7 @@ def sample() -> list[tuple[int, Candidates]]:
                     labels=nearest.astype(np.int64),
                     similarity=similarity[nearest],
                     vectors=works.embeddings[nearest],
-                    metadata=columns([works.tracks[i].metadata for i in nearest], fields),
+                    metadata=Columns([works.tracks[i].metadata for i in nearest], fields),
                     percentile=standing[nearest],
                     probability=share[nearest],
                 ),

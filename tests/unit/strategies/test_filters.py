@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from streams.events.metadata import TrackMetadata
-from streams.strategies import InvalidQuery, columns, filters
+from streams.strategies import Columns, InvalidQuery, filters
 from tests.unit.strategies.helpers import candidates
 
 pytestmark = pytest.mark.unit
@@ -22,7 +22,7 @@ def matching(wanted: dict[str, Any]) -> list[int]:
     """Rows that meet every filter."""
     conditions = filters.parse(wanted)
     pool = candidates([0.0] * len(ROWS), ROWS)
-    table = {**pool.metadata, **columns(ROWS, (c.field for c in conditions))}
+    table = {**pool.metadata, **Columns(ROWS, (c.field for c in conditions))}
     object.__setattr__(pool, "metadata", table)
     return [i for i in range(len(ROWS)) if all(filters.mask(c, pool)[i] for c in conditions)]
 
