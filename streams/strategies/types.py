@@ -36,8 +36,10 @@ class Columns(Mapping[str, Column]):
     def __getitem__(self, name: str) -> Column:
         column = self._made[name]
         if column is None:
-            values = (_value(row, name) for row in self._rows)
-            column = self._made[name] = np.fromiter(values, dtype=object, count=len(self._rows))
+            inner = name.removeprefix("extra.")
+            rows = self._rows if inner == name else [row.get("extra") or {} for row in self._rows]
+            values = [row.get(inner) for row in rows]
+            column = self._made[name] = np.fromiter(values, dtype=object, count=len(rows))
         return column
 
     def __iter__(self) -> Iterator[str]:
@@ -53,7 +55,10 @@ class Columns(Mapping[str, Column]):
 
     def value(self, name: str, index: int) -> Any:
         """One candidate's value of a field, None where unknown; its column is not made for that."""
-        return _value(self._rows[index], name) if name in self._made else None
+        if name not in self._made:
+            return None
+        row, inner = self._rows[index], name.removeprefix("extra.")
+        return row.get(name) if inner == name else (row.get("extra") or {}).get(inner)
 
     def take(self, indices: Indices) -> "Columns":
         """The candidates at `indices`, in that order."""
@@ -63,12 +68,6 @@ class Columns(Mapping[str, Column]):
             if column is not None:
                 taken._made[name] = column[indices]
         return taken
-
-
-def _value(row: Mapping[str, Any], name: str) -> Any:
-    if name.startswith("extra."):
-        return (row.get("extra") or {}).get(name.removeprefix("extra."))
-    return row.get(name)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
