@@ -6,7 +6,7 @@ certain amount less similar than the last of what it has found: few where neighb
 scattered, and more for a longer list. The amount is measured when an index is built.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -181,8 +181,13 @@ class Probe:
         self._wanted[everyone[:, None], self._first] = False
         self.left = self._wanted @ cells.sizes
 
-    def finish(self, which: npt.NDArray[np.intp]) -> Iterator[Upper]:
-        """What some of the queries, intp (m,), find in all the cells that they look into, one after the other."""
+    def finish(
+        self, which: npt.NDArray[np.intp], excess: Callable[[Vectors], float] = lambda _: 0.0
+    ) -> Iterator[Upper]:
+        """What some of the queries, intp (m,), find in all the cells that they look into, one after the other.
+
+        `excess` says of a query how far its products lie above its similarities, about.
+        """
         query, cell = np.nonzero(self._wanted[which])
         more = self._products(which[query], cell)
         ends = np.searchsorted(query, np.arange(len(which)), side="right").tolist()
@@ -192,7 +197,7 @@ class Probe:
             if start < end:
                 products = np.concatenate([products, more[start:end].ravel()])
                 cells = np.concatenate([cells, cell[start:end]])
-            yield Upper(products, _Places(starts[cells], self._width))
+            yield Upper(products, _Places(starts[cells], self._width), excess(self._queries[i]))
             start = end
 
     def _products(self, query: npt.NDArray[np.intp], cell: npt.NDArray[np.intp]) -> Scores:

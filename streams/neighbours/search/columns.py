@@ -13,6 +13,7 @@ from streams.neighbours.types import Vectors
 
 # Neighbours that fewer columns are chosen to find.
 WANTED = 50
+SAMPLE = 1024
 
 
 class Columns:
@@ -27,6 +28,8 @@ class Columns:
         self.shared = rows
         self.directions = directions
         width = rows.vectors.shape[1]
+        # Of any of the rows: what they leave over hardly differs, and nothing depends on it but how much is looked at twice.
+        self._rest = float(np.mean(rows.vectors[:SAMPLE, -1])) if directions is not None else 0.0
         self.error = product_error(width) if directions is None else reduced_error(width)
 
     @property
@@ -42,6 +45,10 @@ class Columns:
     def of(self, vectors: Vectors) -> Vectors:
         """Some vectors, float32 (m, d), in these columns, float32 (m, c)."""
         return vectors if self.directions is None else reduce(vectors, self.directions)
+
+    def excess(self, reduced: Vectors) -> float:
+        """About how far the products of a query in these columns, float32 (c,), lie above its similarities."""
+        return float(reduced[-1]) * self._rest if self.directions is not None else 0.0
 
     def put(self, rows: npt.NDArray[np.integer], vectors: Vectors) -> None:
         """Take in the vectors, float32 (m, d), of some rows."""

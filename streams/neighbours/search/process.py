@@ -1,7 +1,8 @@
 """Search in a process of its own, so that neither a query nor an index build disturbs the engine or the event loop."""
 
+import select
 import time
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import Connection
 from typing import cast
 
 import numpy as np
@@ -38,11 +39,16 @@ class _Tending:
 
     def until_called(self) -> bool:
         """See `Duty`: waits for calls and for indexes, and tends these from time to time."""
-        ready = wait([self._connection, *self._keeper.waiting_for()], timeout=IDLE_SECONDS)
-        if ready != [self._connection] or time.monotonic() > self._tended + TEND_SECONDS:
+        # `multiprocessing.connection.wait` takes longer than many a search.
+        watched = select.poll()
+        mine = self._connection.fileno()
+        for connection in (self._connection, *self._keeper.waiting_for()):
+            watched.register(connection.fileno(), select.POLLIN)
+        ready = [number for number, _ in watched.poll(1000 * IDLE_SECONDS)]
+        if ready != [mine] or time.monotonic() > self._tended + TEND_SECONDS:
             self._keeper.tend()
             self._tended = time.monotonic()
-        return self._connection in ready
+        return mine in ready
 
     def called(self) -> None:
         """See `Duty`: nothing is to be done."""

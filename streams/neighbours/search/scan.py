@@ -37,8 +37,8 @@ def whole(tracks: TrackRows, reduced: Vectors, hidden: Rows, first: int = 0) -> 
         product: Scores = reduced[start : start + step] @ matrix.T
         if len(hidden):
             product[:, hidden] = -np.inf
-        for row in product:
-            yield Upper(row, lambda places: places + first)
+        for i, row in enumerate(product, start):
+            yield Upper(row, lambda places: places + first, tracks.columns.excess(reduced[i]))
 
 
 def among(tracks: TrackRows, reduced: Vectors, rows: Rows) -> Iterator[Upper]:
@@ -51,8 +51,8 @@ def among(tracks: TrackRows, reduced: Vectors, rows: Rows) -> Iterator[Upper]:
         for at in range(0, len(rows), GATHERED_ROWS):
             gathered = matrix[rows[at : at + GATHERED_ROWS]]
             product[:, at : at + GATHERED_ROWS] = part @ gathered.T
-        for row in product:
-            yield Upper(row, rows.__getitem__)
+        for i, row in enumerate(product, start):
+            yield Upper(row, rows.__getitem__, tracks.columns.excess(reduced[i]))
 
 
 def best(tracks: TrackRows, query: Vectors, upper: Upper, count: int) -> tuple[Rows, Scores]:
@@ -69,8 +69,8 @@ def best(tracks: TrackRows, query: Vectors, upper: Upper, count: int) -> tuple[R
     """
     products = upper.products
     error = tracks.columns.error
-    # A little lower than needed: so the second look seldom finds anything where products are similarities.
-    bound = np.maximum(_kth(products, count) - 2 * error, LOWEST)
+    # So much lower that a second look is seldom needed.
+    bound = np.maximum(_kth(products, count) - np.float32(upper.excess) - 2 * error, LOWEST)
     rows = upper.rows_of(np.flatnonzero(products >= bound))
     scores = exact_similarity(query, tracks.vectors[rows])
     if len(rows) >= count:

@@ -108,7 +108,8 @@ class Searcher:
             done[shorter] = self._by_graph(answers, asked, numbers[shorter], theirs)
         which = np.flatnonzero((probe.left <= self.keeper.size * MOST_LOOKED_AT) & ~done)
         with self._timed("cells"):
-            for i, upper in zip(which.tolist(), probe.finish(which), strict=True):
+            found = probe.finish(which, self.tracks.columns.excess)
+            for i, upper in zip(which.tolist(), found, strict=True):
                 both = upper.joined(newer[i]) if newer else upper
                 rows, scores = scan.best(self.tracks, asked.queries[numbers[i]], both, asked.count)
                 if len(rows) == asked.count and self.keeper.trusts_cells(scores):

@@ -20,10 +20,12 @@ class Upper:
     Attributes:
         products: float32 (m,); -inf for what is to be left out.
         rows_of: Gives the row of each place.
+        excess: About how far they lie above the similarities.
     """
 
     products: Scores
     rows_of: RowsOf
+    excess: float
 
     def joined(self, other: "Upper") -> "Upper":
         """The bounds of these rows and then of others."""
@@ -33,4 +35,4 @@ class Upper:
             split = int(np.searchsorted(places, mine))  # places are ascending
             return np.concatenate([self.rows_of(places[:split]), other.rows_of(places[split:] - mine)])
 
-        return Upper(np.concatenate([self.products, other.products]), rows_of)
+        return Upper(np.concatenate([self.products, other.products]), rows_of, self.excess)
