@@ -46,10 +46,10 @@ ENGINE_EVENTS = 512
 # After a flush the flusher rests for so many times as long as it took. Longer rests save rewriting lists that change again,
 # and are what the oldest change waits for.
 FLUSH_REST = 0.3
-# With more events than this to come, lists that were written would soon be written again: the next flush then begins so
-# long after the one before, or when it is not so any more.
+# With more events than this to come, lists that were written would soon be written again: a flush then waits until it is
+# not so any more, or for so many seconds.
 BEHIND_EVENTS = 256
-BEHIND_FLUSH_SECONDS = 0.8
+BEHIND_SECONDS = 0.8
 # An idle engine completes short lists by itself: what it found is looked for this often.
 IDLE_FLUSH_SECONDS = 0.5
 # Older events say nothing of how fresh the lists are kept.
@@ -218,20 +218,19 @@ class Maintainer:
     async def run_flushing(self) -> None:
         """Flush at once when there is something new, then rest a part of the time that the flush took.
 
-        While much is to come, the next one begins after `BEHIND_FLUSH_SECONDS`.
+        While much is to come, a flush waits for it for up to `BEHIND_SECONDS`.
         """
         while True:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), timeout=IDLE_FLUSH_SECONDS)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._caught_up(), timeout=BEHIND_SECONDS)
             self._wake.clear()
             if self._closing:
                 return
             start = time.monotonic()
             await self.flush()
             await asyncio.sleep(FLUSH_REST * (time.monotonic() - start))
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(start + BEHIND_FLUSH_SECONDS - time.monotonic()):
-                    await self._caught_up()
 
     async def _caught_up(self) -> None:
         """Wait until no more than `BEHIND_EVENTS` of the log have yet to be applied."""

@@ -7,6 +7,7 @@ import asyncio
 import atexit
 import multiprocessing
 import os
+import pickle
 import signal
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,8 @@ from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any, ClassVar, Protocol, TypeVar, cast
+
+import numpy as np
 
 from streams.neighbours.endings import how_it_ended
 
@@ -33,6 +36,38 @@ class Duty(Protocol):
         """The process is about to end."""
 
 
+def send(connection: Connection, message: object) -> None:
+    """Send a message whose arrays are not copied on their way into the pipe: beside it, as they are."""
+    buffers: list[pickle.PickleBuffer] = []
+    pickled = pickle.dumps(message, protocol=5, buffer_callback=buffers.append)
+    raw = [buffer.raw() for buffer in buffers]
+    connection.send((pickled, [view.nbytes for view in raw]))
+    for view in raw:
+        left = view
+        while left:
+            left = left[os.write(connection.fileno(), left) :]
+
+
+def receive(connection: Connection) -> Any:
+    """Receive what `send` has sent; arrays are made of the memory that they were read into.
+
+    Raises:
+        EOFError: The other end is gone.
+    """
+    pickled, sizes = connection.recv()
+    buffers = []
+    for size in sizes:
+        buffer = np.empty(size, dtype=np.uint8)
+        left = buffer.data
+        while left:
+            count = os.readv(connection.fileno(), [left])
+            if not count:
+                raise EOFError
+            left = left[count:]
+        buffers.append(buffer)
+    return pickle.loads(pickled, buffers=buffers)  # noqa: S301 - our own process at the other end
+
+
 def _run(
     connection: Connection, build: Callable[..., tuple[object, Duty]], arguments: tuple[object, ...]
 ) -> None:
@@ -44,7 +79,7 @@ def _run(
     finally:
         duty.stop()
     if told:
-        connection.send((True, None))
+        send(connection, (True, None))
 
 
 def _serve(connection: Connection, part: object, duty: Duty) -> bool:
@@ -53,7 +88,7 @@ def _serve(connection: Connection, part: object, duty: Duty) -> bool:
         if not duty.until_called():
             continue
         try:
-            name, arguments = connection.recv()
+            name, arguments = receive(connection)
         except (EOFError, OSError):
             return False
         if name == "stop":
@@ -62,7 +97,7 @@ def _serve(connection: Connection, part: object, duty: Duty) -> bool:
             answer = (True, getattr(part, name)(*arguments))
         except (ValueError, IndexError, MemoryError) as error:
             answer = (False, f"{type(error).__name__}: {error}")
-        connection.send(answer)
+        send(connection, answer)
         duty.called()
 
 
@@ -162,8 +197,8 @@ class PipedProcess:
             if self._connection is None:
                 raise self.stopped_error(f"the {self.name} process was never started")
             try:
-                self._connection.send((name, arguments))
-                return cast("tuple[bool, Any]", self._connection.recv())
+                send(self._connection, (name, arguments))
+                return cast("tuple[bool, Any]", receive(self._connection))
             except (EOFError, OSError) as error:
                 raise self.stopped_error(
                     f"the {self.name} process is gone{how_it_ended(self._process)}"
