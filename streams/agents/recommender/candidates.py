@@ -24,6 +24,7 @@ from streams.agents.recommender.tracks import TrackCache
 from streams.neighbours.types import Keys, Vectors
 from streams.strategies import (
     Candidates,
+    Caps,
     Columns,
     Query,
     Selection,
@@ -38,7 +39,7 @@ from streams.strategies.types import Floats, Vector
 
 Result = TypeVar("Result")
 
-# How many candidates are searched for at first, at least: a few more cost next to nothing.
+# How many candidates are searched for at first, at least, where some may be passed over.
 FIRST: Final = 200
 # How many candidates are asked for when the first are too few, one after the other.
 WIDER: Final = (1_000, 5_000)
@@ -178,7 +179,11 @@ class Gatherer:
                 assert own is not None
                 yield Nearest(own.neighbours, own.scores), False
                 return
-        first = max(candidates_wanted(query), FIRST)
+        wanted = candidates_wanted(query)
+        # Where none can be passed over, what is wanted is enough.
+        first = (
+            max(wanted, FIRST) if query.filters or query.near_duplicates or query.caps != Caps() else wanted
+        )
         sizes = [first, *(size for size in WIDER if size > first)]
         for size in sizes:
             found = await self._nearest(query, vector, size)
