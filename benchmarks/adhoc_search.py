@@ -1,7 +1,8 @@
 """Ad-hoc search: queries a second at recall@50 of 0.99, beside hnswlib, faiss and an exact scan.
 
 One thread answers, for all alike; builds take all there are. Every row has its own parameter raised until the recall is
-reached; the search process does that itself when it builds.
+reached; the search process does that itself when it builds. Two catalogues: embeddings along few directions, and such
+as spread over many, which are harder for all of them.
 """
 
 import asyncio
@@ -15,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import psutil
 from threadpoolctl import threadpool_limits
 
 from benchmarks import data, machine, report
@@ -25,7 +27,13 @@ from streams.neighbours.types import Keys, Vectors
 
 COUNT = 50
 WANTED = 0.99
-QUERIES = 1_000
+QUERIES = 1_024
+# A rate is taken over all queries, in parts that batches divide, or for so many seconds.
+PART = 128
+MOST_SECONDS = 5.0
+# The k-th direction of spread embeddings has this power of k of the first one's variation.
+DECAY = -0.7
+CLUSTERS = 300
 BATCH = 64
 LINKS, BUILD_WIDTH = 16, 200  # as the other benchmarks have hnswlib, and both libraries' manuals
 WIDTHS = (50, 75, 100, 150, 200, 300, 400, 600, 800, 1_200, 2_000)
@@ -38,13 +46,28 @@ Search = Callable[[Vectors], Rows]
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """Something that searches: `widen` sets its parameter, `widths` are what that may be."""
+    """Something that searches: `widen` sets its parameter, `widths` are what that may be, `spent` tells its processor time."""
 
     name: str
     search: Search
     built: float
     widen: Callable[[int], None] = lambda _: None
     widths: tuple[int, ...] = (0,)
+    spent: Callable[[], float] = time.process_time
+
+
+def spread(count: int, dimension: int, seed: int = 0) -> Vectors:
+    """Unit vectors, float32 (count, dimension), in clusters that overlap, whose variation falls off slowly from direction to direction."""
+    world = np.random.default_rng(7)
+    share = (np.arange(1, dimension + 1) ** DECAY).astype(np.float32)
+    turn = np.linalg.qr(world.standard_normal((dimension, dimension)))[0].astype(np.float32)
+    centres = world.standard_normal((CLUSTERS, dimension), dtype=np.float32)
+    rng = np.random.default_rng(seed)
+    points = centres[rng.integers(0, CLUSTERS, count)]
+    points += 0.8 * rng.standard_normal(points.shape, dtype=np.float32)
+    made: Vectors = (points * share) @ turn
+    made /= np.linalg.norm(made, axis=1, keepdims=True)
+    return made
 
 
 def between(near: Vectors) -> Vectors:
@@ -125,11 +148,17 @@ def ours(vectors: Vectors, names: list[str]) -> Iterator[tuple[Peer, asyncio.Run
                 time.sleep(0.2)
             built = time.perf_counter() - began
             search = lambda q: runner.run(process.search(q, COUNT)).keys  # noqa: E731
-            yield Peer("search process", search, built), runner, process
+            yield Peer("search process", search, built, spent=_spent), runner, process
         finally:
             runner.run(process.stop())
             for name, value in before.items():
                 os.environ.pop(name) if value is None else os.environ.update({name: value})
+
+
+def _spent() -> float:
+    """Processor time of those who ask, of the search process and of its index."""
+    times = [one.cpu_times() for one in psutil.Process().children(recursive=True)]
+    return time.process_time() + sum(one.user + one.system for one in times)
 
 
 def scan_peer(vectors: Vectors, names: list[str]) -> Peer:
@@ -145,13 +174,24 @@ def recall(found: Rows, true: Rows) -> float:
 
 
 @dataclass(frozen=True, slots=True)
+class Rate:
+    """Queries a second, and the processor time of one in microseconds."""
+
+    queries: float
+    processor: float
+
+    def __str__(self) -> str:
+        return f"{self.queries:,.0f} ({self.processor:,.0f} us)"
+
+
+@dataclass(frozen=True, slots=True)
 class Measured:
     """Of one peer with one kind of queries: at the first width that reaches the recall, or the last."""
 
     width: int
     recall: float
-    batched: float
-    single: float
+    batched: Rate
+    single: Rate
 
 
 def measure(peer: Peer, queries: Vectors, true: Rows) -> Measured:
@@ -161,15 +201,19 @@ def measure(peer: Peer, queries: Vectors, true: Rows) -> Measured:
         reached = recall(peer.search(queries), true)
         if reached >= WANTED:
             break
-    began = time.perf_counter()
-    for start in range(0, len(queries), BATCH):
-        peer.search(queries[start : start + BATCH])
-    batched = len(queries) / (time.perf_counter() - began)
-    singles = queries[: max(50, min(len(queries), int(batched)))]
-    began = time.perf_counter()
-    for query in singles:
-        peer.search(query[None])
-    return Measured(width, reached, batched, len(singles) / (time.perf_counter() - began))
+    return Measured(width, reached, _rate(peer, queries, BATCH), _rate(peer, queries, 1))
+
+
+def _rate(peer: Peer, queries: Vectors, size: int) -> Rate:
+    """For some seconds, or as long as a round of all queries takes."""
+    asked, began, spent = 0, time.perf_counter(), peer.spent()
+    while asked < len(queries) and time.perf_counter() < began + MOST_SECONDS:
+        for start in range(0, min(len(queries), PART), size):
+            part = queries[(asked + start) % len(queries) :][:size]
+            peer.search(part)
+        asked += min(len(queries), PART)
+    took = time.perf_counter() - began
+    return Rate(asked / took, 1e6 * (peer.spent() - spent) / asked)
 
 
 def _add(table: report.Table, kind: str, peer: Peer, got: Measured, scanned: float) -> None:
@@ -178,9 +222,9 @@ def _add(table: report.Table, kind: str, peer: Peer, got: Measured, scanned: flo
         f"{peer.built:,.0f}" if peer.built else "",
         str(got.width or ""),
         f"{got.recall:.4f}",
-        f"{got.batched:,.0f}",
-        f"{got.single:,.0f}",
-        f"{got.single / scanned:.1f} x",
+        str(got.batched),
+        str(got.single),
+        f"{got.single.queries / scanned:.1f} x",
         machine.load(),
     )
     table.add_row(*row)
@@ -188,15 +232,16 @@ def _add(table: report.Table, kind: str, peer: Peer, got: Measured, scanned: flo
     report.console.print(" | ".join(row), markup=False)
 
 
-def compare(size: Size) -> None:
-    """Measure one size and print its table."""
-    vectors, names = data.vectors(size.tracks, size.dimension), data.track_ids(size.tracks)
-    near = data.vectors(QUERIES, size.dimension, seed=2)
+def compare(size: Size, embeddings: str) -> None:
+    """Measure one size of one kind of embeddings and print its table."""
+    make_vectors = EMBEDDINGS[embeddings]
+    vectors, names = make_vectors(size.tracks, size.dimension, 0), data.track_ids(size.tracks)
+    near = make_vectors(QUERIES, size.dimension, 2)
     kinds = {"near": near, "between": between(near)}
     exact = scan_peer(vectors, names)
     truth = {kind: exact.search(queries) for kind, queries in kinds.items()}
     table = report.table(
-        f"Search, {size}: queries/s at recall@{COUNT} of {WANTED}, one thread",
+        f"Search, {size}, {embeddings}: queries/s at recall@{COUNT} of {WANTED}, one thread",
         *(
             "queries: what",
             "built in s",
@@ -211,9 +256,9 @@ def compare(size: Size) -> None:
     scanned = {}
     with threadpool_limits(1):
         for kind, queries in kinds.items():
-            got = measure(exact, queries[:200], truth[kind][:200])
-            scanned[kind] = got.single
-            _add(table, kind, exact, got, got.single)
+            got = measure(exact, queries[:256], truth[kind][:256])
+            scanned[kind] = got.single.queries
+            _add(table, kind, exact, got, scanned[kind])
     missing = []
     for make in (hnswlib_peer, faiss_hnsw, faiss_ivf):
         try:
@@ -231,17 +276,26 @@ def compare(size: Size) -> None:
             got = measure(peer, queries, truth[kind])
             after = runner.run(process.stats())
             exactly = after.exact_queries - before.exact_queries
-            share = exactly / (exactly + after.approximate_queries - before.approximate_queries)
-            _add(table, f"{kind} ({share:.0%} scanned)", peer, got, scanned[kind])
+            by_graph = after.graph_queries - before.graph_queries
+            asked = exactly + after.approximate_queries - before.approximate_queries
+            told = f"{kind} ({by_graph / asked:.0%} by graph, {exactly / asked:.0%} scanned)"
+            _add(table, told, peer, got, scanned[kind])
         memory = machine.memory_bytes(process.pid or 0)
     phases = ", ".join(f"{name} {spent:.1f} s" for name, spent in after.seconds.items())
     report.show(
         table,
-        f"Search process: from {after.leaf_budget} leaves, its own measure of recall {after.recall:.4f} for"
-        f" {after.answered_share:.0%} of its sample; {report.mebibytes(memory)} in its two processes, of which vectors"
+        f"Search process, its own measure of recall: of cells {after.recall:.4f} for {after.answered_share:.0%} of its"
+        f" sample, of the graph, from {after.leaf_budget} leaves, {after.graph_recall:.4f} for {after.graph_share:.0%};"
+        f" {report.mebibytes(memory)} in its two processes, of which vectors"
         f" {report.mebibytes(vectors.nbytes)}. Seconds: {phases}."
         + (f" Not installed and left out: {', '.join(missing)}." if missing else ""),
     )
+
+
+EMBEDDINGS: dict[str, Callable[[int, int, int], Vectors]] = {
+    "few directions": data.vectors,
+    "spread": spread,
+}
 
 
 def _sizes(text: str | None) -> list[Size]:
@@ -252,7 +306,8 @@ def _sizes(text: str | None) -> list[Size]:
 def main(*, quick: bool = False) -> None:
     """Run it and print a table for each size: 50,000 x 768, or what MESS_BENCH_SIZES says."""
     for size in _sizes(os.environ.get("MESS_BENCH_SIZES")) or [Size(10_000 if quick else 50_000, 768)]:
-        compare(size)
+        for embeddings in EMBEDDINGS:
+            compare(size, embeddings)
 
 
 if __name__ == "__main__":
