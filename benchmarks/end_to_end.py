@@ -3,13 +3,14 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import asyncpg
 import numpy as np
+import psutil
 from aiokafka import AIOKafkaProducer
 from aiokafka.structs import RecordMetadata
 from pydantic import SecretStr
@@ -23,7 +24,7 @@ from store.pool import open_pool, transaction
 from store.rows import ListRows
 from store.settings import StoreSettings
 from streams.events import encode_track
-from streams.kafka import start_producer
+from streams.kafka import deliver_in_batches, start_producer
 from streams.settings import KafkaSettings, StreamSettings
 from streams.topics import TRACK_INGEST, ensure_topics
 
@@ -31,8 +32,11 @@ PATIENCE = 280.0
 # So many seconds more for each track, and how often a long wait says how far it is.
 PATIENCE_A_TRACK = 1 / 400
 PROGRESS_SECONDS = 15.0
-# Messages that are sent before their delivery is awaited.
+# Messages that are sent before their delivery is awaited: steadily, and as fast as the broker takes them.
 AWAITED = 10_000
+BURST = 2_048
+# Times the events that the engine alone is timed with: the first and the last flush of a burst weigh less.
+BURSTS = 2
 FRESHNESS_SECONDS = 8.0
 # How often the lists are looked at for `freshness`, and what share of the time that may take: it reads all of the table.
 LOOK_SECONDS = 0.2
@@ -57,6 +61,7 @@ class Measured:
         bootstrap_seconds: From the first of the catalogue's events being sent to all lists committed.
         rate: Events a second with the catalogue in place.
         phases: Share of that time by phase of the worker and of its engine; they overlap.
+        processor: Seconds of processor time an event took then, by process.
         half_rate: What was sent steadily for `freshness`.
         freshness: Seconds from the newest event that a list takes account of to the list being committed, float64 (m,):
             of every version of a list that was seen in the steady part, from its first event to its last list. It is
@@ -71,6 +76,7 @@ class Measured:
     bootstrap_seconds: float = 0.0
     rate: float = 0.0
     phases: dict[str, float] = field(default_factory=dict)
+    processor: dict[str, float] = field(default_factory=dict)
     half_rate: float = 0.0
     freshness: np.ndarray = field(default_factory=lambda: np.zeros(1))
     flush_rate: float = 0.0
@@ -85,18 +91,29 @@ class Publisher:
     def __init__(self, producer: AIOKafkaProducer, tracks: Tracks) -> None:
         self._producer = producer
         self._tracks = tracks
+        self._prepared: dict[int, tuple[bytes, bytes]] = {}
         self.ends: dict[int, int] = {}
 
+    def prepare(self, start: int, stop: int) -> None:
+        """Make the messages of some of the tracks now: what is timed is not the making of a load."""
+        self._prepared = {number: self._message(number) for number in range(start, stop)}
+
     def _message(self, number: int) -> tuple[bytes, bytes]:
+        if number in self._prepared:
+            return self._prepared[number]
         name = self._tracks.names[number]
         return encode_track(name, self._tracks.vectors[number], {"title": name})
 
     async def send(self, start: int, stop: int, rate: float | None = None) -> None:
         """Send some of the tracks, as fast as the broker takes them or at a steady rate, and await all."""
+        if rate is None:
+            for begin in range(start, stop, BURST):
+                messages = [self._message(number) for number in range(begin, min(begin + BURST, stop))]
+                self.ends |= await deliver_in_batches(self._producer, TRACK_INGEST, messages)
+            return
         began, waiting = time.perf_counter(), []
         for number in range(start, stop):
-            if rate is not None:
-                await asyncio.sleep(max(0.0, began + (number - start) / rate - time.perf_counter()))
+            await asyncio.sleep(max(0.0, began + (number - start) / rate - time.perf_counter()))
             key, value = self._message(number)
             waiting.append(await self._producer.send(TRACK_INGEST, key=key, value=value))
             if len(waiting) == AWAITED:
@@ -144,6 +161,18 @@ def _spent(worker: processes.Worker) -> dict[str, float]:
             if name.startswith(f"{prefix}["):
                 kind = "engine " if "engine" in prefix else ""
                 found[kind + name.removeprefix(f"{prefix}[").removesuffix("]")] = value
+    return found
+
+
+def _processor_seconds(worker: processes.Worker) -> dict[str, float]:
+    """Processor time so far of everything that takes part, by what it is."""
+    found = {"publisher": sum(psutil.Process().cpu_times()[:2])}
+    parts = {pid: name for name, pid in _named(worker).items()}
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):
+            kind = {"postgres": "Postgres", "java": "broker"}.get(process.name(), "search and others")
+            name = parts.get(process.pid, kind)
+            found[name] = found.get(name, 0.0) + sum(process.cpu_times()[:2])
     return found
 
 
@@ -211,15 +240,20 @@ async def _freshness(store: asyncpg.Pool, steady: Coroutine[Any, Any, None]) -> 
 
 async def _measure(size: Size, facts: dict[str, str], log: Path) -> Measured:
     steady = int(size.events * FRESHNESS_SECONDS)
-    tracks = Tracks.make(size.tracks + size.events + steady, size.dimension)
+    tracks = Tracks.make(size.tracks + BURSTS * size.events + steady, size.dimension)
     found = Measured()
     async with clients(facts, tracks) as (store, publisher):
         async with _with_catalogue(size, facts, log, (store, publisher), found) as worker:
-            before, began, end = _spent(worker), time.perf_counter(), size.tracks + size.events
+            events = BURSTS * size.events
+            end = size.tracks + events
+            publisher.prepare(size.tracks, end)
+            before, processor, began = _spent(worker), _processor_seconds(worker), time.perf_counter()
             await publisher.send(size.tracks, end)
             await committed(store, worker, publisher.ends)
             took = time.perf_counter() - began
-            found.rate = size.events / took
+            found.rate = events / took
+            now = _processor_seconds(worker)
+            found.processor = {name: (now[name] - processor.get(name, 0.0)) / events for name in now}
             await asyncio.sleep(1)
             found.phases = {k: (v - before.get(k, 0.0)) / took for k, v in _spent(worker).items()}
 
@@ -278,9 +312,11 @@ def measure(size: Size, facts: dict[str, str], log: Path, engine_rate: float | N
     table = report.table(f"From topic to lists committed, {size}, {facts['broker']}", "what", "figure")
     table.add_row("catalogue from nothing, seconds", f"{found.bootstrap_seconds:.1f}")
     table.add_row("catalogue from nothing, events/s", f"{size.tracks / found.bootstrap_seconds:,.0f}")
-    table.add_row(f"events/s, {size.events:,} inserts into it", f"{found.rate:,.0f}")
+    table.add_row(f"events/s, {BURSTS * size.events:,} inserts into it", f"{found.rate:,.0f}")
     if engine_rate is not None:
         table.add_row("  of the engine alone in this run", f"{found.rate / engine_rate:.0%}")
+    for name, seconds in sorted(found.processor.items(), key=_by_share):
+        table.add_row(f"  of a processor's time, {name}", f"{seconds * 1e6:,.0f} us an event")
     table.add_row(f"freshness at {found.half_rate:,.0f}/s: p50, p90, p99 ms", f"{p50}, {p90}, {p99}")
     table.add_row("recall@50 of the stored lists", f"{found.audited.findings.recall(50):.6f}")
     table.add_row("  lists audited, not right", f"{_wrong(found.audited)}")

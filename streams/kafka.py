@@ -192,10 +192,13 @@ def write_only_while(producer: AIOKafkaProducer, allowed: Callable[[], bool]) ->
 
 async def deliver_in_batches(
     producer: AIOKafkaProducer, topic: str, messages: Iterable[tuple[bytes, bytes | None]]
-) -> None:
+) -> dict[int, int]:
     """Deliver messages, keys and values, each to the partition of its key; those of one partition stay in order.
 
     For thousands at a time: whole batches are handed over, where `send` would cost a future for each message.
+
+    Returns:
+        By partition, the offset behind the last of them.
 
     Raises:
         KafkaError: some may not have been delivered; to deliver all of them again is harmless.
@@ -208,28 +211,34 @@ async def deliver_in_batches(
         *(_deliver_part(producer, topic, partition, part) for partition, part in sorted_out.items()),
         return_exceptions=True,
     )
-    for outcome in outcomes:
+    ends = {}
+    for partition, outcome in zip(sorted_out, outcomes, strict=True):
         if isinstance(outcome, BaseException):
             raise outcome
+        ends[partition] = outcome
+    return ends
 
 
 async def _deliver_part(
     producer: AIOKafkaProducer, topic: str, partition: int, messages: list[tuple[bytes, bytes | None]]
-) -> None:
+) -> int:
     deliveries = []
     batch = producer.create_batch()
     for key, value in messages:
         if batch.append(key=key, value=value, timestamp=None) is None:
-            deliveries.append(await producer.send_batch(batch, topic, partition=partition))
+            deliveries.append(
+                (await producer.send_batch(batch, topic, partition=partition), batch.record_count())
+            )
             batch = producer.create_batch()
             if batch.append(key=key, value=value, timestamp=None) is None:  # larger than a batch may be
-                deliveries.append(await producer.send(topic, key=key, value=value, partition=partition))
+                deliveries.append((await producer.send(topic, key=key, value=value, partition=partition), 1))
                 batch = producer.create_batch()
     if batch.record_count():
         batch.close()
-        deliveries.append(await producer.send_batch(batch, topic, partition=partition))
-    for delivery in deliveries:
-        await delivery
+        deliveries.append(
+            (await producer.send_batch(batch, topic, partition=partition), batch.record_count())
+        )
+    return max([(await delivery).offset + count for delivery, count in deliveries], default=0)
 
 
 @lru_cache(maxsize=1 << 17)
