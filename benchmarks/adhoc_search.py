@@ -270,6 +270,20 @@ def compare(size: Size, embeddings: str) -> None:
             for kind, queries in kinds.items():
                 _add(table, kind, peer, measure(peer, queries, truth[kind]), scanned[kind])
         del peer
+    told = _compare_ours(table, vectors, names, kinds, truth, scanned)
+    left_out = f" Not installed and left out: {', '.join(missing)}." if missing else ""
+    report.show(table, told + left_out)
+
+
+def _compare_ours(
+    table: report.Table,
+    vectors: Vectors,
+    names: list[str],
+    kinds: dict[str, Vectors],
+    truth: dict[str, Rows],
+    scanned: dict[str, float],
+) -> str:
+    """Measure the search process, and say what it tells of itself."""
     with ours(vectors, names) as (peer, runner, process):
         for kind, queries in kinds.items():
             before = runner.run(process.stats())
@@ -278,17 +292,15 @@ def compare(size: Size, embeddings: str) -> None:
             exactly = after.exact_queries - before.exact_queries
             by_graph = after.graph_queries - before.graph_queries
             asked = exactly + after.approximate_queries - before.approximate_queries
-            told = f"{kind} ({by_graph / asked:.0%} by graph, {exactly / asked:.0%} scanned)"
-            _add(table, told, peer, got, scanned[kind])
+            how = f"{kind} ({by_graph / asked:.0%} by graph, {exactly / asked:.0%} scanned)"
+            _add(table, how, peer, got, scanned[kind])
         memory = machine.memory_bytes(process.pid or 0)
     phases = ", ".join(f"{name} {spent:.1f} s" for name, spent in after.seconds.items())
-    report.show(
-        table,
+    return (
         f"Search process, its own measure of recall: of cells {after.recall:.4f} for {after.answered_share:.0%} of its"
         f" sample, of the graph, from {after.leaf_budget} leaves, {after.graph_recall:.4f} for {after.graph_share:.0%};"
-        f" {report.mebibytes(memory)} in its two processes, of which vectors"
-        f" {report.mebibytes(vectors.nbytes)}. Seconds: {phases}."
-        + (f" Not installed and left out: {', '.join(missing)}." if missing else ""),
+        f" {report.mebibytes(memory)} in its two processes, of which vectors {report.mebibytes(vectors.nbytes)}."
+        f" Seconds: {phases}."
     )
 
 

@@ -25,6 +25,7 @@ ROUNDS = 6
 BLOCK = 4096
 # Cells looked into at first, beside as many as may hold what is wanted.
 FIRST = 3
+_NOTHING = np.empty(0, dtype=np.intp)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,14 +150,14 @@ class Probe:
     Args:
         cells: The cells.
         matrix: float32 (n, c) at least, whose first n rows are in the cells' order.
-        queries: float32 (q, c), in the same columns.
+        queries: float32 (q, c), q at least 1, in the same columns.
         count: How many are wanted.
         hidden: intp (m,), ascending: rows to leave out.
         slack: How much less similar than the last found a centre may be.
 
     Attributes:
         last: float32 (q,), the product of the last of the best `count` found in the first cells; -inf if there are
-            fewer.
+            fewer in all.
         left: int64 (q,), rows in the cells still to be looked into.
     """
 
@@ -167,19 +168,30 @@ class Probe:
         self._hidden = hidden
         self._width = cells.width
         near: Scores = queries @ cells.centres.T
-        first = cells.first(count)
-        self._first = np.argpartition(-near, first - 1, axis=1)[:, :first]
-        everyone = np.arange(len(queries))
-        self._found = self._products(np.repeat(everyone, first), self._first.ravel()).reshape(
-            len(queries), -1
-        )
+        self._first: list[Rows] = [_NOTHING] * len(queries)
+        self._found: list[Scores] = [near[0]] * len(queries)
         self.last: Scores = np.full(len(queries), -np.inf, dtype=np.float32)
-        if self._found.shape[1] > count:
-            place = self._found.shape[1] - count
-            self.last = np.partition(self._found, place, axis=1)[:, place]
+        short, first = np.arange(len(queries)), cells.first(count)
+        while len(short):
+            self._begin(near, short, count, first)
+            # Where the nearest cells are small or much is hidden, more of them.
+            short = short[self.last[short] == -np.inf] if first < len(cells) else _NOTHING
+            first *= 2
         self._wanted = near >= (self.last - np.float32(slack))[:, None]
-        self._wanted[everyone[:, None], self._first] = False
+        for i, cell in enumerate(self._first):
+            self._wanted[i, cell] = False
         self.left = self._wanted @ cells.sizes
+
+    def _begin(self, near: Scores, which: npt.NDArray[np.intp], count: int, first: int) -> None:
+        """Look into the nearest cells of some queries, so many of each."""
+        first = min(first, len(self._cells))
+        cells = np.argpartition(-near[which], first - 1, axis=1)[:, :first]
+        found = self._products(np.repeat(which, first), cells.ravel()).reshape(len(which), -1)
+        for n, i in enumerate(which.tolist()):
+            self._first[i], self._found[i] = cells[n], found[n]
+        if found.shape[1] > count:
+            place = found.shape[1] - count
+            self.last[which] = np.partition(found, place, axis=1)[:, place]
 
     def finish(
         self, which: npt.NDArray[np.intp], excess: Callable[[Vectors], float] = lambda _: 0.0

@@ -1,5 +1,7 @@
 """Cells: how a catalogue is divided, how far a query looks, and what that is measured to be worth."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -81,6 +83,24 @@ def test_the_slack_measured_gives_the_recall_wanted_to_other_queries() -> None:
         )
         probe = Probe(cells, vectors, queries, 50, np.empty(0, dtype=np.intp), slack)
         assert probe.left.mean() < TRACKS / 4
+
+
+def test_a_query_among_small_cells_looks_into_more_of_them() -> None:
+    """Where the nearest cells hold fewer than wanted, a query goes on to the next ones, and not to all."""
+    rng = np.random.default_rng(4)
+    query = clustered(1, 6)
+    near = query + 0.02 * rng.standard_normal((100, D))
+    vectors = np.concatenate([near, clustered(TRACKS, 1) - query]).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    starts = np.concatenate([np.arange(100), 100 + np.arange(0, TRACKS + 1, 100)])
+    centres = np.stack([vectors[a:b].mean(axis=0) for a, b in pairwise(starts.tolist())])
+    cells = Cells(centres / np.linalg.norm(centres, axis=1, keepdims=True), starts.astype(np.int64))
+    assert cells.first(50) < 50
+    probe = Probe(cells, vectors, query, 50, np.empty(0, dtype=np.intp), 0.05)
+    assert np.isfinite(probe.last[0])
+    assert probe.left[0] < TRACKS / 10
+    true = np.argsort(-(query @ vectors.T)[0])[:50]
+    assert look(cells, vectors, query, 50, 0.05)[0] == set(true.tolist())
 
 
 def test_a_sample_knows_its_nearest() -> None:
