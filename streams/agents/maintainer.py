@@ -48,8 +48,8 @@ ENGINE_EVENTS = 512
 FLUSH_REST = 0.3
 # With more events than this to come, lists that were written would soon be written again: a flush then waits until it is
 # not so any more, or for so many seconds.
-BEHIND_EVENTS = 256
-BEHIND_SECONDS = 0.8
+BEHIND_EVENTS = 512
+BEHIND_SECONDS = 0.6
 # An idle engine completes short lists by itself: what it found is looked for this often.
 IDLE_FLUSH_SECONDS = 0.5
 # Older events say nothing of how fresh the lists are kept.
