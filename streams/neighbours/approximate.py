@@ -15,6 +15,7 @@ import time
 import numpy as np
 import numpy.typing as npt
 
+from streams.neighbours import cells
 from streams.neighbours.exact import ExactEngine
 from streams.neighbours.lists import UNKNOWN
 from streams.neighbours.nearest import Found
@@ -37,7 +38,11 @@ EXACT_UPTO = 200_000
 MANY = 2_048
 # The share of them, those least like the rest of their cell, that are then searched for one by one as newcomers are.
 STRAYS = 1 / 16
-STEP_STRAYS = 256
+# However little time there is, so many of the one, of the other, or compared with all, are done at once: whatever is looked
+# through for them is looked through for all of them together.
+LEAST_MADE = 256
+STRAYS_AT_ONCE = 64, 256
+LEAST_COMPARED = 16
 # How long the cells are being made at a time.
 MAKING_SECONDS = 0.02
 # A catalogue is being filled if it would double within so long; measured over so long; and no longer after such a pause.
@@ -152,8 +157,9 @@ class ApproximateEngine(ExactEngine):
         waiting = self._make_unknown(limit)
         if waiting:
             return waiting
-        # One product, however little of the time it is of which the caller knows: lists of cells cost a fraction.
-        limit = min(limit, self.nearest.step)
+        # One product at most: those made from cells before cost a fraction. And where a product goes through vectors that no
+        # cache holds, so many rows that these are not fetched for one or two.
+        limit = min(max(limit, LEAST_COMPARED if self._is_large else 1), self.nearest.step)
         waiting = super().refill(limit)
         pending = np.flatnonzero(self.lists.pending[: self.catalogue.used])
         if waiting or not len(pending):
@@ -172,29 +178,36 @@ class ApproximateEngine(ExactEngine):
         if not len(self._unmade) and not len(self._strays):
             self._begin_making()
         if len(self._unmade):
-            rows, self._unmade = self._unmade[:limit], self._unmade[limit:]
+            end = self._end_of_cell(max(limit, LEAST_MADE))
+            rows, self._unmade = self._unmade[:end], self._unmade[end:]
             self._make(self._still_there(rows))
             if not len(self._unmade):
                 self._strays = self._farthest()
         elif len(self._strays):
             # One by one: each is looked for in cells of its own.
-            limit = min(limit, STEP_STRAYS)
-            rows, self._strays = self._strays[:limit], self._strays[limit:]
+            end = min(max(limit, STRAYS_AT_ONCE[0]), STRAYS_AT_ONCE[1])
+            rows, self._strays = self._strays[:end], self._strays[end:]
             rows = self._still_there(rows)
             if len(rows):
                 self._put(rows, self.nearest.search_near(rows, None))
         return len(self._unmade) + len(self._strays)
 
+    def _end_of_cell(self, count: int) -> int:
+        """So many of those unmade, or some more: those of a cell cost hardly more than one of them."""
+        assert self.nearest.cells is not None
+        following = self.nearest.cells.of(self._unmade[count - 1 : count + cells.ROOM])
+        return count + int((following[1:] == following[:1]).cumprod().sum())
+
     def _begin_making(self) -> None:
-        lists, alive, cells = self.lists, self.catalogue.alive, self.nearest.cells
-        unknown = self._missing() if self._is_large and cells is not None else self._unmade
-        if len(unknown) < MANY or cells is None:
+        lists, alive, where = self.lists, self.catalogue.alive, self.nearest.cells
+        unknown = self._missing() if self._is_large and where is not None else self._unmade
+        if len(unknown) < MANY or where is None:
             return
         self._known = alive & lists.owned & (lists.horizon != UNKNOWN)
         if len(unknown) > self._known.sum():
             # So many that the lists known are to be bettered, too.
             unknown = np.flatnonzero(alive & lists.owned).astype(np.int32)
-        self._unmade = unknown[cells.order(unknown)]
+        self._unmade = unknown[where.order(unknown)]
 
     def _still_there(self, rows: Slots) -> Slots:
         return rows[self.catalogue.alive[rows] & self.lists.owned[rows]]
@@ -240,7 +253,7 @@ class ApproximateEngine(ExactEngine):
         for start in range(0, len(rows), step):
             part = rows[start : start + step]
             own = lists.owned[part]
-            found = self.nearest.search(part, own, others)
+            found = self.nearest.search_known(part, own, others)
             complete = len(catalogue) - 1 <= lists.kept
             differs = lists.put(
                 part[own], found.best[own], found.scores[own], catalogue.track_ids, complete=complete

@@ -39,6 +39,8 @@ PROBES = 16
 AMONG = 8_192
 # How long the catalogue is projected at a time.
 FITTING_SECONDS = 0.02
+# Slots that rows are multiplied with at a time where little of what comes out is looked at twice.
+TILE = 8_192
 # Rows that a thread takes at a time.
 THREAD_ROWS = 64
 
@@ -285,6 +287,50 @@ class Nearest:
             return found
 
         return self._shared(len(rows), run, shares)
+
+    def search_known(
+        self, rows: Slots, wanted: npt.NDArray[np.bool_], open_to: npt.NDArray[np.bool_]
+    ) -> Found:
+        """As `search` of tracks whose lists hold nearly all that belongs there, and nothing that is gone.
+
+        What is not better than the last of a list need not be ranked: a part of the catalogue at a time is gone through
+        once, while its product is in the cache.
+        """
+        if self._kernels is None:
+            return self._search(rows, wanted, open_to)
+        catalogue, lists, kernels, used = self._catalogue, self._lists, self._kernels, self._catalogue.used
+        matrix, error = self._matrix()
+        bounds, slots = self._bounds(open_to, error), np.arange(used, dtype=np.int32)
+
+        def run(part: slice, best: Slots, scores: Scores) -> tuple[Slots, Slots, Scores, int]:
+            mine, others, found = matrix[rows[part]], ~wanted[part], []
+            best[:], scores[:] = lists.slots[rows[part]], lists.scores[rows[part]]
+            # Nothing is better than these.
+            best[others], scores[others] = 0, np.inf
+            for start in range(0, used, TILE):
+                tile = slice(start, min(start + TILE, used))
+                found.append(
+                    kernels.search_among(
+                        self._product_of(mine, matrix[tile]),
+                        rows[part],
+                        slots[tile],
+                        catalogue.vectors,
+                        catalogue.alive,
+                        catalogue.id_labels,
+                        bounds[tile],
+                        lists.horizon,
+                        error,
+                        best,
+                        scores,
+                        GROUPS_PER_ENTRY * lists.kept,
+                    )
+                )
+            best[others], scores[others] = EMPTY, -np.inf
+            row, targets, entries = (np.concatenate([one[i] for one in found]) for i in range(3))
+            ranks = np.argsort(row, kind="stable")
+            return row[ranks], targets[ranks], entries[ranks], sum(one[3] for one in found)
+
+        return self._shared(len(rows), run)
 
     def _matrix(self) -> tuple[Vectors, np.float32]:
         """What to multiply, float32 (slots, c), and how far a product may lie below the similarity."""
