@@ -6,7 +6,8 @@ import numpy as np
 import numpy.typing as npt
 
 from streams.neighbours.id_order import IdOrder
-from streams.neighbours.types import EMPTY, EVENT, Events, Keys, Slots, Vectors
+from streams.neighbours.key_index import KeyIndex
+from streams.neighbours.types import EVENT, Events, Keys, Slots, Vectors
 
 
 class Catalogue:
@@ -25,7 +26,7 @@ class Catalogue:
         # Slots of which anything has changed since whoever wants to know cleared it.
         self.touched: npt.NDArray[np.bool_] = np.zeros(capacity, dtype=np.bool_)
         self._id_order = IdOrder()
-        self._slot_of: dict[int, int] = {}
+        self._slot_of = KeyIndex()
         self._free: list[int] = []
         # A freed slot is not reused before `release`: lists taken earlier still name it.
         self._retired: list[int] = []
@@ -45,8 +46,7 @@ class Catalogue:
 
     def slots_of(self, keys: Keys) -> Slots:
         """The slot of each key, int32 (m,); `EMPTY` where the track is not in the catalogue."""
-        get = self._slot_of.get
-        return np.fromiter((get(key, EMPTY) for key in keys.tolist()), dtype=np.int32, count=len(keys))
+        return self._slot_of.find(keys)
 
     def reserve(self, count: int) -> bool:
         """Make room for `count` more tracks; True if the arrays have grown."""
@@ -66,15 +66,15 @@ class Catalogue:
     def add(self, keys: Keys, track_ids: list[str]) -> Slots:
         """Give slots, int32 (m,), to tracks that have none; `reserve` must have made room."""
         slots = np.empty(len(keys), dtype=np.int32)
-        for i, (key, track_id) in enumerate(zip(keys.tolist(), track_ids, strict=True)):
+        for i, track_id in enumerate(track_ids):
             if self._free:
                 slot = self._free.pop()
                 self.track_ids[slot] = track_id
             else:
                 slot = len(self.track_ids)
                 self.track_ids.append(track_id)
-            self._slot_of[key] = slot
             slots[i] = slot
+        self._slot_of.add(keys, slots)
         self.keys[slots] = keys
         self.alive[slots] = True
         self.touched[slots] = True
@@ -89,8 +89,8 @@ class Catalogue:
     def drop(self, slots: Slots) -> None:
         """Take tracks out. Their keys stay readable until `release`."""
         self._id_order.remove(self.track_ids[slot] or "" for slot in slots.tolist())
+        self._slot_of.remove(self.keys[slots])
         for slot in slots.tolist():
-            del self._slot_of[int(self.keys[slot])]
             self.track_ids[slot] = None
             self._retired.append(slot)
         self.alive[slots] = False
@@ -105,7 +105,7 @@ class Catalogue:
         """
         self.track_ids = track_ids
         slots = np.flatnonzero(self.alive[: self.used])
-        self._slot_of = dict(zip(self.keys[slots].tolist(), slots.tolist(), strict=True))
+        self._slot_of.add(self.keys[slots], slots.astype(np.int32))
         self._retired = self.dead().tolist()
         self._id_order.add(track_id for track_id in track_ids if track_id is not None)
         self.id_labels[: self.used] = self._id_order.labels(track_ids)
@@ -123,7 +123,7 @@ class Catalogue:
     def memory_bytes(self) -> int:
         """Bytes held by the arrays."""
         arrays = (self.vectors, self.keys, self.alive, self.id_labels, self.events)
-        return sum(array.nbytes for array in arrays)
+        return sum(array.nbytes for array in arrays) + self._slot_of.memory_bytes
 
 
 def enlarge(array: npt.NDArray[Any], rows: int, fill: object) -> npt.NDArray[Any]:
