@@ -14,7 +14,7 @@ import psutil
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # it publishes none
 
 from benchmarks import end_to_end, machine, processes, report
-from benchmarks.engine_rates import Followed, Tracks
+from benchmarks.engine_rates import Followed, Tracks, Trickle
 from benchmarks.sizes import Size, chosen
 from mess import migrate
 from streams.neighbours import acceleration
@@ -101,9 +101,13 @@ def _compared(
 ) -> Way:
     """Pending tracks compared with all, in what would be idle time; no more than `most`."""
     pending = engine.stats().unverified
+    said = time.perf_counter()
     with _clock() as taken:
-        while engine.stats().unverified > max(0, pending - most):
+        while (left := engine.stats().unverified) > max(0, pending - most):
             engine.refill(SLICE)
+            if time.perf_counter() - said > PROGRESS_SECONDS:
+                said = time.perf_counter()
+                report.progress(f"{size}: {left:,} tracks to be compared with all, load {machine.load()}")
     followed.take(engine.take_changes())
     share = min(1.0, most / pending)
     note = "in idle time"
@@ -116,7 +120,9 @@ def _exact(size: Size, tracks: Tracks) -> list[Way]:
     """Exact lists; then inserts into that catalogue as above the threshold, right at once and in the end."""
     engine, followed = _loaded(size, tracks, size.tracks), Followed(tracks.keys)
     ways = [_engine(size, tracks, engine, followed, "engine, exact")]
-    engine.exact_upto, end = 0, size.tracks + size.events
+    engine.exact_upto, engine.flow, end = 0, Trickle(), size.tracks + size.events
+    while not engine.nearest.look_near(1.0):
+        pass
     with _clock() as taken:
         for start in range(size.tracks, end, 256):
             engine.apply(tracks.batch(start, min(start + 256, end)))

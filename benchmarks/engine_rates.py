@@ -9,6 +9,7 @@ import numpy as np
 from benchmarks import data, machine, report
 from benchmarks.sizes import Size
 from streams.neighbours import acceleration
+from streams.neighbours.approximate import Flow
 from streams.neighbours.audit import Auditor, Findings
 from streams.neighbours.exact import ExactEngine
 from streams.neighbours.process import EngineProcess
@@ -44,6 +45,14 @@ class Tracks:
         if count > sample:
             rows = np.random.default_rng(3).choice(count, sample, replace=False)
         return auditor.check_all(rows, lists)
+
+
+class Trickle(Flow):
+    """What an engine takes a stream for that doesn't fill a catalogue: each newcomer gets its list at once."""
+
+    def rate(self) -> float:
+        """Nothing to speak of."""
+        return 0.0
 
 
 class Followed:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import machine, report
-from benchmarks.engine_rates import BATCH, Tracks
+from benchmarks.engine_rates import BATCH, Tracks, Trickle
 from benchmarks.sizes import Size, chosen
 from streams.neighbours import acceleration
 from streams.neighbours.approximate import ApproximateEngine
@@ -48,7 +48,9 @@ def _product(tracks: Tracks, count: int) -> float:
 def _curve(size: Size, tracks: Tracks, name: str, exact_upto: int) -> Curve:
     engine, curve, at = ApproximateEngine(size.dimension, exact_upto=exact_upto), Curve(name), 0
     engine.accelerate(acceleration.load())
+    engine.flow = Trickle()
     for stop in [stop for stop in STOPS if stop <= size.tracks]:
+        report.progress(f"{name}: growing to {stop:,}, load {machine.load()}")
         while at < stop:
             engine.apply(tracks.batch(at, min(at + 4 * BATCH, stop)))
             at = min(at + 4 * BATCH, stop)
