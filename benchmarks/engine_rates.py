@@ -50,9 +50,9 @@ class Tracks:
 class Trickle(Flow):
     """What an engine takes a stream for that doesn't fill a catalogue: each newcomer gets its list at once."""
 
-    def rate(self) -> float:
-        """Nothing to speak of."""
-        return 0.0
+    def fills(self, tracks: int, *, large: bool) -> bool:
+        """It does not."""
+        return False
 
 
 class Followed:

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import asyncpg
 import numpy as np
@@ -188,7 +188,7 @@ class Maintainer:
             listener(batch, upto)
         if batch is not None:
             with self._metrics.phase_seconds.labels("neighbours").time():
-                await self.engine.apply(batch)
+                await self.engine.apply(replace(batch, behind=self._behind()))
         for partition, offset in upto.items():
             self.applied[partition] = max(self.applied.get(partition, 0), offset)
         self._wake.set()

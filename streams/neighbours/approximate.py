@@ -45,30 +45,40 @@ STRAYS_AT_ONCE = 64, 256
 LEAST_COMPARED = 16
 # How long the cells are being made at a time.
 MAKING_SECONDS = 0.02
-# A catalogue is being filled if it would double within so long; measured over so long; and no longer after such a pause.
+# A large catalogue is being filled if it would double within so long; measured over so long.
 DOUBLING_SECONDS = 3_600.0
 WINDOW_SECONDS = 5.0
+# Any is, if so many events, and this share of it, are known to wait, until there are only so many.
+FILLING_EVENTS = 20_000
+FILLING_SHARE = 1 / 4
+FILLED_EVENTS = 1_000
+# After such a pause it is filled.
 PAUSE_SECONDS = 2.0
 
 
 class Flow:
-    """How many tracks a second come in."""
+    """What comes in, and whether it is so much that lists are better made when it ebbs than again and again meanwhile."""
 
     def __init__(self) -> None:
         self._began = self._last = time.monotonic()
         self._count = 0
         self._rate = 0.0
+        self._is_behind = False
 
-    def note(self, count: int) -> None:
-        """So many have come."""
+    def note(self, count: int, behind: int, tracks: int) -> None:
+        """So many tracks have come into a catalogue of so many, and so many events wait."""
         self._last = now = time.monotonic()
         self._count += count
         if now - self._began >= WINDOW_SECONDS:
             self._rate, self._began, self._count = self._count / (now - self._began), now, 0
+        least = FILLED_EVENTS if self._is_behind else max(FILLING_EVENTS, FILLING_SHARE * tracks)
+        self._is_behind = behind >= least
 
-    def rate(self) -> float:
-        """Tracks a second lately; 0 if there was a pause."""
-        return self._rate if time.monotonic() - self._last < PAUSE_SECONDS else 0.0
+    def fills(self, tracks: int, *, large: bool) -> bool:
+        """Whether it fills a catalogue of so many tracks."""
+        if time.monotonic() - self._last >= PAUSE_SECONDS:
+            return False
+        return self._is_behind or (large and self._rate * DOUBLING_SECONDS > tracks)
 
 
 class ApproximateEngine(ExactEngine):
@@ -101,7 +111,7 @@ class ApproximateEngine(ExactEngine):
 
     @property
     def _is_being_filled(self) -> bool:
-        return self._is_large and self.flow.rate() * DOUBLING_SECONDS > len(self.catalogue)
+        return self.flow.fills(len(self.catalogue), large=self._is_large)
 
     def _load_lists(self, lists: StoredLists, without: Slots) -> Slots:
         loaded = super()._load_lists(lists, without)
@@ -113,8 +123,8 @@ class ApproximateEngine(ExactEngine):
     def apply(self, batch: TrackBatch) -> None:
         """See `NeighbourEngine.apply`."""
         self._new = np.empty(0, dtype=np.int32)
+        self.flow.note(len(batch.keys), batch.behind, len(self.catalogue))
         super().apply(batch)
-        self.flow.note(len(self._new))
 
     def _add(self, keys: Keys, track_ids: list[str], vectors: Vectors, events: Events) -> Slots:
         self._new = super()._add(keys, track_ids, vectors, events)
@@ -132,7 +142,7 @@ class ApproximateEngine(ExactEngine):
     def _most_urgent(self, limit: int, but_not: Slots) -> Slots:
         lists, used = self.lists, self.catalogue.used
         short = lists.short(self.catalogue.alive[:used], lists.published)
-        if self._is_large and len(short) >= MANY:
+        if len(short) >= MANY:
             # Those not known at all are made together, when there is time.
             short = short[lists.horizon[short] != UNKNOWN]
         return np.setdiff1d(short, but_not)[:limit].astype(np.int32)
@@ -160,6 +170,11 @@ class ApproximateEngine(ExactEngine):
         # One product at most: those made from cells before cost a fraction. And where a product goes through vectors that no
         # cache holds, so many rows that these are not fetched for one or two.
         limit = min(max(limit, LEAST_COMPARED if self._is_large else 1), self.nearest.step)
+        missing = self._missing()
+        missing = missing[self.lists.pending[missing]]
+        if len(missing) and not self._is_large:
+            self._compare(missing[:limit])
+            return max(1, len(missing) - limit)
         waiting = super().refill(limit)
         pending = np.flatnonzero(self.lists.pending[: self.catalogue.used])
         if waiting or not len(pending):
@@ -253,7 +268,9 @@ class ApproximateEngine(ExactEngine):
         for start in range(0, len(rows), step):
             part = rows[start : start + step]
             own = lists.owned[part]
-            found = self.nearest.search_known(part, own, others)
+            unknown = bool((lists.horizon[part] == UNKNOWN).any())
+            search = self.nearest.search if unknown else self.nearest.search_known
+            found = search(part, own, others)
             complete = len(catalogue) - 1 <= lists.kept
             differs = lists.put(
                 part[own], found.best[own], found.scores[own], catalogue.track_ids, complete=complete

@@ -36,6 +36,7 @@ class TrackBatch:
         events: `EVENT` (b,), the event behind each.
         deleted: int64 (m,), the tracks withdrawn; unknown ones are ignored.
         deleted_events: `EVENT` (m,), the event behind each.
+        behind: How many more events are known to wait: of many, newcomers' lists had better be made together.
     """
 
     keys: Keys
@@ -44,6 +45,7 @@ class TrackBatch:
     events: Events
     deleted: Keys
     deleted_events: Events
+    behind: int = 0
 
 
 @dataclass(frozen=True, slots=True)

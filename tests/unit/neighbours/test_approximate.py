@@ -1,5 +1,7 @@
 """The engine of large catalogues against brute force and the exact engine; the threshold is lowered."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
@@ -202,49 +204,65 @@ def test_a_large_catalogue_without_lists_gets_them_slice_by_slice(monkeypatch: p
     assert follower.lists == expected
 
 
+@pytest.mark.parametrize("large", [True, False])
 def test_lists_of_a_catalogue_that_is_being_filled_are_made_when_the_flow_ebbs(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, large: bool
 ) -> None:
-    """While it doubles, newcomers are only taken in; then their lists are made and those known before take them in."""
+    """While much is to come, newcomers are only taken in; then their lists are made and those known before take them in."""
     monkeypatch.setattr(approximate, "MANY", 100)
+    monkeypatch.setattr(approximate, "FILLING_EVENTS", 400)
+    monkeypatch.setattr(approximate, "FILLED_EVENTS", 10)
+    monkeypatch.setattr(approximate, "PAUSE_SECONDS", 1e9)
     dimension = 24
     catalogue = random_catalogue(1_600, dimension, seed=12)
-    engine, follower = unlisted(dict(list(catalogue.items())[:900]), dimension, 850), Follower()
+    engine = unlisted(dict(list(catalogue.items())[:900]), dimension, 850 if large else 5_000)
+    follower, items = Follower(), list(catalogue.items())
     settle(engine)
     follower.take(engine)
-    monkeypatch.setattr(Flow, "rate", lambda _: 1_000.0)
-    inserted(engine, catalogue, 900, dimension)
+    for at in range(900, 1_600, 100):
+        some = batch(dict(items[at : at + 100]), dimension=dimension, first=at)
+        engine.apply(replace(some, behind=1_590 - at))
     moved = dict(zip(list(catalogue)[:30], random_catalogue(30, dimension, seed=13).values(), strict=True))
-    engine.apply(batch(moved, list(catalogue)[30:40], dimension=dimension, first=5_000))
-    catalogue = {k: v for k, v in (catalogue | moved).items() if k not in list(catalogue)[30:40]}
+    gone = list(catalogue)[30:40]
+    engine.apply(replace(batch(moved, gone, dimension=dimension, first=5_000), behind=10))
+    catalogue = {k: v for k, v in (catalogue | moved).items() if k not in gone}
     assert engine.refill(200) == 0
     follower.take(engine)
     assert len(follower.lists) == 890
     assert engine.stats().waiting_refills == 700
     assert 700 <= engine.stats().unverified <= 730
-    monkeypatch.setattr(Flow, "rate", lambda _: 0.0)
+    engine.apply(batch({}, dimension=dimension))
     make_lists(engine)
     follower.take(engine)
     expected = oracle(catalogue, 10)
-    assert share_right(follower, expected) > 0.97
+    assert share_right(follower, expected) > (0.97 if large else 0.999)
     settle(engine)
     follower.take(engine)
     assert follower.lists == expected
+    assert engine.stats().unverified == 0
 
 
 def test_flow_is_measured_over_seconds_and_ends_with_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The rate is that of the last whole window; after a pause it is nothing."""
+    """A large catalogue is filled by what would double it within the hour, any by a long backlog; a pause ends both."""
     now = 100.0
     monkeypatch.setattr(approximate.time, "monotonic", lambda: now)
     flow = Flow()
     for _ in range(7):
         now += 1.0
-        flow.note(300)
-    assert flow.rate() == pytest.approx(300)
-    now += 1.0
-    assert flow.rate() == pytest.approx(300)
+        flow.note(300, 0, 1_000_000)
+    assert flow.fills(1_000_000, large=True)
+    assert not flow.fills(1_100_000, large=True)
+    assert not flow.fills(1_000_000, large=False)
+    flow.note(300, 30_000, 200_000)
+    assert not flow.fills(200_000, large=False)
+    flow.note(300, 30_000, 100_000)
+    assert flow.fills(100_000, large=False)
+    flow.note(300, 1_000, 129_000)
+    assert flow.fills(129_000, large=False)
     now += approximate.PAUSE_SECONDS
-    assert flow.rate() == 0
+    assert not flow.fills(129_000, large=True)
+    flow.note(300, 999, 129_300)
+    assert not flow.fills(129_300, large=False)
 
 
 def test_cells_are_made_in_slices_while_tracks_come_and_go() -> None:
