@@ -50,7 +50,8 @@ def main() -> int:
         except Wrong as error:
             say(f"{step.__name__}: {error}")
             print(compose("ps", "--all"), flush=True)
-            print(compose("logs", "--tail", "15", "setup", "worker", "api"), flush=True)
+            lines = compose("logs", "--tail", "60", "setup", "worker", "api").splitlines()
+            print("\n".join(line[:500] for line in lines if '"serving.access"' not in line), flush=True)
             print(json.dumps(measured))
             return 1
     say("all steps passed")

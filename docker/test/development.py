@@ -38,7 +38,7 @@ def develop() -> None:
         measured["development: up to ready, seconds"] = round(time.monotonic() - began, 1)
         until("the demo is served", _demo_is_served, 600)
         measured["development: up to the demo served, seconds"] = round(time.monotonic() - began, 1)
-        note_memory("of development, with the demo")
+        note_memory("of development, with the demo", _compose("ps", "--quiet").split())
         said = _compose("run", "--rm", "-T", "--no-deps", "test")
         require(" passed" in said and " failed" not in said, said[-3000:])
         say(f"development: {said.strip().splitlines()[-1]}")

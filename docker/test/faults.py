@@ -4,6 +4,7 @@
 import collections
 import json
 import time
+from pathlib import Path
 from typing import Any
 
 from load import Load
@@ -34,15 +35,21 @@ def tracks() -> int:
     return int(sql("SELECT count(*) FROM tracks"))
 
 
-def largest(service: str) -> str:
-    """The process of a container that holds the most memory: what the kernel ends when there is none left."""
-    lines = run("docker", "top", container(service), "-eo", "pid,rss").splitlines()[1:]
-    return max((line.split() for line in lines), key=lambda fields: int(fields[1]))[0]
+def largest_spawned() -> str:
+    """The worker's process besides its main one that holds the most memory: the engine's, or search's."""
+    lines = run("docker", "top", container("worker"), "-eo", "pid,rss,args").splitlines()[1:]
+    spawned = [line.split() for line in lines if "multiprocessing.spawn" in line]
+    return max(spawned, key=lambda fields: int(fields[1]))[0]
 
 
 def inspect(service: str, what: str) -> str:
     """A field of a service's container."""
     return run("docker", "inspect", "--format", "{{" + what + "}}", container(service)).strip()
+
+
+def stopped(service: str) -> str:
+    """The id of a container that does not run."""
+    return compose("ps", "--all", "--quiet", service).split()[0]
 
 
 def recovered(service: str, what: str, load: Load, since: int, began: float) -> dict[str, Any]:
@@ -70,26 +77,28 @@ def kill(service: str, load: Load) -> dict[str, Any]:
 
 
 def starve(load: Load) -> dict[str, Any]:
-    """The worker's container has no memory left: the kernel ends the process of its choice, the largest of ours."""
-    since, victim = len(load.bad), largest("worker")
-    run("docker", "update", "--memory", "1g", "--memory-swap", "1g", container("worker"))
-    # What takes the memory would be the largest: the kernel is told to leave it alone.
+    """The worker's container has no memory left: the kernel ends a process of it, here the engine's."""
+    since, victim, worker = len(load.bad), largest_spawned(), container("worker")
+    run("docker", "update", "--memory", "1g", "--memory-swap", "1g", worker)
+    # What takes the memory would be the largest: the kernel is told to begin with another.
     run("sh", "-c", f"echo 1000 >/proc/{victim}/oom_score_adj")
-    hog = (
-        "import os, time\nheld = []\nfor _ in range(60):\n"
-        "    held.append(b'x' * (16 << 20))\n    time.sleep(0.05)\n"
+    hog = "import time\nheld = []\nfor _ in range(60):\n    held.append(b'x' * (16 << 20))\n    time.sleep(0.05)\n"
+    began, clock = time.monotonic(), int(time.time())
+    run("sh", "-c", '"$@" || true', "-", "docker", "exec", worker, "timeout", "8", "python3", "-c", hog)
+    until("the kernel ends the process", lambda: not Path(f"/proc/{victim}/cmdline").exists(), 10)
+    found = recovered(
+        "worker", "without memory, the engine's process ended by the kernel", load, since, began
     )
-    began = time.monotonic()
-    hogging = ("docker", "exec", container("worker"), "timeout", "8", "python3", "-c", hog)
-    run("sh", "-c", '"$@" || true', "-", *hogging)
-    gone = run("sh", "-c", f"[ -e /proc/{victim} ] || echo gone").strip()
-    require(gone == "gone", "the kernel did not end the worker's largest process")
-    found = recovered("worker", "without memory, its largest process ended by the kernel", load, since, began)
-    limit = ("docker", "update", "--memory", "4g", "--memory-swap", "4g", container("worker"))
-    run(*limit)
-    found["said"] = logged("worker", "gone") or logged("worker", "SIGKILL") or logged("worker", "died")
-    found["OOMKilled"] = inspect("worker", ".State.OOMKilled")
-    say(f"  the operator sees: OOMKilled {found['OOMKilled']}; {found['said']}")
+    run("docker", "update", "--memory", "4g", "--memory-swap", "4g", worker)
+    asked = ("--since", str(clock), "--until", "0s", "--filter", f"container={worker}")
+    shown = "{{.Action}} {{.Actor.Attributes.exitCode}}"
+    events = run(
+        "docker", "events", *asked, "--format", shown, "--filter", "event=oom", "--filter", "event=die"
+    )
+    found["events"] = [line.replace("<no value>", "").strip() for line in events.splitlines()]
+    require("oom" in found["events"], f"the kernel ended nothing: {events}")
+    found["said"] = logged("worker", "process is gone") or logged("worker", "SIGKILL")
+    say(f"  docker events: {', '.join(found['events'])}; the worker's log: {found['said'][:300]}")
     return found
 
 
@@ -120,10 +129,12 @@ def restart_each() -> None:
         until("something is published", lambda: load.published)
         for service in ("worker", "api", "postgres", "kafka"):
             since, began = len(load.bad), time.monotonic()
-            compose("restart", service)
-            restarts[service] = recovered(service, "restarted", load, since, began)
-            code = inspect(service, ".State.ExitCode")
-            require(code == "0", f"{service} ended with {code}")
+            compose("stop", service)
+            code = run("docker", "inspect", "--format", "{{.State.ExitCode}}", stopped(service)).strip()
+            compose("start", service)
+            restarts[service] = recovered(service, f"stopped with {code} and started", load, since, began)
+            # 143 is how Java ends when it was asked to.
+            require(code == ("143" if service == "kafka" else "0"), f"{service} ended with {code}")
     load.arrived(before)
     measured["restarts"] = restarts | {"reads": dict(load.answers), "published": len(load.published)}
     say(f"{len(load.published)} events delivered under restarts, none lost; every list equals brute force")
@@ -153,11 +164,12 @@ def scale() -> None:
     say("two workers, both scraped; every alert rule is evaluated")
 
 
-def roll(workers: int, memory: str) -> dict[str, Any]:
+def roll(workers: int) -> dict[str, Any]:
     """A deployment that changes the workers alone, under load: they are replaced one at a time, and nobody notices."""
     before, olds = tracks(), set(compose("ps", "--quiet", "worker").split())
     setting("MESS_WORKERS", str(workers))
-    setting("MESS_WORKER_MEMORY", memory)
+    limit = run("docker", "inspect", "--format", "{{.HostConfig.Memory}}", container("worker")).strip()
+    setting("MESS_WORKER_MEMORY", "3600M" if int(limit) == 3500 << 20 else "3500M")
     with Load(computed=True).running() as load:
         until("something is published", lambda: load.published)
         began = time.monotonic()
@@ -167,16 +179,23 @@ def roll(workers: int, memory: str) -> dict[str, Any]:
     news = set(compose("ps", "--quiet", "worker").split())
     require(len(news) == workers and not news & olds, f"workers {olds} became {news}")
     require(not load.bad, f"reads failed while workers were replaced: {load.bad[:3]}")
+    # Who takes over reads its lists first. Where that takes more than 5 s, as on a machine with more to do, 504 says so.
+    require({status for _, status, _ in load.late} <= {504}, f"computed answers failed: {load.late[:3]}")
     load.arrived(before)
+    found = {
+        "seconds": seconds,
+        "reads": sum(load.answers.values()),
+        "computed answers too late": len(load.late),
+        "published": len(load.published),
+    }
     say(
-        f"{len(olds)} worker(s) replaced one at a time in {seconds} s; {sum(load.answers.values())} reads, stored and"
-        f" computed, all 200; {len(load.published)} events delivered, none lost"
+        f"{len(olds)} worker(s) replaced one at a time by {workers}: {found}; no read of a list failed, no event was lost"
     )
-    return {"seconds": seconds, "reads": sum(load.answers.values()), "published": len(load.published)}
+    return found
 
 
 def roll_workers() -> None:
     """Two workers, and then a single one, get other settings by a deployment."""
-    measured["two workers replaced"] = roll(2, "3G")
+    measured["two workers replaced"] = roll(2)
     compose("up", "--detach", "--no-recreate", "--scale", "worker=1")
-    measured["a single worker replaced"] = roll(1, "4G")
+    measured["a single worker replaced"] = roll(1)

@@ -22,40 +22,44 @@ class Load:
 
     Attributes:
         answers: How often which status came; 0 where there was no answer.
-        bad: Time, status and body of what was not 200.
+        bad: Time, status and body of what was not 200 among answers out of the store.
+        late: Likewise among those that a worker had to compute.
         published: The tracks that were delivered, by what `mess publish` said.
     """
 
     BATCH = 100
-    _round = itertools.count()
+    # Tracks of an earlier run on a stack that was kept have other names.
+    _rounds = itertools.count(int(time.time()))
 
     def __init__(self, *, computed: bool = False) -> None:
         self.answers: collections.Counter[int] = collections.Counter()
         self.bad: list[tuple[float, int, str]] = []
+        self.late: list[tuple[float, int, str]] = []
         self.published: list[str] = []
         self._stop = threading.Event()
-        self._round = next(Load._round)
+        self._round = next(Load._rounds)
         self._tasks = [self._read, self._publish, *([self._ask] if computed else [])]
 
-    def _note(self, path: str) -> None:
+    def _note(self, path: str, wrong: list[tuple[float, int, str]]) -> None:
         status, body = get(path)
         self.answers[status] += 1
         if status != 200:
-            self.bad.append((time.monotonic() - BEGAN, status, f"{path}: {str(body)[:200]}"))
+            wrong.append((time.monotonic() - BEGAN, status, f"{path}: {str(body)[:200]}"))
 
     def _read(self) -> None:
         paths = ["/recommend/bach%2Fbwv66.6?top_k=10", "/tracks/bach%2Fbwv66.6", "/tracks?limit=5"]
         for path in itertools.cycle(paths):
             if self._stop.is_set():
                 return
-            self._note(path)
+            self._note(path, self.bad)
             time.sleep(0.02)
 
     def _ask(self) -> None:
         for number in itertools.count():
             if self._stop.is_set():
                 return
-            self._note(f"/recommend/bach%2Fbwv66.6?strategy=diverse&exclude=nothing-{self._round}-{number}")
+            query = f"strategy=diverse&exclude=nothing-{self._round}-{number}"
+            self._note(f"/recommend/bach%2Fbwv66.6?{query}", self.late)
             time.sleep(0.05)
 
     def _publish(self) -> None:
@@ -69,7 +73,7 @@ class Load:
                     self.published += names
 
     def _event(self, name: str) -> dict[str, Any]:
-        number = int(name.split("/")[1]) + 7 * self._round
+        number = int(name.split("/")[1]) + 7 * (self._round % 1000)
         vector = [((number * 31 + i * 17) % 101) / 101 - 0.5 for i in range(DIMENSION)]
         return {"track_id": name, "embedding": vector, "metadata": {"title": name}}
 

@@ -153,10 +153,17 @@ def healthy(service: str) -> bool:
     return bool(states) and set(states) == {"healthy"}
 
 
-def note_memory(when: str) -> None:
-    """Memory of each container, beside its limit."""
-    lines = run("docker", "stats", "--no-stream", "--format", "{{.Name}} {{.MemUsage}}").splitlines()
-    found = {re.sub(r"^mess-test-|-\d+$", "", line.split()[0]): " ".join(line.split()[1:]) for line in lines}
+def note_memory(when: str, containers: list[str] | None = None) -> None:
+    """Memory of each container, of the production stack if none are named, beside its limit."""
+    shown = "{{.Name}} {{.MemUsage}}"
+    named = containers or compose("ps", "--quiet").split()
+    lines = run("docker", "stats", "--no-stream", "--format", shown, *named).splitlines()
+    found = {
+        line.split()[0].rsplit("-", 1)[0].rsplit("-", 1)[1]
+        + "-"
+        + line.split()[0].rsplit("-", 1)[1]: " ".join(line.split()[1:])
+        for line in lines
+    }
     measured[f"memory {when}"] = found
     say(f"memory {when}: " + ", ".join(f"{name} {use}" for name, use in sorted(found.items())))
 
