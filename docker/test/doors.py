@@ -104,6 +104,6 @@ def stand_in_front() -> None:
         require(get(hidden, url=PUBLIC)[0] == 404, f"{hidden} is passed on")
     answers = [get(path, url=PUBLIC, X_API_Key=key)[0] for _ in range(25)]
     require(set(answers) == {200, 429}, f"25 requests at 20/minute: {answers}")
-    mess("keys", "revoke", key.split("_")[1])
+    mess("keys", "revoke", key.split("_")[1], "--yes")
     until("the key is of no use", lambda: get(path, url=PUBLIC, X_API_Key=key)[0] == 401, 30)
     say("behind TLS a key opens, none is 401, too many are 429, revoked is 401; metrics are not passed on")

@@ -36,7 +36,7 @@ def tracks() -> int:
 
 
 def largest_spawned() -> str:
-    """The worker's process besides its main one that holds the most memory: the engine's, or search's."""
+    """The worker's process besides its main one that holds the most memory: the engine's, search's, or its index's."""
     lines = run("docker", "top", container("worker"), "-eo", "pid,rss,args").splitlines()[1:]
     spawned = [line.split() for line in lines if "multiprocessing.spawn" in line]
     return max(spawned, key=lambda fields: int(fields[1]))[0]
@@ -77,7 +77,7 @@ def kill(service: str, load: Load) -> dict[str, Any]:
 
 
 def starve(load: Load) -> dict[str, Any]:
-    """The worker's container has no memory left: the kernel ends a process of it, here the engine's."""
+    """The worker's container has no memory left: the kernel ends a process of it, here not the main one."""
     since, victim, worker = len(load.bad), largest_spawned(), container("worker")
     run("docker", "update", "--memory", "1g", "--memory-swap", "1g", worker)
     # What takes the memory would be the largest: the kernel is told to begin with another.
@@ -86,19 +86,19 @@ def starve(load: Load) -> dict[str, Any]:
     began, clock = time.monotonic(), int(time.time())
     run("sh", "-c", '"$@" || true', "-", "docker", "exec", worker, "timeout", "8", "python3", "-c", hog)
     until("the kernel ends the process", lambda: not Path(f"/proc/{victim}/cmdline").exists(), 10)
-    found = recovered(
-        "worker", "without memory, the engine's process ended by the kernel", load, since, began
-    )
+    found = recovered("worker", "without memory, a process ended by the kernel", load, since, began)
     run("docker", "update", "--memory", "4g", "--memory-swap", "4g", worker)
     asked = ("--since", str(clock), "--until", "0s", "--filter", f"container={worker}")
     shown = "{{.Action}} {{.Actor.Attributes.exitCode}}"
     events = run(
         "docker", "events", *asked, "--format", shown, "--filter", "event=oom", "--filter", "event=die"
     )
-    found["events"] = [line.replace("<no value>", "").strip() for line in events.splitlines()]
-    require("oom" in found["events"], f"the kernel ended nothing: {events}")
-    found["said"] = logged("worker", "process is gone") or logged("worker", "SIGKILL")
-    say(f"  docker events: {', '.join(found['events'])}; the worker's log: {found['said'][:300]}")
+    seen = collections.Counter(line.replace("<no value>", "").strip() for line in events.splitlines())
+    require(seen["oom"], f"the kernel ended nothing: {events}")
+    found["events"] = dict(seen)
+    say(
+        f"  docker events: {found['events']}; {logged('worker', 'process is gone')[:300] or 'the worker has replaced it'}"
+    )
     return found
 
 
