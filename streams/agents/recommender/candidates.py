@@ -1,6 +1,7 @@
 """Where candidates come from: a stored list, the search process, the part of the catalogue that meets the filters."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -48,6 +49,10 @@ MEETING: Final = 1_000
 # What was found to meet filters is used again within this time, though the catalogue has changed: what has changed
 # since is held against the filters all the same, when it is chosen.
 _SCAN_SECONDS: Final = 2.0
+# How long a question waits for a catalogue that is being loaded, or for a track that has just been accepted; and between
+# two looks for it.
+PATIENCE_SECONDS: Final = 3.0
+_POLL_SECONDS: Final = 0.02
 _SCANS: Final = 32
 
 
@@ -93,6 +98,7 @@ class Gatherer:
         self._listeners = listeners
         self._settings = settings
         self._search: SharedSearch | None = None
+        self._attached = asyncio.Event()
         self._scans: LRUCache[bytes, tuple[int, float, Keys]] = LRUCache(_SCANS)
         self._scanning = asyncio.Lock()
         self._thread = ThreadPoolExecutor(max_workers=2, thread_name_prefix="strategies")
@@ -100,14 +106,17 @@ class Gatherer:
     def attach(self, search: Search) -> None:
         """From now on this is searched."""
         self._search = SharedSearch(search)
+        self._attached.set()
 
-    @property
-    def search(self) -> SharedSearch:
-        """What is searched.
+    async def search(self) -> SharedSearch:
+        """What is searched; a worker that has just started waits for it to be loaded, as nobody else has the question.
 
         Raises:
-            ProblemError: 503, as long as there is nothing to search in.
+            ProblemError: 503, where there is nothing to search in after all.
         """
+        if self._search is None:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._attached.wait(), PATIENCE_SECONDS)
         if self._search is None:
             raise problems.search_unavailable()
         return self._search
@@ -120,12 +129,16 @@ class Gatherer:
         """Call something that takes CPU time off the event loop."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)
 
-    async def vectors_of(self, keys: Sequence[int]) -> dict[int, Vector]:
-        """The vectors of tracks, without those that are not there."""
+    async def vectors_of(self, keys: Sequence[int], *, patience: float = 0.0) -> dict[int, Vector]:
+        """The vectors of tracks, without those that are not there; these are waited for, `patience` seconds at most."""
         if not keys:
             return {}
-        found, known = await self.search.vectors(np.array(keys, dtype=np.int64))
-        return {key: found[i] for i, key in enumerate(keys) if known[i]}
+        search, deadline = await self.search(), time.monotonic() + patience
+        while True:
+            found, known = await search.vectors(np.array(keys, dtype=np.int64))
+            if known.all() or time.monotonic() >= deadline:
+                return {key: found[i] for i, key in enumerate(keys) if known[i]}
+            await asyncio.sleep(_POLL_SECONDS)
 
     async def gather(
         self,
@@ -200,7 +213,7 @@ class Gatherer:
         if among is not None and not len(among):
             empty = np.empty((0, len(vector)), dtype=np.float32)
             return Nearest(among, np.empty(0, dtype=np.float32), empty if wanted else None)
-        return await self.search.nearest(vector, count, among=among, vectors=wanted)
+        return await (await self.search()).nearest(vector, count, among=among, vectors=wanted)
 
     async def nearest_candidates(
         self, query: Query, vector: Vector, count: int
@@ -214,7 +227,7 @@ class Gatherer:
         tracks = await self._tracks.get(keys.tolist())
         vectors, known, share, density = found.vectors, None, None, None
         if vectors is None and needs_vectors(query) and len(keys):
-            vectors, known = await self.search.vectors(keys)
+            vectors, known = await (await self.search()).vectors(keys)
         if query.caps.list_share is not None:
             share = await self._listeners.list_share(keys)
         if query.hub_correction and len(keys):

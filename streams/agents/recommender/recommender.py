@@ -20,7 +20,7 @@ from store.materialised import Kept, NewBody
 from streams.agents.recommender import bodies, problems
 from streams.agents.recommender.asking import Named, as_problem, make_query
 from streams.agents.recommender.bodies import Body
-from streams.agents.recommender.candidates import Gathered, Gatherer, plain
+from streams.agents.recommender.candidates import PATIENCE_SECONDS, Gathered, Gatherer, plain
 from streams.agents.recommender.listening import Listeners
 from streams.agents.recommender.materialiser import Materialiser, heat_of
 from streams.agents.recommender.metrics import RecommenderMetrics
@@ -237,10 +237,25 @@ class Recommender:
         query = make_query(request, known, {}, now=now, window=window)
         afresh = request.min_offset is not None
         if own is None or afresh or request.compare or not plain(query):
-            vectors = await self._gatherer.vectors_of([s.key for s in (*query.seeds, *query.negatives)])
+            vectors = await self._vectors(named, query, one=request.track_id is not None)
             query = make_query(request, known, vectors, now=now, window=window)
         missing = reference is not None and own is None
         return _Asked(request, query, known, reference, own, missing or afresh, late)
+
+    async def _vectors(self, named: Named, query: Query, *, one: bool) -> dict[int, Vector]:
+        """The vectors of seeds and negatives.
+
+        Raises:
+            ProblemError: 404 for a track that has been withdrawn meanwhile.
+        """
+        keys = [start.key for start in (*query.seeds, *query.negatives)]
+        vectors = await self._gatherer.vectors_of(keys)
+        if len(vectors) == len(set(keys)):
+            return vectors
+        # What is not searched has gone, or has been accepted a moment ago.
+        self.tracks.forget(key for key in keys if key not in vectors)
+        named.require(await self.tracks.get(named.keys), one=one)
+        return await self._gatherer.vectors_of(keys, patience=PATIENCE_SECONDS)
 
     async def _has_taken(self, wanted: MinOffset) -> bool:
         """Wait until the event is in what is searched, or no longer than is right; whether it is."""

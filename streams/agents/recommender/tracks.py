@@ -58,6 +58,11 @@ class TrackCache:
         room = self._size - len(self._known) - len(self._ahead)
         self._ahead.update(dict.fromkeys(batch.keys[: max(0, room)].tolist()))
 
+    def forget(self, keys: Iterable[int]) -> None:
+        """Read these afresh the next time."""
+        for key in keys:
+            self._known.pop(key, None)
+
     async def get(self, keys: Iterable[int]) -> dict[int, KnownTrack]:
         """These tracks by key, without those that are not in the catalogue.
 

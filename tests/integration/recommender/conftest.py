@@ -54,7 +54,9 @@ class Bench:
         await until(lambda: self.recommender.materialiser.idle)
 
 
-def recommender_of(pool: asyncpg.Pool, search: SearchProcess, settings: RecommenderSettings) -> Recommender:
+def recommender_of(
+    pool: asyncpg.Pool, search: SearchProcess | None, settings: RecommenderSettings
+) -> Recommender:
     """A recommender as a worker makes it."""
     return Recommender(pool, search, settings, RecommenderMetrics(CollectorRegistry()))
 
