@@ -46,7 +46,7 @@ FAULT_SEEDS ?= 1-20
 faults: setup  ## the long fault scenarios: minutes a seed (FAULT_SEEDS=1-20)
 	@FAULT_SEEDS=$(or $(FAULT_SEED),$(FAULT_SEEDS)) $(BIN)/python -m pytest -m faults tests/faults $(ARGS)
 
-docker-test: setup  ## try the production stack in containers: build, publish, kill, back up, restore (20 minutes, Docker)
+docker-test: setup  ## try the production stack in containers: build, publish, kill, back up, restore (30 minutes, Docker)
 	@docker/test/run.sh $(ARGS)
 
 dashboards: setup  ## write Grafana's dashboards again
