@@ -64,5 +64,7 @@ async def _until_indexed(search: SearchProcess) -> SearchStats:
             raise WarmingError(f"no index after {waited:.0f} s")
         await asyncio.sleep(0.2)
     if not stats.index_size:
-        raise WarmingError(f"the search process builds no index: {stats.last_error or 'it has not begun one'}")
+        raise WarmingError(
+            f"the search process builds no index: {stats.last_error or 'it has not begun one'}"
+        )
     return stats
