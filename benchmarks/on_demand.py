@@ -21,7 +21,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from benchmarks import machine, processes, reads, report
 from mess.demo import catalogue
 
-RATES = (25, 100, 200)
+RATES = (25, 50, 75, 100, 200)
+# After the start of a stack: what questions name is read ahead at a thousand tracks a second once there is little else to do.
+REST_SECONDS = 20
 STRATEGIES = ("similarity", "diverse", "popular", "hybrid", "random", "auto")
 # Half of all readers take the default.
 SHARES = (0.5, 0.1, 0.1, 0.1, 0.1, 0.1)
@@ -180,6 +182,7 @@ def main(*, quick: bool = False) -> None:
         processes.local_stack(Path(directory)) as stack,
     ):
         stack.wait_for_lists()
+        time.sleep(REST_SECONDS)
         asker = Asker(stack.state.http_url, names, seed=5)
         asyncio.run(asker.run(20, 5.0))  # warm-up
         results = [asyncio.run(asker.run(rate, seconds)) for rate in RATES]

@@ -1,6 +1,7 @@
 """What commands print with, and how they fail: one line, a hint, an exit code."""
 
 import logging
+import os
 import sys
 from typing import TYPE_CHECKING, NoReturn
 
@@ -15,12 +16,16 @@ INCOMPLETE = 1
 CANNOT_RUN = 2
 INTERRUPTED = 130
 
+_PIPED_WIDTH = 160
+
 
 def out() -> "Console":
     """Return the console of results: standard output."""
     from rich.console import Console  # noqa: PLC0415 - `mess --help` must not wait for it
 
-    return Console(highlight=False)
+    # What reads from a pipe has no width to fit into, and wants columns whole.
+    piped = not sys.stdout.isatty() and "COLUMNS" not in os.environ
+    return Console(highlight=False, width=_PIPED_WIDTH if piped else None)
 
 
 def err() -> "Console":
