@@ -143,7 +143,7 @@ def create_app(
         web_enabled=False,
     )
     app.pipeline = Pipeline(kafka, streams, store, WorkerMetrics())
-    app.pipeline.log_end = lambda partition: app.consumer.highwater(TP(TRACK_INGEST, partition)) or 0
+    app.pipeline.log_end = lambda partition: app.consumer.highwater(TP(TRACK_INGEST, partition))
     app.pipeline.metrics.lag.set_function(lambda: _lag(app))
     app.site = WorkerSite(
         streams.worker_host,

@@ -25,6 +25,7 @@ from typing import Any, ClassVar, cast
 import uvloop
 from aiokafka import AIOKafkaConsumer, ConsumerRecord
 from aiokafka.protocol.fetch import FetchRequest
+from faust.exceptions import ConsumerNotStarted
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 
@@ -67,6 +68,14 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):
         consumer._fetch_max_wait_ms = FETCH_WAIT_MS  # noqa: SLF001
         pace_fetches(consumer._client, FETCH_PACE_SECONDS)  # noqa: SLF001
         return consumer
+
+    def highwater(self, tp: TP) -> int:
+        """Where the log of a partition ends, by the last fetch; 0 if none has told, or it is another's by now."""
+        # A rebalance takes partitions away in the thread, before anybody else hears of it; aiokafka asserts.
+        try:
+            return super().highwater(tp) or 0
+        except (AssertionError, ConsumerNotStarted):
+            return 0
 
     async def seek_to_committed(self) -> Mapping[TP, int]:
         return cast("Mapping[TP, int]", await self.call_thread(self._seek_to_committed))

@@ -5,6 +5,7 @@ The process is spawned, never forked: threads of BLAS and numba do not survive a
 
 import asyncio
 import atexit
+import contextlib
 import multiprocessing
 import os
 import pickle
@@ -79,7 +80,8 @@ def _run(
     finally:
         duty.stop()
     if told:
-        send(connection, (True, None))
+        with contextlib.suppress(OSError):
+            send(connection, (True, None))
 
 
 def _serve(connection: Connection, part: object, duty: Duty) -> bool:
@@ -97,7 +99,10 @@ def _serve(connection: Connection, part: object, duty: Duty) -> bool:
             answer = (True, getattr(part, name)(*arguments))
         except (ValueError, IndexError, MemoryError) as error:
             answer = (False, f"{type(error).__name__}: {error}")
-        send(connection, answer)
+        try:
+            send(connection, answer)
+        except OSError:
+            return False
         duty.called()
 
 

@@ -1,7 +1,9 @@
 """What the engine's and the search's process have in common."""
 
+import asyncio
 import multiprocessing
 import os
+import signal
 import threading
 from multiprocessing import Pipe
 
@@ -28,6 +30,24 @@ async def test_a_process_that_is_told_to_stop_ends_by_itself(
     assert made.pid is None
     with pytest.raises(made.stopped_error, match=f"the {made.name} process has been stopped"):
         await made._call("stats")
+
+
+@pytest.mark.parametrize("call", ["stats", "stop"])
+async def test_a_process_whose_parent_left_before_the_answer_ends_in_order(call: str) -> None:
+    """The answer that nobody takes is no error: the process ends by itself, with nothing on its stderr."""
+    made: PipedProcess = EngineProcess(4)
+    await made.start()
+    (process,) = (each for each in multiprocessing.active_children() if each.pid == made.pid)
+    connection = made._connection
+    assert connection is not None
+    os.kill(process.pid or 0, signal.SIGSTOP)
+    send(connection, (call, ()))
+    connection.close()
+    os.kill(process.pid or 0, signal.SIGCONT)
+    await asyncio.to_thread(process.join, 10)
+    assert process.exitcode == 0
+    made._connection = None
+    await made.stop()
 
 
 def test_arrays_go_through_the_pipe_as_they_are_and_belong_to_whoever_gets_them() -> None:

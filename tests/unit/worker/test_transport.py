@@ -92,6 +92,21 @@ async def test_the_workers_consumer_does_not_wait_at_the_broker_for_long() -> No
     thread.thread_loop.close()
 
 
+async def test_the_end_of_a_log_that_a_rebalance_has_taken_away_is_unknown_and_no_error() -> None:
+    """Whoever still thinks that a partition is its own gets 0, also before the consumer has started."""
+    app = _app()
+    made: Any = app.consumer
+    assert made.highwater(TP(TRACK_INGEST, 3)) == 0
+    thread = made._thread
+    consumer = thread._create_consumer(asyncio.get_running_loop())
+    thread._consumer = consumer
+    with pytest.raises(AssertionError, match="not assigned"):
+        consumer.highwater(TP(TRACK_INGEST, 3))
+    assert made.highwater(TP(TRACK_INGEST, 3)) == 0
+    consumer._closed = True  # what was never started need not be closed
+    thread.thread_loop.close()
+
+
 async def test_partitions_without_a_committed_offset_are_read_from_their_beginning(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
