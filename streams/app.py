@@ -35,10 +35,12 @@ STOP_SECONDS = 7.0
 # A worker learns with its next heartbeat that another has come or gone, and only then do partitions change hands; until
 # then what is asked of them waits.
 HEARTBEAT_SECONDS = 0.5
-# Bundles that are taken at once at most, as many as there are partitions by default; and that wait, beyond which their
-# partitions are not fetched for.
-TAKEN_BUNDLES = 8
-WAITING_BUNDLES = 32
+# Bundles that are taken at once at most. Under a steady load a bundle is what came of a partition within
+# `transport.FETCH_PACE_SECONDS`: a few messages, of which a batch must have many.
+TAKEN_BUNDLES = 32
+# Bundles that wait. From 4/5 of them on their partitions are not fetched for, until 2/5 are left; what one fetch brings
+# (`MAX_MESSAGE_BYTES` a partition) has room in the rest, else the messages of other topics would wait behind it.
+WAITING_BUNDLES = 160
 
 
 class ConsumedLog:
@@ -183,8 +185,9 @@ def _add_agent(app: WorkerApp, streams: StreamSettings) -> None:
         key_serializer="raw",
         value_serializer="raw",
         allow_empty=True,
-        maxsize=WAITING_BUNDLES,
     )
+    # Faust 0.15.3 takes it as an argument and forgets it: 4,096 would wait.
+    topic.maxsize = WAITING_BUNDLES
 
     @app.agent(topic, concurrency=1, name="ingest")
     async def ingest(stream: Any) -> None:

@@ -37,7 +37,7 @@ FETCH_WAIT_MS = 50
 FETCH_PACE_SECONDS = 0.01
 # Topics whose messages come in bundles, and how many messages are in one at most.
 BUNDLED = frozenset({TRACK_INGEST})
-BUNDLE_MESSAGES = 256
+BUNDLE_MESSAGES = 64
 
 
 def bundled(records: list[ConsumerRecord]) -> list[list[ConsumerRecord]]:

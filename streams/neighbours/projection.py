@@ -12,6 +12,7 @@ depends on the catalogue; p is chosen by a sample, and where nothing is won the 
 
 import math
 import time
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +26,8 @@ SMALLEST = 4_096
 GROWTH = 2
 SAMPLE = 2_048
 QUERIES = 256
-ROWS = 4_096
+# Rows that are projected at a time: their float64 copies stay in the processor's cache.
+ROWS = 512
 # What the choice of p weighs, in seconds: a multiplication and addition of a product, and an exact similarity of one column.
 PRODUCT_SECONDS = 2.0 / 80e9
 SIMILARITY_SECONDS = 0.5e-9
@@ -58,26 +60,73 @@ def reduced_error(columns: int) -> np.float32:
     return np.float32(product_error(columns) + 3 * 2.0**-24)
 
 
-class Projection:
-    """The projected catalogue, by slot.
+class _Reduced:
+    """A catalogue projected on some directions, by slot; slice by slice at first.
 
-    Attributes:
-        reduced: float32 (slots, p + 1): coordinates in the leading directions, and the length of the rest; shape
-            (slots, 0) where nothing is projected.
+    Args:
+        vectors: float32 (slots, d).
+        directions: float64 (p, d); none make a projection that is empty, and at once complete.
+        used: How many slots are to be projected; later ones are when they come.
     """
 
+    def __init__(self, vectors: Vectors, directions: npt.NDArray[np.float64], used: int) -> None:
+        self.directions = directions
+        count = len(vectors) if len(directions) else 0
+        self.reduced: Vectors = np.zeros((count, len(directions) + 1), dtype=np.float32)
+        self._left = range(used if count else 0)
+
+    @property
+    def complete(self) -> bool:
+        """Whether all slots are projected."""
+        return not self._left
+
+    def advance(self, vectors: Vectors, seconds: float) -> None:
+        """Project slots that have not been, for about so long."""
+        until = time.perf_counter() + seconds
+        while self._left:
+            part, self._left = self._left[:ROWS], self._left[ROWS:]
+            self._project(vectors, slice(part.start, part.stop))
+            if time.perf_counter() >= until:
+                break
+
+    def update(self, vectors: Vectors, slots: Slots) -> None:
+        """Take in the vectors of some slots, new or changed."""
+        if not self.reduced.size:
+            return
+        if len(self.reduced) < len(vectors):
+            grown = np.zeros((len(vectors), self.reduced.shape[1]), dtype=np.float32)
+            grown[: len(self.reduced)] = self.reduced
+            self.reduced = grown
+        self._project(vectors, slots)
+
+    def _project(self, vectors: Vectors, slots: Slots | slice) -> None:
+        self.reduced[slots] = reduce(vectors[slots], self.directions)
+
+
+class Projection:
+    """The projected catalogue, by slot. Directions are looked for in a thread; until there are better ones, the old serve."""
+
     def __init__(self, dimension: int) -> None:
-        self._dimension = dimension
-        self._directions: npt.NDArray[np.float64] = np.empty((0, dimension))
+        none = np.empty((0, 0), dtype=np.float32)
+        self._current = _Reduced(none, np.empty((0, dimension)), 0)
+        self._next: _Reduced | None = None
+        self._looking: Future[npt.NDArray[np.float64]] | None = None
         self._fitted = 0
-        # Slots below this one are projected; those from `_fitted` on were when they came.
-        self._projected = 0
-        self.reduced: Vectors = np.empty((0, 0), dtype=np.float32)
 
     @property
     def ready(self) -> bool:
         """Whether there is anything to use."""
-        return self.reduced.size > 0 and self._projected >= self._fitted
+        return self._current.reduced.size > 0
+
+    @property
+    def renewing(self) -> bool:
+        """Whether a catalogue is being projected on new directions."""
+        return self._next is not None
+
+    @property
+    def reduced(self) -> Vectors:
+        """Coordinates in the leading directions, and the length of the rest, float32 (slots, p + 1); size 0 for none."""
+        return self._current.reduced
 
     @property
     def error(self) -> np.float32:
@@ -87,12 +136,15 @@ class Projection:
     @property
     def directions(self) -> npt.NDArray[np.float64]:
         """The leading directions, float64 (p, d), orthonormal."""
-        return self._directions
+        return self._current.directions
 
     @property
     def memory_bytes(self) -> int:
         """Bytes held."""
-        return self.reduced.nbytes + self._directions.nbytes
+        return sum(each.reduced.nbytes + each.directions.nbytes for each in self._all())
+
+    def _all(self) -> list[_Reduced]:
+        return [self._current, *([self._next] if self._next else [])]
 
     def fit(
         self, vectors: Vectors, alive: npt.NDArray[np.bool_], kept: int, seconds: float = math.inf
@@ -106,52 +158,55 @@ class Projection:
             seconds: For about how long; what is left is done by further calls.
         """
         used = len(alive)
-        if used >= SMALLEST and used >= GROWTH * self._fitted:
+        if self._looking is None and used >= SMALLEST and used >= GROWTH * self._fitted:
             self._look_for_directions(vectors, np.flatnonzero(alive), kept)
-            self._fitted, self._projected = used, 0
-        until = time.perf_counter() + seconds
-        while self._projected < self._fitted and self.reduced.size:
-            end = min(self._projected + ROWS, self._fitted)
-            self._project(vectors, slice(self._projected, end))
-            self._projected = end
-            if time.perf_counter() >= until:
-                break
+            self._fitted = used
+        if self._looking is not None and (self._looking.done() or seconds == math.inf):
+            self._next = _Reduced(vectors, self._looking.result(), used)
+            self._looking = None
+        if self._next is not None:
+            self._next.advance(vectors, seconds)
+            if self._next.complete:
+                self._current, self._next = self._next, None
 
     def _look_for_directions(self, vectors: Vectors, slots: npt.NDArray[np.intp], kept: int) -> None:
         rng = np.random.default_rng(len(slots))
-        sample = vectors[np.sort(rng.choice(slots, min(SAMPLE, len(slots)), replace=False))].astype(
-            np.float64
-        )
-        _, directions = np.linalg.eigh(sample.T @ sample)
-        directions = directions.T[::-1]
-        width = _best_width(sample @ directions.T, kept / len(slots), len(slots))
-        self._directions = np.ascontiguousarray(directions[:width])
-        self.reduced = np.zeros((len(vectors) if width else 0, width + 1), dtype=np.float32)
+        sample = vectors[np.sort(rng.choice(slots, min(SAMPLE, len(slots)), replace=False))]
+        thread = ThreadPoolExecutor(1, thread_name_prefix="directions")
+        self._looking = thread.submit(look_for_directions, sample, kept, len(slots))
+        thread.shutdown(wait=False)
 
     def update(self, vectors: Vectors, slots: Slots) -> None:
         """Take in the vectors of some slots, new or changed."""
-        if not self.reduced.size:
-            return
-        if len(self.reduced) < len(vectors):
-            grown = np.zeros((len(vectors), self.reduced.shape[1]), dtype=np.float32)
-            grown[: len(self.reduced)] = self.reduced
-            self.reduced = grown
-        self._project(vectors, slots)
-
-    def _project(self, vectors: Vectors, slots: Slots | slice) -> None:
-        self.reduced[slots] = reduce(vectors[slots], self._directions)
+        for each in self._all():
+            each.update(vectors, slots)
 
     def judge(self, computed: int, rows: int, used: int) -> None:
         """Give the directions up if they let too much through: `computed` similarities for so many rows."""
         if self.ready and computed > rows * max(2_048, used * EXCESS):
-            self.reduced = np.empty((0, 0), dtype=np.float32)
+            self._current = _Reduced(self.reduced[:0], self.directions[:0], 0)
 
 
-def _best_width(places: npt.NDArray[np.float64], share: float, tracks: int) -> int:
+def look_for_directions(sample: Vectors, kept: int, tracks: int) -> npt.NDArray[np.float64]:
+    """The leading directions that make searches cheapest, float64 (p, d), orthonormal; p is 0 where nothing is won.
+
+    Args:
+        sample: float32 (n, d), some of the catalogue's vectors.
+        kept: How many neighbours a list keeps.
+        tracks: The catalogue's size.
+    """
+    # Only the directions need float64: how well they lead is a matter of taste.
+    _, found = np.linalg.eigh((sample.T @ sample).astype(np.float64))
+    directions = found.T[::-1]
+    width = _best_width(sample @ directions.T.astype(np.float32), kept / tracks, tracks)
+    return np.ascontiguousarray(directions[:width])
+
+
+def _best_width(places: Vectors, share: float, tracks: int) -> int:
     """How many leading directions make a search cheapest, 0 for none.
 
     Args:
-        places: float64 (n, d), a sample in all its principal directions, the first ones leading.
+        places: float32 (n, d), a sample in all its principal directions, the first ones leading.
         share: The share of a catalogue that a list keeps.
         tracks: The catalogue's size.
     """

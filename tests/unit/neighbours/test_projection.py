@@ -55,15 +55,44 @@ def test_a_catalogue_is_projected_slice_by_slice(monkeypatch: pytest.MonkeyPatch
     alive, slices = np.ones(TRACKS, dtype=np.bool_), 0
     while not made.ready:
         made.fit(vectors, alive, 10, 1e-9)
-        slices += 1
-        if slices == 3:
+        slices += made.renewing
+        if slices == 3 and len(alive) == TRACKS:
             vectors[5], vectors[700] = vectors[700], vectors[5].copy()
             made.update(vectors, np.array([5, 700, *range(TRACKS, TRACKS + 50)], dtype=np.int32))
             alive = np.ones(TRACKS + 50, dtype=np.bool_)
     assert slices > 10
-    product = made.reduced @ made.reduced.T
-    for row, vector in zip(product, vectors, strict=True):
+    _bounds_hold(made, vectors)
+
+
+def _bounds_hold(made: Projection, vectors: np.ndarray) -> None:
+    used = made.reduced[: len(vectors)]
+    for row, vector in zip(used @ used.T, vectors, strict=True):
         assert (row >= exact_similarity(vector, vectors) - made.error).all()
+
+
+def test_old_directions_serve_until_a_larger_catalogue_is_projected_on_new_ones(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """At no time is there nothing to use, and both hold bounds for what comes and changes meanwhile."""
+    monkeypatch.setattr(projection, "ROWS", 100)
+    vectors = few_directions(2 * TRACKS + 50, 0)
+    made = Projection(DIMENSION)
+    made.fit(vectors, np.ones(TRACKS, dtype=np.bool_), 10)
+    old, slices, used = made.directions, 0, 2 * TRACKS
+    made.update(vectors, np.arange(TRACKS, used, dtype=np.int32))
+    while made.directions is old:
+        made.fit(vectors, np.ones(used, dtype=np.bool_), 10, 1e-9)
+        slices += made.renewing
+        if slices == 3 and used == 2 * TRACKS:
+            used += 50
+            vectors[5], vectors[700] = vectors[700], vectors[5].copy()
+            made.update(vectors, np.array([5, 700, *range(2 * TRACKS, used)], dtype=np.int32))
+        if slices == 5:
+            _bounds_hold(made, vectors[:used])
+        assert made.ready
+    assert slices > 20
+    assert not made.renewing
+    _bounds_hold(made, vectors)
 
 
 def test_vectors_without_leading_directions_are_left_as_they_are() -> None:
@@ -89,7 +118,8 @@ def test_lists_found_through_bounds_equal_brute_force() -> None:
     catalogue = dict(zip(names, few_directions(TRACKS, 0), strict=True))
     for start in range(0, TRACKS, 200):
         engine.apply(batch({n: catalogue[n] for n in names[start : start + 200]}, dimension=DIMENSION))
-    assert engine.nearest.projection.ready
+    while not engine.nearest.projection.ready:
+        engine.nearest.prepare()
     moved = dict(zip(names[::7], few_directions(len(names[::7]), 5, noise=0.5), strict=True))
     gone = names[1::7]
     engine.apply(batch(moved, gone, dimension=DIMENSION))
