@@ -204,27 +204,47 @@ def test_a_large_catalogue_without_lists_gets_them_slice_by_slice(monkeypatch: p
     assert follower.lists == expected
 
 
+def test_newcomers_get_their_lists_at_once_where_even_the_backlog_makes_no_large_catalogue(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """However much is to come: their products serve the lists that they belong in, too."""
+    monkeypatch.setattr(approximate, "FILLING_EVENTS", 100)
+    dimension = 24
+    catalogue = random_catalogue(600, dimension, seed=14)
+    engine, follower = ApproximateEngine(dimension, published=10, kept=20, exact_upto=600), Follower()
+    items = list(catalogue.items())
+    for at in range(0, 600, 100):
+        some = batch(dict(items[at : at + 100]), dimension=dimension, first=at)
+        engine.apply(replace(some, behind=500 - at))
+        follower.take(engine)
+        assert follower.lists == oracle(dict(items[: at + 100]), 10)
+
+
 @pytest.mark.parametrize("large", [True, False])
 def test_lists_of_a_catalogue_that_is_being_filled_are_made_when_the_flow_ebbs(
     monkeypatch: pytest.MonkeyPatch, large: bool
 ) -> None:
-    """While much is to come, newcomers are only taken in; then their lists are made and those known before take them in."""
+    """While much is to come, newcomers are only taken in; then their lists are made and those known before take them in.
+
+    Also where the catalogue is not as large in the end as it was going to be: some of what came was not new.
+    """
     monkeypatch.setattr(approximate, "MANY", 100)
     monkeypatch.setattr(approximate, "FILLING_EVENTS", 400)
     monkeypatch.setattr(approximate, "FILLED_EVENTS", 10)
     monkeypatch.setattr(approximate, "PAUSE_SECONDS", 1e9)
     dimension = 24
     catalogue = random_catalogue(1_600, dimension, seed=12)
-    engine = unlisted(dict(list(catalogue.items())[:900]), dimension, 850 if large else 5_000)
+    engine = unlisted(dict(list(catalogue.items())[:900]), dimension, 850 if large else 1_650)
+    not_new = 0 if large else 100
     follower, items = Follower(), list(catalogue.items())
     settle(engine)
     follower.take(engine)
     for at in range(900, 1_600, 100):
         some = batch(dict(items[at : at + 100]), dimension=dimension, first=at)
-        engine.apply(replace(some, behind=1_590 - at))
+        engine.apply(replace(some, behind=1_590 + not_new - at))
     moved = dict(zip(list(catalogue)[:30], random_catalogue(30, dimension, seed=13).values(), strict=True))
     gone = list(catalogue)[30:40]
-    engine.apply(replace(batch(moved, gone, dimension=dimension, first=5_000), behind=10))
+    engine.apply(replace(batch(moved, gone, dimension=dimension, first=5_000), behind=10 + not_new))
     catalogue = {k: v for k, v in (catalogue | moved).items() if k not in gone}
     assert engine.refill(200) == 0
     follower.take(engine)
