@@ -159,7 +159,7 @@ class Projection:
         """
         used = len(alive)
         if self._looking is None and used >= SMALLEST and used >= GROWTH * self._fitted:
-            self._look_for_directions(vectors, np.flatnonzero(alive), kept)
+            self._looking = begin_to_look(vectors, np.flatnonzero(alive), kept)
             self._fitted = used
         if self._looking is not None and (self._looking.done() or seconds == math.inf):
             self._next = _Reduced(vectors, self._looking.result(), used)
@@ -168,13 +168,6 @@ class Projection:
             self._next.advance(vectors, seconds)
             if self._next.complete:
                 self._current, self._next = self._next, None
-
-    def _look_for_directions(self, vectors: Vectors, slots: npt.NDArray[np.intp], kept: int) -> None:
-        rng = np.random.default_rng(len(slots))
-        sample = vectors[np.sort(rng.choice(slots, min(SAMPLE, len(slots)), replace=False))]
-        thread = ThreadPoolExecutor(1, thread_name_prefix="directions")
-        self._looking = thread.submit(look_for_directions, sample, kept, len(slots))
-        thread.shutdown(wait=False)
 
     def update(self, vectors: Vectors, slots: Slots) -> None:
         """Take in the vectors of some slots, new or changed."""
@@ -185,6 +178,18 @@ class Projection:
         """Give the directions up if they let too much through: `computed` similarities for so many rows."""
         if self.ready and computed > rows * max(2_048, used * EXCESS):
             self._current = _Reduced(self.reduced[:0], self.directions[:0], 0)
+
+
+def begin_to_look(
+    vectors: Vectors, slots: npt.NDArray[np.integer], kept: int
+) -> Future[npt.NDArray[np.float64]]:
+    """Look for directions in a thread, in a sample of the vectors, float32 (m, d), that are in some slots; see below."""
+    rng = np.random.default_rng(len(slots))
+    sample = vectors[np.sort(rng.choice(slots, min(SAMPLE, len(slots)), replace=False))]
+    thread = ThreadPoolExecutor(1, thread_name_prefix="directions")
+    looking = thread.submit(look_for_directions, sample, kept, len(slots))
+    thread.shutdown(wait=False)
+    return looking
 
 
 def look_for_directions(sample: Vectors, kept: int, tracks: int) -> npt.NDArray[np.float64]:

@@ -115,6 +115,7 @@ class IndexKeeper:
         if len(self._tracks) < self._settings.exact_below:
             if self.size:
                 self._forget()
+            self._tracks.narrow()
         elif time.monotonic() >= self._not_before and self._due():
             self._begin()
 
