@@ -58,6 +58,11 @@ class WorkerMetrics:
         self.waiting_refills = Gauge(
             "mess_engine_waiting_refills", "Lists too short that wait to be completed", registry=registry
         )
+        self.unverified = Gauge(
+            "mess_engine_unverified_tracks",
+            "Tracks whose lists have yet to be compared with the whole catalogue",
+            registry=registry,
+        )
         self.refilled = Gauge(
             "mess_engine_refilled_lists", "Lists completed since the start", registry=registry
         )
@@ -108,6 +113,9 @@ class WorkerMetrics:
         self.search_newer = gauge("mess_search_newer_tracks", "Tracks scanned as the index lacks them")
         self.search_tombstones = gauge("mess_search_tombstones", "Rows of the index that count no more")
         self.search_builds = gauge("mess_search_index_builds", "Indexes built since the start")
+        self.search_failures = gauge(
+            "mess_search_index_failures", "Indexes that could not be built, or ended, since the start"
+        )
         self.search_bytes = gauge("mess_search_bytes", "Bytes held by the search")
         self.search_seconds = gauge("mess_search_seconds", "Search time by phase since the start", ("phase",))
 

@@ -119,6 +119,7 @@ PIPELINE = [
         [
             ("max(mess_engine_tracks)", "tracks"),
             ("sum(mess_engine_waiting_refills)", "lists waiting to be completed"),
+            ("sum(mess_engine_unverified_tracks)", "tracks waiting to be compared with all"),
         ],
     ),
     Panel(

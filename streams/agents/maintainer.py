@@ -335,6 +335,7 @@ class Maintainer:
         stats = await self.engine.stats()
         self._metrics.tracks.set(stats.tracks)
         self._metrics.waiting_refills.set(stats.waiting_refills)
+        self._metrics.unverified.set(stats.unverified)
         self._metrics.refilled.set(stats.refilled)
         self._metrics.engine_bytes.set(stats.memory_bytes)
         for phase, seconds in stats.seconds.items():

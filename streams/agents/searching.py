@@ -77,7 +77,8 @@ class SearchKeeper:
                 self.applied[partition] = max(self.applied.get(partition, 0), offset)
 
     async def observe(self) -> None:
-        """Show the process's state in the metrics, for ever."""
+        """Show the process's state in the metrics, for ever; tell of each index that failed."""
+        failed = 0
         while True:
             await asyncio.sleep(OBSERVE_SECONDS)
             if self._process.pid is None:
@@ -90,6 +91,15 @@ class SearchKeeper:
             metrics.search_newer.set(stats.newer)
             metrics.search_tombstones.set(stats.tombstones)
             metrics.search_builds.set(stats.builds)
+            metrics.search_failures.set(stats.failed_builds + stats.lost)
+            if stats.failed_builds + stats.lost > failed:
+                failed = stats.failed_builds + stats.lost
+                log.warning(
+                    "the search does without an index until there is another",
+                    reason=stats.last_error,
+                    index_tracks=stats.index_size,
+                    failures=failed,
+                )
             metrics.search_bytes.set(stats.memory_bytes)
             for phase, seconds in stats.seconds.items():
                 metrics.search_seconds.labels(phase).set(seconds)

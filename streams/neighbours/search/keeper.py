@@ -68,6 +68,7 @@ class IndexKeeper:
         self.size = 0
         self.builds = 0
         self.failed_builds = 0
+        self.lost = 0
         self.last_error: str | None = None
 
     @property
@@ -164,6 +165,7 @@ class IndexKeeper:
         if self._index:
             self._index.stop()
         self._index = None
+        self.lost += 1
         self.last_error = reason
         self._not_before = max(self._not_before, time.monotonic() + self._settings.retry)
 

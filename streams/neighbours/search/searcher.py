@@ -183,6 +183,7 @@ class Searcher:
             building=keeper.building,
             builds=keeper.builds,
             failed_builds=keeper.failed_builds,
+            lost=keeper.lost,
             last_error=keeper.last_error,
             recall=report.cells.recall if report else None,
             answered_share=report.cells.share if report else None,

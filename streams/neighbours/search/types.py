@@ -84,7 +84,8 @@ class SearchStats:
         building: Whether an index is being built.
         builds: Indexes built since the start.
         failed_builds: Builds that ended without an index since the start.
-        last_error: Why the last of these failed; None if none has.
+        lost: Processes of indexes that have ended unasked since the start; their cells go on answering.
+        last_error: Why the last of these failed or ended; None if none has.
         recall: Recall@50 of the queries that cells answer, measured on a sample when they were made; None while there
             are none.
         answered_share: The share of that sample that they answer; the others are too hard, and scanned.
@@ -107,6 +108,7 @@ class SearchStats:
     building: bool
     builds: int
     failed_builds: int
+    lost: int
     last_error: str | None
     recall: float | None
     answered_share: float | None

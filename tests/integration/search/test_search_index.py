@@ -175,4 +175,5 @@ async def test_a_killed_builder_or_index_is_replaced_and_answers_stay_right(sear
         return (await search.stats()).builds == 2
 
     await until(replaced)
+    assert (await search.stats()).lost == 1
     assert not (await search.search(catalogue.vectors[:5], 50)).exact

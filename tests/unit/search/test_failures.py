@@ -1,0 +1,70 @@
+"""What is told of an index that fails."""
+
+import asyncio
+import contextlib
+
+import pytest
+from structlog.testing import capture_logs
+
+from streams.agents import searching
+from streams.agents.searching import SearchKeeper
+from streams.metrics import WorkerMetrics
+from streams.neighbours.search import SearchSettings
+from streams.neighbours.search.searcher import Searcher
+from streams.neighbours.search.types import SearchStats
+from tests.unit.neighbours.helpers import batch
+from tests.unit.neighbours.test_exact import random_catalogue
+from tests.unit.search.twin import ExactIndex
+
+pytestmark = pytest.mark.unit
+
+D = 8
+
+
+class _Here:
+    """A search in this process, in place of one in a process of its own."""
+
+    def __init__(self, searcher: Searcher) -> None:
+        self.pid = 1
+        self._searcher = searcher
+        self.looked = asyncio.Event()
+
+    async def stats(self) -> SearchStats:
+        self.looked.set()
+        return self._searcher.stats()
+
+
+async def test_an_index_that_fails_or_ends_is_counted_and_told_of_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each failure is a warning with its reason; what is as before is told of no more."""
+    monkeypatch.setattr(searching, "OBSERVE_SECONDS", 0.001)
+    searcher = Searcher(D, SearchSettings(exact_below=10, retry=0.0, rest=0.0), ExactIndex)
+    searcher.apply(batch(random_catalogue(50, D, seed=1), dimension=D))
+    metrics, process = WorkerMetrics(), _Here(searcher)
+    keeper = SearchKeeper(process, lambda _: None, metrics)  # type: ignore[arg-type]
+    observing = asyncio.create_task(keeper.observe())
+
+    async def looked() -> float:
+        for _ in range(3):
+            process.looked.clear()
+            await process.looked.wait()
+        return float(metrics.search_failures._value.get())
+
+    with capture_logs() as logs:
+        searcher.keeper.tend()
+        assert await looked() == 0
+        ExactIndex.latest.finish(fails=True)
+        searcher.keeper.tend()
+        assert await looked() == 1
+        searcher.keeper.tend()
+        ExactIndex.latest.finish(fails=False)
+        searcher.keeper.tend()
+        ExactIndex.latest.die()
+        searcher.keeper.tend()
+        assert await looked() == 2
+    observing.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await observing
+    told = [entry for entry in logs if entry["log_level"] == "warning"]
+    assert [entry["reason"] for entry in told] == ["made to fail", "the index process has ended"]
