@@ -20,6 +20,7 @@ from streams.agents.recommender.agents import add_agents, position_interactions
 from streams.agents.recommender.service import RecommendationService
 from streams.agents.recommender.settings import RecommenderSettings
 from streams.agents.site import Liveness, WorkerSite
+from streams.ends import LogEnds
 from streams.errors import BrokerUnavailable
 from streams.faults import FaultPoint, reach
 from streams.kafka import MAX_MESSAGE_BYTES, faust_broker_options, fetched_ends
@@ -145,7 +146,9 @@ def create_app(
         web_enabled=False,
     )
     app.pipeline = Pipeline(kafka, streams, store, WorkerMetrics())
-    app.pipeline.log_end = lambda partition: app.consumer.highwater(TP(TRACK_INGEST, partition))
+    ends = LogEnds(app, TRACK_INGEST, lambda: _behind(app))
+    app.pipeline.log_end = ends
+    app.task(ends.run)
     app.pipeline.metrics.lag.set_function(lambda: _lag(app))
     app.site = WorkerSite(
         streams.worker_host,
@@ -251,12 +254,15 @@ def _follow_rebalances(app: WorkerApp, kafka: KafkaSettings) -> None:
         await position_interactions(app, app.recommendations, ConsumedLog(app, kafka, TRACK_INTERACTIONS))
 
 
+def _behind(app: WorkerApp) -> dict[int, int]:
+    """By partition of which messages wait, how many, as far as is known."""
+    pipeline = app.pipeline
+    waiting = {p: pipeline.log_end(p) - pipeline.ownership.consumed(p) for p in pipeline.ownership.partitions}
+    return {partition: count for partition, count in waiting.items() if count > 0}
+
+
 def _lag(app: WorkerApp) -> int:
-    """Messages that wait, by the end offsets that came with the last fetches."""
-    behind = 0
-    for partition in app.pipeline.ownership.partitions:
-        behind += max(0, app.pipeline.log_end(partition) - app.pipeline.ownership.consumed(partition))
-    return behind
+    return sum(_behind(app).values())
 
 
 async def run(app: WorkerApp, stop: asyncio.Event) -> None:
