@@ -14,7 +14,7 @@ from pydantic import SecretStr
 from store.settings import StoreSettings
 from streams import transport
 from streams.agents.recommender.settings import RecommenderSettings
-from streams.app import WorkerApp, create_app, unbundled
+from streams.app import WAITING_BUNDLES, WorkerApp, create_app, unbundled
 from streams.settings import KafkaSettings, StreamSettings
 from streams.topics import TRACK_INGEST, TRACK_INTERACTIONS
 from streams.transport import BUNDLE_MESSAGES, FETCH_WAIT_MS, pace_fetches
@@ -90,6 +90,15 @@ async def test_the_workers_consumer_does_not_wait_at_the_broker_for_long() -> No
     assert consumer._fetch_max_wait_ms == FETCH_WAIT_MS
     consumer._closed = True  # what was never started need not be closed
     thread.thread_loop.close()
+
+
+async def test_no_more_bundles_wait_than_are_meant_to() -> None:
+    """Faust's own limit is thousands, each of which holds the messages of a fetch."""
+    app = _app()
+    (ingest,) = (agent for name, agent in app.agents.items() if name.endswith("ingest"))
+    assert ingest.channel_iterator.queue.maxsize == WAITING_BUNDLES
+    made: Any = app.consumer
+    made._thread.thread_loop.close()
 
 
 async def test_the_end_of_a_log_that_a_rebalance_has_taken_away_is_unknown_and_no_error() -> None:
