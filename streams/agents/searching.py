@@ -78,7 +78,7 @@ class SearchKeeper:
 
     async def observe(self) -> None:
         """Show the process's state in the metrics, for ever; tell of each index that failed."""
-        failed = 0
+        told = 0
         while True:
             await asyncio.sleep(OBSERVE_SECONDS)
             if self._process.pid is None:
@@ -91,14 +91,15 @@ class SearchKeeper:
             metrics.search_newer.set(stats.newer)
             metrics.search_tombstones.set(stats.tombstones)
             metrics.search_builds.set(stats.builds)
-            metrics.search_failures.set(stats.failed_builds + stats.lost)
-            if stats.failed_builds + stats.lost > failed:
-                failed = stats.failed_builds + stats.lost
+            failures = stats.failed_builds + stats.lost
+            metrics.search_failures.set(failures)
+            if failures > told:
+                told = failures
                 log.warning(
                     "the search does without an index until there is another",
                     reason=stats.last_error,
                     index_tracks=stats.index_size,
-                    failures=failed,
+                    failures=failures,
                 )
             metrics.search_bytes.set(stats.memory_bytes)
             for phase, seconds in stats.seconds.items():

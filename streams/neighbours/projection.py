@@ -44,13 +44,15 @@ def reduce(vectors: Vectors, directions: npt.NDArray[np.float64]) -> Vectors:
         vectors: float32 (m, d).
         directions: float64 (p, d), orthonormal.
     """
-    wide = vectors.astype(np.float64)
-    places = wide @ directions.T
     reduced = np.empty((len(vectors), len(directions) + 1), dtype=np.float32)
-    reduced[:, :-1] = places
-    # Rounded up, so that it stays a bound.
-    rest = np.linalg.norm(wide - places @ directions, axis=1)
-    reduced[:, -1] = np.nextafter(rest.astype(np.float32), np.float32(2))
+    for start in range(0, len(vectors), ROWS):
+        part = slice(start, start + ROWS)
+        wide = vectors[part].astype(np.float64)
+        places = wide @ directions.T
+        reduced[part, :-1] = places
+        # Rounded up, so that it stays a bound.
+        rest = np.linalg.norm(wide - places @ directions, axis=1)
+        reduced[part, -1] = np.nextafter(rest.astype(np.float32), np.float32(2))
     return reduced
 
 
@@ -58,6 +60,49 @@ def reduced_error(columns: int) -> np.float32:
     """How far a float32 product of reduced vectors of so many columns may lie below the similarity."""
     # Coordinates are rounded once, from float64: two units; a third covers lengths that exceed 1 by a rounding.
     return np.float32(product_error(columns) + 3 * 2.0**-24)
+
+
+class DirectionSearch:
+    """Looks for the leading directions of a catalogue in a thread, and anew whenever it has grown enough."""
+
+    def __init__(self) -> None:
+        self._looking: Future[npt.NDArray[np.float64]] | None = None
+        self._looked_at = 0
+
+    def take(
+        self, vectors: Vectors, alive: npt.NDArray[np.bool_], kept: int, *, wait: bool = False
+    ) -> npt.NDArray[np.float64] | None:
+        """What has been found, once, as `look_for_directions` has it; None as long as there is nothing new.
+
+        To be called again and again: it begins to look when it is time to.
+
+        Args:
+            vectors: float32 (slots, d).
+            alive: bool (used,), which slots hold a track.
+            kept: How many neighbours a list keeps: what is sought.
+            wait: Whether to wait for what is being looked for.
+        """
+        if self._looking is None:
+            tracks = int(np.count_nonzero(alive))
+            if tracks < max(SMALLEST, GROWTH * self._looked_at):
+                return None
+            self._looked_at = tracks
+            self._looking = _begin_to_look(vectors, np.flatnonzero(alive), kept)
+        if not (wait or self._looking.done()):
+            return None
+        found, self._looking = self._looking.result(), None
+        return found
+
+
+def _begin_to_look(
+    vectors: Vectors, slots: npt.NDArray[np.intp], kept: int
+) -> Future[npt.NDArray[np.float64]]:
+    rng = np.random.default_rng(len(slots))
+    sample = vectors[np.sort(rng.choice(slots, min(SAMPLE, len(slots)), replace=False))]
+    thread = ThreadPoolExecutor(1, thread_name_prefix="directions")
+    looking = thread.submit(look_for_directions, sample, kept, len(slots))
+    thread.shutdown(wait=False)
+    return looking
 
 
 class _Reduced:
@@ -110,8 +155,7 @@ class Projection:
         none = np.empty((0, 0), dtype=np.float32)
         self._current = _Reduced(none, np.empty((0, dimension)), 0)
         self._next: _Reduced | None = None
-        self._looking: Future[npt.NDArray[np.float64]] | None = None
-        self._fitted = 0
+        self._search = DirectionSearch()
 
     @property
     def ready(self) -> bool:
@@ -157,13 +201,9 @@ class Projection:
             kept: How many neighbours a list keeps: what is sought.
             seconds: For about how long; what is left is done by further calls.
         """
-        used = len(alive)
-        if self._looking is None and used >= SMALLEST and used >= GROWTH * self._fitted:
-            self._looking = begin_to_look(vectors, np.flatnonzero(alive), kept)
-            self._fitted = used
-        if self._looking is not None and (self._looking.done() or seconds == math.inf):
-            self._next = _Reduced(vectors, self._looking.result(), used)
-            self._looking = None
+        directions = self._search.take(vectors, alive, kept, wait=seconds == math.inf)
+        if directions is not None:
+            self._next = _Reduced(vectors, directions, len(alive))
         if self._next is not None:
             self._next.advance(vectors, seconds)
             if self._next.complete:
@@ -178,18 +218,6 @@ class Projection:
         """Give the directions up if they let too much through: `computed` similarities for so many rows."""
         if self.ready and computed > rows * max(2_048, used * EXCESS):
             self._current = _Reduced(self.reduced[:0], self.directions[:0], 0)
-
-
-def begin_to_look(
-    vectors: Vectors, slots: npt.NDArray[np.integer], kept: int
-) -> Future[npt.NDArray[np.float64]]:
-    """Look for directions in a thread, in a sample of the vectors, float32 (m, d), that are in some slots; see below."""
-    rng = np.random.default_rng(len(slots))
-    sample = vectors[np.sort(rng.choice(slots, min(SAMPLE, len(slots)), replace=False))]
-    thread = ThreadPoolExecutor(1, thread_name_prefix="directions")
-    looking = thread.submit(look_for_directions, sample, kept, len(slots))
-    thread.shutdown(wait=False)
-    return looking
 
 
 def look_for_directions(sample: Vectors, kept: int, tracks: int) -> npt.NDArray[np.float64]:

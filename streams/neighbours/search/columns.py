@@ -3,19 +3,10 @@
 Nothing is lost by fewer columns (`streams.neighbours.projection`): what they let through is computed exactly.
 """
 
-from concurrent.futures import Future
-
 import numpy as np
 import numpy.typing as npt
 
-from streams.neighbours.projection import (
-    GROWTH,
-    SMALLEST,
-    Projection,
-    begin_to_look,
-    reduce,
-    reduced_error,
-)
+from streams.neighbours.projection import DirectionSearch, reduce, reduced_error
 from streams.neighbours.search.shared import SharedRows, holding
 from streams.neighbours.similarity import product_error
 from streams.neighbours.types import Vectors
@@ -71,45 +62,15 @@ class Columns:
             self.shared.close()
 
 
-class Narrowing:
-    """Fewer columns for a catalogue without an index: its directions are looked for in a thread."""
-
-    def __init__(self) -> None:
-        self._looking: Future[npt.NDArray[np.float64]] | None = None
-        self._looked_at = 0
-
-    def of(self, vectors: SharedRows, rows: npt.NDArray[np.integer], used: int) -> Columns | None:
-        """Columns for the vectors, once they are found; None as long as there is nothing new. To be called again and again.
-
-        Args:
-            vectors: Of the catalogue.
-            rows: Which of them are those of tracks.
-            used: How many rows have ever been used.
-        """
-        if self._looking is None:
-            if len(rows) >= max(SMALLEST, GROWTH * self._looked_at):
-                self._looked_at = len(rows)
-                self._looking = begin_to_look(vectors.vectors, rows, WANTED)
-            return None
-        if not self._looking.done():
-            return None
-        directions = self._looking.result()
-        self._looking = None
-        if not len(directions):
-            return Columns(vectors)
-        return Columns(holding(reduce(vectors.vectors[:used], directions)), directions)
-
-    def forget(self) -> None:
-        """There is an index, or it has gone: what is found by now is of other rows."""
-        self._looking = None
-        self._looked_at = 0
+def narrowed(vectors: SharedRows, count: int, directions: npt.NDArray[np.float64]) -> Columns:
+    """The first `count` vectors in these directions, float64 (p, d); the vectors themselves where there are none."""
+    if not len(directions):
+        return Columns(vectors)
+    return Columns(holding(reduce(vectors.vectors[:count], directions)), directions)
 
 
 def choose(vectors: SharedRows, count: int) -> Columns:
     """Fewer columns where a sample of the first `count` vectors says that they are cheaper, else the vectors."""
-    rows = vectors.vectors[:count]
-    projection = Projection(rows.shape[1])
-    projection.fit(rows, np.ones(count, dtype=np.bool_), WANTED)
-    if not projection.ready:
-        return Columns(vectors)
-    return Columns(holding(projection.reduced), projection.directions)
+    everything = np.ones(count, dtype=np.bool_)
+    directions = DirectionSearch().take(vectors.vectors, everything, WANTED, wait=True)
+    return Columns(vectors) if directions is None else narrowed(vectors, count, directions)

@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from streams.neighbours.catalogue import enlarge
-from streams.neighbours.search.columns import Columns, Narrowing
+from streams.neighbours.projection import DirectionSearch
+from streams.neighbours.search.columns import WANTED, Columns, narrowed
 from streams.neighbours.search.shared import SharedRows
 from streams.neighbours.types import EMPTY, Keys, Slots, Vectors
 
@@ -20,7 +21,7 @@ class TrackRows:
         self.dimension = dimension
         self.shared = SharedRows(dimension)
         self.columns = Columns(self.shared)
-        self._narrowing = Narrowing()
+        self._directions = DirectionSearch()
         self.keys: Keys = np.zeros(0, dtype=np.int64)
         self.alive: npt.NDArray[np.bool_] = np.zeros(0, dtype=np.bool_)
         self.track_ids: list[str] = []
@@ -83,10 +84,10 @@ class TrackRows:
 
     def narrow(self) -> None:
         """Have products made with few columns, as soon as there are such. To be called again and again."""
-        columns = self._narrowing.of(self.shared, np.flatnonzero(self.alive[: self.used]), self.used)
-        if columns is not None:
+        found = self._directions.take(self.shared.vectors, self.alive[: self.used], WANTED)
+        if found is not None:
             self.columns.close()
-            self.columns = columns
+            self.columns = narrowed(self.shared, self.used, found)
 
     def fix(self) -> npt.NDArray[np.int32]:
         """Change no row that is used now, from here on: an index is built of them. The rows of tracks, int32 (m,)."""
@@ -108,7 +109,8 @@ class TrackRows:
             columns: Of these vectors.
         """
         self._dead = None
-        self._narrowing.forget()
+        # What is being looked for now would be of other rows.
+        self._directions = DirectionSearch()
         count = len(order)
         newer = self.alive[: self.used].copy()
         newer[order] = False

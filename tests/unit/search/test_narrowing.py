@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from streams.neighbours.search import SearchSettings, columns
+from streams.neighbours import projection
+from streams.neighbours.search import SearchSettings
 from streams.neighbours.search.searcher import Searcher
 from tests.unit.neighbours.helpers import batch
 from tests.unit.neighbours.test_projection import DIMENSION, few_directions
@@ -22,7 +23,7 @@ def test_few_columns_serve_as_soon_as_they_are_found_and_anew_when_the_catalogue
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Answers are exact before and after, with what came, changed and went meanwhile."""
-    monkeypatch.setattr(columns, "SMALLEST", 1_000)
+    monkeypatch.setattr(projection, "SMALLEST", 1_000)
     vectors = few_directions(2_400, 3)
     everything = {f"t{i:04d}": vector for i, vector in enumerate(vectors)}
     names, queries = list(everything), few_directions(5, 4)
@@ -51,7 +52,7 @@ def test_few_columns_serve_as_soon_as_they_are_found_and_anew_when_the_catalogue
 
 def test_vectors_without_leading_directions_are_searched_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where nothing is won there is nothing held beside the vectors."""
-    monkeypatch.setattr(columns, "SMALLEST", 1_000)
+    monkeypatch.setattr(projection, "SMALLEST", 1_000)
     rng = np.random.default_rng(0)
     noise = rng.standard_normal((1_100, DIMENSION))
     noise /= np.linalg.norm(noise, axis=1, keepdims=True)
