@@ -5,6 +5,7 @@
 """
 
 from streams.strategies.errors import InvalidQuery, MissingData, StrategyError
+from streams.strategies.picking import listable
 from streams.strategies.selection import candidates_wanted, explain, fields_needed, select, select_widening
 from streams.strategies.types import (
     Candidates,
@@ -40,6 +41,7 @@ __all__ = [
     "candidates_wanted",
     "explain",
     "fields_needed",
+    "listable",
     "select",
     "select_widening",
 ]

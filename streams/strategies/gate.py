@@ -37,6 +37,12 @@ def _words(value: Any) -> str:
     return "" if text is None else work_words(text)
 
 
+def grouped(candidates: Candidates, field: str) -> npt.NDArray[np.int64]:
+    """The groups that a cap counts in: int64 (n,), equal for equal values of the field, -1 where nothing is known."""
+    coded = facts.codes(field, candidates.metadata.get(field))
+    return np.full(len(candidates), -1, dtype=np.int64) if coded is None else coded[1]
+
+
 class Gate:
     """Follows what is listed and closes what may no longer be. All indices are into the candidates given.
 
@@ -58,17 +64,13 @@ class Gate:
         self._listed: list[int] = []
         self._given_up: set[str] = set()
         self._limits = {f"caps.{name}": cap for name in CAPPED if (cap := getattr(caps, name)) is not None}
-        self._groups = {name: self._coded(name.removeprefix("caps.")) for name in self._limits}
+        self._groups = {name: grouped(candidates, name.removeprefix("caps.")) for name in self._limits}
         self._counts = {name: np.zeros(len(candidates) + 1, dtype=np.int64) for name in self._limits}
         self._hubs = self._find_hubs(caps.list_share)
         self._close(self._hubs, "caps.list_share", -1)
         own = seeds if near is not None and near.of_seeds else ()
         self._works = {work: -1 for seed in own if (work := work_of(seed.metadata)) is not None}
         self._seed_vectors = [seed.vector for seed in own if seed.vector is not None]
-
-    def _coded(self, field: str) -> npt.NDArray[np.int64]:
-        coded = facts.codes(field, self._candidates.metadata.get(field))
-        return np.full(len(self._candidates), -1, dtype=np.int64) if coded is None else coded[1]
 
     def _find_hubs(self, limit: float | None) -> Mask:
         share = self._candidates.list_share

@@ -4,15 +4,13 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
 from streams.strategies.arrays import cosines
 from streams.strategies.errors import InvalidQuery, MissingData
-from streams.strategies.types import Floats, Query, Seed, Vector, Vectors
+from streams.strategies.types import Candidates, Floats, Indices, Query, Seed, Vector, Vectors
 
 # The weights that the literature settled on: Manning, Raghavan and Schuetze, "Introduction to Information
 # Retrieval", 2008, section 9.1.1.
-ALPHA: Final = 1.0
 BETA: Final = 0.75
 GAMMA: Final = 0.15
 
@@ -31,10 +29,10 @@ class QueryVector:
     coefficients: Floats
 
 
-def combine(query: Query, *, alpha: float = ALPHA, beta: float = BETA, gamma: float = GAMMA) -> QueryVector:
+def combine(query: Query) -> QueryVector:
     """The query vector of seeds, negatives and a raw embedding.
 
-    q = alpha * e + beta * sum(w_i s_i) / sum(w_i) - gamma * sum(v_j n_j) / sum(v_j), scaled to unit length, where e is
+    q = e + BETA * sum(w_i s_i) / sum(w_i) - GAMMA * sum(v_j n_j) / sum(v_j), scaled to unit length, where e is
     the embedding, s_i the seeds with weights w_i and n_j the negatives with weights v_j.
     J. J. Rocchio, "Relevance feedback in information retrieval", in "The SMART Retrieval System", 1971.
 
@@ -58,16 +56,22 @@ def combine(query: Query, *, alpha: float = ALPHA, beta: float = BETA, gamma: fl
         raise InvalidQuery("embedding", "seeds, negatives and embedding differ in dimension")
     total = np.zeros(parts[0].shape[1])
     if query.embedding is not None:
-        total += alpha * query.embedding.astype(np.float64)
-    positive = beta * _shares(query.seeds)
+        total += query.embedding
+    shares = coefficients(query)
+    positive, negative = np.split(shares, [len(query.seeds)])
     if seeds is not None:
         total += positive @ seeds.astype(np.float64)
     if negatives is not None:
-        total -= gamma * _shares(query.negatives) @ negatives.astype(np.float64)
+        total += negative @ negatives.astype(np.float64)
     length = float(np.linalg.norm(total))
     if not length > 1e-6:
         raise InvalidQuery("seeds", "they and the negatives cancel out: nothing is left to search for")
     return QueryVector((total / length).astype(np.float32), positive / length)
+
+
+def coefficients(query: Query) -> Floats:
+    """How much of each seed and then of each negative `combine` adds up, before it scales: float64 (m,)."""
+    return np.concatenate([BETA * _shares(query.seeds), -GAMMA * _shares(query.negatives)])
 
 
 def _shares(seeds: tuple[Seed, ...]) -> Floats:
@@ -86,14 +90,20 @@ def _matrix(seeds: tuple[Seed, ...], name: str) -> Vectors | None:
     return np.stack(vectors)
 
 
-def contributions(query: Query, vectors: Vectors) -> npt.NDArray[np.float64] | None:
-    """What each seed adds to the similarity of vectors, float32 (n, d): float64 (n, m).
+def contributions(query: Query, candidates: Candidates, indices: Indices) -> Floats | None:
+    """What each of m seeds adds to the similarity of the candidates at n indices: float64 (n, m).
 
-    None with fewer than two seeds, or where their vectors are not at hand: then there is nothing to tell apart.
+    None with fewer than two seeds, or where neither their cosines nor vectors are at hand: then there is nothing to
+    tell apart.
     """
     if len(query.seeds) < 2 or any(seed.vector is None for seed in (*query.seeds, *query.negatives)):
         return None
-    combined = combine(query)
-    matrix = _matrix(query.seeds, "seeds")
-    assert matrix is not None
-    return np.asarray(cosines(vectors, matrix) * combined.coefficients, dtype=np.float64)
+    if candidates.to_seeds is not None:
+        to_seeds = candidates.to_seeds[indices]
+    elif candidates.vectors is not None:
+        matrix = _matrix(query.seeds, "seeds")
+        assert matrix is not None
+        to_seeds = cosines(candidates.vectors[indices], matrix)
+    else:
+        return None
+    return np.asarray(to_seeds * combine(query).coefficients, dtype=np.float64)

@@ -150,9 +150,8 @@ def _items(run: Run) -> tuple[Item, ...]:
 
 def _contributions(run: Run, picks: Sequence[Pick]) -> list[tuple[float, ...]]:
     """What each seed adds to each pick; empty where there is nothing to tell apart."""
-    if run.candidates.vectors is None or not picks:
-        return [()] * len(picks)
-    added = seeds.contributions(run.query, run.candidates.vectors[[pick.index for pick in picks]])
+    indices = np.array([pick.index for pick in picks], dtype=np.intp)
+    added = seeds.contributions(run.query, run.candidates, indices) if picks else None
     return [()] * len(picks) if added is None else [tuple(row) for row in added.tolist()]
 
 

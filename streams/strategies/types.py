@@ -85,6 +85,7 @@ class Candidates:
         list_share: float64 (n,), share of the catalogue's lists that hold the track; None: not counted.
         density: float64 (n,), mean cosine of the track to the first few of its own list, which is high for hubs;
             None: nothing known.
+        to_seeds: float32 (n, m), cosines to the seeds of the query; None where there is but one, or `vectors` tell.
 
     Raises:
         ValueError: the arrays do not fit each other, or hold something that is not finite.
@@ -99,6 +100,7 @@ class Candidates:
     probability: Floats | None = None
     list_share: Floats | None = None
     density: Floats | None = None
+    to_seeds: npt.NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         n = len(self.keys)
@@ -109,8 +111,10 @@ class Candidates:
         for name, array in {**flat, **listed}.items():
             if array is not None and np.shape(array) != (n,):
                 raise ValueError(f"{name}: shape {np.shape(array)}, but there are {n} keys")
-        if self.vectors is not None and (self.vectors.ndim != 2 or len(self.vectors) != n):
-            raise ValueError(f"vectors: shape {self.vectors.shape}, but there are {n} keys")
+        for name in ("vectors", "to_seeds"):
+            rows = getattr(self, name)
+            if rows is not None and (rows.ndim != 2 or len(rows) != n):
+                raise ValueError(f"{name}: shape {rows.shape}, but there are {n} keys")
         for name in ("similarity", *_PER_TRACK):
             array = getattr(self, name)
             if array is not None and not np.isfinite(array).all():
@@ -135,6 +139,7 @@ class Candidates:
             labels=self.labels[indices],
             similarity=self.similarity[indices],
             vectors=self.vectors[indices] if vectors and self.vectors is not None else None,
+            to_seeds=None if self.to_seeds is None else self.to_seeds[indices],
             metadata=self.metadata.take(indices)
             if isinstance(self.metadata, Columns)
             else {name: column[indices] for name, column in self.metadata.items()},

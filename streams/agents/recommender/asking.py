@@ -1,7 +1,7 @@
 """From a request to the strategies' own question."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -54,19 +54,13 @@ class Named:
 
 
 def make_query(
-    request: RecommendationQuery,
-    known: Mapping[int, KnownTrack],
-    vectors: Mapping[int, Vector],
-    *,
-    now: float,
-    window: float,
+    request: RecommendationQuery, known: Mapping[int, KnownTrack], *, now: float, window: float
 ) -> Query:
-    """The strategies' question.
+    """The strategies' question, yet without vectors.
 
     Args:
         request: What was asked.
         known: The tracks that it names, by key.
-        vectors: Those of the seeds and negatives, by key, as far as they are needed.
         now: Seconds since the epoch, unless the listener says another time.
         window: Seconds for which `random` keeps its answer.
 
@@ -77,8 +71,8 @@ def make_query(
     context = request.user_context
     try:
         query = Query(
-            seeds=_starting(named.seeds, known, vectors),
-            negatives=_starting(named.negatives, known, vectors),
+            seeds=_starting(named.seeds, known),
+            negatives=_starting(named.negatives, known),
             embedding=None if request.embedding is None else _embedding(request.embedding),
             strategy=request.strategy,
             mode=request.mode,
@@ -128,21 +122,26 @@ def _embedding(values: Sequence[float]) -> Vector:
         raise InvalidQuery("embedding", error.detail.removeprefix("embedding ")) from None
 
 
-def _starting(
-    seeds: tuple[Seed, ...], known: Mapping[int, KnownTrack], vectors: Mapping[int, Vector]
-) -> tuple[StartingTrack, ...]:
+def _starting(seeds: tuple[Seed, ...], known: Mapping[int, KnownTrack]) -> tuple[StartingTrack, ...]:
     """Seeds as the strategies take them; the weights of one given twice add up."""
     weights: dict[int, float] = {}
     for seed in seeds:
         key = track_key(seed.track_id)
         weights[key] = weights.get(key, 0.0) + seed.weight
-    return tuple(
-        StartingTrack(key, weight, vectors.get(key), known[key].metadata) for key, weight in weights.items()
-    )
+    return tuple(StartingTrack(key, weight, metadata=known[key].metadata) for key, weight in weights.items())
+
+
+def with_vectors(query: Query, vectors: Mapping[int, Vector]) -> Query:
+    """The question with the vectors of its seeds and negatives, by key, as far as they are given."""
+
+    def found(tracks: tuple[StartingTrack, ...]) -> tuple[StartingTrack, ...]:
+        return tuple(replace(track, vector=vectors.get(track.key)) for track in tracks)
+
+    return replace(query, seeds=found(query.seeds), negatives=found(query.negatives))
 
 
 def needs_vectors(query: Query) -> bool:
-    """Whether the candidates' own vectors are needed."""
+    """Whether the strategy needs the candidates' own vectors."""
     resolved = registry.resolve(query.strategy, query.mode, query.parameters)
     near = query.near_duplicates
-    return resolved.mode.vectors or len(query.seeds) > 1 or (near is not None and near.cosine is not None)
+    return resolved.mode.vectors or (near is not None and near.cosine is not None)

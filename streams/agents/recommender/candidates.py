@@ -17,11 +17,12 @@ from cachetools import LRUCache
 from store import candidates as stored
 from store.candidates import KnownTrack, StoredList
 from streams.agents.recommender import problems
-from streams.agents.recommender.asking import needs_vectors
+from streams.agents.recommender.asking import needs_vectors, with_vectors
 from streams.agents.recommender.listening import Listeners
 from streams.agents.recommender.settings import RecommenderSettings
-from streams.agents.recommender.shared_search import Nearest, Search, SharedSearch
+from streams.agents.recommender.shared_search import TOGETHER, Nearest, Search, SharedSearch, Start
 from streams.agents.recommender.tracks import TrackCache
+from streams.neighbours.search.process import SearchCallError
 from streams.neighbours.types import Keys, Vectors
 from streams.strategies import (
     Candidates,
@@ -33,9 +34,11 @@ from streams.strategies import (
     fields_needed,
     filters,
     hubs,
+    listable,
     registry,
     select,
 )
+from streams.strategies.seeds import coefficients, combine
 from streams.strategies.types import Floats, Vector
 
 Result = TypeVar("Result")
@@ -44,6 +47,8 @@ Result = TypeVar("Result")
 FIRST: Final = 200
 # How many candidates are asked for when the first are too few, one after the other.
 WIDER: Final = (1_000, 5_000)
+# Of these, so many times as many as could just fill the list are chosen from.
+CHOICE: Final = 2
 # Of a catalogue that was searched for what meets the filters: so many of the nearest, and of the nearest of all.
 MEETING: Final = 1_000
 # What was found to meet filters is used again within this time, though the catalogue has changed: what has changed
@@ -78,6 +83,7 @@ class _Read:
     known: npt.NDArray[np.bool_] | None
     share: Floats | None
     density: Floats | None
+    to_seeds: npt.NDArray[np.float32] | None
 
 
 class Gatherer:
@@ -143,8 +149,8 @@ class Gatherer:
     async def gather(
         self,
         query: Query,
-        vector: Vector | None,
         own: StoredList | None,
+        begun: Nearest | None,
         then: Callable[[Gathered], Result],
     ) -> Result:
         """Candidates and the list made of them.
@@ -152,9 +158,9 @@ class Gatherer:
         Widened as long as the list is shorter than `top_k`; only then are conditions relaxed.
 
         Args:
-            query: What is asked.
-            vector: float32 (d,), what to search for; None where `own` is enough to begin with: then it is looked up.
+            query: What is asked; without vectors only where there is `own`.
             own: The stored list of the only seed, where the plain nearest are asked for; None to search.
+            begun: What `begin` has found.
             then: What is made of them, in the thread that they were chosen in: each hand-over to a thread and back
                 costs as much as a tenth of all that is done for a question.
 
@@ -167,72 +173,116 @@ class Gatherer:
 
         def choose(asked: Query, read: _Read, more: bool, searched: bool) -> Result | None:
             pool = self._candidates(asked, read)
+            if more and limited(asked) and not _enough(pool, asked):
+                return None
             selection = select(pool, asked, more=more)
             if selection.wants_more:
                 return None
             return then(Gathered(pool, read.tracks, selection, asked, searched))
 
-        async for found, more in self._sources(query, vector, own):
+        searched = own is None
+        async for found, more in self._parts(query, self._sources(query, own, begun)):
             read = await self._read(query, found)
-            searched = own is None or found.similarity is not own.scores
             made = await self.aside(choose, eager if more else query, read, more, searched)
             if made is not None:
                 return made
+            searched = True
         raise AssertionError("the last source has no more")
 
+    async def begin(self, query: Query) -> tuple[dict[int, Vector], Nearest | None]:
+        """What a question without vectors is answered from at first, in one call of the search process.
+
+        Returns:
+            The vectors of its seeds and negatives, by key, without those that are not there; and the first candidates,
+            None where one is missing or nothing can be searched for: then there is more to find out.
+        """
+        keys = [track.key for track in (*query.seeds, *query.negatives)]
+        count = first_size(query)
+        if count > TOGETHER:
+            return await self.vectors_of(keys), None
+        vectors = needs_vectors(query)
+        # What filters have found elsewhere is joined to it, and has no cosines.
+        seeds = 0 if vectors or query.filters or len(query.seeds) == 1 else len(query.seeds)
+        start = Start(
+            np.array(keys, dtype=np.int64),
+            coefficients(query),
+            query.embedding,
+            count,
+            seeds,
+            vectors or (len(query.seeds) > 1 and not seeds),
+        )
+        try:
+            begun = await (await self.search()).begin(start)
+        except SearchCallError:  # it is told when they are combined here
+            return await self.vectors_of(keys), None
+        there = {key: begun.vectors[i] for i, key in enumerate(keys) if begun.known[i]}
+        return there, begun.nearest if begun.known.all() else None
+
     async def _sources(
-        self, query: Query, vector: Vector | None, own: StoredList | None
+        self, query: Query, own: StoredList | None, begun: Nearest | None
     ) -> AsyncIterator[tuple[Nearest, bool]]:
         """Ever more candidates, most similar first, and whether there are more."""
         if own is not None:
             yield Nearest(own.neighbours, own.scores), True
-        if vector is None:
-            vector = (await self.vectors_of([query.seeds[0].key])).get(query.seeds[0].key)
-            if vector is None:  # a track whose vector the search does not have yet: its list is all there is
-                assert own is not None
+            vectors, begun = await self.begin(query)
+            if not vectors:  # a track whose vector the search does not have yet: its list is all there is
                 yield Nearest(own.neighbours, own.scores), False
                 return
-        wanted = candidates_wanted(query)
-        # Where none can be passed over, what is wanted is enough.
-        first = (
-            max(wanted, FIRST) if query.filters or query.near_duplicates or query.caps != Caps() else wanted
-        )
+            query = with_vectors(query, vectors)
+        first = first_size(query)
         sizes = [first, *(size for size in WIDER if size > first)]
         for size in sizes:
-            found = await self._nearest(query, vector, size)
+            found = begun or await self._nearest(combined(query), size)
+            begun = None
             more = len(found.keys) >= size
             scanning = more and bool(query.filters) and size <= WIDER[0]
             yield found, more and (scanning or size != sizes[-1])
             if scanning and (meeting := await self._meeting(query)) is not None:
-                yield _both(found, await self._nearest(query, vector, MEETING, meeting)), False
+                yield _both(found, await self._nearest(combined(query), MEETING, meeting)), False
                 return
 
-    async def _nearest(self, query: Query, vector: Vector, count: int, among: Keys | None = None) -> Nearest:
-        """The nearest tracks, with their vectors where the question needs them."""
-        wanted = needs_vectors(query)
+    async def _parts(
+        self, query: Query, sources: AsyncIterator[tuple[Nearest, bool]]
+    ) -> AsyncIterator[tuple[Nearest, bool]]:
+        """Of what was found only as much as may be enough, and then all; nothing, where all is not enough.
+
+        To rank thousands takes tens of milliseconds, to count who could be listed hardly one.
+        """
+        async for found, more in sources:
+            if limited(query) and len(found.keys) > first_size(query):
+                tracks = await self._tracks.get(found.keys.tolist())
+                least = await self.aside(_least, query, found.keys, tracks)
+                if least is None and more:
+                    continue
+                size = len(found.keys) if least is None else max(first_size(query), CHOICE * least)
+                if size < len(found.keys):
+                    yield found.first(size), True
+            yield found, more
+
+    async def _nearest(self, vector: Vector, count: int, among: Keys | None = None) -> Nearest:
         if among is not None and not len(among):
-            empty = np.empty((0, len(vector)), dtype=np.float32)
-            return Nearest(among, np.empty(0, dtype=np.float32), empty if wanted else None)
-        return await (await self.search()).nearest(vector, count, among=among, vectors=wanted)
+            return Nearest(among, np.empty(0, dtype=np.float32))
+        return await (await self.search()).nearest(vector, count, among=among)
 
     async def nearest_candidates(
         self, query: Query, vector: Vector, count: int
     ) -> tuple[Candidates, dict[int, KnownTrack]]:
         """The nearest tracks as candidates, and what is known of them."""
-        read = await self._read(query, await self._nearest(query, vector, count))
+        read = await self._read(query, await self._nearest(vector, count))
         return await self.aside(self._candidates, query, read), dict(read.tracks)
 
     async def _read(self, query: Query, found: Nearest) -> _Read:
         keys = found.keys
         tracks = await self._tracks.get(keys.tolist())
         vectors, known, share, density = found.vectors, None, None, None
-        if vectors is None and needs_vectors(query) and len(keys):
+        wanted = needs_vectors(query) or (len(query.seeds) > 1 and found.to_seeds is None)
+        if vectors is None and wanted and len(keys):
             vectors, known = await (await self.search()).vectors(keys)
         if query.caps.list_share is not None:
             share = await self._listeners.list_share(keys)
         if query.hub_correction and len(keys):
             density = await stored.fetch_densities(self._pool, keys, hubs.NEIGHBOURS)
-        return _Read(keys, found.similarity, tracks, vectors, known, share, density)
+        return _Read(keys, found.similarity, tracks, vectors, known, share, density, found.to_seeds)
 
     def _candidates(self, query: Query, read: _Read) -> Candidates:
         """Arrays of what is there: tracks withdrawn meanwhile are left out."""
@@ -257,6 +307,7 @@ class Gatherer:
             probability=probability,
             list_share=None if read.share is None else read.share[there],
             density=None if read.density is None else read.density[there],
+            to_seeds=None if read.to_seeds is None else read.to_seeds[there],
         )
 
     async def _meeting(self, query: Query) -> Keys | None:
@@ -295,14 +346,49 @@ def _those_meeting(query: Query, names: list[str], rows: Sequence[Mapping[str, A
 
 
 def _both(one: Nearest, other: Nearest) -> Nearest:
-    """Two searches' findings, none twice."""
+    """Two searches' findings, none twice, most similar first."""
     keys = np.concatenate([one.keys, other.keys])
+    similarity = np.concatenate([one.similarity, other.similarity])
     _, first = np.unique(keys, return_index=True)
-    first.sort()
-    vectors = None
-    if one.vectors is not None and other.vectors is not None:
-        vectors = np.concatenate([one.vectors, other.vectors])[first]
-    return Nearest(keys[first], np.concatenate([one.similarity, other.similarity])[first], vectors)
+    order = first[np.lexsort((first, -similarity[first]))]
+    return Nearest(keys[order], similarity[order])
+
+
+def _enough(pool: Candidates, query: Query) -> bool:
+    return len(pool) > 0 and bool(listable(pool, query)[-1] >= query.top_k)
+
+
+def _least(query: Query, keys: Keys, tracks: Mapping[int, KnownTrack]) -> int | None:
+    """How many of the first of these tracks could fill the list; None if all of them could not."""
+    there = np.array([key in tracks for key in keys.tolist()], dtype=np.bool_)
+    mine = keys[there]
+    rows = Columns([tracks[key].metadata for key in mine.tolist()], fields_needed(query))
+    pool = Candidates(mine, mine, np.zeros(len(mine), dtype=np.float32), metadata=rows)
+    least = int(np.searchsorted(listable(pool, query), query.top_k))
+    return None if least == len(mine) else int(np.flatnonzero(there)[least]) + 1
+
+
+def limited(query: Query) -> bool:
+    """Whether metadata alone may keep candidates out."""
+    return bool(query.filters) or query.caps != Caps()
+
+
+def first_size(query: Query) -> int:
+    """How many candidates are searched for at first."""
+    wanted = candidates_wanted(query)
+    # Where none can be passed over, what is wanted is enough.
+    return max(wanted, FIRST) if limited(query) or query.near_duplicates else wanted
+
+
+def combined(query: Query) -> Vector:
+    """What to search for.
+
+    Raises:
+        ProblemError: 503, where the store has accepted a track a moment ago and the search is about to have it.
+    """
+    if any(track.vector is None for track in (*query.seeds, *query.negatives)):
+        raise problems.search_unavailable()
+    return combine(query).vector
 
 
 def plain(query: Query) -> bool:

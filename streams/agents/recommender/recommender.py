@@ -18,15 +18,15 @@ from store.candidates import KnownTrack, StoredList, count_tracks, fetch_list
 from store.errors import StoreUnavailableError
 from store.materialised import Kept, NewBody
 from streams.agents.recommender import bodies, problems
-from streams.agents.recommender.asking import Named, as_problem, make_query
+from streams.agents.recommender.asking import Named, as_problem, make_query, with_vectors
 from streams.agents.recommender.bodies import Body
-from streams.agents.recommender.candidates import PATIENCE_SECONDS, Gathered, Gatherer, plain
+from streams.agents.recommender.candidates import PATIENCE_SECONDS, Gathered, Gatherer, combined, plain
 from streams.agents.recommender.listening import Listeners
 from streams.agents.recommender.materialiser import Materialiser, heat_of
 from streams.agents.recommender.metrics import RecommenderMetrics
 from streams.agents.recommender.problems import ProblemError
 from streams.agents.recommender.settings import RecommenderSettings
-from streams.agents.recommender.shared_search import Search
+from streams.agents.recommender.shared_search import Nearest, Search
 from streams.agents.recommender.tracks import TrackCache
 from streams.events import (
     MinOffset,
@@ -41,7 +41,6 @@ from streams.neighbours.search.process import SearchCallError, SearchStoppedErro
 from streams.neighbours.types import TrackBatch
 from streams.strategies import InvalidQuery, MissingData, Placement, Query, explain, select
 from streams.strategies.arrays import cosines
-from streams.strategies.seeds import combine
 from streams.strategies.types import Vector
 
 log = structlog.get_logger(__name__)
@@ -66,6 +65,7 @@ class _Asked:
     known: Mapping[int, KnownTrack]
     reference: KnownTrack | None
     own: StoredList | None
+    begun: Nearest | None
     provisional: bool
     late: bool
 
@@ -234,28 +234,33 @@ class Recommender:
         reference = None if request.track_id is None else known[track_key(request.track_id)]
         own = None if reference is None else await fetch_list(self._pool, reference.key)
         now, window = time.time(), self._settings.random_window_seconds
-        query = make_query(request, known, {}, now=now, window=window)
-        afresh = request.min_offset is not None
+        query = make_query(request, known, now=now, window=window)
+        afresh, begun = request.min_offset is not None, None
         if own is None or afresh or request.compare or not plain(query):
-            vectors = await self._vectors(named, query, one=request.track_id is not None)
-            query = make_query(request, known, vectors, now=now, window=window)
+            vectors, begun = await self._begin(request, named, query)
+            query = with_vectors(query, vectors)
         missing = reference is not None and own is None
-        return _Asked(request, query, known, reference, own, missing or afresh, late)
+        return _Asked(request, query, known, reference, own, begun, missing or afresh, late)
 
-    async def _vectors(self, named: Named, query: Query, *, one: bool) -> dict[int, Vector]:
-        """The vectors of seeds and negatives.
+    async def _begin(
+        self, request: RecommendationQuery, named: Named, query: Query
+    ) -> tuple[dict[int, Vector], Nearest | None]:
+        """The vectors of seeds and negatives, and the first candidates if they have been found already.
 
         Raises:
             ProblemError: 404 for a track that has been withdrawn meanwhile.
         """
-        keys = [start.key for start in (*query.seeds, *query.negatives)]
-        vectors = await self._gatherer.vectors_of(keys)
-        if len(vectors) == len(set(keys)):
-            return vectors
+        keys = list({track.key for track in (*query.seeds, *query.negatives)})
+        if request.compare:  # its candidates are others
+            vectors, begun = await self._gatherer.vectors_of(keys), None
+        else:
+            vectors, begun = await self._gatherer.begin(query)
+        if len(vectors) == len(keys):
+            return vectors, begun
         # What is not searched has gone, or has been accepted a moment ago.
         self.tracks.forget(key for key in keys if key not in vectors)
-        named.require(await self.tracks.get(named.keys), one=one)
-        return await self._gatherer.vectors_of(keys, patience=PATIENCE_SECONDS)
+        named.require(await self.tracks.get(named.keys), one=request.track_id is not None)
+        return await self._gatherer.vectors_of(keys, patience=PATIENCE_SECONDS), None
 
     async def _has_taken(self, wanted: MinOffset) -> bool:
         """Wait until the event is in what is searched, or no longer than is right; whether it is."""
@@ -269,8 +274,8 @@ class Recommender:
     async def _gather(self, asked: _Asked, then: Callable[[Gathered], Result]) -> Result:
         query = asked.query
         if asked.own is not None and plain(query) and query.seeds[0].vector is None:
-            return await self._gatherer.gather(query, None, asked.own, then)
-        return await self._gatherer.gather(query, _vector(query), None, then)
+            return await self._gatherer.gather(query, asked.own, None, then)
+        return await self._gatherer.gather(query, None, asked.begun, then)
 
     async def _place(self, asked: _Asked, key: int) -> Body:
         def explained(gathered: Gathered) -> tuple[Gathered, Placement]:
@@ -292,14 +297,14 @@ class Recommender:
         vectors = await self._gatherer.vectors_of([*(s.key for s in (*query.seeds, *query.negatives)), key])
         if key not in vectors:
             raise problems.search_unavailable()
-        query = make_query(asked.request, asked.known, vectors, now=query.moment, window=query.window)
-        return float(cosines(vectors[key][None], _vector(query)[None])[0, 0])
+        sought = combined(with_vectors(query, vectors))
+        return float(cosines(vectors[key][None], sought[None])[0, 0])
 
     async def _compare(self, asked: _Asked) -> Body:
         query = asked.query
         # What `auto` needs is what any of them needs.
         everything = query.with_strategy("auto", None, {})
-        pool, tracks = await self._gatherer.nearest_candidates(everything, _vector(query), COMPARED)
+        pool, tracks = await self._gatherer.nearest_candidates(everything, combined(query), COMPARED)
         size = max(await count_tracks(self._pool), len(pool))
 
         def choose() -> Body:
@@ -382,17 +387,6 @@ def _question(request: RecommendationQuery) -> dict[str, Any]:
         mode="json", by_alias=True, exclude_none=True, exclude_defaults=True, exclude=_ASKED
     )
     return {k: v for k, v in asked.items() if k not in ("track_id", "strategy", "mode", "user_context")}
-
-
-def _vector(query: Query) -> Vector:
-    """What to search for.
-
-    Raises:
-        ProblemError: 503, where the store has accepted a track a moment ago and the search is about to have it.
-    """
-    if any(seed.vector is None for seed in (*query.seeds, *query.negatives)):
-        raise problems.search_unavailable()
-    return combine(query).vector
 
 
 def _refusal(error: SearchCallError) -> str:

@@ -2,6 +2,7 @@
 
 import select
 import time
+from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from typing import cast
 
@@ -12,7 +13,7 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # i
 from streams.neighbours.piped import PipedProcess
 from streams.neighbours.search.keeper import IndexKeeper
 from streams.neighbours.search.searcher import Searcher
-from streams.neighbours.search.types import Found, LookedUp, SearchSettings, SearchStats
+from streams.neighbours.search.types import Found, LookedUp, Mix, SearchSettings, SearchStats
 from streams.neighbours.types import Keys, TrackBatch, Vectors
 
 # How often an idle process looks whether an index build is due.
@@ -116,22 +117,19 @@ class SearchProcess(PipedProcess):
         """The vectors of some tracks, float32 (m, d), zero where unknown, and which are known, bool (m,)."""
         return cast("tuple[Vectors, npt.NDArray[np.bool_]]", await self._call("vectors", keys))
 
-    async def look_up(
-        self, keys: Keys, queries: Vectors | None, count: int, wanted: npt.NDArray[np.bool_]
-    ) -> LookedUp:
+    async def look_up(self, keys: Keys, mixes: Sequence[Mix], count: int) -> LookedUp:
         """`vectors` and `search` for several who ask, in one call.
 
         Args:
-            keys: int64 (m,), of the tracks whose vectors are wanted.
-            queries: float32 (q, d); None for no search.
-            count: How many are to be found for each query.
-            wanted: bool (q,), of which queries the vectors of what is found are wanted too.
+            keys: int64 (m,), of the tracks whose vectors are wanted, or which queries are made of.
+            mixes: The queries.
+            count: How many are to be found for each of them.
 
         Raises:
-            SearchCallError: As `search`.
+            SearchCallError: As `search`; or the vectors of a mix cancel out.
             SearchStoppedError: The process is gone.
         """
-        return cast("LookedUp", await self._call("look_up", keys, queries, count, wanted))
+        return cast("LookedUp", await self._call("look_up", keys, mixes, count))
 
     async def stats(self) -> SearchStats:
         """Counts and times, at any moment."""

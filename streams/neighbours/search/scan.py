@@ -109,12 +109,12 @@ def ranked(tracks: TrackRows, rows: Rows, scores: Scores, count: int) -> npt.NDA
         Indices into `rows`, best first.
     """
     order = np.argsort(-scores, kind="stable")
-    highest = scores[order[: count + 1]]
-    if (highest[1:] == highest[:-1]).any():
-        if len(order) > count:
-            # Whatever ties with the last place competes for it.
-            order = order[: np.searchsorted(-scores[order], -highest[count - 1], side="right")]
-        names = tracks.track_ids
-        by_id = sorted(order.tolist(), key=lambda i: (-scores[i], names[rows[i]]))
-        order = np.array(by_id, dtype=np.intp)
+    falling = -scores[order]
+    tied = np.flatnonzero(falling[1:] == falling[:-1])
+    # Whatever ties with the last place competes for it.
+    tied = tied[tied < count]
+    names = tracks.track_ids
+    for first in tied[np.diff(tied, prepend=-2) > 1].tolist():
+        places = slice(first, np.searchsorted(falling, falling[first], side="right"))
+        order[places] = sorted(order[places].tolist(), key=lambda i: names[rows[i]])
     return order[:count]

@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -14,13 +15,15 @@ from streams.neighbours.search.index_process import IndexProcess
 from streams.neighbours.search.keeper import Index, IndexKeeper
 from streams.neighbours.search.quality import RECALL_AT
 from streams.neighbours.search.rows import TrackRows
-from streams.neighbours.search.types import Found, LookedUp, SearchSettings, SearchStats
+from streams.neighbours.search.types import Found, LookedUp, Mix, SearchSettings, SearchStats
 from streams.neighbours.search.upper import Upper
-from streams.neighbours.similarity import exact_similarity
+from streams.neighbours.similarity import exact_similarities, exact_similarity
 from streams.neighbours.types import EMPTY, Keys, Scores, TrackBatch, Vectors
 
 # A vector whose length differs from 1 by more than float32 rounding is scaled.
 LENGTH_ERROR = 1e-6
+# Vectors whose sum is no longer than this cancel out: its direction is that of their rounding.
+CANCELLED = 1e-6
 # A query that would have to look at more of the index than this is scanned: a product with all costs less a row.
 MOST_LOOKED_AT = 0.5
 
@@ -157,18 +160,27 @@ class Searcher:
         vectors[known] = self.tracks.vectors[rows[known]]
         return vectors, known
 
-    def look_up(
-        self, keys: Keys, queries: Vectors | None, count: int, wanted: npt.NDArray[np.bool_]
-    ) -> LookedUp:
+    def look_up(self, keys: Keys, mixes: Sequence[Mix], count: int) -> LookedUp:
         """Vectors of some tracks and a search, in one call. See `SearchProcess.look_up`."""
         vectors, known = self.vectors(keys)
-        if queries is None:
-            return LookedUp(vectors, known, None, [])
-        found = self.search(queries, count, None, None)
-        brought = [
-            self.vectors(found.keys[i, : found.lengths[i]])[0] for i in np.flatnonzero(wanted).tolist()
-        ]
-        return LookedUp(vectors, known, found, brought)
+        if not mixes:
+            return LookedUp(vectors, known, None, [], [])
+        whole = [i for i, mix in enumerate(mixes) if known[slice(*mix.places)].all()]
+        answers = _Answers(len(mixes), count)
+        if whole:
+            queries = np.stack([_mixed(mixes[i], vectors) for i in whole])
+            answers.put_all(whole, self.search(queries, count, None, None))
+        found = answers.found(exact=False)
+        to_seeds: list[Scores | None] = []
+        brought: list[Vectors | None] = []
+        for i, mix in enumerate(mixes):
+            theirs = None
+            if mix.vectors or mix.seeds:
+                theirs = self.vectors(found.keys[i, : found.lengths[i]])[0]
+            seeds = vectors[slice(*mix.places)][: mix.seeds]
+            to_seeds.append(exact_similarities(theirs, seeds) if theirs is not None and mix.seeds else None)
+            brought.append(theirs if mix.vectors else None)
+        return LookedUp(vectors, known, found, to_seeds, brought)
 
     def stats(self) -> SearchStats:
         """Counts and times, at any moment."""
@@ -247,5 +259,23 @@ class _Answers:
         self._lengths[query] = len(keys)
         self._keys[query, : len(keys)], self._scores[query, : len(keys)] = keys, scores
 
+    def put_all(self, queries: Sequence[int], found: Found) -> None:
+        self._lengths[queries] = found.lengths
+        self._keys[queries], self._scores[queries] = found.keys, found.scores
+
     def found(self, *, exact: bool) -> Found:
         return Found(self._keys, self._scores, self._lengths, exact)
+
+
+def _mixed(mix: Mix, vectors: Vectors) -> npt.NDArray[np.float32]:
+    """The query, float32 (d,), zero or of unit length; `vectors` are those of all tracks named."""
+    parts = vectors[slice(*mix.places)]
+    if mix.base is None and len(parts) == 1:
+        return cast("npt.NDArray[np.float32]", parts[0])
+    if mix.base is not None and not len(parts):
+        return mix.base
+    total = mix.coefficients @ parts.astype(np.float64)
+    if mix.base is not None:
+        total += mix.base
+    length = float(np.linalg.norm(total))
+    return (total / length if length > CANCELLED else np.zeros_like(total)).astype(np.float32)

@@ -99,6 +99,34 @@ def test_a_list_is_never_silently_empty(bench: Bench, run: Run) -> None:
     assert {stage.stage: stage.held for stage in few.stages}["filters"] == 0
 
 
+@pytest.mark.parametrize("strategy", ["similarity", "diverse", "hybrid", "random"])
+def test_a_list_that_the_nearest_cannot_fill_goes_further(bench: Bench, run: Run, strategy: str) -> None:
+    """Under a cap that 200 candidates cannot meet it is chosen from as many more as can, and nothing is relaxed."""
+    seeds = ["test/00001", "test/00002"]
+    reply = run(bench.ask(seeds=seeds, strategy=strategy, caps={"composer": 1}, top_k=50))
+    assert reply.relaxed == []
+    listed = [item.track_id for item in reply.recommendations]
+    assert len(set(listed)) == 50
+    assert all(set(item.contributions) == set(seeds) for item in reply.recommendations)
+    tracks = bench.catalogue.tracks
+    vectors = np.array([track.vector for track in tracks])
+    middle = vectors[[bench.catalogue.by_id[seed] for seed in seeds]].sum(axis=0)
+    expected: list[str] = []
+    met: set[str] = set()
+    for row in np.argsort(-(vectors @ middle), kind="stable"):
+        composer = tracks[row].metadata["composer"]
+        if tracks[row].track_id not in seeds and composer not in met:
+            expected.append(tracks[row].track_id)
+            met |= {composer} - {None}
+    if strategy == "similarity":
+        assert listed == expected[:50]
+    else:
+        composers = [item.composer for item in reply.recommendations if item.composer]
+        assert len(composers) == len(set(composers))
+    received = {stage.stage: stage.held for stage in reply.stages}["received"]
+    assert 200 < received < len(tracks)
+
+
 def test_caps_and_hubs(bench: Bench, run: Run) -> None:
     """No more of a composer than is allowed; hubs are kept out, or held back."""
     reply = run(bench.ask(track_id=SEED, caps={"composer": 2}, top_k=8))

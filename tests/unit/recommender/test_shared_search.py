@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from streams.agents.recommender.shared_search import SharedSearch
+from streams.agents.recommender.shared_search import SharedSearch, Start
 from streams.neighbours.search.process import SearchCallError, SearchStoppedError
 from streams.neighbours.search.searcher import Searcher
 from streams.neighbours.search.types import Found, LookedUp, SearchSettings
@@ -57,7 +57,7 @@ async def test_who_asks_while_a_call_is_under_way_shares_the_next() -> None:
     first = asyncio.create_task(shared.nearest(process.vectors[0], 5))
     await asyncio.sleep(0)
     asked = [
-        asyncio.create_task(shared.nearest(process.vectors[i], i + 1, vectors=i % 2 == 0))
+        asyncio.create_task(shared.begin(Start(np.array([i]), np.ones(1), None, i + 1, vectors=i % 2 == 0)))
         for i in range(1, 9)
     ]
     named = [asyncio.create_task(shared.vectors(np.array(keys))) for keys in ([7, 1_000], [9])]
@@ -66,7 +66,7 @@ async def test_who_asks_while_a_call_is_under_way_shares_the_next() -> None:
     assert process.calls == ["look_up"]
     process.open.set()
     await first
-    for i, one in enumerate([await task for task in asked], start=1):
+    for i, one in enumerate([(await task).nearest for task in asked], start=1):
         assert one.keys.tolist() == np.argsort(-process.vectors @ process.vectors[i])[: i + 1].tolist()
         np.testing.assert_allclose(
             one.similarity, process.vectors[one.keys] @ process.vectors[i], rtol=0, atol=1e-6
@@ -97,6 +97,70 @@ async def test_a_query_that_is_refused_does_not_spoil_the_others(refused: np.nda
         await tasks.pop(2)
     assert [(await task).keys[0] for task in tasks] == [0, 1, 2]
     assert (await named)[1].all()
+
+
+async def test_a_search_from_tracks_is_one_call() -> None:
+    """It finds what is nearest to their sum, and brings their vectors and the cosines to the first of them."""
+    process = Process()
+    process.open.set()
+    base, vectors = process.vectors[40], process.vectors
+    start = Start(np.array([7, 8, 9]), np.array([0.5, 0.25, -0.25]), base, 12, seeds=2, vectors=True)
+    begun = await SharedSearch(process).begin(start)
+    assert process.calls == ["look_up"]
+    assert begun.known.all()
+    np.testing.assert_array_equal(begun.vectors, vectors[[7, 8, 9]])
+    mixed = 0.5 * vectors[7] + 0.25 * vectors[8] - 0.25 * vectors[9] + base
+    found = begun.nearest
+    assert found.keys.tolist() == np.argsort(-vectors @ mixed)[:12].tolist()
+    np.testing.assert_allclose(
+        found.similarity, vectors[found.keys] @ mixed / np.linalg.norm(mixed), atol=1e-6
+    )
+    np.testing.assert_allclose(found.to_seeds, vectors[found.keys] @ vectors[[7, 8]].T, atol=1e-6)
+    np.testing.assert_array_equal(found.vectors, vectors[found.keys])
+
+
+async def test_a_search_from_one_track_keeps_every_bit() -> None:
+    """Its similarities are those that a search by its vector has, whatever its coefficient."""
+    process = Process()
+    process.open.set()
+    shared = SharedSearch(process)
+    begun = await shared.begin(Start(np.array([3]), np.array([0.75]), None, 20))
+    by_vector = await shared.nearest(process.vectors[3], 20)
+    np.testing.assert_array_equal(begun.nearest.keys, by_vector.keys)
+    np.testing.assert_array_equal(begun.nearest.similarity, by_vector.similarity)
+    assert begun.nearest.vectors is None
+    assert begun.nearest.to_seeds is None
+
+
+async def test_a_search_from_an_unknown_track_finds_nothing() -> None:
+    """It is told which is unknown; those who asked in the same call have their answers."""
+    process = Process()
+    shared = SharedSearch(process)
+    starts = [
+        Start(np.array(keys), np.ones(len(keys)), None, 4, seeds=len(keys))
+        for keys in ([1], [2, 1_000], [3, 4])
+    ]
+    tasks = [asyncio.create_task(shared.begin(start)) for start in starts]
+    process.open.set()
+    one, unknown, two = [await task for task in tasks]
+    assert unknown.known.tolist() == [True, False]
+    assert not len(unknown.nearest.keys)
+    assert one.nearest.keys[0] == 1
+    both = process.vectors[3] + process.vectors[4]
+    assert two.nearest.keys.tolist() == np.argsort(-process.vectors @ both)[:4].tolist()
+    assert process.calls == ["look_up"]
+
+
+async def test_tracks_that_cancel_out_are_refused_alone() -> None:
+    """A track less itself is no query; the question beside it is answered."""
+    process = Process()
+    shared = SharedSearch(process)
+    nothing = asyncio.create_task(shared.begin(Start(np.array([5, 5]), np.array([1.0, -1.0]), None, 4)))
+    fine = asyncio.create_task(shared.begin(Start(np.array([5]), np.ones(1), None, 4)))
+    process.open.set()
+    with pytest.raises(SearchCallError, match="zero"):
+        await nothing
+    assert (await fine).nearest.keys[0] == 5
 
 
 async def test_who_gives_up_leaves_the_others_alone() -> None:
@@ -130,7 +194,7 @@ async def test_some_tracks_alone_are_searched_apart() -> None:
     process = Process()
     process.open.set()
     among = np.array([3, 250, 17, 5_000])
-    found = await SharedSearch(process).nearest(process.vectors[0], 10, among=among, vectors=True)
+    found = await SharedSearch(process).nearest(process.vectors[0], 10, among=among)
     order = sorted((3, 17, 250), key=lambda key: -float(process.vectors[key] @ process.vectors[0]))
     assert found.keys.tolist() == order
-    np.testing.assert_array_equal(found.vectors, process.vectors[order])
+    np.testing.assert_allclose(found.similarity, process.vectors[order] @ process.vectors[0], atol=1e-6)

@@ -5,7 +5,7 @@ import pytest
 
 from streams.strategies import InvalidQuery, MissingData, Query, Seed
 from streams.strategies.seeds import combine, contributions
-from tests.unit.strategies.helpers import unit
+from tests.unit.strategies.helpers import candidates, unit
 
 pytestmark = pytest.mark.unit
 
@@ -15,10 +15,10 @@ X, Y = np.array([1, 0], dtype=np.float32), np.array([0, 1], dtype=np.float32)
 def test_rocchio_by_hand() -> None:
     """Embedding, two seeds of weights 1 and 3, and a negative, each with its share."""
     query = Query(embedding=X, seeds=(Seed(1, 1.0, X), Seed(2, 3.0, Y)), negatives=(Seed(3, 1.0, Y),))
-    made = combine(query, alpha=1.0, beta=0.8, gamma=0.2)
-    raw = np.array([1 + 0.8 / 4, 0.8 * 3 / 4 - 0.2])
+    made = combine(query)
+    raw = np.array([1 + 0.75 / 4, 0.75 * 3 / 4 - 0.15])
     assert made.vector == pytest.approx(raw / np.linalg.norm(raw))
-    assert made.coefficients == pytest.approx(np.array([0.2, 0.6]) / np.linalg.norm(raw))
+    assert made.coefficients == pytest.approx(np.array([0.1875, 0.5625]) / np.linalg.norm(raw))
     assert made.vector.dtype == np.float32
 
 
@@ -47,10 +47,17 @@ def test_a_negative_pushes_away() -> None:
 def test_contributions_by_hand() -> None:
     """Each seed adds its coefficient times its cosine to the candidate."""
     query = Query(seeds=(Seed(1, 1.0, X), Seed(2, 1.0, Y)))
-    made = contributions(query, unit([[1, 0], [1, 1]]))
+    vectors = unit([[0, 1], [1, 0], [1, 1]])
+    by_vectors, by_cosines = (
+        candidates([0.7, 0.7, 1], vectors=vectors),
+        candidates([0.7, 0.7, 1], to_seeds=vectors),
+    )
     half = np.sqrt(0.5)
-    assert made == pytest.approx(np.array([[half, 0.0], [0.5, 0.5]]), abs=1e-6)
-    assert contributions(Query(seeds=(Seed(1, 1.0, X),)), unit([[1, 0]])) is None
+    for pool in (by_vectors, by_cosines):
+        made = contributions(query, pool, np.array([1, 2]))
+        assert made == pytest.approx(np.array([[half, 0.0], [0.5, 0.5]]), abs=1e-6)
+    assert contributions(Query(seeds=(Seed(1, 1.0, X),)), by_vectors, np.array([1])) is None
+    assert contributions(query, candidates([0.7]), np.array([0])) is None
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,12 @@
 """The stages of a selection: relaxation, widening, near-duplicates, contributions, and why not."""
 
+from dataclasses import replace
+from random import Random
+
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from streams.strategies import (
     Candidates,
@@ -14,6 +19,7 @@ from streams.strategies import (
     explain,
     fields_needed,
     filters,
+    listable,
     select,
     select_widening,
 )
@@ -358,3 +364,37 @@ def test_questions_that_cannot_be_meant(wrong: dict[str, object], said: str) -> 
     """One line that names what is wrong."""
     with pytest.raises(InvalidQuery, match=said):
         Query(**wrong)  # type: ignore[arg-type]
+
+
+@given(
+    composers=st.lists(st.sampled_from([None, "a", "b", "c"]), max_size=30),
+    albums=st.randoms(use_true_random=False),
+    cap=st.integers(1, 3),
+    cut=st.integers(0, 30),
+)
+@settings(max_examples=200, deadline=None)
+def test_what_could_be_listed_is_counted_without_ranking(
+    composers: list[str | None], albums: Random, cap: int, cut: int
+) -> None:
+    """With one cap the count is exact for every prefix; with two, a list never holds more than it."""
+    rows = [{"composer": name, "album": albums.choice([None, "x", "y"])} for name in composers]
+    pool = candidates(np.linspace(1, 0.5, len(rows)), rows)
+    query = Query(top_k=50, seeds=(Seed(0),), exclude=frozenset({3}), caps=Caps(composer=cap), at_least=0)
+    held = [row["composer"] for row in rows[:cut]]
+    open_ = [name for key, name in enumerate(held) if key not in (0, 3)]
+    expected = open_.count(None) + sum(min(cap, open_.count(name)) for name in ("a", "b", "c"))
+    counts = listable(pool, query)
+    assert len(counts) == len(rows)
+    if held:
+        assert counts[len(held) - 1] == expected
+        prefix = pool.take(np.arange(len(held)))
+        assert len(select(prefix, query).items) == expected
+        both = replace(query, caps=Caps(composer=cap, album=2))
+        assert len(select(prefix, both).items) <= listable(prefix, both)[-1] <= expected
+
+
+def test_what_filters_let_through_is_counted() -> None:
+    """Only what meets every filter could be listed."""
+    rows = [{"era": era} for era in ("Baroque", "Modern", None, "Baroque")]
+    query = Query(filters=filters.parse({"era": "Baroque"}))
+    assert listable(candidates([0.9, 0.8, 0.7, 0.6], rows), query).tolist() == [1, 1, 1, 2]
