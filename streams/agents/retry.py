@@ -25,6 +25,18 @@ async def until_done(
 
     There is no limit: the events wait in Kafka as long as it takes, and health reports say what is away.
     """
+    # Nearly always the first attempt does it, and what follows costs more than many an attempt.
+    try:
+        return await attempt()
+    except TRANSIENT as error:
+        failed: Exception | None = error
+
+    async def attempt_again() -> Result:
+        nonlocal failed
+        if failed is not None:
+            error, failed = failed, None
+            raise error
+        return await attempt()
 
     def note(state: RetryCallState) -> None:
         metrics.retries.labels(system).inc()
@@ -39,5 +51,5 @@ async def until_done(
     )
     async for once in retrying:
         with once:
-            return await attempt()
+            return await attempt_again()
     raise AssertionError("retrying ends with a result or an error")

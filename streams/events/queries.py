@@ -1,6 +1,7 @@
 """What can be asked of the recommender, over Kafka and over HTTP alike."""
 
 import hashlib
+from functools import cached_property
 from typing import Annotated, Any, Final, Self
 
 import orjson
@@ -272,6 +273,12 @@ class RecommendationQuery(_Strict):
         """The strategy's own name and its mode, whatever name was used."""
         return canonical_strategy(self.strategy, self.mode)
 
+    @cached_property
+    def asked(self) -> bytes:
+        """All that is asked as JSON, whoever asks, when and in which order of fields: equal questions, equal bytes."""
+        whole = self.model_dump(mode="json", by_alias=True, exclude_none=True, exclude=_NOT_ASKED)
+        return orjson.dumps(whole, option=orjson.OPT_SORT_KEYS)
+
     def wanted_filters(self) -> dict[str, Any]:
         """The filters as plain JSON values."""
         return {
@@ -298,6 +305,7 @@ class RecommendationQuery(_Strict):
         return int.from_bytes(digest, "little", signed=True) or 1
 
 
+_NOT_ASKED: Final = {"request_id", "deadline", "hits"}
 _NOBODY: Final = UserContext()
 _UNREPEATABLE: Final = ("negatives", "exclude", "candidate", "compare", "min_offset")
 _VARIED: Final = {

@@ -1,36 +1,41 @@
 """Why a track is listed, or is not, in a sentence made of true components alone."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-from streams.strategies.types import Candidates, Choice, Filter, Item, Query
+from streams.strategies.types import Candidates, Choice, Filter, Query
 
 Components = Mapping[str, float]
 
 
-def explained(item: Item, choice: Choice, query: Query) -> Item:
-    """The item with its explanation."""
-    said = [f"Cosine similarity {item.similarity:.3f}"]
-    said += _contribution(item, query)
+def explanation(
+    choice: Choice,
+    similarity: float,
+    components: Components,
+    *,
+    contribution: str | None,
+    shared: Sequence[tuple[str, str]],
+    relaxed: Sequence[str],
+) -> str:
+    """Why a track is listed; the arguments are those of its `Item`, `contribution` is what `most_of` says."""
+    said = [f"Cosine similarity {similarity:.3f}"]
+    if contribution is not None:
+        said.append(contribution)
     tell = _TELL.get((choice.strategy, choice.mode))
     if tell is not None:
-        said += [sentence for sentence in tell(item.components) if sentence]
-    if item.shared:
-        said.append(f"same {_listed([f'{fact} ({value})' for fact, value in item.shared])}")
-    if item.relaxed:
-        said.append(
-            f"listed although it does not meet {_listed([_condition(name) for name in item.relaxed])}"
-        )
-    return replace(item, explanation="; ".join(said))
+        said += [sentence for sentence in tell(components) if sentence]
+    if shared:
+        said.append(f"same {_listed([f'{fact} ({value})' for fact, value in shared])}")
+    if relaxed:
+        said.append(f"listed although it does not meet {_listed([_condition(name) for name in relaxed])}")
+    return "; ".join(said)
 
 
-def _contribution(item: Item, query: Query) -> list[str]:
-    if item.seed is None or not item.contributions:
-        return []
-    title = query.seeds[item.seed].metadata.get("title")
-    name = f'"{title}"' if title else f"seed {item.seed + 1}"
-    return [f"{name} contributes most of the {len(query.seeds)} seeds ({item.contributions[item.seed]:.3f})"]
+def most_of(query: Query, seed: int, contribution: float) -> str:
+    """Which of several seeds contributes most, and how much."""
+    title = query.seeds[seed].metadata.get("title")
+    name = f'"{title}"' if title else f"seed {seed + 1}"
+    return f"{name} contributes most of the {len(query.seeds)} seeds ({contribution:.3f})"
 
 
 def _mmr(parts: Components) -> list[str]:

@@ -37,13 +37,17 @@ def known(field: str, value: Any) -> str | None:
     return None if field == "composer" and text in NOBODY else text
 
 
-def shared(seed: Mapping[str, Any], candidates: Candidates, index: int) -> tuple[tuple[str, str], ...]:
-    """(fact, value as the candidate's catalogue writes it) of each fact that both have, and have the same."""
+def told(track: Mapping[str, Any]) -> list[tuple[Fact, str]]:
+    """What is known of a track, for comparison."""
+    return [(fact, value) for fact in FACTS if (value := known(fact.field, track.get(fact.field)))]
+
+
+def shared(seed: list[tuple[Fact, str]], candidates: Candidates, index: int) -> tuple[tuple[str, str], ...]:
+    """(fact, value as the candidate's catalogue writes it) of each fact that a seed has, and has the same."""
     found = []
-    for fact in FACTS:
-        ours = known(fact.field, seed.get(fact.field))
-        theirs = candidates.value(fact.field, index) if ours is not None else None
-        if ours is not None and known(fact.field, theirs) == ours:
+    for fact, ours in seed:
+        theirs = candidates.value(fact.field, index)
+        if theirs is not None and known(fact.field, theirs) == ours:
             found.append((fact.said, str(theirs).strip()))
     return tuple(found)
 
@@ -65,7 +69,7 @@ def overlap(seeds: tuple[Seed, ...], candidates: Candidates) -> Floats | None:
     coded = {fact.field: codes(fact.field, candidates.metadata.get(fact.field)) for fact in FACTS}
     total, weights = np.zeros(len(candidates)), 0.0
     for seed in seeds:
-        said = [(fact, ours) for fact in FACTS if (ours := known(fact.field, seed.metadata.get(fact.field)))]
+        said = told(seed.metadata)
         if not said:
             continue
         own = np.zeros(len(candidates))

@@ -13,6 +13,8 @@ from streams.strategies.types import Candidates, Choice, Filter, Indices, Mask, 
 
 # A pool that runs out is widened by this factor until it holds every candidate.
 _WIDER = 4
+# Fewer keys than this are sooner looked for one by one.
+_MANY = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,11 +191,17 @@ def _occurrence(groups: npt.NDArray[np.int64]) -> Indices:
 def _by_label(candidates: Candidates) -> Indices:
     """Every candidate once, by label; of those given twice, the more similar."""
     order = np.lexsort((-candidates.similarity, candidates.keys, candidates.labels))
-    _, first = np.unique(candidates.keys[order], return_index=True)
-    return order[np.sort(first)]
+    keys = candidates.keys[order]
+    # Equal keys have equal labels: they stand side by side.
+    first = np.ones(len(keys), dtype=np.bool_)
+    np.not_equal(keys[1:], keys[:-1], out=first[1:])
+    return order[first]
 
 
 def _members(candidates: Candidates, keys: set[int] | frozenset[int]) -> Mask:
-    if not keys:
-        return np.zeros(len(candidates), dtype=np.bool_)
-    return np.isin(candidates.keys, np.fromiter(keys, dtype=np.int64, count=len(keys)))
+    if len(keys) > _MANY:
+        return np.isin(candidates.keys, np.fromiter(keys, dtype=np.int64, count=len(keys)))
+    found = np.zeros(len(candidates), dtype=np.bool_)
+    for key in keys:
+        found |= candidates.keys == key
+    return found

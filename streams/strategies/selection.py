@@ -67,7 +67,9 @@ def select(candidates: Candidates, query: Query, *, more: bool = False) -> Selec
     notes = list(run.notes)
     if len(run.picks) < query.wanted and not more:
         notes.append(f"only {len(run.picks)} candidates are left, whatever is relaxed")
-    return Selection(run.choice, _items(run), stages, run.relaxed(), tuple(notes), wants_more=short and more)
+    return Selection(
+        run.choice, _items(run, run.picks), stages, run.relaxed(), tuple(notes), wants_more=short and more
+    )
 
 
 def select_widening(
@@ -132,8 +134,7 @@ def _ranked(run: Run, index: int, key: int) -> Placement:
     run.fill(DEEPEST, until=index)
     ranks = {pick.index: rank for rank, pick in enumerate(run.picks, start=1)}
     if index in ranks:
-        (parts,) = _contributions(run, run.picks[-1:])
-        item = _item(run, run.picks[-1], ranks[index], parts)
+        (item,) = _items(run, run.picks[-1:], ranks[index])
         detail = f"Ranks {item.rank}, below the first {run.query.top_k}: {item.explanation}"
         return Placement(key, "top_k", item.rank, detail, item)
     if index not in run.gate.cause:
@@ -143,9 +144,10 @@ def _ranked(run: Run, index: int, key: int) -> Placement:
     return Placement(key, condition.split(".")[0], None, explanations.refused(condition, by_rank))
 
 
-def _items(run: Run) -> tuple[Item, ...]:
-    parts = _contributions(run, run.picks)
-    return tuple(_item(run, pick, rank, parts[rank - 1]) for rank, pick in enumerate(run.picks, start=1))
+def _items(run: Run, picks: Sequence[Pick], first: int = 1) -> tuple[Item, ...]:
+    parts = _contributions(run, picks)
+    told = [facts.told(seed.metadata) for seed in run.query.seeds]
+    return tuple(_item(run, pick, rank, parts[rank - first], told) for rank, pick in enumerate(picks, first))
 
 
 def _contributions(run: Run, picks: Sequence[Pick]) -> list[tuple[float, ...]]:
@@ -155,21 +157,26 @@ def _contributions(run: Run, picks: Sequence[Pick]) -> list[tuple[float, ...]]:
     return [()] * len(picks) if added is None else [tuple(row) for row in added.tolist()]
 
 
-def _item(run: Run, pick: Pick, rank: int, parts: tuple[float, ...]) -> Item:
+def _item(
+    run: Run, pick: Pick, rank: int, parts: tuple[float, ...], told: Sequence[list[tuple[facts.Fact, str]]]
+) -> Item:
     candidates, query = run.candidates, run.query
-    most = None if not query.seeds else int(np.argmax(parts)) if parts else 0
-    common = facts.shared(query.seeds[most].metadata, candidates, pick.index) if most is not None else ()
-    item = Item(
+    most = None if not query.seeds else parts.index(max(parts)) if parts else 0
+    common = facts.shared(told[most], candidates, pick.index) if most is not None else ()
+    similarity = float(candidates.similarity[pick.index])
+    said = explanations.most_of(query, most, parts[most]) if parts and most is not None else None
+    return Item(
         index=pick.index,
         key=int(candidates.keys[pick.index]),
         rank=rank,
         score=pick.score,
-        similarity=float(candidates.similarity[pick.index]),
+        similarity=similarity,
         components=pick.components,
         shared=common,
         seed=most,
         contributions=parts,
         relaxed=pick.relaxed,
-        explanation="",
+        explanation=explanations.explanation(
+            run.choice, similarity, pick.components, contribution=said, shared=common, relaxed=pick.relaxed
+        ),
     )
-    return explanations.explained(item, run.choice, query)

@@ -1,5 +1,6 @@
 """What goes into a strategy and what comes out: plain arrays and frozen values."""
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
@@ -280,12 +281,12 @@ class Query:
             raise InvalidQuery("top_k", f"must be between 1 and {MAX_TOP_K}")
         if self.at_least is not None and not 0 <= self.at_least <= self.top_k:
             raise InvalidQuery("at_least", "must be between 0 and top_k")
-        if not (np.isfinite(self.moment) and np.isfinite(self.window) and self.window > 0):
+        if not (math.isfinite(self.moment) and math.isfinite(self.window) and self.window > 0):
             raise InvalidQuery("window", "must be a number of seconds above 0")
         if not 0 <= self.hub_correction <= 1:
             raise InvalidQuery("hub_correction", "must be between 0 and 1")
         for seed in (*self.seeds, *self.negatives):
-            if not (np.isfinite(seed.weight) and seed.weight > 0):
+            if not (math.isfinite(seed.weight) and seed.weight > 0):
                 raise InvalidQuery("weight", "must be above 0")
 
     def with_strategy(self, strategy: str, mode: str | None, parameters: Settings) -> "Query":

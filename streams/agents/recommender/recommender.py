@@ -180,8 +180,7 @@ class Recommender:
 
     async def _shared(self, request: RecommendationQuery, variant: int | None) -> Body:
         """Compute, or wait for who computes the same already."""
-        asked = request.model_dump(mode="json", by_alias=True, exclude_none=True, exclude=_ASKED)
-        same = orjson.dumps(asked, option=orjson.OPT_SORT_KEYS)
+        same = request.asked
         task = self._in_flight.get(same)
         if task is None:
             self._metrics.requests.labels("computed").inc()

@@ -193,8 +193,7 @@ class RequestDesk:
 
 def _digest(request: RecommendationRequest) -> bytes:
     """What two requests have in common that ask the same, however they are written and whenever."""
-    asked = request.model_dump_json(exclude={"deadline", "hits"}).encode()
-    return hashlib.blake2b(asked, digest_size=16).digest()
+    return hashlib.blake2b(request.asked, digest_size=16).digest()
 
 
 def _fine(request_id: str) -> bytes:
