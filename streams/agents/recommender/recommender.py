@@ -9,7 +9,6 @@ from typing import Any, Final, TypeVar
 
 import asyncpg
 import numpy as np
-import orjson
 import structlog
 from pydantic import ValidationError
 
