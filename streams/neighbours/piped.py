@@ -8,8 +8,8 @@ import atexit
 import contextlib
 import multiprocessing
 import os
-import pickle
 import signal
+import socket
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -17,9 +17,8 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any, ClassVar, Protocol, TypeVar, cast
 
-import numpy as np
-
 from streams.neighbours.endings import how_it_ended
+from streams.neighbours.wire import Answers, receive, send
 
 Answer = TypeVar("Answer")
 
@@ -35,38 +34,6 @@ class Duty(Protocol):
 
     def stop(self) -> None:
         """The process is about to end."""
-
-
-def send(connection: Connection, message: object) -> None:
-    """Send a message whose arrays are not copied on their way into the pipe: beside it, as they are."""
-    buffers: list[pickle.PickleBuffer] = []
-    pickled = pickle.dumps(message, protocol=5, buffer_callback=buffers.append)
-    raw = [buffer.raw() for buffer in buffers]
-    connection.send((pickled, [view.nbytes for view in raw]))
-    for view in raw:
-        left = view
-        while left:
-            left = left[os.write(connection.fileno(), left) :]
-
-
-def receive(connection: Connection) -> Any:
-    """Receive what `send` has sent; arrays are made of the memory that they were read into.
-
-    Raises:
-        EOFError: The other end is gone.
-    """
-    pickled, sizes = connection.recv()
-    buffers = []
-    for size in sizes:
-        buffer = np.empty(size, dtype=np.uint8)
-        left = buffer.data
-        while left:
-            count = os.readv(connection.fileno(), [left])
-            if not count:
-                raise EOFError
-            left = left[count:]
-        buffers.append(buffer)
-    return pickle.loads(pickled, buffers=buffers)  # noqa: S301 - our own process at the other end
 
 
 def _run(
@@ -123,6 +90,8 @@ def _environment(wanted: Mapping[str, str]) -> Iterator[None]:
 
 class PipedProcess:
     """A process that answers calls, in order. Derive from it, with a method for each call.
+
+    A thread talks to it, so that messages of megabytes hold nobody up; see `LoopedProcess` for small ones.
 
     Args:
         build: Makes, in the process, what answers there and what it does meanwhile; a function of a module. It is
@@ -198,24 +167,72 @@ class PipedProcess:
         self._thread.shutdown(wait=False)
 
     async def _call(self, name: str, *arguments: object) -> Any:
-        def exchange() -> tuple[bool, Any]:
-            if self._connection is None:
-                raise self.stopped_error(f"the {self.name} process was never started")
-            try:
-                send(self._connection, (name, arguments))
-                return cast("tuple[bool, Any]", receive(self._connection))
-            except (EOFError, OSError) as error:
-                raise self.stopped_error(
-                    f"the {self.name} process is gone{how_it_ended(self._process)}"
-                ) from error
-
-        fine, answer = await self._in_thread(exchange)
+        try:
+            fine, answer = await self._exchange((name, arguments))
+        except (EOFError, OSError) as error:
+            ending = await asyncio.to_thread(how_it_ended, self._process)
+            raise self.stopped_error(f"the {self.name} process is gone{ending}") from error
         if not fine:
             raise self.call_error(answer)
         return answer
+
+    async def _exchange(self, call: tuple[str, tuple[object, ...]]) -> tuple[bool, Any]:
+        """What the process answers.
+
+        Raises:
+            EOFError: It is gone.
+            OSError: Likewise.
+        """
+
+        def exchange() -> tuple[bool, Any]:
+            if self._connection is None:
+                raise self._never_started()
+            send(self._connection, call)
+            return cast("tuple[bool, Any]", receive(self._connection))
+
+        return await self._in_thread(exchange)
+
+    def _never_started(self) -> Exception:
+        return self.stopped_error(f"the {self.name} process was never started")
+
+    def _stopped(self) -> Exception:
+        return self.stopped_error(f"the {self.name} process has been stopped")
 
     async def _in_thread(self, function: Callable[[], Answer]) -> Answer:
         try:
             return await asyncio.get_running_loop().run_in_executor(self._thread, function)
         except RuntimeError as error:
-            raise self.stopped_error(f"the {self.name} process has been stopped") from error
+            raise self._stopped() from error
+
+
+class LoopedProcess(PipedProcess):
+    """A `PipedProcess` whose calls are small: the event loop itself talks to it.
+
+    A thread between them costs two hand-overs a call, each of them a wait for the interpreter where others want it, too.
+    """
+
+    _answers: Answers | None = None
+
+    async def start(self) -> None:
+        """See `PipedProcess.start`."""
+        await self._in_thread(self._spawn)
+        assert self._connection is not None
+        # The connection's own descriptor stays with it: each of the two is closed by whoever has it.
+        ours = socket.socket(fileno=os.dup(self._connection.fileno()))
+        ours.setblocking(False)
+        loop = asyncio.get_running_loop()
+        _, self._answers = await loop.create_unix_connection(Answers, sock=ours)
+        await self._call("stats")
+
+    async def stop(self) -> None:
+        """See `PipedProcess.stop`."""
+        await super().stop()
+        if self._answers is not None:
+            self._answers.close()
+
+    async def _exchange(self, call: tuple[str, tuple[object, ...]]) -> tuple[bool, Any]:
+        if self._answers is None:
+            raise self._never_started()
+        if self._process is None:
+            raise self._stopped()
+        return cast("tuple[bool, Any]", await self._answers.ask(call))

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # it publishes none
 
-from streams.neighbours.piped import PipedProcess
+from streams.neighbours.piped import LoopedProcess
 from streams.neighbours.search.keeper import IndexKeeper
 from streams.neighbours.search.searcher import Searcher
 from streams.neighbours.search.types import Found, LookedUp, Mix, SearchSettings, SearchStats
@@ -66,7 +66,7 @@ def _build(connection: Connection, dimension: int, settings: SearchSettings) -> 
     return searcher, _Tending(connection, searcher.keeper)
 
 
-class SearchProcess(PipedProcess):
+class SearchProcess(LoopedProcess):
     """Search by vector over the whole catalogue, behind a pipe. Calls are answered in order.
 
     Args:

@@ -16,7 +16,7 @@ from streams.neighbours.search.keeper import Index, IndexKeeper
 from streams.neighbours.search.quality import RECALL_AT
 from streams.neighbours.search.rows import TrackRows
 from streams.neighbours.search.types import Found, LookedUp, Mix, SearchSettings, SearchStats
-from streams.neighbours.search.upper import Upper
+from streams.neighbours.search.upper import Rows, Upper
 from streams.neighbours.similarity import exact_similarities, exact_similarity
 from streams.neighbours.types import EMPTY, Keys, Scores, TrackBatch, Vectors
 
@@ -59,6 +59,11 @@ class Searcher:
 
     def search(self, queries: Vectors, count: int, among: Keys | None, without: Keys | None) -> Found:
         """Find the tracks most similar to each query. See `SearchProcess.search`."""
+        return self._found(self._search(queries, count, among, without))
+
+    def _search(
+        self, queries: Vectors, count: int, among: Keys | None = None, without: Keys | None = None
+    ) -> "_Answers":
         if count < 1:
             raise ValueError(f"count must be at least 1, not {count}")
         queries = self._checked(queries)
@@ -69,7 +74,7 @@ class Searcher:
             with self._timed("scan_among"):
                 rows = np.setdiff1d(self._known(among), left_out)
                 self._answer(answers, queries, range(len(queries)), scan.among(self.tracks, reduced, rows))
-            return answers.found(exact=True)
+            return answers
         asked = _Asked(queries, reduced, max(count, RECALL_AT), left_out, self._hidden(left_out))
         hard = np.arange(len(queries))
         # Where much of the catalogue is wanted, a look into cells or a graph saves nothing.
@@ -83,14 +88,21 @@ class Searcher:
             self._answer(answers, queries, hard.tolist(), uppers)
         self._exact_queries += len(hard)
         self._approximate_queries += len(queries) - len(hard)
-        return answers.found(exact=len(hard) == len(queries))
+        answers.exact = len(hard) == len(queries)
+        return answers
+
+    def _found(self, answers: "_Answers") -> Found:
+        used = np.arange(answers.count) < answers.lengths[:, None]
+        keys = np.zeros(used.shape, dtype=np.int64)
+        keys[used] = self.tracks.keys[answers.rows[used]]
+        return Found(keys, answers.scores, answers.lengths, answers.exact)
 
     def _answer(
         self, answers: "_Answers", queries: Vectors, which: Sequence[int], uppers: Iterable[Upper]
     ) -> None:
         for i, upper in zip(which, uppers, strict=True):
             rows, scores = scan.best(self.tracks, queries[i], upper, answers.count)
-            answers.put(i, self.tracks.keys[rows], scores)
+            answers.put(i, rows, scores)
 
     def _approximate(self, answers: "_Answers", asked: "_Asked", part: slice) -> npt.NDArray[np.intp]:
         """Answer some queries by cells or graph, and a scan of what is newer; return which of them that cannot answer."""
@@ -117,7 +129,7 @@ class Searcher:
                 rows, scores = scan.best(self.tracks, asked.queries[numbers[i]], both, asked.count)
                 if len(rows) == asked.count and self.keeper.trusts_cells(scores):
                     best = slice(answers.count)
-                    answers.put(int(numbers[i]), self.tracks.keys[rows[best]], scores[best])
+                    answers.put(int(numbers[i]), rows[best], scores[best])
                     done[i] = True
         return numbers[~done]
 
@@ -142,7 +154,7 @@ class Searcher:
                     fresh, theirs = scan.best(self.tracks, query, newer[n], answers.count)
                     rows, scores = np.concatenate([rows, fresh]), np.concatenate([scores, theirs])
                 best = scan.ranked(self.tracks, rows, scores, answers.count)
-                answers.put(i, self.tracks.keys[rows[best]], scores[best])
+                answers.put(i, rows[best], scores[best])
                 done[n] = True
         self._graph_queries += int(done.sum())
         return done
@@ -169,18 +181,17 @@ class Searcher:
         answers = _Answers(len(mixes), count)
         if whole:
             queries = np.stack([_mixed(mixes[i], vectors) for i in whole])
-            answers.put_all(whole, self.search(queries, count, None, None))
-        found = answers.found(exact=False)
+            answers.put_all(whole, self._search(queries, count))
         to_seeds: list[Scores | None] = []
         brought: list[Vectors | None] = []
         for i, mix in enumerate(mixes):
             theirs = None
             if mix.vectors or mix.seeds:
-                theirs = self.vectors(found.keys[i, : found.lengths[i]])[0]
+                theirs = self.tracks.vectors[answers.rows[i, : answers.lengths[i]]]
             seeds = vectors[slice(*mix.places)][: mix.seeds]
             to_seeds.append(exact_similarities(theirs, seeds) if theirs is not None and mix.seeds else None)
             brought.append(theirs if mix.vectors else None)
-        return LookedUp(vectors, known, found, to_seeds, brought)
+        return LookedUp(vectors, known, self._found(answers), to_seeds, brought)
 
     def stats(self) -> SearchStats:
         """Counts and times, at any moment."""
@@ -247,24 +258,22 @@ class _Asked:
 
 
 class _Answers:
-    """`Found`, query by query."""
+    """What was found for each of q queries: rows, int32 (q, count), past `lengths` zero, and `Found`'s other members."""
 
     def __init__(self, queries: int, count: int) -> None:
         self.count = count
-        self._keys = np.zeros((queries, count), dtype=np.int64)
-        self._scores = np.zeros((queries, count), dtype=np.float32)
-        self._lengths = np.zeros(queries, dtype=np.int64)
+        self.rows = np.zeros((queries, count), dtype=np.int32)
+        self.scores = np.zeros((queries, count), dtype=np.float32)
+        self.lengths = np.zeros(queries, dtype=np.int64)
+        self.exact = True
 
-    def put(self, query: int, keys: Keys, scores: Scores) -> None:
-        self._lengths[query] = len(keys)
-        self._keys[query, : len(keys)], self._scores[query, : len(keys)] = keys, scores
+    def put(self, query: int, rows: Rows, scores: Scores) -> None:
+        self.lengths[query] = len(rows)
+        self.rows[query, : len(rows)], self.scores[query, : len(rows)] = rows, scores
 
-    def put_all(self, queries: Sequence[int], found: Found) -> None:
-        self._lengths[queries] = found.lengths
-        self._keys[queries], self._scores[queries] = found.keys, found.scores
-
-    def found(self, *, exact: bool) -> Found:
-        return Found(self._keys, self._scores, self._lengths, exact)
+    def put_all(self, queries: Sequence[int], others: "_Answers") -> None:
+        self.lengths[queries], self.exact = others.lengths, others.exact
+        self.rows[queries], self.scores[queries] = others.rows, others.scores
 
 
 def _mixed(mix: Mix, vectors: Vectors) -> npt.NDArray[np.float32]:

@@ -5,14 +5,17 @@ import multiprocessing
 import os
 import signal
 import threading
+from collections.abc import Callable
 from multiprocessing import Pipe
 
 import numpy as np
 import pytest
+import uvloop
 
-from streams.neighbours.piped import PipedProcess, receive, send
+from streams.neighbours.piped import PipedProcess
 from streams.neighbours.process import EngineProcess
 from streams.neighbours.search import SearchProcess
+from streams.neighbours.wire import encoded, receive, send
 
 pytestmark = pytest.mark.unit
 
@@ -82,9 +85,60 @@ def test_arrays_go_through_the_pipe_as_they_are_and_belong_to_whoever_gets_them(
 def test_an_end_that_closes_in_the_middle_of_an_array_is_gone() -> None:
     """A message that is cut off is the end of the pipe, not a message."""
     ours, theirs = Pipe()
-    theirs.send((b"", [1_000]))
-    os.write(theirs.fileno(), b"not all of it")
+    head, array = encoded(np.zeros(10_000))
+    os.write(theirs.fileno(), head)
+    os.write(theirs.fileno(), array[:1_000])
     theirs.close()
     with pytest.raises(EOFError):
         receive(ours)
     ours.close()
+
+
+@pytest.mark.parametrize("make_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_who_stops_waiting_takes_nobody_elses_answer(
+    make_loop: Callable[[], asyncio.AbstractEventLoop],
+) -> None:
+    """Answers belong to the calls in their order, also after one whose caller has gone, and between large ones."""
+    with asyncio.Runner(loop_factory=make_loop) as runner:
+        runner.run(_ask_and_leave())
+
+
+async def _ask_and_leave() -> None:
+    search = SearchProcess(64)
+    await search.start()
+    try:
+        keys = np.arange(2_000, dtype=np.int64)
+        vectors = np.random.default_rng(3).standard_normal((2_000, 64)).astype(np.float32)
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        await search.load(keys, [f"t{key:04d}" for key in keys.tolist()], vectors)
+        gone = asyncio.create_task(search.vectors(keys))
+        await asyncio.sleep(0)
+        gone.cancel()
+        answers = await asyncio.gather(*(search.vectors(keys[:count]) for count in (1, 2_000, 3, 500)))
+        assert gone.cancelled()
+        for (found, known), count in zip(answers, (1, 2_000, 3, 500), strict=True):
+            assert known.all()
+            np.testing.assert_array_equal(found, vectors[:count])
+    finally:
+        await search.stop()
+
+
+async def test_all_who_wait_are_told_that_a_looped_process_is_gone() -> None:
+    """Calls under way when the process is killed, and calls after that, all say that it is gone."""
+    search = SearchProcess(4)
+    await search.start()
+    assert search.pid is not None
+    os.kill(search.pid, signal.SIGSTOP)
+    waiting = [asyncio.create_task(search.stats()) for _ in range(3)]
+    await asyncio.sleep(0)
+    os.kill(search.pid, signal.SIGKILL)
+    for call in (*waiting, search.stats()):
+        with pytest.raises(search.stopped_error, match="SIGKILL"):
+            await call
+    await search.stop()
+
+
+async def test_a_looped_process_that_was_never_started_says_so() -> None:
+    """A call before the start is refused in plain words."""
+    with pytest.raises(SearchProcess.stopped_error, match="never started"):
+        await SearchProcess(4).stats()
