@@ -46,9 +46,9 @@ Result = TypeVar("Result")
 # How many candidates are searched for at first, at least, where some may be passed over.
 FIRST: Final = 200
 # How many candidates are asked for when the first are too few, one after the other.
-WIDER: Final = (1_000, 5_000)
-# Of these, so many times as many as could just fill the list are chosen from.
-CHOICE: Final = 2
+WIDER: Final = (600, 1_800, 5_000)
+# Of these, so many more than could just fill the list are chosen from.
+CHOICE: Final = 200
 # Of a catalogue that was searched for what meets the filters: so many of the nearest, and of the nearest of all.
 MEETING: Final = 1_000
 # What was found to meet filters is used again within this time, though the catalogue has changed: what has changed
@@ -107,7 +107,9 @@ class Gatherer:
         self._attached = asyncio.Event()
         self._scans: LRUCache[bytes, tuple[int, float, Keys]] = LRUCache(_SCANS)
         self._scanning = asyncio.Lock()
-        self._thread = ThreadPoolExecutor(max_workers=2, thread_name_prefix="strategies")
+        # One, as two would take the interpreter from each other; and one for what would keep everybody else waiting.
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="strategies")
+        self._long_thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="comparisons")
 
     def attach(self, search: Search) -> None:
         """From now on this is searched."""
@@ -129,11 +131,13 @@ class Gatherer:
 
     def close(self) -> None:
         """Let go of the threads."""
-        self._thread.shutdown(wait=False, cancel_futures=True)
+        for thread in (self._thread, self._long_thread):
+            thread.shutdown(wait=False, cancel_futures=True)
 
-    async def aside(self, function: Callable[..., Result], *arguments: Any) -> Result:
-        """Call something that takes CPU time off the event loop."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)
+    async def aside(self, function: Callable[..., Result], *arguments: Any, long: bool = False) -> Result:
+        """Call something that takes CPU time off the event loop; `long` if it takes more than some milliseconds."""
+        thread = self._long_thread if long else self._thread
+        return await asyncio.get_running_loop().run_in_executor(thread, function, *arguments)
 
     async def vectors_of(self, keys: Sequence[int], *, patience: float = 0.0) -> dict[int, Vector]:
         """The vectors of tracks, without those that are not there; these are waited for, `patience` seconds at most."""
@@ -235,7 +239,7 @@ class Gatherer:
             found = begun or await self._nearest(combined(query), size)
             begun = None
             more = len(found.keys) >= size
-            scanning = more and bool(query.filters) and size <= WIDER[0]
+            scanning = more and bool(query.filters) and size <= MEETING
             yield found, more and (scanning or size != sizes[-1])
             if scanning and (meeting := await self._meeting(query)) is not None:
                 yield _both(found, await self._nearest(combined(query), MEETING, meeting)), False
@@ -254,7 +258,7 @@ class Gatherer:
                 least = await self.aside(_least, query, found.keys, tracks)
                 if least is None and more:
                     continue
-                size = len(found.keys) if least is None else max(first_size(query), CHOICE * least)
+                size = len(found.keys) if least is None else max(first_size(query), least + CHOICE)
                 if size < len(found.keys):
                     yield found.first(size), True
             yield found, more
@@ -269,7 +273,7 @@ class Gatherer:
     ) -> tuple[Candidates, dict[int, KnownTrack]]:
         """The nearest tracks as candidates, and what is known of them."""
         read = await self._read(query, await self._nearest(vector, count))
-        return await self.aside(self._candidates, query, read), dict(read.tracks)
+        return await self.aside(self._candidates, query, read, long=True), dict(read.tracks)
 
     async def _read(self, query: Query, found: Nearest) -> _Read:
         keys = found.keys
@@ -330,7 +334,7 @@ class Gatherer:
         names = sorted({condition.field for condition in query.filters})
         fields = sorted({name.partition(".")[0] for name in names})
         parts = [
-            await self.aside(_those_meeting, query, names, rows)
+            await self.aside(_those_meeting, query, names, rows, long=True)
             async for rows in stored.scan(self._pool, fields)
         ]
         return np.concatenate(parts) if parts else np.empty(0, dtype=np.int64)

@@ -312,7 +312,7 @@ class Recommender:
                 made.append((one, Gathered(pool, tracks, select(pool, asking), asking, searched=True)))
             return bodies.comparison(made, catalogue_size=size, **asked.common)
 
-        return await self._gatherer.aside(choose)
+        return await self._gatherer.aside(choose, long=True)
 
     def _keep(
         self,
