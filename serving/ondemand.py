@@ -29,6 +29,8 @@ logger = structlog.get_logger("serving")
 # An answer that takes longer is late: then it is asked whether there is any worker.
 _LATE_SECONDS = 0.5
 _GIVEN_UP_KEPT = 10_000
+# Above this share of the requests that may be under way, those that somebody waits for come first.
+_BUSY_SHARE = 0.25
 # Replies carry up to fifty tracks with all that is known of them.
 _FETCH_BYTES = 9 * 1024 * 1024
 
@@ -109,6 +111,11 @@ class Asker:
     def in_flight(self) -> int:
         """Requests under way."""
         return len(self._pending)
+
+    @property
+    def busy(self) -> bool:
+        """Whether so many requests are under way that what nobody waits for should not be asked."""
+        return len(self._pending) > _BUSY_SHARE * self._options.in_flight
 
     async def ask(self, query: RecommendationQuery, *, hits: int = 1, tick: int = 0) -> Reply:
         """The workers' answer to `query`.

@@ -130,10 +130,7 @@ class Recommending:
                 raise
             return Answer(*self.ready(entry, began, stale=True), "fallback")
         if isinstance(found, Entry) and found.stale and not question.listed:
-            if question.event is not None:
-                found = await self._ask(question, track_id)
-            else:
-                self._refresh(found, question)
+            self._refresh(found, question)
         if isinstance(found, bytes):
             return Answer(found, b"", "workers")
         source = "lists" if isinstance(found.place, int) else "bodies"
@@ -224,6 +221,9 @@ class Recommending:
         self, target: bytes, track_id: str, question: Question, before: Entry | None
     ) -> Entry | bytes:
         entry = await self._stored(target, track_id, question)
+        if entry is not None and _short(entry, question):
+            # What is excluded is all that the list has: only a search finds others.
+            return await self._ask(question, track_id)
         if entry is None:
             try:
                 reply = await self._searched(
@@ -307,7 +307,7 @@ class Recommending:
     async def _from_body(self, target: bytes, track_id: str, question: Question, tick: int) -> Entry | None:
         place = question.place(track_id)
         found = None if place is None else await self._bodies.get(place)
-        if place is None or found is None:
+        if place is None or found is None or not (question.event is None or found.has(*question.event)):
             return None
         return Entry(
             target=target,
@@ -326,7 +326,11 @@ class Recommending:
     def _refresh(self, entry: Entry, question: Question) -> None:
         """Ask for a stale body anew, without anybody waiting for it."""
         now = time.perf_counter()
-        if self._asker is None or now - self._refreshed.get(entry.target, 0.0) < _REFRESH_SECONDS:
+        if (
+            self._asker is None
+            or self._asker.busy
+            or now - self._refreshed.get(entry.target, 0.0) < _REFRESH_SECONDS
+        ):
             return
         self._refreshed[entry.target] = now
         if len(self._refreshed) > _REFRESHES_REMEMBERED:
@@ -349,3 +353,9 @@ class Recommending:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _short(entry: Entry, question: Question) -> bool:
+    """Whether a list has lost so much to `exclude` that it is shorter than what was asked for."""
+    query = question.query
+    return question.listed and bool(query.exclude) and len(entry.mentions) - 1 < query.top_k

@@ -25,15 +25,20 @@ _REFRESH_LOCK: Final = 0x6D657373_6D617402
 # Bodies that are written together wait so long for a row that another transaction holds, which may be waiting for theirs.
 _TOGETHER_WAIT: Final = "100ms"
 
-# Whether a newer body would say something else. Never asked of what is read: a fresher list, another popularity, another
-# moment, or another fact.
+# Whether a newer body would say something else. Never asked of what is read: a fresher list, other candidates beyond it,
+# another popularity, another moment, or another fact.
 _STALE = """
 m.outdated OR l.version IS DISTINCT FROM m.list_version OR coalesce(m.expires_at <= now(), false)
 OR (coalesce(m.popularity_due <= now(), false)
     AND m.popularity_version < (SELECT last_value + is_called::int FROM popularity_version))
+OR coalesce(
+    m.searched_due <= now()
+    AND m.searched <> (SELECT coalesce(jsonb_object_agg(partition, consumed_offset), '{}') FROM ingest_partitions
+                       WHERE consumed_offset > 0),
+    false)
 """
 _READ = f"""
-SELECT m.body, m.tag, m.generated_at, m.list_version, l.version AS newest_version, ({_STALE}) AS stale
+SELECT m.body, m.tag, m.generated_at, m.list_version, l.version AS newest_version, m.searched, ({_STALE}) AS stale
 FROM materialised_recommendations AS m LEFT JOIN neighbour_lists AS l USING (key)
 WHERE m.key = $1 AND m.strategy = $2 AND m.mode = $3 AND m.variant = $4
 """  # noqa: S608 -- this module's own text
@@ -46,7 +51,7 @@ LEFT JOIN neighbour_lists AS l ON l.key = w.key
 """
 _READ_MANY = f"""
 SELECT m.key, m.strategy, m.mode, m.variant,
-    m.body, m.tag, m.generated_at, m.list_version, l.version AS newest_version, ({_STALE}) AS stale
+    m.body, m.tag, m.generated_at, m.list_version, l.version AS newest_version, m.searched, ({_STALE}) AS stale
 {_WANTED}
 """
 _CHECK_MANY = f"SELECT m.key, m.strategy, m.mode, m.variant, m.tag, ({_STALE}) AS stale {_WANTED}"
@@ -54,12 +59,13 @@ _CHECK_MANY = f"SELECT m.key, m.strategy, m.mode, m.variant, m.tag, ({_STALE}) A
 _WRITE = """
 INSERT INTO materialised_recommendations AS m
     (key, strategy, mode, variant, question, body, tag, members, list_version, popularity_version, popularity_due,
-     expires_at, generated_at, hits, heat)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14::bigint, $15::float8)
+     searched, searched_due, expires_at, generated_at, hits, heat)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16::bigint, $17::float8)
 ON CONFLICT (key, strategy, mode, variant) DO UPDATE
 SET body = excluded.body, tag = excluded.tag, members = excluded.members, list_version = excluded.list_version,
     popularity_version = excluded.popularity_version, popularity_due = excluded.popularity_due,
-    expires_at = excluded.expires_at, outdated = false, generated_at = excluded.generated_at
+    searched = excluded.searched, searched_due = excluded.searched_due, expires_at = excluded.expires_at,
+    outdated = false, generated_at = excluded.generated_at
 WHERE m.generated_at <= excluded.generated_at
 """
 
@@ -113,6 +119,8 @@ class StoredBody:
         generated_at: When it was computed.
         list_version: Version of the neighbour list that it was made from; None where there was none yet.
         newest_version: Version of the neighbour list as of now.
+        searched: By partition of track-ingest, the offset below which it takes account of every event; None where it
+            was made from the neighbour list alone.
         stale: Whether something that it was made from has changed since.
     """
 
@@ -121,7 +129,12 @@ class StoredBody:
     generated_at: datetime
     list_version: int | None
     newest_version: int | None
+    searched: Mapping[str, int] | None
     stale: bool
+
+    def has(self, partition: int, offset: int) -> bool:
+        """Whether it takes account of an event that the neighbour list has taken in."""
+        return not self.stale and (self.searched is None or self.searched.get(str(partition), 0) > offset)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +153,8 @@ class NewBody:
     generated_at: datetime
     popularity_version: int | None = None
     popularity_due: datetime | None = None
+    searched: Mapping[str, int] | None = None
+    searched_due: datetime | None = None
     expires_at: datetime | None = None
     hits: int = 0
     heat: float = field(default=0.0)
@@ -261,6 +276,8 @@ def _values(new: NewBody, members: list[int]) -> tuple[Any, ...]:
         new.list_version,
         new.popularity_version,
         new.popularity_due,
+        None if new.searched is None else dict(new.searched),
+        new.searched_due,
         new.expires_at,
         new.generated_at,
         new.hits,

@@ -26,7 +26,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, TSVECTOR
 
-REVISION = "0004"
+REVISION = "0005"
 
 metadata = MetaData(
     naming_convention={
@@ -235,6 +235,10 @@ materialised_recommendations = Table(
     Column("popularity_version", BigInteger),
     # From when on a newer popularity makes it stale.
     Column("popularity_due", DateTime(timezone=True)),
+    # How far the catalogue had come in what it was searched for in, by partition: null where only the stored list counts;
+    # and from when on a catalogue that has gone on makes it stale.
+    Column("searched", JSONB),
+    Column("searched_due", DateTime(timezone=True)),
     Column("expires_at", DateTime(timezone=True)),
     # Something that it says of a track is not so any more.
     Column("outdated", Boolean, nullable=False, server_default=text("false")),

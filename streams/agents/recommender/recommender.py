@@ -65,6 +65,7 @@ class _Asked:
     reference: KnownTrack | None
     own: StoredList | None
     begun: Nearest | None
+    searched: Mapping[int, int]
     provisional: bool
     late: bool
 
@@ -226,6 +227,8 @@ class Recommender:
             ProblemError: 404 for a track that isn't there, 422 for what cannot be meant.
         """
         late = request.min_offset is not None and not await self._has_taken(request.min_offset)
+        # What is searched from here on has at least this.
+        searched = dict(self._applied())
         named = Named.of(request)
         known = await self.tracks.get(named.keys)
         named.require(known, one=request.track_id is not None)
@@ -238,7 +241,7 @@ class Recommender:
             vectors, begun = await self._begin(request, named, query)
             query = with_vectors(query, vectors)
         missing = reference is not None and own is None
-        return _Asked(request, query, known, reference, own, begun, missing or afresh, late)
+        return _Asked(request, query, known, reference, own, begun, searched, missing or afresh, late)
 
     async def _begin(
         self, request: RecommendationQuery, named: Named, query: Query
@@ -345,6 +348,12 @@ class Recommender:
             list_version=None if asked.own is None else asked.own.version,
             popularity_version=popularity if counts else None,
             popularity_due=now + window if counts else None,
+            searched={str(p): offset for p, offset in asked.searched.items() if offset}
+            if gathered.searched
+            else None,
+            searched_due=now + timedelta(seconds=self._settings.searched_window_seconds)
+            if gathered.searched
+            else None,
             expires_at=expires,
             generated_at=body.generated_at,
             heat=heat_of(1, now.timestamp()),

@@ -25,6 +25,12 @@ class RecommenderSettings(BaseSettings):
         le=86_400,
         title="Seconds for which popularity may be older than the newest interaction",
     )
+    searched_window_seconds: float = Field(
+        10.0,
+        gt=0,
+        le=86_400,
+        title="Seconds for which a kept recommendation may be older than what changed beyond its track's list",
+    )
     random_window_seconds: float = Field(
         3_600.0, gt=0, le=31_536_000, title="Seconds for which `random` keeps its answer"
     )

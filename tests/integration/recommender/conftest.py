@@ -36,6 +36,7 @@ class Bench:
     search: SearchProcess
     recommender: Recommender
     settings: RecommenderSettings
+    applied: dict[int, int]
 
     async def ask(self, **fields: Any) -> RecommendationReply:
         """Ask, and read the answer by the contract."""
@@ -55,10 +56,14 @@ class Bench:
 
 
 def recommender_of(
-    pool: asyncpg.Pool, search: SearchProcess | None, settings: RecommenderSettings
+    pool: asyncpg.Pool,
+    search: SearchProcess | None,
+    settings: RecommenderSettings,
+    applied: dict[int, int] | None = None,
 ) -> Recommender:
     """A recommender as a worker makes it."""
-    return Recommender(pool, search, settings, RecommenderMetrics(CollectorRegistry()))
+    metrics = RecommenderMetrics(CollectorRegistry())
+    return Recommender(pool, search, settings, metrics, applied=lambda: applied or {})
 
 
 @pytest.fixture(scope="module")
@@ -102,9 +107,11 @@ async def _opened(url: str) -> AsyncIterator[Bench]:
         np.array([track.vector for track in catalogue.tracks]),
     )
     settings = RecommenderSettings(popularity_window_seconds=0.05, refreshes_per_second=100)
-    recommender = recommender_of(pool, search, settings)
+    rows = await pool.fetch("SELECT partition, consumed_offset FROM ingest_partitions")
+    applied = dict(map(tuple, rows))
+    recommender = recommender_of(pool, search, settings, applied)
     tasks = [asyncio.create_task(work, name=name) for name, work in recommender.background().items()]
-    yield Bench(pool, catalogue, search, recommender, settings)
+    yield Bench(pool, catalogue, search, recommender, settings, applied)
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)

@@ -120,6 +120,44 @@ def test_a_body_is_stale_after_its_list_and_soon_is_not(bench: Bench, run: Run) 
     assert after[:9] == before[1:]
 
 
+def test_what_was_searched_is_stale_once_the_catalogue_has_gone_on(bench: Bench, run: Run) -> None:
+    """Candidates beyond the list may be others then, after the window; what the list alone tells is not stale."""
+    seed = "test/00104"
+    run(bench.listed(track_id=seed, strategy="diverse"))
+    run(bench.listed(track_id=seed, top_k=20))
+
+    async def stale() -> tuple[bool, bool]:
+        searched = await kept(bench, seed, "diverse", "mmr")
+        listed = await kept(bench, seed, "similarity", top_k=20)
+        assert searched is not None
+        assert listed is not None
+        assert (searched.searched, listed.searched) == ({str(p): o for p, o in bench.applied.items()}, None)
+        return searched.stale, listed.stale
+
+    async def history() -> None:
+        assert await stale() == (False, False)
+        await bench.pool.execute("UPDATE ingest_partitions SET consumed_offset = consumed_offset + 1")
+        assert await stale() == (False, False)  # within the window
+        await bench.pool.execute("UPDATE materialised_recommendations SET searched_due = now()")
+        assert await stale() == (True, False)
+        await bench.pool.execute("UPDATE ingest_partitions SET consumed_offset = consumed_offset - 1")
+        assert await stale() == (False, False)
+
+    bench.recommender.materialiser.refreshing = False
+    try:
+        run(history())
+    finally:
+        bench.recommender.materialiser.refreshing = True
+
+
+def test_a_body_has_the_events_that_were_searched(bench: Bench, run: Run) -> None:
+    """Whoever waits for an event is not given a body that was searched for before it."""
+    seed, (partition, offset) = "test/00105", next(iter(bench.applied.items()))
+    run(bench.listed(track_id=seed, strategy="diverse"))
+    body = run(kept(bench, seed, "diverse", "mmr"))
+    assert (body.has(partition, offset - 1), body.has(partition, offset)) == (True, False)
+
+
 def test_facts_that_changed_are_told(bench: Bench, run: Run) -> None:
     """A body is made anew when one of its tracks has another title, although no list has changed."""
     seed = "test/00103"

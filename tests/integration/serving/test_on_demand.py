@@ -175,6 +175,43 @@ async def test_reads_wait_for_an_event_or_say_that_they_did_not(
     assert len(worker.requests) == 1
 
 
+async def test_who_waits_for_an_event_is_given_no_body_from_before_it(
+    api: tuple[Client, Answering], database: Database, catalogue: Catalogue
+) -> None:
+    """A kept body answers only if what it was searched in had the event, even where every list has it."""
+    client, worker = api
+    worker.reply = lambda asked: {"status": "ok", **body_of(asked, provisional=True)}
+    track = catalogue.tracks[catalogue.by_id[TRACK]]
+    kept = orjson.dumps(body_of({"track_id": TRACK, "strategy": "diverse"}, mode="mmr"))
+    await database.execute(
+        "INSERT INTO materialised_recommendations (key, strategy, mode, variant, body, tag, members, list_version,"
+        " searched, generated_at, heat) SELECT key, 'diverse', 'mmr', 0, $2, 'W/\"a\"', '{}', version,"
+        " '{\"3\": 5}', now(), 1 FROM neighbour_lists WHERE key = $1",
+        track.key,
+        kept,
+    )
+    for offset, asked in ((4, 0), (5, 1)):
+        read = await client.get(f"{PATH}?strategy=diverse&min_offset=3:{offset}")
+        assert (read.status_code, len(worker.requests)) == (200, asked)
+    assert read.json()["provisional"] is True
+
+
+async def test_a_list_that_exclusions_leave_short_is_searched_for(
+    api: tuple[Client, Answering], catalogue: Catalogue
+) -> None:
+    """Whoever has heard all that a list holds is given others, by a worker; where the list has enough, it is read."""
+    client, worker = api
+    heard = [track_id for track_id, _ in catalogue.expected(TRACK, 45)]
+    read = await client.get(PATH, params={"exclude": heard[:40]})
+    assert (read.json()["cached"], len(read.json()["recommendations"]), worker.requests) == (True, 10, [])
+    for count in (41, 45):
+        searched = await client.get(PATH, params={"exclude": heard[:count]})
+        assert searched.json()["cached"] is False
+    assert [len(request["exclude"]) for request in worker.requests] == [41, 45]
+    worker.reply = lambda asked: {"status": "error", "error": {"type": "about:blank", "status": 503}}
+    assert (await client.get(PATH, params={"exclude": heard})).status_code == 503
+
+
 async def test_a_track_without_a_list_is_searched_for(
     api: tuple[Client, Answering], database: Database, catalogue: Catalogue
 ) -> None:
