@@ -52,19 +52,29 @@ def _plain(value: object) -> object:
     return value.item() if isinstance(value, np.generic) else value
 
 
+def storable(value: str) -> str:
+    """Return `value` unchanged, refusing what neither UTF-8 nor Postgres can hold."""
+    _stored_size(value)
+    return value
+
+
+def _stored_size(value: str) -> int:
+    if "\0" in value:
+        raise ValueError("contains a NUL character, which cannot be stored")
+    try:
+        return len(value.encode())
+    except UnicodeEncodeError:
+        raise ValueError("contains a lone surrogate, which is not valid Unicode text") from None
+
+
 def checked_text(value: str, limit: int) -> str:
-    """Return `value` unchanged, refusing what Postgres text cannot hold and what is too long.
+    """Return `value` unchanged, refusing what cannot be stored and what is too long.
 
     Args:
         value: any string.
         limit: most bytes of UTF-8 it may take.
     """
-    if "\0" in value:
-        raise ValueError("contains a NUL character, which cannot be stored")
-    try:
-        size = len(value.encode())
-    except UnicodeEncodeError:
-        raise ValueError("contains a lone surrogate, which is not valid Unicode text") from None
+    size = _stored_size(value)
     if size > limit:
         raise ValueError(f"is {size:,} bytes long; at most {limit:,} are kept")
     return value
@@ -223,7 +233,7 @@ def free_form(values: Mapping[Any, Any]) -> dict[str, Any]:
     cleaned = {}
     for name, value in values.items():
         try:
-            cleaned[checked_text(str(name), 200)] = _json(value, 1)
+            cleaned[checked_text(str(name), 200)] = plain_json(value)
         except ValueError as exc:
             raise ValueError(f"{str(name)[:60]}: {exc}") from None
     size = len(orjson.dumps(cleaned))
@@ -232,13 +242,18 @@ def free_form(values: Mapping[Any, Any]) -> dict[str, Any]:
     return cleaned
 
 
-def _json(value: object, depth: int) -> object:
+def plain_json(value: object, depth: int = 1) -> object:
+    """Return `value` as plain finite JSON that can be stored; `depth` is that of `value` in what it is part of.
+
+    Raises:
+        ValueError: it cannot be, or is nested beyond 16 levels.
+    """
     if depth > _EXTRA_DEPTH:
         raise ValueError(f"is nested deeper than {_EXTRA_DEPTH} levels")
     if isinstance(value, Mapping):
-        return {checked_text(str(name), 200): _json(item, depth + 1) for name, item in value.items()}
+        return {checked_text(str(name), 200): plain_json(item, depth + 1) for name, item in value.items()}
     if isinstance(value, list | tuple | np.ndarray):
-        return [_json(item, depth + 1) for item in value]
+        return [plain_json(item, depth + 1) for item in value]
     return _json_scalar(_plain(value))
 
 

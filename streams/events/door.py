@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, Final
 
 import orjson
-from pydantic import Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError
 
 from streams.events.reasons import InvalidEvent, Reason, shown
 
@@ -17,6 +17,14 @@ _KINDS: Final = {
     type(None): "null",
 }  # fmt: skip
 
+
+def _printable(track_id: str) -> str:
+    if not track_id.isprintable():
+        raise ValueError(f"{shown(track_id)} contains a character that cannot be printed")
+    return track_id
+
+
+# The same rule as `check_track_id`, for models.
 TrackId = Annotated[
     str,
     Field(
@@ -25,6 +33,7 @@ TrackId = Annotated[
         description="The track's identifier: 1 to 512 printable characters",
         examples=["smd/Bach_BWV849-01"],
     ),
+    AfterValidator(_printable),
 ]
 
 

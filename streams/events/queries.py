@@ -20,6 +20,7 @@ from pydantic import (
 from streams.events.door import TrackId
 from streams.events.metadata import TrackMetadata
 from streams.events.strategy_names import DEFAULT_STRATEGY, UnknownStrategy, canonical_strategy
+from streams.events.values import Json, Name, Text
 
 DEFAULT_TOP_K: Final = 10
 MAX_TOP_K: Final = 50
@@ -38,7 +39,6 @@ RequestId = Annotated[
     ),
 ]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
-Text = Annotated[str, Field(min_length=1, max_length=2_000)]
 
 
 class _Strict(BaseModel):
@@ -85,7 +85,7 @@ def _condition(value: Any, read: ValidatorFunctionWrapHandler) -> Any:
     try:
         return read(value)
     except ValidationError as error:
-        why = [each for each in error.errors() if isinstance(value, dict) and each["type"] == "value_error"]
+        why = [each for each in error.errors() if each["type"] == "value_error"]
         raise ValueError(
             why[0]["msg"].removeprefix("Value error, ")
             if why
@@ -140,11 +140,10 @@ class UserContext(BaseModel):
     """What is known of the listener; keys beyond these are allowed and passed over."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
+    __pydantic_extra__: dict[Text, Json]
 
-    goal: str | None = Field(
+    goal: Name | None = Field(
         None,
-        min_length=1,
-        max_length=50,
         description="What `auto` is to aim at: similar, variety, complement, discover, surprise, contrast, popular, "
         "explore or balanced",
         examples=["variety"],
@@ -158,17 +157,12 @@ class UserContext(BaseModel):
     )
     seed: int | None = Field(None, ge=0, le=2**31 - 1, description="Another seed, another draw of `random`")
 
-    @model_validator(mode="before")
-    @classmethod
-    def _small(cls, value: Any) -> Any:
-        if isinstance(value, dict):
-            try:
-                size = len(orjson.dumps(value, default=str))
-            except (TypeError, ValueError):
-                raise ValueError("must be JSON") from None
-            if size > _MAX_CONTEXT_BYTES:
-                raise ValueError(f"is {size:,} bytes long; at most {_MAX_CONTEXT_BYTES:,} are read")
-        return value
+    @model_validator(mode="after")
+    def _small(self) -> Self:
+        size = len(orjson.dumps(self.__pydantic_extra__))
+        if size > _MAX_CONTEXT_BYTES:
+            raise ValueError(f"is {size:,} bytes long; at most {_MAX_CONTEXT_BYTES:,} are read")
+        return self
 
 
 class MinOffset(_Strict):
@@ -189,16 +183,12 @@ class RecommendationQuery(_Strict):
     negatives: list[SeedLike] = Field(
         default_factory=list, max_length=MAX_SEEDS, description="Tracks to keep away from"
     )
-    strategy: str = Field(
+    strategy: Name = Field(
         DEFAULT_STRATEGY,
-        min_length=1,
-        max_length=50,
         description="A strategy or another name of it",
         examples=["similarity"],
     )
-    mode: str | None = Field(
-        None, min_length=1, max_length=50, description="Mode of the strategy, if it has any"
-    )
+    mode: Name | None = Field(None, description="Mode of the strategy, if it has any")
     parameters: dict[Text, bool | int | Finite] = Field(
         default_factory=dict,
         max_length=20,

@@ -284,7 +284,10 @@ def parse_request(
 
 
 def request_id_of(key: bytes | None, value: bytes | None) -> str | None:
-    """Who is to be told that a request is refused: the request_id of its value, else its key; None if neither is any."""
+    """Who is to be told that a request is refused: the request_id of its value, else its key; None if neither is any.
+
+    It can be written in UTF-8, whatever else is wrong with it.
+    """
     try:
         found = load_object(value).get("request_id")
     except InvalidEvent:
@@ -294,4 +297,10 @@ def request_id_of(key: bytes | None, value: bytes | None) -> str | None:
             found = key.decode()
         except UnicodeDecodeError:
             return None
-    return found if isinstance(found, str) and 0 < len(found) <= 200 else None
+    if not isinstance(found, str) or not 0 < len(found) <= 200:
+        return None
+    try:
+        found.encode()
+    except UnicodeEncodeError:
+        return None
+    return found

@@ -148,6 +148,18 @@ async def test_what_is_no_request_is_told_or_buried() -> None:
     assert bench.acknowledged == ["named", "nameless"]
 
 
+async def test_a_name_that_cannot_be_written_is_buried() -> None:
+    """A request_id that UTF-8 cannot hold can be told to nobody; the desk goes on."""
+    bench = Bench()
+    value = b'{"request_id": "\\ud800", "track_id": "a"}'
+    await bench.take("surrogate", value=value)
+    await bench.desk.drain()
+    assert [letter.received.value for letter in bench.buried.letters] == [value]
+    await bench.take("next")
+    await bench.desk.drain()
+    assert bench.acknowledged == ["surrogate", "next"]
+
+
 async def test_a_desk_that_cannot_reply_takes_no_more() -> None:
     """What was left unacknowledged would never be read again by this process: it must end."""
     bench = Bench()
