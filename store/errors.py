@@ -30,3 +30,7 @@ class FencedError(StoreError):
 
 class TrackRejectedError(StoreError):
     """Postgres can never take this track, however often it is tried."""
+
+
+class BodyRejectedError(StoreError):
+    """Postgres can never take this body, however often it is tried."""

@@ -12,7 +12,8 @@ from typing import Any, Final
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
-from store.pool import transaction, translated
+from store.errors import BodyRejectedError
+from store.pool import REJECTED, transaction, translated
 
 # Primary key: the track's key, strategy, mode ("" for none), variant.
 Place = tuple[int, str, str, int]
@@ -229,17 +230,29 @@ async def check_many(connection: Connection, places: Sequence[Place]) -> dict[Pl
     return {tuple(row[:4]): (row[4], row[5]) for row in rows}
 
 
-async def write(pool: asyncpg.Pool, new: Sequence[NewBody]) -> list[bool]:
-    """Keep bodies, each unless a newer one is there; False for each that names a track which has been withdrawn.
+async def write(pool: asyncpg.Pool, new: Sequence[NewBody]) -> list[bool | BodyRejectedError]:
+    """Keep bodies, each unless a newer one is there.
+
+    Returns:
+        For each True, or False where it names a track which has been withdrawn, or why Postgres can never take it:
+        then the others are kept all the same.
 
     Raises:
         StoreUnavailableError: Postgres cannot be reached; some may have been kept.
     """
     try:
-        return await _write(pool, new)
-    except _RowsHeldError:
-        # Only who holds rows can be waited for in a circle: alone, each waits as long as it takes.
-        return [(await _write(pool, [one]))[0] for one in new]
+        return [*await _write(pool, new)]
+    except (_RowsHeldError, BodyRejectedError):
+        # Only who holds rows can be waited for in a circle: alone, each waits as long as it takes. And alone, each is
+        # refused for itself.
+        return [await _write_alone(pool, one) for one in new]
+
+
+async def _write_alone(pool: asyncpg.Pool, one: NewBody) -> bool | BodyRejectedError:
+    try:
+        return (await _write(pool, [one]))[0]
+    except BodyRejectedError as error:
+        return error
 
 
 async def _write(pool: asyncpg.Pool, new: Sequence[NewBody]) -> list[bool]:
@@ -260,6 +273,8 @@ async def _write(pool: asyncpg.Pool, new: Sequence[NewBody]) -> list[bool]:
             await connection.executemany(_WRITE, values)
         except asyncpg.LockNotAvailableError as error:
             raise _RowsHeldError from error
+        except REJECTED as error:
+            raise BodyRejectedError(str(error)) from error
     return whole
 
 

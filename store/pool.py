@@ -36,6 +36,13 @@ UNAVAILABLE = (
     asyncpg.QueryCanceledError,
 )
 
+# What Postgres says of a row that it can never take, however often it is tried.
+REJECTED = (
+    asyncpg.DataError,
+    asyncpg.ProgramLimitExceededError,
+    asyncpg.IntegrityConstraintViolationError,
+)
+
 
 async def _set_codecs(connection: asyncpg.Connection) -> None:
     await connection.set_type_codec(

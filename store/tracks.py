@@ -10,6 +10,7 @@ from asyncpg.pool import PoolConnectionProxy
 
 from store import materialised
 from store.errors import TrackRejectedError
+from store.pool import REJECTED
 from store.schema import METADATA_FIELDS
 
 
@@ -114,11 +115,7 @@ async def upsert(connection: PoolConnectionProxy, rows: Sequence[TrackRow]) -> N
         same_key = error.constraint_name == _UNIQUE_KEY
         message = "another track has the same 64-bit key" if same_key else str(error)
         raise TrackRejectedError(message) from error
-    except (
-        asyncpg.DataError,
-        asyncpg.ProgramLimitExceededError,
-        asyncpg.IntegrityConstraintViolationError,
-    ) as error:
+    except REJECTED as error:
         raise TrackRejectedError(str(error)) from error
 
 

@@ -14,7 +14,7 @@ import structlog
 
 from store import materialised
 from store.candidates import KnownTrack
-from store.errors import StoreUnavailableError
+from store.errors import BodyRejectedError, StoreUnavailableError
 from store.materialised import Hits, Kept, NewBody
 from store.pool import translated
 from streams.agents.recommender.metrics import RecommenderMetrics
@@ -136,6 +136,12 @@ class Materialiser:
     async def _write(self, bodies: list[_ToKeep]) -> None:
         written = await materialised.write(self._pool, [body.new for body in bodies])
         for body, kept in zip(bodies, written, strict=True):
+            if isinstance(kept, BodyRejectedError):
+                new = body.new
+                where = {"key": new.key, "strategy": new.strategy, "mode": new.mode, "variant": new.variant}
+                log.error("a recommendation cannot be kept", **where, error=str(kept))
+                self._metrics.bodies.labels("rejected").inc()
+                continue
             self._metrics.bodies.labels(body.reason if kept else "withdrawn").inc()
             # Told of while the body was being made: whoever marked bodies then did not see this one.
             if kept and not self._tracks.unchanged(body.tracks):

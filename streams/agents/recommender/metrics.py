@@ -45,7 +45,7 @@ class RecommenderMetrics:
             ["reason"],
             registry=registry,
         )
-        for reason in ("requested", "refreshed", "withdrawn", "crowded_out"):
+        for reason in ("requested", "refreshed", "withdrawn", "rejected", "crowded_out"):
             self.bodies.labels(reason)
         self._add_gauges(registry)
 

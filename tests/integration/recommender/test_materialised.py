@@ -247,7 +247,7 @@ def test_bodies_written_together_wait_for_nobody_in_a_circle(bench: Bench, run: 
             for row in rows
         ]
 
-    async def written_while_held(new: list[materialised.NewBody]) -> list[bool]:
+    async def written_while_held(new: list[materialised.NewBody]) -> list[Any]:
         async with bench.pool.acquire() as connection:
             held = connection.transaction()
             await held.start()
@@ -263,6 +263,34 @@ def test_bodies_written_together_wait_for_nobody_in_a_circle(bench: Bench, run: 
     new = run(made())
     assert run(written_while_held(new)) == [True, True]
     assert all(run(_body(bench, one)) for one in new)
+
+
+def test_a_body_that_postgres_refuses_is_given_up_alone(bench: Bench, run: Run) -> None:
+    """Those that are written with it are kept, and so is what comes afterwards."""
+    refused, fine, later = (
+        materialised.NewBody(
+            key=track_key(seed),
+            strategy="hybrid",
+            mode=None,
+            variant=1,
+            question=question,
+            body=b'{"given":true}',
+            tag="t",
+            members=[],
+            list_version=None,
+            generated_at=now(),
+        )
+        for seed, question in (("test/00113", {"mood": "a\0b"}), ("test/00114", {}), ("test/00115", {}))
+    )
+
+    async def keep(*bodies: materialised.NewBody) -> list[bool]:
+        for new in bodies:
+            bench.recommender.materialiser.keep(new, {}, reason="requested")
+        await bench.written()
+        return [await _body(bench, new) for new in bodies]
+
+    assert run(keep(refused, fine)) == [False, True]
+    assert run(keep(later)) == [True]
 
 
 async def _body(bench: Bench, new: materialised.NewBody) -> bool:
