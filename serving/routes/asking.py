@@ -5,6 +5,7 @@ import time
 from typing import Annotated, Any
 
 import orjson
+import structlog
 from fastapi import FastAPI, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
@@ -21,6 +22,8 @@ from serving.recommending import Answer
 from serving.routes.recommend import RecommendRoute, TrackIdPath, response_of
 from store.errors import StoreUnavailableError
 from streams.events import DEFAULT_TOP_K, MAX_TOP_K, RecommendationQuery
+
+logger = structlog.get_logger("serving")
 
 _UNREAD = {"cache-control": "no-store"}
 # Entries of one batch that are worked on at the same time: a batch may not take every connection to the store, nor every
@@ -73,13 +76,13 @@ async def ask_many(request: Request) -> Response:
     if not isinstance(entries, list) or not 1 <= len(entries) <= MAX_BATCH:
         raise problems.invalid_parameters([("requests", f"must be a list of 1 to {MAX_BATCH} requests")])
     if asked.keys() != {"requests"}:
-        names = ", ".join(sorted(asked.keys() - {"requests"}))
-        raise problems.invalid_parameters([(names, "is not a member of a batch")])
+        unknown = sorted(asked.keys() - {"requests"})
+        raise problems.invalid_parameters([(name, "is not a member of a batch") for name in unknown])
     context = context_of(request)
     places = asyncio.Semaphore(_AT_ONCE), asyncio.Semaphore(_ASKED_AT_ONCE)
     # Entries that are alike are answered once.
     tasks: dict[bytes, asyncio.Task[bytes | ProblemError]] = {}
-    keys = [orjson.dumps(entry, option=orjson.OPT_SORT_KEYS) for entry in entries]
+    keys = [_alike(entry, at) for at, entry in enumerate(entries)]
     for key, entry in zip(keys, entries, strict=True):
         if key not in tasks:
             tasks[key] = asyncio.create_task(_entry(context, entry, places), name="entry of a batch")
@@ -91,6 +94,14 @@ async def ask_many(request: Request) -> Response:
     instance = problems.instance_of(request.scope)
     results = [_told(tasks[key].result(), f"{instance}#{at}") for at, key in enumerate(keys)]
     return Response(b'{"results":[' + b",".join(results) + b"]}", headers=_UNREAD, media_type=replies.JSON)
+
+
+def _alike(entry: Any, at: int) -> bytes:
+    """What entries have in common that ask the same, however they are written; of one that JSON cannot hold, its place."""
+    try:
+        return orjson.dumps(entry, option=orjson.OPT_SORT_KEYS)
+    except orjson.JSONEncodeError:  # nested deeper than is written, though not than is read
+        return b"#%d" % at
 
 
 async def _entry(
@@ -105,6 +116,9 @@ async def _entry(
         return problem
     except StoreUnavailableError:
         return problems.store_unavailable()
+    except Exception:  # one entry's defect is not the others'
+        logger.exception("an entry of a batch failed")
+        return problems.internal_error(structlog.contextvars.get_contextvars().get("request_id", ""))
 
 
 def _told(found: bytes | ProblemError, instance: str) -> bytes:

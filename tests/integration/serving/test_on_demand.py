@@ -156,6 +156,64 @@ async def test_a_batch_fails_in_parts(api: tuple[Client, Answering], catalogue: 
     assert fields_of(problem_of(too_many, 422, "invalid-parameters")) == ["requests"]
 
 
+async def test_a_defect_in_a_batch_is_its_entrys(
+    api: tuple[Client, Answering], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What nobody foresaw of one entry is a 500 in its place, with the id that the log tells of it by."""
+    client, _ = api
+    answer = client.context.recommending.answer
+
+    async def failing(target: bytes, track_id: str | None, *rest: Any) -> Any:
+        if track_id == "test/00124":
+            raise RuntimeError("a defect")
+        return await answer(target, track_id, *rest)
+
+    monkeypatch.setattr(client.context.recommending, "answer", failing)
+    entries: list[dict[str, Any]] = [{"track_id": "test/00124"}, {"track_id": TRACK}]
+    response = await client.post("/recommend/batch", json={"requests": entries})
+    assert response.status_code == 200
+    broken, fine = response.json()["results"]
+    assert (broken["status"], broken["instance"]) == (500, "/recommend/batch#0")
+    assert broken["request_id"] == response.headers["x-request-id"]
+    assert fine["reference_track"] == TRACK
+
+
+@pytest.mark.parametrize(
+    ("entry", "field"),
+    [
+        ({"track_id": "a\0b"}, "track_id"),
+        ({"track_id": "a\nb"}, "track_id"),
+        ({"track_id": TRACK, "exclude": ["a\0b"]}, "exclude.0"),
+        ({"track_id": TRACK, "filters": {"era": "a\0b"}}, "filters.era"),
+        ({"track_id": TRACK, "filters": {"extra.mood": "a\0b"}}, "filters.extra.mood"),
+        (
+            {"track_id": TRACK, "user_context": {"deep": [[[[[[[[[[[[[[[[[0]]]]]]]]]]]]]]]]]}},
+            "user_context.deep",
+        ),
+    ],
+)
+async def test_what_cannot_be_stored_is_refused(client: Client, entry: dict[str, Any], field: str) -> None:
+    """Alone it is a 422 that names the field; in a batch, too, and the other entries are answered."""
+    alone = await client.post("/recommend", json=entry)
+    assert fields_of(problem_of(alone, 422, "invalid-parameters")) == [field]
+    response = await client.post("/recommend/batch", json={"requests": [entry, {"track_id": TRACK}]})
+    assert response.status_code == 200
+    refused, fine = response.json()["results"]
+    assert [error["field"] for error in refused["errors"]] == [field]
+    assert fine["reference_track"] == TRACK
+
+
+async def test_an_entry_however_deep_is_answered(client: Client) -> None:
+    """What is nested deeper than JSON is written here is refused alone."""
+    deep = b'{"track_id":"a","user_context":{"deep":%s%s}}' % (b"[" * 500, b"]" * 500)
+    response = await client.post(
+        "/recommend/batch", content=b'{"requests":[%s,{"track_id":"%s"}]}' % (deep, TRACK.encode())
+    )
+    assert response.status_code == 200
+    refused, fine = response.json()["results"]
+    assert (refused["status"], fine["reference_track"]) == (422, TRACK)
+
+
 async def test_reads_wait_for_an_event_or_say_that_they_did_not(
     api: tuple[Client, Answering], database: Database, catalogue: Catalogue
 ) -> None:
