@@ -1,6 +1,6 @@
 """Path segments and query strings, read strictly."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Generic, TypeVar, get_origin
 from urllib.parse import parse_qsl, unquote_to_bytes
 
@@ -69,9 +69,23 @@ class QueryReader(Generic[Model]):
         try:
             return self._model.model_validate(grouped) if grouped else self._default(), dotted
         except ValidationError as error:
-            errors = error.errors(include_url=False)
-            known = [*self._model.model_fields, *(f"{prefix}.*" for prefix in self._dotted)]
-            raise problems.validation_problem(errors, known) from None
+            raise self._refused(error.errors(include_url=False), grouped) from None
+
+    def _refused(
+        self, errors: Sequence[Mapping[str, Any]], grouped: Mapping[str, Any]
+    ) -> problems.ProblemError:
+        told = []
+        for error in errors:
+            name, *place = error["loc"]
+            message = problems.parameter_message(error)
+            # Of several values it is told which one.
+            which = f"value {place[0] + 1}: " if place and len(grouped[name]) > 1 else ""
+            told.append((name, which + message))
+        problem = problems.invalid_parameters(told)
+        known = [*self._model.model_fields, *(f"{prefix}.*" for prefix in self._dotted)]
+        if known and any(error["type"] == "extra_forbidden" for error in errors):
+            problem.members["known"] = sorted(known)
+        return problem
 
     def _default(self) -> Model:
         if self._defaults is None:

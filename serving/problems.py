@@ -1,6 +1,5 @@
 """RFC 9457 problem documents: the one shape of every error that leaves the API."""
 
-import re
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
@@ -13,13 +12,13 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from store.errors import StoreError, StoreUnavailableError
+from streams import events
+from streams.events import Problem
 
 logger = structlog.get_logger("serving")
 
 MEDIA_TYPE = "application/problem+json"
-TYPE_PREFIX = "urn:mess-ai:problem:"
-# A model as a whole says which of its fields it means: "Value error, at_least: must be ...".
-_NAMED = re.compile(r"Value error, ([a-z_]+(?:\.[^\s:]+)?): ")
+TYPE_PREFIX = events.PROBLEM_PREFIX
 
 
 class ProblemError(HTTPException):
@@ -68,27 +67,21 @@ def list_not_ready(track_id: str) -> ProblemError:
     )
 
 
-def unknown_strategy(strategy: str, known: Sequence[str]) -> ProblemError:
-    """422: no such strategy; lists those there are."""
-    return ProblemError(
-        422,
-        "unknown-strategy",
-        "Unknown strategy",
-        f"There is no strategy {strategy!r}; known: {', '.join(known)}.",
-        known=list(known),
-        errors=[{"field": "strategy", "message": "is not a known strategy"}],
-    )
+def refused(problem: Problem) -> ProblemError:
+    """A problem of the contract's as this API's answer."""
+    members = problem.model_dump(exclude={"type", "title", "status", "detail"})
+    name = problem.type.removeprefix(TYPE_PREFIX)
+    return ProblemError(problem.status, name, problem.title, problem.detail or problem.title, **members)
 
 
 def invalid_parameters(errors: Sequence[tuple[str, str]]) -> ProblemError:
     """422: parameters that cannot be used, as (field, message)."""
-    return ProblemError(
-        422,
-        "invalid-parameters",
-        "Invalid parameters",
-        "; ".join(f"{field} {message}" for field, message in errors) + ".",
-        errors=[{"field": field, "message": message} for field, message in errors],
-    )
+    return refused(events.invalid_parameters(errors))
+
+
+def parameter_message(error: Mapping[str, Any]) -> str:
+    """What one of Pydantic's errors says of a parameter."""
+    return events.message_of(error, unknown="is not a parameter of this path")
 
 
 def body_too_large(limit: int) -> ProblemError:
@@ -234,37 +227,6 @@ def instance_of(scope: Mapping[str, Any]) -> str:
     return raw.decode("latin-1")
 
 
-def _place(error: Mapping[str, Any]) -> str:
-    """The field at fault: where Pydantic says, or, of a whole model, what its message names before a colon."""
-    where = ".".join(str(part) for part in error["loc"])
-    named = _NAMED.match(str(error["msg"]))
-    return where or (named[1] if named else "body")
-
-
-def _message(error: Mapping[str, Any]) -> str:
-    context = error.get("ctx", {})
-    texts = {
-        "extra_forbidden": "is not a parameter of this path",
-        "missing": "is missing",
-        "string_too_short": "must not be empty",
-        "greater_than_equal": f"must be at least {context.get('ge')}",
-        "less_than_equal": f"must be at most {context.get('le')}",
-        "int_parsing": "must be a whole number",
-    }
-    message: str = error["msg"]
-    if not error["loc"]:
-        message = _NAMED.sub("", message)
-    return texts.get(error["type"]) or message.removeprefix("Value error, ")
-
-
-def validation_problem(errors: Sequence[Mapping[str, Any]], known: Sequence[str] = ()) -> ProblemError:
-    """422 from Pydantic's errors; names the `known` parameters where an unknown one was given."""
-    problem = invalid_parameters([(_place(error), _message(error)) for error in errors])
-    if any(error["type"] == "extra_forbidden" for error in errors):
-        problem.members["known"] = sorted(known)
-    return problem
-
-
 async def _on_problem(request: Request, error: Exception) -> Response:
     assert isinstance(error, ProblemError)
     return problem_response(error, instance_of(request.scope))
@@ -272,8 +234,10 @@ async def _on_problem(request: Request, error: Exception) -> Response:
 
 async def _on_validation(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
+    # Where a parameter stands, such as "query", is no part of its name.
     errors = [{**each, "loc": each["loc"][1:] or each["loc"]} for each in error.errors()]
-    return problem_response(validation_problem(errors), instance_of(request.scope))
+    problem = invalid_parameters([(events.field_of(each), parameter_message(each)) for each in errors])
+    return problem_response(problem, instance_of(request.scope))
 
 
 async def _on_store_error(request: Request, error: Exception) -> Response:

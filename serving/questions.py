@@ -18,13 +18,8 @@ from streams.events import (
     InvalidEvent,
     RecommendationQuery,
     check_track_id,
+    refusal,
     track_key,
-)
-from streams.events.strategy_names import (
-    STRATEGY_ALIASES,
-    STRATEGY_MODES,
-    UnknownStrategy,
-    canonical_strategy,
 )
 
 _OFFSET = re.compile(r"\d{1,6}:\d{1,18}")
@@ -225,24 +220,10 @@ def checked(payload: dict[str, Any]) -> RecommendationQuery:
     Raises:
         ProblemError: 422, naming each field at fault.
     """
-    _known_strategy(payload)
     try:
         return RecommendationQuery.model_validate(payload)
     except ValidationError as error:
-        known = list(RecommendationQuery.model_fields)
-        raise problems.validation_problem(error.errors(include_url=False), known) from None
-
-
-def _known_strategy(payload: dict[str, Any]) -> None:
-    strategy, mode = payload.get("strategy", _SIMILARITY), payload.get("mode")
-    if not isinstance(strategy, str) or not isinstance(mode, str | None):
-        return  # the model says it better
-    try:
-        canonical_strategy(strategy, mode)
-    except UnknownStrategy as error:
-        if error.field == "strategy":
-            raise problems.unknown_strategy(strategy, [*STRATEGY_MODES, *STRATEGY_ALIASES]) from None
-        raise problems.invalid_parameters([(error.field, error.reason)]) from None
+        raise problems.refused(refusal(error, RecommendationQuery)) from None
 
 
 def asked_by(asked: _Asked, dotted: dict[str, dict[str, list[str]]], **start: Any) -> dict[str, Any]:

@@ -21,7 +21,8 @@ from serving.reading import WaitingRoute, add_read
 from serving.recommending import Answer
 from serving.routes.recommend import RecommendRoute, TrackIdPath, response_of
 from store.errors import StoreUnavailableError
-from streams.events import DEFAULT_TOP_K, MAX_TOP_K, RecommendationQuery
+from streams.events import DEFAULT_TOP_K, MAX_TOP_K, WHOLE, RecommendationQuery
+from streams.events.door import kind
 
 logger = structlog.get_logger("serving")
 
@@ -49,7 +50,7 @@ async def _json(request: Request) -> Any:
 
 def _question(asked: Any) -> Question:
     if not isinstance(asked, dict):
-        raise problems.invalid_parameters([("body", "is not a JSON object")])
+        raise problems.invalid_parameters([(WHOLE, f"must be a JSON object, not {kind(asked)}")])
     return question_of(checked(asked))
 
 

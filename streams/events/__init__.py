@@ -18,6 +18,17 @@ from streams.events.door import MAX_EVENT_BYTES, check_track_id
 from streams.events.interactions import Interaction, InteractionType, interaction_identity, parse_interaction
 from streams.events.lists import ListChange, ScoredTrack, SourceOffset, encode_list_change, encode_scores
 from streams.events.metadata import TrackMetadata
+from streams.events.problems import (
+    PROBLEM_PREFIX,
+    WHOLE,
+    FieldProblem,
+    InvalidRequest,
+    Problem,
+    field_of,
+    invalid_parameters,
+    message_of,
+    refusal,
+)
 from streams.events.queries import (
     DEFAULT_TOP_K,
     MAX_EXCLUDED,
@@ -33,14 +44,11 @@ from streams.events.queries import (
 )
 from streams.events.reasons import InvalidEvent, Reason
 from streams.events.recommendations import (
-    PROBLEM_PREFIX,
     Chosen,
     ComparedList,
     Comparison,
-    FieldProblem,
     Overlap,
     Placement,
-    Problem,
     Recommendation,
     RecommendationBody,
     RecommendationReply,
@@ -91,6 +99,7 @@ __all__ = [
     "PROBLEM_PREFIX",
     "STRATEGY_ALIASES",
     "STRATEGY_MODES",
+    "WHOLE",
     "CapsOption",
     "Chosen",
     "ComparedList",
@@ -101,6 +110,7 @@ __all__ = [
     "Interaction",
     "InteractionType",
     "InvalidEvent",
+    "InvalidRequest",
     "ListChange",
     "MinOffset",
     "NearDuplicatesOption",
@@ -132,13 +142,17 @@ __all__ = [
     "encode_reply",
     "encode_scores",
     "encode_track",
+    "field_of",
     "finished_body",
     "interaction_identity",
+    "invalid_parameters",
+    "message_of",
     "parse_interaction",
     "parse_request",
     "parse_track_event",
     "read_dead_letter_headers",
     "read_track_event",
+    "refusal",
     "request_id_of",
     "split_reply",
     "track_key",

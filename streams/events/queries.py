@@ -6,6 +6,7 @@ from typing import Annotated, Any, Final, Self
 
 import orjson
 from pydantic import (
+    AfterValidator,
     AwareDatetime,
     BaseModel,
     BeforeValidator,
@@ -16,10 +17,17 @@ from pydantic import (
     WrapValidator,
     model_validator,
 )
+from pydantic_core import PydanticCustomError
 
 from streams.events.door import TrackId
 from streams.events.metadata import TrackMetadata
-from streams.events.strategy_names import DEFAULT_STRATEGY, UnknownStrategy, canonical_strategy
+from streams.events.problems import UNKNOWN_STRATEGY, message_of, named
+from streams.events.strategy_names import (
+    DEFAULT_STRATEGY,
+    STRATEGY_NAMES,
+    UnknownStrategy,
+    canonical_strategy,
+)
 from streams.events.values import Json, Name, Text
 
 DEFAULT_TOP_K: Final = 10
@@ -81,21 +89,34 @@ class FilterCondition(_Strict):
         return self
 
 
+# What is wrong with a value of the right type: of a text, or of an object of conditions.
+_TELLING: Final = {"value_error", "string_too_short", "string_too_long"}
+
+
 def _condition(value: Any, read: ValidatorFunctionWrapHandler) -> Any:
     try:
         return read(value)
     except ValidationError as error:
-        why = [each for each in error.errors() if each["type"] == "value_error"]
+        telling = [each for each in error.errors(include_url=False) if each["type"] in _TELLING]
         raise ValueError(
-            why[0]["msg"].removeprefix("Value error, ")
-            if why
+            message_of(telling[0])
+            if telling
             else "must be text, a number, true or false, a list of 1 to 100 of them, or an object of any, all, not, min, max"
         ) from None
 
 
+_FILTERED: Final = frozenset(TrackMetadata.model_fields) - {"extra"}
+
+
+def _filtered(name: str) -> str:
+    if name not in _FILTERED and not (name.startswith("extra.") and len(name) > len("extra.")):
+        raise ValueError("is not a metadata field; others are filtered on as extra.<key>")
+    return name
+
+
+FilterName = Annotated[Text, AfterValidator(_filtered)]
 # The many ways in which a value is none of these are told in one line.
 FilterValue = Annotated[FilterCondition | Scalars | Scalar, WrapValidator(_condition)]
-_FILTERED: Final = frozenset(TrackMetadata.model_fields) - {"extra"}
 
 
 class CapsOption(_Strict):
@@ -165,6 +186,16 @@ class UserContext(BaseModel):
         return self
 
 
+def _known(strategy: str) -> str:
+    if strategy not in STRATEGY_NAMES:
+        known = {"names": ", ".join(STRATEGY_NAMES), "known": list(STRATEGY_NAMES)}
+        raise PydanticCustomError(UNKNOWN_STRATEGY, "is none of {names}", known)
+    return strategy
+
+
+StrategyName = Annotated[Name, AfterValidator(_known)]
+
+
 class MinOffset(_Strict):
     """An event of the ingest topic that the answer is to have taken in."""
 
@@ -183,7 +214,7 @@ class RecommendationQuery(_Strict):
     negatives: list[SeedLike] = Field(
         default_factory=list, max_length=MAX_SEEDS, description="Tracks to keep away from"
     )
-    strategy: Name = Field(
+    strategy: StrategyName = Field(
         DEFAULT_STRATEGY,
         description="A strategy or another name of it",
         examples=["similarity"],
@@ -199,7 +230,7 @@ class RecommendationQuery(_Strict):
     exclude: list[TrackId] = Field(
         default_factory=list, max_length=MAX_EXCLUDED, description="Tracks never to answer with"
     )
-    filters: dict[Text, FilterValue] = Field(
+    filters: dict[FilterName, FilterValue] = Field(
         default_factory=dict,
         max_length=50,
         description="By metadata field (others as extra.<key>): a value, a list of which one is enough, or conditions",
@@ -244,18 +275,13 @@ class RecommendationQuery(_Strict):
         if self.candidate is not None and self.compare:
             raise ValueError("candidate and compare exclude each other")
         if self.at_least is not None and self.at_least > self.top_k:
-            raise ValueError("at_least: must be at most top_k")
-        for name in self.filters:
-            if name not in _FILTERED and not (name.startswith("extra.") and len(name) > len("extra.")):
-                raise ValueError(
-                    f"filters.{name}: is not a metadata field; others are filtered on as extra.<key>"
-                )
+            raise named("at_least", "must be at most top_k")
         if self.filters and len(orjson.dumps(self.wanted_filters())) > _MAX_FILTER_BYTES:
-            raise ValueError(f"filters: are longer than {_MAX_FILTER_BYTES:,} bytes")
+            raise named("filters", f"are longer than {_MAX_FILTER_BYTES:,} bytes")
         try:
             canonical_strategy(self.strategy, self.mode)
         except UnknownStrategy as error:
-            raise ValueError(str(error)) from None
+            raise named(error.field, error.reason) from None
         return self
 
     @property

@@ -4,17 +4,16 @@ A body travels and is stored as JSON whose last members are those that change fr
 (`finished_body`): who delivers it puts them behind bytes that are never parsed.
 """
 
-from typing import Any, Final, Literal, Self
+from typing import Any, Literal, Self
 
 import orjson
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from streams.events.door import MAX_EVENT_BYTES, TrackId, first_error, load_object
+from streams.events.door import MAX_EVENT_BYTES, TrackId, load_object
 from streams.events.metadata import TrackMetadata
+from streams.events.problems import InvalidRequest, Problem, refusal
 from streams.events.queries import RecommendationRequest, RequestId
 from streams.events.reasons import InvalidEvent, Reason
-
-PROBLEM_PREFIX: Final = "urn:mess-ai:problem:"
 
 
 class _Frozen(BaseModel):
@@ -161,25 +160,6 @@ class Comparison(_Frozen):
     candidates: int = Field(ge=0, description="How many candidates they chose from")
 
 
-class FieldProblem(_Frozen):
-    """What is wrong with one part of a request."""
-
-    field: str
-    message: str
-
-
-class Problem(BaseModel):
-    """What went wrong, as RFC 9457 has it."""
-
-    model_config = ConfigDict(frozen=True, extra="allow")
-
-    type: str = Field("about:blank", description="URI of the kind of problem")
-    title: str = Field(description="The kind of problem, for people", examples=["Unknown track"])
-    status: int = Field(ge=400, le=599, description="HTTP status", examples=[404])
-    detail: str | None = Field(None, description="This occurrence, for people")
-    errors: list[FieldProblem] = Field(default_factory=list, description="The parts of the request at fault")
-
-
 class RecommendationReply(BaseModel):
     """The reply to a request: the fields of a recommendation body if `status` is ok, else `error`.
 
@@ -271,13 +251,14 @@ def parse_request(
     """Read one message of `recommendation-requests`. A missing key is forgiven; another one is not.
 
     Raises:
-        InvalidEvent: the message breaks the contract; nothing else is raised, whatever the bytes.
+        InvalidEvent: the message breaks the contract (`InvalidRequest`, where it is a JSON object at least); nothing
+            else is raised, whatever the bytes.
     """
     asked = load_object(value, max_bytes=max_bytes)
     try:
         request = RecommendationRequest.model_validate(asked)
     except ValidationError as exc:
-        raise InvalidEvent(Reason.INVALID_REQUEST, first_error(exc)) from None
+        raise InvalidRequest(refusal(exc, RecommendationRequest)) from None
     if key and key != request.request_id.encode():
         raise InvalidEvent(Reason.KEY_MISMATCH, "key and request_id differ")
     return request

@@ -24,6 +24,7 @@ STRATEGY_ALIASES: Final[Mapping[str, tuple[str, str | None]]] = {
     "balanced": ("hybrid", None),
     "exploration": ("random", None),
 }
+STRATEGY_NAMES: Final = (*STRATEGY_MODES, *STRATEGY_ALIASES)
 
 
 class UnknownStrategy(ValueError):  # noqa: N818 -- it says what is wrong already
@@ -49,7 +50,7 @@ def canonical_strategy(name: str, mode: str | None = None) -> tuple[str, str | N
     known, alias_mode = STRATEGY_ALIASES.get(name, (name, None))
     modes = STRATEGY_MODES.get(known)
     if modes is None:
-        raise UnknownStrategy("strategy", f"is none of {', '.join([*STRATEGY_MODES, *STRATEGY_ALIASES])}")
+        raise UnknownStrategy("strategy", f"is none of {', '.join(STRATEGY_NAMES)}")
     meant = mode or alias_mode or (modes[0] if modes else None)
     if meant is not None and meant not in modes:
         has = f"its modes are {', '.join(modes)}" if modes else "it has none"

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from streams.events import PROBLEM_PREFIX, FieldProblem, Problem
+from streams.events import PROBLEM_PREFIX, FieldProblem, Problem, invalid_parameters
 
 
 class ProblemError(Exception):
@@ -24,16 +24,7 @@ def _problem(
 
 def invalid(field: str, message: str) -> ProblemError:
     """422: a parameter cannot be used."""
-    return _problem(
-        422, "invalid-parameters", "Invalid parameters", f"{field}: {message}.", [(field, message)]
-    )
-
-
-def invalid_request(detail: str) -> ProblemError:
-    """422: the request breaks the contract; `detail` is `field: message`."""
-    field, colon, message = detail.partition(": ")
-    errors = [(field, message)] if colon and " " not in field else [("request", detail)]
-    return _problem(422, "invalid-parameters", "Invalid parameters", f"{detail}.", errors)
+    return ProblemError(invalid_parameters([(field, message)]))
 
 
 def track_not_found(track_ids: Sequence[str], field: str) -> ProblemError:

@@ -19,7 +19,9 @@ from streams.agents.recommender import problems
 from streams.agents.recommender.metrics import RecommenderMetrics
 from streams.agents.retry import until_done
 from streams.events import (
+    WHOLE,
     InvalidEvent,
+    InvalidRequest,
     RecommendationRequest,
     encode_error,
     parse_request,
@@ -162,7 +164,9 @@ class RequestDesk:
         if request_id is None:
             await self._dead_letters.send(RECOMMENDATION_REQUESTS, [Refused(received, error)])
             return None
-        return request_id, encode_error(request_id, problems.invalid_request(error.detail).problem)
+        if isinstance(error, InvalidRequest):
+            return request_id, encode_error(request_id, error.problem)
+        return request_id, encode_error(request_id, problems.invalid(WHOLE, error.detail).problem)
 
     async def _deliver(self, request_id: str, reply: bytes) -> None:
         async def deliver() -> None:

@@ -150,7 +150,7 @@ async def test_a_batch_fails_in_parts(api: tuple[Client, Answering], catalogue: 
     assert names == [track_id for track_id, _ in catalogue.expected(TRACK, 10)]
     assert (computed["cached"], len(worker.requests)) == (False, 1)
     assert (unknown["status"], unknown["type"]) == (404, "urn:mess-ai:problem:track-not-found")
-    assert (malformed["errors"][0]["field"], nonsense["errors"][0]["field"]) == ("top_k", "body")
+    assert (malformed["errors"][0]["field"], nonsense["errors"][0]["field"]) == ("top_k", "request")
     assert nonsense["instance"] == "/recommend/batch#99"
     too_many = await client.post("/recommend/batch", json={"requests": entries * 21})
     assert fields_of(problem_of(too_many, 422, "invalid-parameters")) == ["requests"]

@@ -231,7 +231,17 @@ async def test_strategies_are_those_that_work(client: httpx.AsyncClient) -> None
             problem_of(response, 503, "broker-unavailable")
 
 
-@pytest.mark.parametrize("path", ["/strategies?x=1", "/tracks/a+b?top_k=3", "/composers?composer=Bach"])
-async def test_unknown_parameters_are_refused_everywhere(client: httpx.AsyncClient, path: str) -> None:
-    """Paths without parameters, too, refuse those they don't know."""
-    problem_of(await client.get(path), 422, "invalid-parameters")
+@pytest.mark.parametrize(
+    ("path", "known"),
+    [
+        ("/strategies?x=1", None),
+        ("/changes?x=1", None),
+        ("/tracks/a+b?top_k=3", None),
+        ("/composers?composer=Bach", ["limit"]),
+    ],
+)
+async def test_unknown_parameters_are_refused_everywhere(
+    client: httpx.AsyncClient, path: str, known: list[str] | None
+) -> None:
+    """Paths without parameters, too, refuse those they don't know; where there are some, they are listed."""
+    assert problem_of(await client.get(path), 422, "invalid-parameters").get("known") == known

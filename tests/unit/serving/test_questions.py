@@ -1,12 +1,13 @@
 """Query strings in the terms of a request, and which of the ways of answering each can take."""
 
+import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serving.problems import ProblemError
-from serving.questions import Questions
-from streams.events import RecommendationQuery
+from serving.problems import ProblemError, problem_document
+from serving.questions import Questions, checked
+from streams.events import InvalidRequest, RecommendationQuery, parse_request
 
 pytestmark = pytest.mark.unit
 
@@ -84,6 +85,35 @@ def test_one_question_has_one_kept_body() -> None:
         == questions.read(b"strategy=diverse&mode=mmr").variant
         == 0
     )
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {},
+        {"top_k": 0},
+        {"track_id": "a\nb"},
+        {"track_id": "a", "strategy": "best"},
+        {"track_id": "a", "strategy": "hybrid", "mode": "mmr"},
+        {"track_id": "a", "caps": {"composers": 1}},
+        {"track_id": "a", "filters": {"mood": "calm"}},
+        {"track_id": "a", "at_least": 11},
+        {"track_id": "a", "exclude": [""] * 30},
+        {"track_id": "a", "eras": "Baroque"},
+    ],
+)
+def test_http_and_kafka_refuse_alike(asked: dict[str, object]) -> None:
+    """The same problem, but for what a message has fields of its own."""
+    with pytest.raises(ProblemError) as http:
+        checked(asked)
+    with pytest.raises(InvalidRequest) as kafka:
+        parse_request(None, orjson.dumps({"request_id": "r", **asked}))
+    told = kafka.value.problem.model_dump()
+    document = problem_document(http.value, "/recommend")
+    del document["instance"]
+    if "eras" in asked:
+        assert set(told.pop("known")) - set(document.pop("known")) == {"request_id", "deadline", "hits"}
+    assert document == told
 
 
 @given(raw=st.binary(max_size=200))

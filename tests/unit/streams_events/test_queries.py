@@ -5,7 +5,14 @@ from typing import Any
 
 import pytest
 
-from streams.events import InvalidEvent, RecommendationRequest, parse_request
+from streams.events import (
+    STRATEGY_ALIASES,
+    STRATEGY_MODES,
+    InvalidRequest,
+    Problem,
+    RecommendationRequest,
+    parse_request,
+)
 
 pytestmark = pytest.mark.unit
 
@@ -17,11 +24,17 @@ def request(**fields: Any) -> RecommendationRequest:
     return parse_request(None, json.dumps({"request_id": "r", "track_id": "a", **fields}).encode())
 
 
-def refused(**fields: Any) -> str:
-    """Why a request with these fields is refused."""
-    with pytest.raises(InvalidEvent) as caught:
+def problem(**fields: Any) -> Problem:
+    """What is told of a request with these fields."""
+    with pytest.raises(InvalidRequest) as caught:
         request(**fields)
-    return caught.value.detail
+    return caught.value.problem
+
+
+def refused(**fields: Any) -> str:
+    """Why a request with these fields is refused: the first field and what is wrong with it."""
+    first = problem(**fields).errors[0]
+    return f"{first.field}: {first.message}"
 
 
 @pytest.mark.parametrize("text", [NUL, SURROGATE])
@@ -61,3 +74,71 @@ def test_text_that_cannot_be_stored_is_refused(fields: Any, named: str, text: st
 def test_a_track_id_is_refused_by_the_rule_of_track_ids(fields: Any, named: str, text: str) -> None:
     """Wherever a request names a track, its id is one that a track can have."""
     assert refused(**fields(text)).startswith(f"{named}: ")
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({"top_k": 0}, "top_k: must be at least 1"),
+        ({"top_k": 51}, "top_k: must be at most 50"),
+        ({"exclude": "b"}, "exclude: must be a list"),
+        ({"exclude": ["b"] * 1_001}, "exclude: must have at most 1,000 entries"),
+        ({"negatives": [{"weight": 1}]}, "negatives.0.track_id: is missing"),
+        ({"negatives": [{"track_id": "b", "weight": 0}]}, "negatives.0.weight: must be above 0"),
+        ({"negatives": [{"track_id": "b", "weight": 1001}]}, "negatives.0.weight: must be at most 1000"),
+        ({"caps": {"list_share": 1.5}}, "caps.list_share: must be at most 1"),
+        ({"caps": {"composers": 1}}, "caps.composers: is not a field of a request"),
+        ({"mode": ""}, "mode: must not be empty"),
+        ({"mode": "m" * 51}, "mode: must have at most 50 characters"),
+        ({"mode": 1}, "mode: must be text"),
+        (
+            {"filters": {"mood": "sad"}},
+            "filters.mood: is not a metadata field; others are filtered on as extra.<key>",
+        ),
+        ({"filters": {"era": ""}}, "filters.era: must not be empty"),
+        ({"user_context": {"time": "now"}}, "user_context.time: must be a time, as ISO 8601 writes it"),
+        ({"user_context": {"time": "2026-01-01T00:00"}}, "user_context.time: must name its time zone"),
+        (
+            {"min_offset": {"partition": 0, "offset": 2**63}},
+            "min_offset.offset: must be at most 9223372036854775807",
+        ),
+        ({"embedding": [1]}, "request: exactly one of track_id, seeds and embedding is needed, not 2"),
+    ],
+)
+def test_what_is_wrong_is_said_in_the_words_of_the_contract(fields: dict[str, Any], told: str) -> None:
+    """Bounds and kinds as they are, by the name of the field; of no single field, of the request."""
+    assert refused(**fields) == told
+
+
+def test_an_unknown_strategy_is_a_problem_of_its_own() -> None:
+    """With the strategies that there are, whatever else is wrong."""
+    told = problem(strategy="best", top_k=0)
+    assert told.type == "urn:mess-ai:problem:unknown-strategy"
+    assert (told.model_extra or {})["known"] == [*STRATEGY_MODES, *STRATEGY_ALIASES]
+    assert {error.field for error in told.errors} == {"strategy", "top_k"}
+
+
+def test_an_unknown_field_is_told_with_those_there_are() -> None:
+    """By name."""
+    told = problem(eras="Baroque")
+    assert [(error.field, error.message) for error in told.errors] == [
+        ("eras", "is not a field of a request")
+    ]
+    assert (told.model_extra or {})["known"] == sorted(RecommendationRequest.model_fields)
+
+
+def test_a_thousand_errors_are_counted() -> None:
+    """The first twenty are told, and how many there are besides."""
+    told = problem(exclude=[""] * 1_000)
+    assert [error.field for error in told.errors] == [f"exclude.{i}" for i in range(20)]
+    assert (told.model_extra or {})["left_out"] == 980
+    assert told.detail is not None
+    assert told.detail.endswith("; and 980 more.")
+
+
+def test_a_name_of_any_length_is_told_in_short() -> None:
+    """What somebody calls a field is cut, and printable."""
+    told = problem(**{"k\n" * 1_500: 1})
+    assert len(told.errors[0].field) <= 120
+    assert told.errors[0].field.startswith("k\N{REPLACEMENT CHARACTER}k")
+    assert told.errors[0].field.endswith("…")

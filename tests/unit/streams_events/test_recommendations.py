@@ -60,7 +60,7 @@ def refused(**fields: object) -> str:
         ({"user_context": {"recent_skips": -1}}, "user_context.recent_skips: "),
         ({"user_context": {"notes": "x" * 20_000}}, "user_context: is "),
         ({"user_context": {"time": "2026-01-01T00:00:00"}}, "user_context.time: "),
-        ({"candidate": "b", "compare": True}, "candidate and compare exclude each other"),
+        ({"candidate": "b", "compare": True}, "request: candidate and compare exclude each other"),
         ({"min_offset": {"partition": 1, "offset": -1}}, "min_offset.offset: "),
     ],
 )
