@@ -81,6 +81,11 @@ class InvalidRequest(InvalidEvent):
         self.problem = problem
 
 
+def refused(message: str) -> PydanticCustomError:
+    """An error about the kind of a value, for its validator to raise."""
+    return PydanticCustomError("refused", "{message}", {"message": message})
+
+
 def named(field: str, message: str) -> PydanticCustomError:
     """An error of a model's own about one of its fields, for a validator of the whole model to raise."""
     return PydanticCustomError("named", "{field}: {message}", {"field": field, "message": message})

@@ -21,14 +21,14 @@ from pydantic_core import PydanticCustomError
 
 from streams.events.door import TrackId
 from streams.events.metadata import TrackMetadata
-from streams.events.problems import UNKNOWN_STRATEGY, message_of, named
+from streams.events.problems import UNKNOWN_STRATEGY, message_of, named, refused
 from streams.events.strategy_names import (
     DEFAULT_STRATEGY,
     STRATEGY_NAMES,
     UnknownStrategy,
     canonical_strategy,
 )
-from streams.events.values import Json, Name, Text
+from streams.events.values import AS_WHOLE, Finite, Flag, Json, Name, Number, Setting, Text
 
 DEFAULT_TOP_K: Final = 10
 MAX_TOP_K: Final = 50
@@ -36,6 +36,13 @@ MAX_SEEDS: Final = 100
 MAX_EXCLUDED: Final = 1_000
 _MAX_CONTEXT_BYTES: Final = 16 * 1024
 _MAX_FILTER_BYTES: Final = 64 * 1024
+
+Count = Annotated[int, Field(ge=1, le=MAX_TOP_K), AS_WHOLE]
+UpToCount = Annotated[int, Field(ge=0, le=MAX_TOP_K), AS_WHOLE]
+Small = Annotated[int, Field(ge=0, le=1_000_000), AS_WHOLE]
+Offset = Annotated[int, Field(ge=0, le=2**63 - 1), AS_WHOLE]
+RandomSeed = Annotated[int, Field(ge=0, le=2**31 - 1), AS_WHOLE]
+Hits = Annotated[int, Field(ge=0, le=1_000_000_000), AS_WHOLE]
 
 RequestId = Annotated[
     str,
@@ -46,7 +53,6 @@ RequestId = Annotated[
         examples=["r-8f14e45f"],
     ),
 ]
-Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class _Strict(BaseModel):
@@ -61,13 +67,17 @@ class Seed(_Strict):
 
 
 def _seed(value: Any) -> Any:
-    return {"track_id": value} if isinstance(value, str) else value
+    if isinstance(value, str):
+        return {"track_id": value}
+    if not isinstance(value, dict | Seed):
+        raise refused("must be a track id, or an object of track_id and weight")
+    return value
 
 
 # A seed of weight 1 may be written as its track id alone.
 SeedLike = Annotated[Seed, BeforeValidator(_seed, json_schema_input_type=TrackId | Seed)]
 
-Scalar = Text | bool | int | Finite
+Scalar = Text | Flag | Number
 Scalars = Annotated[list[Scalar], Field(min_length=1, max_length=100)]
 
 
@@ -122,9 +132,9 @@ FilterValue = Annotated[FilterCondition | Scalars | Scalar, WrapValidator(_condi
 class CapsOption(_Strict):
     """How many tracks of one composer, artist or album a list may hold; absent: any number."""
 
-    composer: int | None = Field(None, ge=1, le=MAX_TOP_K, description="Tracks of one composer", examples=[2])
-    artist: int | None = Field(None, ge=1, le=MAX_TOP_K, description="Tracks of one artist")
-    album: int | None = Field(None, ge=1, le=MAX_TOP_K, description="Tracks of one album")
+    composer: Count | None = Field(None, description="Tracks of one composer", examples=[2])
+    artist: Count | None = Field(None, description="Tracks of one artist")
+    album: Count | None = Field(None, description="Tracks of one album")
     list_share: Finite | None = Field(
         None,
         ge=0,
@@ -137,16 +147,18 @@ class CapsOption(_Strict):
 class NearDuplicatesOption(_Strict):
     """When two tracks are so alike that a list should hold only one."""
 
-    same_work: bool = Field(True, description="Another recording of the same work")
+    same_work: Flag = Field(True, description="Another recording of the same work")
     cosine: Finite | None = Field(
         0.995, gt=0, le=1, description="What is at least this similar to a listed track; null: not compared"
     )
-    of_seeds: bool = Field(True, description="Near-duplicates of the seeds too")
+    of_seeds: Flag = Field(True, description="Near-duplicates of the seeds too")
 
 
 def _near(value: Any) -> Any:
     if isinstance(value, bool):
         return {} if value else None
+    if not isinstance(value, dict | NearDuplicatesOption | None):
+        raise refused("must be true, false, or an object of same_work, cosine and of_seeds")
     return value
 
 
@@ -169,14 +181,12 @@ class UserContext(BaseModel):
         "explore or balanced",
         examples=["variety"],
     )
-    recent_skips: int | None = Field(
-        None, ge=0, le=1_000_000, description="Tracks skipped lately, for `auto`"
-    )
+    recent_skips: Small | None = Field(None, description="Tracks skipped lately, for `auto`")
     time: AwareDatetime | None = Field(
         None,
         description="Now, as the listener has it: the time window of `random`. Absent: the worker's clock",
     )
-    seed: int | None = Field(None, ge=0, le=2**31 - 1, description="Another seed, another draw of `random`")
+    seed: RandomSeed | None = Field(None, description="Another seed, another draw of `random`")
 
     @model_validator(mode="after")
     def _small(self) -> Self:
@@ -199,8 +209,8 @@ StrategyName = Annotated[Name, AfterValidator(_known)]
 class MinOffset(_Strict):
     """An event of the ingest topic that the answer is to have taken in."""
 
-    partition: int = Field(ge=0, le=1_000_000, examples=[3])
-    offset: int = Field(ge=0, le=2**63 - 1, examples=[1207])
+    partition: Small = Field(examples=[3])
+    offset: Offset = Field(examples=[1207])
 
 
 class RecommendationQuery(_Strict):
@@ -220,13 +230,13 @@ class RecommendationQuery(_Strict):
         examples=["similarity"],
     )
     mode: Name | None = Field(None, description="Mode of the strategy, if it has any")
-    parameters: dict[Text, bool | int | Finite] = Field(
+    parameters: dict[Text, Setting] = Field(
         default_factory=dict,
         max_length=20,
         description="Settings of the strategy, such as lambda of diverse/mmr or the weights of hybrid",
         examples=[{"lambda": 0.5}],
     )
-    top_k: int = Field(DEFAULT_TOP_K, ge=1, le=MAX_TOP_K, description="How many", examples=[10])
+    top_k: Count = Field(DEFAULT_TOP_K, description="How many", examples=[10])
     exclude: list[TrackId] = Field(
         default_factory=list, max_length=MAX_EXCLUDED, description="Tracks never to answer with"
     )
@@ -250,11 +260,8 @@ class RecommendationQuery(_Strict):
         None,
         description="Whether of tracks that nearly repeat each other only one is listed; absent: all are",
     )
-    at_least: int | None = Field(
-        None,
-        ge=0,
-        le=MAX_TOP_K,
-        description="Conditions are relaxed until so many are listed; absent: top_k; 0: never",
+    at_least: UpToCount | None = Field(
+        None, description="Conditions are relaxed until so many are listed; absent: top_k; 0: never"
     )
     user_context: UserContext = Field(
         default_factory=UserContext, description="What is known of the listener, for strategies that use it"
@@ -262,7 +269,7 @@ class RecommendationQuery(_Strict):
     candidate: TrackId | None = Field(
         None, description="Say where this track stands in the answer, and why, instead of the answer"
     )
-    compare: bool = Field(False, description="Answer with every strategy side by side")
+    compare: Flag = Field(False, description="Answer with every strategy side by side")
     min_offset: MinOffset | None = Field(
         None, description="Wait, not for long, until this event has been taken in; then search afresh"
     )
@@ -345,10 +352,8 @@ class RecommendationRequest(RecommendationQuery):
     deadline: AwareDatetime | None = Field(
         None, description="Nobody waits any longer: past it, the reply is a problem of status 504"
     )
-    hits: int = Field(
+    hits: Hits = Field(
         1,
-        ge=0,
-        le=1_000_000_000,
         description="How often the stored body was asked for since it was last requested, this time included: "
         "what is hot is kept fresh first",
     )

@@ -91,6 +91,12 @@ def test_a_track_id_is_refused_by_the_rule_of_track_ids(fields: Any, named: str,
         ({"mode": ""}, "mode: must not be empty"),
         ({"mode": "m" * 51}, "mode: must have at most 50 characters"),
         ({"mode": 1}, "mode: must be text"),
+        ({"negatives": [5]}, "negatives.0: must be a track id, or an object of track_id and weight"),
+        (
+            {"near_duplicates": "yes"},
+            "near_duplicates: must be true, false, or an object of same_work, cosine and of_seeds",
+        ),
+        ({"user_context": {"seed": 2**64}}, "user_context.seed: must be at most 2147483647"),
         (
             {"filters": {"mood": "sad"}},
             "filters.mood: is not a metadata field; others are filtered on as extra.<key>",
@@ -142,3 +148,59 @@ def test_a_name_of_any_length_is_told_in_short() -> None:
     assert len(told.errors[0].field) <= 120
     assert told.errors[0].field.startswith("k\N{REPLACEMENT CHARACTER}k")
     assert told.errors[0].field.endswith("…")
+
+
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        (lambda value: {"top_k": value}, "top_k: must be a whole number"),
+        (lambda value: {"at_least": value}, "at_least: must be a whole number"),
+        (lambda value: {"caps": {"composer": value}}, "caps.composer: must be a whole number"),
+        (lambda value: {"caps": {"list_share": value}}, "caps.list_share: must be a number"),
+        (lambda value: {"hub_correction": value}, "hub_correction: must be a number"),
+        (
+            lambda value: {"negatives": [{"track_id": "b", "weight": value}]},
+            "negatives.0.weight: must be a number",
+        ),
+        (
+            lambda value: {"min_offset": {"partition": 0, "offset": value}},
+            "min_offset.offset: must be a whole number",
+        ),
+        (lambda value: {"user_context": {"seed": value}}, "user_context.seed: must be a whole number"),
+    ],
+)
+@pytest.mark.parametrize("value", [True, "1"])
+def test_a_number_is_written_as_one(fields: Any, named: str, value: object) -> None:
+    """Neither text nor true is a number in JSON."""
+    assert refused(**fields(value)) == named
+
+
+def test_a_whole_number_may_be_written_with_a_point() -> None:
+    """JSON has one kind of number."""
+    assert request(top_k=5.0).top_k == 5
+    assert refused(top_k=5.5) == "top_k: must be a whole number"
+
+
+@pytest.mark.parametrize("value", ["0.5", None, float("nan"), float("inf"), 10**400, [1], {}])
+def test_a_setting_is_a_number_or_true_or_false(value: object) -> None:
+    """Whatever else it is, there is one error, on the setting."""
+    told = problem(strategy="diverse", parameters={"lambda": value})
+    assert [(error.field, error.message) for error in told.errors] == [
+        ("parameters.lambda", "must be a number or true or false")
+    ]
+
+
+@pytest.mark.parametrize("value", [2**63, 2**64 - 1, 2**64, -(2**63) - 1, 10**30])
+@pytest.mark.parametrize(
+    "fields",
+    [
+        lambda value: {"strategy": "random", "parameters": {"seed": value}},
+        lambda value: {"filters": {"extra.label": value}},
+        lambda value: {"filters": {"year_composed": {"min": value}}},
+    ],
+)
+def test_a_number_of_any_length_can_be_written_down(fields: Any, value: int) -> None:
+    """Beyond 64 bits it is a float, as JSON readers have it."""
+    read = request(**fields(value))
+    assert read.variant() is not None
+    assert json.loads(read.asked)
