@@ -5,6 +5,7 @@ from typing import Any, Generic, TypeVar, get_origin
 from urllib.parse import parse_qsl, unquote_to_bytes
 
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
 from serving import problems
 from streams.events import InvalidEvent, check_track_id
@@ -27,6 +28,12 @@ def decode_track_id(segment: str) -> str:
     except InvalidEvent as error:
         message = error.detail.removeprefix("track_id ")
         raise problems.invalid_parameters([("track_id", message)]) from None
+
+
+def _bounds(field: FieldInfo) -> str:
+    """What is said of a whole number that is too long to be read."""
+    has = {end: getattr(each, end) for each in field.metadata for end in ("ge", "le") if hasattr(each, end)}
+    return f"must be between {has['ge']} and {has['le']}"
 
 
 class QueryReader(Generic[Model]):
@@ -77,7 +84,11 @@ class QueryReader(Generic[Model]):
         told = []
         for error in errors:
             name, *place = error["loc"]
-            message = problems.parameter_message(error)
+            message = (
+                _bounds(self._model.model_fields[name])
+                if error["type"] == "int_parsing_size"
+                else problems.parameter_message(error)
+            )
             # Of several values it is told which one.
             which = f"value {place[0] + 1}: " if place and len(grouped[name]) > 1 else ""
             told.append((name, which + message))

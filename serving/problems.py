@@ -74,9 +74,9 @@ def refused(problem: Problem) -> ProblemError:
     return ProblemError(problem.status, name, problem.title, problem.detail or problem.title, **members)
 
 
-def invalid_parameters(errors: Sequence[tuple[str, str]]) -> ProblemError:
-    """422: parameters that cannot be used, as (field, message)."""
-    return refused(events.invalid_parameters(errors))
+def invalid_parameters(errors: Sequence[tuple[str, str]], *, left_out: int = 0) -> ProblemError:
+    """422: parameters that cannot be used, as (field, message); `left_out` is how many others there are."""
+    return refused(events.invalid_parameters(errors, left_out=left_out))
 
 
 def parameter_message(error: Mapping[str, Any]) -> str:

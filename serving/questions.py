@@ -1,28 +1,32 @@
 """What a GET asks, as query parameters: every parameter of a request that a URL can carry, in the request's own terms."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
+import orjson
 from cachetools import LRUCache
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from serving import problems
 from serving.parameters import QueryReader
+from serving.problems import ProblemError
 from store.materialised import Place
 from store.schema import TEXT_FIELDS
 from streams.events import (
     DEFAULT_TOP_K,
     MAX_EXCLUDED,
     MAX_TOP_K,
-    InvalidEvent,
     RecommendationQuery,
-    check_track_id,
+    Text,
+    TrackId,
     refusal,
     track_key,
 )
 
-_OFFSET = re.compile(r"\d{1,6}:\d{1,18}")
+_OFFSET = re.compile(r"([0-9]{1,100}):([0-9]{1,100})")
 _SIMILARITY = "similarity"
 _RANGES = ("year_composed", "duration_seconds", "popular_rank", "recording_date")
 _NUMBERS = ("year_composed", "duration_seconds", "popular_rank")
@@ -31,28 +35,14 @@ _REMEMBERED = 2_048
 _REMEMBERED_BYTES = 1_024
 
 
-def _storable(value: str) -> str:
-    if "\0" in value:
-        raise ValueError("must not contain a NUL character")
-    return value
-
-
-def _named_track(value: str) -> str:
-    try:
-        return check_track_id(value)
-    except InvalidEvent as error:
-        raise ValueError(error.detail.removeprefix("track_id ")) from None
-
-
 def _offset(value: str) -> str:
     if not _OFFSET.fullmatch(value):
         raise ValueError("is not partition:offset, two whole numbers")
     return value
 
 
-Words = Annotated[str, Field(min_length=1, max_length=2000), AfterValidator(_storable)]
-TrackId = Annotated[str, Field(min_length=1), AfterValidator(_named_track)]
 Offset = Annotated[str, AfterValidator(_offset)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class _Asked(BaseModel):
@@ -61,12 +51,12 @@ class _Asked(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=False)
 
     top_k: int = Field(default=DEFAULT_TOP_K, ge=1, le=MAX_TOP_K, description="How many tracks to recommend.")
-    strategy: Words = Field(
+    strategy: Text = Field(
         default=_SIMILARITY,
         description="How to choose: a name or alias that `/strategies` lists.",
         examples=["similarity"],
     )
-    mode: Words | None = Field(default=None, description="A mode of the strategy, where it has any.")
+    mode: Text | None = Field(default=None, description="A mode of the strategy, where it has any.")
     exclude: list[TrackId] = Field(
         default=[],
         max_length=MAX_EXCLUDED,
@@ -84,7 +74,7 @@ class _Asked(BaseModel):
     max_per_album: int | None = Field(
         default=None, ge=1, le=MAX_TOP_K, description="Tracks of one album, at most."
     )
-    max_list_share: float | None = Field(
+    max_list_share: Finite | None = Field(
         default=None, ge=0, le=1, description="Leaves out tracks that more than this share of all lists hold."
     )
     near_duplicates: bool = Field(
@@ -96,12 +86,11 @@ class _Asked(BaseModel):
         le=MAX_TOP_K,
         description="Conditions are relaxed until so many are listed; `top_k` if not given; 0: never.",
     )
-    tags_all: list[Words] = Field(default=[], max_length=100, description="A tag that each track has.")
-    min_offset: list[Offset] = Field(
-        default=[],
-        max_length=1,
+    tags_all: list[Text] = Field(default=[], max_length=100, description="A tag that each track has.")
+    min_offset: Offset | None = Field(
+        default=None,
         description="`partition:offset` of an event of `track-ingest` that the answer must have taken in.",
-        examples=[["3:1207"]],
+        examples=["3:1207"],
     )
 
 
@@ -109,7 +98,7 @@ def _filters() -> dict[str, Any]:
     """A parameter for each metadata field, one that it must not be, and bounds where it has an order."""
     made: dict[str, Any] = {}
     for name in (*TEXT_FIELDS, *_NUMBERS, "tags"):
-        kind = float if name in _NUMBERS else Words
+        kind = Finite if name in _NUMBERS else Text
         said = name.replace("_", " ")
         has = "Has this tag" if name == "tags" else f"Has this {said}"
         wanted: Any = Field(default=[], max_length=100, description=f"{has}; repeat it for any of several.")
@@ -119,12 +108,15 @@ def _filters() -> dict[str, Any]:
         made[name] = (list[kind], wanted)  # type: ignore[valid-type]
         made[f"{name}_not"] = (list[kind], unwanted)  # type: ignore[valid-type]
     for name in _RANGES:
-        kind = float if name in _NUMBERS else Words
+        kind = Finite if name in _NUMBERS else Text
         said = name.replace("_", " ")
         made[f"{name}_min"] = (kind | None, Field(default=None, description=f"Least {said}."))
         made[f"{name}_max"] = (kind | None, Field(default=None, description=f"Greatest {said}."))
     return made
 
+
+# How fields of a request are called here.
+_SPELLED: Final = (("filters.", ""), ("caps.list_share", "max_list_share"), ("caps.", "max_per_"))
 
 # Parameters with a name of their own behind a dot: `extra.<key>`, `parameters.<name>`, `user_context.<key>`.
 DOTTED = ("extra", "parameters", "user_context")
@@ -208,7 +200,9 @@ class Questions:
         """
         found = self._remembered.get(query_string)
         if found is None:
-            found = question_of(checked(asked_by(*self._reader.read_all(query_string), track_id="-")))
+            asked = asked_by(*self._reader.read_all(query_string), track_id="-")
+            with in_query_terms():
+                found = question_of(checked(asked))
             if len(query_string) <= _REMEMBERED_BYTES:
                 self._remembered[query_string] = found
         return found
@@ -226,6 +220,41 @@ def checked(payload: dict[str, Any]) -> RecommendationQuery:
         raise problems.refused(refusal(error, RecommendationQuery)) from None
 
 
+@contextmanager
+def in_query_terms(**renamed: str) -> Iterator[None]:
+    """Around what refuses a request: let its fields be called as in the query string that asked it.
+
+    Args:
+        renamed: What is called otherwise by the path alone, by the request's name for it.
+
+    Raises:
+        ProblemError: What is raised inside.
+    """
+    try:
+        yield
+    except ProblemError as problem:
+        errors = problem.members.get("errors")
+        if not errors:
+            raise
+        left_out = problem.members.get("left_out", 0)
+        spelled = [_spelled(each["field"], each["message"], renamed) for each in errors]
+        told = problems.invalid_parameters(spelled, left_out=left_out)
+        detail = told.detail if problem.status_code == told.status_code else problem.detail
+        members = {**problem.members, "errors": told.members["errors"]}
+        raise ProblemError(
+            problem.status_code, problem.name, problem.title, detail, headers=problem.headers, **members
+        ) from None
+
+
+def _spelled(field: str, message: str, renamed: dict[str, str]) -> tuple[str, str]:
+    if field.startswith("min_offset."):
+        return "min_offset", f"{field.removeprefix('min_offset.')} {message}"
+    for ours, theirs in _SPELLED:
+        if field.startswith(ours):
+            return theirs + field.removeprefix(ours), message
+    return renamed.get(field, field), message
+
+
 def asked_by(asked: _Asked, dotted: dict[str, dict[str, list[str]]], **start: Any) -> dict[str, Any]:
     """The request that query parameters stand for, as plain values.
 
@@ -239,11 +268,9 @@ def asked_by(asked: _Asked, dotted: dict[str, dict[str, list[str]]], **start: An
     caps = {name.removeprefix("max_per_"): given[name] for name in _CAPS if name in given}
     if "max_list_share" in given:
         caps["list_share"] = given["max_list_share"]
-    filters = _asked_filters(given) | {
-        f"extra.{key}": [_value(text) for text in texts] for key, texts in dotted["extra"].items()
-    }
+    filters = _asked_filters(given) | _extra_filters(dotted["extra"])
     if "min_offset" in given:
-        partition, offset = given["min_offset"][0].split(":")
+        partition, offset = given["min_offset"].split(":")
         request["min_offset"] = {"partition": int(partition), "offset": int(offset)}
     singles = {
         name: {key: _single(name, key, texts) for key, texts in dotted[name].items()}
@@ -275,6 +302,28 @@ def _asked_filters(given: dict[str, Any]) -> dict[str, Any]:
     return filters
 
 
+def _extra_filters(given: dict[str, list[str]]) -> dict[str, Any]:
+    filters: dict[str, Any] = {}
+    for key, texts in given.items():
+        name, word = key, "any"
+        for ending in ("not", "min", "max"):
+            if key.endswith(f"_{ending}") and len(key) > len(ending) + 1:
+                name, word = key.removesuffix(f"_{ending}"), ending
+        several = word in {"any", "not"}
+        value = [_word(text) for text in texts] if several else _single("extra", key, texts)
+        filters.setdefault(f"extra.{name}", {})[word] = value
+    return {
+        name: condition["any"] if condition.keys() == {"any"} else condition
+        for name, condition in filters.items()
+    }
+
+
+def _word(text: str) -> bool | int | float | str:
+    """A value to compare with: digits that no number here can hold are text, which they can only be in a catalogue."""
+    value = _value(text)
+    return text if isinstance(value, float) and text.lstrip("-").isdecimal() else value
+
+
 def _single(name: str, key: str, texts: list[str]) -> bool | float | str:
     if len(texts) > 1:
         raise problems.invalid_parameters([(f"{name}.{key}", "is given more than once")])
@@ -282,12 +331,9 @@ def _single(name: str, key: str, texts: list[str]) -> bool | float | str:
 
 
 def _value(text: str) -> bool | int | float | str:
-    """A value whose type nothing says: true, false, a number, or else text."""
-    if text in {"true", "false"}:
-        return text == "true"
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text
+    """A value whose type nothing says: true, false or a number as JSON writes them, or else text."""
+    try:
+        value = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return text
+    return value if isinstance(value, bool | int | float) else text

@@ -16,13 +16,12 @@ from serving.models import MAX_BATCH, Batch, Compared, Explained, Recommendation
 from serving.ondemand import question
 from serving.parameters import QueryReader
 from serving.problems import ProblemError
-from serving.questions import DOTTED, ExplainQuery, Question, asked_by, checked, question_of
+from serving.questions import DOTTED, ExplainQuery, Question, asked_by, checked, in_query_terms, question_of
 from serving.reading import WaitingRoute, add_read
 from serving.recommending import Answer
 from serving.routes.recommend import RecommendRoute, TrackIdPath, response_of
 from store.errors import StoreUnavailableError
-from streams.events import DEFAULT_TOP_K, MAX_TOP_K, WHOLE, RecommendationQuery
-from streams.events.door import kind
+from streams.events import DEFAULT_TOP_K, MAX_TOP_K, WHOLE, RecommendationQuery, kind
 
 logger = structlog.get_logger("serving")
 
@@ -144,7 +143,8 @@ async def explain(
     """
     asked, dotted = _EXPLAIN.read_all(request.scope["query_string"])
     started = asked_by(asked, dotted, track_id=asked.seed, candidate=asked.candidate)
-    return await _computed(request, checked(started))
+    with in_query_terms(track_id="seed"):
+        return await _computed(request, checked(started))
 
 
 _EXPLAIN = QueryReader(ExplainQuery, dotted=DOTTED)

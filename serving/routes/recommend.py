@@ -9,7 +9,7 @@ from starlette.responses import Response
 from serving import replies
 from serving.context import context_of
 from serving.models import RecommendationBody, problem_responses
-from serving.questions import RecommendQuery
+from serving.questions import RecommendQuery, in_query_terms
 from serving.reading import WaitingRoute, add_read
 from serving.recommending import Answer
 
@@ -54,7 +54,8 @@ async def recommend(
     began = time.perf_counter()
     context = context_of(request)
     question = context.questions.read(request.scope["query_string"])
-    answer = await context.recommending.answer(target_of(request), track_id, question, began)
+    with in_query_terms():
+        answer = await context.recommending.answer(target_of(request), track_id, question, began)
     context.metrics.read_from(answer.source)
     return response_of(answer, request.headers.get("if-none-match", ""))
 

@@ -14,7 +14,7 @@ from streams.events.dead_letters import (
     dead_letter_headers,
     read_dead_letter_headers,
 )
-from streams.events.door import MAX_EVENT_BYTES, check_track_id
+from streams.events.door import MAX_EVENT_BYTES, TrackId, check_track_id, kind
 from streams.events.interactions import Interaction, InteractionType, interaction_identity, parse_interaction
 from streams.events.lists import ListChange, ScoredTrack, SourceOffset, encode_list_change, encode_scores
 from streams.events.metadata import TrackMetadata
@@ -81,6 +81,7 @@ from streams.events.tracks import (
     track_key,
     unit_vector,
 )
+from streams.events.values import Text
 
 __all__ = [
     "AUTO",
@@ -128,8 +129,10 @@ __all__ = [
     "SourceOffset",
     "SourcePosition",
     "Stage",
+    "Text",
     "TrackDelete",
     "TrackEvent",
+    "TrackId",
     "TrackMetadata",
     "TrackUpsert",
     "UnknownStrategy",
@@ -146,6 +149,7 @@ __all__ = [
     "finished_body",
     "interaction_identity",
     "invalid_parameters",
+    "kind",
     "message_of",
     "parse_interaction",
     "parse_request",

@@ -48,7 +48,7 @@ class Parameter:
         if (self.minimum is not None and value < self.minimum) or (
             self.maximum is not None and value > self.maximum
         ):
-            raise InvalidQuery(self.name, f"must be between {self.minimum:g} and {self.maximum:g}")
+            raise InvalidQuery(self.name, f"must be between {self.minimum:.15g} and {self.maximum:.15g}")
         return value
 
     def _boolean(self, given: Any) -> bool:

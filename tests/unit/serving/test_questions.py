@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serving.problems import ProblemError, problem_document
-from serving.questions import Questions, checked
+from serving.problems import ProblemError, invalid_parameters, problem_document
+from serving.questions import Questions, checked, in_query_terms
 from streams.events import InvalidRequest, RecommendationQuery, parse_request
 
 pytestmark = pytest.mark.unit
@@ -29,6 +29,28 @@ pytestmark = pytest.mark.unit
             {"filters": {"extra.label": ["Sony"], "extra.disc": [2], "extra.live": [True]}},
         ),
         (
+            "extra.mood_not=calm&extra.mood_not=2&extra.bpm_min=60&extra.bpm_max=90.5&extra.bpm=80&extra._not=x",
+            {
+                "filters": {
+                    "extra.mood": {"not": ["calm", 2]},
+                    "extra.bpm": {"any": [80], "min": 60, "max": 90.5},
+                    "extra._not": ["x"],
+                }
+            },
+        ),
+        (
+            "extra.isbn=007&extra.name=nan&extra.more=99999999999999999999999&extra.far=1e400&extra.no=null",
+            {
+                "filters": {
+                    "extra.isbn": ["007"],
+                    "extra.name": ["nan"],
+                    "extra.more": ["99999999999999999999999"],
+                    "extra.far": ["1e400"],
+                    "extra.no": ["null"],
+                }
+            },
+        ),
+        (
             "max_per_composer=2&max_per_album=1&max_list_share=0.01",
             {"caps": {"composer": 2, "album": 1, "list_share": 0.01}},
         ),
@@ -42,6 +64,7 @@ pytestmark = pytest.mark.unit
         ),
         ("near_duplicates=true&at_least=3", {"near_duplicates": True, "at_least": 3}),
         ("negatives=a&negatives=b%2Fc", {"negatives": ["a", "b/c"]}),
+        ("min_offset=1000000:9223372036854775807", {"min_offset": {"partition": 10**6, "offset": 2**63 - 1}}),
         ("min_offset=3:1207", {"min_offset": {"partition": 3, "offset": 1207}}),
     ],
 )
@@ -85,6 +108,85 @@ def test_one_question_has_one_kept_body() -> None:
         == questions.read(b"strategy=diverse&mode=mmr").variant
         == 0
     )
+
+
+@pytest.mark.parametrize(
+    ("query", "told"),
+    [
+        ("top_k=99999999999999999999999", "top_k: must be at most 50"),
+        (f"top_k={'9' * 5_000}", "top_k: must be between 1 and 50"),
+        ("top_k=ten", "top_k: must be a whole number"),
+        ("duration_seconds_min=1e400", "duration_seconds_min: must be a finite number"),
+        ("year_composed=early", "year_composed: must be a number"),
+        ("max_list_share=nan", "max_list_share: must be a finite number"),
+        ("parameters.lambda=abc", "parameters.lambda: must be a number or true or false"),
+        ("parameters.lambda=nan", "parameters.lambda: must be a number or true or false"),
+        ("user_context.seed=18446744073709551616", "user_context.seed: must be at most 2147483647"),
+        ("extra.mood=a%00b", "extra.mood: contains a NUL character, which cannot be stored"),
+        (
+            "extra.mo%00od=a",
+            "extra.mo\N{REPLACEMENT CHARACTER}od: contains a NUL character, which cannot be stored",
+        ),
+        ("extra.mood=", "extra.mood: must not be empty"),
+        ("extra.bpm_min=1&extra.bpm_min=2", "extra.bpm_min: is given more than once"),
+        ("filters.era=Baroque", "filters.era: is not a parameter of this path"),
+        ("min_offset=3", "min_offset: is not partition:offset, two whole numbers"),
+        ("min_offset=%EF%BC%93:%EF%BC%94", "min_offset: is not partition:offset, two whole numbers"),
+        ("min_offset=0:99999999999999999999", "min_offset: offset must be at most 9223372036854775807"),
+        ("min_offset=1000001:0", "min_offset: partition must be at most 1000000"),
+        ("min_offset=1:2&min_offset=1:3", "min_offset: is given more than once"),
+        ("exclude=", "exclude: must not be empty"),
+        ("exclude=a&exclude=b%0Ac", "exclude: value 2: 'b\\nc' contains a character that cannot be printed"),
+    ],
+)
+def test_what_is_wrong_is_told_of_the_parameter(query: str, told: str) -> None:
+    """By its name in the query string, with its real bounds, once."""
+    with pytest.raises(ProblemError) as caught:
+        Questions().read(query.encode())
+    errors = [f"{error['field']}: {error['message']}" for error in caught.value.members["errors"]]
+    assert errors == [told]
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "strategy=random&parameters.seed=99999999999999999999999999",
+        "strategy=diverse&parameters.lambda=99999999999999999999999",
+        "strategy=popular&parameters.pool=18446744073709551616",
+        "extra.foo=99999999999999999999999",
+    ],
+)
+def test_a_number_of_any_length_can_be_asked(query: str) -> None:
+    """Whether a strategy takes it, its worker says: what is asked can be written down, and told apart."""
+    question = Questions().read(query.encode())
+    assert question.variant not in {None, 0}
+    assert question.about("x").asked
+
+
+def test_a_problem_names_parameters_of_the_query_string() -> None:
+    """What a worker refuses is in the request's terms; who asked by a query string reads their own."""
+    worker = invalid_parameters(
+        [
+            ("filters.year_composed", "min is above max"),
+            ("filters.extra.bpm", "must be a number"),
+            ("caps.list_share", "a"),
+            ("caps.composer", "b"),
+            ("track_id", "c"),
+            ("parameters.pool", "d"),
+        ]
+    )
+    with pytest.raises(ProblemError) as caught, in_query_terms(track_id="seed"):
+        raise worker
+    fields = [error["field"] for error in caught.value.members["errors"]]
+    assert fields == [
+        "year_composed",
+        "extra.bpm",
+        "max_list_share",
+        "max_per_composer",
+        "seed",
+        "parameters.pool",
+    ]
+    assert caught.value.detail.startswith("year_composed: min is above max; extra.bpm: ")
 
 
 @pytest.mark.parametrize(

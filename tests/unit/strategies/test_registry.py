@@ -37,6 +37,8 @@ def test_names_and_aliases(name: str, mode: str | None, found: tuple[str, str | 
         ("diverse", "loud", {}, "mode: is not a mode of diverse: its modes are mmr, cluster"),
         ("similarity", "mmr", {}, "mode: is not a mode of similarity: it has none"),
         ("diverse", None, {"lambda": 1.5}, "lambda: must be between 0 and 1"),
+        ("random", None, {"seed": 2**31}, "seed: must be between 0 and 2147483647"),
+        ("random", None, {"temperature": 0}, "temperature: must be between 0.01 and 100"),
         ("diverse", None, {"lambda": "x"}, "lambda: must be a number"),
         ("diverse", None, {"lambda": True}, "lambda: must be a number"),
         ("diverse", None, {"lambda": float("nan")}, "lambda: must be a number"),
