@@ -1,5 +1,6 @@
 """What a GET asks, as query parameters: every parameter of a request that a URL can carry, in the request's own terms."""
 
+import itertools
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -157,8 +158,13 @@ class Question:
     event: tuple[int, int] | None
 
     def about(self, track_id: str) -> RecommendationQuery:
-        """The question about a track whose id has been checked."""
-        return self.query.model_copy(update={"track_id": track_id})
+        """The question about a track whose id has been checked.
+
+        Raises:
+            ProblemError: 422, where that is a track to keep away from.
+        """
+        about = self.query.model_copy(update={"track_id": track_id})
+        return checked(about.model_dump(by_alias=True, exclude_defaults=True)) if about.negatives else about
 
     def place(self, track_id: str) -> Place | None:
         """Where the store keeps the body that answers it for a track; None where it keeps none."""
@@ -200,9 +206,11 @@ class Questions:
         """
         found = self._remembered.get(query_string)
         if found is None:
-            asked = asked_by(*self._reader.read_all(query_string), track_id="-")
+            asked, dotted = self._reader.read_all(query_string)
+            # What is asked does not depend on the track, as long as it is none that the question names itself.
+            some = next(name for n in itertools.count(1) if (name := "-" * n) not in asked.negatives)
             with in_query_terms():
-                found = question_of(checked(asked))
+                found = question_of(checked(asked_by(asked, dotted, track_id=some)))
             if len(query_string) <= _REMEMBERED_BYTES:
                 self._remembered[query_string] = found
         return found

@@ -22,8 +22,10 @@ from pydantic_core import PydanticCustomError
 from streams.events.door import TrackId
 from streams.events.metadata import TrackMetadata
 from streams.events.problems import UNKNOWN_STRATEGY, message_of, named, refused
+from streams.events.reasons import shown
 from streams.events.strategy_names import (
     DEFAULT_STRATEGY,
+    GOALS,
     STRATEGY_NAMES,
     UnknownStrategy,
     canonical_strategy,
@@ -169,17 +171,23 @@ NearDuplicatesLike = Annotated[
 ]
 
 
+def _goal(goal: str) -> str:
+    if goal not in GOALS:
+        raise refused(f"is none of {', '.join(GOALS)}")
+    return goal
+
+
+Goal = Annotated[Name, AfterValidator(_goal)]
+
+
 class UserContext(BaseModel):
     """What is known of the listener; keys beyond these are allowed and passed over."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
     __pydantic_extra__: dict[Text, Json]
 
-    goal: Name | None = Field(
-        None,
-        description="What `auto` is to aim at: similar, variety, complement, discover, surprise, contrast, popular, "
-        "explore or balanced",
-        examples=["variety"],
+    goal: Goal | None = Field(
+        None, description=f"What `auto` is to aim at: {', '.join(GOALS)}", examples=["variety"]
     )
     recent_skips: Small | None = Field(None, description="Tracks skipped lately, for `auto`")
     time: AwareDatetime | None = Field(
@@ -281,6 +289,8 @@ class RecommendationQuery(_Strict):
             raise ValueError(f"exactly one of track_id, seeds and embedding is needed, not {len(given)}")
         if self.candidate is not None and self.compare:
             raise ValueError("candidate and compare exclude each other")
+        if both := self.started & {negative.track_id for negative in self.negatives}:
+            raise named("negatives", f"{shown(min(both))} is what to start from, too")
         if self.at_least is not None and self.at_least > self.top_k:
             raise named("at_least", "must be at most top_k")
         if self.filters and len(orjson.dumps(self.wanted_filters())) > _MAX_FILTER_BYTES:
@@ -290,6 +300,12 @@ class RecommendationQuery(_Strict):
         except UnknownStrategy as error:
             raise named(error.field, error.reason) from None
         return self
+
+    @property
+    def started(self) -> set[str]:
+        """The tracks to start from."""
+        seeds = {seed.track_id for seed in self.seeds or ()}
+        return seeds if self.track_id is None else {self.track_id}
 
     @property
     def canonical(self) -> tuple[str, str | None]:

@@ -1,6 +1,6 @@
-"""The strategies by name, for those who ask: their modes and their other names.
+"""The strategies by name, for those who ask: their modes, their other names, and the goals of `auto`.
 
-What they compute is `streams.strategies`; a test holds this table against its registry.
+What they compute is `streams.strategies`; tests hold these tables against it.
 """
 
 from collections.abc import Mapping
@@ -24,6 +24,18 @@ STRATEGY_ALIASES: Final[Mapping[str, tuple[str, str | None]]] = {
     "balanced": ("hybrid", None),
     "exploration": ("random", None),
 }
+# What `auto` can be told to aim at.
+GOALS: Final = (
+    "similar",
+    "variety",
+    "complement",
+    "discover",
+    "surprise",
+    "contrast",
+    "popular",
+    "explore",
+    "balanced",
+)
 STRATEGY_NAMES: Final = (*STRATEGY_MODES, *STRATEGY_ALIASES)
 
 

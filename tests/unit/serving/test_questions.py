@@ -147,6 +147,17 @@ def test_what_is_wrong_is_told_of_the_parameter(query: str, told: str) -> None:
     assert errors == [told]
 
 
+def test_a_track_is_not_to_be_kept_away_from_itself() -> None:
+    """A question that names a track as a negative is none about that track; about any other one it is."""
+    questions = Questions()
+    for name in ("a", "-", "--"):
+        question = questions.read(f"negatives={name}&negatives=-".encode())
+        assert question.about("b").track_id == "b"
+        with pytest.raises(ProblemError) as caught:
+            question.about(name)
+        assert caught.value.members["errors"][0]["field"] == "negatives"
+
+
 @pytest.mark.parametrize(
     "query",
     [

@@ -102,6 +102,16 @@ def test_a_track_id_is_refused_by_the_rule_of_track_ids(fields: Any, named: str,
             "filters.mood: is not a metadata field; others are filtered on as extra.<key>",
         ),
         ({"filters": {"era": ""}}, "filters.era: must not be empty"),
+        (
+            {"user_context": {"goal": "nope"}},
+            "user_context.goal: is none of similar, variety, complement, discover, surprise, contrast, popular, explore, "
+            "balanced",
+        ),
+        ({"negatives": ["b", "a"]}, "negatives: 'a' is what to start from, too"),
+        (
+            {"track_id": None, "seeds": ["b", "c"], "negatives": [{"track_id": "c", "weight": 2}]},
+            "negatives: 'c' is what to start from, too",
+        ),
         ({"user_context": {"time": "now"}}, "user_context.time: must be a time, as ISO 8601 writes it"),
         ({"user_context": {"time": "2026-01-01T00:00"}}, "user_context.time: must name its time zone"),
         (

@@ -24,7 +24,8 @@ from streams.events import (
     request_id_of,
     split_reply,
 )
-from streams.strategies import registry
+from streams.events.strategy_names import GOALS
+from streams.strategies import auto, registry
 
 pytestmark = pytest.mark.unit
 
@@ -117,6 +118,11 @@ def test_the_names_are_those_of_the_registry() -> None:
     for name in [*STRATEGY_MODES, *STRATEGY_ALIASES]:
         resolved = registry.resolve(name)
         assert canonical_strategy(name) == (resolved.strategy.name, resolved.mode.name)
+
+
+def test_the_goals_are_those_of_auto() -> None:
+    """What a listener may be said to want is what `auto` knows of."""
+    assert set(GOALS) == set(auto.GOALS)
 
 
 def variant(**fields: object) -> int | None:
