@@ -141,6 +141,13 @@ async def scan(pool: asyncpg.Pool, fields: Sequence[str]) -> AsyncIterator[list[
                 yield rows
 
 
+async def fetch_dimension(pool: asyncpg.Pool) -> int | None:
+    """The length of the catalogue's embeddings, which never changes; None before the first track."""
+    with translated():
+        found: int | None = await pool.fetchval("SELECT dimension FROM catalogue")
+    return found
+
+
 async def count_tracks(pool: asyncpg.Pool) -> int:
     """How many tracks there are."""
     with translated():

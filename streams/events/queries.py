@@ -1,6 +1,7 @@
 """What can be asked of the recommender, over Kafka and over HTTP alike."""
 
 import hashlib
+import re
 from functools import cached_property
 from typing import Annotated, Any, Final, Self
 
@@ -22,7 +23,7 @@ from pydantic_core import PydanticCustomError
 from streams.events.door import TrackId
 from streams.events.metadata import TrackMetadata
 from streams.events.problems import UNKNOWN_STRATEGY, message_of, named, refused
-from streams.events.reasons import shown
+from streams.events.reasons import InvalidEvent, shown
 from streams.events.strategy_names import (
     DEFAULT_STRATEGY,
     GOALS,
@@ -30,6 +31,7 @@ from streams.events.strategy_names import (
     UnknownStrategy,
     canonical_strategy,
 )
+from streams.events.tracks import MAX_DIMENSION, EncodedEmbedding, embedding_components, unit_vector
 from streams.events.values import AS_WHOLE, Finite, Flag, Json, Name, Number, Setting, Text
 
 DEFAULT_TOP_K: Final = 10
@@ -221,6 +223,33 @@ class MinOffset(_Strict):
     offset: Offset = Field(examples=[1207])
 
 
+_NAMED_PART: Final = re.compile(r"embedding(?:\.(\w+)|\[(\d+)\])? ")
+
+
+def _vector(value: Any) -> Any:
+    """The components of an embedding in either form, by the rules of track events."""
+    if value is None:
+        return None
+    try:
+        components = embedding_components(value)
+        unit_vector(components)
+    except InvalidEvent as error:
+        part = _NAMED_PART.match(error.detail)
+        if part is None:
+            raise refused(error.detail) from None
+        message = error.detail[part.end() :]
+        if part.lastindex is None:
+            raise refused(message) from None
+        raise named(part[part.lastindex], message) from None
+    return components if isinstance(components, list) else components.tolist()
+
+
+_Listed = Annotated[list[float], Field(min_length=1, max_length=MAX_DIMENSION)]
+Embedding = Annotated[
+    list[float], BeforeValidator(_vector, json_schema_input_type=_Listed | EncodedEmbedding)
+]
+
+
 class RecommendationQuery(_Strict):
     """What to recommend. Exactly one of `track_id`, `seeds` and `embedding` says what to start from."""
 
@@ -228,7 +257,12 @@ class RecommendationQuery(_Strict):
     seeds: list[SeedLike] | None = Field(
         None, min_length=1, max_length=MAX_SEEDS, description="Several tracks, with weights"
     )
-    embedding: list[Finite] | None = Field(None, min_length=1, max_length=16_384, description="Any vector")
+    embedding: Embedding | None = Field(
+        None,
+        description="Any vector: 1 to 16,384 finite numbers, not all zero, as many as the catalogue's tracks have; "
+        "a list, or packed as in track events",
+        examples=[[0.12, -0.5, 0.33]],
+    )
     negatives: list[SeedLike] = Field(
         default_factory=list, max_length=MAX_SEEDS, description="Tracks to keep away from"
     )

@@ -199,8 +199,17 @@ def _read_embedding(event: Mapping[str, Any], dimension: int | None) -> npt.NDAr
     embedding = event.get("embedding")
     if embedding is None:
         raise InvalidEvent(Reason.MISSING_EMBEDDING, "embedding is missing")
+    return unit_vector(embedding_components(embedding), dimension=dimension)
+
+
+def embedding_components(embedding: object) -> list[float] | npt.NDArray[np.floating[Any]]:
+    """Return the numbers of an embedding as it travels, a list or packed; `unit_vector` says whether they are a vector.
+
+    Raises:
+        InvalidEvent: `invalid_embedding`.
+    """
     if isinstance(embedding, dict):
-        return unit_vector(_decode(embedding), dimension=dimension)
+        return _decode(embedding)
     if not isinstance(embedding, list):
         raise InvalidEvent(
             Reason.INVALID_EMBEDDING,
@@ -210,7 +219,7 @@ def _read_embedding(event: Mapping[str, Any], dimension: int | None) -> npt.NDAr
     if not _NUMBERS.issuperset(map(type, embedding)):
         at, item = next((i, x) for i, x in enumerate(embedding) if type(x) not in _NUMBERS)
         raise InvalidEvent(Reason.INVALID_EMBEDDING, f"embedding[{at}] must be a number, not {kind(item)}")
-    return unit_vector(embedding, dimension=dimension)
+    return embedding
 
 
 def _decode(embedding: Mapping[str, Any]) -> npt.NDArray[np.floating[Any]]:

@@ -54,7 +54,12 @@ class Named:
 
 
 def make_query(
-    request: RecommendationQuery, known: Mapping[int, KnownTrack], *, now: float, window: float
+    request: RecommendationQuery,
+    known: Mapping[int, KnownTrack],
+    *,
+    now: float,
+    window: float,
+    dimension: int | None = None,
 ) -> Query:
     """The strategies' question, yet without vectors.
 
@@ -63,6 +68,7 @@ def make_query(
         known: The tracks that it names, by key.
         now: Seconds since the epoch, unless the listener says another time.
         window: Seconds for which `random` keeps its answer.
+        dimension: What an embedding must have, if it is known.
 
     Raises:
         ProblemError: 422, with the field at fault.
@@ -73,7 +79,7 @@ def make_query(
         query = Query(
             seeds=_starting(named.seeds, known),
             negatives=_starting(named.negatives, known),
-            embedding=None if request.embedding is None else _embedding(request.embedding),
+            embedding=None if request.embedding is None else _embedding(request.embedding, dimension),
             strategy=request.strategy,
             mode=request.mode,
             parameters=_parameters(request),
@@ -115,9 +121,9 @@ def _parameters(request: RecommendationQuery) -> dict[str, bool | int | float]:
     return given
 
 
-def _embedding(values: Sequence[float]) -> Vector:
+def _embedding(values: Sequence[float], dimension: int | None) -> Vector:
     try:
-        return unit_vector(np.asarray(values, dtype=np.float64))
+        return unit_vector(np.asarray(values, dtype=np.float64), dimension=dimension)
     except InvalidEvent as error:
         raise InvalidQuery("embedding", error.detail.removeprefix("embedding ")) from None
 

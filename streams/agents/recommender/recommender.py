@@ -13,7 +13,7 @@ import structlog
 from pydantic import ValidationError
 
 from store import materialised
-from store.candidates import KnownTrack, StoredList, count_tracks, fetch_list
+from store.candidates import KnownTrack, StoredList, count_tracks, fetch_dimension, fetch_list
 from store.errors import StoreUnavailableError
 from store.materialised import Kept, NewBody
 from streams.agents.recommender import bodies, problems
@@ -111,6 +111,7 @@ class Recommender:
         self._gatherer = Gatherer(pool, self.tracks, self.listeners, settings)
         self.materialiser = Materialiser(pool, self.tracks, self._refresh, settings, metrics)
         self._in_flight: dict[bytes, asyncio.Task[Body]] = {}
+        self._dimension: int | None = None
         metrics.cached_tracks.set_function(lambda: len(self.tracks))
         metrics.popularity_version.set_function(lambda: self.listeners.current.version)
         if search is not None:
@@ -235,13 +236,20 @@ class Recommender:
         reference = None if request.track_id is None else known[track_key(request.track_id)]
         own = None if reference is None else await fetch_list(self._pool, reference.key)
         now, window = time.time(), self._settings.random_window_seconds
-        query = make_query(request, known, now=now, window=window)
+        dimension = None if request.embedding is None else await self._dimension_of_all()
+        query = make_query(request, known, now=now, window=window, dimension=dimension)
         afresh, begun = request.min_offset is not None, None
         if own is None or afresh or request.compare or not plain(query):
             vectors, begun = await self._begin(request, named, query)
             query = with_vectors(query, vectors)
         missing = reference is not None and own is None
         return _Asked(request, query, known, reference, own, begun, searched, missing or afresh, late)
+
+    async def _dimension_of_all(self) -> int | None:
+        """The catalogue's dimension; None before its first track."""
+        if self._dimension is None:
+            self._dimension = await fetch_dimension(self._pool)
+        return self._dimension
 
     async def _begin(
         self, request: RecommendationQuery, named: Named, query: Query

@@ -1,5 +1,6 @@
 """What the recommender answers, from a real store and a real search process."""
 
+import base64
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -66,6 +67,26 @@ def test_an_embedding(bench: Bench, run: Run) -> None:
     row = 17
     vector = (bench.catalogue.tracks[row].vector * 40).tolist()
     assert run(bench.listed(embedding=vector, top_k=1)) == [bench.catalogue.tracks[row].track_id]
+
+
+@pytest.mark.parametrize("more", [{}, {"negatives": ["test/00003"]}, {"strategy": "diverse"}])
+def test_an_embedding_of_another_dimension(bench: Bench, run: Run, more: dict[str, Any]) -> None:
+    """Is refused by both numbers, whatever else is asked."""
+    reply = run(bench.ask(embedding=[1.0] * 10, **more))
+    assert [(error.field, error.message) for error in reply.error.errors] == [
+        ("embedding", "has 10 components; this catalogue has 24")
+    ]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_a_packed_embedding(bench: Bench, run: Run, dtype: str) -> None:
+    """A vector as track events have it finds what its numbers find."""
+    vector = bench.catalogue.tracks[17].vector.astype(dtype)
+    packed = {
+        "dtype": dtype,
+        "data": base64.b64encode(vector.astype(vector.dtype.newbyteorder("<")).tobytes()).decode(),
+    }
+    assert run(bench.listed(embedding=packed)) == run(bench.listed(embedding=vector.tolist()))
 
 
 def test_filters_find_what_is_rare(bench: Bench, run: Run) -> None:
@@ -213,7 +234,6 @@ def test_random_keeps_its_draw_within_its_window(bench: Bench, run: Run) -> None
         ({"track_id": SEED, "negatives": ["nothing"]}, 404, "negatives"),
         ({"track_id": SEED, "candidate": "nothing"}, 404, "candidate"),
         ({"embedding": [1.0, 2.0]}, 422, "embedding"),
-        ({"embedding": [0.0] * 24}, 422, "embedding"),
         ({"track_id": SEED, "parameters": {"lambda": 1}}, 422, "parameters.lambda"),
         (
             {"track_id": SEED, "strategy": "diverse", "parameters": {"lambda": 2}},

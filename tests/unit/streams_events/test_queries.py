@@ -1,8 +1,10 @@
 """What is refused of a request, whoever asks: the models are the door of Kafka and HTTP alike."""
 
+import base64
 import json
 from typing import Any
 
+import numpy as np
 import pytest
 
 from streams.events import (
@@ -214,3 +216,43 @@ def test_a_number_of_any_length_can_be_written_down(fields: Any, value: int) -> 
     read = request(**fields(value))
     assert read.variant() is not None
     assert json.loads(read.asked)
+
+
+def packed(values: list[float], dtype: str = "float32") -> dict[str, str]:
+    """An embedding as producers pack it."""
+    return {"dtype": dtype, "data": base64.b64encode(np.array(values, dtype).tobytes()).decode()}
+
+
+def test_an_embedding_is_read_as_in_track_events() -> None:
+    """A list or packed numbers, which are the same question."""
+    listed, short, half = (
+        request(track_id=None, embedding=given)
+        for given in ([0.5, -2], packed([0.5, -2]), packed([0.5, -2], "float16"))
+    )
+    assert listed.embedding == short.embedding == half.embedding == [0.5, -2.0]
+    assert listed.asked == short.asked == half.asked
+
+
+@pytest.mark.parametrize(
+    ("embedding", "told"),
+    [
+        (["0.5"] * 253, "embedding.0: must be a number, not text"),
+        ([0.5, True], "embedding.1: must be a number, not a boolean"),
+        ([0.5, float("nan")], "embedding.1: is nan"),
+        ([], "embedding: is empty"),
+        ([0, 0.0], "embedding: every component of the embedding is zero"),
+        ([1.0] * 20_000, "embedding: has 20,000 components; at most 16,384 are allowed"),
+        ("AACAPw==", "embedding: must be a list of numbers or an object, not text"),
+        (packed([1.0], "float64"), "embedding.dtype: must be float32 or float16, not 'float64'"),
+        (
+            {"dtype": "float32", "data": "AAAA"},
+            "embedding.data: is 3 bytes long, which is no whole number of float32",
+        ),
+        ({"dtype": "float32", "data": "?"}, "embedding.data: is not standard base64 with padding"),
+        (packed([1.0, float("inf")]), "embedding.1: is inf"),
+    ],
+)
+def test_an_embedding_is_refused_as_in_track_events(embedding: object, told: str) -> None:
+    """With one error, on the part of it that is at fault."""
+    found = problem(track_id=None, embedding=embedding)
+    assert [f"{error.field}: {error.message}" for error in found.errors] == [told]
