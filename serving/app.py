@@ -149,7 +149,7 @@ def create_app(
     # the rest, as they are read most.
     for room in (asking, changes, recommend, tracks, strategies_route, operations, pages):
         room.register(app)
-    describe(app, with_keys=settings.require_keys)
+    describe(app, strategies, with_keys=settings.require_keys)
     _add_middleware(app, settings, made.metrics)
     _put_in_front(app, made)
     return app

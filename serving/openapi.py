@@ -1,12 +1,13 @@
 """The OpenAPI document: FastAPI's own, with problem documents where FastAPI describes its own errors."""
 
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from serving.models import ProblemDocument
-from streams.events import RecommendationQuery
+from streams.events import RecommendationQuery, UserContext
 
 _DESCRIPTION = """Recommendations between the works of a catalogue that changes all day.
 
@@ -15,13 +16,22 @@ is stored. Other strategies are computed when they are first asked for, kept, an
 character: percent-encode them, `/` included. Unknown query parameters are refused, not ignored. Each answer
 carries `X-Request-ID`, your own if you send one."""
 
+# Paths that take parameters with a name of their own behind a dot, which no model of theirs names.
+_ASKING: Final = ("/recommend/{track_id}", "/explain")
 
-def describe(app: FastAPI, *, with_keys: bool = False) -> None:
-    """Make `app.openapi` build the document once, when it is first asked for; `with_keys` says that callers need one."""
+
+def describe(app: FastAPI, strategies: Sequence[dict[str, Any]], *, with_keys: bool = False) -> None:
+    """Make `app.openapi` build the document once, when it is first asked for.
+
+    Args:
+        app: With all its routes.
+        strategies: As `/strategies` tells of them: each of their parameters is one of a query string.
+        with_keys: Whether callers need a key.
+    """
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
-            app.openapi_schema = _build(app)
+            app.openapi_schema = _build(app, strategies)
             if with_keys:
                 _ask_for_keys(app.openapi_schema)
         return app.openapi_schema
@@ -29,7 +39,7 @@ def describe(app: FastAPI, *, with_keys: bool = False) -> None:
     app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way
 
 
-def _build(app: FastAPI) -> dict[str, Any]:
+def _build(app: FastAPI, strategies: Sequence[dict[str, Any]]) -> dict[str, Any]:
     document = get_openapi(title=app.title, version=app.version, description=_DESCRIPTION, routes=app.routes)
     schemas = document["components"]["schemas"]
     for model in (ProblemDocument, RecommendationQuery):
@@ -38,7 +48,48 @@ def _build(app: FastAPI) -> dict[str, Any]:
         schemas[model.__name__] = schema
     for unused in ("HTTPValidationError", "ValidationError"):
         schemas.pop(unused, None)
+    dotted = [*_settings(strategies), *_context()]
+    for path in _ASKING:
+        parameters = document["paths"][path]["get"]["parameters"]
+        behind = 1 + [each["name"] for each in parameters].index("mode")
+        parameters[behind:behind] = dotted
     return document
+
+
+def _settings(strategies: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Each parameter of a strategy; what several have under one name, with what it is to each of them."""
+    of: dict[str, list[tuple[str, dict[str, Any]]]] = {}
+    for strategy in strategies:
+        for each in strategy["parameters"]:
+            of.setdefault(each["name"], []).append((strategy["name"], each))
+    for name, used in of.items():
+        kinds = {each["type"] for _, each in used}
+        schema: dict[str, Any] = {"type": kinds.pop() if len(kinds) == 1 else "number"}
+        for bound, widest in (("minimum", min), ("maximum", max)):
+            if all(bound in each for _, each in used):
+                schema[bound] = widest(each[bound] for _, each in used)
+        said = "; ".join(_said(strategy, each) for strategy, each in used)
+        yield _parameter(f"parameters.{name}", schema, f"{said}.")
+
+
+def _said(strategy: str, parameter: dict[str, Any]) -> str:
+    modes = "/".join(parameter.get("modes", ()))
+    default = str(parameter["default"]).lower()
+    return (
+        f"Of `{strategy}{f'/{modes}' if modes else ''}`, {default} if not given: {parameter['description']}"
+    )
+
+
+def _context() -> Iterator[dict[str, Any]]:
+    """What is known of the listener."""
+    for name, schema in UserContext.model_json_schema()["properties"].items():
+        kind = next(each for each in schema["anyOf"] if each.get("type") != "null")
+        yield _parameter(f"user_context.{name}", kind, f"{schema['description']}.")
+
+
+def _parameter(name: str, schema: dict[str, Any], description: str) -> dict[str, Any]:
+    # A default in the schema would be sent by whoever tries the path, to strategies that have no such parameter, too.
+    return {"name": name, "in": "query", "required": False, "schema": schema, "description": description}
 
 
 def _ask_for_keys(document: dict[str, Any]) -> None:

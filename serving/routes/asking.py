@@ -139,7 +139,7 @@ async def explain(
 ) -> Response:
     """Where a track stands among the recommendations for another, or which stage dropped it, and why.
 
-    Takes every parameter of `/recommend/{track_id}`.
+    Takes every parameter of `/recommend/{track_id}`, `extra.<key>` included.
     """
     asked, dotted = _EXPLAIN.read_all(request.scope["query_string"])
     started = asked_by(asked, dotted, track_id=asked.seed, candidate=asked.candidate)

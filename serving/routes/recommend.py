@@ -47,8 +47,8 @@ async def recommend(
     What is stored is read, from memory or from the store; what is not (other parameters than anybody asked for lately,
     a track whose list isn't there yet) is asked of the workers. `cached` tells which, `source` which event changed the
     list last, `stale` whether something has happened since that it has not taken in, `provisional` that it was searched
-    for because the list is not there yet. Besides those below, `extra.<key>` filters on other metadata,
-    `parameters.<name>` sets a parameter of the strategy, and `user_context.<key>` says what is known of the listener.
+    for because the list is not there yet. Besides those below, `extra.<key>`, `extra.<key>_not`, `extra.<key>_min` and
+    `extra.<key>_max` filter on other metadata, by its key. A `parameters.<name>` is for the strategies that it names.
     The `ETag` of a stored answer changes exactly when it does (`computation_time_ms` aside).
     """
     began = time.perf_counter()

@@ -41,6 +41,7 @@ _MESSAGES: Final = {
     "greater_than_equal": "must be at least {ge}",
     "less_than": "must be below {lt}",
     "less_than_equal": "must be at most {le}",
+    "literal_error": "must be {expected}",
     "timezone_aware": "must name its time zone",
 }
 _NO_FIELD: Final = "is not a field of a request"

@@ -26,8 +26,8 @@ from streams.events.problems import UNKNOWN_STRATEGY, message_of, named, refused
 from streams.events.reasons import InvalidEvent, shown
 from streams.events.strategy_names import (
     DEFAULT_STRATEGY,
-    GOALS,
     STRATEGY_NAMES,
+    Goal,
     UnknownStrategy,
     canonical_strategy,
 )
@@ -173,24 +173,13 @@ NearDuplicatesLike = Annotated[
 ]
 
 
-def _goal(goal: str) -> str:
-    if goal not in GOALS:
-        raise refused(f"is none of {', '.join(GOALS)}")
-    return goal
-
-
-Goal = Annotated[Name, AfterValidator(_goal)]
-
-
 class UserContext(BaseModel):
     """What is known of the listener; keys beyond these are allowed and passed over."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
     __pydantic_extra__: dict[Text, Json]
 
-    goal: Goal | None = Field(
-        None, description=f"What `auto` is to aim at: {', '.join(GOALS)}", examples=["variety"]
-    )
+    goal: Goal | None = Field(None, description="What `auto` is to aim at", examples=["variety"])
     recent_skips: Small | None = Field(None, description="Tracks skipped lately, for `auto`")
     time: AwareDatetime | None = Field(
         None,

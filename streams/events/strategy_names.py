@@ -4,7 +4,7 @@ What they compute is `streams.strategies`; tests hold these tables against it.
 """
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, Literal, get_args
 
 DEFAULT_STRATEGY: Final = "similarity"
 AUTO: Final = "auto"
@@ -25,7 +25,7 @@ STRATEGY_ALIASES: Final[Mapping[str, tuple[str, str | None]]] = {
     "exploration": ("random", None),
 }
 # What `auto` can be told to aim at.
-GOALS: Final = (
+Goal = Literal[
     "similar",
     "variety",
     "complement",
@@ -35,7 +35,8 @@ GOALS: Final = (
     "popular",
     "explore",
     "balanced",
-)
+]
+GOALS: Final[tuple[str, ...]] = get_args(Goal)
 STRATEGY_NAMES: Final = (*STRATEGY_MODES, *STRATEGY_ALIASES)
 
 

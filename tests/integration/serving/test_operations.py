@@ -17,6 +17,7 @@ from serving.settings import ServingSettings
 from store.errors import SchemaMismatchError, StoreUnavailableError
 from store.schema import REVISION
 from store.settings import StoreSettings
+from streams.events import UserContext
 from tests.integration.serving.conftest import SIZE, Database, Served, serve
 from tests.integration.serving.gate import Gate
 from tests.integration.serving.problems import problem_of
@@ -407,7 +408,8 @@ class TestPages:
         }
         recommend = document["paths"]["/recommend/{track_id}"]["get"]
         names = {parameter["name"] for parameter in recommend["parameters"]}
-        assert names == {"track_id", *RecommendQuery.model_fields}
+        context = {f"user_context.{name}" for name in UserContext.model_fields}
+        assert names == {"track_id", *RecommendQuery.model_fields, *context}
         assert "application/problem+json" in recommend["responses"]["422"]["content"]
         assert "HTTPValidationError" not in str(document)
 

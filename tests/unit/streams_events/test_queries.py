@@ -106,8 +106,8 @@ def test_a_track_id_is_refused_by_the_rule_of_track_ids(fields: Any, named: str,
         ({"filters": {"era": ""}}, "filters.era: must not be empty"),
         (
             {"user_context": {"goal": "nope"}},
-            "user_context.goal: is none of similar, variety, complement, discover, surprise, contrast, popular, explore, "
-            "balanced",
+            "user_context.goal: must be 'similar', 'variety', 'complement', 'discover', 'surprise', 'contrast', 'popular', "
+            "'explore' or 'balanced'",
         ),
         ({"negatives": ["b", "a"]}, "negatives: 'a' is what to start from, too"),
         (
