@@ -18,6 +18,7 @@ from serving.logging import AccessLines
 from serving.middleware import SANE_REQUEST_ID
 from serving.parameters import decode_track_id
 from serving.problems import ProblemError
+from serving.questions import in_query_terms
 from serving.replies import matches_tag
 from store.errors import StoreUnavailableError
 
@@ -151,7 +152,8 @@ class _Reading:
         context = self.context
         track_id = decode_track_id(self.path[len(_PREFIX) :].decode("latin-1"))
         question = context.questions.read(self.query)
-        answer = await context.recommending.answer(self.target, track_id, question, self.began)
+        with in_query_terms():
+            answer = await context.recommending.answer(self.target, track_id, question, self.began)
         context.metrics.read_from(answer.source)
         self._found(answer.body, answer.tag)
 

@@ -118,6 +118,32 @@ async def test_a_workers_problem_is_the_answer(api: tuple[Client, Answering]) ->
     assert fields_of(problem_of(response, 422, "wrong-dimension")) == ["embedding"]
 
 
+@pytest.mark.parametrize("log_format", ["json", "console"])
+async def test_a_workers_problem_is_in_the_callers_terms(
+    database: Database, kafka_broker: KafkaBroker, log_format: str
+) -> None:
+    """Who asked by a query string is told of its parameters, by whichever way the question went."""
+    settings = await own_topics(kafka_broker, log_format=log_format)
+    options = {"bootstrap_servers": kafka_broker.bootstrap_servers}
+    error = {
+        "type": "urn:mess-ai:problem:invalid-parameters",
+        "title": "Invalid parameters",
+        "status": 422,
+        "detail": "filters.year_composed: min is above max.",
+        "errors": [{"field": "filters.year_composed", "message": "min is above max"}],
+    }
+    async with (
+        answering(kafka_broker, settings) as worker,
+        serve(Served(database, settings, kafka_options=options)) as client,
+    ):
+        worker.reply = lambda _: {"status": "error", "error": error}
+        query = "year_composed_min=1800&year_composed_max=1700"
+        for path in (f"{PATH}?{query}", f"/explain?seed={TRACK}&candidate=test/00124&{query}"):
+            document = problem_of(await client.get(path), 422, "invalid-parameters")
+            assert fields_of(document) == ["year_composed"]
+            assert document["detail"] == "year_composed: min is above max."
+
+
 async def test_a_late_reply_is_dropped_and_counted(api: tuple[Client, Answering]) -> None:
     """A worker that is there and does not reply in time is a 504; its reply later disturbs nobody."""
     client, worker = api
