@@ -68,7 +68,7 @@ def _settings(strategies: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         for bound, widest in (("minimum", min), ("maximum", max)):
             if all(bound in each for _, each in used):
                 schema[bound] = widest(each[bound] for _, each in used)
-        said = "; ".join(_said(strategy, each) for strategy, each in used)
+        said = ". ".join(_said(strategy, each) for strategy, each in used)
         yield _parameter(f"parameters.{name}", schema, f"{said}.")
 
 

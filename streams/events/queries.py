@@ -104,7 +104,7 @@ class FilterCondition(_Strict):
 
 
 # What is wrong with a value of the right type: of a text, or of an object of conditions.
-_TELLING: Final = {"value_error", "string_too_short", "string_too_long"}
+_TELLING: Final = {"value_error", "string_too_short", "string_too_long", "string_unicode"}
 
 
 def _condition(value: Any, read: ValidatorFunctionWrapHandler) -> Any:
@@ -217,8 +217,6 @@ _NAMED_PART: Final = re.compile(r"embedding(?:\.(\w+)|\[(\d+)\])? ")
 
 def _vector(value: Any) -> Any:
     """The components of an embedding in either form, by the rules of track events."""
-    if value is None:
-        return None
     try:
         components = embedding_components(value)
         unit_vector(components)

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from streams.events import (
     STRATEGY_ALIASES,
@@ -13,6 +15,7 @@ from streams.events import (
     InvalidRequest,
     Problem,
     RecommendationRequest,
+    encode_error,
     parse_request,
 )
 
@@ -102,6 +105,10 @@ def test_a_track_id_is_refused_by_the_rule_of_track_ids(fields: Any, named: str,
         (
             {"filters": {"mood": "sad"}},
             "filters.mood: is not a metadata field; others are filtered on as extra.<key>",
+        ),
+        (
+            {"filters": {"era": SURROGATE}},
+            "filters.era: contains a lone surrogate, which is not valid Unicode text",
         ),
         ({"filters": {"era": ""}}, "filters.era: must not be empty"),
         (
@@ -256,3 +263,34 @@ def test_an_embedding_is_refused_as_in_track_events(embedding: object, told: str
     """With one error, on the part of it that is at fault."""
     found = problem(track_id=None, embedding=embedding)
     assert [f"{error.field}: {error.message}" for error in found.errors] == [told]
+
+
+text = st.text(st.characters(), max_size=8)
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | text,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(text, inner, max_size=3),
+    max_leaves=8,
+)
+names = st.sampled_from([*RecommendationRequest.model_fields])
+parts = st.sampled_from(["extra.mood", "era", "lambda", "goal", "seed", "track_id", "dtype", "not", "offset"])
+
+
+@given(st.dictionaries(names, values | st.dictionaries(parts, values, max_size=3), max_size=5))
+@settings(deadline=None)
+def test_whatever_is_asked_can_be_written_down_or_is_refused(fields: dict[str, Any]) -> None:
+    """No JSON gets past the door that cannot be sent on, told apart and stored, or is refused in words that cannot."""
+    asked = {"request_id": "r", "track_id": "a", **fields}
+    try:
+        read = parse_request(None, json.dumps(asked).encode())
+    except InvalidRequest as error:
+        told: Problem | None = error.problem
+    else:
+        told = None
+    if told is not None:
+        assert told.errors
+        assert json.loads(encode_error("r", told))
+        return
+    read.variant()
+    assert json.loads(read.asked)
+    stored = read.model_dump(mode="json", include={"parameters", "filters", "strategy", "mode"})
+    assert "\\u0000" not in json.dumps(stored)
