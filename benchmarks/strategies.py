@@ -43,6 +43,7 @@ def questions(
                 metadata={name: column[near] for name, column in found.columns.items()},
                 percentile=listening.percentile[near],
                 probability=listening.probability[near],
+                heard=listening.heard[near],
                 density=density[near],
             )
             made.append((Seed(seed, vector=found.vectors[seed], metadata=facts), candidates))

@@ -8,7 +8,7 @@ import numpy.typing as npt
 from store.popularity import Listening as StoredListening
 from streams.strategies import popularity
 from streams.strategies.popularity import Tallies
-from streams.strategies.types import Floats
+from streams.strategies.types import Floats, Mask
 
 DAY = 86_400.0
 
@@ -53,11 +53,13 @@ class Listening:
         source: Where it comes from, for people.
         percentile: float64 (n,), share of the catalogue that is less popular.
         probability: float64 (n,), share of all listening, adds up to 1.
+        heard: bool (n,), whether anybody has listened to the track.
     """
 
     source: str
     percentile: Floats
     probability: Floats
+    heard: Mask
 
 
 def simulated(count: int, model: Model, moment: float = 0.0) -> Listening:
@@ -75,9 +77,9 @@ def simulated(count: int, model: Model, moment: float = 0.0) -> Listening:
 
 def of_tallies(tallies: Tallies, count: int, source: str) -> Listening:
     """Popularity of tracks 0 to count - 1 from their tallies; those without one were never listened to."""
-    values = np.zeros(count)
-    values[tallies.keys] = tallies.values
-    return _of_values(values, np.full(count, np.inf), source)
+    values, heard = np.zeros(count), np.zeros(count, dtype=np.bool_)
+    values[tallies.keys], heard[tallies.keys] = tallies.values, True
+    return _of_values(values, np.full(count, np.inf), heard, source)
 
 
 def of_store(stored: StoredListening, keys: npt.NDArray[np.int64]) -> Listening | None:
@@ -94,10 +96,10 @@ def of_store(stored: StoredListening, keys: npt.NDArray[np.int64]) -> Listening 
     place = np.minimum(np.searchsorted(stored.keys, keys), len(stored.keys) - 1)
     known = stored.keys[place] == keys
     source = f"the store's: {int(heard.sum()):,} of its tracks have been listened to"
-    return _of_values(np.where(known, values[place], 0.0), np.where(known, ages[place], 0.0), source)
+    return _of_values(
+        np.where(known, values[place], 0.0), np.where(known, ages[place], 0.0), known & heard[place], source
+    )
 
 
-def _of_values(values: Floats, ages: Floats, source: str) -> Listening:
-    exposures = popularity.exposure(ages)
-    rates = popularity.smoothed_rate(values, exposures, prior_mean=popularity.mean_rate(values, exposures))
-    return Listening(source, popularity.percentile(rates), popularity.probability(rates))
+def _of_values(values: Floats, ages: Floats, heard: Mask, source: str) -> Listening:
+    return Listening(source, *popularity.standing(values, popularity.exposure(ages)), heard)

@@ -121,6 +121,7 @@ class ListMaker:
             metadata={name: column[nearest] for name, column in known.items()},
             percentile=None if listening is None else listening.percentile[nearest],
             probability=None if listening is None else listening.probability[nearest],
+            heard=None if listening is None else listening.heard[nearest],
             density=None if works.density is None else works.density[nearest],
         )
         exclude = self._job.without(entry, variant, seed)

@@ -25,16 +25,16 @@ _MANY_SKIPS = 3
 _SEEDS_DIFFER = 0.5  # mean cosine of the seeds below which one query vector stands for none of them
 _ONE_SOURCE = 0.8  # share of the nearest by one composer, artist or of one album
 _ALIKE = 0.9  # mean cosine among the nearest above which they repeat each other
-_HEARD = 0.1  # share of candidates that somebody listened to
+_HEARD = 0.1  # share of candidates that somebody has listened to
 
 
 def choose(pool: Candidates, query: Query) -> Choice:
     """The strategy for this question and these candidates; the first rule that applies decides.
 
-    1. `user_context.goal`, one of `GOALS`, if the data for it is at hand. 2. `user_context.recent_skips` of 3 or more:
-    variety. 3. Seeds that differ (mean cosine below 0.5): one track of each cluster. 4. The nearest are mostly
-    (80 %) by one composer or artist or of one album, or very much alike (mean cosine above 0.9): variety. 5. Listening
-    is known of at least a tenth of the candidates: hybrid. 6. similarity.
+    1. `user_context.goal`, one of `GOALS`, if the data for it is at hand: of popularity as in rule 5. 2.
+    `user_context.recent_skips` of 3 or more: variety. 3. Seeds that differ (mean cosine below 0.5): one track of each
+    cluster. 4. The nearest are mostly (80 %) by one composer or artist or of one album, or very much alike (mean cosine
+    above 0.9): variety. 5. At least a tenth of the candidates have been listened to: hybrid. 6. similarity.
     """
     for rule in _RULES:
         found = rule(pool, query)
@@ -105,15 +105,11 @@ def _alike(pool: Candidates, query: Query) -> Choice | None:
 
 def _popularity(pool: Candidates, query: Query) -> Choice | None:
     del query
-    return (
-        Choice("hybrid", None, "listening is known of enough candidates to count") if _heard(pool) else None
-    )
+    return Choice("hybrid", None, "enough of the candidates have been listened to") if _heard(pool) else None
 
 
 def _heard(pool: Candidates) -> bool:
-    if pool.probability is None or pool.percentile is None or not len(pool):
-        return False
-    return bool((pool.probability > pool.probability.min()).mean() >= _HEARD)
+    return pool.heard is not None and len(pool) > 0 and bool(pool.heard.mean() >= _HEARD)
 
 
 def _nearest(pool: Candidates, query: Query) -> np.ndarray[Any, np.dtype[np.intp]]:

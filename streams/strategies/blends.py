@@ -4,7 +4,7 @@ import numpy as np
 
 from streams.strategies import facts
 from streams.strategies.arrays import min_max
-from streams.strategies.diverse import NO_POPULARITY, self_information
+from streams.strategies.diverse import listening, self_information
 from streams.strategies.errors import InvalidQuery
 from streams.strategies.ranking import FixedRanking, GreedyMarginal, Ranking
 from streams.strategies.types import Candidates, Floats, Query, Settings
@@ -15,14 +15,13 @@ def popular(pool: Candidates, query: Query, settings: Settings) -> FixedRanking:
 
     The percentile is that of the time-decayed, smoothed rate of listening, see `popularity`: its distribution is
     heavy-tailed, its ranks are not. A weighted sum of normalised scores: E. A. Fox and J. A. Shaw, "Combination of
-    multiple searches", TREC-2, 1994. Components: `relevance`, `popularity_percentile`.
+    multiple searches", TREC-2, 1994. Components: `relevance`, `popularity_percentile`, `heard`.
     """
     del query
     relevance, weight = min_max(pool.similarity), float(settings["weight"])
-    if pool.percentile is None:
-        return FixedRanking(relevance, {"relevance": relevance}, notes=(NO_POPULARITY,))
-    score = (1 - weight) * relevance + weight * pool.percentile
-    return FixedRanking(score, {"relevance": relevance, "popularity_percentile": pool.percentile})
+    heard, notes = listening(pool)
+    score = relevance if pool.percentile is None else (1 - weight) * relevance + weight * pool.percentile
+    return FixedRanking(score, {"relevance": relevance, **heard}, notes=notes)
 
 
 def hybrid(pool: Candidates, query: Query, settings: Settings) -> Ranking:
@@ -41,7 +40,7 @@ def hybrid(pool: Candidates, query: Query, settings: Settings) -> Ranking:
     weights = {name: float(settings[setting]) for name, setting in _SETTING_OF.items()}
     if not any(weights.values()):
         raise InvalidQuery("similarity", "all weights are 0: nothing is left to rank by")
-    used = {name: weights[name] for name in parts if weights[name]} or {"relevance": 1.0}
+    used = {name: weights[name] for name in parts if weights.get(name)} or {"relevance": 1.0}
     blend = np.zeros(len(pool))
     for name, weight in used.items():
         blend += weight / sum(used.values()) * parts[name]
@@ -69,10 +68,8 @@ def _parts(pool: Candidates, query: Query) -> tuple[dict[str, Floats], tuple[str
         notes.append("nothing is known of the seeds: their metadata does not count")
     else:
         parts["overlap"] = overlap
-    if pool.percentile is None:
-        notes.append(NO_POPULARITY)
-    else:
-        parts["popularity_percentile"] = pool.percentile
+    heard, said = listening(pool)
+    parts |= heard
     if pool.probability is not None:
         parts["novelty_share"] = min_max(self_information(pool.probability))
-    return parts, tuple(notes)
+    return parts, (*notes, *said)

@@ -10,6 +10,7 @@ from streams.strategies.ranking import FixedRanking, GreedyMarginal
 from streams.strategies.types import Candidates, Floats, Query, Settings, Vectors
 
 NO_POPULARITY = "nothing is known of popularity yet"
+UNHEARD = "nobody has listened to any of the candidates yet: popularity does not tell them apart"
 
 
 def _vectors(pool: Candidates, mode: str) -> Vectors:
@@ -61,6 +62,19 @@ def cluster(pool: Candidates, query: Query, settings: Settings) -> FixedRanking:
     return FixedRanking(score, parts, order)
 
 
+def listening(pool: Candidates) -> tuple[dict[str, Floats], tuple[str, ...]]:
+    """What is known of who listens, as components, and what the caller should know.
+
+    Components, float64 (n,): `popularity_percentile`, and `heard`, 1 where somebody has listened, else 0.
+    """
+    if pool.percentile is None:
+        return {}, (NO_POPULARITY,)
+    if pool.heard is None:
+        return {"popularity_percentile": pool.percentile}, ()
+    parts = {"popularity_percentile": pool.percentile, "heard": pool.heard.astype(np.float64)}
+    return parts, (() if pool.heard.any() or not len(pool) else (UNHEARD,))
+
+
 def self_information(probability: Floats) -> Floats:
     """-log2 p, in bits: how much of a surprise it is that somebody listens to the track; float64 (n,)."""
     return np.asarray(-np.log2(probability), dtype=np.float64)
@@ -71,17 +85,16 @@ def novelty(pool: Candidates, query: Query, settings: Settings) -> FixedRanking:
 
     p is the track's share of all listening. T. Zhou et al., "Solving the apparent diversity-accuracy dilemma of
     recommender systems", PNAS 107(10), 2010; P. Castells, S. Vargas and J. Wang, "Novelty and diversity metrics for
-    recommender systems", 2011. Components: `relevance` (similarity'), `novelty` (bits), `popularity_percentile`.
+    recommender systems", 2011. Components: `relevance` (similarity'), `novelty` (bits), those of `listening`.
     """
     del query
     relevance, weight = min_max(pool.similarity), float(settings["weight"])
+    heard, notes = listening(pool)
     if pool.probability is None:
-        return FixedRanking(relevance, {"relevance": relevance}, notes=(NO_POPULARITY,))
+        return FixedRanking(relevance, {"relevance": relevance}, notes=notes)
     bits = self_information(pool.probability)
-    parts = {"relevance": relevance, "novelty": bits}
-    if pool.percentile is not None:
-        parts["popularity_percentile"] = pool.percentile
-    return FixedRanking((1 - weight) * relevance + weight * min_max(bits), parts)
+    parts = {"relevance": relevance, "novelty": bits, **heard}
+    return FixedRanking((1 - weight) * relevance + weight * min_max(bits), parts, notes=notes)
 
 
 def serendipity(pool: Candidates, query: Query, settings: Settings) -> FixedRanking:

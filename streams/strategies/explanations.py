@@ -1,5 +1,6 @@
 """Why a track is listed, or is not, in a sentence made of true components alone."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
@@ -53,12 +54,17 @@ def _cluster(parts: Components) -> list[str]:
 
 def _popularity(parts: Components) -> list[str]:
     percentile = parts.get("popularity_percentile")
-    return [] if percentile is None else [f"more popular than {_percent(percentile)} of the catalogue"]
+    if percentile is None:
+        return []
+    if parts.get("heard") == 0:
+        return ["nobody has listened to it yet"]
+    return [f"more popular than {_percent(percentile)} of the catalogue"]
 
 
 def _percent(share: float) -> str:
-    percent = 100 * share
-    return f"{percent:.1f} %" if 99 < percent < 100 or 0 < percent < 1 else f"{percent:.0f} %"
+    """Never more than is true: what is all but a little is not all. To a tenth near both ends."""
+    tenths = math.floor(1000 * share + 1e-6)
+    return f"{tenths / 10:.1f} %" if 990 < tenths < 1000 or 0 < tenths < 10 else f"{tenths // 10} %"
 
 
 def _novelty(parts: Components) -> list[str]:

@@ -95,7 +95,8 @@ class Run:
         pool, notes = hubs.corrected(pool, self.query.hub_correction)
         assert self.resolved.mode.rank is not None
         ranking = self.resolved.mode.rank(pool, self.query, self.resolved.settings)
-        self.notes += [note for note in (*notes, *ranking.notes) if note not in self.notes]
+        # Of a pool that was widened the last one says what is true of all.
+        self.notes = list(dict.fromkeys((*notes, *ranking.notes)))
         for pick in self.picks:
             ranking.take(int(np.flatnonzero(indices == pick.index)[0]))
         while len(self.picks) < need:

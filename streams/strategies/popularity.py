@@ -5,6 +5,7 @@ kept at a reference time. A sum moves to a later reference by one factor, and su
 increments merge in any order; an event that comes late counts what it would have counted in time.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -118,17 +119,29 @@ def exposure(ages: Floats, half_life: float = HALF_LIFE) -> Floats:
     The integral of the decay over its age: (1 - 2^(-age / h)) * h / ln 2. What has just come has none, what was always
     there has h / ln 2. `ages` in seconds; infinity where unknown.
     """
-    return np.asarray((1.0 - decay_factor(ages, half_life)) * half_life / np.log(2.0), dtype=np.float64)
+    return np.asarray((1.0 - decay_factor(ages, half_life)) * _whole(half_life), dtype=np.float64)
+
+
+def _whole(half_life: float) -> float:
+    return half_life / math.log(2.0)
 
 
 def smoothed_rate(
-    values: Floats, exposures: Floats, *, prior_mean: float, prior_strength: float = PRIOR_STRENGTH
+    values: Floats,
+    exposures: Floats,
+    *,
+    prior_mean: float,
+    prior_strength: float = PRIOR_STRENGTH,
+    half_life: float = HALF_LIFE,
 ) -> Floats:
-    """Posterior mean of a track's rate, weighted interactions a second: float64 (n,).
+    """A track's rate, weighted interactions a second, drawn to the catalogue's: float64 (n,).
 
-    rate = (strength * mean + max(value, 0)) / (strength + exposure): the Gamma-Poisson model with a Gamma prior of the
-    given mean, worth `prior_strength` seconds of exposure. A new track starts at the mean, an old one that nobody
-    plays sinks below it, and one early play makes no hit.
+    rate = strength * mean / (strength + whole) + value / (strength + exposure), where whole = h / ln 2 is the exposure of
+    what was always there. With exposure = whole this is the posterior mean of the Gamma-Poisson model, whose prior has
+    the given mean and is worth `prior_strength` seconds of exposure. Of a younger track the prior's part is the same
+    and not more: when a track came says nothing of whether anybody cares for it. So all that nobody has listened to
+    have one rate, to the bit; any play lifts a track above it, skips alone take it below (even below 0), and one early
+    play makes no hit.
     D. Clayton and J. Kaldor, "Empirical Bayes estimates of age-standardized relative risks", Biometrics 43, 1987.
 
     Raises:
@@ -136,8 +149,8 @@ def smoothed_rate(
     """
     if not (prior_mean >= 0 and prior_strength > 0):
         raise ValueError("the prior's mean must be at least 0 and its strength above 0")
-    total = prior_strength * prior_mean + np.maximum(values, 0.0)
-    return np.asarray(total / (prior_strength + exposures), dtype=np.float64)
+    unheard = prior_strength * prior_mean / (prior_strength + _whole(half_life))
+    return np.asarray(unheard + values / (prior_strength + exposures), dtype=np.float64)
 
 
 def mean_rate(values: Floats, exposures: Floats) -> float:
@@ -170,3 +183,21 @@ def percentile(values: Floats) -> Floats:
     below = np.searchsorted(ordered, values, side="left")
     upto = np.searchsorted(ordered, values, side="right")
     return np.asarray((below + (upto - below - 1) / 2) / (len(values) - 1), dtype=np.float64)
+
+
+def standing(values: Floats, exposures: Floats, half_life: float = HALF_LIFE) -> tuple[Floats, Floats]:
+    """Percentile and probability, float64 (n,) each, of every track of a catalogue, by smoothed rates.
+
+    Skips lower the percentile, not the probability: what was skipped was heard as little as what nobody has met.
+
+    Args:
+        values: float64 (n,), sums of decayed weights.
+        exposures: float64 (n,), see `exposure`.
+        half_life: Of an interaction, seconds.
+    """
+    # The prior's part is the same for all: it changes no rank, but what is far below it would be rounded to a tie.
+    ranked = smoothed_rate(values, exposures, prior_mean=0.0, half_life=half_life)
+    rates = smoothed_rate(
+        np.maximum(values, 0.0), exposures, prior_mean=mean_rate(values, exposures), half_life=half_life
+    )
+    return percentile(ranked), probability(rates)

@@ -83,6 +83,7 @@ class Candidates:
         metadata: Field to a column of n values, None where unknown; `Columns` makes them from rows.
         percentile: float64 (n,), share of the catalogue that is less popular, 0 to 1; None: nothing known.
         probability: float64 (n,), share of all listening that is the track's, above 0; None: nothing known.
+        heard: bool (n,), whether somebody has played, liked or skipped the track; None: nothing known.
         list_share: float64 (n,), share of the catalogue's lists that hold the track; None: not counted.
         density: float64 (n,), mean cosine of the track to the first few of its own list, which is high for hubs;
             None: nothing known.
@@ -99,6 +100,7 @@ class Candidates:
     metadata: Mapping[str, Column] = field(default_factory=dict)
     percentile: Floats | None = None
     probability: Floats | None = None
+    heard: Mask | None = None
     list_share: Floats | None = None
     density: Floats | None = None
     to_seeds: npt.NDArray[np.float32] | None = None
@@ -155,7 +157,7 @@ class Candidates:
         return None if column is None else column[index]
 
 
-_PER_TRACK: Final = ("percentile", "probability", "list_share", "density")
+_PER_TRACK: Final = ("percentile", "probability", "heard", "list_share", "density")
 
 
 @dataclass(frozen=True, eq=False, slots=True)

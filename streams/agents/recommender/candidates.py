@@ -300,7 +300,7 @@ class Gatherer:
         labels[sorted(range(len(rows)), key=[row.track_id for row in rows].__getitem__)] = np.arange(
             len(rows)
         )
-        percentile, probability = self._listeners.current.of(keys)
+        percentile, probability, heard = self._listeners.current.of(keys)
         return Candidates(
             keys=keys,
             labels=labels,
@@ -309,6 +309,7 @@ class Gatherer:
             metadata=Columns([row.metadata for row in rows], fields_needed(query)),
             percentile=percentile,
             probability=probability,
+            heard=heard,
             list_share=None if read.share is None else read.share[there],
             density=None if read.density is None else read.density[there],
             to_seeds=None if read.to_seeds is None else read.to_seeds[there],

@@ -12,7 +12,7 @@ import numpy as np
 from store import popularity as stored
 from store.errors import StoreUnavailableError
 from streams.strategies import popularity
-from streams.strategies.types import Floats, Keys
+from streams.strategies.types import Floats, Keys, Mask
 
 # The catalogue grows without anybody listening: what is known of its tracks is read again after so long at most.
 _RELOAD_SECONDS = 600.0
@@ -34,25 +34,32 @@ class Popularity:
         keys: int64 (n,), ascending.
         percentile: float64 (n,); empty where nobody has listened to anything.
         probability: float64 (n,); likewise.
-        newcomer: Percentile and probability of a track that is not among the keys.
+        heard: bool (n,), whether somebody has listened to the track; likewise.
+        newcomer: Percentile and probability of a track that is not among the keys: of any that nobody has listened to.
     """
 
     version: int = 0
     keys: Keys = field(default_factory=lambda: np.empty(0, dtype=np.int64))
     percentile: Floats = field(default_factory=_none)
     probability: Floats = field(default_factory=_none)
+    heard: Mask = field(default_factory=_none)
     newcomer: tuple[float, float] = (0.5, 1.0)
 
-    def of(self, keys: Keys) -> tuple[Floats | None, Floats | None]:
-        """Percentile and probability of these tracks, float64 (m,) each; None where nobody has listened."""
+    def of(self, keys: Keys) -> tuple[Floats | None, Floats | None, Mask | None]:
+        """What is known of these tracks; None where nobody has listened to any track.
+
+        Returns:
+            Percentile and probability, float64 (m,) each, and whether somebody has listened, bool (m,).
+        """
         if not len(self.percentile):
-            return None, None
+            return None, None, None
         place = np.searchsorted(self.keys, keys)
         place[place == len(self.keys)] = 0
         known = self.keys[place] == keys
         return (
             np.where(known, self.percentile[place], self.newcomer[0]),
             np.where(known, self.probability[place], self.newcomer[1]),
+            known & self.heard[place],
         )
 
 
@@ -62,15 +69,16 @@ def make_popularity(read: stored.Listening, now: float, half_life: float) -> Pop
         return Popularity(version=read.version)
     values = read.values * popularity.decay_factor(now - read.references, half_life)
     exposures = popularity.exposure(np.maximum(now - read.created_at, 0.0), half_life)
-    mean = popularity.mean_rate(values, exposures)
     # One more track, of which nothing is known, stands for all that are newer than this.
-    rates = popularity.smoothed_rate(np.append(values, 0.0), np.append(exposures, 0.0), prior_mean=mean)
-    percentile, probability = popularity.percentile(rates), popularity.probability(rates)
+    percentile, probability = popularity.standing(
+        np.append(values, 0.0), np.append(exposures, 0.0), half_life
+    )
     return Popularity(
         read.version,
         read.keys,
         percentile[:-1],
         probability[:-1],
+        read.references > 0,
         (float(percentile[-1]), float(probability[-1])),
     )
 

@@ -17,13 +17,16 @@ def pool(
     """Forty candidates, of which a share was listened to."""
     rng = np.random.default_rng(8)
     found = unit(rng.normal(size=(40, 8)) + (np.array([30] + [0] * 7) if alike else 0))
-    share = np.where(np.arange(40) < heard * 40, 0.1, 0.001)
+    listened = np.arange(40) < heard * 40
+    # What came earlier or later has another share of nothing: that is no listening.
+    share = np.where(listened, 0.1, 0.001 + 1e-9 * np.arange(40))
     return candidates(
         np.linspace(0.9, 0.5, 40),
         [{"composer": composer or f"c{i}"} for i in range(40)],
         vectors=found if vectors else None,
         probability=share,
         percentile=share * 5,
+        heard=listened,
     )
 
 
@@ -88,6 +91,6 @@ def test_nearest_that_repeat_themselves_call_for_variety() -> None:
 
 
 def test_listening_that_is_known_counts() -> None:
-    """From a tenth of the candidates on."""
-    assert chosen(pool(heard=0.1))[0] == "hybrid"
+    """From a tenth of the candidates on; that their shares differ is not enough."""
+    assert chosen(pool(heard=0.1)) == ("hybrid", None, "enough of the candidates have been listened to")
     assert chosen(pool(heard=0.05))[0] == "similarity"

@@ -94,14 +94,16 @@ def test_exposure_by_hand() -> None:
 
 
 def test_smoothed_rate_by_hand() -> None:
-    """A new track stands at the prior mean; an old one without plays below; plays raise either."""
+    """Without listening all stand alike, whenever they came; plays raise, by exposure, and skips lower."""
     made = popularity.smoothed_rate(
-        np.array([0.0, 0.0, 30.0, -5.0]),
-        np.array([0.0, 90.0, 90.0, 90.0]),
+        np.array([0.0, 0.0, 30.0, 30.0, -5.0]),
+        np.array([0.0, 90.0, 90.0, 0.0, 90.0]),
         prior_mean=0.2,
         prior_strength=10.0,
+        half_life=90.0 * np.log(2),
     )
-    assert made == pytest.approx([0.2, 2 / 100, 32 / 100, 2 / 100])
+    assert made == pytest.approx([0.02, 0.02, 0.02 + 0.3, 0.02 + 3, 0.02 - 0.05])
+    assert made[0] == made[1]
     with pytest.raises(ValueError, match="prior"):
         popularity.smoothed_rate(np.zeros(1), np.zeros(1), prior_mean=-1)
 
@@ -135,10 +137,32 @@ def test_percentile_is_the_mid_rank() -> None:
 
 def test_more_interactions_raise_the_percentile() -> None:
     """Plays move a track up, skips move it down."""
-    exposures = np.full(5, 1000.0)
+    exposures = np.full(6, 1000.0)
 
     def standing(value: float) -> float:
-        rates = popularity.smoothed_rate(np.array([value, 1, 2, 3, 4]), exposures, prior_mean=0.001)
+        rates = popularity.smoothed_rate(np.array([value, -0.5, 1, 2, 3, 4]), exposures, prior_mean=0.001)
         return float(popularity.percentile(rates)[0])
 
-    assert standing(0) < standing(1.5) < standing(2.5) < standing(9)
+    assert standing(-1) < standing(0) < standing(1.5) < standing(2.5) < standing(9)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from([-4.0, -1e-6, 0.0, 1e-6, 1.0, 50.0]), st.floats(0, 4e8)),
+        min_size=2,
+        max_size=30,
+    )
+)
+def test_only_listening_tells_tracks_apart(tracks: list[tuple[float, float]]) -> None:
+    """Unheard tracks are tied whenever they came; any play stands above them, skips alone below, and none is less probable."""
+    values, ages = (np.array(column) for column in zip(*tracks, strict=True))
+    percentile, probability = popularity.standing(values, popularity.exposure(ages))
+    unheard, played, skipped = values == 0, values > 0, values < 0
+    for standing in (percentile, probability):
+        assert len(set(standing[unheard].tolist())) <= 1
+    if unheard.any():
+        assert (percentile[played] > percentile[unheard][0]).all()
+        assert (percentile[skipped] < percentile[unheard][0]).all()
+        assert (probability >= probability[unheard][0]).all()
+    assert probability.sum() == pytest.approx(1)

@@ -56,6 +56,7 @@ def pools(draw: Any) -> Candidates:
         metadata=Columns(rows, FIELDS),
         percentile=share * 5 if popular else None,
         probability=share if popular else None,
+        heard=share > 0.001 if popular else None,
         list_share=rng.choice([0.0, 0.5], size=n),
     )
 

@@ -23,6 +23,7 @@ from streams.strategies import (
     select,
     select_widening,
 )
+from streams.strategies.diverse import UNHEARD
 from streams.strategies.gate import work_of
 from streams.strategies.seeds import combine
 from tests.unit.strategies.helpers import around, candidates, unit
@@ -282,11 +283,49 @@ def test_explanations_of_popularity_and_mmr_hold_their_components() -> None:
         [0.9, 0.8], percentile=np.array([0.5, 0.987]), vectors=np.array([[1, 0], [0.6, 0.8]], "f4")
     )
     popular = select(pool, Query(strategy="popular", top_k=2)).items
-    assert popular[1].explanation == "Cosine similarity 0.800; more popular than 99 % of the catalogue"
+    assert popular[1].explanation == "Cosine similarity 0.800; more popular than 98 % of the catalogue"
     mmr = select(pool, Query(strategy="diverse", top_k=2)).items
     assert mmr[1].explanation == (
         "Cosine similarity 0.800; at most 0.600 to the tracks above it (MMR penalty 0.180)"
     )
+
+
+@pytest.mark.parametrize(
+    ("percentile", "said"),
+    [
+        (1.0, "100 %"),
+        (0.99997, "99.9 %"),
+        (0.996, "99.6 %"),
+        (0.29, "29 %"),
+        (0.0049, "0.4 %"),
+        (0.0, "0 %"),
+    ],
+)
+def test_a_percentile_is_never_said_to_be_more_than_it_is(percentile: float, said: str) -> None:
+    """Only what is more popular than every other track is more popular than 100 %."""
+    pool = candidates([0.5], percentile=np.array([percentile]), heard=np.array([True]))
+    (item,) = select(pool, Query(strategy="popular")).items
+    assert item.explanation.endswith(f"more popular than {said} of the catalogue")
+
+
+@pytest.mark.parametrize(("strategy", "mode"), [("popular", None), ("hybrid", None), ("diverse", "novelty")])
+def test_of_what_nobody_has_heard_no_popularity_is_told(strategy: str, mode: str | None) -> None:
+    """The sentence says that nobody has listened; the percentile of those heard is told; a note, if that is nobody."""
+    pool = candidates(
+        [0.9, 0.8, 0.7],
+        percentile=np.array([0.4, 0.4, 0.9]),
+        probability=np.array([0.1, 0.1, 0.8]),
+        heard=np.array([False, False, True]),
+    )
+    made = select(pool, Query(strategy=strategy, mode=mode))
+    said = {item.key: item.explanation for item in made.items}
+    assert all("nobody has listened to it yet" in said[key] for key in (0, 1))
+    assert "more popular than" not in said[0] + said[1]
+    assert "more popular than 90 % of the catalogue" in said[2]
+    assert UNHEARD not in made.notes
+    alone = select(pool.take(np.array([0, 1])), Query(strategy=strategy, mode=mode))
+    assert alone.keys == [0, 1]
+    assert UNHEARD in alone.notes
 
 
 def test_explain_finds_every_stage() -> None:
