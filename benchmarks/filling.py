@@ -97,7 +97,7 @@ async def _keep_bodies(pool: asyncpg.Pool, names: list[str]) -> None:
         found = await reads.fetch_neighbours(pool, name, limit=10)
         assert found is not None
         assert found.header is not None
-        opened = replies.recommendation_bytes(found, found.header, TRACK_INGEST)
+        opened = replies.recommendation_bytes(found, found.header, TRACK_INGEST, 10)
         new = materialised.NewBody(
             key=track_key(name),
             strategy=KEPT_STRATEGY,

@@ -290,7 +290,7 @@ class Recommending:
             raise problems.track_not_found(track_id)
         if found.header is None:
             return None
-        body = replies.recommendation_bytes(found, found.header, self._settings.ingest_topic)
+        body = replies.recommendation_bytes(found, found.header, self._settings.ingest_topic, query.top_k)
         return Entry(
             target=target,
             body=body,

@@ -68,10 +68,10 @@ def _source(topic: str, written: ListHeader | TrackRecord) -> dict[str, Any]:
     }
 
 
-def recommendation_bytes(found: Neighbours, header: ListHeader, topic: str) -> bytes:
+def recommendation_bytes(found: Neighbours, header: ListHeader, topic: str, wanted: int) -> bytes:
     """The body of a stored list, without `cached`, `stale` and `computation_time_ms`, as an open JSON object.
 
-    The same bytes as long as nothing stored changes.
+    The same bytes as long as nothing stored changes. A note says why there are fewer than `wanted`.
     """
     seed = found.track
     explain = Explainer(seed.metadata).similarity
@@ -101,12 +101,17 @@ def recommendation_bytes(found: Neighbours, header: ListHeader, topic: str) -> b
         "provisional": False,
         "relaxed": [],
         "stages": [{"stage": "candidates", "held": header.length}],
-        "notes": [],
+        "notes": [] if len(items) >= wanted else [_short(len(items), header.length)],
         "source": _source(topic, header),
         "generated_at": header.generated_at,
         "recommendations": items,
     }
     return orjson.dumps(body, option=_OPTIONS)[:-1]
+
+
+def _short(count: int, length: int) -> str:
+    left = f"only {count} candidate{' is' if count == 1 else 's are'} left"
+    return f"{left}: the stored list holds {length}"
 
 
 def as_kept(answer: bytes) -> tuple[bytes, tuple[str, ...]]:

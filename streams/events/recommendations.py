@@ -67,7 +67,7 @@ class Recommendation(_Frozen):
 class Stage(_Frozen):
     """How many candidates were left after a stage."""
 
-    stage: str = Field(examples=["filters"])
+    stage: str = Field(examples=["filters", "relaxed filters.era"])
     held: int = Field(ge=0, examples=[42])
 
 
@@ -96,7 +96,8 @@ class RecommendationBody(_Frozen):
         examples=[["caps.composer", "filters.era"]],
     )
     stages: list[Stage] = Field(
-        default_factory=list, description="How many candidates each stage held, before anything was relaxed"
+        default_factory=list,
+        description="How many candidates each stage held, in order; `relaxed <condition>` after a condition was given up",
     )
     notes: list[str] = Field(default_factory=list, description="What else should be known of the answer")
     source: SourcePosition | None = Field(None, description="The event that the answer has taken in last")

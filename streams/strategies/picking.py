@@ -28,7 +28,7 @@ class Pick:
 
 
 class Run:
-    """Picks candidates for a query. Used once: `fill`, then perhaps `relax`.
+    """Picks candidates for a query. Used once: `fill`, `count`, then perhaps `relax`.
 
     Raises:
         InvalidQuery: the strategy, its mode or its parameters.
@@ -110,24 +110,29 @@ class Run:
     def _offer(self, index: int, found: int, ranking: Ranking) -> None:
         if self.gate.refuses(index):
             return
-        unmet = [f"filters.{condition.field}" for condition, meets in self.masks.items() if not meets[index]]
+        unmet = [_named(condition) for condition, meets in self.masks.items() if not meets[index]]
         relaxed = tuple(dict.fromkeys([*self.gate.violated(index), *unmet]))
         self.picks.append(Pick(index, ranking.score(found), ranking.components(found), relaxed))
         self._listed[index] = True
         ranking.take(found)
         self.gate.take(index)
 
-    def relax(self, need: int) -> None:
-        """Give up one condition after the other until there are `need` picks, or nothing can be given up."""
+    def relax(self, need: int) -> bool:
+        """Give up one condition after the other until there are `need` picks; whether all were given up."""
         for condition in self._relaxations():
             if len(self.picks) >= need:
-                return
+                return False
             if isinstance(condition, str):
                 self.gate.give_up(condition)
             else:
                 kept = self._kept_after(condition)
                 self._eligible = self._meeting(kept)
             self.fill(need)
+            stage = f"relaxed {_named(condition)}"
+            if self._counts[-1][0] == stage:  # of several conditions on one field the last one counts
+                self._counts.pop()
+            self._counts.append((stage, self._held()[1]))
+        return True
 
     def _relaxations(self) -> Iterator[str | Filter]:
         yield from self.gate.conditions
@@ -141,21 +146,31 @@ class Run:
     def relaxed(self) -> tuple[str, ...]:
         """The conditions that some pick does not meet, in the order of relaxation."""
         broken = {name for pick in self.picks for name in pick.relaxed}
-        order = [c if isinstance(c, str) else f"filters.{c.field}" for c in self._relaxations()]
+        order = [_named(condition) for condition in self._relaxations()]
         return tuple(name for name in dict.fromkeys(order) if name in broken)
 
+    def count(self) -> None:
+        """Count what near-duplicates and caps have left; to be called once, after the first `fill`."""
+        near, caps = self._held()
+        self._counts += [("near_duplicates", near), ("caps", caps)]
+
+    def _held(self) -> tuple[int, int]:
+        """How many candidates near-duplicates leave now of what is eligible, and how many of these the caps leave."""
+        members = int(np.count_nonzero(self._eligible[self._base]))
+        if not self.gate.cause:
+            return members, members
+        closed = np.fromiter(self.gate.cause, dtype=np.intp, count=len(self.gate.cause))
+        inside = (self._eligible & ~(self.seeds | self.excluded))[closed]
+        near = np.array([name == NEAR_DUPLICATES for name, _ in self.gate.cause.values()], dtype=np.bool_)
+        return members - int((inside & near).sum()), members - int(inside.sum())
+
     def stages(self) -> tuple[StageCount, ...]:
-        """What each stage left; to be asked after the first `fill`."""
-        members = set(self.strict.tolist())
-        closed = [name for index, (name, _) in self.gate.cause.items() if index in members]
-        near = closed.count(NEAR_DUPLICATES)
-        counts = [
-            *self._counts,
-            ("near_duplicates", len(members) - near),
-            ("caps", len(members) - len(closed)),
-            ("top_k", len(self.picks)),
-        ]
-        return tuple(StageCount(name, held) for name, held in counts)
+        """What each stage left, in order: what was asked for, what was given up after that, the list."""
+        return tuple(StageCount(name, held) for name, held in (*self._counts, ("top_k", len(self.picks))))
+
+
+def _named(condition: str | Filter) -> str:
+    return condition if isinstance(condition, str) else f"filters.{condition.field}"
 
 
 def listable(candidates: Candidates, query: Query) -> Indices:

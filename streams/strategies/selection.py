@@ -50,7 +50,8 @@ def select(candidates: Candidates, query: Query, *, more: bool = False) -> Selec
     below `query.at_least`, then either the caller has more candidates (`more`), and `wants_more` says to bring them;
     or conditions are given up one by one until the list is long enough: hub cap, caps by album, artist and
     composer, near-duplicates, then filters in the order of `filters.RELAXATION`. What meets every condition stays on
-    top. Never given up: `exclude`, seeds and negatives, and `not` filters.
+    top. Never given up: `exclude`, seeds and negatives, and `not` filters. A list shorter than `query.top_k` has a note
+    that says why.
 
     The result does not depend on the order of the candidates. Ties are broken by label.
 
@@ -60,16 +61,29 @@ def select(candidates: Candidates, query: Query, *, more: bool = False) -> Selec
     """
     run = Run(candidates, query)
     run.fill(query.top_k)
-    stages = run.stages()
-    short = len(run.picks) < query.wanted
-    if short and not more:
-        run.relax(query.wanted)
-    notes = list(run.notes)
-    if len(run.picks) < query.wanted and not more:
-        notes.append(f"only {len(run.picks)} candidates are left, whatever is relaxed")
+    run.count()
+    wants_more = more and len(run.picks) < query.wanted
+    notes = [] if wants_more or len(run.picks) >= query.top_k else _relaxed(run)
     return Selection(
-        run.choice, _items(run, run.picks), stages, run.relaxed(), tuple(notes), wants_more=short and more
+        run.choice,
+        _items(run, run.picks),
+        run.stages(),
+        run.relaxed(),
+        (*run.notes, *notes),
+        wants_more=wants_more,
     )
+
+
+def _relaxed(run: Run) -> list[str]:
+    """Give up conditions as far as the query wants it; if the list is still short, why."""
+    query = run.query
+    everything = run.relax(query.wanted)
+    count = len(run.picks)
+    if count >= query.top_k:
+        return []
+    left = f"only {count} candidate{' is' if count == 1 else 's are'} left"
+    why = ", whatever is relaxed" if everything else f": at_least = {query.wanted} has no more relaxed"
+    return [left + why]
 
 
 def select_widening(

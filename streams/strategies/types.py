@@ -356,9 +356,10 @@ class Selection:
     Attributes:
         choice: The strategy that made it.
         items: At most `top_k`; those that meet every condition first.
-        stages: What each stage left, in order, before anything was relaxed.
+        stages: What each stage left, in order: `received`, `filters`, `exclude`, `near_duplicates` and `caps` before
+            anything was relaxed, `relaxed <condition>` after each condition that was given up, and `top_k`, the list.
         relaxed: The conditions that some item does not meet, in the order of relaxation.
-        notes: What the caller should know, such as that nothing is known of popularity.
+        notes: What the caller should know, such as that nothing is known of popularity, or why the list is short.
         wants_more: Too few candidates met the conditions, the caller said that there are more,
             and so nothing was relaxed yet.
     """

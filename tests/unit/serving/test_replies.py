@@ -56,7 +56,7 @@ def test_scores_are_rounded_to_what_float32_holds(similarity: float, score: floa
     """Float32 noise does not reach the caller, and no similarity exceeds 1."""
     found = _neighbours(similarity, {})
     assert found.header is not None
-    body = replies.recommendation_bytes(found, found.header, "track-ingest")
+    body = replies.recommendation_bytes(found, found.header, "track-ingest", 1)
     assert orjson.loads(body + b"}")["recommendations"][0]["score"] == score
 
 
@@ -69,12 +69,21 @@ def test_filename_is_what_the_catalogue_says(extra: dict[str, object], filename:
     assert replies.summary(found.track)["filename"] == filename
 
 
+def test_a_list_that_is_shorter_than_asked_for_says_why() -> None:
+    """A note names what is left and what the stored list holds; a list that is long enough has none."""
+    found = _neighbours(0.5, {})
+    assert found.header is not None
+    for wanted, notes in ((1, []), (2, ["only 1 candidate is left: the stored list holds 1"])):
+        body = replies.recommendation_bytes(found, found.header, "track-ingest", wanted)
+        assert orjson.loads(body + b"}")["notes"] == notes
+
+
 @pytest.mark.parametrize("stale", [True, False])
 def test_a_sealed_body_is_the_promised_one(stale: bool) -> None:
     """What changes from one delivery to the next stands behind the stored bytes, and the whole is the contract's body."""
     found = _neighbours(0.5, {})
     assert found.header is not None
-    body = replies.recommendation_bytes(found, found.header, "track-ingest")
+    body = replies.recommendation_bytes(found, found.header, "track-ingest", 1)
     whole = orjson.loads(replies.sealed(body, stale=stale, began=0.0))
     assert set(whole) == set(RecommendationBody.model_fields)
     RecommendationBody.model_validate(whole)

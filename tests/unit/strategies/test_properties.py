@@ -142,11 +142,27 @@ def test_a_list_is_full_unless_nothing_is_left(case: tuple[Candidates, Query]) -
     ]
     if query.at_least is None:
         assert len(made.items) == min(query.top_k, len(left))
-        assert len(made.items) == query.top_k or made.notes
     else:
         assert made.relaxed == ()
+    assert any(note.startswith("only ") for note in made.notes) == (len(made.items) < query.top_k)
+
+
+@settings(max_examples=100, deadline=None)
+@given(asked)
+def test_stages_tell_how_the_list_came_about(case: tuple[Candidates, Query]) -> None:
+    """Each of the strict ones leaves no more than the one before; then one for each condition given up, and the list."""
+    pool, query = case
+    made = select(pool, query)
+    names = [stage.stage for stage in made.stages]
     held = [stage.held for stage in made.stages]
-    assert held == sorted(held, reverse=True)
+    assert names[:5] == ["received", "filters", "exclude", "near_duplicates", "caps"]
+    assert held[:5] == sorted(held[:5], reverse=True)
+    assert (names[-1], held[-1]) == ("top_k", len(made.items))
+    given_up = [name.removeprefix("relaxed ") for name in names[5:-1]]
+    assert [name for name in given_up if name in made.relaxed] == list(made.relaxed)
+    assert bool(given_up) <= (held[4] < query.top_k)
+    assert min(held[5:-1], default=held[4]) >= len([item for item in made.items if not item.relaxed])
+    assert held[-2] >= held[-1]
 
 
 @settings(max_examples=100, deadline=None)

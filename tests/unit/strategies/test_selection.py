@@ -128,6 +128,43 @@ def test_filters_are_given_up_in_their_order_and_only_as_many_as_needed() -> Non
     made = select(candidates([0.1, 0.2, 0.3, 0.9], rows), Query(top_k=4, at_least=3, filters=wanted))
     assert made.keys == [0, 1, 2]
     assert made.relaxed == ("filters.key_signature", "filters.form")
+    assert made.notes == ("only 3 candidates are left: at_least = 3 has no more relaxed",)
+
+
+def test_stages_go_on_where_conditions_are_given_up() -> None:
+    """After the strict stages one for each condition, whether it helped or not, and the list as it is at the end."""
+    rows = [{"composer": "Bach", "era": "Baroque"}] * 2 + [{"composer": "Cage", "era": "Modern"}] * 30
+    query = Query(
+        seeds=(Seed(99),),
+        top_k=4,
+        filters=filters.parse({"era": "Baroque", "composer": {"any": ["Bach"], "not": ["Ives"]}}),
+        caps=Caps(composer=1, album=1),
+    )
+    made = select(candidates(np.linspace(0.9, 0.1, 32), rows), query)
+    assert held(made) == {
+        "received": 32,
+        "filters": 2,
+        "exclude": 2,
+        "near_duplicates": 2,
+        "caps": 1,
+        "relaxed caps.album": 1,
+        "relaxed caps.composer": 2,
+        "relaxed filters.era": 2,
+        "relaxed filters.composer": 32,
+        "top_k": 4,
+    }
+    assert len(made.stages) == 10
+    assert made.relaxed == ("caps.composer", "filters.era", "filters.composer")
+
+
+def test_a_list_that_may_not_be_relaxed_says_why_it_is_short() -> None:
+    """It is not enough that as many are listed as had to be."""
+    rows = [{"era": "Modern"}] * 2
+    query = Query(filters=filters.parse({"era": "Baroque"}), at_least=0)
+    made = select(candidates([0.9, 0.8], rows), query)
+    assert (made.items, made.notes) == ((), ("only 0 candidates are left: at_least = 0 has no more relaxed",))
+    alone = select(candidates([0.9]), Query(at_least=0))
+    assert alone.notes == ("only 1 candidate is left, whatever is relaxed",)
 
 
 def test_exclusions_are_never_given_up() -> None:
