@@ -1,12 +1,20 @@
 """Recommendation strategies: pure functions over candidates.
 
-`select` makes a list, `explain` says where a candidate stands, `registry` knows the strategies by name,
+`select` makes a list, `explain` and `explain_beyond` say where a candidate stands, `registry` knows the strategies by name,
 `seeds.combine` makes a query vector, `filters.parse` reads filters, `popularity` and `metrics` are arithmetic.
 """
 
 from streams.strategies.errors import InvalidQuery, MissingData, StrategyError
 from streams.strategies.picking import listable
-from streams.strategies.selection import candidates_wanted, explain, fields_needed, select, select_widening
+from streams.strategies.selection import (
+    MOST,
+    candidates_wanted,
+    explain,
+    explain_beyond,
+    fields_needed,
+    select,
+    select_widening,
+)
 from streams.strategies.types import (
     Candidates,
     Caps,
@@ -23,6 +31,7 @@ from streams.strategies.types import (
 )
 
 __all__ = [
+    "MOST",
     "Candidates",
     "Caps",
     "Choice",
@@ -40,6 +49,7 @@ __all__ = [
     "StrategyError",
     "candidates_wanted",
     "explain",
+    "explain_beyond",
     "fields_needed",
     "listable",
     "select",

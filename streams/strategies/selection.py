@@ -1,18 +1,20 @@
 """From candidates to a list: filters, exclusions, the strategy's picks under caps, and what happens if few are left."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
-from streams.strategies import explanations, facts, registry, seeds
+from streams.strategies import explanations, facts, filters, registry, seeds
 from streams.strategies.gate import CAPPED, WORK
 from streams.strategies.picking import Pick, Run
-from streams.strategies.types import Candidates, Item, Placement, Query, Selection
+from streams.strategies.types import Candidates, Caps, Columns, Item, Placement, Query, Selection
 
-# How far down `explain` ranks before it says "below".
-DEEPEST = 1000
 # More candidates than this are never asked for.
 MOST = 5000
+# How far down `explain` ranks before it says "below", where each pick is compared with those before it.
+DEEPEST = 1000
 
 
 def fields_needed(query: Query) -> frozenset[str]:
@@ -109,8 +111,16 @@ def select_widening(
     return candidates, select(candidates, query)
 
 
-def explain(candidates: Candidates, query: Query, key: int) -> Placement:
+def explain(
+    candidates: Candidates, query: Query, key: int, metadata: Mapping[str, Any] | None = None
+) -> Placement:
     """Where a candidate stands in the answer to a query, or what kept it out.
+
+    Args:
+        candidates: What the list is chosen from.
+        query: What is asked.
+        key: The candidate, perhaps not one of those.
+        metadata: Its row; without it, filters are not held against a candidate that is not one of those.
 
     Raises:
         InvalidQuery: as `select`.
@@ -123,38 +133,81 @@ def explain(candidates: Candidates, query: Query, key: int) -> Placement:
                 key, "listed", item.rank, f"Listed at rank {item.rank}: {item.explanation}", item
             )
     found = np.flatnonzero(candidates.keys == key)
-    run = Run(candidates, query)
     if not len(found):
         detail = f"Not among the {len(candidates)} candidates, the most similar tracks"
-        return Placement(key, "candidates", None, detail)
+        return _refused(query, key, _alone(query, key, metadata)) or Placement(
+            key, "candidates", None, detail
+        )
     # Of a track given twice, the more similar counts, as in `select`.
-    index = int(found[candidates.similarity[found].argmax()])
-    return _refused(run, index, key) or _ranked(run, index, key)
+    index = found[[candidates.similarity[found].argmax()]]
+    refused = _refused(query, key, candidates.take(index))
+    return refused or _ranked(Run(candidates, query), int(index[0]), key)
 
 
-def _refused(run: Run, index: int, key: int) -> Placement | None:
-    if run.seeds[index]:
-        return Placement(key, "seeds", None, "It is a seed or a negative of the query itself")
-    if run.excluded[index]:
+def explain_beyond(wider: Candidates, query: Query, key: int, count: int) -> Placement:
+    """Where a candidate stands that nothing refuses, and that was not among those that the list was chosen from.
+
+    `similarity` ranks it as the list would go on. The others choose from the most similar alone: of these it is told
+    which it would be.
+
+    Args:
+        wider: More of the most similar tracks.
+        query: What is asked.
+        key: The candidate, perhaps not one of those either.
+        count: How many candidates the list was chosen from.
+
+    Raises:
+        InvalidQuery: as `select`.
+        MissingData: as `select`.
+    """
+    found = np.flatnonzero(wider.keys == key)
+    strategy = registry.resolve(query.strategy, query.mode, query.parameters).strategy.name
+    if strategy == registry.DEFAULT:
+        if len(found):
+            return _ranked(Run(wider, query), int(found[0]), key)
+        return Placement(key, "top_k", None, f"Ranks below the first {len(wider):,}")
+    detail = f"Not among the {count} candidates, the most similar tracks, which {strategy} chooses from"
+    if len(found):
+        plain = replace(query, caps=Caps(), near_duplicates=None, hub_correction=0.0)
+        run = Run(wider, plain.with_strategy(registry.DEFAULT, None, {}))
+        run.fill(MOST, until=int(found[0]))
+        return Placement(key, "candidates", None, f"{detail}: it is number {len(run.picks):,} of these")
+    return Placement(key, "candidates", None, f"{detail}, nor among the first {len(wider):,} of these")
+
+
+def _alone(query: Query, key: int, metadata: Mapping[str, Any] | None) -> Candidates | None:
+    if metadata is None:
+        return None
+    keys, row = np.array([key]), Columns([metadata], {condition.field for condition in query.filters})
+    return Candidates(keys, keys, np.zeros(1, dtype=np.float32), metadata=row)
+
+
+def _refused(query: Query, key: int, alone: Candidates | None) -> Placement | None:
+    """What keeps a candidate out whatever else there is; `alone` is the candidate, None where nothing is known of it."""
+    for tracks, name in ((query.seeds, "seed"), (query.negatives, "negative")):
+        if any(track.key == key for track in tracks):
+            return Placement(key, "seeds", None, f"It is a {name} of the query itself")
+    if key in query.exclude:
         return Placement(key, "exclude", None, "The query excludes it")
-    unmet = [condition for condition, meets in run.masks.items() if not meets[index]]
-    if unmet:
-        said = " and ".join(explanations.unmet(condition, run.candidates, index) for condition in unmet)
-        return Placement(key, "filters", None, f"It does not meet the filters: {said}")
-    return None
+    unmet = [c for c in query.filters if not filters.mask(c, alone)[0]] if alone is not None else []
+    if alone is None or not unmet:
+        return None
+    said = " and ".join(explanations.unmet(condition, alone, 0) for condition in unmet)
+    return Placement(key, "filters", None, f"It does not meet the filters: {said}")
 
 
 def _ranked(run: Run, index: int, key: int) -> Placement:
-    run.fill(DEEPEST, until=index)
+    near = run.query.near_duplicates
+    run.fill(DEEPEST if run.resolved.mode.vectors or near is not None else MOST, until=index)
     ranks = {pick.index: rank for rank, pick in enumerate(run.picks, start=1)}
     if index in ranks:
         (item,) = _items(run, run.picks[-1:], ranks[index])
-        detail = f"Ranks {item.rank}, below the first {run.query.top_k}: {item.explanation}"
+        detail = f"Ranks {item.rank:,}, below the first {run.query.top_k}: {item.explanation}"
         return Placement(key, "top_k", item.rank, detail, item)
     if index not in run.gate.cause:
-        return Placement(key, "top_k", None, f"Ranks below the first {len(run.picks)}")
+        return Placement(key, "top_k", None, f"Ranks below the first {len(run.picks):,}")
     condition, cause = run.gate.cause[index]
-    by_rank = f" at rank {ranks[cause]}" if cause in ranks else ""
+    by_rank = f" at rank {ranks[cause]:,}" if cause in ranks else ""
     return Placement(key, condition.split(".")[0], None, explanations.refused(condition, by_rank))
 
 

@@ -171,7 +171,8 @@ def placement(
     selection, generated_at = gathered.selection, datetime.now(UTC)
     item = None
     if found.item is not None:
-        said = item_object(found.item, selection.choice, gathered.query, gathered.tracks, seeds)
+        tracks = {found.key: candidate}  # it may be none of those gathered
+        said = item_object(found.item, selection.choice, gathered.query, tracks, seeds)
         item = {**said, "cached": False}
     body = {
         **_head(reference, *asked),

@@ -38,7 +38,16 @@ from streams.events import (
 )
 from streams.neighbours.search.process import SearchCallError, SearchStoppedError
 from streams.neighbours.types import TrackBatch
-from streams.strategies import InvalidQuery, MissingData, Placement, Query, explain, select
+from streams.strategies import (
+    MOST,
+    InvalidQuery,
+    MissingData,
+    Placement,
+    Query,
+    explain,
+    explain_beyond,
+    select,
+)
 from streams.strategies.arrays import cosines
 from streams.strategies.types import Vector
 
@@ -287,27 +296,35 @@ class Recommender:
         return await self._gatherer.gather(query, None, asked.begun, then)
 
     async def _place(self, asked: _Asked, key: int) -> Body:
+        candidate = asked.known[key]
+
         def explained(gathered: Gathered) -> tuple[Gathered, Placement]:
-            return gathered, explain(gathered.pool, gathered.query, key)
+            return gathered, explain(gathered.pool, gathered.query, key, candidate.metadata)
 
         gathered, found = await self._gather(asked, explained)
-        similarity = await self._similarity(asked, gathered, key)
+        at = np.flatnonzero(gathered.pool.keys == key)
+        if len(at):
+            similarity = float(gathered.pool.similarity[at[0]])
+        else:
+            query, vector = await self._with_vectors(asked.query, key)
+            sought = combined(query)
+            similarity = float(cosines(vector[None], sought[None])[0, 0])
+            if found.stage == "candidates":
+                wider, _ = await self._gatherer.nearest_candidates(query, sought, MOST)
+                chosen_from = len(gathered.pool)
+                found = await self._gatherer.aside(explain_beyond, wider, query, key, chosen_from)
         return await self._gatherer.aside(
             lambda: bodies.placement(
-                gathered, found, candidate=asked.known[key], similarity=similarity, **asked.common
+                gathered, found, candidate=candidate, similarity=similarity, **asked.common
             )
         )
 
-    async def _similarity(self, asked: _Asked, gathered: Gathered, key: int) -> float:
-        at = np.flatnonzero(gathered.pool.keys == key)
-        if len(at):
-            return float(gathered.pool.similarity[at[0]])
-        query = asked.query
+    async def _with_vectors(self, query: Query, key: int) -> tuple[Query, Vector]:
+        """The question with its vectors, and another track's."""
         vectors = await self._gatherer.vectors_of([*(s.key for s in (*query.seeds, *query.negatives)), key])
         if key not in vectors:
             raise problems.search_unavailable()
-        sought = combined(with_vectors(query, vectors))
-        return float(cosines(vectors[key][None], sought[None])[0, 0])
+        return with_vectors(query, vectors), vectors[key]
 
     async def _compare(self, asked: _Asked) -> Body:
         query = asked.query

@@ -191,14 +191,33 @@ def test_explain_says_where_a_candidate_stands(bench: Bench, run: Run) -> None:
     assert (below.listed, below.rank, below.stage) == (False, 31, "top_k")
     assert below.similarity_score == pytest.approx(later[1], abs=2e-6)
     assert place(first[0], exclude=[first[0]]).stage == "exclude"
-    assert place(SEED, filters={"era": {"not": "none"}}).stage == "seeds"
+    assert place(SEED, filters={"era": {"not": "none"}}).stage == place(SEED).stage == "seeds"
     assert place(first[0], filters={"composer": "Nobody"}, at_least=0).stage == "filters"
     far = min(bench.catalogue.tracks, key=lambda t: float(t.vector @ bench.catalogue.tracks[42].vector))
     away = place(far.track_id, strategy="diverse")
     assert (away.stage, away.rank) == ("candidates", None)
+    assert f"it is number {len(bench.catalogue.tracks) - 1} of these" in away.detail
     assert away.similarity_score == pytest.approx(
         float(far.vector @ bench.catalogue.tracks[42].vector), abs=2e-6
     )
+
+
+def test_explain_looks_beyond_the_stored_list(bench: Bench, run: Run) -> None:
+    """The last of the catalogue has its rank, and what keeps a track out is told though the list does not reach to it."""
+    far = min(bench.catalogue.tracks, key=lambda t: float(t.vector @ bench.catalogue.tracks[42].vector))
+
+    def place(**fields: object) -> Any:
+        reply = run(bench.ask(track_id=SEED, **{"candidate": far.track_id, **fields}))
+        assert reply.error is None
+        return reply.placement
+
+    last = place()
+    assert (last.stage, last.rank) == ("top_k", len(bench.catalogue.tracks) - 1)
+    assert last.detail.startswith(f"Ranks {last.rank}, below the first 10: Cosine similarity")
+    assert last.recommendation.track_id == far.track_id
+    assert place(exclude=[far.track_id]).stage == "exclude"
+    assert place(negatives=[far.track_id]).stage == "seeds"
+    assert place(strategy="diverse", filters={"title": {"not": far.metadata["title"]}}).stage == "filters"
 
 
 def test_compare_puts_all_strategies_side_by_side(bench: Bench, run: Run) -> None:

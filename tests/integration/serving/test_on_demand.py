@@ -144,6 +144,25 @@ async def test_a_workers_problem_is_in_the_callers_terms(
             assert document["detail"] == "year_composed: min is above max."
 
 
+async def test_an_explanation_names_its_own_parameters(api: tuple[Client, Answering]) -> None:
+    """What a request calls track_id is the seed of an explanation, whoever else waits for the same answer."""
+    client, worker = api
+    error = {
+        "type": "urn:mess-ai:problem:track-not-found",
+        "title": "Unknown track",
+        "status": 404,
+        "detail": "There is no track 'no such'.",
+        "errors": [{"field": "track_id", "message": "names no track of the catalogue"}],
+    }
+    worker.reply = lambda _: {"status": "error", "error": error}
+    asked = {"track_id": "no such", "candidate": TRACK}
+    explained, posted = await asyncio.gather(
+        client.get(f"/explain?seed=no+such&candidate={TRACK}"), client.post("/recommend", json=asked)
+    )
+    assert fields_of(problem_of(explained, 404, "track-not-found")) == ["seed"]
+    assert fields_of(problem_of(posted, 404, "track-not-found")) == ["track_id"]
+
+
 async def test_a_late_reply_is_dropped_and_counted(api: tuple[Client, Answering]) -> None:
     """A worker that is there and does not reply in time is a 504; its reply later disturbs nobody."""
     client, worker = api

@@ -17,6 +17,7 @@ from streams.strategies import (
     Seed,
     candidates_wanted,
     explain,
+    explain_beyond,
     fields_needed,
     filters,
     listable,
@@ -401,6 +402,48 @@ def test_explain_finds_every_stage() -> None:
     assert found[4].detail == "It does not meet the filters: era is Modern"
     assert found[2].detail.endswith("composer as the cap allows, the last at rank 1")
     assert found[7].item is not None
+
+
+def test_explain_knows_what_refuses_a_candidate_that_is_not_among_those() -> None:
+    """A seed, a negative, what is excluded and what fails a filter are told as such, whatever the candidates are."""
+    query = Query(
+        seeds=(Seed(90),),
+        negatives=(Seed(91),),
+        exclude=frozenset({92}),
+        filters=filters.parse({"era": "Baroque", "extra.metre": ["2/4", "3/4"]}),
+    )
+    pool = candidates([0.9], [{"era": "Baroque"}])
+    row = {"era": "Modern", "extra": {"metre": "6/8"}}
+    found = {key: explain(pool, query, key, row) for key in (90, 91, 92, 93)}
+    assert {key: (p.stage, p.detail) for key, p in found.items()} == {
+        90: ("seeds", "It is a seed of the query itself"),
+        91: ("seeds", "It is a negative of the query itself"),
+        92: ("exclude", "The query excludes it"),
+        93: ("filters", "It does not meet the filters: era is Modern and extra.metre is 6/8"),
+    }
+    assert explain(pool, query, 93).stage == "candidates"
+    assert explain(pool, query, 93, {"era": "Baroque", "extra": {"metre": "2/4"}}).stage == "candidates"
+
+
+def test_explain_beyond_goes_on_where_the_candidates_end() -> None:
+    """Similarity ranks on, caps included; what chooses from the nearest says which of these a candidate would be."""
+    rows = [{"composer": "Bach"}] * 2 + [{"composer": f"c{i}"} for i in range(28)]
+    wider = candidates(np.linspace(0.9, 0.1, 30), rows)
+    start = (Seed(0),)
+    plain = explain_beyond(wider, Query(seeds=start), 20, 11)
+    assert (plain.stage, plain.rank) == ("top_k", 20)
+    assert plain.detail.startswith("Ranks 20, below the first 10: Cosine similarity 0.3")
+    assert plain.item is not None
+    capped = Query(caps=Caps(composer=1))
+    assert explain_beyond(wider, capped, 20, 11).rank == 20
+    assert explain_beyond(wider, capped, 1, 11).stage == "caps"
+    off = explain_beyond(wider, Query(), 77, 11)
+    assert (off.stage, off.rank, off.detail) == ("top_k", None, "Ranks below the first 30")
+    clusters = Query(seeds=start, strategy="popular")
+    near = explain_beyond(wider, clusters, 20, 11)
+    assert (near.stage, near.rank) == ("candidates", None)
+    assert near.detail.endswith("which popular chooses from: it is number 20 of these")
+    assert explain_beyond(wider, clusters, 77, 11).detail.endswith("nor among the first 30 of these")
 
 
 def test_explain_names_the_track_that_a_near_duplicate_repeats() -> None:
