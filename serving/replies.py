@@ -85,7 +85,7 @@ def recommendation_bytes(found: Neighbours, header: ListHeader, topic: str, want
                 "similarity_score": score,
                 "rank": rank,
                 "strategy_used": _SIMILARITY,
-                "explanation": explain(track.metadata, score),
+                "explanation": explain(track.metadata, similarity),
                 **_NOTHING_MORE,
                 **_headline(track.metadata),
                 "cached": True,

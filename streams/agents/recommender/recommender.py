@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypeVar
 
@@ -311,8 +311,9 @@ class Recommender:
             similarity = float(cosines(vector[None], sought[None])[0, 0])
             if found.stage == "candidates":
                 wider, _ = await self._gatherer.nearest_candidates(query, sought, MOST)
-                chosen_from = len(gathered.pool)
-                found = await self._gatherer.aside(explain_beyond, wider, query, key, chosen_from)
+                found = await self._gatherer.aside(explain_beyond, wider, query, key, len(gathered.pool))
+                if found.stage != "candidates":
+                    gathered = replace(gathered, pool=wider)
         return await self._gatherer.aside(
             lambda: bodies.placement(
                 gathered, found, candidate=candidate, similarity=similarity, **asked.common

@@ -215,6 +215,7 @@ def test_explain_looks_beyond_the_stored_list(bench: Bench, run: Run) -> None:
     assert (last.stage, last.rank) == ("top_k", len(bench.catalogue.tracks) - 1)
     assert last.detail.startswith(f"Ranks {last.rank}, below the first 10: Cosine similarity")
     assert last.recommendation.track_id == far.track_id
+    assert last.candidates == len(bench.catalogue.tracks)
     assert place(exclude=[far.track_id]).stage == "exclude"
     assert place(negatives=[far.track_id]).stage == "seeds"
     assert place(strategy="diverse", filters={"title": {"not": far.metadata["title"]}}).stage == "filters"

@@ -16,15 +16,22 @@ from streams.strategies.registry import describe
 
 pytestmark = pytest.mark.unit
 
-BACH = {"composer": "Bach", "form": "fugue", "key_signature": "D minor", "era": "Baroque"}
+BACH = {
+    "composer": "Bach",
+    "form": "fugue",
+    "key_signature": "D minor",
+    "era": "Baroque",
+    "instrument": "voices",
+}
 
 
 @pytest.mark.parametrize(
     ("other", "explanation"),
     [
-        (BACH, "same composer (Bach), form (fugue), key (D minor) and era (Baroque)"),
+        (BACH, "same composer (Bach), form (fugue), key (D minor), era (Baroque) and instrument (voices)"),
         ({"composer": "bach", "form": "Fugue "[:5]}, "same composer (bach) and form (Fugue)"),
         ({"era": "Baroque"}, "same era (Baroque)"),
+        ({"era": " baroque", "instrument": "Voices"}, "same era (baroque) and instrument (Voices)"),
         ({"composer": "Handel", "form": None}, None),
         ({}, None),
     ],

@@ -1,0 +1,45 @@
+"""What the API says of a stored list is what a worker says of the same two tracks."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from serving.explanations import Explainer
+from streams.strategies import Candidates, Columns, Query, Seed, facts, fields_needed, select
+
+pytestmark = pytest.mark.contract
+
+# Spellings that are one and the same to a reader, or nearly, or nobody.
+VALUES = (
+    None,
+    "",
+    " ",
+    "Bach",
+    "bach",
+    " BACH ",
+    "Fauré",
+    "Faure\u0301",
+    "Straße",
+    "STRASSE",
+    "Anonymous",
+    "trad. ",
+)
+tracks = st.fixed_dictionaries({name: st.sampled_from(VALUES) for name in (*facts.FIELDS, "title")})
+
+
+@settings(max_examples=300, deadline=None)
+@given(tracks, tracks, st.floats(-1, 1, width=32))
+def test_both_explain_a_track_alike(seed: dict[str, str], other: dict[str, str], similarity: float) -> None:
+    """The same facts in the same order, and the same sentence, to the letter."""
+    query = Query(seeds=(Seed(1, metadata=seed),))
+    pool = Candidates(
+        np.array([2]),
+        np.array([0]),
+        np.array([similarity], dtype=np.float32),
+        metadata=Columns([other], fields_needed(query)),
+    )
+    (item,) = select(pool, query).items
+    explainer = Explainer(seed)
+    assert tuple(explainer.shared(other)) == item.shared
+    assert explainer.similarity(other, similarity) == item.explanation
