@@ -1,7 +1,9 @@
 """Conditions on metadata: equality, sets, ranges, and tags."""
 
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
+from datetime import date
 from typing import Any, Final
 
 import numpy as np
@@ -45,17 +47,43 @@ RELAXATION: Final = (
 FIELDS: Final = frozenset(RELAXATION)
 _ORDER: Final = {name: i for i, name in enumerate(RELAXATION)}
 _EXTRA: Final = "extra."
+_ISO_DATE: Final = re.compile(r"(\d{4})(?:-(\d\d))?(?:-(\d\d))?", re.ASCII)
+
+# Reads a date as YYYY, YYYY-MM or YYYY-MM-DD; None for what is missing, a ValueError for what is no date.
+ReadDate = Callable[[Any], str | None]
 
 
-def parse(wanted: Mapping[str, Any]) -> tuple[Filter, ...]:
+def iso_date(value: Any) -> str | None:
+    """A date that is written as YYYY, YYYY-MM or YYYY-MM-DD already.
+
+    Raises:
+        ValueError: it is not.
+    """
+    parts = _ISO_DATE.fullmatch(str(value).strip())
+    if parts is None:
+        raise ValueError("is no date")
+    year, month, day = parts.groups("01")
+    date(int(year), int(month), int(day))
+    return parts[0]
+
+
+def parse(wanted: Mapping[str, Any], read_date: ReadDate = iso_date) -> tuple[Filter, ...]:
     """Read filters as a request has them.
 
     A field maps to a value (equal; for tags: has it), to a list (any of them), or to an object of `any`, `all`
-    (tags), `not`, `min` and `max`, all of which hold. Text is compared without case.
+    (tags), `not`, `min` and `max`, all of which hold. Text is compared without case, dates at the precision that both
+    have.
+
+    Args:
+        wanted: Field to condition.
+        read_date: How dates are written.
 
     Raises:
         InvalidQuery: a field that does not exist, or a condition that it cannot meet.
     """
+    wanted = {
+        name: _with_dates(name, one, read_date) if name in DATES else one for name, one in wanted.items()
+    }
     found: list[Filter] = []
     for name, condition in wanted.items():
         if name not in FIELDS and not (name.startswith(_EXTRA) and len(name) > len(_EXTRA)):
@@ -67,6 +95,21 @@ def parse(wanted: Mapping[str, Any]) -> tuple[Filter, ...]:
         else:
             found.append(_set(name, "any", condition))
     return tuple(found)
+
+
+def _with_dates(name: str, condition: Any, read_date: ReadDate) -> Any:
+    """A condition on a date, each date of it as it is compared."""
+    if isinstance(condition, Mapping):
+        return {word: _with_dates(name, one, read_date) for word, one in condition.items() if one is not None}
+    if isinstance(condition, list | tuple | set | frozenset):
+        return [_with_dates(name, one, read_date) for one in condition]
+    try:
+        found = read_date(condition)
+    except ValueError:
+        found = None
+    if found is None:
+        raise InvalidQuery(f"filters.{name}", "must be a date: YYYY, YYYY-MM or YYYY-MM-DD")
+    return found
 
 
 def _object(name: str, condition: Mapping[str, Any]) -> list[Filter]:
@@ -130,16 +173,20 @@ def _as_number(value: Any) -> float | None:
 
 
 def _range(name: str, low: Any, high: Any) -> Filter:
-    if name in DATES:
-        bounds = [None if value is None else str(value).strip() for value in (low, high)]
-        return Filter(name, "range", minimum=bounds[0], maximum=bounds[1])
-    if name not in NUMBERS and not name.startswith(_EXTRA):
+    if name not in NUMBERS and name not in DATES and not name.startswith(_EXTRA):
         raise InvalidQuery(f"filters.{name}", "is not a number or a date: it has no range")
-    least = None if low is None else _number(name, low)
-    most = None if high is None else _number(name, high)
-    if least is not None and most is not None and least > most:
+    least, most = (bound if bound is None or name in DATES else _number(name, bound) for bound in (low, high))
+    if least is not None and most is not None and _above(least, most):
         raise InvalidQuery(f"filters.{name}", "min is above max")
     return Filter(name, "range", minimum=least, maximum=most)
+
+
+def _above(one: Any, other: Any) -> bool:
+    """Whether a number, or a date as far as both are known, is above another."""
+    if isinstance(one, str):
+        known = min(len(one), len(other))
+        return bool(one[:known] > other[:known])
+    return bool(one > other)
 
 
 def relaxation_order(filters: tuple[Filter, ...]) -> list[Filter]:
@@ -159,6 +206,12 @@ def mask(condition: Filter, candidates: Candidates) -> Mask:
 def _meets(condition: Filter, value: Any) -> bool:
     if condition.kind == "range":
         return _within(condition, value)
+    if condition.field in DATES:
+        # Dates are as precise as known: `2009` is the year of, and may be, `2009-09-16`.
+        same = value is not None and any(
+            not (_above(str(value), one) or _above(one, str(value))) for one in condition.values
+        )
+        return same == (condition.kind != "not")
     if condition.field in NUMBERS:
         number = _as_number(value)
         held: frozenset[Any] = frozenset() if number is None else frozenset((number,))
@@ -173,17 +226,10 @@ def _meets(condition: Filter, value: Any) -> bool:
 
 def _within(condition: Filter, value: Any) -> bool:
     low, high = condition.minimum, condition.maximum
-    if condition.field in DATES:
-        if value is None:
-            return False
-        # Dates are as precise as known: each is compared with a bound at the precision that both have.
-        text = str(value)
-        return (low is None or text[: len(str(low))] >= str(low)[: len(text)]) and (
-            high is None or text[: len(str(high))] <= str(high)[: len(text)]
-        )
-    number = _as_number(value)
+    dated = condition.field in DATES and value is not None
+    found = str(value) if dated else _as_number(value)
     return (
-        number is not None
-        and (low is None or number >= float(low))
-        and (high is None or number <= float(high))
+        found is not None
+        and (low is None or not _above(low, found))
+        and (high is None or not _above(found, high))
     )

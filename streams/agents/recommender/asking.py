@@ -9,6 +9,7 @@ import numpy as np
 from store.candidates import KnownTrack
 from streams.agents.recommender import problems
 from streams.events import InvalidEvent, RecommendationQuery, Seed, track_key, unit_vector
+from streams.events.cleaning import partial_date
 from streams.strategies import Caps, InvalidQuery, NearDuplicates, Query, filters, registry
 from streams.strategies import Seed as StartingTrack
 from streams.strategies.types import Vector
@@ -100,7 +101,7 @@ def _conditions(request: RecommendationQuery) -> dict[str, Any]:
     """What the list must meet, and how far that may be relaxed."""
     near = request.near_duplicates
     return {
-        "filters": filters.parse(request.wanted_filters()),
+        "filters": filters.parse(request.wanted_filters(), partial_date),
         "caps": Caps(**request.caps.model_dump()),
         "hub_correction": request.hub_correction,
         "near_duplicates": None if near is None else NearDuplicates(**near.model_dump()),

@@ -261,6 +261,12 @@ def test_random_keeps_its_draw_within_its_window(bench: Bench, run: Run) -> None
             "parameters.lambda",
         ),
         ({"track_id": SEED, "filters": {"composer": {"min": 3}}}, 422, "filters.composer"),
+        ({"track_id": SEED, "filters": {"recording_date": "banana"}}, 422, "filters.recording_date"),
+        (
+            {"track_id": SEED, "filters": {"recording_date": {"min": "16.09.2009", "max": "2009-08"}}},
+            422,
+            "filters.recording_date",
+        ),
         ({"track_id": SEED, "deadline": now() - timedelta(seconds=1), "strategy": "diverse"}, 504, None),
     ],
 )

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from streams.events.cleaning import partial_date
 from streams.events.metadata import TrackMetadata
 from streams.strategies import Columns, InvalidQuery, filters
 from tests.unit.strategies.helpers import candidates
@@ -46,6 +47,14 @@ def matching(wanted: dict[str, Any]) -> list[int]:
         ({"recording_date": {"min": "2009-10"}}, [1, 2]),
         ({"recording_date": {"max": "2009"}}, [0, 1]),
         ({"recording_date": {"min": "2010"}}, [2]),
+        ({"recording_date": {"min": "2009-09-16", "max": "2009-09"}}, [0, 1]),
+        ({"recording_date": "2009"}, [0, 1]),
+        ({"recording_date": 2009}, [0, 1]),
+        ({"recording_date": "2009-09"}, [0, 1]),
+        ({"recording_date": "2009-10"}, [1]),
+        ({"recording_date": ["2009-09-16", "2010-01-31"]}, [0, 1, 2]),
+        ({"recording_date": {"not": ["2009-09"]}}, [2, 3]),
+        ({"recording_date": {"any": "2009", "max": "2009-08"}}, [1]),
         ({"extra.metre": "2/4"}, [3]),
         ({"extra.notes": {"min": 80}}, [3]),
         ({"extra.live": True}, [3]),
@@ -76,6 +85,13 @@ def test_what_filters_match(wanted: dict[str, Any], rows: list[int]) -> None:
         ({"year_composed": {"min": None}}, "needs min or max"),
         ({"year_composed": float("nan")}, "must be a number"),
         ({"tags": [["a"]]}, "must be text"),
+        ({"recording_date": "banana"}, "must be a date"),
+        ({"recording_date": ["2009", "2009-13"]}, "must be a date"),
+        ({"recording_date": {"min": "banana"}}, "must be a date"),
+        ({"recording_date": "16.09.2009"}, "must be a date"),
+        ({"recording_date": ""}, "must be a date"),
+        ({"recording_date": {"min": "2010", "max": "2009-12"}}, "min is above max"),
+        ({"recording_date": {"min": None}}, "must hold any"),
     ],
 )
 def test_what_filters_refuse(wanted: dict[str, Any], said: str) -> None:
@@ -83,6 +99,17 @@ def test_what_filters_refuse(wanted: dict[str, Any], said: str) -> None:
     with pytest.raises(InvalidQuery, match=said) as refused:
         filters.parse(wanted)
     assert refused.value.field.startswith("filters.")
+
+
+def test_dates_are_read_as_the_caller_writes_them() -> None:
+    """In every form in which tracks may have them; what is no date, or missing, is refused."""
+    (condition,) = filters.parse({"recording_date": {"min": "16.09.2009", "max": 2010}}, partial_date)
+    assert (condition.minimum, condition.maximum) == ("2009-09-16", "2010")
+    (equal,) = filters.parse({"recording_date": ["16.09.2009", "September 2009"]}, partial_date)
+    assert equal.values == {"2009-09-16", "2009-09"}
+    for wrong in ("banana", "n/a", True):
+        with pytest.raises(InvalidQuery, match=r"filters.recording_date: must be a date"):
+            filters.parse({"recording_date": wrong}, partial_date)
 
 
 def test_every_metadata_field_can_be_filtered_on() -> None:
