@@ -41,7 +41,7 @@ STRATEGY_NAMES: Final = (*STRATEGY_MODES, *STRATEGY_ALIASES)
 
 
 class UnknownStrategy(ValueError):  # noqa: N818 -- it says what is wrong already
-    """No such strategy, or no such mode of it.
+    """No such strategy, no such mode of it, or not the mode that its name stands for.
 
     Attributes:
         field: `strategy` or `mode`.
@@ -58,12 +58,14 @@ def canonical_strategy(name: str, mode: str | None = None) -> tuple[str, str | N
     """The strategy's own name and the mode that is meant, of a name that may be an alias.
 
     Raises:
-        UnknownStrategy: there is no such strategy, or it has no such mode.
+        UnknownStrategy: there is no such strategy, it has no such mode, or the alias stands for another mode.
     """
     known, alias_mode = STRATEGY_ALIASES.get(name, (name, None))
     modes = STRATEGY_MODES.get(known)
     if modes is None:
         raise UnknownStrategy("strategy", f"is none of {', '.join(STRATEGY_NAMES)}")
+    if mode and alias_mode and mode != alias_mode:
+        raise UnknownStrategy("mode", f"contradicts {name}, which is {known} in mode {alias_mode}")
     meant = mode or alias_mode or (modes[0] if modes else None)
     if meant is not None and meant not in modes:
         has = f"its modes are {', '.join(modes)}" if modes else "it has none"

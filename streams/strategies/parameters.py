@@ -1,7 +1,7 @@
 """What can be set in a strategy: types, bounds, defaults."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -82,8 +82,8 @@ class Parameter:
         }
 
 
-def settings(known: tuple[Parameter, ...], given: Mapping[str, Any]) -> dict[str, Value]:
-    """Every known parameter with its value, given or default.
+def settings(whose: str, known: Sequence[Parameter], given: Mapping[str, Any]) -> dict[str, Value]:
+    """Every known parameter with its value, given or default; `whose` they are is said where one is not known.
 
     Raises:
         InvalidQuery: a name that is not known, or a value that cannot be.
@@ -92,7 +92,7 @@ def settings(known: tuple[Parameter, ...], given: Mapping[str, Any]) -> dict[str
     for name in given:
         if name not in names:
             has = f"its parameters are {', '.join(sorted(names))}" if names else "it has none"
-            raise InvalidQuery(str(name), f"is not a parameter of the strategy: {has}")
+            raise InvalidQuery(str(name), f"is not a parameter of {whose}: {has}")
     return {
         parameter.name: parameter.read(given[parameter.name])
         if parameter.name in given

@@ -44,6 +44,10 @@ class Strategy:
     parameters: tuple[Parameter, ...] = ()
     aliases: Mapping[str, str | None] | None = None
 
+    def taken_by(self, mode: str | None) -> list[Parameter]:
+        """The parameters that a mode takes."""
+        return [one for one in self.parameters if not one.modes or mode in one.modes]
+
     def describe(self) -> dict[str, Any]:
         """The strategy as JSON has it."""
         named = [mode for mode in self.modes if mode.name]
@@ -249,19 +253,25 @@ _POOL_OF_CLUSTERS: Final = 5
 
 
 def resolve(name: str, mode: str | None = None, given: Mapping[str, Any] | None = None) -> Resolved:
-    """The strategy called `name`, which may be an alias, its mode, and its settings with defaults filled in.
+    """The strategy called `name`, which may be an alias, its mode, and that mode's settings with defaults filled in.
+
+    `auto` has no settings: what it chooses has its defaults.
 
     Raises:
-        InvalidQuery: no such strategy, mode or parameter, or a value out of bounds.
+        InvalidQuery: no such strategy or mode, an alias of one mode with another, a parameter that the mode does not
+            take, or a value out of bounds.
     """
     canonical, alias_mode = ALIASES.get(name, (name, None))
     strategy = _BY_NAME.get(canonical)
     if strategy is None:
         raise InvalidQuery("strategy", f"is none of {', '.join([*_BY_NAME, *ALIASES])}")
+    if mode and alias_mode and mode != alias_mode:
+        raise InvalidQuery("mode", f"contradicts {name}, which is {canonical} in mode {alias_mode}")
     wanted = mode or alias_mode or strategy.modes[0].name
     for known in strategy.modes:
         if known.name == wanted:
-            return Resolved(strategy, known, settings(strategy.parameters, given or {}))
+            whose = f"{canonical}/{known.name}" if known.name else canonical
+            return Resolved(strategy, known, settings(whose, strategy.taken_by(known.name), given or {}))
     named = [known.name for known in strategy.modes if known.name]
     has = f"its modes are {', '.join(named)}" if named else "it has none"
     raise InvalidQuery("mode", f"is not a mode of {strategy.name}: {has}")

@@ -42,15 +42,28 @@ def test_names_and_aliases(name: str, mode: str | None, found: tuple[str, str | 
         ("diverse", None, {"lambda": "x"}, "lambda: must be a number"),
         ("diverse", None, {"lambda": True}, "lambda: must be a number"),
         ("diverse", None, {"lambda": float("nan")}, "lambda: must be a number"),
-        ("diverse", None, {"clusters": 2.5}, "clusters: must be a whole number"),
-        ("diverse", None, {"one_per_cluster": "perhaps"}, "must be true or false"),
+        ("diverse", "cluster", {"clusters": 2.5}, "clusters: must be a whole number"),
+        ("diverse", "cluster", {"one_per_cluster": "perhaps"}, "must be true or false"),
+        (
+            "complementary",
+            None,
+            {"lambda": 0.5},
+            "lambda: is not a parameter of diverse/cluster: its parameters are clusters, one_per_cluster, pool",
+        ),
+        (
+            "complementary",
+            "mmr",
+            {},
+            "mode: contradicts complementary, which is diverse in mode cluster",
+        ),
+        ("auto", None, {"lambda": 0.5}, "lambda: is not a parameter of auto: it has none"),
         (
             "popular",
             None,
             {"lambda": 0.5},
-            "lambda: is not a parameter of the strategy: its parameters are pool, weight",
+            "lambda: is not a parameter of popular: its parameters are pool, weight",
         ),
-        ("similarity", None, {"x": 1}, "x: is not a parameter of the strategy: it has none"),
+        ("similarity", None, {"x": 1}, "x: is not a parameter of similarity: it has none"),
     ],
 )
 def test_what_does_not_exist_or_fit(name: str, mode: str | None, given: dict[str, Any], said: str) -> None:
@@ -61,14 +74,12 @@ def test_what_does_not_exist_or_fit(name: str, mode: str | None, given: dict[str
 
 def test_settings_are_typed_and_complete() -> None:
     """Text from an address is read; what is not given has its default."""
+    assert registry.resolve("diverse", None, {"lambda": "0.25"}).settings == {"lambda": 0.25, "pool": 0}
     found = registry.resolve(
-        "diverse", None, {"lambda": "0.25", "clusters": "7", "one_per_cluster": "true"}
+        "complementary", "cluster", {"clusters": "7", "one_per_cluster": "true"}
     ).settings
-    assert found["lambda"] == 0.25
-    assert found["clusters"] == 7
+    assert found == {"clusters": 7, "one_per_cluster": True, "pool": 0}
     assert isinstance(found["clusters"], int)
-    assert found["one_per_cluster"] is True
-    assert found["metadata"] == 0.5
 
 
 def test_the_description_is_json_and_every_default_is_in_bounds() -> None:
@@ -76,9 +87,10 @@ def test_the_description_is_json_and_every_default_is_in_bounds() -> None:
     described = json.loads(json.dumps(registry.describe()))
     assert [s["name"] for s in described] == ["similarity", "diverse", "popular", "hybrid", "random", "auto"]
     for shown, strategy in zip(described, registry.STRATEGIES, strict=True):
-        defaults = {p["name"]: p["default"] for p in shown["parameters"]}
-        assert registry.resolve(strategy.name, None, defaults).settings == defaults
         modes = {mode.name for mode in strategy.modes}
+        for mode in modes:
+            defaults = {p["name"]: p["default"] for p in shown["parameters"] if mode in p.get("modes", modes)}
+            assert registry.resolve(strategy.name, mode, defaults).settings == defaults
         assert all(set(p.get("modes", [])) <= modes for p in shown["parameters"])
         assert all(
             p["minimum"] <= p["default"] <= p["maximum"]

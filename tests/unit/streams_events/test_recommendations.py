@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 
 import orjson
 import pytest
+from pydantic import ValidationError
 
 from streams.events import (
     STRATEGY_ALIASES,
@@ -14,6 +15,7 @@ from streams.events import (
     Reason,
     RecommendationQuery,
     RecommendationReply,
+    UnknownStrategy,
     canonical_strategy,
     encode_error,
     encode_reply,
@@ -25,7 +27,7 @@ from streams.events import (
     split_reply,
 )
 from streams.events.strategy_names import GOALS
-from streams.strategies import auto, registry
+from streams.strategies import InvalidQuery, auto, registry
 
 pytestmark = pytest.mark.unit
 
@@ -115,9 +117,36 @@ def test_the_names_are_those_of_the_registry() -> None:
         STRATEGY_MODES
     )
     assert dict(STRATEGY_ALIASES) == dict(registry.ALIASES)
-    for name in [*STRATEGY_MODES, *STRATEGY_ALIASES]:
-        resolved = registry.resolve(name)
-        assert canonical_strategy(name) == (resolved.strategy.name, resolved.mode.name)
+    modes = [None, "loud", *(mode for modes in STRATEGY_MODES.values() for mode in modes)]
+    for name in ["best", *STRATEGY_MODES, *STRATEGY_ALIASES]:
+        for mode in modes:
+            assert meant_by_contract(name, mode) == meant_by_registry(name, mode)
+
+
+def test_an_alias_of_a_mode_goes_with_no_other_mode() -> None:
+    """It would be one of the two that is asked for; the mode that it stands for may be said."""
+    assert canonical_strategy("complementary", "cluster") == ("diverse", "cluster")
+    with pytest.raises(
+        ValidationError, match="mode: contradicts complementary, which is diverse in mode cluster"
+    ):
+        RecommendationQuery(track_id="a", strategy="complementary", mode="mmr")
+
+
+def meant_by_contract(name: str, mode: str | None) -> tuple[str | None, str | None]:
+    """Strategy and mode, or the field and what is wrong with it."""
+    try:
+        return canonical_strategy(name, mode)
+    except UnknownStrategy as error:
+        return error.field, error.reason
+
+
+def meant_by_registry(name: str, mode: str | None) -> tuple[str | None, str | None]:
+    """Likewise."""
+    try:
+        resolved = registry.resolve(name, mode)
+    except InvalidQuery as error:
+        return error.field, error.reason
+    return resolved.strategy.name, resolved.mode.name
 
 
 def test_the_goals_are_those_of_auto() -> None:
