@@ -134,6 +134,7 @@ class ComparedList(_Frozen):
     chosen: Chosen | None = None
     recommendations: list[Recommendation] = Field(max_length=50)
     relaxed: list[str] = Field(default_factory=list)
+    stages: list[Stage] = Field(default_factory=list)
     notes: list[str] = Field(default_factory=list)
     intra_list_diversity: float = Field(description="Mean cosine distance of its pairs, 0 to 2")
     novelty: float | None = Field(
@@ -158,7 +159,7 @@ class Comparison(_Frozen):
     lists: list[ComparedList]
     overlap: list[Overlap]
     coverage: float = Field(description="Share of the catalogue that all lists together hold")
-    candidates: int = Field(ge=0, description="How many candidates they chose from")
+    candidates: int = Field(ge=0, description="How many candidates the one with the most chose from")
 
 
 class RecommendationReply(BaseModel):

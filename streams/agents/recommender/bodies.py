@@ -12,7 +12,7 @@ import orjson
 from store.candidates import KnownTrack, StoredList
 from streams.agents.recommender.candidates import Gathered
 from streams.strategies import Item, Placement, Query, Selection, metrics, registry
-from streams.strategies.types import Choice, Floats
+from streams.strategies.types import Choice, Floats, Vector
 from streams.topics import TRACK_INGEST
 
 _OPTIONS: Final = orjson.OPT_UTC_Z
@@ -201,14 +201,18 @@ def compared_strategies() -> list[tuple[str, str | None]]:
 def comparison(
     made: list[tuple[tuple[str, str | None], Gathered]],
     *,
+    vectors: Mapping[int, Vector],
     catalogue_size: int,
     reference: KnownTrack | None,
     asked: tuple[str, str | None],
     seeds: Mapping[int, str],
 ) -> Body:
-    """All lists side by side, with what they are worth. Takes CPU time: not for the event loop."""
+    """All lists side by side, with what they are worth; `vectors` of what they hold, by key.
+
+    Takes CPU time: not for the event loop.
+    """
     generated_at = datetime.now(UTC)
-    lists = [_compared(one, gathered, catalogue_size, seeds) for one, gathered in made]
+    lists = [_compared(one, gathered, vectors, catalogue_size, seeds) for one, gathered in made]
     keys = {named(*one): gathered.selection.keys for one, gathered in made}
     names = list(keys)
     overlap = [
@@ -228,30 +232,33 @@ def comparison(
             "lists": lists,
             "overlap": overlap,
             "coverage": round(metrics.coverage(keys.values(), catalogue_size), 9),
-            "candidates": len(made[0][1].pool),
+            "candidates": max(len(gathered.pool) for _, gathered in made),
         },
     }
     return Body(orjson.dumps(body, option=_OPTIONS), None, generated_at)
 
 
 def _compared(
-    one: tuple[str, str | None], gathered: Gathered, catalogue_size: int, seeds: Mapping[int, str]
+    one: tuple[str, str | None],
+    gathered: Gathered,
+    vectors: Mapping[int, Vector],
+    catalogue_size: int,
+    seeds: Mapping[int, str],
 ) -> dict[str, Any]:
     selection, pool = gathered.selection, gathered.pool
     indices = np.array(selection.indices, dtype=np.intp)
-    assert pool.vectors is not None
+    held = [vectors[key] for key in selection.keys if key in vectors]  # some may have gone since
     shares: Floats | None = pool.probability
     return {
         "strategy": one[0],
         "mode": one[1],
-        "chosen": _chosen(selection.choice),
+        **_how(selection),
         "recommendations": [
             {**item_object(item, selection.choice, gathered.query, gathered.tracks, seeds), "cached": False}
             for item in selection.items
         ],
-        "relaxed": list(selection.relaxed),
         "notes": list(selection.notes),
-        "intra_list_diversity": round(metrics.intra_list_diversity(pool.vectors[indices]), _DECIMALS),
+        "intra_list_diversity": round(metrics.intra_list_diversity(np.array(held)), _DECIMALS),
         "novelty": None if shares is None else round(metrics.novelty(shares[indices]), _DECIMALS),
         "mean_similarity": round(float(pool.similarity[indices].mean()) if len(indices) else 0.0, _DECIMALS),
         "coverage": round(metrics.coverage([selection.keys], catalogue_size), 9),

@@ -46,7 +46,6 @@ from streams.strategies import (
     Query,
     explain,
     explain_beyond,
-    select,
 )
 from streams.strategies.arrays import cosines
 from streams.strategies.types import Vector
@@ -56,8 +55,6 @@ log = structlog.get_logger(__name__)
 Result = TypeVar("Result")
 Offsets = Callable[[], Mapping[int, int]]
 
-# Of a comparison: every strategy chooses from the same candidates.
-COMPARED: Final = 1_000
 _POLL_SECONDS: Final = 0.01
 LATE: Final = "the event of min_offset has not been taken in yet"
 _ASKED = {"request_id", "deadline", "hits"}
@@ -328,20 +325,20 @@ class Recommender:
         return with_vectors(query, vectors), vectors[key]
 
     async def _compare(self, asked: _Asked) -> Body:
-        query = asked.query
-        # What `auto` needs is what any of them needs.
-        everything = query.with_strategy("auto", None, {})
-        pool, tracks = await self._gatherer.nearest_candidates(everything, combined(query), COMPARED)
-        size = max(await count_tracks(self._pool), len(pool))
-
-        def choose() -> Body:
-            made = []
-            for one in bodies.compared_strategies():
-                asking = query.with_strategy(*one, {})
-                made.append((one, Gathered(pool, tracks, select(pool, asking), asking, searched=True)))
-            return bodies.comparison(made, catalogue_size=size, **asked.common)
-
-        return await self._gatherer.aside(choose, long=True)
+        made = [
+            # Each as it is served: from its own candidates, widened and relaxed by itself.
+            (
+                one,
+                await self._gatherer.gather(asked.query.with_strategy(*one, {}), None, None, lambda own: own),
+            )
+            for one in bodies.compared_strategies()
+        ]
+        listed = {key for _, own in made for key in own.selection.keys}
+        vectors = await self._gatherer.vectors_of(list(listed))
+        size = max(await count_tracks(self._pool), len(listed))
+        return await self._gatherer.aside(
+            lambda: bodies.comparison(made, vectors=vectors, catalogue_size=size, **asked.common), long=True
+        )
 
     def _keep(
         self,

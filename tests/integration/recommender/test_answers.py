@@ -235,6 +235,19 @@ def test_compare_puts_all_strategies_side_by_side(bench: Bench, run: Run) -> Non
     assert lists["auto", None].chosen is not None
 
 
+@pytest.mark.parametrize("asked", [{}, {"filters": {"era": "Baroque"}, "caps": {"composer": 1}, "top_k": 20}])
+def test_compare_shows_what_is_served(bench: Bench, run: Run, asked: dict[str, Any]) -> None:
+    """List by list: from as many candidates, with the same filters, and as much relaxed."""
+    moment = {"user_context": {"time": "2026-02-03T04:05:06Z"}}
+    reply = run(bench.ask(track_id=SEED, compare=True, **asked, **moment))
+    for one in reply.comparison.lists:
+        served = run(bench.ask(track_id=SEED, strategy=one.strategy, mode=one.mode, **asked, **moment))
+        assert one.recommendations == served.recommendations
+        assert (one.relaxed, one.notes, one.chosen) == (served.relaxed, served.notes, served.chosen)
+        if (one.strategy, asked) != ("similarity", {}):  # that begins with its stored list
+            assert one.stages == served.stages
+
+
 def test_random_keeps_its_draw_within_its_window(bench: Bench, run: Run) -> None:
     """The same draw for the same seed and hour of the listener; another for another."""
     moment = "2026-02-03T04:05:06Z"
