@@ -58,6 +58,8 @@ def _popularity(parts: Components) -> list[str]:
         return []
     if parts.get("heard") == 0:
         return ["nobody has listened to it yet"]
+    if percentile == 1:
+        return ["the most popular track of the catalogue"]
     return [f"more popular than {_percent(percentile)} of the catalogue"]
 
 

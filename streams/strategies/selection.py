@@ -166,13 +166,15 @@ def explain_beyond(wider: Candidates, query: Query, key: int, count: int) -> Pla
         if len(found):
             return _ranked(Run(wider, query), int(found[0]), key)
         return Placement(key, "top_k", None, f"Ranks below the first {len(wider):,}")
-    detail = f"Not among the {count} candidates, the most similar tracks, which {strategy} chooses from"
+    detail = f"Not among the {count:,} candidates that {strategy} chooses from"
     if len(found):
         plain = replace(query, caps=Caps(), near_duplicates=None, hub_correction=0.0)
         run = Run(wider, plain.with_strategy(registry.DEFAULT, None, {}))
         run.fill(MOST, until=int(found[0]))
-        return Placement(key, "candidates", None, f"{detail}: it is number {len(run.picks):,} of these")
-    return Placement(key, "candidates", None, f"{detail}, nor among the first {len(wider):,} of these")
+        detail += f": it is number {len(run.picks):,} of the most similar tracks"
+    else:
+        detail += f", nor among the {len(wider):,} most similar tracks"
+    return Placement(key, "candidates", None, detail)
 
 
 def _alone(query: Query, key: int, metadata: Mapping[str, Any] | None) -> Candidates | None:

@@ -196,7 +196,7 @@ def test_explain_says_where_a_candidate_stands(bench: Bench, run: Run) -> None:
     far = min(bench.catalogue.tracks, key=lambda t: float(t.vector @ bench.catalogue.tracks[42].vector))
     away = place(far.track_id, strategy="diverse")
     assert (away.stage, away.rank) == ("candidates", None)
-    assert f"it is number {len(bench.catalogue.tracks) - 1} of these" in away.detail
+    assert away.detail.endswith(f"it is number {len(bench.catalogue.tracks) - 1} of the most similar tracks")
     assert away.similarity_score == pytest.approx(
         float(far.vector @ bench.catalogue.tracks[42].vector), abs=2e-6
     )

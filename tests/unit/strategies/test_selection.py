@@ -331,19 +331,19 @@ def test_explanations_of_popularity_and_mmr_hold_their_components() -> None:
 @pytest.mark.parametrize(
     ("percentile", "said"),
     [
-        (1.0, "100 %"),
-        (0.99997, "99.9 %"),
-        (0.996, "99.6 %"),
-        (0.29, "29 %"),
-        (0.0049, "0.4 %"),
-        (0.0, "0 %"),
+        (1.0, "the most popular track"),
+        (0.99997, "more popular than 99.9 %"),
+        (0.996, "more popular than 99.6 %"),
+        (0.29, "more popular than 29 %"),
+        (0.0049, "more popular than 0.4 %"),
+        (0.0, "more popular than 0 %"),
     ],
 )
 def test_a_percentile_is_never_said_to_be_more_than_it_is(percentile: float, said: str) -> None:
-    """Only what is more popular than every other track is more popular than 100 %."""
+    """No track is more popular than 100 %, nor than a tenth of a percent more than it is."""
     pool = candidates([0.5], percentile=np.array([percentile]), heard=np.array([True]))
     (item,) = select(pool, Query(strategy="popular")).items
-    assert item.explanation.endswith(f"more popular than {said} of the catalogue")
+    assert item.explanation == f"Cosine similarity 0.500; {said} of the catalogue"
 
 
 @pytest.mark.parametrize(("strategy", "mode"), [("popular", None), ("hybrid", None), ("diverse", "novelty")])
@@ -439,11 +439,11 @@ def test_explain_beyond_goes_on_where_the_candidates_end() -> None:
     assert explain_beyond(wider, capped, 1, 11).stage == "caps"
     off = explain_beyond(wider, Query(), 77, 11)
     assert (off.stage, off.rank, off.detail) == ("top_k", None, "Ranks below the first 30")
-    clusters = Query(seeds=start, strategy="popular")
-    near = explain_beyond(wider, clusters, 20, 11)
+    popular = Query(seeds=start, strategy="popular")
+    near = explain_beyond(wider, popular, 20, 11)
     assert (near.stage, near.rank) == ("candidates", None)
-    assert near.detail.endswith("which popular chooses from: it is number 20 of these")
-    assert explain_beyond(wider, clusters, 77, 11).detail.endswith("nor among the first 30 of these")
+    assert near.detail.endswith("that popular chooses from: it is number 20 of the most similar tracks")
+    assert explain_beyond(wider, popular, 77, 11).detail.endswith("nor among the 30 most similar tracks")
 
 
 def test_explain_names_the_track_that_a_near_duplicate_repeats() -> None:
