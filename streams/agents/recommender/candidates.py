@@ -49,6 +49,8 @@ FIRST: Final = 200
 WIDER: Final = (600, 1_800, 5_000)
 # Of these, so many more than could just fill the list are chosen from.
 CHOICE: Final = 200
+# To choose from more than so many takes long.
+LONG: Final = 1_000
 # Of a catalogue that was searched for what meets the filters: so many of the nearest, and of the nearest of all.
 MEETING: Final = 1_000
 # What was found to meet filters is used again within this time, though the catalogue has changed: what has changed
@@ -187,7 +189,8 @@ class Gatherer:
         searched = own is None
         async for found, more in self._parts(query, self._sources(query, own, begun)):
             read = await self._read(query, found)
-            made = await self.aside(choose, eager if more else query, read, more, searched)
+            long = len(read.keys) > LONG
+            made = await self.aside(choose, eager if more else query, read, more, searched, long=long)
             if made is not None:
                 return made
             searched = True

@@ -308,7 +308,9 @@ class Recommender:
             similarity = float(cosines(vector[None], sought[None])[0, 0])
             if found.stage == "candidates":
                 wider, _ = await self._gatherer.nearest_candidates(query, sought, MOST)
-                found = await self._gatherer.aside(explain_beyond, wider, query, key, len(gathered.pool))
+                found = await self._gatherer.aside(
+                    explain_beyond, wider, query, key, len(gathered.pool), long=True
+                )
                 if found.stage != "candidates":
                     gathered = replace(gathered, pool=wider)
         return await self._gatherer.aside(
