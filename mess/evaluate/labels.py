@@ -69,7 +69,8 @@ def of(works: Works) -> list[Label]:
 
 
 def _codes(works: Works, field: str) -> Codes:
-    found = facts.codes(field, works.columns.get(field))
+    column = works.columns.get(field)
+    found = facts.codes(field, None if column is None else column.tolist())
     return np.full(len(works), -1, dtype=np.int64) if found is None else found[1]
 
 

@@ -1,5 +1,6 @@
 """Chooses a strategy by what is known, and says why."""
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -83,11 +84,9 @@ def _one_source(pool: Candidates, query: Query) -> Choice | None:
     if pool.vectors is None or len(nearest) < 3:
         return None
     for field in ("composer", "artist", "album"):
-        coded = facts.codes(field, pool.metadata.get(field))
-        if coded is None:
-            continue
-        held = coded[1][nearest]
-        most = int(np.bincount(held[held >= 0]).max()) if (held >= 0).any() else 0
+        held = Counter(facts.known(field, pool.value(field, index)) for index in nearest.tolist())
+        del held[None]
+        most = max(held.values(), default=0)
         if most >= _ONE_SOURCE * len(nearest):
             return Choice("diverse", "mmr", f"{most} of the {len(nearest)} nearest share one {field}")
     return None

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streams.strategies.text import NOBODY, plain
-from streams.strategies.types import Candidates, Column, Floats, Mask, Seed
+from streams.strategies.types import Candidates, Floats, Mask, Seed
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +29,7 @@ FACTS: Final = (
     Fact("instrument", "instrument", 0.2),
 )
 FIELDS: Final = tuple(fact.field for fact in FACTS)
+_PLAIN: Final = frozenset({str, type(None)})
 
 
 def known(field: str, value: Any) -> str | None:
@@ -57,7 +58,7 @@ def matches(seed: Mapping[str, Any], candidates: Candidates, field: str) -> Mask
     ours = known(field, seed.get(field))
     if ours is None:
         return None
-    return _equal(codes(field, candidates.metadata.get(field)), ours, len(candidates))
+    return _equal(codes(field, candidates.listed(field)), ours, len(candidates))
 
 
 def overlap(seeds: tuple[Seed, ...], candidates: Candidates) -> Floats | None:
@@ -66,12 +67,11 @@ def overlap(seeds: tuple[Seed, ...], candidates: Candidates) -> Floats | None:
     Of one seed: the weights of the facts that are the same, by the weights of all that the seed has. Of several:
     the mean by the seeds' weights. None where nothing is known of any seed.
     """
-    coded = {fact.field: codes(fact.field, candidates.metadata.get(fact.field)) for fact in FACTS}
+    of_seeds = [(seed, said) for seed in seeds if (said := told(seed.metadata))]
+    asked = dict.fromkeys(fact.field for _, said in of_seeds for fact, _ in said)
+    coded = {field: codes(field, candidates.listed(field)) for field in asked}
     total, weights = np.zeros(len(candidates)), 0.0
-    for seed in seeds:
-        said = told(seed.metadata)
-        if not said:
-            continue
+    for seed, said in of_seeds:
         own = np.zeros(len(candidates))
         for fact, ours in said:
             own += fact.weight * _equal(coded[fact.field], ours, len(candidates))
@@ -83,21 +83,20 @@ def overlap(seeds: tuple[Seed, ...], candidates: Candidates) -> Floats | None:
 Codes = tuple[dict[str, int], npt.NDArray[np.int64]]
 
 
-def codes(field: str, column: Column | None) -> Codes | None:
-    """The column's values numbered: their numbers, and int64 (n,), -1 where nothing is known."""
-    if column is None:
+def codes(field: str, values: list[Any] | None) -> Codes | None:
+    """The values of a field numbered: their numbers, and int64 (n,), -1 where nothing is known."""
+    if values is None:
         return None
+    if not _PLAIN.issuperset(map(type, values)):
+        values = [None if value is None else str(value) for value in values]
     numbers: dict[str, int] = {}
-    # Columns repeat themselves: each value is read once as it stands, and looked up after that.
-    read: dict[Any, int] = {None: -1}
-    coded = np.empty(len(column), dtype=np.int64)
-    for place, value in enumerate(column.tolist()):
-        raw = value if isinstance(value, str) or value is None else str(value)
-        if (code := read.get(raw)) is None:
-            text = known(field, raw)
-            code = read[raw] = -1 if text is None else numbers.setdefault(text, len(numbers))
-        coded[place] = code
-    return numbers, coded
+    # Values repeat themselves: each is read once as it stands, and looked up after that.
+    read: dict[str | None, int] = dict.fromkeys(values, -1)
+    for raw in read:
+        text = known(field, raw)
+        if text is not None:
+            read[raw] = numbers.setdefault(text, len(numbers))
+    return numbers, np.fromiter(map(read.__getitem__, values), dtype=np.int64, count=len(values))
 
 
 def _equal(coded: Codes | None, value: str, count: int) -> Mask:

@@ -39,7 +39,7 @@ def _words(value: Any) -> str:
 
 def grouped(candidates: Candidates, field: str) -> npt.NDArray[np.int64]:
     """The groups that a cap counts in: int64 (n,), equal for equal values of the field, -1 where nothing is known."""
-    coded = facts.codes(field, candidates.metadata.get(field))
+    coded = facts.codes(field, candidates.listed(field))
     return np.full(len(candidates), -1, dtype=np.int64) if coded is None else coded[1]
 
 

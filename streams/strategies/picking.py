@@ -100,7 +100,7 @@ class Run:
         for pick in self.picks:
             ranking.take(int(np.flatnonzero(indices == pick.index)[0]))
         while len(self.picks) < need:
-            found = ranking.best(~(self._listed | self.gate.closed)[indices])
+            found = ranking.best(~self.gate.closed[indices])
             if found is None:
                 return
             self._offer(int(indices[found]), found, ranking)

@@ -10,6 +10,9 @@ from streams.strategies.types import Floats, Indices, Mask, Vectors
 
 # How many outdated scores are brought up to date together.
 _BLOCK = 64
+# Of a pool up to this, all scores are brought up to date at once: their product takes less time than to look for those
+# that need it.
+_AT_ONCE = 512
 
 
 class Ranking(Protocol):
@@ -85,8 +88,9 @@ class GreedyMarginal:
     J. Carbonell and J. Goldstein, "The use of MMR, diversity-based reranking for reordering documents and
     producing summaries", SIGIR 1998.
 
-    A score can only fall as more is taken, so an outdated one is an upper bound, and only candidates whose bound
-    reaches the top are compared again (lazy greedy: M. Minoux, 1978). The picks are those of the plain algorithm.
+    A score can only fall as more is taken, so an outdated one is an upper bound, and of a large pool only candidates
+    whose bound reaches the top are compared again (lazy greedy: M. Minoux, 1978). The picks are those of the plain
+    algorithm.
 
     Args:
         relevance: float64 (n,).
@@ -107,6 +111,7 @@ class GreedyMarginal:
         self.notes = notes
         self._parts = parts or {}
         self._vectors = vectors
+        self._wide = vectors.astype(np.float64) if len(vectors) <= _AT_ONCE else None
         self._weight = weight
         self._gain = weight * relevance
         self._nearest = np.zeros(len(relevance))  # cosine to the most similar of those taken that were seen
@@ -131,10 +136,16 @@ class GreedyMarginal:
     def take(self, index: int) -> None:
         """See `Ranking.take`."""
         self._taken.append(index)
-        if len(self._taken) == 1:
-            # From here on every score is a bound: the first maximum is over one track, not over none.
-            self._nearest = cosines(self._vectors, self._vectors[[index]])[:, 0].astype(np.float64)
-            self._seen[:] = 1
+        if self._wide is not None:
+            nearest = (self._wide @ self._wide[index]).astype(np.float32)  # as `cosines` has it
+        elif len(self._taken) == 1:
+            nearest = cosines(self._vectors, self._vectors[[index]])[:, 0]
+        else:
+            return
+        # From the first on every score is a bound: the first maximum is over one track, not over none.
+        first = len(self._taken) == 1
+        self._nearest = nearest.astype(np.float64) if first else np.maximum(self._nearest, nearest)
+        self._seen[:] = len(self._taken)
 
     def _compare(self, indices: Indices) -> None:
         taken = self._taken[int(self._seen[indices].min()) :]

@@ -58,8 +58,18 @@ class Columns(Mapping[str, Column]):
         """One candidate's value of a field, None where unknown; its column is not made for that."""
         if name not in self._made:
             return None
-        row, inner = self._rows[index], name.removeprefix("extra.")
-        return row.get(name) if inner == name else (row.get("extra") or {}).get(inner)
+        row = self._rows[index]
+        if not name.startswith("extra."):
+            return row.get(name)
+        return (row.get("extra") or {}).get(name.removeprefix("extra."))
+
+    def listed(self, name: str) -> list[Any] | None:
+        """All values of a field, None where unknown, as a list; None if there is no such field."""
+        if name not in self._made:
+            return None
+        if self._made[name] is None and not name.startswith("extra."):
+            return [row.get(name) for row in self._rows]
+        return list(self[name])
 
     def take(self, indices: Indices) -> "Columns":
         """The candidates at `indices`, in that order."""
@@ -148,6 +158,13 @@ class Candidates:
             else {name: column[indices] for name, column in self.metadata.items()},
             **per_track,
         )
+
+    def listed(self, name: str) -> list[Any] | None:
+        """All candidates' values of a metadata field as a list; None where nothing is known of the field."""
+        if isinstance(self.metadata, Columns):
+            return self.metadata.listed(name)
+        column = self.metadata.get(name)
+        return None if column is None else column.tolist()
 
     def value(self, name: str, index: int) -> Any:
         """One candidate's value of a metadata field, None where unknown."""

@@ -367,13 +367,17 @@ def _enough(pool: Candidates, query: Query) -> bool:
 
 
 def _least(query: Query, keys: Keys, tracks: Mapping[int, KnownTrack]) -> int | None:
-    """How many of the first of these tracks could fill the list; None if all of them could not."""
-    there = np.array([key in tracks for key in keys.tolist()], dtype=np.bool_)
-    mine = keys[there]
+    """How many of the first of these tracks, each once, could fill the list; None if all of them could not.
+
+    `tracks` are those of them that there are, by key.
+    """
+    mine = keys
+    if len(tracks) < len(keys):
+        mine = keys[np.array([key in tracks for key in keys.tolist()], dtype=np.bool_)]
     rows = Columns([tracks[key].metadata for key in mine.tolist()], fields_needed(query))
     pool = Candidates(mine, mine, np.zeros(len(mine), dtype=np.float32), metadata=rows)
     least = int(np.searchsorted(listable(pool, query), query.top_k))
-    return None if least == len(mine) else int(np.flatnonzero(there)[least]) + 1
+    return None if least == len(mine) else int(np.flatnonzero(keys == mine[least])[0]) + 1
 
 
 def limited(query: Query) -> bool:

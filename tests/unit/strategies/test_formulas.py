@@ -52,14 +52,15 @@ def test_mmr_by_hand() -> None:
     assert made.items[1].components == pytest.approx({"nearest_listed": 0.6, "mmr_penalty": 0.3})
 
 
-def test_lazy_mmr_picks_as_the_plain_algorithm() -> None:
-    """Bounds save comparisons, not picks: 60 picks of 400 are those of the textbook loop."""
+@pytest.mark.parametrize("count", [400, 700])
+def test_lazy_mmr_picks_as_the_plain_algorithm(count: int) -> None:
+    """Bounds save comparisons, not picks: 60 picks of a small or a large pool are those of the textbook loop."""
     rng = np.random.default_rng(5)
-    vectors = unit(rng.normal(size=(400, 12)))
-    relevance = rng.uniform(0, 1, 400)
+    vectors = unit(rng.normal(size=(count, 12)))
+    relevance = rng.uniform(0, 1, count)
     for weight in (0.0, 0.3, 0.7, 0.95):
         ranking = GreedyMarginal(relevance, vectors, weight)
-        available, picks, plain = np.ones(400, dtype=bool), [], []
+        available, picks, plain = np.ones(count, dtype=bool), [], []
         for _ in range(60):
             best = ranking.best(available)
             assert best is not None
@@ -68,7 +69,7 @@ def test_lazy_mmr_picks_as_the_plain_algorithm() -> None:
             ranking.take(best)
         wide = vectors.astype(np.float64)
         for _ in range(60):
-            nearest = (wide @ wide[plain].T).max(axis=1) if plain else np.zeros(400)
+            nearest = (wide @ wide[plain].T).max(axis=1) if plain else np.zeros(count)
             gain = weight * relevance - (1 - weight) * nearest
             gain[plain] = -np.inf
             plain.append(int(gain.argmax()))
@@ -97,6 +98,14 @@ def test_clusters_are_those_of_the_data() -> None:
         labels = spherical_kmeans(vectors, 4, first=first)
         assert [len(set(labels[i : i + 25])) for i in range(0, 100, 25)] == [1, 1, 1, 1]
         assert len(set(labels)) == 4
+
+
+def test_facts_are_numbered_by_what_they_say() -> None:
+    """Alike whatever their case or type; what says nothing has no number."""
+    found = facts.codes("composer", ["Bach", None, " bach", "Anonymous", 1, True, "1", ""])
+    assert found is not None
+    assert found[1].tolist() == [0, -1, 0, -1, 1, 2, 1, -1]
+    assert found[0] == {"bach": 0, "1": 1, "true": 2}
 
 
 def test_fewer_distinct_vectors_than_clusters() -> None:
