@@ -69,15 +69,10 @@ class TrackCache:
         Raises:
             StoreUnavailableError: What is missing cannot be read.
         """
-        found: dict[int, KnownTrack] = {}
-        missing: list[int] = []
-        for key in keys:
-            track = self._known.get(key)
-            if track is None:
-                missing.append(key)
-            else:
-                found[key] = track
-        if missing:
+        wanted = list(keys)
+        known = self._known
+        found = {key: known[key] for key in wanted if key in known}
+        if len(found) < len(wanted) and (missing := [key for key in wanted if key not in found]):
             tracks = await fetch_tracks(self._pool, missing)
             found.update((track.key, track) for track in tracks)
             self._keep(tracks)
