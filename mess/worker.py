@@ -1,7 +1,6 @@
 """One worker process: settings, logging, signals, the Faust app."""
 
 import asyncio
-import gc
 import logging
 import os
 import signal
@@ -12,7 +11,7 @@ import structlog
 import uvloop
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # it publishes none
 
-from mess import tracing
+from mess import collecting, tracing
 from serving.logging import configure_logging
 from serving.settings import ServingSettings
 from store.errors import StoreError
@@ -57,9 +56,7 @@ def main(kafka: KafkaSettings, streams: StreamSettings, store: StoreSettings) ->
     sys.setswitchinterval(SWITCH_SECONDS)
     # The products here are small: a second thread of BLAS would make none of them faster, and spins while it waits.
     threadpool_limits(1, user_api="blas")
-    # What has been imported stays: full collections, which stop everything, need not look at it again.
-    gc.collect()
-    gc.freeze()
+    collecting.keep_short()
     status = uvloop.new_event_loop().run_until_complete(_run(kafka, streams, store))
     send_traces()
     logging.shutdown()

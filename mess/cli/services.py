@@ -26,7 +26,7 @@ def worker() -> None:
 
 def api() -> None:
     """Run one API process: serves what the store holds, and asks the workers for the rest. Needs MESS_DATABASE_URL."""
-    from mess import settings, tracing  # noqa: PLC0415 -- `mess --help` must not wait for FastAPI
+    from mess import collecting, settings, tracing  # noqa: PLC0415 -- `mess --help` must not wait for FastAPI
     from mess.cli.console import fail  # noqa: PLC0415
     from serving.server import serve  # noqa: PLC0415
     from serving.settings import ServingSettings  # noqa: PLC0415
@@ -41,6 +41,7 @@ def api() -> None:
     has_broker = bool(os.environ.get("MESS_KAFKA_BOOTSTRAP_SERVERS"))
     options = aiokafka_options(settings.read(KafkaSettings)) if has_broker else None
     send_traces = tracing.start("mess-api")
+    collecting.keep_short()
     try:
         serve(settings.read(ServingSettings), settings.read(StoreSettings), options, describe())
     except StoreError as error:
