@@ -111,9 +111,11 @@ class Answers(asyncio.BufferedProtocol):
         """
         if self._transport is None:
             raise EOFError
+        parts = encoded(message)
+        # Only what is sent is answered: whoever waits for more would be given what others are to have.
         answer = asyncio.get_running_loop().create_future()
         self._waiting.append(answer)
-        for part in encoded(message):
+        for part in parts:
             self._transport.write(part)
         return await answer
 
@@ -137,8 +139,12 @@ class Answers(asyncio.BufferedProtocol):
             return
         whole, self._incoming = self._incoming, Incoming()
         answer = self._waiting.popleft()
-        if not answer.done():  # whoever asked may have gone
+        if answer.done():  # whoever asked may have gone
+            return
+        try:
             answer.set_result(whole.message())
+        except Exception as error:  # noqa: BLE001 -- whoever asked hears of it
+            answer.set_exception(error)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See `asyncio.BaseProtocol`."""

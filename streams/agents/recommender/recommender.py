@@ -357,6 +357,8 @@ class Recommender:
         counts = (strategy, mode) in _POPULARITY_COUNTS
         now = datetime.now(UTC)
         window = timedelta(seconds=self._settings.popularity_window_seconds)
+        lag = timedelta(seconds=self._settings.searched_window_seconds)
+        searched = {str(p): o for p, o in asked.searched.items() if o} if gathered.searched else None
         expires = None
         if strategy == "random":
             span = self._settings.random_window_seconds
@@ -373,12 +375,8 @@ class Recommender:
             list_version=None if asked.own is None else asked.own.version,
             popularity_version=popularity if counts else None,
             popularity_due=now + window if counts else None,
-            searched={str(p): offset for p, offset in asked.searched.items() if offset}
-            if gathered.searched
-            else None,
-            searched_due=now + timedelta(seconds=self._settings.searched_window_seconds)
-            if gathered.searched
-            else None,
+            searched=searched,
+            searched_due=None if searched is None else now + lag,
             expires_at=expires,
             generated_at=body.generated_at,
             heat=heat_of(1, now.timestamp()),

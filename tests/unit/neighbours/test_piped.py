@@ -3,7 +3,9 @@
 import asyncio
 import multiprocessing
 import os
+import pickle
 import signal
+import socket
 import threading
 from collections.abc import Callable
 from multiprocessing import Pipe
@@ -15,7 +17,7 @@ import uvloop
 from streams.neighbours.piped import PipedProcess
 from streams.neighbours.process import EngineProcess
 from streams.neighbours.search import SearchProcess
-from streams.neighbours.wire import encoded, receive, send
+from streams.neighbours.wire import Answers, encoded, receive, send
 
 pytestmark = pytest.mark.unit
 
@@ -121,6 +123,39 @@ async def _ask_and_leave() -> None:
             np.testing.assert_array_equal(found, vectors[:count])
     finally:
         await search.stop()
+
+
+async def test_a_call_that_cannot_be_sent_takes_nobody_elses_answer() -> None:
+    """What cannot be written down is refused to who asks; the calls after it have their own answers."""
+    search = SearchProcess(4)
+    await search.start()
+    try:
+        with pytest.raises((AttributeError, TypeError, pickle.PicklingError)):
+            await search._call("vectors", lambda: None)
+        found, known = await search.vectors(np.arange(3, dtype=np.int64))
+        assert (found.shape, known.tolist()) == ((3, 4), [False] * 3)
+        assert (await search.stats()).tracks == 0
+    finally:
+        await search.stop()
+
+
+def test_who_cannot_be_given_an_answer_hears_why() -> None:
+    """An answer that cannot be read is the error of who asked, not a wait for ever."""
+
+    async def history() -> None:
+        answers, (ours, theirs) = Answers(), socket.socketpair()
+        ours.setblocking(False)
+        await asyncio.get_running_loop().create_unix_connection(lambda: answers, sock=ours)
+        asked = asyncio.create_task(answers.ask("?"))
+        await asyncio.sleep(0)
+        (part,) = encoded("an answer")
+        theirs.sendall(bytes(part)[:-1] + b"?")  # no end of a pickle
+        with pytest.raises(pickle.UnpicklingError):
+            await asked
+        answers.close()
+        theirs.close()
+
+    asyncio.run(asyncio.wait_for(history(), 10))
 
 
 async def test_all_who_wait_are_told_that_a_looped_process_is_gone() -> None:
