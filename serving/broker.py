@@ -7,11 +7,13 @@ from typing import Any, NoReturn, Protocol
 
 import structlog
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 logger = structlog.get_logger("serving")
 
 _RETRY_SECONDS = (0.2, 5.0)
+_CONNECTING_SECONDS = 0.5
 
 
 class BrokerUnavailableError(Exception):
@@ -19,6 +21,20 @@ class BrokerUnavailableError(Exception):
 
 
 _stopping: set[asyncio.Task[None]] = set()
+
+
+async def started(client: AIOKafkaConsumer | AIOKafkaProducer | AIOKafkaAdminClient) -> None:
+    """Start a client; cancelled meanwhile, it may connect first: aiokafka forgets to close what it is opening."""
+    task = asyncio.create_task(client.start(), name="start a Kafka client")
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait({task}, timeout=_CONNECTING_SECONDS)
+        if task.cancel():
+            await asyncio.wait({task})
+        elif not task.cancelled():
+            task.exception()  # nobody asks any more whether it could
+        raise
 
 
 async def stopped(client: AIOKafkaConsumer | AIOKafkaProducer) -> None:
@@ -109,7 +125,7 @@ class KafkaLogEnds:
         if self._consumer is None:
             consumer = AIOKafkaConsumer(**self._options, group_id=None, enable_auto_commit=False)
             try:
-                await consumer.start()
+                await started(consumer)
             except BaseException:
                 await consumer.stop()
                 raise

@@ -12,7 +12,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
 from aiokafka.partitioner import murmur2
 
-from serving.broker import BrokerUnavailableError, keep_following, partitions_of, stopped
+from serving.broker import BrokerUnavailableError, keep_following, partitions_of, started, stopped
 
 _ID = re.compile(r"\d{1,6}:-?\d{1,19}(,\d{1,6}:-?\d{1,19})*")
 # Seconds without a message after which a replay takes it that the rest of the log has been compacted away.
@@ -198,7 +198,7 @@ class ChangeFeed:
             **self._options, **_OPTIONS, auto_offset_reset="earliest", metadata_max_age_ms=5_000
         )
         try:
-            await consumer.start()
+            await started(consumer)
             await self._place(consumer)
             while True:
                 for records in (await consumer.getmany(timeout_ms=1_000)).values():
@@ -259,7 +259,7 @@ class ChangeFeed:
         async with self._replays:
             consumer = AIOKafkaConsumer(**self._options, **_OPTIONS, auto_offset_reset="earliest")
             try:
-                await consumer.start()
+                await started(consumer)
                 async for change in self._replayed(consumer, starts, ends):
                     if track_id is None or change.track_id == track_id:
                         yield change

@@ -19,7 +19,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPa
 from aiokafka.errors import KafkaError
 
 from serving import problems
-from serving.broker import BrokerUnavailableError, keep_following, partitions_of, stopped
+from serving.broker import BrokerUnavailableError, keep_following, partitions_of, started, stopped
 from serving.metrics import Metrics
 from serving.presence import WorkerPresence
 from streams.events import InvalidEvent, RecommendationQuery, split_reply, tracing
@@ -224,8 +224,8 @@ class Asker:
         )
         producer = AIOKafkaProducer(**self._kafka, acks=1)
         try:
-            await consumer.start()
-            await producer.start()
+            await started(consumer)
+            await started(producer)
             await self._place(consumer, await partitions_of(consumer, self._options.replies))
             self._producer = producer
             self._connected.set()

@@ -7,7 +7,7 @@ from typing import Any
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaConnectionError, KafkaError, NoBrokersAvailable
 
-from serving.broker import BrokerUnavailableError
+from serving.broker import BrokerUnavailableError, started
 
 _FRESH_SECONDS = 1.0
 # States of a consumer group that has no member.
@@ -61,7 +61,7 @@ class WorkerPresence:
         if self._client is None:
             client = AIOKafkaAdminClient(**self._options)
             try:
-                await client.start()
+                await started(client)
             except BaseException:
                 await client.close()
                 raise

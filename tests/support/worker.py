@@ -74,8 +74,8 @@ async def publish(
 ) -> list[tuple[int, int]]:
     """Publish raw messages in order; returns the partition and offset of each."""
     producer = AIOKafkaProducer(bootstrap_servers=servers, max_request_size=8 * 1024 * 1024)
-    await producer.start()
     try:
+        await producer.start()
         deliveries = [await producer.send(topic, key=key, value=value) for key, value in messages]
         return [(r.partition, r.offset) for r in await asyncio.gather(*deliveries)]
     finally:
@@ -98,8 +98,8 @@ async def reader(servers: str, topic: str) -> AsyncIterator[AIOKafkaConsumer]:
         auto_offset_reset="earliest",
         max_partition_fetch_bytes=16 * 1024 * 1024,
     )
-    await consumer.start()
     try:
+        await consumer.start()
         assert consumer.assignment()
         yield consumer
     finally:

@@ -1,6 +1,7 @@
 """Health, metrics, limits, methods, and what callers get while the store or the broker is away."""
 
 import asyncio
+import gc
 from typing import Any
 
 import httpx
@@ -11,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from serving import models
 from serving.app import create_app
-from serving.broker import BrokerUnavailableError, KafkaLogEnds
+from serving.broker import BrokerUnavailableError, KafkaLogEnds, started, stopped
 from serving.questions import RecommendQuery
 from serving.settings import ServingSettings
 from store.errors import SchemaMismatchError, StoreUnavailableError
@@ -213,6 +214,23 @@ class TestBroker:
                 checks = await _checks(client)
                 assert checks["broker"]["status"] == "degraded"
                 assert topic in checks["broker"]["detail"]
+
+    async def test_a_client_cancelled_while_it_connects_leaves_nothing_open(
+        self, kafka_broker: KafkaBroker
+    ) -> None:
+        """At whichever moment of its start a client is cancelled, no connection of it is left behind."""
+        ends = 0
+        for moment in range(20):
+            producer = AIOKafkaProducer(bootstrap_servers=kafka_broker.bootstrap_servers)
+            starting = asyncio.create_task(started(producer))
+            await asyncio.sleep(moment / 2_000)
+            ends += starting.cancel()
+            await asyncio.wait({starting})
+            await stopped(producer)
+            del starting, producer
+            # What is left open warns when it is collected, and a warning is a failure.
+            gc.collect()
+        assert ends
 
     async def test_reads_go_on_without_the_broker(self, database: Database) -> None:
         """No broker: health is degraded and says why, reads are answered."""
