@@ -6,9 +6,11 @@ import base64
 import os
 import shutil
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 
 from mess.stack.broker_probe import answers
+from mess.stack.classes import ClassArchive
 from mess.stack.commands import run
 from mess.stack.errors import StackError
 from mess.stack.jars import KAFKA_VERSION
@@ -67,6 +69,7 @@ class EmbeddedKafka:
         self._data_dir = data_dir.resolve()
         self._java = java
         self._jars = jars
+        self._classes = ClassArchive(java, jars)
         self._port = port
         self._controller_port = controller_port
         self._log = log
@@ -105,7 +108,7 @@ class EmbeddedKafka:
         """Return the broker's process for a supervisor."""
         return ServiceSpec(
             name="broker",
-            argv=self._command("kafka.Kafka", str(self._path("server.properties"))),
+            argv=self._command(self._classes.options(), "kafka.Kafka", str(self._path("server.properties"))),
             log=self._log,
             env={name: value for name, value in os.environ.items() if not name.startswith("KAFKA_")},
             stop_grace=3.0,
@@ -152,23 +155,22 @@ class EmbeddedKafka:
         return "".join(f"{key}={_escape(str(value))}\n" for key, value in values.items())
 
     def _format(self, logs: Path) -> None:
-        done = run(
-            self._command(
-                "kafka.tools.StorageTool",
-                "format",
-                "--cluster-id",
-                new_cluster_id(),
-                "--config",
-                str(self._path("server.properties")),
-            )
-        )
-        if done.status:
-            shutil.rmtree(logs, ignore_errors=True)
-            raise StackError(f"Kafka {KAFKA_VERSION} cannot format {logs}: {done.last_line}")
+        arguments = [
+            "format",
+            "--cluster-id",
+            new_cluster_id(),
+            "--config",
+            str(self._path("server.properties")),
+        ]
+        with self._classes.written() as options:
+            done = run(self._command(options, "kafka.tools.StorageTool", *arguments))
+            if done.status:
+                shutil.rmtree(logs, ignore_errors=True)
+                raise StackError(f"Kafka {KAFKA_VERSION} cannot format {logs}: {done.last_line}")
 
-    def _command(self, main: str, *arguments: str) -> list[str]:
+    def _command(self, options: Sequence[str], main: str, *arguments: str) -> list[str]:
         logging = f"-Dlog4j2.configurationFile={self._path('log4j2.properties')}"
-        return [str(self._java), *JVM_OPTIONS, logging, "-cp", f"{self._jars}/*", main, *arguments]
+        return [str(self._java), *JVM_OPTIONS, *options, logging, "-cp", f"{self._jars}/*", main, *arguments]
 
     def _path(self, name: str) -> Path:
         return self._data_dir / name

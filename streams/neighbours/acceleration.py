@@ -74,8 +74,12 @@ def _mark() -> Path:
         + importlib.metadata.version("numba").encode()
         + sys.version.encode()
     )
+    beside = sources[0].parent
     directory = os.environ.get("NUMBA_CACHE_DIR")
-    place = Path(directory) if directory else sources[0].parent / "__pycache__"
+    if directory:
+        # There, numba keeps what modules of another place are compiled to apart.
+        made_of += os.fsencode(beside)
+    place = Path(directory) if directory else beside / "__pycache__"
     return place / f"kernels-{hashlib.sha256(made_of).hexdigest()[:16]}.ready"
 
 

@@ -13,6 +13,7 @@ from typing import Any, cast
 
 from streams.neighbours.acceleration import Loading
 from streams.neighbours.approximate import EXACT_UPTO, ApproximateEngine
+from streams.neighbours.exact import ExactEngine
 from streams.neighbours.piped import PipedProcess
 from streams.neighbours.snapshot import SnapshotError
 from streams.neighbours.types import (
@@ -34,6 +35,8 @@ QUIET_SECONDS = 1.0
 SLICE_LISTS = 2_048
 # How long an idle engine with nothing to refill sleeps before it looks for a call again.
 IDLE_SECONDS = 5.0
+# The compiled loops take 100 MB and a second or two of a core to load: a catalogue that is smaller works as fast without.
+ACCELERATED_FROM = 500
 # How long the engine writes at a snapshot at a time; it rests twice as long in between.
 SNAPSHOT_SECONDS = 0.01
 
@@ -49,11 +52,11 @@ class EngineCallError(Exception):
 class _Idle:
     """What the engine does between calls, in slices so short that a batch that arrives meanwhile hardly waits."""
 
-    def __init__(self, connection: Connection, engine: NeighbourEngine) -> None:
+    def __init__(self, connection: Connection, engine: ExactEngine, accelerated_from: int) -> None:
         self._connection = connection
         self._engine = engine
-        self._loading = Loading()
-        self._loading.start()
+        self._accelerated_from = accelerated_from
+        self._loading: Loading | None = None
         self._lists = 1
         self._called = time.monotonic()
         self._waiting = True
@@ -74,10 +77,15 @@ class _Idle:
 
     def stop(self) -> None:
         """See `Duty`."""
-        self._loading.stop()
+        if self._loading is not None:
+            self._loading.stop()
 
     def _accelerate(self) -> None:
-        if self._loading.kernels is not None:
+        if self._loading is None:
+            if len(self._engine.catalogue) >= self._accelerated_from:
+                self._loading = Loading()
+                self._loading.start()
+        elif self._loading.kernels is not None:
             self._engine.accelerate(self._loading.kernels)
             self._loading.kernels = None
 
@@ -93,10 +101,15 @@ class _Idle:
 
 
 def _build(
-    connection: Connection, dimension: int, published: int, kept: int, exact_upto: int
+    connection: Connection,
+    dimension: int,
+    published: int,
+    kept: int,
+    exact_upto: int,
+    accelerated_from: int,
 ) -> tuple[NeighbourEngine, _Idle]:
     engine = ApproximateEngine(dimension, published=published, kept=kept, exact_upto=exact_upto)
-    return engine, _Idle(connection, engine)
+    return engine, _Idle(connection, engine, accelerated_from)
 
 
 def _cached_at(cache: str | os.PathLike[str] | None) -> dict[str, str]:
@@ -114,6 +127,7 @@ class EngineProcess(PipedProcess):
         published: How many neighbours the world sees.
         kept: How many are kept.
         exact_upto: The size of a catalogue up to which newcomers are compared with all of it at once.
+        accelerated_from: The size of a catalogue from which on the compiled inner loops are used.
         cache: A directory that keeps the compiled loops from one start to the next, where NUMBA_CACHE_DIR names none and
             the place beside the modules cannot be written.
     """
@@ -129,9 +143,11 @@ class EngineProcess(PipedProcess):
         published: int = 50,
         kept: int = 100,
         exact_upto: int = EXACT_UPTO,
+        accelerated_from: int = ACCELERATED_FROM,
         cache: str | os.PathLike[str] | None = None,
     ) -> None:
-        super().__init__(_build, dimension, published, kept, exact_upto, environment=_cached_at(cache))
+        arguments = (dimension, published, kept, exact_upto, accelerated_from)
+        super().__init__(_build, *arguments, environment=_cached_at(cache))
 
     async def load(self, tracks: TrackBatch, lists: StoredLists) -> None:
         """See `NeighbourEngine.load`."""

@@ -1,6 +1,7 @@
 """A clone of the repository, the `mess` command that runs from it, and a stack that it has started."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +16,8 @@ from urllib.parse import quote
 import httpx
 import orjson
 import psutil
+
+from streams.neighbours import acceleration
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -40,6 +43,7 @@ class Clone:
             check=True,
             env=os.environ | {"GIT_CONFIG_GLOBAL": str(trust)},
         )
+        _share_compiled(directory)
         return cls(directory)
 
     @property
@@ -48,7 +52,7 @@ class Clone:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("MESS_")}
         if cache := os.environ.get("MESS_CACHE_DIR"):
             kept["MESS_CACHE_DIR"] = cache
-        return kept | {"PYTHONPATH": str(self.directory), "PYTHONDONTWRITEBYTECODE": "1"}
+        return kept | {"PYTHONPATH": str(self.directory)}
 
     def mess(self, *arguments: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
         """Run a `mess` command in the clone to its end."""
@@ -101,6 +105,21 @@ class Clone:
                 finally:
                     up.end()
                     print(up.traces())  # noqa: T201 - pytest shows it with a failure
+
+
+def _share_compiled(directory: Path) -> None:
+    """Give a clone the inner loops that were compiled here: numba knows them by the age and size of their modules."""
+    mark, here = acceleration._mark(), Path(acceleration.__file__).parent
+    there = directory / here.relative_to(REPOSITORY)
+    modules = [f"{name}.py" for name in acceleration.MODULES]
+    same = all((here / module).read_bytes() == (there / module).read_bytes() for module in modules)
+    if not same or not mark.exists() or mark.parent != here / "__pycache__":
+        return  # it compiles its own
+    for module in modules:
+        shutil.copystat(here / module, there / module)
+    (there / "__pycache__").mkdir()
+    for compiled in (mark, *mark.parent.glob("*.nbi"), *mark.parent.glob("*.nbc")):
+        shutil.copy2(compiled, there / "__pycache__")
 
 
 class Up:

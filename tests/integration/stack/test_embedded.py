@@ -16,9 +16,11 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from mess.stack import postgres as postgres_module
 from mess.stack.broker import BrokerChoice, prepare_broker
+from mess.stack.classes import ClassArchive
 from mess.stack.errors import ServiceFailedError, StackError
 from mess.stack.jars import kafka_jars
 from mess.stack.java import KafkaUnavailableError, find_java
+from mess.stack.kafka import EmbeddedKafka
 from mess.stack.ports import pick_free
 from mess.stack.postgres import EmbeddedPostgres
 from mess.stack.service import ServiceSpec
@@ -297,3 +299,39 @@ async def test_a_restarted_broker_keeps_what_it_says_it_keeps(kind: str, tmp_pat
             assert committed == 1
             await consumer.seek_to_beginning(partition)
             assert (await consumer.getone()).value == b"kept"
+
+
+def test_kafkas_classes_are_archived_once_and_a_broken_archive_harms_nothing(tmp_path: Path) -> None:
+    """The first log formatted on a machine leaves an archive for later runs; one full of noise is passed over."""
+    if reason := can_run_kafka():
+        pytest.skip(f"APACHE KAFKA IS NOT TESTED: {reason}")
+    jars = tmp_path / "jars"
+    jars.symlink_to(kafka_jars(lambda _: None))
+    archive = ClassArchive(find_java(), jars)
+
+    def format_a_log(name: str) -> list[str]:
+        ports = pick_free(2)
+        kafka = EmbeddedKafka(
+            tmp_path / name, find_java(), jars, port=ports[0], controller_port=ports[1], log=tmp_path / "log"
+        )
+        kafka.prepare(lambda _: None)
+        assert (tmp_path / name / "log" / "meta.properties").exists()
+        return [str(part) for part in kafka.service().argv]
+
+    assert archive.options() == []
+    use = f"-XX:SharedArchiveFile={archive.path}"
+    assert use in format_a_log("first")
+    written = archive.path.stat()
+    assert written.st_size > 1_000_000
+    format_a_log("second")
+    assert archive.path.stat().st_mtime_ns == written.st_mtime_ns
+    archive.path.chmod(0o600)
+    archive.path.write_bytes(os.urandom(5_000))
+    assert use in format_a_log("third")
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "jars",
+        archive.path.name,
+        "first",
+        "second",
+        "third",
+    }

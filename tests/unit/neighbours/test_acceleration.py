@@ -1,5 +1,6 @@
 """Getting the compiled loops in the background."""
 
+import multiprocessing
 import subprocess
 import sys
 import time
@@ -9,7 +10,7 @@ import pytest
 
 from streams.neighbours import acceleration
 from streams.neighbours.acceleration import Loading
-from streams.neighbours.process import EngineProcess
+from streams.neighbours.process import EngineProcess, _build
 from tests.unit.neighbours.helpers import Follower, batch, oracle
 from tests.unit.neighbours.test_exact import random_catalogue
 from tests.unit.neighbours.test_process import _Taken
@@ -66,11 +67,28 @@ def test_a_compiler_that_has_done_its_work_ends_well() -> None:
         assert helper.wait(60) == 0
 
 
+def test_a_small_catalogue_is_not_worth_the_loading(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loops are fetched when the catalogue has reached the size from which on they pay, and once."""
+    begun: list[bool] = []
+    monkeypatch.setattr(Loading, "start", lambda _: begun.append(True))
+    items = list(random_catalogue(3, 8).items())
+    ours, theirs = multiprocessing.Pipe()
+    with ours, theirs:
+        engine, idle = _build(theirs, 8, 5, 8, 100, 3)
+        engine.apply(batch(dict(items[:2]), dimension=8))
+        idle.called()
+        assert not begun
+        engine.apply(batch(dict(items[2:]), dimension=8, first=2))
+        idle.called()
+        idle.called()
+        assert begun == [True]
+
+
 async def test_the_loops_come_while_the_engine_works() -> None:
-    """A process answers from the start, takes the compiled loops when they are there, and the lists stay right."""
+    """A process answers from the start, takes the compiled loops when it is worth it, and the lists stay right."""
     acceleration.load()
     acceleration._mark().touch()
-    engine, catalogue = EngineProcess(8, published=5, kept=8), random_catalogue(300, 8)
+    engine, catalogue = EngineProcess(8, published=5, kept=8, accelerated_from=150), random_catalogue(300, 8)
     await engine.start()
     try:
         follower, deadline = Follower(), time.monotonic() + 120
