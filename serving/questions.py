@@ -118,6 +118,8 @@ def _filters() -> dict[str, Any]:
 
 # How fields of a request are called here.
 _SPELLED: Final = (("filters.", ""), ("caps.list_share", "max_list_share"), ("caps.", "max_per_"))
+# What a request has in an object, and the query string in the parameter's name.
+_BOUND: Final = re.compile(r"\.(min|max|not)$")
 
 # Parameters with a name of their own behind a dot: `extra.<key>`, `parameters.<name>`, `user_context.<key>`.
 DOTTED = ("extra", "parameters", "user_context")
@@ -259,7 +261,7 @@ def _spelled(field: str, message: str, renamed: dict[str, str]) -> tuple[str, st
         return "min_offset", f"{field.removeprefix('min_offset.')} {message}"
     for ours, theirs in _SPELLED:
         if field.startswith(ours):
-            return theirs + field.removeprefix(ours), message
+            return theirs + _BOUND.sub(r"_\1", field.removeprefix(ours)), message
     return renamed.get(field, field), message
 
 

@@ -82,7 +82,8 @@ def parse(wanted: Mapping[str, Any], read_date: ReadDate = iso_date) -> tuple[Fi
         InvalidQuery: a field that does not exist, or a condition that it cannot meet.
     """
     wanted = {
-        name: _with_dates(name, one, read_date) if name in DATES else one for name, one in wanted.items()
+        name: _with_dates(f"filters.{name}", one, read_date) if name in DATES else one
+        for name, one in wanted.items()
     }
     found: list[Filter] = []
     for name, condition in wanted.items():
@@ -97,18 +98,22 @@ def parse(wanted: Mapping[str, Any], read_date: ReadDate = iso_date) -> tuple[Fi
     return tuple(found)
 
 
-def _with_dates(name: str, condition: Any, read_date: ReadDate) -> Any:
-    """A condition on a date, each date of it as it is compared."""
+def _with_dates(place: str, condition: Any, read_date: ReadDate) -> Any:
+    """A condition on a date, each date of it as it is compared; `place` is where it stands in the request."""
     if isinstance(condition, Mapping):
-        return {word: _with_dates(name, one, read_date) for word, one in condition.items() if one is not None}
+        return {
+            word: _with_dates(f"{place}.{word}", one, read_date)
+            for word, one in condition.items()
+            if one is not None
+        }
     if isinstance(condition, list | tuple | set | frozenset):
-        return [_with_dates(name, one, read_date) for one in condition]
+        return [_with_dates(place, one, read_date) for one in condition]
     try:
         found = read_date(condition)
     except ValueError:
         found = None
     if found is None:
-        raise InvalidQuery(f"filters.{name}", "must be a date: YYYY, YYYY-MM or YYYY-MM-DD")
+        raise InvalidQuery(place, "must be a date: YYYY, YYYY-MM or YYYY-MM-DD")
     return found
 
 
@@ -142,7 +147,7 @@ def _set(name: str, kind: Any, given: Any) -> Filter:
 
 def _value(name: str, given: Any) -> str | float:
     if name in NUMBERS:
-        return _number(name, given)
+        return _number(f"filters.{name}", given)
     if isinstance(given, Mapping | list | tuple) or (text := _text(given)) is None:
         raise InvalidQuery(f"filters.{name}", "must be text, a number, or a list of them")
     return text
@@ -155,10 +160,10 @@ def _text(value: Any) -> str | None:
     return plain(value)
 
 
-def _number(name: str, given: Any) -> float:
+def _number(place: str, given: Any) -> float:
     number = _as_number(given)
     if number is None:
-        raise InvalidQuery(f"filters.{name}", "must be a number")
+        raise InvalidQuery(place, "must be a number")
     return number
 
 
@@ -175,7 +180,10 @@ def _as_number(value: Any) -> float | None:
 def _range(name: str, low: Any, high: Any) -> Filter:
     if name not in NUMBERS and name not in DATES and not name.startswith(_EXTRA):
         raise InvalidQuery(f"filters.{name}", "is not a number or a date: it has no range")
-    least, most = (bound if bound is None or name in DATES else _number(name, bound) for bound in (low, high))
+    least, most = (
+        bound if bound is None or name in DATES else _number(f"filters.{name}.{word}", bound)
+        for word, bound in (("min", low), ("max", high))
+    )
     if least is not None and most is not None and _above(least, most):
         raise InvalidQuery(f"filters.{name}", "min is above max")
     return Filter(name, "range", minimum=least, maximum=most)

@@ -180,6 +180,7 @@ def test_a_problem_names_parameters_of_the_query_string() -> None:
         [
             ("filters.year_composed", "min is above max"),
             ("filters.extra.bpm", "must be a number"),
+            ("filters.recording_date.min", "must be a date"),
             ("caps.list_share", "a"),
             ("caps.composer", "b"),
             ("track_id", "c"),
@@ -192,6 +193,7 @@ def test_a_problem_names_parameters_of_the_query_string() -> None:
     assert fields == [
         "year_composed",
         "extra.bpm",
+        "recording_date_min",
         "max_list_share",
         "max_per_composer",
         "seed",
