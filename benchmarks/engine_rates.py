@@ -132,7 +132,7 @@ def _in_process(size: Size, tracks: Tracks, followed: Followed) -> tuple[Rates, 
 
 async def _behind_pipe(size: Size, tracks: Tracks, lists: StoredLists) -> Rates:
     """Time the engine process, loaded with lists as at a worker's start."""
-    engine = EngineProcess(size.dimension)
+    engine = EngineProcess(size.dimension, accelerated_from=0)
     await engine.start()
     try:
         while not (await engine.stats()).compiled:  # noqa: ASYNC110 - another process knows

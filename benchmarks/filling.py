@@ -13,9 +13,9 @@ from mess import migrate
 from mess.demo import catalogue
 from serving import replies
 from store import lists, materialised, reads, tracks
+from store.columns import METADATA_FIELDS
 from store.pool import open_pool, transaction
 from store.rows import ListRows
-from store.schema import METADATA_FIELDS
 from store.settings import StoreSettings
 from store.tracks import TrackRow
 from streams.events import TrackMetadata, track_key

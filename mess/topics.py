@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator
 import asyncpg
 
 from store import partitions
+from store.columns import REVISION
 from store.errors import SchemaMismatchError, StoreError
 from store.pool import current_revision, open_pool, transaction
-from store.schema import REVISION
 from store.settings import StoreSettings
 from streams.settings import KafkaSettings, StreamSettings
 from streams.topics import TRACK_INGEST, ensure_topics

@@ -10,9 +10,9 @@ import asyncpg
 
 from serving.broker import BrokerUnavailableError, LogEnds
 from serving.settings import ServingSettings
+from store.columns import REVISION
 from store.errors import SchemaMismatchError, StoreError, StoreUnavailableError
 from store.pool import require_schema
-from store.schema import REVISION
 from store.status import StoreCounts, fetch_counts
 
 Status = Literal["ok", "degraded", "down", "unknown"]

@@ -14,8 +14,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from serving import problems
 from serving.parameters import QueryReader
 from serving.problems import ProblemError
+from store.columns import TEXT_FIELDS
 from store.materialised import Place
-from store.schema import TEXT_FIELDS
 from streams.events import (
     DEFAULT_TOP_K,
     MAX_EXCLUDED,

@@ -9,8 +9,8 @@ import asyncpg
 import numpy as np
 import numpy.typing as npt
 
+from store.columns import METADATA_FIELDS
 from store.pool import translated
-from store.schema import METADATA_FIELDS
 
 # Rows decoded at a time: what else is to be done waits no longer than for these.
 _ROWS: Final = 250
@@ -128,7 +128,7 @@ async def scan(pool: asyncpg.Pool, fields: Sequence[str]) -> AsyncIterator[list[
 
     Args:
         pool: The store.
-        fields: Names of `store.schema.METADATA_FIELDS`.
+        fields: Names of `store.columns.METADATA_FIELDS`.
     """
     unknown = set(fields) - set(METADATA_FIELDS)
     if unknown:

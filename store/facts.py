@@ -5,7 +5,7 @@ from typing import Any
 
 from asyncpg.pool import PoolConnectionProxy
 
-from store.schema import METADATA_FIELDS
+from store.columns import METADATA_FIELDS
 
 _EXTRA = "extra."
 
@@ -15,7 +15,7 @@ async def read_facts(connection: PoolConnectionProxy, fields: Sequence[str]) -> 
 
     Args:
         connection: In a transaction, which a cursor needs.
-        fields: Of `store.schema.METADATA_FIELDS`, or `extra.<key>`, which is read as text.
+        fields: Of `store.columns.METADATA_FIELDS`, or `extra.<key>`, which is read as text.
 
     Raises:
         ValueError: There is no such field.

@@ -7,8 +7,8 @@ from contextlib import asynccontextmanager
 import asyncpg
 import orjson
 
+from store.columns import REVISION
 from store.errors import SchemaMismatchError, StoreUnavailableError
-from store.schema import REVISION
 from store.settings import StoreSettings
 
 # What asyncpg raises when Postgres is away, starting, stopping, has dropped the connection, lets nobody in, or has run out

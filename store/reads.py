@@ -11,8 +11,8 @@ from typing import Any
 
 import asyncpg
 
+from store.columns import METADATA_FIELDS
 from store.pool import translated
-from store.schema import METADATA_FIELDS
 
 Metadata = dict[str, Any]
 

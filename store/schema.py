@@ -1,7 +1,4 @@
-"""Tables of the materialised store.
-
-`REVISION` is the Alembic revision that these tables are at; a process refuses to start on another.
-"""
+"""Tables of the materialised store, at the revision that `store.columns` says."""
 
 from sqlalchemy import (
     REAL,
@@ -26,7 +23,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, TSVECTOR
 
-REVISION = "0005"
+from store.columns import TEXT_FIELDS
 
 metadata = MetaData(
     naming_convention={
@@ -36,31 +33,6 @@ metadata = MetaData(
         "pk": "pk_%(table_name)s",
     }
 )
-
-# Typed metadata, in the order of the event contract; what a catalogue adds beyond these is in `extra`.
-TEXT_FIELDS = (
-    "title",
-    "composer",
-    "composer_full",
-    "opus",
-    "movement",
-    "movement_name",
-    "era",
-    "form",
-    "key_signature",
-    "tempo_marking",
-    "performer_id",
-    "performer_name",
-    "instrument",
-    "ensemble",
-    "recording_date",
-    "dataset_source",
-    "dataset_version",
-    "difficulty_level",
-    "artist",
-    "album",
-)
-METADATA_FIELDS = (*TEXT_FIELDS, "year_composed", "duration_seconds", "popular_rank", "tags", "extra")
 
 _SEARCHED = (
     "title",

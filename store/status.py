@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 
 import asyncpg
 
+from store.columns import REVISION
 from store.pool import require_schema, translated
-from store.schema import REVISION
 
 # How many neighbours a stored list holds once the catalogue is large enough.
 LIST_LENGTH = 50

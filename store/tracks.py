@@ -9,9 +9,9 @@ import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
 from store import materialised
+from store.columns import METADATA_FIELDS
 from store.errors import TrackRejectedError
 from store.pool import REJECTED
-from store.schema import METADATA_FIELDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,7 @@ class TrackRow:
     Attributes:
         track_id: Its id.
         key: The 64-bit hash of the id.
-        metadata: Values of `store.schema.METADATA_FIELDS`, in that order.
+        metadata: Values of `store.columns.METADATA_FIELDS`, in that order.
         embedding: Little-endian float32, unit length.
         partition: Where in the ingest topic it came from.
         offset: Likewise.

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import numpy as np
 
-from store.schema import METADATA_FIELDS
+from store.columns import METADATA_FIELDS
 from store.tracks import TrackRow, Withdrawal
 from streams.events import InvalidEvent, TrackDelete, TrackMetadata, TrackUpsert, parse_track_event, track_key
 from streams.neighbours.types import EVENT, TrackBatch

@@ -146,7 +146,8 @@ class EngineProcess(PipedProcess):
         accelerated_from: int = ACCELERATED_FROM,
         cache: str | os.PathLike[str] | None = None,
     ) -> None:
-        arguments = (dimension, published, kept, exact_upto, accelerated_from)
+        # Large catalogues need the loops: they are there before one has become large.
+        arguments = (dimension, published, kept, exact_upto, min(accelerated_from, exact_upto // 2))
         super().__init__(_build, *arguments, environment=_cached_at(cache))
 
     async def load(self, tracks: TrackBatch, lists: StoredLists) -> None:

@@ -8,7 +8,7 @@ import asyncpg
 import numpy as np
 import orjson
 
-from store.schema import METADATA_FIELDS
+from store.columns import METADATA_FIELDS
 from streams.events import track_key
 
 COMPOSERS = (

@@ -15,8 +15,8 @@ from serving.app import create_app
 from serving.broker import BrokerUnavailableError, KafkaLogEnds, started, stopped
 from serving.questions import RecommendQuery
 from serving.settings import ServingSettings
+from store.columns import REVISION
 from store.errors import SchemaMismatchError, StoreUnavailableError
-from store.schema import REVISION
 from store.settings import StoreSettings
 from streams.events import UserContext
 from tests.integration.serving.conftest import SIZE, Database, Served, serve

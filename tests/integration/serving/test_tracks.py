@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from serving import models
-from store.schema import METADATA_FIELDS
+from store.columns import METADATA_FIELDS
 from tests.integration.serving.catalogue import ABSENT, AWKWARD_IDS, Catalogue
 from tests.integration.serving.conftest import Database
 from tests.integration.serving.problems import fields_of, problem_of

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from store import lists, tracks
+from store.columns import METADATA_FIELDS
 from store.pool import open_pool
 from store.rows import ListRows
-from store.schema import METADATA_FIELDS
 from store.settings import StoreSettings
 from store.tracks import TrackRow
 from streams.events import track_key

@@ -10,9 +10,9 @@ import pytest
 from alembic.script import ScriptDirectory
 
 from mess import migrate
+from store.columns import REVISION
 from store.errors import SchemaMismatchError
 from store.pool import require_schema
-from store.schema import REVISION
 
 pytestmark = pytest.mark.integration
 

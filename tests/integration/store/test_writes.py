@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from store import lists, partitions, tracks
+from store.columns import METADATA_FIELDS
 from store.errors import FencedError, TrackRejectedError
 from store.pool import transaction
 from store.rows import ListRows
-from store.schema import METADATA_FIELDS
 from store.tracks import TrackRow, Withdrawal
 
 pytestmark = pytest.mark.integration

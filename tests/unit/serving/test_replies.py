@@ -10,8 +10,8 @@ from serving import replies, strategies
 from serving.explanations import Explainer
 from serving.models import RecommendationBody, StrategyInfo, TrackMetadata
 from serving.settings import ServingSettings
+from store.columns import METADATA_FIELDS
 from store.reads import ListHeader, Neighbours, StoredTrack
-from store.schema import METADATA_FIELDS
 from streams.strategies.registry import describe
 
 pytestmark = pytest.mark.unit

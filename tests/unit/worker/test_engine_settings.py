@@ -24,9 +24,11 @@ async def test_the_threshold_decides_whether_newcomers_are_looked_for_in_cells(
     engine, catalogue, follower = engine_process(settings, 8), random_catalogue(200, 8), Follower()
     await engine.start()
     try:
+        tracks = list(catalogue.items())
+        await engine.apply(batch(dict(tracks[:100]), dimension=8))
         while not (await engine.stats()).compiled:  # noqa: ASYNC110 - another process knows
             await asyncio.sleep(0.05)
-        await engine.apply(batch(catalogue, dimension=8))
+        await engine.apply(batch(dict(tracks[100:]), dimension=8, first=100))
         while (await engine.stats()).unverified:  # noqa: ASYNC110 - likewise
             await asyncio.sleep(0.01)
         follower.take(_Taken(await engine.take_changes()))  # type: ignore[arg-type]
