@@ -2,9 +2,9 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Hashable
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
-from store.errors import StoreError, StoreUnavailableError
+from store.errors import StoreUnavailableError
 
 Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
@@ -15,7 +15,7 @@ class Batched(Generic[Key, Value]):
 
     Args:
         ask: The query: given keys, answers with those that are there.
-        timeout: Seconds one query may take.
+        timeout: Seconds one query may take, and seconds anybody waits.
     """
 
     def __init__(self, ask: Callable[[list[Key]], Awaitable[dict[Key, Value]]], timeout: float) -> None:
@@ -23,49 +23,78 @@ class Batched(Generic[Key, Value]):
         self._timeout = timeout
         self._next: dict[Key, list[asyncio.Future[Value | None]]] = {}
         self._asking: asyncio.Task[None] | None = None
+        self._given_up: set[asyncio.Task[None]] = set()
 
     async def get(self, key: Key) -> Value | None:
         """The value for a key, None where there is none.
 
         Raises:
-            StoreUnavailableError: Postgres cannot be reached.
+            StoreUnavailableError: Postgres cannot be reached, or does not answer in time.
         """
+        loop = asyncio.get_running_loop()
         # One future for each who waits: whoever gives up leaves the others alone.
-        future: asyncio.Future[Value | None] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[Value | None] = loop.create_future()
         self._next.setdefault(key, []).append(future)
         if self._asking is None:
-            self._asking = asyncio.create_task(self._run(), name="batched reads")
-        return await future
+            self._asking = loop.create_task(self._run(), name="batched reads")
+        # The query and the one before may take longer together; `asyncio.timeout` would cost as much as all else here.
+        timer = loop.call_later(self._timeout, _expire, future)
+        try:
+            return await future
+        finally:
+            timer.cancel()
 
     async def _run(self) -> None:
+        """Ask as long as there is something to ask for, or until given up."""
+        loop, me = asyncio.get_running_loop(), asyncio.current_task()
         try:
-            while self._next:
+            while self._next and self._asking is me:
                 asked, self._next = self._next, {}
-                await self._answer(asked)
+                timer = loop.call_later(self._timeout, self._give_up, asked)
+                try:
+                    await self._answer(asked)
+                finally:
+                    timer.cancel()
         finally:
-            self._asking = None
+            if self._asking is me:
+                self._asking = None
 
     async def _answer(self, asked: dict[Key, list[asyncio.Future[Value | None]]]) -> None:
-        told: StoreError | None = None
-        found: dict[Key, Value] = {}
         try:
-            async with asyncio.timeout(self._timeout):
-                found = await self._ask(list(asked))
-        except StoreError as error:
-            told = error
-        except TimeoutError:
-            told = StoreUnavailableError("no answer in time")
+            found = await self._ask(list(asked))
+        except Exception as error:  # noqa: BLE001 -- those who asked are told, and what is asked next is asked all the same
+            _tell(asked, error)
         except BaseException:
             for futures in asked.values():
                 for future in futures:
                     future.cancel()
             raise
-        for key, futures in asked.items():
-            value = found.get(key)
-            for future in futures:
-                if future.done():  # given up
-                    continue
-                if told is None:
-                    future.set_result(value)
-                else:
-                    future.set_exception(told)
+        else:
+            for key, futures in asked.items():
+                value = found.get(key)
+                for future in futures:
+                    if not future.done():  # given up
+                        future.set_result(value)
+
+    def _give_up(self, asked: dict[Key, list[asyncio.Future[Value | None]]]) -> None:
+        """A query takes too long. Its connection may take long to be given up, too: nobody else is to wait for that."""
+        _tell(asked, StoreUnavailableError("no answer in time"))
+        assert self._asking is not None
+        self._given_up.add(self._asking)
+        self._asking.add_done_callback(self._given_up.discard)
+        self._asking.cancel()
+        self._asking = None
+        if self._next:
+            self._asking = asyncio.create_task(self._run(), name="batched reads")
+
+
+def _tell(asked: dict[Key, list[asyncio.Future[Value | None]]], error: Exception) -> None:
+    for futures in asked.values():
+        for future in futures:
+            if not future.done():
+                future.set_exception(error)
+
+
+def _expire(future: asyncio.Future[Any]) -> None:
+    if not future.done():
+        future.set_exception(StoreUnavailableError("no answer in time"))

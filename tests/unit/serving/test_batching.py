@@ -64,3 +64,49 @@ async def test_a_store_that_is_away_or_silent_is_told_to_all() -> None:
     assert {type(each) for each in (*silent, *away)} == {StoreUnavailableError}
     store.error = None
     assert await batched.get(3) == 9
+
+
+async def test_a_query_that_is_slow_to_be_given_up_holds_nobody() -> None:
+    """While a query that took too long cleans up, the next one is asked and answered."""
+    cleaned, asked = asyncio.Event(), 0
+
+    async def ask(keys: list[int]) -> dict[int, int]:
+        nonlocal asked
+        asked += 1
+        if asked == 1:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                await cleaned.wait()
+        return dict.fromkeys(keys, asked)
+
+    batched = Batched[int, int](ask, 0.05)
+    with pytest.raises(StoreUnavailableError):
+        await batched.get(1)
+    assert await batched.get(1) == 2
+    cleaned.set()
+
+
+async def test_nobody_waits_longer_than_the_timeout() -> None:
+    """Who asks while a query is under way waits for it and the next no longer than for one alone."""
+    store = _Store()
+    batched = Batched[int, int](store.ask, 0.2)
+    first = asyncio.create_task(batched.get(1))
+    await asyncio.sleep(0.1)
+    second = asyncio.create_task(batched.get(3))
+    done, _ = await asyncio.wait((first, second))
+    assert [type(each.exception()) for each in done] == [StoreUnavailableError] * 2
+    # The second's own query was under way when its time was over.
+    assert store.asked == [[1], [3]]
+
+
+async def test_a_mistake_is_told_to_who_asked() -> None:
+    """An error that nobody has foreseen reaches those who waited for that query, and no other."""
+    store = _Store()
+    store.go.set()
+    store.error = ZeroDivisionError()
+    batched = Batched[int, int](store.ask, 5)
+    for each in await asyncio.gather(batched.get(1), batched.get(3), return_exceptions=True):
+        assert isinstance(each, ZeroDivisionError)
+    store.error = None
+    assert await batched.get(3) == 9
