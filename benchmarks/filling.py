@@ -12,7 +12,9 @@ from benchmarks import bare
 from mess import migrate
 from mess.demo import catalogue
 from serving import replies
-from store import lists, materialised, reads, tracks
+from serving.cards import Cards
+from serving.lists import Lists
+from store import lists, materialised, tracks
 from store.columns import METADATA_FIELDS
 from store.pool import open_pool, transaction
 from store.rows import ListRows
@@ -25,6 +27,7 @@ from streams.topics import TRACK_INGEST
 PARTITIONS = 8
 # Any but similarity: a stored body is read the same way, whatever it holds.
 KEPT_STRATEGY = "popular"
+STORE_SECONDS = 30.0
 
 
 def fill(database_url: str, count: int) -> list[str]:
@@ -92,12 +95,12 @@ async def _offsets(connection: asyncpg.Connection, count: int) -> None:
 
 
 async def _keep_bodies(pool: asyncpg.Pool, names: list[str]) -> None:
+    stored = Lists(pool, Cards(pool, 0, STORE_SECONDS), STORE_SECONDS)
     whole = []
     for name in names:
-        found = await reads.fetch_neighbours(pool, name, limit=10)
+        found = await stored.read(name, limit=10)
         assert found is not None
-        assert found.header is not None
-        opened = replies.recommendation_bytes(found, found.header, TRACK_INGEST, 10)
+        opened, tag = replies.list_body(found, TRACK_INGEST, 10)
         new = materialised.NewBody(
             key=track_key(name),
             strategy=KEPT_STRATEGY,
@@ -105,8 +108,8 @@ async def _keep_bodies(pool: asyncpg.Pool, names: list[str]) -> None:
             variant=0,
             question={},
             body=opened + b"}",
-            tag=replies.entity_tag(opened),
-            members=[track_key(track.track_id) for track, _ in found.neighbours],
+            tag=tag,
+            members=[track_key(card.track_id) for card, _ in found.neighbours],
             list_version=found.header.version,
             generated_at=found.header.generated_at,
         )

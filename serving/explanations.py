@@ -3,8 +3,11 @@
 Whoever answers, the store or a worker, the reader is told the same; a test holds the two together.
 """
 
+import sys
 import unicodedata
 from functools import lru_cache
+
+import orjson
 
 from store.reads import Metadata
 
@@ -16,38 +19,70 @@ _SHARED = (
     ("era", "era"),
     ("instrument", "instrument"),
 )
+_FIELDS = tuple(field for field, _ in _SHARED)
 
 # Two anonymous works do not have their composer in common.
 _NOBODY = frozenset({"anonymous", "anon", "anon.", "unknown", "traditional", "trad", "trad.", "various"})
 
+# Of a similarity and what `Facts.shared_with` says, as JSON: "Cosine similarity 0.914; same composer (Bach) and form (fugue)".
+SENTENCE = b'"Cosine similarity %.3f%b"'
+
 
 @lru_cache(maxsize=4096)
-def _known(field: str, value: str | None) -> str:
-    """A fact's value for comparison; empty if it says nothing."""
-    text = unicodedata.normalize("NFC", value).strip().casefold() if value else ""
-    return "" if field == "composer" and text in _NOBODY else text
+def _known(field: str, value: str) -> str:
+    """A fact for comparison, its field included; empty if it says nothing."""
+    text = unicodedata.normalize("NFC", value).strip().casefold()
+    nothing = not text or (field == "composer" and text in _NOBODY)
+    # Many tracks have the same facts.
+    return "" if nothing else sys.intern(f"{field}:{text}")
 
 
-class Explainer:
-    """Explains what is recommended for one track; what it needs of that track is prepared once."""
+class Facts:
+    """What a track may have in common with others, prepared once for all of them.
 
-    def __init__(self, seed: Metadata) -> None:
-        self._facts = [
-            (field, said, value) for field, said in _SHARED if (value := _known(field, seed.get(field)))
-        ]
+    Args:
+        values: Composer, form, key, era and instrument.
 
-    def shared(self, other: Metadata) -> list[tuple[str, str]]:
-        """(fact, value) for each of composer, form, key, era and instrument that both tracks have, and have the same."""
-        return [
-            (said, value.strip())
-            for field, said, ours in self._facts
-            if (value := other.get(field)) and _known(field, value) == ours
-        ]
+    Attributes:
+        known: Those that say something, for comparison.
+    """
 
-    def similarity(self, other: Metadata, similarity: float) -> str:
-        """A sentence such as "Cosine similarity 0.914; same composer (Bach) and form (fugue)"."""
-        facts = [f"{said} ({value})" for said, value in self.shared(other)]
-        if not facts:
-            return f"Cosine similarity {similarity:.3f}"
-        listed = facts[0] if len(facts) == 1 else f"{', '.join(facts[:-1])} and {facts[-1]}"
-        return f"Cosine similarity {similarity:.3f}; same {listed}"
+    __slots__ = ("_said", "_shared", "known")
+
+    def __init__(self, *values: str | None) -> None:
+        self._said = {
+            fact: orjson.dumps(f"{said} ({value.strip()})")[1:-1]
+            for (field, said), value in zip(_SHARED, values, strict=True)
+            if value and (fact := _known(field, value))
+        }
+        self.known = frozenset(self._said)
+        # What was said before, by the facts that are shared.
+        self._shared: dict[frozenset[str], bytes] = {}
+
+    def shared_with(self, seed: "Facts") -> bytes:
+        """Composer, form, key, era and instrument where both have the same, as JSON within quotes, as this track has them.
+
+        Such as "; same composer (Bach) and form (fugue)", what `SENTENCE` ends with; empty where they have nothing in common.
+        """
+        same = self.known & seed.known
+        told = self._shared.get(same)
+        if told is None:
+            told = self._shared[same] = _listed([said for fact, said in self._said.items() if fact in same])
+        return told
+
+
+@lru_cache(maxsize=4096)
+def _facts(*values: str | None) -> Facts:
+    return Facts(*values)
+
+
+def facts_of(metadata: Metadata) -> Facts:
+    """What a track may have in common with others: one object for all tracks with the same facts, few as they are."""
+    return _facts(*map(metadata.get, _FIELDS))
+
+
+def _listed(facts: list[bytes]) -> bytes:
+    if not facts:
+        return b""
+    last = facts.pop()
+    return b"; same %b and %b" % (b", ".join(facts), last) if facts else b"; same " + last

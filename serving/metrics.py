@@ -13,6 +13,7 @@ from prometheus_client import (
 )
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
+from serving.cards import Cards
 from serving.memory import Memory
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
@@ -103,6 +104,17 @@ class Metrics:
             ("why",),
             registry=self.registry,
         )
+        self._tracks = Gauge(
+            "mess_api_tracks",
+            "Tracks in memory, ready for the lists that name them: entries, bytes.",
+            ("what",),
+            registry=self.registry,
+        )
+        self._tracks_read = Gauge(
+            "mess_api_tracks_read",
+            "Tracks that a list named and that were not in memory, or no longer as they are, since the start.",
+            registry=self.registry,
+        )
         self.streams = Gauge("mess_api_streams", "Streams of events that are open.", registry=self.registry)
         self.streams_ended = Counter(
             "mess_api_streams_ended",
@@ -134,13 +146,16 @@ class Metrics:
             child = self._reads_from[source] = self.reads.labels(source)
         child.inc()
 
-    def watch_memory(self, memory: Memory) -> None:
-        """Report what `memory` holds, has lost, and has answered, whenever the metrics are read."""
+    def watch_memory(self, memory: Memory, cards: Cards) -> None:
+        """Report what `memory` and `cards` hold, have lost or read, and have answered, whenever the metrics are read."""
         self._watched = memory
         self._memory.labels("entries").set_function(lambda: len(memory))
         self._memory.labels("bytes").set_function(lambda: memory.bytes)
         self._memory_lost.labels("invalidated").set_function(lambda: memory.invalidated)
         self._memory_lost.labels("evicted").set_function(lambda: memory.evicted)
+        self._tracks.labels("entries").set_function(lambda: len(cards))
+        self._tracks.labels("bytes").set_function(lambda: cards.bytes)
+        self._tracks_read.set_function(lambda: cards.read_count)
 
     def watch_pool(self, pool: asyncpg.Pool) -> None:
         """Report the connections of `pool` whenever the metrics are read."""

@@ -11,8 +11,10 @@ from typing import Any
 import asyncpg
 import structlog
 
+from serving.cards import Cards
 from serving.feed import Change, ChangeFeed
 from serving.keys import Keys
+from serving.lists import Lists
 from serving.memory import Memory
 from serving.metrics import Metrics
 from serving.ondemand import Asker, AskingOptions
@@ -59,7 +61,8 @@ async def running(
     if keys is not None:
         await keys.load(pool)
     memory = Memory(settings.memory_bytes)
-    metrics.watch_memory(memory)
+    cards = Cards(pool, settings.track_bytes, settings.store_timeout)
+    metrics.watch_memory(memory, cards)
     watch = StoreWatch(pool, memory, settings.watch_interval, settings.store_timeout)
     feed = asker = None
     work: dict[str, Coroutine[Any, Any, None]] = {"watch": watch.run()}
@@ -70,7 +73,8 @@ async def running(
         metrics.streams.set_function(lambda: feed.subscribers)
         asker = Asker(kafka, _asking(settings), metrics)
         work |= {"change feed": feed.run(), "replies": asker.run()}
-    recommending = Recommending(settings, pool, memory, watch, asker, metrics)
+    lists = Lists(pool, cards, settings.store_timeout)
+    recommending = Recommending(settings, pool, memory, lists, watch, asker, metrics)
     with contextlib.suppress(StoreError):  # it is looked for again
         await watch.look()
     tasks = [asyncio.create_task(coroutine, name=name) for name, coroutine in work.items()]

@@ -15,6 +15,7 @@ import structlog
 
 from serving import problems, replies
 from serving.batching import Batched
+from serving.lists import Lists
 from serving.memory import ANY, Entry, Memory
 from serving.metrics import Metrics
 from serving.ondemand import Asker, Reply
@@ -22,11 +23,11 @@ from serving.problems import ProblemError
 from serving.questions import Question
 from serving.settings import ServingSettings
 from serving.watch import StoreWatch
-from store import materialised, progress, reads
+from store import materialised, progress
 from store.errors import StoreUnavailableError
 from store.materialised import Place, StoredBody
 from store.progress import Progress
-from streams.events import RecommendationQuery, track_key
+from streams.events import RecommendationQuery
 
 logger = structlog.get_logger("serving")
 
@@ -59,6 +60,7 @@ class Recommending:
         settings: How it serves.
         pool: The store.
         memory: Ready answers.
+        lists: The stored lists.
         watch: What the store's offsets are.
         asker: Asks the workers; None without a broker.
         metrics: Where answers are counted by source.
@@ -69,13 +71,14 @@ class Recommending:
         settings: ServingSettings,
         pool: asyncpg.Pool,
         memory: Memory,
+        lists: Lists,
         watch: StoreWatch,
         asker: Asker | None,
         metrics: Metrics,
     ) -> None:
         self._settings = settings
-        self._pool = pool
         self._memory = memory
+        self._lists = lists
         self.watch = watch
         self._asker = asker
         self._metrics = metrics
@@ -83,7 +86,7 @@ class Recommending:
         self._versions = Batched[int, int](lambda keys: progress.fetch_versions(pool, keys), timeout)
         self._bodies = Batched[Place, StoredBody](lambda at: materialised.read_many(pool, at), timeout)
         self._checks = Batched[Place, tuple[str, bool]](lambda at: materialised.check_many(pool, at), timeout)
-        self._loads: dict[bytes, asyncio.Task[Entry | bytes]] = {}
+        self._loads: dict[bytes, asyncio.Future[Entry | bytes]] = {}
         self._refreshed: dict[bytes, float] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
 
@@ -205,17 +208,23 @@ class Recommending:
         if not question.listed:
             # Bodies are read many at a time, and requests to the workers are shared: nothing more to share here.
             return await self._loaded(target, track_id, question, before)
-        task = self._loads.get(target)
-        if task is None:
-            task = asyncio.create_task(self._loaded(target, track_id, question, before), name="load")
-            self._loads[target] = task
-            task.add_done_callback(lambda done: self._forget_load(target, done))
-        return await asyncio.shield(task)
-
-    def _forget_load(self, target: bytes, done: asyncio.Task[Entry | bytes]) -> None:
-        del self._loads[target]
-        if not done.cancelled():
-            done.exception()  # whoever waited has been told, or has gone
+        while (leading := self._loads.get(target)) is not None:
+            await asyncio.wait((leading,))
+            if not leading.cancelled():
+                return leading.result()
+            # Who led has gone before there was an answer: another does.
+        leading = self._loads[target] = asyncio.get_running_loop().create_future()
+        try:
+            found = await self._loaded(target, track_id, question, before)
+            leading.set_result(found)
+        except Exception as error:
+            leading.set_exception(error)
+            leading.exception()  # there may be nobody else to be told
+            raise
+        finally:
+            del self._loads[target]
+            leading.cancel()  # has no effect where the answer is there
+        return found
 
     async def _loaded(
         self, target: bytes, track_id: str, question: Question, before: Entry | None
@@ -274,32 +283,26 @@ class Recommending:
 
     async def _stored(self, target: bytes, track_id: str, question: Question) -> Entry | None:
         """What the store has; None where it has nothing."""
-        tick = self.watch.tick
-        try:
-            async with asyncio.timeout(self._settings.store_timeout):
-                if question.listed:
-                    return await self._from_list(target, track_id, question, tick)
-                return await self._from_body(target, track_id, question, tick)
-        except TimeoutError as error:
-            raise StoreUnavailableError("no answer in time") from error
+        read = self._from_list if question.listed else self._from_body
+        return await read(target, track_id, question, self.watch.tick)
 
     async def _from_list(self, target: bytes, track_id: str, question: Question, tick: int) -> Entry | None:
         query = question.query
-        found = await reads.fetch_neighbours(self._pool, track_id, limit=query.top_k, exclude=query.exclude)
+        found = await self._lists.read(track_id, limit=query.top_k, exclude=query.exclude)
         if found is None:
-            raise problems.track_not_found(track_id)
-        if found.header is None:
             return None
-        body = replies.recommendation_bytes(found, found.header, self._settings.ingest_topic, query.top_k)
+        # Of use to memory alone, and to whoever counts what is left of a list.
+        named = self._memory.max_bytes or query.exclude
+        body, tag = replies.list_body(found, self._settings.ingest_topic, query.top_k)
         return Entry(
             target=target,
             body=body,
-            tag=replies.entity_tag(body).encode(),
+            tag=tag.encode(),
             track_id=track_id,
-            place=track_key(track_id),
+            place=found.key,
             state=found.header.version,
             owner=found.header.owner,
-            mentions=(track_id, *(track.track_id for track, _ in found.neighbours)),
+            mentions=(track_id, *[card.track_id for card, _ in found.neighbours]) if named else (),
             checked=tick,
             stale=found.header.behind,
         )
@@ -349,10 +352,9 @@ class Recommending:
 
     async def close(self) -> None:
         """Give up what nobody waits for."""
-        tasks = [*self._tasks, *self._loads.values()]
-        for task in tasks:
+        for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
 
 def _short(entry: Entry, question: Question) -> bool:

@@ -7,14 +7,17 @@ from typing import Any
 import orjson
 from starlette.responses import Response
 
-from serving.explanations import Explainer
-from store.reads import ListHeader, Metadata, Neighbours, StoredTrack, TrackRecord
+from serving.cards import headline
+from serving.explanations import SENTENCE
+from serving.lists import Listed
+from store.listed import ListHeader
+from store.reads import StoredTrack, TrackRecord
 
 JSON = "application/json"
 _OPTIONS = orjson.OPT_UTC_Z
 _SIMILARITY = "similarity"
-_NOTHING_MORE: dict[str, Any] = {"components": {}, "seed": None, "contributions": {}, "relaxed": []}
-_DECIMALS = 6  # what a float32 similarity holds
+# What stands in an item between what its card begins and ends with, without the score: that again, rank, explanation.
+_RATED = b',"similarity_score":%b,"rank":%d,"strategy_used":"similarity","explanation":' + SENTENCE
 
 
 def json_response(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
@@ -24,7 +27,7 @@ def json_response(value: Any, status: int = 200, headers: dict[str, str] | None 
 
 def summary(track: StoredTrack) -> dict[str, Any]:
     """A track with the fields most asked for."""
-    return {"track_id": track.track_id, **_headline(track.metadata), "metadata": track.metadata}
+    return {"track_id": track.track_id, **headline(track.metadata), "metadata": track.metadata}
 
 
 def detail(record: TrackRecord, topic: str) -> dict[str, Any]:
@@ -45,20 +48,6 @@ def detail(record: TrackRecord, topic: str) -> dict[str, Any]:
     }
 
 
-def _headline(metadata: Metadata) -> dict[str, Any]:
-    filename = metadata["extra"].get("filename")
-    return {
-        "title": metadata["title"],
-        "composer": metadata["composer"],
-        "composer_full": metadata["composer_full"],
-        "era": metadata["era"],
-        "form": metadata["form"],
-        "key_signature": metadata["key_signature"],
-        "filename": filename if isinstance(filename, str) else None,
-        "tags": metadata["tags"],
-    }
-
-
 def _source(topic: str, written: ListHeader | TrackRecord) -> dict[str, Any]:
     return {
         "topic": topic,
@@ -68,45 +57,49 @@ def _source(topic: str, written: ListHeader | TrackRecord) -> dict[str, Any]:
     }
 
 
-def recommendation_bytes(found: Neighbours, header: ListHeader, topic: str, wanted: int) -> bytes:
-    """The body of a stored list, without `cached`, `stale` and `computation_time_ms`, as an open JSON object.
+def list_body(found: Listed, topic: str, wanted: int) -> tuple[bytes, str]:
+    """The body of a stored list, without `cached`, `stale` and `computation_time_ms`, as an open JSON object, and its tag.
 
-    The same bytes as long as nothing stored changes. A note says why there are fewer than `wanted`.
+    The same bytes as long as nothing stored changes. A note says why there are fewer than `wanted`. The tag is a weak entity
+    tag, made of digests of what the bytes are put together from: the bytes themselves are many.
     """
-    seed = found.track
-    explain = Explainer(seed.metadata).similarity
-    items = []
-    for rank, (track, similarity) in enumerate(found.neighbours, start=1):
-        score = round(similarity, _DECIMALS)
-        items.append(
-            {
-                "track_id": track.track_id,
-                "score": score,
-                "similarity_score": score,
-                "rank": rank,
-                "strategy_used": _SIMILARITY,
-                "explanation": explain(track.metadata, similarity),
-                **_NOTHING_MORE,
-                **_headline(track.metadata),
-                "cached": True,
-                "metadata": track.metadata,
-            }
-        )
-    body = {
-        "reference_track": seed.track_id,
-        "reference_metadata": seed.metadata,
-        "strategy": _SIMILARITY,
-        "mode": None,
-        "chosen": None,
-        "provisional": False,
-        "relaxed": [],
-        "stages": [{"stage": "candidates", "held": header.length}],
-        "notes": [] if len(items) >= wanted else [_short(len(items), header.length)],
-        "source": _source(topic, header),
-        "generated_at": header.generated_at,
-        "recommendations": items,
-    }
-    return orjson.dumps(body, option=_OPTIONS)[:-1]
+    seed, header, count = found.seed, found.header, len(found.neighbours)
+    told = orjson.dumps(
+        {
+            "reference_track": seed.track_id,
+            "reference_metadata": orjson.Fragment(seed.metadata),
+            "strategy": _SIMILARITY,
+            "mode": None,
+            "chosen": None,
+            "provisional": False,
+            "relaxed": [],
+            "stages": [{"stage": "candidates", "held": header.length}],
+            "notes": [] if count >= wanted else [_short(count, header.length)],
+            "source": _source(topic, header),
+            "generated_at": header.generated_at,
+        },
+        option=_OPTIONS,
+    )[:-1]
+    scores = [score for _, score in found.neighbours]
+    pieces, tagged = [told, b',"recommendations":['], [told]
+    for rank, (written, (card, score)) in enumerate(
+        zip(_rounded(scores), found.neighbours, strict=True), start=1
+    ):
+        rated = _RATED % (written, rank, score, card.facts.shared_with(seed.facts))
+        pieces += (card.begun, written, rated, card.ended)
+        tagged += (rated, card.digest)
+    if count:
+        pieces[2] = pieces[2][1:]  # no comma before the first
+    pieces.append(b"]")
+    return b"".join(pieces), entity_tag(b"".join(tagged))
+
+
+def _rounded(scores: list[float]) -> list[bytes]:
+    """Each as JSON, rounded to what a float32 similarity holds.
+
+    For a float32 this is `round(score, 6)` to the last bit, at a third of its cost; only that zero has no sign.
+    """
+    return orjson.dumps([round(score * 1e6) / 1e6 for score in scores])[1:-1].split(b",") if scores else []
 
 
 def _short(count: int, length: int) -> str:

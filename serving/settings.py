@@ -48,6 +48,11 @@ class ServingSettings(BaseSettings):
     memory_bytes: int = Field(
         default=64 * 1024 * 1024, ge=0, title="Bytes that ready answers may take in memory; 0 keeps none"
     )
+    track_bytes: int = Field(
+        default=64 * 1024 * 1024,
+        ge=0,
+        title="Bytes that tracks may take in memory, ready for the lists that name them; 0 keeps none",
+    )
     watch_interval: float = Field(
         default=0.05, gt=0, le=5, title="Seconds between looks at how far the store has come"
     )

@@ -1,10 +1,9 @@
-"""Reads that serve requests: neighbour lists, tracks, and what a catalogue holds.
+"""Reads that serve requests about tracks, and what a catalogue holds.
 
 Every function takes one connection of the pool for one round trip (`list_tracks` two), computes no similarity,
 and raises `StoreUnavailableError` where Postgres cannot be reached.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -18,39 +17,6 @@ Metadata = dict[str, Any]
 
 _METADATA = ", ".join(f"t.{name}" for name in METADATA_FIELDS)
 _WIDTH = len(METADATA_FIELDS)
-
-# How far beyond `limit` a list is read at first: neighbours that are gone or excluded leave gaps, rarely many.
-_SLACK = 5
-
-# The track itself (rank 0) and its neighbours in order, in one result set; no row where there is no such track.
-# $1 track id, $2 neighbours wanted, $3 ids to leave out, $4 how much of the list to look at.
-_NEIGHBOURS = f"""
-SELECT
-    t.track_id, {_METADATA}, r.score,
-    r.version, r.source_partition, r.source_offset, r.event_time, r.generated_at, r.length, r.behind, r.owner
-FROM tracks AS seed
-LEFT JOIN neighbour_lists AS l ON l.key = seed.key
-CROSS JOIN LATERAL (
-    SELECT
-        seed.key AS key, NULL::real AS score, 0::bigint AS rank,
-        l.version, l.source_partition, l.source_offset, l.event_time, l.generated_at,
-        cardinality(l.neighbours) AS length,
-        EXISTS (
-            SELECT FROM ingest_partitions AS i
-            LEFT JOIN absorbed_offsets AS a
-                ON a.owner_partition = seed.source_partition AND a.source_partition = i.partition
-            WHERE i.consumed_offset > coalesce(a.absorbed_offset, 0)
-        ) AS behind,
-        seed.source_partition AS owner
-    UNION ALL
-    SELECT u.key, u.score, u.rank, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
-    FROM unnest(l.neighbours[:$4], l.scores[:$4]) WITH ORDINALITY AS u (key, score, rank)
-) AS r
-JOIN tracks AS t ON t.key = r.key
-WHERE seed.track_id = $1 AND (r.rank = 0 OR t.track_id <> ALL ($3::text[]))
-ORDER BY r.rank
-LIMIT $2::integer + 1
-"""  # noqa: S608 -- column names of the schema, nothing that was read
 
 _TRACK = f"""
 SELECT
@@ -81,46 +47,6 @@ class StoredTrack:
 
     track_id: str
     metadata: Metadata
-
-
-@dataclass(frozen=True, slots=True)
-class ListHeader:
-    """What is known about a stored neighbour list.
-
-    Attributes:
-        version: Grows with every rewrite of the list.
-        source_partition: Partition of the event that changed the list last.
-        source_offset: That event's offset.
-        event_time: That event's own time.
-        generated_at: When the list was computed.
-        length: Neighbours in the list, those that are gone since included.
-        behind: Whether the store has accepted events that the list has not taken in yet.
-        owner: Partition of the track, whose worker keeps the list.
-    """
-
-    version: int
-    source_partition: int
-    source_offset: int
-    event_time: datetime
-    generated_at: datetime
-    length: int
-    behind: bool
-    owner: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Neighbours:
-    """A track and the first of its neighbours.
-
-    Attributes:
-        track: The track that was asked for.
-        header: About its list; None where it has none yet.
-        neighbours: (track, cosine similarity) from the most similar on; tracks that are gone are left out.
-    """
-
-    track: StoredTrack
-    header: ListHeader | None
-    neighbours: list[tuple[StoredTrack, float]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,27 +105,6 @@ class Names:
 
 def _stored(row: asyncpg.Record) -> StoredTrack:
     return StoredTrack(row[0], dict(zip(METADATA_FIELDS, row[1 : 1 + _WIDTH], strict=True)))
-
-
-async def fetch_neighbours(
-    pool: asyncpg.Pool, track_id: str, *, limit: int, exclude: Sequence[str] = ()
-) -> Neighbours | None:
-    """The first `limit` neighbours of a track that are still there and not excluded.
-
-    Returns:
-        None where there is no such track.
-    """
-    read = limit + _SLACK + len(exclude)
-    with translated():
-        rows = await pool.fetch(_NEIGHBOURS, track_id, limit, exclude, read)
-        if rows and len(rows) <= limit and (rows[0]["length"] or 0) > read:
-            # More neighbours are gone than the slack allows for: look at the whole list.
-            rows = await pool.fetch(_NEIGHBOURS, track_id, limit, exclude, rows[0]["length"])
-    if not rows:
-        return None
-    seed = rows[0]
-    header = None if seed["version"] is None else ListHeader(*seed[2 + _WIDTH :])
-    return Neighbours(_stored(seed), header, [(_stored(row), row[1 + _WIDTH]) for row in rows[1:]])
 
 
 async def fetch_track(pool: asyncpg.Pool, track_id: str) -> TrackRecord | None:

@@ -220,6 +220,7 @@ API = [
         [
             ('process_resident_memory_bytes{job="api"}', "{{instance}}"),
             ('mess_api_memory{what="bytes"}', "answers {{instance}}"),
+            ('mess_api_tracks{what="bytes"}', "tracks {{instance}}"),
         ],
     ),
     Panel(

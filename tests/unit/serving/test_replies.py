@@ -1,17 +1,23 @@
-"""Explanations, entity tags, strategies and settings."""
+"""Explanations, bodies of lists, entity tags, strategies and settings."""
 
 from datetime import UTC, datetime
+from typing import Any
 
 import orjson
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from serving import replies, strategies
-from serving.explanations import Explainer
+from serving.cards import Card, headline
+from serving.explanations import SENTENCE, facts_of
+from serving.lists import Listed
 from serving.models import RecommendationBody, StrategyInfo, TrackMetadata
 from serving.settings import ServingSettings
 from store.columns import METADATA_FIELDS
-from store.reads import ListHeader, Neighbours, StoredTrack
+from store.listed import ListedTrack, ListHeader
+from store.reads import StoredTrack
 from streams.strategies.registry import describe
 
 pytestmark = pytest.mark.unit
@@ -39,32 +45,127 @@ BACH = {
 def test_explanation_names_what_is_shared(other: dict[str, str], explanation: str | None) -> None:
     """The sentence has the similarity and exactly the facts that both tracks have."""
     expected = "Cosine similarity 0.914" + (f"; {explanation}" if explanation else "")
-    assert Explainer(BACH).similarity(other, 0.9141) == expected
+    assert orjson.loads(SENTENCE % (0.9141, facts_of(other).shared_with(facts_of(BACH)))) == expected
 
 
 def test_anonymous_works_share_no_composer() -> None:
     """Nobody known in common is not a reason."""
     trad = {"composer": "Traditional", "form": "reel"}
-    assert Explainer(trad).similarity(trad, 0.5) == "Cosine similarity 0.500; same form (reel)"
+    assert facts_of(trad).shared_with(facts_of(trad)) == b"; same form (reel)"
 
 
-def _neighbours(similarity: float, extra: dict[str, object]) -> Neighbours:
-    metadata = {**dict.fromkeys(METADATA_FIELDS), "tags": [], "extra": extra}
-    now = datetime(2026, 2, 3, tzinfo=UTC)
-    header = ListHeader(1, 0, 5, now, now, 1, behind=False)
-    track = StoredTrack("a", metadata)
-    return Neighbours(track, header, [(StoredTrack("b", metadata), similarity)])
+NOW = datetime(2026, 2, 3, tzinfo=UTC)
+NOTHING: dict[str, Any] = {**dict.fromkeys(METADATA_FIELDS), "tags": [], "extra": {}}
+AWKWARD: dict[str, Any] = {
+    **dict.fromkeys(METADATA_FIELDS, 'a "quoted"\\ line\n\x7f'),
+    **BACH,
+    "composer": 'Dvořák "the elder" \\',
+    "form": "🎻 100 % {fugue}",
+    "year_composed": 1700,
+    "duration_seconds": 1e-7,
+    "popular_rank": None,
+    "tags": ["", "♭", '"'],
+    "extra": {"filename": 'é".mid', "deep": {"list": [1, 2.5, None, True, 1e300], "-": "\u2028"}},
+}
 
 
-@pytest.mark.parametrize(
-    ("similarity", "score"), [(1.0000001192092896, 1.0), (0.8999999761581421, 0.9), (-0.25, -0.25)]
-)
-def test_scores_are_rounded_to_what_float32_holds(similarity: float, score: float) -> None:
-    """Float32 noise does not reach the caller, and no similarity exceeds 1."""
-    found = _neighbours(similarity, {})
-    assert found.header is not None
-    body = replies.recommendation_bytes(found, found.header, "track-ingest", 1)
-    assert orjson.loads(body + b"}")["recommendations"][0]["score"] == score
+def _card(track_id: str, metadata: dict[str, Any]) -> Card:
+    return Card(ListedTrack(1, 1, track_id, metadata))
+
+
+def _listed(similarity: float) -> Listed:
+    header = ListHeader(1, 0, 5, NOW, NOW, 1, behind=False)
+    return Listed(1, _card("a", NOTHING), header, [(_card("b", NOTHING), similarity)])
+
+
+def _dumped(listed: dict[str, dict[str, Any]], scores: list[float], topic: str) -> bytes:
+    """The body of a list of 50, of the first of these tracks, member by member."""
+    (seed, metadata), *others = listed.items()
+    items = [
+        {
+            "track_id": track_id,
+            "score": round(score, 6),
+            "similarity_score": round(score, 6),
+            "rank": rank,
+            "strategy_used": "similarity",
+            "explanation": orjson.loads(SENTENCE % (score, facts_of(other).shared_with(facts_of(metadata)))),
+            "components": {},
+            "seed": None,
+            "contributions": {},
+            "relaxed": [],
+            **headline(other),
+            "cached": True,
+            "metadata": other,
+        }
+        for rank, ((track_id, other), score) in enumerate(zip(others, scores, strict=True), start=1)
+    ]
+    return orjson.dumps(
+        {
+            "reference_track": seed,
+            "reference_metadata": metadata,
+            "strategy": "similarity",
+            "mode": None,
+            "chosen": None,
+            "provisional": False,
+            "relaxed": [],
+            "stages": [{"stage": "candidates", "held": 50}],
+            "notes": [],
+            "source": {"topic": topic, "partition": 3, "offset": 5, "event_time": NOW},
+            "generated_at": NOW.replace(microsecond=250),
+            "recommendations": items,
+        },
+        option=orjson.OPT_UTC_Z,
+    )
+
+
+@pytest.mark.parametrize("count", [0, 1, 5])
+@pytest.mark.parametrize("seed", [AWKWARD, NOTHING])
+def test_a_body_put_together_is_the_one_dumped(count: int, seed: dict[str, Any]) -> None:
+    """From prepared pieces come exactly the bytes that the whole object gives, whatever stands in it."""
+    tracks = {
+        'the "seed" \\ %d': seed,
+        "音楽/三味線": AWKWARD,
+        "%b": NOTHING,
+        "b": AWKWARD | {"composer": " Bach"},
+        "c": NOTHING | BACH,
+        "d": AWKWARD | {"title": None, "extra": {"filename": 5}},
+    }
+    chosen = dict(list(tracks.items())[: count + 1])
+    scores = [1.0000001192092896, 0.8999999761581421, 1e-05, 0.0, -0.25][:count]
+    first, *others = [_card(track_id, metadata) for track_id, metadata in chosen.items()]
+    header = ListHeader(1, 3, 5, NOW, NOW.replace(microsecond=250), 50, behind=False)
+    found = Listed(1, first, header, list(zip(others, scores, strict=True)))
+    body, _ = replies.list_body(found, 'a "topic"', count)
+    assert body + b"}" == _dumped(chosen, scores, 'a "topic"')
+
+
+def test_the_tag_of_a_list_is_that_of_its_content() -> None:
+    """Cards made anew give the same tag; another score, order, text, header or note gives another."""
+    header = ListHeader(1, 3, 5, NOW, NOW, 50, behind=False)
+    one, other = _card("b", AWKWARD), _card("c", AWKWARD)
+
+    def tag(*neighbours: tuple[Card, float], header: ListHeader = header, wanted: int = 2) -> str:
+        return replies.list_body(Listed(1, _card("a", NOTHING), header, list(neighbours)), "t", wanted)[1]
+
+    tags = [
+        tag((one, 0.5), (other, 0.5)),
+        tag((other, 0.5), (one, 0.5)),
+        tag((one, 0.5), (other, 0.4)),
+        tag((one, 0.5), (_card("c", AWKWARD | {"opus": "2"}), 0.5)),
+        tag((one, 0.5), (other, 0.5), header=header._replace(source_offset=6)),
+        tag((one, 0.5), (other, 0.5), wanted=3),
+        tag((one, 0.5)),
+        tag(),
+    ]
+    assert len(set(tags)) == len(tags)
+    assert tag((_card("b", dict(AWKWARD)), 0.5), (_card("c", dict(AWKWARD)), 0.5)) == tags[0]
+
+
+@given(st.floats(-1.25, 1.25, width=32))
+def test_scores_are_rounded_to_what_float32_holds(similarity: float) -> None:
+    """Float32 noise does not reach the caller: six decimals, rounded to the nearest."""
+    body, _ = replies.list_body(_listed(similarity), "track-ingest", 1)
+    assert orjson.loads(body + b"}")["recommendations"][0]["score"] == round(similarity, 6)
 
 
 @pytest.mark.parametrize(
@@ -72,25 +173,20 @@ def test_scores_are_rounded_to_what_float32_holds(similarity: float, score: floa
 )
 def test_filename_is_what_the_catalogue_says(extra: dict[str, object], filename: str | None) -> None:
     """Filename comes from the extra metadata where it is text there."""
-    found = _neighbours(0.5, extra)
-    assert replies.summary(found.track)["filename"] == filename
+    assert replies.summary(StoredTrack("b", NOTHING | {"extra": extra}))["filename"] == filename
 
 
 def test_a_list_that_is_shorter_than_asked_for_says_why() -> None:
     """A note names what is left and what the stored list holds; a list that is long enough has none."""
-    found = _neighbours(0.5, {})
-    assert found.header is not None
     for wanted, notes in ((1, []), (2, ["only 1 candidate is left: the stored list holds 1"])):
-        body = replies.recommendation_bytes(found, found.header, "track-ingest", wanted)
+        body, _ = replies.list_body(_listed(0.5), "track-ingest", wanted)
         assert orjson.loads(body + b"}")["notes"] == notes
 
 
 @pytest.mark.parametrize("stale", [True, False])
 def test_a_sealed_body_is_the_promised_one(stale: bool) -> None:
     """What changes from one delivery to the next stands behind the stored bytes, and the whole is the contract's body."""
-    found = _neighbours(0.5, {})
-    assert found.header is not None
-    body = replies.recommendation_bytes(found, found.header, "track-ingest", 1)
+    body, _ = replies.list_body(_listed(0.5), "track-ingest", 1)
     whole = orjson.loads(replies.sealed(body, stale=stale, began=0.0))
     assert set(whole) == set(RecommendationBody.model_fields)
     RecommendationBody.model_validate(whole)

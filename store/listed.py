@@ -1,0 +1,157 @@
+"""Neighbour lists as they are served, many at a time, and the tracks that they name.
+
+Every function takes one round trip, computes no similarity, and raises `StoreUnavailableError` where Postgres cannot be
+reached.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import NamedTuple
+
+import asyncpg
+
+from store.columns import METADATA_FIELDS
+from store.pool import translated
+from store.reads import Metadata
+
+# A track id, and how many of its neighbours are wanted.
+Wanted = tuple[str, int]
+
+# What was asked for, as rows. How many rows that are, Postgres is not to guess from the array: a plan for one of each length
+# costs more than the query, and one for a long array might read the whole table. With a limit that it cannot know it takes
+# them to be few, and soon has one plan for all, of lookups by index.
+_FEW = "LIMIT (SELECT cardinality($1))"
+
+# A row's version is the transaction that wrote it: it is read without unpacking the row, and whatever writes the row moves it.
+# Another server, or one that was set back, may count its transactions anew, but has started at another moment. The count
+# begins again after 2^32: that a row is written by the very number that it had when it was last read is not reckoned with.
+_EPOCH = "date_part('epoch', pg_postmaster_start_time())"
+
+# One row a list. A neighbour is there if its track is; OFFSET 0 keeps the look for it one by key, and as the order of
+# unnest is known, nothing is sorted, and no neighbour is looked for beyond those wanted.
+_LISTS = f"""
+WITH seed AS MATERIALIZED (
+    SELECT w.track_id, w.wanted, t.key, t.xmin AS version, t.source_partition AS owner
+    FROM (SELECT * FROM unnest($1::text[], $2::bigint[]) AS asked (track_id, wanted) {_FEW}) AS w
+    JOIN tracks AS t USING (track_id)
+),
+state AS MATERIALIZED (
+    SELECT o.owner, EXISTS (
+        SELECT FROM ingest_partitions AS i
+        LEFT JOIN absorbed_offsets AS a ON a.owner_partition = o.owner AND a.source_partition = i.partition
+        WHERE i.consumed_offset > coalesce(a.absorbed_offset, 0)
+    ) AS behind
+    FROM (SELECT DISTINCT owner FROM seed) AS o
+)
+SELECT
+    s.track_id, s.wanted, {_EPOCH} AS epoch, s.key, s.version, n.keys, n.scores, n.versions,
+    l.version, l.source_partition, l.source_offset, l.event_time, l.generated_at, cardinality(l.neighbours) AS length,
+    state.behind, s.owner
+FROM seed AS s
+JOIN state USING (owner)
+LEFT JOIN neighbour_lists AS l ON l.key = s.key
+CROSS JOIN LATERAL (
+    SELECT array_agg(there.key) AS keys, array_agg(there.score) AS scores, array_agg(there.version) AS versions
+    FROM (
+        SELECT u.key, l.scores[u.rank] AS score, t.version
+        FROM unnest(l.neighbours) WITH ORDINALITY AS u (key, rank)
+        CROSS JOIN LATERAL (SELECT xmin AS version FROM tracks WHERE key = u.key OFFSET 0) AS t
+        ORDER BY u.rank LIMIT s.wanted
+    ) AS there
+) AS n
+"""  # noqa: S608 -- this module's own text
+
+_TRACKS = f"""
+SELECT
+    {_EPOCH} AS epoch, t.key, t.xmin AS version, t.track_id, {", ".join(f"t.{name}" for name in METADATA_FIELDS)}
+FROM (SELECT * FROM unnest($1::bigint[]) AS asked (key) {_FEW}) AS w
+JOIN tracks AS t USING (key)
+"""  # noqa: S608
+
+
+class ListHeader(NamedTuple):
+    """What is known about a stored neighbour list.
+
+    Attributes:
+        version: Grows with every rewrite of the list.
+        source_partition: Partition of the event that changed the list last.
+        source_offset: That event's offset.
+        event_time: That event's own time.
+        generated_at: When the list was computed.
+        length: Neighbours in the list, those that are gone since included.
+        behind: Whether the store has accepted events that the list has not taken in yet.
+        owner: Partition of the track, whose worker keeps the list.
+    """
+
+    version: int
+    source_partition: int
+    source_offset: int
+    event_time: datetime
+    generated_at: datetime
+    length: int
+    behind: bool
+    owner: int = 0
+
+
+class StoredList(NamedTuple):
+    """A track's list without what it says of the tracks in it.
+
+    A row's version is the same only as long as nothing in the row changes; versions are to be compared within an epoch.
+
+    Attributes:
+        epoch: What the versions belong to.
+        key: The track's key.
+        version: Of the track's row.
+        keys: Of its neighbours from the most similar on; tracks that are gone are left out.
+        scores: Their cosine similarities.
+        versions: Of their rows.
+        header: About its list; None where it has none yet.
+    """
+
+    epoch: float
+    key: int
+    version: int
+    keys: list[int]
+    scores: list[float]
+    versions: list[int]
+    header: ListHeader | None
+
+
+class ListedTrack(NamedTuple):
+    """What is said of a track in a list.
+
+    Attributes:
+        key: Its key.
+        version: Of its row, as `StoredList` has it.
+        track_id: Its id.
+        metadata: Every field of the contract, None where the catalogue says nothing.
+    """
+
+    key: int
+    version: int
+    track_id: str
+    metadata: Metadata
+
+
+async def read_lists(pool: asyncpg.Pool, wanted: Sequence[Wanted]) -> dict[Wanted, StoredList]:
+    """The first so many neighbours, of those that are still there, of each of these tracks; unknown tracks are left out."""
+    with translated():
+        rows = await pool.fetch(_LISTS, *(list(column) for column in zip(*wanted, strict=True)))
+    return {row[:2]: _list(row) for row in rows}
+
+
+def _list(row: asyncpg.Record) -> StoredList:
+    epoch, key, version, keys, scores, versions, *header = row[2:]
+    about = None if header[0] is None else ListHeader(*header)
+    return StoredList(epoch, key, version, keys or [], scores or [], versions or [], about)
+
+
+async def read_tracks(pool: asyncpg.Pool, keys: Sequence[int]) -> tuple[float, list[ListedTrack]]:
+    """The tracks with these keys, in any order, and the epoch of their versions; those that are gone are left out."""
+    with translated():
+        rows = await pool.fetch(_TRACKS, keys)
+    tracks = [
+        ListedTrack(key, version, track_id, dict(zip(METADATA_FIELDS, values, strict=True)))
+        for _, key, version, track_id, *values in rows
+    ]
+    return rows[0][0] if rows else 0.0, tracks
