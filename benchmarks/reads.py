@@ -107,7 +107,7 @@ def get(path: str) -> str:
     return f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAccept: */*\r\n\r\n"
 
 
-def _ways(names: list[str], memory: Server, store: Server, plain: Server) -> list[Way]:
+def _ways(names: list[str], memory: Server, store: Server, nothing: Server, plain: Server) -> list[Way]:
     ids = [quote(name, safe="") for name in names]
     few = ids[:500]
     return [
@@ -125,9 +125,16 @@ def _ways(names: list[str], memory: Server, store: Server, plain: Server) -> lis
             [get(f"/recommend/{each}?strategy={filling.KEPT_STRATEGY}") for each in ids],
             "bare Starlette and asyncpg, by primary key",
         ),
+        # Lists and the versions of rows come from Postgres; what has not changed in a row, from memory.
         Way(
-            "store, from a list",
+            "store, a list, unchanged texts from memory",
             store,
+            [get(f"/recommend/{each}") for each in ids],
+            "bare Starlette and asyncpg, by primary key",
+        ),
+        Way(
+            "store, a list, nothing at hand",
+            nothing,
             [get(f"/recommend/{each}") for each in ids],
             "bare Starlette and asyncpg, by primary key",
         ),
@@ -182,7 +189,7 @@ def main(*, quick: bool = False) -> None:
     ):
         names = filling.fill(facts["database_url"], count)
         logs = Path(directory)
-        port, other, third = pick_free(3)
+        port, other, third, fourth = pick_free(4)
         api = [sys.executable, "-m", "mess", "api"]
         common = {"MESS_DATABASE_URL": facts["api_database_url"]}
         plain = [sys.executable, "-m", "benchmarks.bare", facts["database_url"], str(third)]
@@ -196,11 +203,20 @@ def main(*, quick: bool = False) -> None:
                 MESS_API_MEMORY_BYTES="0",
                 **common,
             ) as store,
+            listening(
+                api,
+                fourth,
+                logs / "nothing.log",
+                MESS_API_PORT=str(fourth),
+                MESS_API_MEMORY_BYTES="0",
+                MESS_API_TRACK_BYTES="0",
+                **common,
+            ) as nothing,
             listening(plain, third, logs / "bare.log") as bare,
         ):
-            ways = _ways(names, memory, store, bare)
-            for way in ways:  # warm-up
-                load(way.server, way.requests, 8, 1.0)
+            ways = _ways(names, memory, store, nothing, bare)
+            for way in ways:  # warm-up, long enough for each to have read everything once
+                load(way.server, way.requests, 8, max(1.0, count / 1_000))
             for connections in CONNECTIONS:
                 found = _measure(ways, connections, seconds, rounds if connections == 32 else 1)
                 _show(ways, connections, found)
