@@ -122,9 +122,13 @@ class Cards:
 
     def _at_hand(self, key: int, version: int, card: Card | None) -> Card | None:
         """The card if it has this version: the one given, from the younger half, or that of the older one."""
-        if card is None and (card := self._old.cards.get(key)) is not None:
-            self._keep(key, card)
-        return card if card is not None and card.version == version else None
+        if card is not None:
+            return card if card.version == version else None
+        card = self._old.cards.get(key)
+        if card is None or card.version != version:
+            return None
+        self._keep(key, card)
+        return card
 
     def _keep(self, key: int, card: Card) -> None:
         if card.size > self._half:

@@ -6,29 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from mess.stack.jars import kafka_jars
-from mess.stack.java import KafkaUnavailableError, find_java
 from tests.e2e.stack import Clone, Up
+from tests.support.services import require_kafka
 
 
 def _require(kind: str) -> None:
-    """Skip or fail unless tests are to run on this broker and can.
-
-    Without Java the tests on Apache Kafka are skipped on a developer's machine; in CI that is a failure, unless
-    MESS_TEST_BROKER=tansu says that it is meant so.
-    """
+    """Skip or fail unless tests are to run on this broker and can."""
     wanted = os.environ.get("MESS_TEST_BROKER", "auto")
     if wanted not in ("auto", kind):
         pytest.skip(f"MESS_TEST_BROKER={wanted}")
-    if kind != "kafka":
-        return
-    try:
-        find_java()
-        kafka_jars(lambda _: None)
-    except KafkaUnavailableError as reason:
-        if wanted == "kafka" or os.environ.get("CI", "").lower() in ("1", "true"):
-            pytest.fail(f"Apache Kafka cannot run here: {reason}")
-        pytest.skip(f"APACHE KAFKA IS NOT TESTED: {reason}")
+    if kind == "kafka":
+        require_kafka()
 
 
 @pytest.fixture(scope="module", params=["kafka", "tansu"])

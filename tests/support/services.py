@@ -28,6 +28,8 @@ import orjson
 import pytest
 
 from mess import migrate
+from mess.stack.jars import kafka_jars
+from mess.stack.java import KafkaUnavailableError, find_java
 from mess.stack.postgres import binaries
 
 TEMPLATE = "mess_template"
@@ -70,6 +72,23 @@ class KafkaBroker:
 
     bootstrap_servers: str
     kind: str
+
+
+def require_kafka() -> None:
+    """Go on only where Apache Kafka can run.
+
+    Without Java its tests are skipped on a developer's machine, saying so. In CI that is a failure, and where
+    MESS_TEST_BROKER=kafka asks for it; MESS_TEST_BROKER=tansu says that it is meant so.
+    """
+    try:
+        find_java()
+        kafka_jars(lambda _: None)
+    except KafkaUnavailableError as reason:
+        ci = os.environ.get("CI", "").lower() in ("1", "true")
+        wanted = os.environ.get("MESS_TEST_BROKER", "auto")
+        if wanted == "kafka" or (ci and wanted != "tansu"):
+            pytest.fail(f"Apache Kafka cannot run here: {reason}")
+        pytest.skip(f"APACHE KAFKA IS NOT TESTED: {reason}")
 
 
 @contextmanager

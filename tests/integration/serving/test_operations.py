@@ -219,18 +219,18 @@ class TestBroker:
         self, kafka_broker: KafkaBroker
     ) -> None:
         """At whichever moment of its start a client is cancelled, no connection of it is left behind."""
-        ends = 0
+        cancelled = 0
         for moment in range(20):
             producer = AIOKafkaProducer(bootstrap_servers=kafka_broker.bootstrap_servers)
             starting = asyncio.create_task(started(producer))
             await asyncio.sleep(moment / 2_000)
-            ends += starting.cancel()
+            cancelled += starting.cancel()
             await asyncio.wait({starting})
             await stopped(producer)
             del starting, producer
             # What is left open warns when it is collected, and a warning is a failure.
             gc.collect()
-        assert ends
+        assert cancelled
 
     async def test_reads_go_on_without_the_broker(self, database: Database) -> None:
         """No broker: health is degraded and says why, reads are answered."""

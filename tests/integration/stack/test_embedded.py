@@ -19,34 +19,23 @@ from mess.stack.broker import BrokerChoice, prepare_broker
 from mess.stack.classes import ClassArchive
 from mess.stack.errors import ServiceFailedError, StackError
 from mess.stack.jars import kafka_jars
-from mess.stack.java import KafkaUnavailableError, find_java
+from mess.stack.java import find_java
 from mess.stack.kafka import EmbeddedKafka
 from mess.stack.ports import pick_free
 from mess.stack.postgres import EmbeddedPostgres
 from mess.stack.service import ServiceSpec
 from mess.stack.supervisor import Supervisor
 from tests.support.polling import until
+from tests.support.services import require_kafka
 
 pytestmark = pytest.mark.integration
-
-
-def can_run_kafka() -> str | None:
-    """Return why Apache Kafka cannot run here, or None if it can."""
-    try:
-        find_java()
-        kafka_jars(lambda _: None)
-    except KafkaUnavailableError as reason:
-        return str(reason)
-    return None
 
 
 @pytest.fixture(params=["kafka", "tansu"])
 def kind(request: pytest.FixtureRequest) -> str:
     """Each broker; Apache Kafka is left out, saying so, only where it cannot run."""
-    if request.param == "kafka" and (reason := can_run_kafka()):
-        if os.environ.get("MESS_TEST_BROKER") == "kafka":
-            pytest.fail(f"MESS_TEST_BROKER asks for Apache Kafka: {reason}")
-        pytest.skip(f"APACHE KAFKA IS NOT TESTED: {reason}")
+    if request.param == "kafka":
+        require_kafka()
     return str(request.param)
 
 
@@ -303,8 +292,7 @@ async def test_a_restarted_broker_keeps_what_it_says_it_keeps(kind: str, tmp_pat
 
 def test_kafkas_classes_are_archived_once_and_a_broken_archive_harms_nothing(tmp_path: Path) -> None:
     """The first log formatted on a machine leaves an archive for later runs; one full of noise is passed over."""
-    if reason := can_run_kafka():
-        pytest.skip(f"APACHE KAFKA IS NOT TESTED: {reason}")
+    require_kafka()
     jars = tmp_path / "jars"
     jars.symlink_to(kafka_jars(lambda _: None))
     archive = ClassArchive(find_java(), jars)

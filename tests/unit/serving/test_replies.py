@@ -45,13 +45,17 @@ BACH = {
 def test_explanation_names_what_is_shared(other: dict[str, str], explanation: str | None) -> None:
     """The sentence has the similarity and exactly the facts that both tracks have."""
     expected = "Cosine similarity 0.914" + (f"; {explanation}" if explanation else "")
-    assert orjson.loads(SENTENCE % (0.9141, facts_of(other).shared_with(facts_of(BACH)))) == expected
+    assert _sentence(0.9141, other, BACH) == expected
 
 
 def test_anonymous_works_share_no_composer() -> None:
     """Nobody known in common is not a reason."""
     trad = {"composer": "Traditional", "form": "reel"}
-    assert facts_of(trad).shared_with(facts_of(trad)) == b"; same form (reel)"
+    assert _sentence(0.5, trad, trad) == "Cosine similarity 0.500; same form (reel)"
+
+
+def _sentence(similarity: float, other: dict[str, Any], seed: dict[str, Any]) -> Any:
+    return orjson.loads(SENTENCE % (similarity, facts_of(other).shared_with(facts_of(seed))))
 
 
 NOW = datetime(2026, 2, 3, tzinfo=UTC)
@@ -88,7 +92,7 @@ def _dumped(listed: dict[str, dict[str, Any]], scores: list[float], topic: str) 
             "similarity_score": round(score, 6),
             "rank": rank,
             "strategy_used": "similarity",
-            "explanation": orjson.loads(SENTENCE % (score, facts_of(other).shared_with(facts_of(metadata)))),
+            "explanation": _sentence(score, other, metadata),
             "components": {},
             "seed": None,
             "contributions": {},
@@ -161,11 +165,23 @@ def test_the_tag_of_a_list_is_that_of_its_content() -> None:
     assert tag((_card("b", dict(AWKWARD)), 0.5), (_card("c", dict(AWKWARD)), 0.5)) == tags[0]
 
 
+@pytest.mark.parametrize(
+    ("similarity", "score"), [(1.0000001192092896, 1.0), (0.8999999761581421, 0.9), (-0.25, -0.25)]
+)
+def test_scores_are_rounded_to_what_float32_holds(similarity: float, score: float) -> None:
+    """Float32 noise does not reach the caller, and no similarity exceeds 1."""
+    assert _score(similarity) == score
+
+
 @given(st.floats(-1.25, 1.25, width=32))
-def test_scores_are_rounded_to_what_float32_holds(similarity: float) -> None:
-    """Float32 noise does not reach the caller: six decimals, rounded to the nearest."""
+def test_scores_have_six_decimals(similarity: float) -> None:
+    """Rounded to the nearest, whatever they are."""
+    assert _score(similarity) == round(similarity, 6)
+
+
+def _score(similarity: float) -> Any:
     body, _ = replies.list_body(_listed(similarity), "track-ingest", 1)
-    assert orjson.loads(body + b"}")["recommendations"][0]["score"] == round(similarity, 6)
+    return orjson.loads(body + b"}")["recommendations"][0]["score"]
 
 
 @pytest.mark.parametrize(
