@@ -35,7 +35,7 @@ QUIET_SECONDS = 1.0
 SLICE_LISTS = 2_048
 # How long an idle engine with nothing to refill sleeps before it looks for a call again.
 IDLE_SECONDS = 5.0
-# The compiled loops take 128 MiB and a second of a core to load: a catalogue that is smaller does as well without.
+# The compiled loops take 128 MiB and a second of a core to load, and save a smaller catalogue half a millisecond an insert.
 ACCELERATED_FROM = 500
 # How long the engine writes at a snapshot at a time; it rests twice as long in between.
 SNAPSHOT_SECONDS = 0.01
