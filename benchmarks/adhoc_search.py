@@ -21,9 +21,9 @@ from threadpoolctl import threadpool_limits
 
 from benchmarks import data, machine, report
 from benchmarks.sizes import Size
-from streams.neighbours.search import SearchProcess, SearchSettings
-from streams.neighbours.search.searcher import Searcher
-from streams.neighbours.types import Keys, Vectors
+from streams.engine.search import SearchProcess, SearchSettings
+from streams.engine.search.searcher import Searcher
+from streams.engine.types import Keys, Vectors
 
 COUNT = 50
 WANTED = 0.99

@@ -17,10 +17,10 @@ from benchmarks import end_to_end, machine, processes, report
 from benchmarks.engine_rates import Followed, Tracks, Trickle
 from benchmarks.sizes import Size, chosen
 from mess import migrate
-from streams.neighbours import acceleration
-from streams.neighbours.approximate import EXACT_UPTO, ApproximateEngine
-from streams.neighbours.audit import Findings
-from streams.neighbours.types import StoredLists, no_events
+from streams.engine import acceleration
+from streams.engine.approximate import EXACT_UPTO, ApproximateEngine
+from streams.engine.audit import Findings
+from streams.engine.types import StoredLists, no_events
 
 SIZES = [Size(10_000, 768, audited=1_000), Size(50_000, 768, audited=1_000), Size(50_000, 128, audited=1_000)]
 QUICK = [Size(4_000, 128, audited=1_000)]

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from streams.events import track_key
-from streams.neighbours.types import EVENT, Keys, TrackBatch, Vectors
+from streams.contracts import track_key
+from streams.engine.types import EVENT, Keys, TrackBatch, Vectors
 
 # Learned embeddings of audio spread over some tens of directions, however many columns they have.
 LATENT = 48

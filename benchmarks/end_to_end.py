@@ -23,10 +23,10 @@ from store import lists
 from store.pool import open_pool, transaction
 from store.rows import ListRows
 from store.settings import StoreSettings
-from streams.events import encode_track
-from streams.kafka import deliver_in_batches, start_producer
+from streams.contracts import encode_track
+from streams.kafka.clients import deliver_in_batches, start_producer
+from streams.kafka.topics import TRACK_INGEST, ensure_topics
 from streams.settings import KafkaSettings, StreamSettings
-from streams.topics import TRACK_INGEST, ensure_topics
 
 PATIENCE = 280.0
 # So many seconds more for each track, and how often a long wait says how far it is.

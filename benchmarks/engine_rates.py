@@ -8,12 +8,12 @@ import numpy as np
 
 from benchmarks import data, machine, report
 from benchmarks.sizes import Size
-from streams.neighbours import acceleration
-from streams.neighbours.approximate import Flow
-from streams.neighbours.audit import Auditor, Findings
-from streams.neighbours.exact import ExactEngine
-from streams.neighbours.process import EngineProcess
-from streams.neighbours.types import Keys, ListChanges, StoredLists, TrackBatch, Vectors, no_events
+from streams.engine import acceleration
+from streams.engine.approximate import Flow
+from streams.engine.audit import Auditor, Findings
+from streams.engine.exact import ExactEngine
+from streams.engine.process import EngineProcess
+from streams.engine.types import Keys, ListChanges, StoredLists, TrackBatch, Vectors, no_events
 
 BATCH = 256
 SINGLES = 100

@@ -11,18 +11,18 @@ from pydantic import SecretStr
 from benchmarks import bare
 from mess import migrate
 from mess.demo import catalogue
-from serving import replies
-from serving.cards import Cards
-from serving.lists import Lists
+from serving.recommend import replies
+from serving.recommend.lists import Lists
+from serving.recommend.track_fragments import Cards
 from store import lists, materialised, tracks
 from store.columns import METADATA_FIELDS
 from store.pool import open_pool, transaction
 from store.rows import ListRows
 from store.settings import StoreSettings
 from store.tracks import TrackRow
-from streams.events import TrackMetadata, track_key
-from streams.neighbours.similarity import brute_force
-from streams.topics import TRACK_INGEST
+from streams.contracts import TrackMetadata, track_key
+from streams.engine.similarity import brute_force
+from streams.kafka.topics import TRACK_INGEST
 
 PARTITIONS = 8
 # Any but similarity: a stored body is read the same way, whatever it holds.

@@ -9,8 +9,8 @@ import numpy as np
 from benchmarks import machine, report
 from benchmarks.engine_rates import BATCH, Tracks, Trickle
 from benchmarks.sizes import Size, chosen
-from streams.neighbours import acceleration
-from streams.neighbours.approximate import ApproximateEngine
+from streams.engine import acceleration
+from streams.engine.approximate import ApproximateEngine
 
 SIZES = [Size(100_000, 768), Size(200_000, 128)]
 QUICK = [Size(8_000, 128)]

@@ -9,8 +9,8 @@ import numpy as np
 from benchmarks import machine
 from benchmarks.engine_rates import BATCH, Tracks
 from benchmarks.sizes import Size
-from streams.neighbours.audit import Auditor, Findings
-from streams.neighbours.types import StoredLists, no_events
+from streams.engine.audit import Auditor, Findings
+from streams.engine.types import StoredLists, no_events
 
 # The usual parameters of both libraries' manuals; `ef` twice the list's length.
 LINKS, BUILD_WIDTH, SEARCH_WIDTH = 16, 200, 100

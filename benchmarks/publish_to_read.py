@@ -26,8 +26,8 @@ from mess.demo import catalogue
 from mess.demo.catalogue import DemoCatalogue
 from store.pool import open_pool
 from store.settings import StoreSettings
-from streams.events import encode_track, track_key
-from streams.topics import TRACK_INGEST
+from streams.contracts import encode_track, track_key
+from streams.kafka.topics import TRACK_INGEST
 
 BACKGROUND_RATE = 100
 PATIENCE = 60.0

@@ -16,7 +16,7 @@ from benchmarks.engine_rates import Tracks
 from benchmarks.sizes import Size, chosen
 from mess import migrate
 from mess.audit import audit
-from streams.agents.snapshots import NOTES, SNAPSHOT
+from streams.maintenance.snapshots import NOTES, SNAPSHOT
 
 SIZES = [Size(50_000, 768, audited=1_000)]
 QUICK = [Size(4_000, 128, audited=1_000)]

@@ -15,7 +15,7 @@ from mess.evaluate import lists, plan, works
 from mess.evaluate.listening import Listening, Model, simulated
 from mess.evaluate.plan import LENGTH, Entry
 from mess.evaluate.works import Works
-from streams.neighbours.audit import Auditor
+from streams.engine.audit import Auditor
 from streams.strategies import Candidates, Seed, hubs, select
 from streams.strategies.picking import Run
 

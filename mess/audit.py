@@ -10,8 +10,8 @@ import numpy as np
 from store import lists, tracks
 from store.pool import require_schema, snapshot
 from store.rows import ListRows
-from streams.neighbours.audit import Auditor, Findings
-from streams.neighbours.types import StoredLists, no_events
+from streams.engine.audit import Auditor, Findings
+from streams.engine.types import StoredLists, no_events
 
 
 @dataclass(frozen=True, slots=True)

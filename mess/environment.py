@@ -15,10 +15,10 @@ from serving.settings import ServingSettings
 from store.errors import StoreError
 from store.pool import open_pool, require_schema
 from store.settings import StoreSettings
-from streams.agents.recommender.settings import RecommenderSettings
 from streams.errors import StreamsError
+from streams.kafka.topics import topic_differences
+from streams.recommender.settings import RecommenderSettings
 from streams.settings import KafkaSettings, StreamSettings
-from streams.topics import topic_differences
 
 PRODUCTION: Final = "MESS_PRODUCTION"
 # Characters that a secret of production has at least.

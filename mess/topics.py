@@ -10,8 +10,8 @@ from store.columns import REVISION
 from store.errors import SchemaMismatchError, StoreError
 from store.pool import current_revision, open_pool, transaction
 from store.settings import StoreSettings
+from streams.kafka.topics import TRACK_INGEST, ensure_topics
 from streams.settings import KafkaSettings, StreamSettings
-from streams.topics import TRACK_INGEST, ensure_topics
 
 _MAY_WRITE = "SELECT has_table_privilege('ingest_partitions', 'UPDATE')"
 

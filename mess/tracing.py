@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable
 
 from mess.cli.console import fail
-from streams.events import tracing
+from streams.contracts import tracing
 
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 # A collector that is away must not hold up a process that stops.

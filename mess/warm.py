@@ -8,10 +8,10 @@ from typing import Final
 
 import numpy as np
 
-from streams.neighbours import acceleration
-from streams.neighbours.search.process import SearchProcess
-from streams.neighbours.search.types import SearchSettings, SearchStats
-from streams.neighbours.types import Vectors
+from streams.engine import acceleration
+from streams.engine.search.process import SearchProcess
+from streams.engine.search.types import SearchSettings, SearchStats
+from streams.engine.types import Vectors
 
 TRACKS: Final = 2_000
 DIMENSION: Final = 32

@@ -16,12 +16,12 @@ from serving.logging import configure_logging
 from serving.settings import ServingSettings
 from store.errors import StoreError
 from store.settings import StoreSettings
-from streams.agents.recommender.settings import RecommenderSettings
-from streams.app import create_app, run
+from streams.engine.process import EngineStoppedError
+from streams.engine.search import SearchStoppedError
 from streams.errors import StreamsError
-from streams.neighbours.process import EngineStoppedError
-from streams.neighbours.search import SearchStoppedError
+from streams.recommender.settings import RecommenderSettings
 from streams.settings import KafkaSettings, StreamSettings
+from streams.worker.app import create_app, run
 
 log = structlog.get_logger(__name__)
 
@@ -38,7 +38,7 @@ def _not_a_cancellation(record: logging.LogRecord) -> bool:
 
 def _quieten_faust() -> None:
     """Leave its warnings: what it starts and stops is its own affair, and ours is logged by us."""
-    for name in ("faust", "mode", "streams.transport"):
+    for name in ("faust", "mode", "streams.worker.transport"):
         logging.getLogger(name).setLevel(logging.WARNING)
     for name in ("faust.agents.actor", "faust.agents.agent", "mode.supervisors"):
         logging.getLogger(name).addFilter(_not_a_cancellation)

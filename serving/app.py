@@ -14,17 +14,17 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serving import problems
 from serving.access import cors_options, guard
-from serving.broker import LogEnds
 from serving.context import Context, State
+from serving.fast_path import HotReads
 from serving.health import Health
-from serving.hot import HotReads
+from serving.kafka.broker import LogEnds
 from serving.keys import Keys
 from serving.logging import AccessLines
 from serving.metrics import Metrics
 from serving.middleware import Limits, Observe
 from serving.openapi import describe
 from serving.parts import Parts, running
-from serving.questions import Questions
+from serving.recommend.questions import Questions
 from serving.routes import asking, changes, operations, pages, recommend, tracks
 from serving.routes import strategies as strategies_route
 from serving.settings import ServingSettings
@@ -33,7 +33,7 @@ from serving.tracing import Traced
 from serving.version import VERSION
 from store.pool import open_pool, require_schema
 from store.settings import StoreSettings
-from streams.events import tracing
+from streams.contracts import tracing
 
 logger = structlog.get_logger("serving")
 

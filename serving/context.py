@@ -8,12 +8,12 @@ from typing import Any, TypedDict, cast
 import asyncpg
 from starlette.requests import Request
 
-from serving.feed import ChangeFeed
 from serving.health import Health
-from serving.memory import Memory
+from serving.kafka.change_subscriber import ChangeFeed
 from serving.metrics import Metrics
-from serving.questions import Questions
-from serving.recommending import Recommending
+from serving.recommend.questions import Questions
+from serving.recommend.response_cache import Memory
+from serving.recommend.service import Recommending
 from serving.settings import ServingSettings
 
 

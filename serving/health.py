@@ -8,7 +8,7 @@ from typing import Any, Generic, Literal, TypeVar
 
 import asyncpg
 
-from serving.broker import BrokerUnavailableError, LogEnds
+from serving.kafka.broker import BrokerUnavailableError, LogEnds
 from serving.settings import ServingSettings
 from store.columns import REVISION
 from store.errors import SchemaMismatchError, StoreError, StoreUnavailableError

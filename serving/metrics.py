@@ -13,8 +13,8 @@ from prometheus_client import (
 )
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
-from serving.cards import Cards
-from serving.memory import Memory
+from serving.recommend.response_cache import Memory
+from serving.recommend.track_fragments import Cards
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 UNMATCHED = "unmatched"

@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from streams.events import Recommendation, RecommendationBody, SourcePosition, Text, TrackMetadata
-from streams.events.recommendations import Comparison, Placement
+from streams.contracts import Recommendation, RecommendationBody, SourcePosition, Text, TrackMetadata
+from streams.contracts.recommendations import Comparison, Placement
 
 __all__ = ["Recommendation", "RecommendationBody", "SourcePosition", "TrackMetadata"]
 

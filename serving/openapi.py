@@ -7,7 +7,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from serving.models import ProblemDocument
-from streams.events import RecommendationQuery, UserContext
+from streams.contracts import RecommendationQuery, UserContext
 
 _DESCRIPTION = """Recommendations between the works of a catalogue that changes all day.
 

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from serving import problems
-from streams.events import InvalidEvent, check_track_id
+from streams.contracts import InvalidEvent, check_track_id
 
 Model = TypeVar("Model", bound=BaseModel)
 

@@ -11,16 +11,16 @@ from typing import Any
 import asyncpg
 import structlog
 
-from serving.cards import Cards
-from serving.feed import Change, ChangeFeed
+from serving.kafka.change_subscriber import Change, ChangeFeed
+from serving.kafka.worker_client import Asker, AskingOptions
 from serving.keys import Keys
-from serving.lists import Lists
-from serving.memory import Memory
 from serving.metrics import Metrics
-from serving.ondemand import Asker, AskingOptions
-from serving.recommending import Recommending
+from serving.recommend.lists import Lists
+from serving.recommend.offset_watcher import StoreWatch
+from serving.recommend.response_cache import Memory
+from serving.recommend.service import Recommending
+from serving.recommend.track_fragments import Cards
 from serving.settings import ServingSettings
-from serving.watch import StoreWatch
 from store.errors import StoreError
 
 logger = structlog.get_logger("serving")

@@ -12,13 +12,13 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from store.errors import StoreError, StoreUnavailableError
-from streams import events
-from streams.events import Problem
+from streams import contracts
+from streams.contracts import Problem
 
 logger = structlog.get_logger("serving")
 
 MEDIA_TYPE = "application/problem+json"
-TYPE_PREFIX = events.PROBLEM_PREFIX
+TYPE_PREFIX = contracts.PROBLEM_PREFIX
 
 
 class ProblemError(HTTPException):
@@ -76,12 +76,12 @@ def refused(problem: Problem) -> ProblemError:
 
 def invalid_parameters(errors: Sequence[tuple[str, str]], *, left_out: int = 0) -> ProblemError:
     """422: parameters that cannot be used, as (field, message); `left_out` is how many others there are."""
-    return refused(events.invalid_parameters(errors, left_out=left_out))
+    return refused(contracts.invalid_parameters(errors, left_out=left_out))
 
 
 def parameter_message(error: Mapping[str, Any]) -> str:
     """What one of Pydantic's errors says of a parameter."""
-    return events.message_of(error, unknown="is not a parameter of this path")
+    return contracts.message_of(error, unknown="is not a parameter of this path")
 
 
 def body_too_large(limit: int) -> ProblemError:
@@ -236,7 +236,7 @@ async def _on_validation(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     # Where a parameter stands, such as "query", is no part of its name.
     errors = [{**each, "loc": each["loc"][1:] or each["loc"]} for each in error.errors()]
-    problem = invalid_parameters([(events.field_of(each), parameter_message(each)) for each in errors])
+    problem = invalid_parameters([(contracts.field_of(each), parameter_message(each)) for each in errors])
     return problem_response(problem, instance_of(request.scope))
 
 

@@ -11,7 +11,7 @@ import structlog
 import uvicorn
 
 from serving.app import create_app
-from serving.broker import KafkaLogEnds
+from serving.kafka.broker import KafkaLogEnds
 from serving.logging import configure_logging
 from serving.settings import ServingSettings
 from serving.strategies import NAMED

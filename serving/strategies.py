@@ -2,7 +2,7 @@
 
 from typing import Any, Final
 
-from streams.events.strategy_names import DEFAULT_STRATEGY, STRATEGY_ALIASES, STRATEGY_MODES
+from streams.contracts.strategy_names import DEFAULT_STRATEGY, STRATEGY_ALIASES, STRATEGY_MODES
 
 DEFAULT: Final = DEFAULT_STRATEGY
 

@@ -5,7 +5,7 @@ from typing import Final
 from opentelemetry.trace import Span, Status, StatusCode
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from streams.events import tracing
+from streams.contracts import tracing
 
 # Asked every few seconds, and of no interest.
 _UNTRACED: Final = ("/health", "/metrics")

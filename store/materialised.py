@@ -115,7 +115,7 @@ class StoredBody:
 
     Attributes:
         body: JSON object without its members `cached`, `stale` and `computation_time_ms`;
-            `streams.events.finished_body` puts these behind it.
+            `streams.contracts.finished_body` puts these behind it.
         tag: Entity tag of `body`, weak, quoted: as an ETag header has it.
         generated_at: When it was computed.
         list_version: Version of the neighbour list that it was made from; None where there was none yet.

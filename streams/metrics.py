@@ -100,7 +100,7 @@ class WorkerMetrics:
         self.resident.labels("spawned").set_function(_spawned_bytes)
 
     def _add_search(self) -> None:
-        """What the search process says of itself; see `streams.agents.searching`."""
+        """What the search process says of itself; see `streams.maintenance.searching`."""
 
         def gauge(name: str, meaning: str, labels: tuple[str, ...] = ()) -> Gauge:
             return Gauge(name, meaning, labels, registry=self.registry)
@@ -120,7 +120,7 @@ class WorkerMetrics:
         self.search_seconds = gauge("mess_search_seconds", "Search time by phase since the start", ("phase",))
 
     def _add_sampled(self) -> None:
-        """What the sampler finds; see `streams.agents.sampler`."""
+        """What the sampler finds; see `streams.maintenance.sampler`."""
         self.sampled_recall = Gauge(
             "mess_sampled_recall",
             "Mean recall of the stored lists sampled last, against lists computed afresh",

@@ -20,7 +20,7 @@ def asyncapi(
     """Generate the AsyncAPI document of the topics from the event models."""
     from importlib.metadata import version  # noqa: PLC0415 - `mess --help` must not wait for the models
 
-    from streams.asyncapi import document, to_yaml  # noqa: PLC0415
+    from streams.kafka.asyncapi import document, to_yaml  # noqa: PLC0415
 
     text = to_yaml(document(version("mess-ai")))
     try:

@@ -15,8 +15,8 @@ from mess.cli.store import store_settings
 if TYPE_CHECKING:
     import asyncpg
 
-    from mess.letters import Found, Wanted
-    from streams.letters import Letter
+    from mess.dead_letters.selection import Found, Wanted
+    from mess.dead_letters.topic import Letter
     from streams.settings import KafkaSettings
 
 Result = TypeVar("Result")
@@ -57,9 +57,9 @@ def list_letters(
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
     """List dead letters, the oldest first; those that something was done about are left out."""
-    from mess import letters  # noqa: PLC0415 - `mess --help` must not wait for Kafka
-    from mess.cli import letter_views as views  # noqa: PLC0415
     from mess.cli.console import out  # noqa: PLC0415
+    from mess.dead_letters import selection as letters  # noqa: PLC0415 - `mess --help` must not wait for Kafka
+    from mess.dead_letters import views  # noqa: PLC0415
 
     if state not in ("open", "replayed", "dropped", "any"):
         fail(f"--state is open, replayed, dropped or any, not {state!r}")
@@ -84,10 +84,10 @@ def show(
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
     """Show one dead letter: why it was refused, its own headers, its key and its value."""
-    from mess import letters  # noqa: PLC0415 - `mess --help` must not wait for Kafka
-    from mess.cli import letter_views as views  # noqa: PLC0415
-    from store.letters import fetch_handled  # noqa: PLC0415
-    from streams.letters import read_letter  # noqa: PLC0415
+    from mess.dead_letters import selection as letters  # noqa: PLC0415 - `mess --help` must not wait for Kafka
+    from mess.dead_letters import views  # noqa: PLC0415
+    from mess.dead_letters.topic import read_letter  # noqa: PLC0415
+    from store.dead_letters import fetch_handled  # noqa: PLC0415
 
     where = _placed(place)
 
@@ -153,8 +153,8 @@ async def _replay(
     ask: bool,
 ) -> int:
     """Send what is wanted back and return how many were sent; `left` gets a line for each that was not."""
-    from mess import letters  # noqa: PLC0415 - `mess --help` must not wait for Kafka
-    from store.letters import only_operator  # noqa: PLC0415
+    from mess.dead_letters import selection as letters  # noqa: PLC0415 - `mess --help` must not wait for Kafka
+    from store.dead_letters import only_operator  # noqa: PLC0415
 
     async with only_operator(pool):
         found = await letters.find(kafka, pool, wanted)
@@ -184,8 +184,8 @@ def drop(
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
     """Put dead letters aside: nothing more is to be done about them. The topic keeps them for its time."""
-    from mess import letters  # noqa: PLC0415 - `mess --help` must not wait for Kafka
-    from store.letters import only_operator  # noqa: PLC0415
+    from mess.dead_letters import selection as letters  # noqa: PLC0415 - `mess --help` must not wait for Kafka
+    from store.dead_letters import only_operator  # noqa: PLC0415
 
     wanted = _wanted(places, reason, topic, since, until, "open")
     _require_choice(wanted, everything=everything)
@@ -214,7 +214,7 @@ def _nothing(wanted: "Wanted") -> NoReturn:
 
 
 def _placed(place: str) -> tuple[int, int]:
-    from mess.letters import parse_place  # noqa: PLC0415
+    from mess.dead_letters.selection import parse_place  # noqa: PLC0415
 
     try:
         return parse_place(place)
@@ -232,7 +232,7 @@ def _wanted(
 ) -> "Wanted":
     from datetime import UTC, datetime  # noqa: PLC0415
 
-    from mess.letters import Wanted  # noqa: PLC0415
+    from mess.dead_letters.selection import Wanted  # noqa: PLC0415
     from mess.moments import parse_moment  # noqa: PLC0415
 
     now = datetime.now(UTC)
@@ -257,7 +257,7 @@ def _require_choice(wanted: "Wanted", *, everything: bool) -> None:
 
 def _confirm(verb: str, found: "list[Found]", *, asked: bool) -> None:
     """Ask before many are dealt with; where nobody can be asked, --yes is needed."""
-    from mess.letters import counted  # noqa: PLC0415
+    from mess.dead_letters.selection import counted  # noqa: PLC0415
 
     if not asked:
         return

@@ -9,7 +9,7 @@ import orjson
 import typer
 
 from mess.cli import console
-from streams.events import read_dead_letter_headers
+from streams.contracts import read_dead_letter_headers
 
 if TYPE_CHECKING:
     from aiokafka.structs import ConsumerRecord

@@ -32,7 +32,7 @@ def api() -> None:
     from serving.settings import ServingSettings  # noqa: PLC0415
     from store.errors import StoreError  # noqa: PLC0415
     from store.settings import StoreSettings  # noqa: PLC0415
-    from streams.kafka import aiokafka_options  # noqa: PLC0415
+    from streams.kafka.clients import aiokafka_options  # noqa: PLC0415
     from streams.settings import KafkaSettings  # noqa: PLC0415
     from streams.strategies.registry import describe  # noqa: PLC0415
 

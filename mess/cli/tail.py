@@ -63,8 +63,8 @@ async def _tail(
     from aiokafka.structs import TopicPartition  # noqa: PLC0415
 
     from streams.errors import TopicError  # noqa: PLC0415
-    from streams.kafka import admin_client, group_less_consumer  # noqa: PLC0415
-    from streams.topics import partition_counts  # noqa: PLC0415
+    from streams.kafka.clients import admin_client, group_less_consumer  # noqa: PLC0415
+    from streams.kafka.topics import partition_counts  # noqa: PLC0415
 
     async with admin_client(kafka) as admin:
         topics = await partition_counts(admin)

@@ -53,8 +53,8 @@ def create(
 def check(data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
     """Compare the broker's topics with those that are wanted; exits with 1 where they differ."""
     from mess import settings  # noqa: PLC0415 - `mess --help` must not wait for Kafka
+    from streams.kafka.topics import topic_differences  # noqa: PLC0415
     from streams.settings import StreamSettings  # noqa: PLC0415
-    from streams.topics import topic_differences  # noqa: PLC0415
 
     differences = _run(topic_differences(kafka_settings(data_dir), settings.read(StreamSettings)))
     for line in differences:
@@ -66,7 +66,7 @@ def check(data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
 
 def dump(topic: Topic, data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
     """Write every message that a topic holds now to standard output, a JSON line each, byte for byte."""
-    from streams import topic_copies  # noqa: PLC0415 - `mess --help` must not wait for Kafka
+    from streams.kafka import topic_copies  # noqa: PLC0415 - `mess --help` must not wait for Kafka
 
     count = _run(topic_copies.dump(kafka_settings(data_dir), topic, sys.stdout.buffer.write))
     sys.stdout.buffer.flush()
@@ -82,7 +82,7 @@ def load(
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
     """Write a copy back: each message to the partition of its key, in order, with its time."""
-    from streams import topic_copies  # noqa: PLC0415 - `mess --help` must not wait for Kafka
+    from streams.kafka import topic_copies  # noqa: PLC0415 - `mess --help` must not wait for Kafka
 
     with _opened(file) as lines:
         count = _run(topic_copies.load(kafka_settings(data_dir), topic, lines, into_used=into_used))

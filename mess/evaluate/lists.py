@@ -17,7 +17,7 @@ from mess.evaluate.listening import Listening
 from mess.evaluate.measures import Lists
 from mess.evaluate.plan import LENGTH, Entry
 from mess.evaluate.works import Works
-from streams.neighbours.audit import Auditor
+from streams.engine.audit import Auditor
 from streams.strategies import Candidates, Seed, candidates_wanted, fields_needed, select
 from streams.strategies.types import Floats
 

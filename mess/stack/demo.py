@@ -13,16 +13,16 @@ from pydantic import SecretStr
 
 from mess.demo import catalogue
 from mess.stack.files import write_private
-from serving.broker import BrokerUnavailableError, KafkaLogEnds
+from serving.kafka.broker import BrokerUnavailableError, KafkaLogEnds
 from store.errors import StoreError
 from store.pool import open_pool
 from store.settings import StoreSettings
 from store.status import StoreCounts, fetch_counts
-from streams.kafka import aiokafka_options
+from streams.kafka.clients import aiokafka_options
+from streams.kafka.topics import TRACK_INGEST
 from streams.producers.items import TrackItem
 from streams.producers.publisher import publish_all
 from streams.settings import KafkaSettings
-from streams.topics import TRACK_INGEST
 
 POLL_SECONDS = 0.5
 

@@ -17,7 +17,7 @@ from store.errors import StoreError
 from store.pool import open_pool
 from store.settings import StoreSettings
 from store.status import StoreCounts, fetch_counts
-from streams.kafka import aiokafka_options
+from streams.kafka.clients import aiokafka_options
 from streams.settings import KafkaSettings
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from pydantic import BaseModel
 
-from streams.topics import TRACK_INGEST
+from streams.kafka.topics import TRACK_INGEST
 
 # A broker that has just gone away is asked again and again by its client, for longer than anybody waits for a status.
 PATIENCE_SECONDS = 8.0

@@ -10,18 +10,27 @@ from fastapi import FastAPI, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
-from serving import problems, replies
+from serving import problems
 from serving.context import Context, context_of
+from serving.kafka.worker_client import question
 from serving.models import MAX_BATCH, Batch, Compared, Explained, RecommendationBody, problem_responses
-from serving.ondemand import question
 from serving.parameters import QueryReader
 from serving.problems import ProblemError
-from serving.questions import DOTTED, ExplainQuery, Question, asked_by, checked, in_query_terms, question_of
 from serving.reading import WaitingRoute, add_read
-from serving.recommending import Answer
+from serving.recommend import replies
+from serving.recommend.questions import (
+    DOTTED,
+    ExplainQuery,
+    Question,
+    asked_by,
+    checked,
+    in_query_terms,
+    question_of,
+)
+from serving.recommend.service import Answer
 from serving.routes.recommend import RecommendRoute, TrackIdPath, response_of
 from store.errors import StoreUnavailableError
-from streams.events import DEFAULT_TOP_K, MAX_TOP_K, WHOLE, RecommendationQuery, kind
+from streams.contracts import DEFAULT_TOP_K, MAX_TOP_K, WHOLE, RecommendationQuery, kind
 
 logger = structlog.get_logger("serving")
 

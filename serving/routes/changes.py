@@ -9,13 +9,13 @@ from fastapi.sse import EventSourceResponse, format_sse_event
 from starlette.responses import Response
 
 from serving import problems
-from serving.broker import BrokerUnavailableError
 from serving.context import Context, context_of
-from serving.feed import Change, ChangeFeed, Subscription, described, read_positions
+from serving.kafka.broker import BrokerUnavailableError
+from serving.kafka.change_subscriber import Change, ChangeFeed, Subscription, described, read_positions
+from serving.kafka.streaming import End, EventStream
 from serving.models import problem_responses
 from serving.reading import ReadRoute, add_read
 from serving.routes.recommend import TrackIdPath
-from serving.streaming import End, EventStream
 from store import reads
 
 LastEventId = Annotated[

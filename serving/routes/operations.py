@@ -5,10 +5,11 @@ from typing import Any
 from fastapi import FastAPI, Request
 from starlette.responses import Response
 
-from serving import models, replies
+from serving import models
 from serving.context import context_of
 from serving.health import Status
 from serving.metrics import CONTENT_TYPE
+from serving.recommend import replies
 from serving.version import VERSION
 
 _UNCACHED = {"cache-control": "no-store"}

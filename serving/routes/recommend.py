@@ -6,12 +6,12 @@ from typing import Annotated
 from fastapi import FastAPI, Path, Query, Request
 from starlette.responses import Response
 
-from serving import replies
 from serving.context import context_of
 from serving.models import RecommendationBody, problem_responses
-from serving.questions import RecommendQuery, in_query_terms
 from serving.reading import WaitingRoute, add_read
-from serving.recommending import Answer
+from serving.recommend import replies
+from serving.recommend.questions import RecommendQuery, in_query_terms
+from serving.recommend.service import Answer
 
 TrackIdPath = Annotated[
     str,

@@ -3,10 +3,11 @@
 from fastapi import FastAPI, Request
 from starlette.responses import Response
 
-from serving import models, replies, strategies
+from serving import models, strategies
 from serving.context import context_of
 from serving.models import problem_responses
 from serving.reading import add_read
+from serving.recommend import replies
 
 
 async def list_strategies(request: Request) -> Response:

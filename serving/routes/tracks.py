@@ -5,10 +5,11 @@ from typing import Annotated
 from fastapi import FastAPI, Query, Request
 from starlette.responses import Response
 
-from serving import cursor, models, problems, replies
+from serving import cursor, models, problems
 from serving.context import context_of
 from serving.models import NamesQuery, TracksQuery, problem_responses
 from serving.reading import add_read
+from serving.recommend import replies
 from serving.routes.recommend import TrackIdPath
 from store import reads
 

@@ -5,7 +5,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from streams.events import InvalidEvent, Reason
+from streams.contracts import InvalidEvent, Reason
 from streams.producers.items import Position, Record, Refusal, SourceError, TrackItem
 
 

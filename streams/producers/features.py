@@ -7,9 +7,9 @@ from typing import Any, Final, Literal
 import numpy as np
 import numpy.typing as npt
 
-from streams.events import InvalidEvent, Reason, check_track_id, encode_track
-from streams.events.cleaning import is_missing
-from streams.events.tracks import Encoding
+from streams.contracts import InvalidEvent, Reason, check_track_id, encode_track
+from streams.contracts.cleaning import is_missing
+from streams.contracts.tracks import Encoding
 from streams.producers import saarland
 from streams.producers.items import Position, Record, Refusal, SourceError, TrackItem
 from streams.producers.tables import MetadataTable

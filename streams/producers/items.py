@@ -7,8 +7,8 @@ from typing import Any, Protocol
 
 import numpy.typing as npt
 
+from streams.contracts import InvalidEvent, TrackMetadata, check_track_id, encode_track
 from streams.errors import StreamsError
-from streams.events import InvalidEvent, TrackMetadata, check_track_id, encode_track
 
 # Where in its source a record stands: a line number, or a path. Sources yield positions in order.
 Position = int | str

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from streams.events import MAX_EVENT_BYTES, InvalidEvent, Reason, encode_track, read_track_event
-from streams.events.tracks import Encoding
+from streams.contracts import MAX_EVENT_BYTES, InvalidEvent, Reason, encode_track, read_track_event
+from streams.contracts.tracks import Encoding
 from streams.producers.items import Position, Record, Refusal, SourceError, TrackItem
 
 _READ_BYTES: Final = 1024 * 1024

@@ -10,13 +10,13 @@ from typing import Final, Self
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
+from streams.contracts import Reason
 from streams.errors import BrokerUnavailable, TopicError
-from streams.events import Reason
-from streams.kafka import admin_client, start_producer
+from streams.kafka.clients import admin_client, start_producer
+from streams.kafka.topics import TRACK_INGEST, partition_counts
 from streams.producers.checkpoint import Checkpoint
 from streams.producers.items import Position, PublishSummary, Record, Refusal, TrackItem
 from streams.settings import KafkaSettings
-from streams.topics import TRACK_INGEST, partition_counts
 
 _CHUNK: Final = 64
 _MAX_IN_FLIGHT: Final = 2_000

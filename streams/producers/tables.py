@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import orjson
 
-from streams.events.metadata import TrackMetadata
+from streams.contracts.metadata import TrackMetadata
 from streams.producers import maestro
 from streams.producers.items import SourceError
 

@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from streams.asyncapi import document, to_yaml
-from streams.events import (
+from streams.contracts import (
     ListChange,
     Reason,
     RecommendationReply,
@@ -20,8 +19,9 @@ from streams.events import (
     parse_request,
     parse_track_event,
 )
+from streams.kafka.asyncapi import document, to_yaml
+from streams.kafka.topics import topic_specs
 from streams.settings import KafkaSettings, StreamSettings
-from streams.topics import topic_specs
 
 pytestmark = pytest.mark.contract
 PATH = Path(__file__).parents[2] / "docs" / "asyncapi.yaml"

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serving.explanations import _SHARED as SHARED
-from serving.explanations import SENTENCE, facts_of
+from serving.recommend.explanations import _SHARED as SHARED
+from serving.recommend.explanations import SENTENCE, facts_of
 from streams.strategies import Candidates, Columns, Query, Seed, facts, fields_needed, select
 
 pytestmark = pytest.mark.contract

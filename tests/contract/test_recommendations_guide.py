@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
-from streams.agents.recommender.metrics import RecommenderMetrics
-from streams.agents.recommender.settings import RecommenderSettings
-from streams.events import RecommendationRequest
+from streams.contracts import RecommendationRequest
+from streams.recommender.metrics import RecommenderMetrics
+from streams.recommender.settings import RecommenderSettings
 
 pytestmark = pytest.mark.contract
 

@@ -17,7 +17,7 @@ import httpx
 import orjson
 import psutil
 
-from streams.neighbours import acceleration
+from streams.engine import acceleration
 
 REPOSITORY = Path(__file__).parents[2]
 

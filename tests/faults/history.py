@@ -10,7 +10,7 @@ import numpy as np
 import orjson
 from aiokafka import ConsumerRecord
 
-from streams.events import encode_track, unit_vector
+from streams.contracts import encode_track, unit_vector
 
 DIMENSION = 16
 CENTRES = 6

@@ -12,7 +12,7 @@ import orjson
 from aiokafka import ConsumerRecord
 
 from store.pool import UNAVAILABLE
-from streams.events import read_dead_letter_headers
+from streams.contracts import read_dead_letter_headers
 from tests.faults.history import Catalogue
 from tests.support.worker import read_topic, settle, wrong_lists
 

@@ -16,8 +16,8 @@ from aiokafka.errors import KafkaError
 
 from mess import migrate
 from store.pool import UNAVAILABLE
+from streams.kafka.topics import ensure_topics
 from streams.settings import KafkaSettings, StreamSettings
-from streams.topics import ensure_topics
 from tests.faults.history import Catalogue, Message
 from tests.faults.oracle import at_rest, faults_at_rest, stored_lists
 from tests.faults.scenario import Fault, FaultKind, Part, Scenario

@@ -17,8 +17,8 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPa
 from prometheus_client.parser import text_string_to_metric_families
 
 from mess.stack.ports import pick_free
-from streams.events import encode_track, track_key
-from streams.neighbours.similarity import brute_force
+from streams.contracts import encode_track, track_key
+from streams.engine.similarity import brute_force
 
 PATIENCE = 60.0
 

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from mess.stack.statefile import Pids, StackState, write_state
-from streams.events import track_key
+from streams.contracts import track_key
+from streams.kafka.topics import ensure_topics
 from streams.settings import KafkaSettings, StreamSettings
-from streams.topics import ensure_topics
 from tests.support.polling import until
 from tests.support.services import KafkaBroker
 from tests.support.worker import WorkerProcess, publish, settle, track_message

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
+from streams.kafka.topics import ensure_topics
 from streams.settings import KafkaSettings, StreamSettings
-from streams.topics import ensure_topics
 from tests.support.services import running_services
 
 

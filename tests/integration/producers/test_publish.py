@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from streams.contracts import TrackUpsert, parse_track_event
 from streams.errors import BrokerUnavailable, TopicError
-from streams.events import TrackUpsert, parse_track_event
-from streams.kafka import group_less_consumer, start_producer
+from streams.kafka.clients import group_less_consumer, start_producer
+from streams.kafka.topics import ensure_topics, partition_of
 from streams.producers.items import PublishSummary, Refusal, TrackItem
 from streams.producers.publisher import TrackPublisher, publish_all
 from streams.settings import KafkaSettings, StreamSettings
-from streams.topics import ensure_topics, partition_of
 from tests.integration.producers.conftest import Mess
 from tests.support.services import unique_name
 

@@ -3,9 +3,9 @@
 import pytest
 from aiokafka.admin import NewTopic
 
-from streams import topic_copies
 from streams.errors import TopicError
-from streams.kafka import admin_client, start_producer
+from streams.kafka import topic_copies
+from streams.kafka.clients import admin_client, start_producer
 from streams.settings import KafkaSettings
 from tests.support.services import KafkaBroker, unique_name
 from tests.support.worker import read_topic

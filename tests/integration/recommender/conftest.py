@@ -14,11 +14,11 @@ from pydantic import SecretStr
 
 from store.pool import open_pool
 from store.settings import StoreSettings
-from streams.agents.recommender.metrics import RecommenderMetrics
-from streams.agents.recommender.recommender import Recommender
-from streams.agents.recommender.settings import RecommenderSettings
-from streams.events import RecommendationReply, RecommendationRequest
-from streams.neighbours.search.process import SearchProcess
+from streams.contracts import RecommendationReply, RecommendationRequest
+from streams.engine.search.process import SearchProcess
+from streams.recommender.metrics import RecommenderMetrics
+from streams.recommender.recommender import Recommender
+from streams.recommender.settings import RecommenderSettings
 from tests.integration.serving.catalogue import Catalogue, make_catalogue, write_catalogue
 from tests.support.polling import until
 from tests.support.services import PostgresServer, unique_name

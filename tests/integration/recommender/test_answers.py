@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from streams.events import STRATEGY_MODES, RecommendationReply
+from streams.contracts import STRATEGY_MODES, RecommendationReply
 from tests.integration.recommender.conftest import Bench, now
 
 pytestmark = pytest.mark.integration

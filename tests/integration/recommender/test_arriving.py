@@ -8,9 +8,9 @@ import pytest
 
 from store import tracks
 from store.pool import transaction
-from streams.agents.recommender.recommender import Recommender
-from streams.events import RecommendationReply, RecommendationRequest
-from streams.neighbours.search.process import SearchProcess
+from streams.contracts import RecommendationReply, RecommendationRequest
+from streams.engine.search.process import SearchProcess
+from streams.recommender.recommender import Recommender
 from tests.integration.recommender.conftest import DIMENSION, Bench, recommender_of
 from tests.integration.recommender.test_materialised import batch_of
 

@@ -8,12 +8,11 @@ import numpy as np
 import orjson
 import pytest
 
-from serving.replies import as_kept, entity_tag
+from serving.recommend.replies import as_kept, entity_tag
 from store import materialised, tracks
 from store.materialised import StoredBody
 from store.pool import transaction
-from streams.agents.recommender.materialiser import heat_of
-from streams.events import (
+from streams.contracts import (
     RecommendationBody,
     RecommendationQuery,
     RecommendationRequest,
@@ -21,7 +20,8 @@ from streams.events import (
     split_reply,
     track_key,
 )
-from streams.neighbours.types import EVENT, TrackBatch
+from streams.engine.types import EVENT, TrackBatch
+from streams.recommender.materialiser import heat_of
 from tests.integration.recommender.conftest import Bench, now
 from tests.support.polling import until
 

@@ -8,12 +8,12 @@ import numpy as np
 import psutil
 import pytest
 
-from streams.neighbours.search import Found, SearchProcess, SearchSettings
-from streams.neighbours.search.index_process import IndexProcess
-from streams.neighbours.search.shared import holding
-from streams.neighbours.types import TrackBatch, Vectors
+from streams.engine.search import Found, SearchProcess, SearchSettings
+from streams.engine.search.index_process import IndexProcess
+from streams.engine.search.shared import holding
+from streams.engine.types import TrackBatch, Vectors
 from tests.support.polling import until
-from tests.unit.neighbours.helpers import batch
+from tests.unit.engine.helpers import batch
 
 # The first build on a machine compiles for a minute or two; later ones read what it has left on disk.
 pytestmark = [pytest.mark.index, pytest.mark.timeout(600)]

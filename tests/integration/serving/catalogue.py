@@ -9,7 +9,7 @@ import numpy as np
 import orjson
 
 from store.columns import METADATA_FIELDS
-from streams.events import track_key
+from streams.contracts import track_key
 
 COMPOSERS = (
     ("Bach", "Johann Sebastian Bach", "Baroque", ("chorale", "fugue", "prelude")),

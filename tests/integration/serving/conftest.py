@@ -13,8 +13,8 @@ import pytest
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serving.app import create_app
-from serving.broker import LogEnds
 from serving.context import Context
+from serving.kafka.broker import LogEnds
 from serving.settings import ServingSettings
 from store.settings import StoreSettings
 from tests.integration.serving.catalogue import AWKWARD_IDS, Catalogue, make_catalogue, write_catalogue

@@ -9,7 +9,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.partitioner import murmur2
 
 from serving.settings import ServingSettings
-from streams.events import encode_list_change, track_key
+from streams.contracts import encode_list_change, track_key
 from tests.integration.serving.asking import PARTITIONS, answering, body_of, own_topics, stream
 from tests.integration.serving.catalogue import Catalogue
 from tests.integration.serving.conftest import Client, Database, Served, serve

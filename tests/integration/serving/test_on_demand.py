@@ -7,10 +7,10 @@ from typing import Any
 import orjson
 import pytest
 
-from serving.memory import ANY
 from serving.models import Batch, RecommendationBody
+from serving.recommend.response_cache import ANY
 from serving.settings import ServingSettings
-from streams.events import RecommendationRequest, parse_request
+from streams.contracts import RecommendationRequest, parse_request
 from tests.integration.serving.asking import Answering, answering, body_of, own_topics
 from tests.integration.serving.catalogue import Catalogue
 from tests.integration.serving.conftest import Client, Database, Served, serve

@@ -12,13 +12,13 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from serving import models
 from serving.app import create_app
-from serving.broker import BrokerUnavailableError, KafkaLogEnds, started, stopped
-from serving.questions import RecommendQuery
+from serving.kafka.broker import BrokerUnavailableError, KafkaLogEnds, started, stopped
+from serving.recommend.questions import RecommendQuery
 from serving.settings import ServingSettings
 from store.columns import REVISION
 from store.errors import SchemaMismatchError, StoreUnavailableError
 from store.settings import StoreSettings
-from streams.events import UserContext
+from streams.contracts import UserContext
 from tests.integration.serving.conftest import SIZE, Database, Served, serve
 from tests.integration.serving.gate import Gate
 from tests.integration.serving.problems import problem_of

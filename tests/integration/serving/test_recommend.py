@@ -9,7 +9,7 @@ import pytest
 from serving.models import Recommendation, RecommendationBody
 from serving.settings import ServingSettings
 from store.columns import METADATA_FIELDS
-from streams.events.strategy_names import STRATEGY_ALIASES, STRATEGY_MODES
+from streams.contracts.strategy_names import STRATEGY_ALIASES, STRATEGY_MODES
 from tests.integration.serving.catalogue import AWKWARD_IDS, Catalogue
 from tests.integration.serving.conftest import Database, Served, serve
 from tests.integration.serving.problems import fields_of, problem_of

@@ -17,8 +17,8 @@ from store.pool import open_pool
 from store.rows import ListRows
 from store.settings import StoreSettings
 from store.tracks import TrackRow
-from streams.events import track_key
-from streams.neighbours.similarity import brute_force
+from streams.contracts import track_key
+from streams.engine.similarity import brute_force
 
 pytestmark = pytest.mark.integration
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+from streams.kafka.topics import ensure_topics
 from streams.settings import KafkaSettings, StreamSettings
-from streams.topics import ensure_topics
 from tests.support.services import KafkaBroker, PostgresServer, running_services, unique_name
 from tests.support.worker import WorkerProcess
 

@@ -6,7 +6,7 @@ import httpx
 
 from serving.models import Compared, Explained, RecommendationBody
 from serving.settings import ServingSettings
-from streams.events import STRATEGY_MODES
+from streams.contracts import STRATEGY_MODES
 from tests.integration.serving.asking import stream
 from tests.integration.serving.conftest import Client, Database, Served, serve
 from tests.integration.worker.conftest import Line

@@ -8,7 +8,7 @@ import pytest
 from pydantic import SecretStr
 
 from store.settings import StoreSettings
-from streams.agents.lease import Lease, LeaseLostError
+from streams.maintenance.lease import Lease, LeaseLostError
 from tests.support.polling import until
 
 pytestmark = pytest.mark.integration

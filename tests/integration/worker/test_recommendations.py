@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
-from streams.events import STRATEGY_MODES, RecommendationReply, track_key
+from streams.contracts import STRATEGY_MODES, RecommendationReply, track_key
 from tests.integration.worker.conftest import Line
 from tests.integration.worker.over_http import check_all
 from tests.support.polling import until

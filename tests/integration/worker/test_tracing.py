@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from streams.events import tracing
+from streams.contracts import tracing
 from tests.integration.serving.conftest import serve
 from tests.integration.worker.conftest import Line
 from tests.integration.worker.over_http import served

@@ -14,7 +14,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import CommitFailedError
 
 from store import partitions
-from streams.events import read_dead_letter_headers
+from streams.contracts import read_dead_letter_headers
 from tests.integration.worker.conftest import Line, owners
 from tests.support.worker import publish, read_topic, settle, track_message, wrong_lists
 

@@ -14,7 +14,7 @@ from mess.demo import catalogue
 from mess.demo.build.embedding import WEIGHTS
 from mess.demo.build.features import BLOCKS
 from mess.demo.catalogue import CatalogueError, DemoCatalogue
-from streams.events import TrackMetadata
+from streams.contracts import TrackMetadata
 
 pytestmark = pytest.mark.unit
 

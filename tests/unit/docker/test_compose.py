@@ -8,8 +8,8 @@ import pytest
 from mess.stack.jars import KAFKA_VERSION
 from mess.stack.postgres import MAJOR_VERSION
 from serving.settings import ServingSettings
-from streams.app import STOP_SECONDS
-from streams.kafka import MAX_REQUEST_BYTES
+from streams.kafka.clients import MAX_REQUEST_BYTES
+from streams.worker.app import STOP_SECONDS
 from tests.unit.docker.files import DEVELOPMENT, DOCKER, PRODUCTION, Mapping, read_yaml, services
 
 pytestmark = pytest.mark.unit

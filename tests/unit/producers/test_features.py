@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from streams.events import TrackUpsert, parse_track_event
+from streams.contracts import TrackUpsert, parse_track_event
 from streams.producers.features import FeatureFolder, Pooling
 from streams.producers.items import Refusal, SourceError, TrackItem
 from streams.producers.tables import MetadataTable

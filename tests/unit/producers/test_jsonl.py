@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from streams.events import MAX_EVENT_BYTES, TrackUpsert, parse_track_event
+from streams.contracts import MAX_EVENT_BYTES, TrackUpsert, parse_track_event
 from streams.producers.items import Record, Refusal, SourceError, TrackItem
 from streams.producers.jsonl import JsonLines
 

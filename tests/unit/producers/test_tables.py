@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from streams.events import TrackMetadata
+from streams.contracts import TrackMetadata
 from streams.producers.items import SourceError
 from streams.producers.saarland import parse_name
 from streams.producers.tables import MetadataTable

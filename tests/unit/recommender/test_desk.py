@@ -7,11 +7,11 @@ import orjson
 import pytest
 from prometheus_client import CollectorRegistry
 
-from streams.agents.decoding import Received, Refused
-from streams.agents.recommender.metrics import RecommenderMetrics
-from streams.agents.recommender.requests import RequestDesk
-from streams.events import RecommendationReply, RecommendationRequest, encode_reply
+from streams.contracts import RecommendationReply, RecommendationRequest, encode_reply
+from streams.kafka.received import Received, Refused
 from streams.metrics import WorkerMetrics
+from streams.recommender.metrics import RecommenderMetrics
+from streams.recommender.request_handler import RequestDesk
 
 pytestmark = pytest.mark.unit
 

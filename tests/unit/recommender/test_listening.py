@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from store.popularity import Listening
-from streams.agents.recommender.listening import make_popularity
-from streams.agents.recommender.materialiser import heat_of
+from streams.recommender.listening import make_popularity
+from streams.recommender.materialiser import heat_of
 
 pytestmark = pytest.mark.unit
 

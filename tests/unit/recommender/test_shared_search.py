@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from streams.agents.recommender.shared_search import SharedSearch, Start
-from streams.neighbours.search.process import SearchCallError, SearchStoppedError
-from streams.neighbours.search.searcher import Searcher
-from streams.neighbours.search.types import Found, LookedUp, SearchSettings
+from streams.engine.search.process import SearchCallError, SearchStoppedError
+from streams.engine.search.searcher import Searcher
+from streams.engine.search.types import Found, LookedUp, SearchSettings
+from streams.recommender.search_batching import SharedSearch, Start
 
 pytestmark = pytest.mark.unit
 

@@ -5,12 +5,12 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from streams.neighbours.search.cells import ROOM, Cells, Probe, divide
-from streams.neighbours.search.columns import choose
-from streams.neighbours.search.graph import LINKS, Graph, looked_at, neighbour_graph
-from streams.neighbours.search.quality import EASY, Sample, judge, tune_cells
-from streams.neighbours.search.shared import holding
-from streams.neighbours.types import Vectors
+from streams.engine.search.cells import ROOM, Cells, Probe, divide
+from streams.engine.search.columns import choose
+from streams.engine.search.graph import LINKS, Graph, looked_at, neighbour_graph
+from streams.engine.search.quality import EASY, Sample, judge, tune_cells
+from streams.engine.search.shared import holding
+from streams.engine.types import Vectors
 
 pytestmark = pytest.mark.unit
 

@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streams.neighbours.search import SearchSettings
-from streams.neighbours.search.searcher import Searcher
-from streams.neighbours.similarity import exact_similarity
-from tests.unit.neighbours.helpers import batch, key_of, unit
+from streams.engine.search import SearchSettings
+from streams.engine.search.searcher import Searcher
+from streams.engine.similarity import exact_similarity
+from tests.unit.engine.helpers import batch, key_of, unit
 
 pytestmark = pytest.mark.unit
 

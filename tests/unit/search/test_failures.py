@@ -6,14 +6,14 @@ import contextlib
 import pytest
 from structlog.testing import capture_logs
 
-from streams.agents import searching
-from streams.agents.searching import SearchKeeper
+from streams.engine.search import SearchSettings
+from streams.engine.search.searcher import Searcher
+from streams.engine.search.types import SearchStats
+from streams.maintenance import searching
+from streams.maintenance.searching import SearchKeeper
 from streams.metrics import WorkerMetrics
-from streams.neighbours.search import SearchSettings
-from streams.neighbours.search.searcher import Searcher
-from streams.neighbours.search.types import SearchStats
-from tests.unit.neighbours.helpers import batch
-from tests.unit.neighbours.test_exact import random_catalogue
+from tests.unit.engine.helpers import batch
+from tests.unit.engine.test_exact import random_catalogue
 from tests.unit.search.twin import ExactIndex
 
 pytestmark = pytest.mark.unit

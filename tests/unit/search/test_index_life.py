@@ -9,11 +9,11 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from streams.neighbours.search import SearchSettings, searcher
-from streams.neighbours.search.graph import LINKS, Graph, complete
-from streams.neighbours.search.searcher import Searcher
-from streams.neighbours.similarity import exact_similarity
-from tests.unit.neighbours.helpers import batch, key_of, unit
+from streams.engine.search import SearchSettings, searcher
+from streams.engine.search.graph import LINKS, Graph, complete
+from streams.engine.search.searcher import Searcher
+from streams.engine.similarity import exact_similarity
+from tests.unit.engine.helpers import batch, key_of, unit
 from tests.unit.search.test_exact_search import expected
 from tests.unit.search.twin import EVERYWHERE, ExactIndex, report
 

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from streams.neighbours import projection
-from streams.neighbours.search import SearchSettings
-from streams.neighbours.search.searcher import Searcher
-from tests.unit.neighbours.helpers import batch
-from tests.unit.neighbours.test_projection import DIMENSION, few_directions
+from streams.engine import projection
+from streams.engine.search import SearchSettings
+from streams.engine.search.searcher import Searcher
+from tests.unit.engine.helpers import batch
+from tests.unit.engine.test_projection import DIMENSION, few_directions
 from tests.unit.search.test_exact_search import check
 
 pytestmark = pytest.mark.unit

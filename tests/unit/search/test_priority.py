@@ -9,7 +9,7 @@ pytestmark = pytest.mark.unit
 
 SHOW = """
 import os, threading
-from streams.neighbours.search.index_process import _step_back
+from streams.engine.search.index_process import _step_back
 
 def build():
     before = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())

@@ -6,8 +6,8 @@ import signal
 import numpy as np
 import pytest
 
-from streams.neighbours.search import SearchCallError, SearchProcess, SearchStoppedError
-from tests.unit.neighbours.helpers import batch, key_of, unit
+from streams.engine.search import SearchCallError, SearchProcess, SearchStoppedError
+from tests.unit.engine.helpers import batch, key_of, unit
 
 pytestmark = pytest.mark.unit
 

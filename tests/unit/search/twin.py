@@ -7,14 +7,14 @@ import multiprocessing
 
 import numpy as np
 
-from streams.neighbours.search.cells import divide
-from streams.neighbours.search.columns import Columns
-from streams.neighbours.search.graph import Graph, complete
-from streams.neighbours.search.index_process import Built, Handed, IndexGoneError, pack, unpack
-from streams.neighbours.search.quality import Quality
-from streams.neighbours.search.shared import SharedRows, holding
-from streams.neighbours.search.types import SearchSettings
-from streams.neighbours.types import EMPTY, Slots, Vectors
+from streams.engine.search.cells import divide
+from streams.engine.search.columns import Columns
+from streams.engine.search.graph import Graph, complete
+from streams.engine.search.index_process import Built, Handed, IndexGoneError, pack, unpack
+from streams.engine.search.quality import Quality
+from streams.engine.search.shared import SharedRows, holding
+from streams.engine.search.types import SearchSettings
+from streams.engine.types import EMPTY, Slots, Vectors
 
 # So much less similar than anything may be to anything else: every cell is looked into.
 EVERYWHERE = 3.0

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from serving.batching import Batched
+from serving.recommend.batching import Batched
 from store.errors import StoreUnavailableError
 
 pytestmark = pytest.mark.unit

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving import cards
-from serving.cards import Card, Cards
+from serving.recommend import track_fragments as cards
+from serving.recommend.track_fragments import Card, Cards
 from store import listed
 from store.columns import METADATA_FIELDS
 from store.listed import ListedTrack

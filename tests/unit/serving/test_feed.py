@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.feed import Change, Subscription, described, read_positions
+from serving.kafka.change_subscriber import Change, Subscription, described, read_positions
 
 pytestmark = pytest.mark.unit
 

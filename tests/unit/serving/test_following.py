@@ -3,7 +3,7 @@
 import pytest
 from aiokafka.errors import KafkaError
 
-from serving.broker import keep_following
+from serving.kafka.broker import keep_following
 
 pytestmark = pytest.mark.unit
 
@@ -30,8 +30,8 @@ async def test_the_waits_begin_anew_after_the_log_was_followed_for_a_while(
         now[0] += lasted
         raise KafkaError("gone")
 
-    monkeypatch.setattr("serving.broker.time.monotonic", lambda: now[0])
-    monkeypatch.setattr("serving.broker.asyncio.sleep", sleep)
+    monkeypatch.setattr("serving.kafka.broker.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("serving.kafka.broker.asyncio.sleep", sleep)
     with pytest.raises(EnoughError):
         await keep_following(follow, "away")
     assert waits == [0.2, 0.4, 0.8, 0.2, 0.4]

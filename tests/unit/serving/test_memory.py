@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serving.memory import Entry, Memory
+from serving.recommend.response_cache import Entry, Memory
 
 pytestmark = pytest.mark.unit
 

@@ -7,7 +7,7 @@ import pytest
 from pydantic import SecretStr
 
 from serving.app import create_app
-from serving.questions import Questions
+from serving.recommend.questions import Questions
 from serving.settings import ServingSettings
 from store.settings import StoreSettings
 from streams.strategies import registry

@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 from serving.models import TracksQuery
 from serving.parameters import QueryReader, decode_track_id
 from serving.problems import ProblemError
-from serving.questions import RecommendQuery
+from serving.recommend.questions import RecommendQuery
 
 pytestmark = pytest.mark.unit
 

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serving.problems import ProblemError, invalid_parameters, problem_document
-from serving.questions import Questions, checked, in_query_terms
-from streams.events import InvalidRequest, RecommendationQuery, parse_request
+from serving.recommend.questions import Questions, checked, in_query_terms
+from streams.contracts import InvalidRequest, RecommendationQuery, parse_request
 
 pytestmark = pytest.mark.unit
 

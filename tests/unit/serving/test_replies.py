@@ -9,11 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from serving import replies, strategies
-from serving.cards import Card, headline
-from serving.explanations import SENTENCE, facts_of
-from serving.lists import Listed
+from serving import strategies
 from serving.models import RecommendationBody, StrategyInfo, TrackMetadata
+from serving.recommend import replies
+from serving.recommend.explanations import SENTENCE, facts_of
+from serving.recommend.lists import Listed
+from serving.recommend.track_fragments import Card, headline
 from serving.settings import ServingSettings
 from store.columns import METADATA_FIELDS
 from store.listed import ListedTrack, ListHeader

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from serving.streaming import End, EventStream
+from serving.kafka.streaming import End, EventStream
 from tests.support.polling import until
 
 pytestmark = pytest.mark.unit

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from streams.events.cleaning import partial_date
-from streams.events.metadata import TrackMetadata
+from streams.contracts.cleaning import partial_date
+from streams.contracts.metadata import TrackMetadata
 from streams.strategies import Columns, InvalidQuery, filters
 from tests.unit.strategies.helpers import candidates
 

@@ -6,7 +6,7 @@ import pytest
 from aiokafka.errors import KafkaTimeoutError
 from faust.types import TP
 
-from streams.ends import LogEnds
+from streams.kafka.log_ends import LogEnds
 
 pytestmark = pytest.mark.unit
 

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from streams.agents.pipeline import engine_process
+from streams.maintenance.pipeline import engine_process
 from streams.settings import StreamSettings
-from tests.unit.neighbours.helpers import Follower, batch, oracle
-from tests.unit.neighbours.test_exact import random_catalogue
-from tests.unit.neighbours.test_process import _Taken
+from tests.unit.engine.helpers import Follower, batch, oracle
+from tests.unit.engine.test_exact import random_catalogue
+from tests.unit.engine.test_process import _Taken
 
 pytestmark = pytest.mark.unit
 

@@ -5,8 +5,8 @@ import pytest
 
 from store.rows import TrackVectors
 from store.tail import Departures, Tail
-from streams.agents.arrays import later_than
-from streams.agents.following import batch_of
+from streams.maintenance.arrays import later_than
+from streams.maintenance.following import batch_of
 
 pytestmark = pytest.mark.unit
 

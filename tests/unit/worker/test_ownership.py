@@ -4,7 +4,7 @@ import pytest
 
 from store.errors import FencedError
 from store.partitions import Claim
-from streams.agents.ownership import Ownership
+from streams.maintenance.ownership import Ownership
 
 pytestmark = pytest.mark.unit
 

@@ -12,12 +12,12 @@ from faust.types import TP
 from pydantic import SecretStr
 
 from store.settings import StoreSettings
-from streams import transport
-from streams.agents.recommender.settings import RecommenderSettings
-from streams.app import WAITING_BUNDLES, WorkerApp, create_app, unbundled
+from streams.kafka.topics import TRACK_INGEST, TRACK_INTERACTIONS
+from streams.recommender.settings import RecommenderSettings
 from streams.settings import KafkaSettings, StreamSettings
-from streams.topics import TRACK_INGEST, TRACK_INTERACTIONS
-from streams.transport import BUNDLE_MESSAGES, FETCH_WAIT_MS, pace_fetches
+from streams.worker import transport
+from streams.worker.app import WAITING_BUNDLES, WorkerApp, create_app, unbundled
+from streams.worker.transport import BUNDLE_MESSAGES, FETCH_WAIT_MS, pace_fetches
 
 pytestmark = pytest.mark.unit
 
@@ -43,8 +43,8 @@ def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
         sleeps.append(seconds)
         now[0] += seconds
 
-    monkeypatch.setattr("streams.transport.time.monotonic", lambda: now[0])
-    monkeypatch.setattr("streams.transport.asyncio.sleep", sleep)
+    monkeypatch.setattr("streams.worker.transport.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("streams.worker.transport.asyncio.sleep", sleep)
     return sleeps
 
 

@@ -1,0 +1,1 @@
+"""Dead letters as an operator works with them: read, select, publish again."""

@@ -1,0 +1,167 @@
+"""Choosing dead letters and dealing with them: what `mess dead-letters` does once its options are read."""
+
+import re
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Final, Literal
+
+import asyncpg
+
+from mess.dead_letters.topic import Letter, read_letter, read_letters, replay_letters
+from store.dead_letters import Handled, LetterId, fetch_handled, mark_handled, tracks_written_since
+from streams.settings import KafkaSettings
+
+State = Literal["open", "replayed", "dropped", "any"]
+
+_PLACE: Final = re.compile(r"(\d{1,9}):(\d{1,18})")
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which dead letters are meant; what is None or empty does not choose.
+
+    Attributes:
+        places: Their coordinates in dead-letters.
+        reason: Why they were refused.
+        topic: Where they came from.
+        since: Refused then or later, aware.
+        until: Refused before, aware.
+        state: What has been done about them.
+    """
+
+    places: tuple[tuple[int, int], ...] = ()
+    reason: str | None = None
+    topic: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    state: State = "open"
+
+    @property
+    def everything(self) -> bool:
+        """Whether nothing but the state chooses."""
+        return not (self.places or self.reason or self.topic or self.since or self.until)
+
+    def admits(self, letter: Letter) -> bool:
+        """Whether a letter is meant, whatever has been done about it."""
+        return (
+            (not self.places or (letter.id.partition, letter.id.offset) in self.places)
+            and (self.reason is None or letter.reason == self.reason)
+            and (self.topic is None or (letter.source is not None and letter.source.topic == self.topic))
+            and (self.since is None or letter.failed_at >= self.since)
+            and (self.until is None or letter.failed_at < self.until)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A dead letter and what is known of it.
+
+    Attributes:
+        letter: Without its value where many are found.
+        size: Bytes of its value; None for a tombstone.
+        handled: What has been done about it; None for nothing.
+    """
+
+    letter: Letter
+    size: int | None
+    handled: Handled | None
+
+    @property
+    def state(self) -> State:
+        """What has been done about it, in a word."""
+        return self.handled.action if self.handled else "open"
+
+
+def parse_place(text: str) -> tuple[int, int]:
+    """Read `partition:offset`.
+
+    Raises:
+        ValueError: It is something else.
+    """
+    matched = _PLACE.fullmatch(text)
+    if matched is None:
+        raise ValueError(f"{text!r} is not PARTITION:OFFSET, as `mess dead-letters list` shows it")
+    return int(matched[1]), int(matched[2])
+
+
+async def find(kafka: KafkaSettings, pool: asyncpg.Pool, wanted: Wanted) -> list[Found]:
+    """The letters that are meant, in the order of the topic, without their values.
+
+    Raises:
+        StreamsError: The broker or the topic is not there, or one of the places is not.
+        StoreUnavailableError: Postgres cannot be reached.
+    """
+    done = await fetch_handled(pool)
+    found = []
+    async for letter in _candidates(kafka, wanted):
+        handled = done.get(letter.id)
+        state: State = handled.action if handled else "open"
+        if wanted.admits(letter) and wanted.state in ("any", state):
+            size = None if letter.value is None else len(letter.value)
+            found.append(Found(replace(letter, value=None), size, handled))
+    return found
+
+
+async def _candidates(kafka: KafkaSettings, wanted: Wanted) -> AsyncIterator[Letter]:
+    """Letters to look at: those at the places named, else all that are young enough."""
+    if not wanted.places:
+        async for letter in read_letters(kafka, since=wanted.since):
+            yield letter
+        return
+    for partition, offset in dict.fromkeys(wanted.places):
+        yield await read_letter(kafka, partition, offset)
+
+
+async def overtaken(pool: asyncpg.Pool, found: Sequence[Found]) -> set[LetterId]:
+    """Those of `found` whose track the store has a later event of: sent back, they would replace it.
+
+    Raises:
+        StoreUnavailableError: Postgres cannot be reached.
+    """
+    events = {each.letter.id: event for each in found if (event := each.letter.event) is not None}
+    newer = await tracks_written_since(pool, list(events.values()))
+    return {name for name, event in events.items() if event in newer}
+
+
+async def replay(
+    kafka: KafkaSettings,
+    pool: asyncpg.Pool,
+    found: Sequence[Found],
+    left_out: Callable[[Letter, str], object],
+) -> int:
+    """Send the letters back, telling `left_out` of each that cannot be, and return how many were sent.
+
+    Raises:
+        StreamsError: The broker is away, or did not take one; what was sent before has been noted.
+        StoreUnavailableError: Postgres cannot be reached.
+    """
+    return await replay_letters(kafka, pool, _again(kafka, found), left_out)
+
+
+async def _again(kafka: KafkaSettings, found: Sequence[Found]) -> AsyncIterator[Letter]:
+    """The letters with their values, read anew: a topic of large ones need not fit into memory."""
+    missing = {each.letter.id for each in found}
+    first = min(each.letter.id.written_at for each in found)
+    async for letter in read_letters(kafka, since=datetime.fromtimestamp(first / 1000, UTC)):
+        if letter.id in missing:
+            missing.discard(letter.id)
+            yield letter
+        if not missing:
+            return
+
+
+async def drop(pool: asyncpg.Pool, found: Sequence[Found]) -> None:
+    """Note that nothing more is to be done about the letters; the topic keeps them for as long as it keeps any.
+
+    Raises:
+        StoreUnavailableError: Postgres cannot be reached.
+    """
+    await mark_handled(pool, [each.letter.id for each in found], "dropped")
+
+
+def counted(found: Sequence[Found]) -> str:
+    """How many there are of each reason, the most frequent first."""
+    reasons = Counter(each.letter.reason or "no reason" for each in found)
+    return ", ".join(f"{count:,} {reason}" for reason, count in reasons.most_common())

@@ -1,0 +1,302 @@
+"""Dead letters as an operator deals with them: read from the topic, sent back to where they came from, or left."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final, Self
+
+import asyncpg
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
+from aiokafka.errors import KafkaError
+
+from store.dead_letters import LetterId, mark_handled
+from streams.contracts.dead_letters import (
+    HEADER_DETAIL,
+    HEADER_ERROR,
+    HEADER_FAILED_AT,
+    HEADER_SOURCE_OFFSET,
+    HEADER_SOURCE_PARTITION,
+    HEADER_SOURCE_TOPIC,
+    read_dead_letter_headers,
+)
+from streams.errors import StreamsError, TopicError
+from streams.kafka.clients import admin_client, group_less_consumer, start_producer
+from streams.kafka.topics import DEAD_LETTERS, TRACK_INGEST, partition_counts
+from streams.settings import KafkaSettings
+
+_OURS: Final = frozenset(
+    {
+        HEADER_ERROR,
+        HEADER_DETAIL,
+        HEADER_SOURCE_TOPIC,
+        HEADER_SOURCE_PARTITION,
+        HEADER_SOURCE_OFFSET,
+        HEADER_FAILED_AT,
+    }
+)
+# Letters sent, awaited and noted together: what a crash in between would send again.
+_CHUNK: Final = 100
+_CHUNK_BYTES: Final = 16 * 1024 * 1024
+
+
+class LetterError(StreamsError):
+    """There is no such dead letter, or it cannot be sent back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a refused message was read."""
+
+    topic: str
+    partition: int
+    offset: int
+
+    def __str__(self) -> str:
+        return f"{self.topic}:{self.partition}:{self.offset}"
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """One message of dead-letters.
+
+    Attributes:
+        id: Its place in dead-letters.
+        key: The refused message's key, as received.
+        value: Its value, as received.
+        headers: Its own headers followed by ours.
+        reason: Why it was refused; empty where nothing says so.
+        detail: The same for people.
+        source: Where it was read; None where nothing says so.
+        failed_at: When it was refused, aware.
+    """
+
+    id: LetterId
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes], ...]
+    reason: str
+    detail: str
+    source: Source | None
+    failed_at: datetime
+
+    @classmethod
+    def of(cls, record: "ConsumerRecord[bytes, bytes]") -> Self:
+        """Read a message; one that no worker has written has no reason and no source."""
+        told = read_dead_letter_headers(record.headers)
+        written_at = datetime.fromtimestamp(record.timestamp / 1000, UTC)
+        return cls(
+            LetterId(record.partition, record.offset, record.timestamp),
+            record.key,
+            record.value,
+            tuple((name, value or b"") for name, value in record.headers),
+            told.get(HEADER_ERROR, ""),
+            told.get(HEADER_DETAIL, ""),
+            _source(told),
+            _moment(told.get(HEADER_FAILED_AT, "")) or written_at,
+        )
+
+    @property
+    def place(self) -> str:
+        """Its coordinates, `partition:offset`, as commands take them."""
+        return f"{self.id.partition}:{self.id.offset}"
+
+    @property
+    def own_headers(self) -> list[tuple[str, bytes]]:
+        """The refused message's headers, without those that say why it was refused."""
+        return [(name, value) for name, value in self.headers if name not in _OURS]
+
+    @property
+    def event(self) -> tuple[str, int, int] | None:
+        """Track id, source partition and offset of an event of track-ingest; None for other messages."""
+        if self.source is None or self.source.topic != TRACK_INGEST or self.key is None:
+            return None
+        try:
+            return self.key.decode(), self.source.partition, self.source.offset
+        except UnicodeDecodeError:
+            return None
+
+
+async def read_letters(kafka: KafkaSettings, *, since: datetime | None = None) -> AsyncIterator[Letter]:
+    """Every dead letter that the topic holds now, in order; `since` leaves out those written before.
+
+    Raises:
+        BrokerUnavailable: No broker answers.
+        TopicError: There is no topic dead-letters.
+    """
+    async with group_less_consumer(kafka) as reader:
+        for partition, end in (await _ends(kafka, reader)).items():
+            reader.assign([partition])
+            if (start := await _start(reader, partition, since)) is None:
+                continue
+            reader.seek(partition, start)
+            async for record in _until(reader, partition, end):
+                yield Letter.of(record)
+
+
+async def read_letter(kafka: KafkaSettings, partition: int, offset: int) -> Letter:
+    """The dead letter at one place.
+
+    Raises:
+        LetterError: There is none, or none any more.
+        BrokerUnavailable: No broker answers.
+        TopicError: There is no topic dead-letters.
+    """
+    async with group_less_consumer(kafka) as reader:
+        where = TopicPartition(DEAD_LETTERS, partition)
+        ends = await _ends(kafka, reader)
+        starts = await reader.beginning_offsets([where]) if where in ends else {}
+        if where in ends and starts[where] <= offset < ends[where]:
+            reader.assign([where])
+            reader.seek(where, offset)
+            async for record in _until(reader, where, ends[where]):
+                if record.offset == offset:
+                    return Letter.of(record)
+                break
+    raise LetterError(f"there is no dead letter {partition}:{offset}, or it is not kept any more")
+
+
+async def _ends(kafka: KafkaSettings, reader: AIOKafkaConsumer) -> dict[TopicPartition, int]:
+    async with admin_client(kafka) as admin:
+        counts = await partition_counts(admin)
+    if DEAD_LETTERS not in counts:
+        raise TopicError(f"there is no topic {DEAD_LETTERS}; `mess topics create` makes it")
+    partitions = [TopicPartition(DEAD_LETTERS, number) for number in range(counts[DEAD_LETTERS])]
+    ends: dict[TopicPartition, int] = await reader.end_offsets(partitions)
+    return ends
+
+
+async def _start(reader: AIOKafkaConsumer, partition: TopicPartition, since: datetime | None) -> int | None:
+    """The offset to begin with; None where nothing is as young as `since`."""
+    if since is None:
+        starts: dict[TopicPartition, int] = await reader.beginning_offsets([partition])
+        return starts[partition]
+    found = await reader.offsets_for_times({partition: int(since.timestamp() * 1000)})
+    return None if found[partition] is None else int(found[partition].offset)
+
+
+async def _until(
+    reader: AIOKafkaConsumer, partition: TopicPartition, end: int
+) -> "AsyncIterator[ConsumerRecord[bytes, bytes]]":
+    while await reader.position(partition) < end:
+        batches: dict[TopicPartition, list[ConsumerRecord[bytes, bytes]]]
+        batches = await reader.getmany(partition, timeout_ms=500)
+        for record in batches.get(partition, []):
+            if record.offset < end:
+                yield record
+
+
+class Replayer:
+    """Sends dead letters back, each to the topic and partition it came from, and notes it in the store.
+
+    A crash between the two repeats at most `_CHUNK` letters at the next replay; every consumer here applies an event
+    once in effect.
+
+    Args:
+        producer: Started.
+        pool: Where it is noted.
+        partitions: How many partitions each topic of the broker has.
+    """
+
+    def __init__(self, producer: AIOKafkaProducer, pool: asyncpg.Pool, partitions: dict[str, int]) -> None:
+        self._producer = producer
+        self._pool = pool
+        self._partitions = partitions
+
+    async def replay(self, letters: Sequence[Letter]) -> list[tuple[Letter, str]]:
+        """Send `letters` back, in order, and return those that cannot be, each with why.
+
+        Raises:
+            LetterError: The broker did not take one.
+            StoreUnavailableError: Postgres went away; what was sent may not have been noted.
+        """
+        left = [(letter, why) for letter in letters if (why := self._objection(letter))]
+        sent = [letter for letter in letters if not self._objection(letter)]
+        # One after the other into the producer, so that the order within a partition stays.
+        deliveries = [await self._send(letter) for letter in sent]
+        try:
+            await asyncio.gather(*deliveries)
+        except KafkaError as exc:
+            raise LetterError(f"the broker did not take a letter back: {exc}") from exc
+        await mark_handled(self._pool, [letter.id for letter in sent], "replayed")
+        return left
+
+    def _objection(self, letter: Letter) -> str:
+        if letter.source is None:
+            return "nothing says where it came from"
+        if letter.source.topic == DEAD_LETTERS or letter.source.topic not in self._partitions:
+            return f"it came from {letter.source.topic!r}, to which nothing can be sent back"
+        return ""
+
+    async def _send(self, letter: Letter) -> "asyncio.Future[Any]":
+        assert letter.source is not None
+        # Its own partition, so that a producer's own way of choosing one is kept; by key where that has gone.
+        known = letter.source.partition < self._partitions[letter.source.topic]
+        delivery: asyncio.Future[Any] = await self._producer.send(
+            letter.source.topic,
+            key=letter.key,
+            value=letter.value,
+            partition=letter.source.partition if known else None,
+            headers=letter.own_headers,
+        )
+        return delivery
+
+
+async def replay_letters(
+    kafka: KafkaSettings,
+    pool: asyncpg.Pool,
+    letters: AsyncIterator[Letter],
+    left_out: Callable[[Letter, str], object],
+) -> int:
+    """Send `letters` back some at a time, telling `left_out` of each that cannot be.
+
+    Returns:
+        How many were sent.
+
+    Raises:
+        BrokerUnavailable: No broker answers.
+        LetterError: The broker did not take one.
+        StoreUnavailableError: Postgres cannot be reached.
+    """
+    async with admin_client(kafka) as admin:
+        partitions = await partition_counts(admin)
+    producer = await start_producer(kafka)
+    replayer = Replayer(producer, pool, partitions)
+    sent = 0
+    try:
+        async for chunk in _chunks(letters):
+            left = await replayer.replay(chunk)
+            for letter, why in left:
+                left_out(letter, why)
+            sent += len(chunk) - len(left)
+    finally:
+        await producer.stop()
+    return sent
+
+
+async def _chunks(letters: AsyncIterator[Letter]) -> AsyncIterator[list[Letter]]:
+    chunk: list[Letter] = []
+    size = 0
+    async for letter in letters:
+        chunk.append(letter)
+        size += len(letter.value or b"")
+        if len(chunk) >= _CHUNK or size >= _CHUNK_BYTES:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk
+
+
+def _source(told: dict[str, str]) -> Source | None:
+    partition, offset = told.get(HEADER_SOURCE_PARTITION, ""), told.get(HEADER_SOURCE_OFFSET, "")
+    if HEADER_SOURCE_TOPIC not in told or not (partition.isdecimal() and offset.isdecimal()):
+        return None
+    return Source(told[HEADER_SOURCE_TOPIC], int(partition), int(offset))
+
+
+def _moment(text: str) -> datetime | None:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)

@@ -1,0 +1,194 @@
+"""The shortest way of a read: `GET /recommend/{track_id}` answered before any routing.
+
+It stands outermost and knows this one path. What an answer says, its headers, metrics and log line are those of the
+application, which has the same path in its document and answers all that is not so plain: HEAD, origins that CORS has to
+be told about, bodies, URLs that are too long, and whatever fails unexpectedly.
+"""
+
+import itertools
+import os
+import time
+
+import structlog
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from serving import problems
+from serving.context import Context
+from serving.logging import AccessLines
+from serving.middleware import SANE_REQUEST_ID
+from serving.parameters import decode_track_id
+from serving.problems import ProblemError
+from serving.recommend.questions import in_query_terms
+from serving.recommend.replies import matches_tag
+from store.errors import StoreUnavailableError
+
+logger = structlog.get_logger("serving")
+
+ROUTE = "/recommend/{track_id}"
+_PREFIX = b"/recommend/"
+# Under the same prefix, and not a track id.
+_OTHERS = (b"/compare", b"/stream")
+_TYPE = (b"content-type", b"application/json")
+_CHECK = (b"cache-control", b"no-cache")
+_NEVER = (b"cache-control", b"no-store")
+
+
+class HotReads:
+    """Answers the path that is read most in front of `app`.
+
+    Args:
+        app: What everything else goes to.
+        log: Where answered requests are logged; None for nowhere.
+        max_url_bytes: Longer ones go to `app`.
+        cors: Whether requests that name an origin go to `app`.
+    """
+
+    def __init__(self, app: ASGIApp, *, log: AccessLines | None, max_url_bytes: int, cors: bool) -> None:
+        self._app = app
+        self._log = log
+        self._max_url_bytes = max_url_bytes
+        # What only the application deals with.
+        self._elsewhere = {b"content-length", b"transfer-encoding", *([b"origin"] if cors else [])}
+        # Ids of requests that bring none: unlike those of other processes, and cheap.
+        self._id = f"{os.urandom(10).hex()}%012x"
+        self._numbers = itertools.count(1)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection."""
+        if scope["type"] == "http" and scope["method"] == "GET":
+            path: bytes = scope.get("raw_path") or b""
+            if path.startswith(_PREFIX) and not path.endswith(_OTHERS) and "state" in scope:
+                reading = _Reading(scope, path)
+                fits = len(reading.target) <= self._max_url_bytes
+                if fits and self._plain(reading) and await self._read(reading, send):
+                    return
+        await self._app(scope, receive, send)
+
+    def _plain(self, reading: "_Reading") -> bool:
+        """Take in the headers; whether there is none that only the application deals with."""
+        for name, value in reading.scope["headers"]:
+            if name == b"x-request-id":
+                if SANE_REQUEST_ID.fullmatch(value.decode("latin-1")):
+                    reading.request_id = value
+            elif name == b"if-none-match":
+                reading.unless = value
+            elif name in self._elsewhere:
+                return False
+        if not reading.request_id:
+            reading.request_id = (self._id % next(self._numbers)).encode()
+        return True
+
+    async def _read(self, reading: "_Reading", send: Send) -> bool:
+        """Answer, unless something fails that nobody has foreseen: the application then fails the same way, and says so."""
+        metrics = reading.context.metrics
+        try:
+            if not reading.remembered():
+                with metrics.in_progress.track_inprogress():
+                    await reading.look_up()
+        except ProblemError as problem:
+            reading.refuse(problem)
+        except StoreUnavailableError as error:
+            logger.warning("store unavailable", error=str(error), request_id=reading.request_id.decode())
+            reading.refuse(problems.store_unavailable())
+        except Exception:  # noqa: BLE001 -- see above
+            return False
+        reading.headers.append((b"x-request-id", reading.request_id))
+        await send({"type": "http.response.start", "status": reading.status, "headers": reading.headers})
+        await send({"type": "http.response.body", "body": reading.body})
+        seconds = time.perf_counter() - reading.began
+        metrics.observe(ROUTE, "GET", reading.status, seconds)
+        if self._log is not None:
+            self._log.add(reading.line(seconds))
+        return True
+
+
+class _Reading:
+    """One request and its answer."""
+
+    __slots__ = (
+        "began",
+        "body",
+        "context",
+        "headers",
+        "path",
+        "query",
+        "request_id",
+        "scope",
+        "status",
+        "target",
+        "unless",
+    )
+
+    def __init__(self, scope: Scope, path: bytes) -> None:
+        self.began = time.perf_counter()
+        self.scope = scope
+        self.path = path
+        self.query: bytes = scope["query_string"]
+        self.target = path + b"?" + self.query if self.query else path
+        self.context: Context = scope["state"]["context"]
+        self.request_id = b""
+        self.unless = b""
+        self.status = 200
+        self.body = b""
+        self.headers: list[tuple[bytes, bytes]] = []
+
+    def remembered(self) -> bool:
+        """Answer from memory, if it has the answer and it is known to be the newest."""
+        context = self.context
+        entry = context.memory.get(self.target)
+        if entry is None or entry.stale or not context.recommending.certain(entry, self.began):
+            return False
+        context.memory.hits += 1
+        self._found(*context.recommending.ready(entry, self.began))
+        return True
+
+    async def look_up(self) -> None:
+        """Answer from wherever the answer is.
+
+        Raises:
+            ProblemError: There is none.
+            StoreUnavailableError: Neither memory nor the store has it.
+        """
+        context = self.context
+        track_id = decode_track_id(self.path[len(_PREFIX) :].decode("latin-1"))
+        question = context.questions.read(self.query)
+        with in_query_terms():
+            answer = await context.recommending.answer(self.target, track_id, question, self.began)
+        context.metrics.read_from(answer.source)
+        self._found(answer.body, answer.tag)
+
+    def _found(self, body: bytes, tag: bytes) -> None:
+        if not tag:
+            self.headers = [_TYPE, _NEVER, (b"content-length", b"%d" % len(body))]
+        elif self.unless and matches_tag(self.unless.decode("latin-1"), tag.decode()):
+            self.status = 304
+            self.headers = [_CHECK, (b"etag", tag)]
+            return
+        else:
+            self.headers = [_TYPE, _CHECK, (b"etag", tag), (b"content-length", b"%d" % len(body))]
+        self.body = body
+
+    def refuse(self, problem: ProblemError) -> None:
+        """Answer with a problem document."""
+        response = problems.problem_response(problem, self.path.decode("latin-1"))
+        self.status = response.status_code
+        self.headers = list(response.raw_headers)
+        self.body = bytes(response.body)
+
+    def line(self, seconds: float) -> dict[str, object]:
+        """The access line."""
+        client = self.scope.get("client")
+        return {
+            "method": "GET",
+            "path": self.path.decode("latin-1"),
+            "query": self.query.decode("latin-1"),
+            "route": ROUTE,
+            "status": self.status,
+            "bytes": len(self.body),
+            "duration_ms": round(seconds * 1000, 3),
+            "client": client[0] if client else None,
+            "request_id": self.request_id.decode("latin-1"),
+            "event": "request",
+            "level": "info",
+            "logger": "serving.access",
+        }

@@ -1,0 +1,1 @@
+"""The API's side of Kafka: questions to workers, their discovery, the change feed."""

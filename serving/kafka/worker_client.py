@@ -1,0 +1,280 @@
+"""What the store cannot answer: a request to the workers over Kafka, and their reply.
+
+Requests go to one topic, replies come back on another, which this process reads from its end without a group; the
+request's id tells whose a reply is. Requests that are alike and in flight at the same time share one computation.
+"""
+
+import asyncio
+import itertools
+import os
+import time
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import orjson
+import structlog
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
+from aiokafka.errors import KafkaError
+
+from serving import problems
+from serving.kafka.broker import BrokerUnavailableError, keep_following, partitions_of, started, stopped
+from serving.kafka.presence import WorkerPresence
+from serving.metrics import Metrics
+from streams.contracts import InvalidEvent, RecommendationQuery, split_reply, tracing
+
+logger = structlog.get_logger("serving")
+
+# An answer that takes longer is late: then it is asked whether there is any worker.
+_LATE_SECONDS = 0.5
+_GIVEN_UP_KEPT = 10_000
+# Above this share of the requests that may be under way, those that somebody waits for come first.
+_BUSY_SHARE = 0.25
+# Replies carry up to fifty tracks with all that is known of them.
+_FETCH_BYTES = 9 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class AskingOptions:
+    """How requests travel.
+
+    Attributes:
+        requests: Topic of the requests.
+        replies: Topic of the replies.
+        group: The workers' consumer group.
+        timeout: Seconds until a request is given up.
+        broker_timeout: Seconds until the broker must have taken a request.
+        in_flight: Requests under way at most.
+    """
+
+    requests: str
+    replies: str
+    group: str
+    timeout: float
+    broker_timeout: float
+    in_flight: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What workers answered.
+
+    Attributes:
+        body: The bytes of a JSON object.
+        tick: What the one who asked first gave: the answer is from no earlier moment.
+    """
+
+    body: bytes
+    tick: int
+
+
+@dataclass(slots=True, eq=False)
+class _Flight:
+    """One request under way, and all who wait for it."""
+
+    request_id: str
+    reply: asyncio.Future[bytes]
+    tick: int
+    sent_at: float = field(default_factory=time.monotonic)
+
+
+def question(query: RecommendationQuery) -> dict[str, Any]:
+    """What is asked, without what is as it is by default: equal questions, equal values."""
+    return query.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+
+
+class Asker:
+    """Asks the workers.
+
+    Args:
+        kafka: What aiokafka's clients take: bootstrap_servers, security_protocol, ...
+        options: How requests travel.
+        metrics: Where requests and replies are counted.
+    """
+
+    def __init__(self, kafka: dict[str, Any], options: AskingOptions, metrics: Metrics) -> None:
+        self._kafka = kafka
+        self._options = options
+        self._metrics = metrics
+        self._presence = WorkerPresence(kafka, options.group, options.broker_timeout)
+        self._prefix = f"api-{os.urandom(6).hex()}-"
+        self._numbers = itertools.count(1)
+        self._pending: dict[str, _Flight] = {}
+        self._alike: dict[bytes, _Flight] = {}
+        self._given_up: OrderedDict[str, None] = OrderedDict()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._producer: AIOKafkaProducer | None = None
+        self._connected = asyncio.Event()
+
+    @property
+    def in_flight(self) -> int:
+        """Requests under way."""
+        return len(self._pending)
+
+    @property
+    def busy(self) -> bool:
+        """Whether so many requests are under way that what nobody waits for should not be asked."""
+        return len(self._pending) > _BUSY_SHARE * self._options.in_flight
+
+    async def ask(self, query: RecommendationQuery, *, hits: int = 1, tick: int = 0) -> Reply:
+        """The workers' answer to `query`.
+
+        Args:
+            query: What is asked.
+            hits: How often the stored body that this refreshes was read since it was last asked for.
+            tick: When it is, by whatever clock the reply's `tick` is to be read.
+
+        Raises:
+            ProblemError: The workers' own refusal; 504 where none came in time, 503 without a worker or a broker.
+        """
+        asked = question(query)
+        alike = orjson.dumps(asked, option=orjson.OPT_SORT_KEYS)
+        flight = self._alike.get(alike)
+        if flight is not None:
+            self._metrics.requests_shared.inc()
+        elif len(self._pending) >= self._options.in_flight:
+            raise problems.too_busy()
+        else:
+            flight = self._start(asked, alike, hits, tick)
+        return Reply(await asyncio.shield(flight.reply), flight.tick)
+
+    def _start(self, asked: dict[str, Any], alike: bytes, hits: int, tick: int) -> _Flight:
+        request_id = f"{self._prefix}{next(self._numbers):x}"
+        flight = _Flight(request_id, asyncio.get_running_loop().create_future(), tick)
+        # Whoever waits may be gone when it fails: nobody need hear of it.
+        flight.reply.add_done_callback(lambda future: future.cancelled() or future.exception())
+        self._pending[request_id] = self._alike[alike] = flight
+        deadline = datetime.now(UTC) + timedelta(seconds=self._options.timeout)
+        value = orjson.dumps({"request_id": request_id, "deadline": deadline, "hits": hits} | asked)
+        task = asyncio.create_task(self._fly(flight, alike, value), name=f"request {request_id}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return flight
+
+    async def _fly(self, flight: _Flight, alike: bytes, value: bytes) -> None:
+        try:
+            with tracing.span("ask workers", "client", mess_request_id=flight.request_id):
+                await self._send(flight, value)
+                await self._wait(flight)
+        except problems.ProblemError as problem:
+            self._metrics.requests_failed.labels(problem.name).inc()
+            if not flight.reply.done():
+                flight.reply.set_exception(problem)
+        except asyncio.CancelledError:
+            flight.reply.cancel()
+            raise
+        finally:
+            del self._pending[flight.request_id]
+            del self._alike[alike]
+
+    async def _send(self, flight: _Flight, value: bytes) -> None:
+        try:
+            async with asyncio.timeout(self._options.broker_timeout):
+                await self._connected.wait()
+                assert self._producer is not None
+                await self._producer.send_and_wait(
+                    self._options.requests,
+                    key=flight.request_id.encode(),
+                    value=value,
+                    headers=tracing.headers(),
+                )
+        except (KafkaError, OSError) as error:  # a timeout is an OSError too
+            raise problems.broker_unavailable() from error
+        self._metrics.requests_sent.inc()
+
+    async def _wait(self, flight: _Flight) -> None:
+        left = self._options.timeout - (time.monotonic() - flight.sent_at)
+        done, _ = await asyncio.wait([flight.reply], timeout=min(_LATE_SECONDS, left))
+        if done:
+            self._metrics.reply_seconds.observe(time.monotonic() - flight.sent_at)
+            return
+        try:
+            present = await self._presence.any_worker()
+        except BrokerUnavailableError as error:
+            self._give_up(flight)
+            raise problems.broker_unavailable() from error
+        if present is False:
+            self._give_up(flight)
+            raise problems.no_worker()
+        left = self._options.timeout - (time.monotonic() - flight.sent_at)
+        done, _ = await asyncio.wait([flight.reply], timeout=max(0.0, left))
+        if not done:
+            self._give_up(flight)
+            raise problems.no_reply(self._options.timeout)
+        self._metrics.reply_seconds.observe(time.monotonic() - flight.sent_at)
+
+    def _give_up(self, flight: _Flight) -> None:
+        self._given_up[flight.request_id] = None
+        if len(self._given_up) > _GIVEN_UP_KEPT:
+            self._given_up.popitem(last=False)
+
+    async def run(self) -> None:
+        """Keep the connections, and read replies for ever; a broker that is away is waited for."""
+        await keep_following(self._serve, "no replies can be read")
+
+    async def _serve(self) -> None:
+        consumer = AIOKafkaConsumer(
+            **self._kafka,
+            group_id=None,
+            enable_auto_commit=False,
+            auto_offset_reset="latest",
+            max_partition_fetch_bytes=_FETCH_BYTES,
+            metadata_max_age_ms=10_000,
+        )
+        producer = AIOKafkaProducer(**self._kafka, acks=1)
+        try:
+            await started(consumer)
+            await started(producer)
+            await self._place(consumer, await partitions_of(consumer, self._options.replies))
+            self._producer = producer
+            self._connected.set()
+            while True:
+                for records in (await consumer.getmany(timeout_ms=1_000)).values():
+                    for record in records:
+                        self._take(record)
+                known = consumer.partitions_for_topic(self._options.replies) or set()
+                if len(known) > len(consumer.assignment()):
+                    return  # partitions have been added: start afresh
+        finally:
+            self._connected.clear()
+            self._producer = None
+            await stopped(producer)
+            await stopped(consumer)
+
+    async def _place(self, consumer: AIOKafkaConsumer, partitions: set[int]) -> None:
+        """Stand at the end of the replies before the first request is sent."""
+        places = [TopicPartition(self._options.replies, partition) for partition in sorted(partitions)]
+        consumer.assign(places)
+        await consumer.seek_to_end(*places)
+        for place in places:
+            await consumer.position(place)
+
+    def _take(self, record: ConsumerRecord) -> None:
+        request_id = (record.key or b"").decode("utf-8", "replace")
+        if not request_id.startswith(self._prefix):  # another process's
+            return
+        flight = self._pending.get(request_id)
+        if flight is None or flight.reply.done():
+            late = request_id in self._given_up
+            self._given_up.pop(request_id, None)
+            self._metrics.replies.labels("late" if late else "repeated").inc()
+            return
+        try:
+            body, error = split_reply(request_id, record.value or b"")
+        except InvalidEvent as broken:
+            logger.warning("a reply cannot be read", request_id=request_id, error=str(broken))
+            self._metrics.replies.labels("broken").inc()
+            return
+        self._metrics.replies.labels("used").inc()
+        if body is not None:
+            flight.reply.set_result(body)
+        else:
+            flight.reply.set_exception(problems.from_reply(error or {}))
+
+    async def close(self) -> None:
+        """Give up what is under way, and let go of the broker."""
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._presence.close()

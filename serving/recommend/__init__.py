@@ -1,0 +1,1 @@
+"""The answer to a read: from memory, from the store, or asked of a worker."""

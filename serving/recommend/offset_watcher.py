@@ -1,0 +1,149 @@
+"""Follows the store's offsets, so that what is kept in memory can be known to be the newest, or not.
+
+Asked some twenty times a second, whatever the number of readers. Each look that finds a partition's offsets moved is
+a tick; an entry of memory that was checked before the last move of its partition must be checked again.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+
+import asyncpg
+import structlog
+
+from serving.recommend.response_cache import ANY, Memory
+from store import progress
+from store.errors import StoreError
+from store.progress import Progress
+
+logger = structlog.get_logger("serving")
+
+# More tracks than this written between two looks is a bulk load: nothing is worth looking up one by one.
+_MANY = 2_000
+# Seconds between looks while somebody waits for an offset.
+_EAGER = 0.005
+# Seconds without an answer after which what was seen last says nothing about now.
+_TRUST = 1.0
+
+
+class StoreWatch:
+    """What the store's offsets were a moment ago.
+
+    Args:
+        pool: Where to look.
+        memory: Whose entries it outdates as tracks are written.
+        interval: Seconds between looks.
+        timeout: Seconds one look may take.
+
+    Attributes:
+        tick: Grows with each look.
+        written: The tick at which tracks were last seen to be written. What was read from the store before it must not
+            be kept: it may show these tracks as they were.
+        seen: The offsets as of the last look.
+    """
+
+    def __init__(self, pool: asyncpg.Pool, memory: Memory, interval: float, timeout: float) -> None:
+        self._pool = pool
+        self._memory = memory
+        self._interval = interval
+        self._timeout = timeout
+        self._moved: dict[int, int] = {}
+        self._behind: dict[int, bool] = {}
+        self._looked_at = float("-inf")
+        self._changed = asyncio.Condition()
+        self._hurry = asyncio.Event()
+        self._waiting = 0
+        self.tick = 0
+        self.written = 0
+        self.seen = Progress({}, {})
+
+    def trusted(self, now: float) -> bool:
+        """Whether the store has answered lately, so that what was seen holds; `now` is of `time.perf_counter`."""
+        return now - self._looked_at < _TRUST
+
+    def moved(self, owner: int) -> int:
+        """The tick at which the lists of a partition, or of ANY, may last have changed."""
+        return self._moved.get(owner, 1)
+
+    def behind(self, owner: int) -> bool:
+        """Whether events have been accepted that the lists of a partition, or of ANY, have not taken in."""
+        return self._behind.get(owner, False)
+
+    async def until(self, wanted: Callable[[Progress], bool], seconds: float) -> bool:
+        """Wait until the offsets are as `wanted`, for so many seconds at most; return whether they are."""
+        if self.trusted(time.perf_counter()) and wanted(self.seen):
+            return True
+        self._waiting += 1
+        self._hurry.set()
+        try:
+            async with asyncio.timeout(seconds), self._changed:
+                await self._changed.wait_for(lambda: wanted(self.seen))
+        except TimeoutError:
+            return False
+        finally:
+            self._waiting -= 1
+        return True
+
+    async def run(self) -> None:
+        """Look for ever."""
+        failing = False
+        while True:
+            try:
+                async with asyncio.timeout(self._timeout):
+                    await self.look()
+            except (StoreError, TimeoutError) as error:
+                if not failing:
+                    logger.warning("store unavailable", error=str(error) or "it does not answer in time")
+                failing = True
+                self._looked_at = float("-inf")
+            else:
+                if failing:
+                    logger.info("store available again")
+                failing = False
+            await self._rest()
+
+    async def _rest(self) -> None:
+        if not self._waiting:
+            self._hurry.clear()
+        try:
+            async with asyncio.timeout(self._interval):
+                await self._hurry.wait()
+        except TimeoutError:
+            return
+        await asyncio.sleep(_EAGER)
+
+    async def look(self) -> None:
+        """Look once.
+
+        Raises:
+            StoreUnavailableError: Postgres cannot be reached.
+        """
+        asked = time.perf_counter()
+        found = await progress.fetch_progress(self._pool)
+        before = self.seen
+        if self.tick and found.consumed != before.consumed:
+            await self._outdate_written(before, found)
+        self.tick += 1
+        if found.consumed != before.consumed:
+            self.written = self.tick
+        for owner in found.absorbed.keys() | found.consumed.keys():
+            if found.absorbed.get(owner) != before.absorbed.get(owner):
+                self._moved[owner] = self._moved[ANY] = self.tick
+            self._behind[owner] = found.behind(owner)
+        self._behind[ANY] = any(found.behind(owner) for owner in found.absorbed)
+        self._looked_at = asked
+        self.seen = found
+        async with self._changed:
+            self._changed.notify_all()
+
+    async def _outdate_written(self, before: Progress, found: Progress) -> None:
+        """Tracks that were written are in other tracks' bodies with what they were before."""
+        if not len(self._memory):
+            return
+        written = await progress.fetch_written(self._pool, before.consumed, found.consumed, limit=_MANY)
+        if written is None:
+            self._memory.outdate_all()
+            return
+        self._memory.outdate(written)
+        for track_id in await progress.fetch_withdrawn(self._pool):
+            self._memory.forget(track_id)

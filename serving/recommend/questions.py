@@ -1,0 +1,349 @@
+"""What a GET asks, as query parameters: every parameter of a request that a URL can carry, in the request's own terms."""
+
+import itertools
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Annotated, Any, Final
+
+import orjson
+from cachetools import LRUCache
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, create_model
+
+from serving import problems
+from serving.parameters import QueryReader
+from serving.problems import ProblemError
+from store.columns import TEXT_FIELDS
+from store.materialised import Place
+from streams.contracts import (
+    DEFAULT_TOP_K,
+    MAX_EXCLUDED,
+    MAX_TOP_K,
+    RecommendationQuery,
+    Text,
+    TrackId,
+    refusal,
+    track_key,
+)
+
+_OFFSET = re.compile(r"([0-9]{1,100}):([0-9]{1,100})")
+_SIMILARITY = "similarity"
+_RANGES = ("year_composed", "duration_seconds", "popular_rank", "recording_date")
+_NUMBERS = ("year_composed", "duration_seconds", "popular_rank")
+# Query strings whose meaning is remembered: most readers ask in one of a few ways.
+_REMEMBERED = 2_048
+_REMEMBERED_BYTES = 1_024
+
+
+def _offset(value: str) -> str:
+    if not _OFFSET.fullmatch(value):
+        raise ValueError("is not partition:offset, two whole numbers")
+    return value
+
+
+Offset = Annotated[str, AfterValidator(_offset)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+
+
+class _Asked(BaseModel):
+    """Parameters that say which tracks, whatever they are compared with; frozen, as defaults are shared."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=False)
+
+    top_k: int = Field(default=DEFAULT_TOP_K, ge=1, le=MAX_TOP_K, description="How many tracks to recommend.")
+    strategy: Text = Field(
+        default=_SIMILARITY,
+        description="How to choose: a name or alias that `/strategies` lists.",
+        examples=["similarity"],
+    )
+    mode: Text | None = Field(default=None, description="A mode of the strategy, where it has any.")
+    exclude: list[TrackId] = Field(
+        default=[],
+        max_length=MAX_EXCLUDED,
+        description="A track id that must not be recommended; repeat the parameter for several.",
+    )
+    negatives: list[TrackId] = Field(
+        default=[], max_length=100, description="A track to keep away from; repeat it for several."
+    )
+    max_per_composer: int | None = Field(
+        default=None, ge=1, le=MAX_TOP_K, description="Tracks of one composer, at most."
+    )
+    max_per_artist: int | None = Field(
+        default=None, ge=1, le=MAX_TOP_K, description="Tracks of one artist, at most."
+    )
+    max_per_album: int | None = Field(
+        default=None, ge=1, le=MAX_TOP_K, description="Tracks of one album, at most."
+    )
+    max_list_share: Finite | None = Field(
+        default=None, ge=0, le=1, description="Leaves out tracks that more than this share of all lists hold."
+    )
+    near_duplicates: bool = Field(
+        default=False, description="Whether of tracks that nearly repeat each other only one is listed."
+    )
+    at_least: int | None = Field(
+        default=None,
+        ge=0,
+        le=MAX_TOP_K,
+        description="Conditions are relaxed until so many are listed; `top_k` if not given; 0: never.",
+    )
+    tags_all: list[Text] = Field(default=[], max_length=100, description="A tag that each track has.")
+    min_offset: Offset | None = Field(
+        default=None,
+        description="`partition:offset` of an event of `track-ingest` that the answer must have taken in.",
+        examples=["3:1207"],
+    )
+
+
+def _filters() -> dict[str, Any]:
+    """A parameter for each metadata field, one that it must not be, and bounds where it has an order."""
+    made: dict[str, Any] = {}
+    for name in (*TEXT_FIELDS, *_NUMBERS, "tags"):
+        kind = Finite if name in _NUMBERS else Text
+        said = name.replace("_", " ")
+        has = "Has this tag" if name == "tags" else f"Has this {said}"
+        wanted: Any = Field(default=[], max_length=100, description=f"{has}; repeat it for any of several.")
+        unwanted: Any = Field(
+            default=[], max_length=100, description=f"{has.replace('Has', 'Does not have')}."
+        )
+        made[name] = (list[kind], wanted)  # type: ignore[valid-type]
+        made[f"{name}_not"] = (list[kind], unwanted)  # type: ignore[valid-type]
+    for name in _RANGES:
+        kind = Finite if name in _NUMBERS else Text
+        said = name.replace("_", " ")
+        made[f"{name}_min"] = (kind | None, Field(default=None, description=f"Least {said}."))
+        made[f"{name}_max"] = (kind | None, Field(default=None, description=f"Greatest {said}."))
+    return made
+
+
+# How fields of a request are called here.
+_SPELLED: Final = (("filters.", ""), ("caps.list_share", "max_list_share"), ("caps.", "max_per_"))
+# What a request has in an object, and the query string in the parameter's name.
+_BOUND: Final = re.compile(r"\.(min|max|not)$")
+
+# Parameters with a name of their own behind a dot: `extra.<key>`, `parameters.<name>`, `user_context.<key>`.
+DOTTED = ("extra", "parameters", "user_context")
+
+RecommendQuery: type[_Asked] = create_model("RecommendQuery", __base__=_Asked, **_filters())
+RecommendQuery.__doc__ = "Parameters of a recommendation."
+
+
+class ExplainAsked(_Asked):
+    """Parameters of an explanation."""
+
+    seed: TrackId = Field(description="The reference track.", examples=["bach/bwv66.6"])
+    candidate: TrackId = Field(description="The track whose place is asked for.", examples=["bach/bwv83.5"])
+
+
+ExplainQuery: type[ExplainAsked] = create_model("ExplainQuery", __base__=ExplainAsked, **_filters())
+ExplainQuery.__doc__ = ExplainAsked.__doc__
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One question, whatever the track.
+
+    Attributes:
+        query: The request's terms.
+        strategy: The strategy's own name.
+        mode: Its mode.
+        listed: Whether a stored neighbour list answers it: similarity, with nothing but `top_k` and `exclude`.
+        variant: Which of the materialised bodies answers it, None where none does.
+        event: Partition and offset of the event that the answer must have taken in.
+    """
+
+    query: RecommendationQuery
+    strategy: str
+    mode: str | None
+    listed: bool
+    variant: int | None
+    event: tuple[int, int] | None
+
+    def about(self, track_id: str) -> RecommendationQuery:
+        """The question about a track whose id has been checked.
+
+        Raises:
+            ProblemError: 422, where that is a track to keep away from.
+        """
+        about = self.query.model_copy(update={"track_id": track_id})
+        return checked(about.model_dump(by_alias=True, exclude_defaults=True)) if about.negatives else about
+
+    def place(self, track_id: str) -> Place | None:
+        """Where the store keeps the body that answers it for a track; None where it keeps none."""
+        if self.variant is None:
+            return None
+        return track_key(track_id), self.strategy, self.mode or "", self.variant
+
+
+def question_of(query: RecommendationQuery) -> Question:
+    """A question in the request's terms, made ready to be answered."""
+    strategy, mode = query.canonical
+    event = None if query.min_offset is None else (query.min_offset.partition, query.min_offset.offset)
+    # Waiting is done here; what is asked of the store is the question without it.
+    plain = query.model_copy(update={"min_offset": None})
+    return Question(query, strategy, mode, _listed(plain, strategy), plain.variant(), event)
+
+
+def _listed(query: RecommendationQuery, strategy: str) -> bool:
+    asked = query.model_dump(exclude_defaults=True).keys()
+    return (
+        query.track_id is not None
+        and strategy == _SIMILARITY
+        and asked <= {"track_id", "strategy", "top_k", "exclude"}
+    )
+
+
+class Questions:
+    """Reads query strings into questions; those lately read are remembered."""
+
+    def __init__(self) -> None:
+        self._reader = QueryReader(RecommendQuery, dotted=DOTTED)
+        self._remembered: LRUCache[bytes, Question] = LRUCache(_REMEMBERED)
+
+    def read(self, query_string: bytes) -> Question:
+        """What a query string asks.
+
+        Raises:
+            ProblemError: 422, naming each parameter at fault.
+        """
+        found = self._remembered.get(query_string)
+        if found is None:
+            asked, dotted = self._reader.read_all(query_string)
+            # What is asked does not depend on the track, as long as it is none that the question names itself.
+            some = next(name for n in itertools.count(1) if (name := "-" * n) not in asked.negatives)
+            with in_query_terms():
+                found = question_of(checked(asked_by(asked, dotted, track_id=some)))
+            if len(query_string) <= _REMEMBERED_BYTES:
+                self._remembered[query_string] = found
+        return found
+
+
+def checked(payload: dict[str, Any]) -> RecommendationQuery:
+    """A request's terms from plain values.
+
+    Raises:
+        ProblemError: 422, naming each field at fault.
+    """
+    try:
+        return RecommendationQuery.model_validate(payload)
+    except ValidationError as error:
+        raise problems.refused(refusal(error, RecommendationQuery)) from None
+
+
+@contextmanager
+def in_query_terms(**renamed: str) -> Iterator[None]:
+    """Around what refuses a request: let its fields be called as in the query string that asked it.
+
+    Args:
+        renamed: What is called otherwise by the path alone, by the request's name for it.
+
+    Raises:
+        ProblemError: What is raised inside.
+    """
+    try:
+        yield
+    except ProblemError as problem:
+        errors = problem.members.get("errors")
+        if not errors:
+            raise
+        left_out = problem.members.get("left_out", 0)
+        spelled = [_spelled(each["field"], each["message"], renamed) for each in errors]
+        told = problems.invalid_parameters(spelled, left_out=left_out)
+        detail = told.detail if problem.status_code == told.status_code else problem.detail
+        members = {**problem.members, "errors": told.members["errors"]}
+        raise ProblemError(
+            problem.status_code, problem.name, problem.title, detail, headers=problem.headers, **members
+        ) from None
+
+
+def _spelled(field: str, message: str, renamed: dict[str, str]) -> tuple[str, str]:
+    if field.startswith("min_offset."):
+        return "min_offset", f"{field.removeprefix('min_offset.')} {message}"
+    for ours, theirs in _SPELLED:
+        if field.startswith(ours):
+            return theirs + _BOUND.sub(r"_\1", field.removeprefix(ours)), message
+    return renamed.get(field, field), message
+
+
+def asked_by(asked: _Asked, dotted: dict[str, dict[str, list[str]]], **start: Any) -> dict[str, Any]:
+    """The request that query parameters stand for, as plain values.
+
+    Args:
+        asked: Parameters with names of their own.
+        dotted: Those behind a dot, by what stands before it.
+        start: What to start from, and further members.
+    """
+    given = asked.model_dump(exclude_defaults=True)
+    request = {name: given[name] for name in _SAME if name in given} | start
+    caps = {name.removeprefix("max_per_"): given[name] for name in _CAPS if name in given}
+    if "max_list_share" in given:
+        caps["list_share"] = given["max_list_share"]
+    filters = _asked_filters(given) | _extra_filters(dotted["extra"])
+    if "min_offset" in given:
+        partition, offset = given["min_offset"].split(":")
+        request["min_offset"] = {"partition": int(partition), "offset": int(offset)}
+    singles = {
+        name: {key: _single(name, key, texts) for key, texts in dotted[name].items()}
+        for name in ("parameters", "user_context")
+    }
+    parts = {"caps": caps, "filters": filters, **singles}
+    return request | {name: part for name, part in parts.items() if part}
+
+
+_SAME = ("strategy", "mode", "top_k", "exclude", "negatives", "near_duplicates", "at_least")
+_CAPS = ("max_per_composer", "max_per_artist", "max_per_album")
+
+
+def _asked_filters(given: dict[str, Any]) -> dict[str, Any]:
+    filters: dict[str, Any] = {}
+    for name in (*TEXT_FIELDS, *_NUMBERS, "tags"):
+        parts = {
+            "any": given.get(name),
+            "not": given.get(f"{name}_not"),
+            "min": given.get(f"{name}_min"),
+            "max": given.get(f"{name}_max"),
+            "all": given.get("tags_all") if name == "tags" else None,
+        }
+        condition = {word: value for word, value in parts.items() if value is not None}
+        if condition.keys() == {"any"}:
+            filters[name] = condition["any"][0] if len(condition["any"]) == 1 else condition["any"]
+        elif condition:
+            filters[name] = condition
+    return filters
+
+
+def _extra_filters(given: dict[str, list[str]]) -> dict[str, Any]:
+    filters: dict[str, Any] = {}
+    for key, texts in given.items():
+        name, word = key, "any"
+        for ending in ("not", "min", "max"):
+            if key.endswith(f"_{ending}") and len(key) > len(ending) + 1:
+                name, word = key.removesuffix(f"_{ending}"), ending
+        several = word in {"any", "not"}
+        value = [_word(text) for text in texts] if several else _single("extra", key, texts)
+        filters.setdefault(f"extra.{name}", {})[word] = value
+    return {
+        name: condition["any"] if condition.keys() == {"any"} else condition
+        for name, condition in filters.items()
+    }
+
+
+def _word(text: str) -> bool | int | float | str:
+    """A value to compare with: digits that no number here can hold are text, which they can only be in a catalogue."""
+    value = _value(text)
+    return text if isinstance(value, float) and text.lstrip("-").isdecimal() else value
+
+
+def _single(name: str, key: str, texts: list[str]) -> bool | float | str:
+    if len(texts) > 1:
+        raise problems.invalid_parameters([(f"{name}.{key}", "is given more than once")])
+    return _value(texts[0])
+
+
+def _value(text: str) -> bool | int | float | str:
+    """A value whose type nothing says: true, false or a number as JSON writes them, or else text."""
+    try:
+        value = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return text
+    return value if isinstance(value, bool | int | float) else text

@@ -1,0 +1,149 @@
+"""Bodies as they go over the wire, built from what the store holds."""
+
+import hashlib
+import time
+from typing import Any
+
+import orjson
+from starlette.responses import Response
+
+from serving.recommend.explanations import SENTENCE
+from serving.recommend.lists import Listed
+from serving.recommend.track_fragments import headline
+from store.listed import ListHeader
+from store.reads import StoredTrack, TrackRecord
+
+JSON = "application/json"
+_OPTIONS = orjson.OPT_UTC_Z
+_SIMILARITY = "similarity"
+# What stands in an item between what its card begins and ends with, without the score: that again, rank, explanation.
+_RATED = b',"similarity_score":%b,"rank":%d,"strategy_used":"similarity","explanation":' + SENTENCE
+
+
+def json_response(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    """`value` as JSON; times in UTC with Z."""
+    return Response(orjson.dumps(value, option=_OPTIONS), status, headers, JSON)
+
+
+def summary(track: StoredTrack) -> dict[str, Any]:
+    """A track with the fields most asked for."""
+    return {"track_id": track.track_id, **headline(track.metadata), "metadata": track.metadata}
+
+
+def detail(record: TrackRecord, topic: str) -> dict[str, Any]:
+    """A track with where it came from and the state of its list."""
+    listed = None
+    if record.list_version is not None:
+        listed = {
+            "version": record.list_version,
+            "length": record.list_length,
+            "generated_at": record.list_generated_at,
+        }
+    return {
+        **summary(record.track),
+        "source": _source(topic, record),
+        "created_at": record.created_at,
+        "updated_at": record.updated_at,
+        "neighbour_list": listed,
+    }
+
+
+def _source(topic: str, written: ListHeader | TrackRecord) -> dict[str, Any]:
+    return {
+        "topic": topic,
+        "partition": written.source_partition,
+        "offset": written.source_offset,
+        "event_time": written.event_time,
+    }
+
+
+def list_body(found: Listed, topic: str, wanted: int) -> tuple[bytes, str]:
+    """The body of a stored list, without `cached`, `stale` and `computation_time_ms`, as an open JSON object, and its tag.
+
+    The same bytes as long as nothing stored changes. A note says why there are fewer than `wanted`. The tag is a weak entity
+    tag, made of digests of what the bytes are put together from: the bytes themselves are many.
+    """
+    seed, header, count = found.seed, found.header, len(found.neighbours)
+    told = orjson.dumps(
+        {
+            "reference_track": seed.track_id,
+            "reference_metadata": orjson.Fragment(seed.metadata),
+            "strategy": _SIMILARITY,
+            "mode": None,
+            "chosen": None,
+            "provisional": False,
+            "relaxed": [],
+            "stages": [{"stage": "candidates", "held": header.length}],
+            "notes": [] if count >= wanted else [_short(count, header.length)],
+            "source": _source(topic, header),
+            "generated_at": header.generated_at,
+        },
+        option=_OPTIONS,
+    )[:-1]
+    scores = [score for _, score in found.neighbours]
+    pieces, tagged = [told, b',"recommendations":['], [told]
+    for rank, (written, (card, score)) in enumerate(
+        zip(_rounded(scores), found.neighbours, strict=True), start=1
+    ):
+        rated = _RATED % (written, rank, score, card.facts.shared_with(seed.facts))
+        pieces += (card.begun, written, rated, card.ended)
+        tagged += (rated, card.digest)
+    if count:
+        pieces[2] = pieces[2][1:]  # no comma before the first
+    pieces.append(b"]")
+    return b"".join(pieces), entity_tag(b"".join(tagged))
+
+
+def _rounded(scores: list[float]) -> list[bytes]:
+    """Each as JSON, rounded to what a float32 similarity holds.
+
+    For a float32 this is `round(score, 6)` to the last bit, at a third of its cost; only that zero has no sign.
+    """
+    return orjson.dumps([round(score * 1e6) / 1e6 for score in scores])[1:-1].split(b",") if scores else []
+
+
+def _short(count: int, length: int) -> str:
+    left = f"only {count} candidate{' is' if count == 1 else 's are'} left"
+    return f"{left}: the stored list holds {length}"
+
+
+def as_kept(answer: bytes) -> tuple[bytes, tuple[str, ...]]:
+    """A worker's answer as it keeps it in the store, byte for byte, and the tracks that it mentions."""
+    body = orjson.loads(answer)
+    for name in ("cached", "stale", "computation_time_ms"):
+        body.pop(name, None)
+    for item in body["recommendations"]:
+        item["cached"] = True
+    return orjson.dumps(body), mentioned(body)
+
+
+def mentioned(body: dict[str, Any]) -> tuple[str, ...]:
+    """The ids of every track in a body of recommendations for a track."""
+    return (body["reference_track"], *(item["track_id"] for item in body["recommendations"]))
+
+
+def entity_tag(body: bytes) -> str:
+    """A weak entity tag of a body without its timing: equal tags, equal content."""
+    return f'W/"{hashlib.blake2b(body, digest_size=9).hexdigest()}"'
+
+
+def matches_tag(if_none_match: str, tag: str) -> bool:
+    """Whether an If-None-Match header names `tag` (RFC 9110: compared weakly), or any."""
+    opaque = tag.removeprefix("W/")
+    given = (candidate.strip().removeprefix("W/") for candidate in if_none_match.split(","))
+    return if_none_match.strip() == "*" or opaque in given
+
+
+def sealed(body: bytes, *, stale: bool, began: float) -> bytes:
+    """An open body with what changes from one delivery to the next, closed.
+
+    Args:
+        body: JSON object without its closing brace.
+        stale: Whether a newer one is being computed.
+        began: When the answer was begun, of `time.perf_counter`.
+    """
+    return b'%s,"cached":true,"stale":%s,"computation_time_ms":%.3f}' % (
+        body,
+        b"true" if stale else b"false",
+        (time.perf_counter() - began) * 1000,
+    )

@@ -1,0 +1,171 @@
+"""What is said of a track wherever it is listed, ready to be sent, and kept in this process's memory.
+
+A card never goes by time. It is used for a row of the very version that was just read, and for no other, so that it never
+says anything that Postgres does not. Those that have not been used for longest go first, roughly.
+"""
+
+import hashlib
+from collections.abc import Iterable
+from typing import Any
+
+import asyncpg
+import orjson
+
+from serving.recommend.batching import Batched
+from serving.recommend.explanations import facts_of
+from store import listed
+from store.listed import ListedTrack
+from store.reads import Metadata
+
+# What a card takes beside its JSON.
+_CARD_BYTES = 700
+# Fields most asked for, without the braces, and metadata.
+_ENDED = b',"components":{},"seed":null,"contributions":{},"relaxed":[],%b,"cached":true,"metadata":%b}'
+# Tracks that one query reads: more would keep the event loop from anything else while they are unpacked.
+_TOGETHER = 500
+
+
+def headline(metadata: Metadata) -> dict[str, Any]:
+    """The fields most asked for."""
+    filename = metadata["extra"].get("filename")
+    return {
+        "title": metadata["title"],
+        "composer": metadata["composer"],
+        "composer_full": metadata["composer_full"],
+        "era": metadata["era"],
+        "form": metadata["form"],
+        "key_signature": metadata["key_signature"],
+        "filename": filename if isinstance(filename, str) else None,
+        "tags": metadata["tags"],
+    }
+
+
+class Card:
+    """A track as a list has it.
+
+    Attributes:
+        version: Of the row that it was made from.
+        track_id: The track.
+        facts: What it may have in common with others.
+        begun: JSON of its item up to the score, with a comma before it.
+        ended: JSON of its item behind the explanation.
+        digest: Equal for equal `begun` and `ended`.
+        size: Bytes that it takes, roughly.
+    """
+
+    __slots__ = ("_metadata_at", "begun", "digest", "ended", "facts", "size", "track_id", "version")
+
+    def __init__(self, track: ListedTrack) -> None:
+        metadata = orjson.dumps(track.metadata)
+        self.version = track.version
+        self.track_id = track.track_id
+        self.facts = facts_of(track.metadata)
+        self.begun = b',{"track_id":%b,"score":' % orjson.dumps(track.track_id)
+        self.ended = _ENDED % (orjson.dumps(headline(track.metadata))[1:-1], metadata)
+        self.digest = hashlib.blake2b(self.begun + self.ended, digest_size=16).digest()
+        self.size = _CARD_BYTES + 2 * len(self.begun) + len(self.ended)
+        self._metadata_at = len(self.ended) - 1 - len(metadata)
+
+    @property
+    def metadata(self) -> bytes:
+        """JSON of all fields."""
+        return self.ended[self._metadata_at : -1]
+
+
+class Cards:
+    """Cards of tracks by key: at hand, or read many at a time.
+
+    Args:
+        pool: The store.
+        max_bytes: What all that are at hand may take together; 0 keeps none. Those used last are there that take half of it.
+        timeout: Seconds one query may take.
+
+    Attributes:
+        read_count: How many have been read from the store.
+    """
+
+    def __init__(self, pool: asyncpg.Pool, max_bytes: int, timeout: float) -> None:
+        self._pool = pool
+        # Two halves instead of an order by use: what is used moves into the younger half; once that is full it becomes the
+        # older one, and what was left there is gone. An order would have to be changed for every card of every answer, which
+        # takes longer than all else that is done to find them.
+        self._half = max_bytes // 2
+        self._young = _Half()
+        self._old = _Half()
+        self._epoch: float | None = None
+        self._reads = Batched[tuple[int, ...], dict[int, Card]](self._read, timeout)
+        self.read_count = 0
+
+    def at_hand(self, epoch: float, keys: list[int], versions: list[int]) -> list[Card | None]:
+        """The cards for rows of these versions, in the same order; None for those that are not at hand.
+
+        Args:
+            epoch: What the versions belong to.
+            keys: The tracks.
+            versions: Of their rows.
+        """
+        if epoch != self._epoch:
+            self._young, self._old, self._epoch = _Half(), _Half(), epoch
+        cards = list(map(self._young.cards.get, keys))
+        if [card and card.version for card in cards] == versions:
+            return cards
+        rows = zip(keys, versions, cards, strict=True)
+        return [self._at_hand(key, version, card) for key, version, card in rows]
+
+    async def read(self, keys: Iterable[int]) -> dict[int, Card]:
+        """The cards of these tracks as of now, perhaps with others; those of tracks that have gone are left out.
+
+        Raises:
+            StoreUnavailableError: Postgres cannot be reached, or does not answer in time.
+        """
+        return await self._reads.get(tuple(keys)) or {}
+
+    def _at_hand(self, key: int, version: int, card: Card | None) -> Card | None:
+        """The card if it has this version: the one given, from the younger half, or that of the older one."""
+        if card is not None:
+            return card if card.version == version else None
+        card = self._old.cards.get(key)
+        if card is None or card.version != version:
+            return None
+        self._keep(key, card)
+        return card
+
+    def _keep(self, key: int, card: Card) -> None:
+        if card.size > self._half:
+            return
+        for half in (self._young, self._old):
+            if (before := half.cards.pop(key, None)) is not None:
+                half.bytes -= before.size
+        if self._young.bytes + card.size > self._half:
+            self._young, self._old = _Half(), self._young
+        self._young.cards[key] = card
+        self._young.bytes += card.size
+
+    async def _read(self, groups: list[tuple[int, ...]]) -> dict[tuple[int, ...], dict[int, Card]]:
+        """Every reader's tracks, each once; all readers get all of them."""
+        keys = list({key for group in groups for key in group})
+        cards: dict[int, Card] = {}
+        for start in range(0, len(keys), _TOGETHER):
+            epoch, tracks = await listed.read_tracks(self._pool, keys[start : start + _TOGETHER])
+            for track in tracks:
+                card = cards[track.key] = Card(track)
+                if epoch == self._epoch:
+                    self._keep(track.key, card)
+            self.read_count += len(tracks)
+        return dict.fromkeys(groups, cards)
+
+    @property
+    def bytes(self) -> int:
+        """What those at hand take, roughly."""
+        return self._young.bytes + self._old.bytes
+
+    def __len__(self) -> int:
+        return len(self._young.cards) + len(self._old.cards)
+
+
+class _Half:
+    """Some of the cards at hand, and the bytes that they take."""
+
+    def __init__(self) -> None:
+        self.cards: dict[int, Card] = {}
+        self.bytes = 0

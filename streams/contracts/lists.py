@@ -1,0 +1,119 @@
+"""The change feed: what a track's neighbour list has become."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+from streams.contracts.validation import TrackId
+
+
+class SourceOffset(BaseModel):
+    """Where in the log an event stands."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    topic: str = Field(description="Topic", examples=["track-ingest"])
+    partition: int = Field(ge=0, description="Partition", examples=[3])
+    offset: int = Field(ge=0, description="Offset", examples=[1207])
+
+
+class ScoredTrack(BaseModel):
+    """A neighbour and its cosine similarity."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    track_id: TrackId
+    score: float = Field(ge=-1.001, le=1.001, description="Cosine similarity", examples=[0.914])
+
+
+class ListChange(BaseModel):
+    """A track's list after a change, whole. A null value: the track was deleted, and its list with it.
+
+    Changes are coalesced: a reader sees the latest list, at most once in each window, never every
+    intermediate one. `added` and `removed` compare it with the list of the change before.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    track_id: TrackId
+    version: int = Field(ge=0, description="Grows with every change of this list", examples=[42])
+    recommendations: list[ScoredTrack] = Field(max_length=50, description="The list, most similar first")
+    added: list[TrackId] | None = Field(
+        description="In the list now, not before; null after a worker's restart, when what was told before is unknown"
+    )
+    removed: list[TrackId] | None = Field(description="In the list before, not now; null likewise")
+    source: SourceOffset = Field(description="The newest event that the list has taken in")
+    generated_at: AwareDatetime = Field(
+        description="When the list was computed", examples=["2026-02-03T04:05:06Z"]
+    )
+
+
+# Around ids and scores in JSON: see `_encode_neighbours`.
+_FIRST, _SCORE, _NEXT, _LAST = b'[{"track_id":"', b'","score":', b'},{"track_id":"', b"}]"
+
+
+def encode_scores(scores: npt.NDArray[np.float32]) -> list[list[bytes]]:
+    """The scores of many lists as JSON writes them: as short as reads back as the same float32.
+
+    Args:
+        scores: (m, k) float32, finite.
+    """
+    encoded = orjson.dumps(np.ascontiguousarray(scores), option=orjson.OPT_SERIALIZE_NUMPY)
+    return [row.split(b",") for row in encoded[2:-2].split(b"],[")]
+
+
+def encode_list_change(
+    track_id: str,
+    *,
+    version: int,
+    neighbours: Sequence[str],
+    scores: Sequence[bytes],
+    added: Sequence[str] | None,
+    removed: Sequence[str] | None,
+    source: tuple[str, int, int],
+    generated_at: datetime,
+) -> tuple[bytes, bytes]:
+    """Return the key and value of a `ListChange`, without building the model: this is a hot path.
+
+    Args:
+        track_id: the track whose list it is.
+        version: the list's version.
+        neighbours: up to 50 track ids, most similar first.
+        scores: their cosine similarities, as `encode_scores` has them.
+        added: track ids that came in; None if that is not known.
+        removed: track ids that went out; None likewise.
+        source: topic, partition and offset of the newest event taken in.
+        generated_at: aware time of computation.
+    """
+    topic, partition, offset = source
+    value = orjson.dumps(
+        {
+            "track_id": track_id,
+            "version": version,
+            "added": added,
+            "removed": removed,
+            "source": {"topic": topic, "partition": partition, "offset": offset},
+            "generated_at": generated_at,
+        },
+        option=orjson.OPT_UTC_Z,
+    )
+    listed = _encode_neighbours(neighbours, scores)
+    return track_id.encode(), b"".join((value[:-1], b',"recommendations":', listed, b"}"))
+
+
+def _encode_neighbours(neighbours: Sequence[str], scores: Sequence[bytes]) -> bytes:
+    """A list of `ScoredTrack`: a dictionary for each would take longer than everything else together."""
+    count = len(neighbours)
+    if not count:
+        return b"[]"
+    parts = [_SCORE] * (4 * count)
+    # Inside a string every quotation mark has a backslash before it, so that this is only found between strings.
+    parts[::4] = orjson.dumps(neighbours)[2:-2].split(b'","')
+    parts[2::4] = scores
+    parts[3::4] = [_NEXT] * count
+    parts[-1] = _LAST
+    return _FIRST + b"".join(parts)

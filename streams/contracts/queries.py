@@ -1,0 +1,396 @@
+"""What can be asked of the recommender, over Kafka and over HTTP alike."""
+
+import hashlib
+import re
+from functools import cached_property
+from typing import Annotated, Any, Final, Self
+
+import orjson
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from streams.contracts.metadata import TrackMetadata
+from streams.contracts.problems import UNKNOWN_STRATEGY, message_of, named, refused
+from streams.contracts.reasons import InvalidEvent, shown
+from streams.contracts.strategy_names import (
+    DEFAULT_STRATEGY,
+    STRATEGY_NAMES,
+    Goal,
+    UnknownStrategy,
+    canonical_strategy,
+)
+from streams.contracts.tracks import MAX_DIMENSION, EncodedEmbedding, embedding_components, unit_vector
+from streams.contracts.validation import TrackId
+from streams.contracts.values import AS_WHOLE, Finite, Flag, Json, Name, Number, Setting, Text
+
+DEFAULT_TOP_K: Final = 10
+MAX_TOP_K: Final = 50
+MAX_SEEDS: Final = 100
+MAX_EXCLUDED: Final = 1_000
+_MAX_CONTEXT_BYTES: Final = 16 * 1024
+_MAX_FILTER_BYTES: Final = 64 * 1024
+
+Count = Annotated[int, Field(ge=1, le=MAX_TOP_K), AS_WHOLE]
+UpToCount = Annotated[int, Field(ge=0, le=MAX_TOP_K), AS_WHOLE]
+Small = Annotated[int, Field(ge=0, le=1_000_000), AS_WHOLE]
+Offset = Annotated[int, Field(ge=0, le=2**63 - 1), AS_WHOLE]
+RandomSeed = Annotated[int, Field(ge=0, le=2**31 - 1), AS_WHOLE]
+Hits = Annotated[int, Field(ge=0, le=1_000_000_000), AS_WHOLE]
+
+RequestId = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=200,
+        description="Chosen by who asks; the reply carries it",
+        examples=["r-8f14e45f"],
+    ),
+]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+
+class Seed(_Strict):
+    """A track to start from, or to keep away from, and how much it counts."""
+
+    track_id: TrackId
+    weight: Finite = Field(1.0, gt=0, le=1000, description="Relative weight", examples=[2.0])
+
+
+def _seed(value: Any) -> Any:
+    if isinstance(value, str):
+        return {"track_id": value}
+    if not isinstance(value, dict | Seed):
+        raise refused("must be a track id, or an object of track_id and weight")
+    return value
+
+
+# A seed of weight 1 may be written as its track id alone.
+SeedLike = Annotated[Seed, BeforeValidator(_seed, json_schema_input_type=TrackId | Seed)]
+
+Scalar = Text | Flag | Number
+Scalars = Annotated[list[Scalar], Field(min_length=1, max_length=100)]
+
+
+class FilterCondition(_Strict):
+    """Conditions on one metadata field, all of which hold."""
+
+    any: Scalars | None = Field(None, description="One of these", examples=[["Baroque", "Classical"]])
+    all: Scalars | None = Field(None, description="All of these; for tags", examples=[["piano", "fugue"]])
+    not_: Scalars | Scalar | None = Field(
+        None, alias="not", description="None of these", examples=[["Romantic"]]
+    )
+    min: Finite | Text | None = Field(None, description="At least: a number or a date", examples=[1700])
+    max: Finite | Text | None = Field(None, description="At most: a number or a date", examples=[1750])
+
+    @model_validator(mode="after")
+    def _some(self) -> Self:
+        if not any(getattr(self, name) is not None for name in ("any", "all", "not_", "min", "max")):
+            raise ValueError("must hold any, all, not, min or max")
+        return self
+
+
+# What is wrong with a value of the right type: of a text, or of an object of conditions.
+_TELLING: Final = {"value_error", "string_too_short", "string_too_long", "string_unicode"}
+
+
+def _condition(value: Any, read: ValidatorFunctionWrapHandler) -> Any:
+    try:
+        return read(value)
+    except ValidationError as error:
+        telling = [each for each in error.errors(include_url=False) if each["type"] in _TELLING]
+        raise ValueError(
+            message_of(telling[0])
+            if telling
+            else "must be text, a number, true or false, a list of 1 to 100 of them, or an object of any, all, not, min, max"
+        ) from None
+
+
+_FILTERED: Final = frozenset(TrackMetadata.model_fields) - {"extra"}
+
+
+def _filtered(name: str) -> str:
+    if name not in _FILTERED and not (name.startswith("extra.") and len(name) > len("extra.")):
+        raise ValueError("is not a metadata field; others are filtered on as extra.<key>")
+    return name
+
+
+FilterName = Annotated[Text, AfterValidator(_filtered)]
+# The many ways in which a value is none of these are told in one line.
+FilterValue = Annotated[FilterCondition | Scalars | Scalar, WrapValidator(_condition)]
+
+
+class CapsOption(_Strict):
+    """How many tracks of one composer, artist or album a list may hold; absent: any number."""
+
+    composer: Count | None = Field(None, description="Tracks of one composer", examples=[2])
+    artist: Count | None = Field(None, description="Tracks of one artist")
+    album: Count | None = Field(None, description="Tracks of one album")
+    list_share: Finite | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="Keeps hubs out: tracks that more than this share of all lists hold",
+        examples=[0.01],
+    )
+
+
+class NearDuplicatesOption(_Strict):
+    """When two tracks are so alike that a list should hold only one."""
+
+    same_work: Flag = Field(True, description="Another recording of the same work")
+    cosine: Finite | None = Field(
+        0.995, gt=0, le=1, description="What is at least this similar to a listed track; null: not compared"
+    )
+    of_seeds: Flag = Field(True, description="Near-duplicates of the seeds too")
+
+
+def _near(value: Any) -> Any:
+    if isinstance(value, bool):
+        return {} if value else None
+    if not isinstance(value, dict | NearDuplicatesOption | None):
+        raise refused("must be true, false, or an object of same_work, cosine and of_seeds")
+    return value
+
+
+# `true` removes near-duplicates by the default rules, `false` keeps them.
+NearDuplicatesLike = Annotated[
+    NearDuplicatesOption | None,
+    BeforeValidator(_near, json_schema_input_type=bool | NearDuplicatesOption | None),
+]
+
+
+class UserContext(BaseModel):
+    """What is known of the listener; keys beyond these are allowed and passed over."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+    __pydantic_extra__: dict[Text, Json]
+
+    goal: Goal | None = Field(None, description="What `auto` is to aim at", examples=["variety"])
+    recent_skips: Small | None = Field(None, description="Tracks skipped lately, for `auto`")
+    time: AwareDatetime | None = Field(
+        None,
+        description="Now, as the listener has it: the time window of `random`. Absent: the worker's clock",
+    )
+    seed: RandomSeed | None = Field(None, description="Another seed, another draw of `random`")
+
+    @model_validator(mode="after")
+    def _small(self) -> Self:
+        size = len(orjson.dumps(self.__pydantic_extra__))
+        if size > _MAX_CONTEXT_BYTES:
+            raise ValueError(f"is {size:,} bytes long; at most {_MAX_CONTEXT_BYTES:,} are read")
+        return self
+
+
+def _known(strategy: str) -> str:
+    if strategy not in STRATEGY_NAMES:
+        known = {"names": ", ".join(STRATEGY_NAMES), "known": list(STRATEGY_NAMES)}
+        raise PydanticCustomError(UNKNOWN_STRATEGY, "is none of {names}", known)
+    return strategy
+
+
+StrategyName = Annotated[Name, AfterValidator(_known)]
+
+
+class MinOffset(_Strict):
+    """An event of the ingest topic that the answer is to have taken in."""
+
+    partition: Small = Field(examples=[3])
+    offset: Offset = Field(examples=[1207])
+
+
+_NAMED_PART: Final = re.compile(r"embedding(?:\.(\w+)|\[(\d+)\])? ")
+
+
+def _vector(value: Any) -> Any:
+    """The components of an embedding in either form, by the rules of track events."""
+    try:
+        components = embedding_components(value)
+        unit_vector(components)
+    except InvalidEvent as error:
+        part = _NAMED_PART.match(error.detail)
+        if part is None:
+            raise refused(error.detail) from None
+        message = error.detail[part.end() :]
+        if part.lastindex is None:
+            raise refused(message) from None
+        raise named(part[part.lastindex], message) from None
+    return components if isinstance(components, list) else components.tolist()
+
+
+_Listed = Annotated[list[float], Field(min_length=1, max_length=MAX_DIMENSION)]
+Embedding = Annotated[
+    list[float], BeforeValidator(_vector, json_schema_input_type=_Listed | EncodedEmbedding)
+]
+
+
+class RecommendationQuery(_Strict):
+    """What to recommend. Exactly one of `track_id`, `seeds` and `embedding` says what to start from."""
+
+    track_id: TrackId | None = Field(None, description="One track")
+    seeds: list[SeedLike] | None = Field(
+        None, min_length=1, max_length=MAX_SEEDS, description="Several tracks, with weights"
+    )
+    embedding: Embedding | None = Field(
+        None,
+        description="Any vector: 1 to 16,384 finite numbers, not all zero, as many as the catalogue's tracks have; "
+        "a list, or packed as in track events",
+        examples=[[0.12, -0.5, 0.33]],
+    )
+    negatives: list[SeedLike] = Field(
+        default_factory=list, max_length=MAX_SEEDS, description="Tracks to keep away from"
+    )
+    strategy: StrategyName = Field(
+        DEFAULT_STRATEGY,
+        description="A strategy or another name of it",
+        examples=["similarity"],
+    )
+    mode: Name | None = Field(None, description="Mode of the strategy, if it has any")
+    parameters: dict[Text, Setting] = Field(
+        default_factory=dict,
+        max_length=20,
+        description="Settings of the strategy, such as lambda of diverse/mmr or the weights of hybrid",
+        examples=[{"lambda": 0.5}],
+    )
+    top_k: Count = Field(DEFAULT_TOP_K, description="How many", examples=[10])
+    exclude: list[TrackId] = Field(
+        default_factory=list, max_length=MAX_EXCLUDED, description="Tracks never to answer with"
+    )
+    filters: dict[FilterName, FilterValue] = Field(
+        default_factory=dict,
+        max_length=50,
+        description="By metadata field (others as extra.<key>): a value, a list of which one is enough, or conditions",
+        examples=[{"era": "Baroque", "year_composed": {"min": 1700, "max": 1750}}],
+    )
+    caps: CapsOption = Field(
+        default_factory=CapsOption, description="How many of one composer, artist, album"
+    )
+    hub_correction: Finite = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="How much a track that is near to everything is held back (1: CSLS)",
+        examples=[0.5],
+    )
+    near_duplicates: NearDuplicatesLike = Field(
+        None,
+        description="Whether of tracks that nearly repeat each other only one is listed; absent: all are",
+    )
+    at_least: UpToCount | None = Field(
+        None, description="Conditions are relaxed until so many are listed; absent: top_k; 0: never"
+    )
+    user_context: UserContext = Field(
+        default_factory=UserContext, description="What is known of the listener, for strategies that use it"
+    )
+    candidate: TrackId | None = Field(
+        None, description="Say where this track stands in the answer, and why, instead of the answer"
+    )
+    compare: Flag = Field(False, description="Answer with every strategy side by side")
+    min_offset: MinOffset | None = Field(
+        None, description="Wait, not for long, until this event has been taken in; then search afresh"
+    )
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        given = [name for name in ("track_id", "seeds", "embedding") if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(f"exactly one of track_id, seeds and embedding is needed, not {len(given)}")
+        if self.candidate is not None and self.compare:
+            raise ValueError("candidate and compare exclude each other")
+        if both := self.started & {negative.track_id for negative in self.negatives}:
+            raise named("negatives", f"{shown(min(both))} is what to start from, too")
+        if self.at_least is not None and self.at_least > self.top_k:
+            raise named("at_least", "must be at most top_k")
+        if self.filters and len(orjson.dumps(self.wanted_filters())) > _MAX_FILTER_BYTES:
+            raise named("filters", f"are longer than {_MAX_FILTER_BYTES:,} bytes")
+        try:
+            canonical_strategy(self.strategy, self.mode)
+        except UnknownStrategy as error:
+            raise named(error.field, error.reason) from None
+        return self
+
+    @property
+    def started(self) -> set[str]:
+        """The tracks to start from."""
+        seeds = {seed.track_id for seed in self.seeds or ()}
+        return seeds if self.track_id is None else {self.track_id}
+
+    @property
+    def canonical(self) -> tuple[str, str | None]:
+        """The strategy's own name and its mode, whatever name was used."""
+        return canonical_strategy(self.strategy, self.mode)
+
+    @cached_property
+    def asked(self) -> bytes:
+        """All that is asked as JSON, whoever asks, when and in which order of fields: equal questions, equal bytes."""
+        whole = self.model_dump(mode="json", by_alias=True, exclude_none=True, exclude=_NOT_ASKED)
+        return orjson.dumps(whole, option=orjson.OPT_SORT_KEYS)
+
+    def wanted_filters(self) -> dict[str, Any]:
+        """The filters as plain JSON values."""
+        return {
+            name: value.model_dump(by_alias=True, exclude_none=True)
+            if isinstance(value, FilterCondition)
+            else value
+            for name, value in self.filters.items()
+        }
+
+    def variant(self) -> int | None:
+        """Which of the materialised bodies of (track, strategy, mode) answers this: 0 for the defaults.
+
+        Another value is a 64-bit hash of everything else that was asked. None: no stored body can answer it, because
+        it starts from more than a track, depends on the listener or the moment, or names single tracks.
+        """
+        if self.track_id is None or any(getattr(self, name) for name in _UNREPEATABLE):
+            return None
+        if self.user_context != _NOBODY:
+            return None
+        if all(getattr(self, name) == default for name, default in _VARIED.items()):
+            return 0
+        whole = self.model_dump(mode="json", by_alias=True, exclude_none=True, include=set(_VARIED))
+        digest = hashlib.blake2b(orjson.dumps(whole, option=orjson.OPT_SORT_KEYS), digest_size=8).digest()
+        return int.from_bytes(digest, "little", signed=True) or 1
+
+
+_NOT_ASKED: Final = {"request_id", "deadline", "hits"}
+_NOBODY: Final = UserContext()
+_UNREPEATABLE: Final = ("negatives", "exclude", "candidate", "compare", "min_offset")
+_VARIED: Final = {
+    "parameters": {},
+    "top_k": DEFAULT_TOP_K,
+    "filters": {},
+    "caps": CapsOption(),
+    "hub_correction": 0.0,
+    "near_duplicates": None,
+    "at_least": None,
+}
+
+
+class RecommendationRequest(RecommendationQuery):
+    """A request of `recommendation-requests`; its key is the request_id.
+
+    A request_id that was answered lately gets the same reply again.
+    """
+
+    request_id: RequestId
+    deadline: AwareDatetime | None = Field(
+        None, description="Nobody waits any longer: past it, the reply is a problem of status 504"
+    )
+    hits: Hits = Field(
+        1,
+        description="How often the stored body was asked for since it was last requested, this time included: "
+        "what is hot is kept fresh first",
+    )

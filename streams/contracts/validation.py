@@ -1,0 +1,146 @@
+"""Checks that every event passes, whatever its topic."""
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Annotated, Any, Final
+
+import orjson
+from pydantic import AfterValidator, Field, ValidationError
+
+from streams.contracts.reasons import InvalidEvent, Reason, shown
+
+MAX_EVENT_BYTES: Final = 4 * 1024 * 1024
+_MAX_TRACK_ID: Final = 512
+_KINDS: Final = {
+    dict: "an object", list: "a list", str: "text", bool: "a boolean", int: "a number", float: "a number",
+    type(None): "null",
+}  # fmt: skip
+
+
+def _printable(track_id: str) -> str:
+    if not track_id.isprintable():
+        raise ValueError(f"{shown(track_id)} contains a character that cannot be printed")
+    return track_id
+
+
+# The same rule as `check_track_id`, for models.
+TrackId = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=_MAX_TRACK_ID,
+        description="The track's identifier: 1 to 512 printable characters",
+        examples=["smd/Bach_BWV849-01"],
+    ),
+    AfterValidator(_printable),
+]
+
+
+def kind(value: object) -> str:
+    """Return what JSON calls a value of this type, with its article."""
+    return _KINDS.get(type(value), type(value).__name__)
+
+
+def check_track_id(track_id: object) -> str:
+    """Return a valid track id.
+
+    Raises:
+        InvalidEvent: `invalid_track_id`, unless it is 1 to 512 printable characters.
+    """
+    if not isinstance(track_id, str):
+        wrong = "is missing" if track_id is None else f"must be text, not {kind(track_id)}"
+    elif not track_id:
+        wrong = "is empty"
+    elif len(track_id) > _MAX_TRACK_ID:
+        wrong = f"is {len(track_id):,} characters long; at most {_MAX_TRACK_ID} are allowed"
+    elif not track_id.isprintable():
+        wrong = f"{shown(track_id)} contains a character that cannot be printed"
+    else:
+        return track_id
+    raise InvalidEvent(Reason.INVALID_TRACK_ID, f"track_id {wrong}")
+
+
+def read_key(key: bytes | None) -> str:
+    """Return the track id that a message's key holds.
+
+    Raises:
+        InvalidEvent: `missing_key`, `not_utf8` or `invalid_track_id`.
+    """
+    if not key:
+        raise InvalidEvent(Reason.MISSING_KEY, "the message has no key; it must be the track_id")
+    return check_track_id(_utf8(key, "key"))
+
+
+def check_same_track(track_id: str, event: Mapping[str, Any]) -> None:
+    """Raise `InvalidEvent` (`key_mismatch`, `invalid_track_id`) unless the event is of the key's track."""
+    inside = check_track_id(event.get("track_id"))
+    if inside != track_id:
+        raise InvalidEvent(Reason.KEY_MISMATCH, f"key is {shown(track_id)} but track_id is {shown(inside)}")
+
+
+def _utf8(raw: bytes, part: str) -> str:
+    try:
+        return raw.decode()
+    except UnicodeDecodeError as exc:
+        raise InvalidEvent(Reason.NOT_UTF8, f"{part} is not UTF-8 at byte {exc.start}") from None
+
+
+def load_object(value: bytes | None, *, max_bytes: int = MAX_EVENT_BYTES) -> dict[str, Any]:
+    """Return the JSON object that `value` holds.
+
+    The bare words NaN and Infinity, which Python and other writers emit, are read as the floats they
+    mean, so that the refusal (or, in metadata, the missing value) is the one that fits.
+
+    Raises:
+        InvalidEvent: `too_large`, `not_utf8` or `malformed_json`.
+    """
+    if value is None:
+        raise InvalidEvent(Reason.MALFORMED_JSON, "value is null")
+    if len(value) > max_bytes:
+        raise InvalidEvent(
+            Reason.TOO_LARGE, f"value is {len(value):,} bytes long; at most {max_bytes:,} are read"
+        )
+    try:
+        loaded = orjson.loads(value)
+    except orjson.JSONDecodeError as exc:
+        loaded = _load_leniently(value, str(exc))
+    if not isinstance(loaded, dict):
+        raise InvalidEvent(Reason.MALFORMED_JSON, f"value must be a JSON object, not {kind(loaded)}")
+    return loaded
+
+
+def _load_leniently(value: bytes, problem: str) -> Any:
+    if not value:
+        raise InvalidEvent(Reason.MALFORMED_JSON, "value is empty (a delete is a null value)")
+    try:
+        return json.loads(_utf8(value, "value"))
+    except (ValueError, RecursionError) as exc:
+        if isinstance(exc, InvalidEvent):
+            raise
+        raise InvalidEvent(Reason.MALFORMED_JSON, problem) from None
+
+
+def first_error(error: ValidationError) -> str:
+    """Return the first thing that a model refused, with its key, on one line."""
+    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    where = ".".join(str(part) for part in first["loc"])
+    message = first["msg"].removeprefix("Value error, ")
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    return (f"{where}: {message}" if where else message) + more
+
+
+def read_event_time(value: object) -> datetime | None:
+    """Return an ISO 8601 time as an aware one in UTC; None stays None.
+
+    Raises:
+        InvalidEvent: `invalid_event_time`.
+    """
+    if value is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(value if isinstance(value, str) else "")
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except (ValueError, OverflowError):
+        wrong = f"event_time must be an ISO 8601 time, not {shown(value)}"
+        raise InvalidEvent(Reason.INVALID_EVENT_TIME, wrong) from None

@@ -1,0 +1,125 @@
+"""The compiled inner loops, got without anyone waiting for a compiler.
+
+Numba takes half a minute to compile `kernels` and half a second to load what it compiled before. A helper process
+compiles into the cache, unless one has before; only then does this process import them, in a thread. The cache is where
+`NUMBA_CACHE_DIR` says, or beside the module.
+"""
+
+import hashlib
+import importlib
+import importlib.metadata
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+# What is compiled.
+MODULES = ("kernels", "departing")
+# Longer than this and the machine has no time for it: the engine stays as it is.
+PATIENCE = 600.0
+# Nobody waits for the compiler: everything else goes first.
+NICENESS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Kernels:
+    """The functions of the modules `MODULES`, which say what they do."""
+
+    search: Callable[..., Any]
+    search_near: Callable[..., Any]
+    search_among: Callable[..., Any]
+    merge: Callable[..., Any]
+    remove: Callable[..., Any]
+    similarities: Callable[..., Any]
+
+
+def load() -> Kernels:
+    """The compiled functions; takes as long as the compiler does unless they are in the cache."""
+    kernels, departing = (importlib.import_module(f"streams.engine.{name}") for name in MODULES)
+    kernels.warm()
+    departing.warm()
+    return Kernels(
+        kernels.search,
+        kernels.search_near,
+        kernels.search_among,
+        kernels.merge,
+        departing.remove,
+        kernels.similarities,
+    )
+
+
+def fill_cache() -> None:
+    """Compile everything, in a process that is there for nothing else, and that ends with the one that wants it."""
+
+    def watch() -> None:
+        # The other end of this pipe is closed when the parent is gone, however it went. Not by way of `sys.stdin`: an
+        # interpreter that ends would wait for its lock, and abort.
+        os.read(0, 1)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="parent", daemon=True).start()
+    os.nice(NICENESS)
+    load()
+
+
+def _mark() -> Path:
+    """The file that says that these very functions are in the cache."""
+    sources = [Path(__file__).with_name(f"{name}.py") for name in MODULES]
+    made_of = (
+        b"".join(source.read_bytes() for source in sources)
+        + importlib.metadata.version("numba").encode()
+        + sys.version.encode()
+    )
+    beside = sources[0].parent
+    directory = os.environ.get("NUMBA_CACHE_DIR")
+    if directory:
+        # There, numba keeps what modules of another place are compiled to apart.
+        made_of += os.fsencode(beside)
+    place = Path(directory) if directory else beside / "__pycache__"
+    return place / f"kernels-{hashlib.sha256(made_of).hexdigest()[:16]}.ready"
+
+
+class Loading:
+    """Gets the compiled functions in the background, once started."""
+
+    def __init__(self) -> None:
+        self.kernels: Kernels | None = None
+        self._thread = threading.Thread(target=self._load, name="kernels", daemon=True)
+        self._compiler: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def _load(self) -> None:
+        try:
+            mark = _mark()
+            if not mark.exists():
+                self._compile()
+                mark.touch()
+            self.kernels = load()
+        except (OSError, subprocess.SubprocessError, ImportError, RuntimeError):
+            # Without them everything works, slower. (Numba raises RuntimeError where it finds no place for its cache.)
+            self.stop()
+
+    def _compile(self) -> None:
+        # A process of its own: the compiler would hold this one's interpreter lock for many seconds.
+        command = [
+            sys.executable,
+            "-c",
+            "from streams.engine import acceleration; acceleration.fill_cache()",
+        ]
+        with subprocess.Popen(  # noqa: S603 - our own interpreter and module
+            command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        ) as self._compiler:
+            if self._compiler.wait(PATIENCE) != 0:
+                raise subprocess.CalledProcessError(self._compiler.returncode, command)
+
+    def stop(self) -> None:
+        """End the compiler, if it still runs."""
+        if self._compiler is not None and self._compiler.poll() is None:
+            self._compiler.kill()

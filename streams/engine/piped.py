@@ -1,0 +1,238 @@
+"""A part of the pipeline in a process of its own, behind a pipe, with an asynchronous face.
+
+The process is spawned, never forked: threads of BLAS and numba do not survive a fork. It ends when its parent does.
+"""
+
+import asyncio
+import atexit
+import contextlib
+import multiprocessing
+import os
+import signal
+import socket
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from typing import Any, ClassVar, Protocol, TypeVar, cast
+
+from streams.engine.endings import how_it_ended
+from streams.engine.wire import Answers, receive, send
+
+Answer = TypeVar("Answer")
+
+
+class Duty(Protocol):
+    """What a process does while nobody calls."""
+
+    def until_called(self) -> bool:
+        """Wait a little for a call or do a little work, and say whether there is a call to take now."""
+
+    def called(self) -> None:
+        """A call has been answered."""
+
+    def stop(self) -> None:
+        """The process is about to end."""
+
+
+def _run(
+    connection: Connection, build: Callable[..., tuple[object, Duty]], arguments: tuple[object, ...]
+) -> None:
+    # Ctrl-C reaches the whole process group; the parent decides when the process ends.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    part, duty = build(connection, *arguments)
+    try:
+        told = _serve(connection, part, duty)
+    finally:
+        duty.stop()
+    if told:
+        with contextlib.suppress(OSError):
+            send(connection, (True, None))
+
+
+def _serve(connection: Connection, part: object, duty: Duty) -> bool:
+    """Answer calls of `part`'s methods; returns True when told to stop, False when the parent is gone."""
+    while True:
+        if not duty.until_called():
+            continue
+        try:
+            name, arguments = receive(connection)
+        except (EOFError, OSError):
+            return False
+        if name == "stop":
+            return True
+        try:
+            answer = (True, getattr(part, name)(*arguments))
+        except (ValueError, IndexError, MemoryError) as error:
+            answer = (False, f"{type(error).__name__}: {error}")
+        try:
+            send(connection, answer)
+        except OSError:
+            return False
+        duty.called()
+
+
+@contextmanager
+def _environment(wanted: Mapping[str, str]) -> Iterator[None]:
+    """The environment that the process is to inherit, for as long as it takes to start it."""
+    before = {name: os.environ.get(name) for name in wanted}
+    os.environ.update(wanted)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+class PipedProcess:
+    """A process that answers calls, in order. Derive from it, with a method for each call.
+
+    A thread talks to it, so that messages of megabytes hold nobody up; see `LoopedProcess` for small ones.
+
+    Args:
+        build: Makes, in the process, what answers there and what it does meanwhile; a function of a module. It is
+            given the process's end of the pipe and `arguments`. What answers has at least a method `stats`.
+        arguments: What it is built from; they are pickled.
+        environment: Variables that the process is to have beside this one's.
+
+    Attributes:
+        name: Of the process and of the thread that talks to it, and in the messages of errors.
+        stopped_error: Raised where the process is gone, or was never there.
+        call_error: Raised where a call was refused.
+        has_children: Whether it starts processes itself.
+    """
+
+    name: ClassVar[str]
+    stopped_error: ClassVar[type[Exception]]
+    call_error: ClassVar[type[Exception]]
+    has_children: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        build: Callable[..., tuple[object, Duty]],
+        *arguments: object,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        self._build = build
+        self._arguments = arguments
+        # Waiting threads of BLAS that spin would take the cores that Postgres and the broker need.
+        self._environment = {"OMP_WAIT_POLICY": "passive"} | dict(environment or {})
+        self._process: BaseProcess | None = None
+        self._connection: Connection | None = None
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=self.name)
+
+    @property
+    def pid(self) -> int | None:
+        """The process id, once started."""
+        return self._process.pid if self._process else None
+
+    async def start(self) -> None:
+        """Spawn the process and wait until it answers."""
+        await self._in_thread(self._spawn)
+        await self._call("stats")
+
+    def _spawn(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._connection, theirs = context.Pipe()
+        # A daemon may have no processes of its own; an interpreter that ends would wait for one that is no daemon.
+        self._process = context.Process(
+            target=_run,
+            args=(theirs, self._build, self._arguments),
+            name=self.name,
+            daemon=not self.has_children,
+        )
+        with _environment(self._environment):
+            self._process.start()
+        if self.has_children:
+            atexit.register(self._process.kill)
+        theirs.close()
+
+    async def stop(self) -> None:
+        """End the process, however it is."""
+        if self._process is None:
+            return
+        try:
+            await asyncio.wait_for(self._call("stop"), timeout=5)
+        except (self.stopped_error, TimeoutError):
+            self._process.kill()
+        await asyncio.to_thread(self._process.join, 5)
+        atexit.unregister(self._process.kill)
+        if self._connection is not None:
+            self._connection.close()
+        self._process = None
+        self._thread.shutdown(wait=False)
+
+    async def _call(self, name: str, *arguments: object) -> Any:
+        try:
+            fine, answer = await self._exchange((name, arguments))
+        except (EOFError, OSError) as error:
+            ending = await asyncio.to_thread(how_it_ended, self._process)
+            raise self.stopped_error(f"the {self.name} process is gone{ending}") from error
+        if not fine:
+            raise self.call_error(answer)
+        return answer
+
+    async def _exchange(self, call: tuple[str, tuple[object, ...]]) -> tuple[bool, Any]:
+        """What the process answers.
+
+        Raises:
+            EOFError: It is gone.
+            OSError: Likewise.
+        """
+
+        def exchange() -> tuple[bool, Any]:
+            if self._connection is None:
+                raise self._never_started()
+            send(self._connection, call)
+            return cast("tuple[bool, Any]", receive(self._connection))
+
+        return await self._in_thread(exchange)
+
+    def _never_started(self) -> Exception:
+        return self.stopped_error(f"the {self.name} process was never started")
+
+    def _stopped(self) -> Exception:
+        return self.stopped_error(f"the {self.name} process has been stopped")
+
+    async def _in_thread(self, function: Callable[[], Answer]) -> Answer:
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, function)
+        except RuntimeError as error:
+            raise self._stopped() from error
+
+
+class LoopedProcess(PipedProcess):
+    """A `PipedProcess` whose calls are small: the event loop itself talks to it.
+
+    A thread between them costs two hand-overs a call, each of them a wait for the interpreter where others want it, too.
+    """
+
+    _answers: Answers | None = None
+
+    async def start(self) -> None:
+        """See `PipedProcess.start`."""
+        await self._in_thread(self._spawn)
+        assert self._connection is not None
+        # The connection's own descriptor stays with it: each of the two is closed by whoever has it.
+        ours = socket.socket(fileno=os.dup(self._connection.fileno()))
+        ours.setblocking(False)
+        loop = asyncio.get_running_loop()
+        _, self._answers = await loop.create_unix_connection(Answers, sock=ours)
+        await self._call("stats")
+
+    async def stop(self) -> None:
+        """See `PipedProcess.stop`."""
+        await super().stop()
+        if self._answers is not None:
+            self._answers.close()
+
+    async def _exchange(self, call: tuple[str, tuple[object, ...]]) -> tuple[bool, Any]:
+        if self._answers is None:
+            raise self._never_started()
+        if self._process is None:
+            raise self._stopped()
+        return cast("tuple[bool, Any]", await self._answers.ask(call))

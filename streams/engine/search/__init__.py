@@ -1,0 +1,13 @@
+"""Search by arbitrary vector: approximate where that is faster, exact in everything it says about what it found."""
+
+from streams.engine.search.process import SearchCallError, SearchProcess, SearchStoppedError
+from streams.engine.search.types import Found, SearchSettings, SearchStats
+
+__all__ = [
+    "Found",
+    "SearchCallError",
+    "SearchProcess",
+    "SearchSettings",
+    "SearchStats",
+    "SearchStoppedError",
+]

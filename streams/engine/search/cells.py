@@ -1,0 +1,241 @@
+"""The rows of an index in cells of tracks that are alike, one cell after the other: where to look first.
+
+An inverted file (Jégou, Douze, Schmid: *Product Quantization for Nearest Neighbor Search*, 2011, section IV). How many
+cells a query looks into is not fixed. It begins with the nearest, and goes on with those whose centre is at most a
+certain amount less similar than the last of what it has found: few where neighbours are close together, many where they are
+scattered, and more for a longer list. The amount is measured when an index is built.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from streams.engine.search.upper import Rows, Upper
+from streams.engine.types import Scores, Vectors
+
+# Cells, as a multiple of the square root of the tracks: centres and members cost about the same.
+DENSITY = 2.0
+# Members of a cell at most, as a multiple of the mean.
+ROOM = 2.0
+# Tracks that the centres are made from, for each of them, and times that they are moved.
+SAMPLE = 40
+ROUNDS = 6
+BLOCK = 4096
+# Cells looked into at first, beside as many as may hold what is wanted.
+FIRST = 3
+_NOTHING = np.empty(0, dtype=np.intp)
+
+
+@dataclass(frozen=True, slots=True)
+class Cells:
+    """Cells over rows of their own order.
+
+    Attributes:
+        centres: float32 (k, c), unit length, in the columns that products are made with.
+        starts: int64 (k + 1,), the first row of each cell, and the end of the last.
+    """
+
+    centres: Vectors
+    starts: npt.NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.centres)
+
+    @property
+    def sizes(self) -> npt.NDArray[np.int64]:
+        """Members of each cell, int64 (k,)."""
+        return np.diff(self.starts)
+
+    @property
+    def width(self) -> int:
+        """Members of the largest cell."""
+        return int(self.sizes.max(initial=0))
+
+    def of_rows(self) -> npt.NDArray[np.int64]:
+        """The cell of each row, int64 (n,)."""
+        return np.repeat(np.arange(len(self)), self.sizes)
+
+    def first(self, count: int) -> int:
+        """Cells that a query for `count` tracks looks into at first."""
+        rows = int(self.starts[-1])
+        return min(len(self), -(-count * len(self) // max(1, rows)) + FIRST)
+
+
+def divide(matrix: Vectors, random: np.random.Generator) -> tuple[Cells, npt.NDArray[np.int64]]:
+    """Put rows into cells by spherical k-means.
+
+    Args:
+        matrix: float32 (n, c), n at least 1.
+        random: Where chance comes from.
+
+    Returns:
+        The cells, and the order of rows that they are in, int64 (n,): which row of `matrix` is the cells' row i.
+    """
+    count = min(len(matrix), max(1, round(DENSITY * len(matrix) ** 0.5)))
+    sample = random.choice(len(matrix), min(len(matrix), SAMPLE * count), replace=False)
+    centres = _centres(matrix[np.sort(sample)], count, random)
+    of = _nearest(matrix, centres)
+    order = np.argsort(of, kind="stable")
+    parts = [part for part in np.split(order, np.cumsum(np.bincount(of, minlength=count))[:-1]) if len(part)]
+    room = max(2, int(ROOM * len(matrix) / count))
+    fitting: list[npt.NDArray[np.int64]] = []
+    while parts:
+        part = parts.pop()
+        if len(part) <= room:
+            fitting.append(part)
+        else:
+            parts += _halves(matrix, part, random)
+    centres = np.stack([_unit(matrix[part].mean(axis=0)) for part in fitting])
+    starts = np.concatenate([[0], np.cumsum([len(part) for part in fitting])])
+    return Cells(centres, starts.astype(np.int64)), np.concatenate(fitting)
+
+
+def _centres(points: Vectors, count: int, random: np.random.Generator) -> Vectors:
+    centres = _unit(points[random.choice(len(points), count, replace=False)])
+    for _ in range(ROUNDS):
+        of = _nearest(points, centres)
+        order = np.argsort(of, kind="stable")
+        sizes = np.bincount(of, minlength=count)
+        used = np.flatnonzero(sizes)
+        # What has no members stays where it is.
+        sums = np.add.reduceat(points[order], (np.cumsum(sizes) - sizes)[used], axis=0)
+        centres[used] = _unit(sums)
+    return centres
+
+
+def _nearest(points: Vectors, centres: Vectors) -> npt.NDArray[np.int64]:
+    found = np.empty(len(points), dtype=np.int64)
+    for start in range(0, len(points), BLOCK):
+        part = slice(start, start + BLOCK)
+        found[part] = np.argmax(points[part] @ centres.T, axis=1)
+    return found
+
+
+def _halves(
+    matrix: Vectors, rows: npt.NDArray[np.int64], random: np.random.Generator
+) -> list[npt.NDArray[np.int64]]:
+    points = matrix[rows]
+    of = _nearest(points, _centres(points, 2, random))
+    parts = [rows[of == 0], rows[of == 1]]
+    if min(len(part) for part in parts) == 0:
+        # All alike: any half will do.
+        return list(np.array_split(rows, 2))
+    return parts
+
+
+def _unit(vectors: Vectors) -> Vectors:
+    lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    scaled: Vectors = vectors / np.maximum(lengths, np.finfo(np.float32).tiny)
+    return scaled
+
+
+@dataclass(frozen=True, slots=True)
+class _Places:
+    """From places in products of cells, each padded to the same width, to rows."""
+
+    starts: npt.NDArray[np.int64]
+    width: int
+
+    def __call__(self, places: npt.NDArray[np.intp]) -> Rows:
+        cells, within = np.divmod(places, self.width)
+        rows: Rows = self.starts[cells] + within
+        return rows
+
+
+class Probe:
+    """Some queries' look into cells.
+
+    Args:
+        cells: The cells.
+        matrix: float32 (n, c) at least, whose first n rows are in the cells' order.
+        queries: float32 (q, c), q at least 1, in the same columns.
+        count: How many are wanted.
+        hidden: intp (m,), ascending: rows to leave out.
+        slack: How much less similar than the last found a centre may be.
+
+    Attributes:
+        last: float32 (q,), the product of the last of the best `count` found in the first cells; -inf if there are
+            fewer in all.
+        left: int64 (q,), rows in the cells still to be looked into.
+    """
+
+    def __init__(
+        self, cells: Cells, matrix: Vectors, queries: Vectors, count: int, hidden: Rows, slack: float
+    ) -> None:
+        self._cells, self._matrix, self._queries = cells, matrix, queries
+        self._hidden = hidden
+        self._width = cells.width
+        near: Scores = queries @ cells.centres.T
+        self._first: list[Rows] = [_NOTHING] * len(queries)
+        self._found: list[Scores] = [near[0]] * len(queries)
+        self.last: Scores = np.full(len(queries), -np.inf, dtype=np.float32)
+        short, first = np.arange(len(queries)), cells.first(count)
+        while len(short):
+            self._begin(near, short, count, first)
+            # Where the nearest cells are small or much is hidden, more of them.
+            short = short[self.last[short] == -np.inf] if first < len(cells) else _NOTHING
+            first *= 2
+        self._wanted = near >= (self.last - np.float32(slack))[:, None]
+        for i, cell in enumerate(self._first):
+            self._wanted[i, cell] = False
+        self.left = self._wanted @ cells.sizes
+
+    def _begin(self, near: Scores, which: npt.NDArray[np.intp], count: int, first: int) -> None:
+        """Look into the nearest cells of some queries, so many of each."""
+        first = min(first, len(self._cells))
+        cells = np.argpartition(-near[which], first - 1, axis=1)[:, :first]
+        found = self._products(np.repeat(which, first), cells.ravel()).reshape(len(which), -1)
+        for n, i in enumerate(which.tolist()):
+            self._first[i], self._found[i] = cells[n], found[n]
+        if found.shape[1] > count:
+            place = found.shape[1] - count
+            self.last[which] = np.partition(found, place, axis=1)[:, place]
+
+    def finish(
+        self, which: npt.NDArray[np.intp], excess: Callable[[Vectors], float] = lambda _: 0.0
+    ) -> Iterator[Upper]:
+        """What some of the queries, intp (m,), find in all the cells that they look into, one after the other.
+
+        `excess` says of a query how far its products lie above its similarities, about.
+        """
+        query, cell = np.nonzero(self._wanted[which])
+        more = self._products(which[query], cell)
+        ends = np.searchsorted(query, np.arange(len(which)), side="right").tolist()
+        start, starts = 0, self._cells.starts
+        for i, end in zip(which.tolist(), ends, strict=True):
+            products, cells = self._found[i], self._first[i]
+            if start < end:
+                products = np.concatenate([products, more[start:end].ravel()])
+                cells = np.concatenate([cells, cell[start:end]])
+            yield Upper(products, _Places(starts[cells], self._width), excess(self._queries[i]))
+            start = end
+
+    def _products(self, query: npt.NDArray[np.intp], cell: npt.NDArray[np.intp]) -> Scores:
+        """Products of pairs of a query and a cell, float32 (pairs, width): a cell is multiplied once with all that look into it."""
+        products: Scores = np.empty((len(cell), self._width), dtype=np.float32)
+        order = np.argsort(cell, kind="stable")
+        cells, first = np.unique(cell[order], return_index=True)
+        ends = [*first.tolist(), len(order)][1:]
+        gathered = self._queries[query[order]]
+        starts = self._cells.starts
+        begins, stops = starts[cells], starts[cells + 1]
+        hidden = np.searchsorted(self._hidden, [begins, stops])
+        bounds = zip(begins.tolist(), stops.tolist(), first.tolist(), ends, *hidden.tolist(), strict=True)
+        for begin, stop, a, b, i, j in bounds:
+            size = stop - begin
+            if b - a == 1:
+                product = products[order[a]]
+                np.dot(self._matrix[begin:stop], gathered[a], out=product[:size])
+                product[size:] = -np.inf
+                if i < j:
+                    product[self._hidden[i:j] - begin] = -np.inf
+            else:
+                pairs = order[a:b]
+                block = gathered[a:b] @ self._matrix[begin:stop].T
+                if i < j:
+                    block[:, self._hidden[i:j] - begin] = -np.inf
+                products[pairs, :size] = block
+                products[pairs, size:] = -np.inf
+        return products

@@ -1,0 +1,76 @@
+"""What products select by: the vectors themselves, or few columns that bound their similarity from above.
+
+Nothing is lost by fewer columns (`streams.engine.projection`): what they let through is computed exactly.
+"""
+
+import numpy as np
+import numpy.typing as npt
+
+from streams.engine.projection import DirectionSearch, reduce, reduced_error
+from streams.engine.search.shared import SharedRows, holding
+from streams.engine.similarity import product_error
+from streams.engine.types import Vectors
+
+# Neighbours that fewer columns are chosen to find.
+WANTED = 50
+SAMPLE = 1024
+
+
+class Columns:
+    """Rows to make products with: `error` says how far these may lie below the similarity, or, if whole, off it.
+
+    Args:
+        rows: The vectors; or, with `directions`, what `reduce` makes of them.
+        directions: float64 (p, d), orthonormal; None for the vectors themselves.
+    """
+
+    def __init__(self, rows: SharedRows, directions: npt.NDArray[np.float64] | None = None) -> None:
+        self.shared = rows
+        self.directions = directions
+        width = rows.vectors.shape[1]
+        # Of any of the rows: what they leave over hardly differs, and nothing depends on it but how much is looked at twice.
+        self._rest = float(np.mean(rows.vectors[:SAMPLE, -1])) if directions is not None else 0.0
+        self.error = product_error(width) if directions is None else reduced_error(width)
+
+    @property
+    def matrix(self) -> Vectors:
+        """float32 (capacity, c)."""
+        return self.shared.vectors
+
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes held beside the vectors, as far as there is room for rows."""
+        return 0 if self.directions is None else self.matrix.nbytes + self.directions.nbytes
+
+    def of(self, vectors: Vectors) -> Vectors:
+        """Some vectors, float32 (m, d), in these columns, float32 (m, c)."""
+        return vectors if self.directions is None else reduce(vectors, self.directions)
+
+    def excess(self, reduced: Vectors) -> float:
+        """About how far the products of a query in these columns, float32 (c,), lie above its similarities."""
+        return float(reduced[-1]) * self._rest if self.directions is not None else 0.0
+
+    def put(self, rows: npt.NDArray[np.integer], vectors: Vectors) -> None:
+        """Take in the vectors, float32 (m, d), of some rows."""
+        if self.directions is not None:
+            self.shared.reserve(int(rows.max(initial=-1)) + 1)
+            self.shared.vectors[rows] = self.of(vectors)
+
+    def close(self) -> None:
+        """Give up what is held beside the vectors."""
+        if self.directions is not None:
+            self.shared.close()
+
+
+def narrowed(vectors: SharedRows, count: int, directions: npt.NDArray[np.float64]) -> Columns:
+    """The first `count` vectors in these directions, float64 (p, d); the vectors themselves where there are none."""
+    if not len(directions):
+        return Columns(vectors)
+    return Columns(holding(reduce(vectors.vectors[:count], directions)), directions)
+
+
+def choose(vectors: SharedRows, count: int) -> Columns:
+    """Fewer columns where a sample of the first `count` vectors says that they are cheaper, else the vectors."""
+    everything = np.ones(count, dtype=np.bool_)
+    directions = DirectionSearch().take(vectors.vectors, everything, WANTED, wait=True)
+    return Columns(vectors) if directions is None else narrowed(vectors, count, directions)

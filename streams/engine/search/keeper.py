@@ -1,0 +1,230 @@
+"""The life of the index: when one is built, what happens when it is there, and when it is gone."""
+
+import math
+import time
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from streams.engine.search.cells import Cells, Probe
+from streams.engine.search.index_process import Built, Handed, IndexGoneError, IndexProcess
+from streams.engine.search.quality import RECALL_AT
+from streams.engine.search.rows import TrackRows
+from streams.engine.search.shared import SharedRows
+from streams.engine.search.types import SearchSettings
+from streams.engine.types import Scores, Slots, Vectors
+
+# After a load, for so long there may be more to come.
+LOAD_SECONDS = 1.0
+MOST_RETRY_SECONDS = 300.0
+# What it takes to ask another process, beside its own work.
+ASKING_SECONDS = 1e-4
+
+
+class Index(Protocol):
+    """What is built in the background and then answers: see `IndexProcess`."""
+
+    connection: Connection
+
+    def built(self) -> Handed:
+        """See `IndexProcess`."""
+
+    def query(self, queries: Vectors, count: int) -> Slots:
+        """See `IndexProcess`."""
+
+    def stop(self) -> None:
+        """See `IndexProcess`."""
+
+
+class IndexKeeper:
+    """Builds indexes of a catalogue in processes beside this one, and has the latest answer.
+
+    While an index is being built, the last one answers. Nothing here waits for a build.
+
+    Args:
+        tracks: The catalogue, which goes over to the rows of each new index.
+        settings: How it works.
+        start: Starts the process of an index.
+    """
+
+    def __init__(
+        self, tracks: TrackRows, settings: SearchSettings, start: Callable[..., Index] = IndexProcess
+    ) -> None:
+        self._start = start
+        self._tracks = tracks
+        self._settings = settings
+        self._index: Index | None = None
+        self._building: Index | None = None
+        self._graph: SharedRows | None = None
+        self._not_before = 0.0
+        self._begun = 0.0
+        self._as_of = 0.0
+        self._failures = 0
+        self.report: Built | None = None
+        self.cells: Cells | None = None
+        self.size = 0
+        self.builds = 0
+        self.failed_builds = 0
+        self.lost = 0
+        self.last_error: str | None = None
+
+    @property
+    def building(self) -> bool:
+        """Whether an index is being built."""
+        return self._building is not None
+
+    @property
+    def age(self) -> float | None:
+        """Seconds since the catalogue was as the index has it; None while there is none."""
+        return time.monotonic() - self._as_of if self.report else None
+
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes held by graph and index, beside the vectors."""
+        return self.report.memory_bytes if self.report else 0
+
+    @property
+    def newer(self) -> int:
+        """Tracks that the index does not have."""
+        return int(np.count_nonzero(self._tracks.alive[self.size : self._tracks.used]))
+
+    @property
+    def tombstones(self) -> int:
+        """Rows of the index without a track."""
+        return self.size - int(np.count_nonzero(self._tracks.alive[: self.size]))
+
+    def waiting_for(self) -> list[Connection]:
+        """What to look at when it has something to read: then call `tend`."""
+        return [process.connection for process in (self._index, self._building) if process]
+
+    def hold_off(self) -> None:
+        """More of a catalogue may be about to come: begin no build at once."""
+        self._not_before = max(self._not_before, time.monotonic() + LOAD_SECONDS)
+
+    def tend(self) -> None:
+        """Take over an index that is ready, notice one that is gone, begin a build that is due."""
+        if self._building and self._building.connection.poll():
+            self._take_over(self._building)
+        if self._index and self._index.connection.poll():
+            # It says nothing unasked: its end is closed.
+            self._lose("the index process has ended")
+        if self._building:
+            return
+        if len(self._tracks) < self._settings.exact_below:
+            if self.size:
+                self._forget()
+            self._tracks.narrow()
+        elif time.monotonic() >= self._not_before and self._due():
+            self._begin()
+
+    def _due(self) -> bool:
+        changed = self.newer + self.tombstones
+        return self._index is None or changed > self._settings.rebuild_share * self.size
+
+    def _begin(self) -> None:
+        self._begun = time.monotonic()
+        rows = self._tracks.fix()
+        self._building = self._start(
+            self._tracks.dimension, self._settings, self._tracks.shared, rows, self._graph
+        )
+
+    def _take_over(self, process: Index) -> None:
+        self._building = None
+        try:
+            handed = process.built()
+        except IndexGoneError as error:
+            process.stop()
+            self._failed(str(error))
+            return
+        self._tracks.adopt(handed.vectors, handed.rows, handed.columns)
+        if self._index:
+            self._index.stop()
+        if self._graph:
+            self._graph.close()
+        self._index, self._graph, self.report = process, handed.graph, handed.report
+        self.cells, self.size = handed.cells, len(handed.rows)
+        self._as_of = self._begun
+        self.builds += 1
+        self._failures = 0
+        took = time.monotonic() - self._begun
+        self._not_before = time.monotonic() + self._settings.rest * took
+
+    def _failed(self, reason: str) -> None:
+        self._tracks.release(self.size)
+        self.failed_builds += 1
+        self._failures += 1
+        self.last_error = reason
+        delay = min(self._settings.retry * 2 ** (self._failures - 1), MOST_RETRY_SECONDS)
+        self._not_before = time.monotonic() + delay
+
+    def _lose(self, reason: str) -> None:
+        """Go on with cells alone until there is another index; the graph stays for that one to start from."""
+        if self._index:
+            self._index.stop()
+        self._index = None
+        self.lost += 1
+        self.last_error = reason
+        self._not_before = max(self._not_before, time.monotonic() + self._settings.retry)
+
+    def _forget(self) -> None:
+        """Need no index any more."""
+        if self._index:
+            self._index.stop()
+        if self._graph:
+            self._graph.close()
+        self._index = self._graph = self.report = self.cells = None
+        self.size = 0
+        self._tracks.release(0)
+
+    def look(self, queries: Vectors, count: int, hidden: npt.NDArray[np.intp]) -> Probe | None:
+        """Begin to look into cells; None as long as there are none. See `Probe`."""
+        if self.cells is None or self.report is None:
+            return None
+        matrix = self._tracks.columns.matrix
+        return Probe(self.cells, matrix, queries, count, hidden, self.report.slack)
+
+    def better_by_graph(self, probe: Probe) -> npt.NDArray[np.bool_]:
+        """For which of a probe's queries the graph is the shorter way to an answer that can be trusted, bool (q,)."""
+        if self._index is None or self.report is None:
+            return np.zeros(len(probe.last), dtype=np.bool_)
+        graph, row_seconds = self.report.graph, self.report.cells.seconds
+        dear: npt.NDArray[np.bool_] = probe.left * row_seconds > graph.seconds + ASKING_SECONDS
+        return dear & (probe.last >= graph.threshold)
+
+    def query(self, queries: Vectors, count: int, spare: int) -> Slots | None:
+        """Ask the index: rows of the approximately best, int32 (q, more than count); `EMPTY` where none was found.
+
+        None without an index.
+
+        Args:
+            queries: float32 (q, d), unit length.
+            count: How many are wanted of each.
+            spare: How many may have to be left out, beside tombstones.
+        """
+        if self._index is None:
+            return None
+        expected = count * self.tombstones / self.size
+        spare += math.ceil(expected + 2 * math.sqrt(expected))
+        try:
+            return self._index.query(queries, min(count + spare, self.size))
+        except IndexGoneError as error:
+            self._lose(str(error))
+            return None
+
+    def trusts_graph(self, scores: Scores) -> bool:
+        """Whether the graph has the recall wanted for a query of which it found these, float32 (at least 50,)."""
+        last = np.partition(scores, len(scores) - RECALL_AT)[len(scores) - RECALL_AT]
+        return self.report is not None and bool(last >= self.report.graph.threshold)
+
+    def trusts_cells(self, scores: Scores) -> bool:
+        """Whether cells have the recall wanted for a query of which these are the best, float32 (at least 50,), best first."""
+        return self.report is not None and bool(scores[RECALL_AT - 1] >= self.report.cells.threshold)
+
+    def stop(self) -> None:
+        """End all processes."""
+        for process in (self._index, self._building):
+            if process:
+                process.stop()

@@ -1,0 +1,136 @@
+"""Search in a process of its own, so that neither a query nor an index build disturbs the engine or the event loop."""
+
+import select
+import time
+from collections.abc import Sequence
+from multiprocessing.connection import Connection
+from typing import cast
+
+import numpy as np
+import numpy.typing as npt
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # it publishes none
+
+from streams.engine.piped import LoopedProcess
+from streams.engine.search.keeper import IndexKeeper
+from streams.engine.search.searcher import Searcher
+from streams.engine.search.types import Found, LookedUp, Mix, SearchSettings, SearchStats
+from streams.engine.types import Keys, TrackBatch, Vectors
+
+# How often an idle process looks whether an index build is due.
+IDLE_SECONDS = 0.5
+# And a busy one, between two calls.
+TEND_SECONDS = 0.1
+
+
+class SearchStoppedError(Exception):
+    """The search process is gone; the catalogue must be loaded again by a new one."""
+
+
+class SearchCallError(Exception):
+    """The search process refused a call; its state is as before."""
+
+
+class _Tending:
+    """What the search process does between calls: it sees to its indexes."""
+
+    def __init__(self, connection: Connection, keeper: IndexKeeper) -> None:
+        self._connection = connection
+        self._keeper = keeper
+        self._tended = 0.0
+
+    def until_called(self) -> bool:
+        """See `Duty`: waits for calls and for indexes, and tends these from time to time."""
+        # `multiprocessing.connection.wait` takes longer than many a search.
+        watched = select.poll()
+        mine = self._connection.fileno()
+        for connection in (self._connection, *self._keeper.waiting_for()):
+            watched.register(connection.fileno(), select.POLLIN)
+        ready = [number for number, _ in watched.poll(1000 * IDLE_SECONDS)]
+        if ready != [mine] or time.monotonic() > self._tended + TEND_SECONDS:
+            self._keeper.tend()
+            self._tended = time.monotonic()
+        return mine in ready
+
+    def called(self) -> None:
+        """See `Duty`: nothing is to be done."""
+
+    def stop(self) -> None:
+        """See `Duty`."""
+        self._keeper.stop()
+
+
+def _build(connection: Connection, dimension: int, settings: SearchSettings) -> tuple[Searcher, _Tending]:
+    # A second thread makes one query hardly faster, and spins while it waits: the worker and Postgres need that core.
+    threadpool_limits(1)
+    searcher = Searcher(dimension, settings)
+    return searcher, _Tending(connection, searcher.keeper)
+
+
+class SearchProcess(LoopedProcess):
+    """Search by vector over the whole catalogue, behind a pipe. Calls are answered in order.
+
+    Args:
+        dimension: d of the vectors.
+        settings: How it works.
+    """
+
+    name = "search"
+    stopped_error = SearchStoppedError
+    call_error = SearchCallError
+    has_children = True
+
+    def __init__(self, dimension: int, *, settings: SearchSettings | None = None) -> None:
+        super().__init__(_build, dimension, settings or SearchSettings())
+
+    async def load(self, keys: Keys, track_ids: list[str], vectors: Vectors) -> None:
+        """Add a catalogue, or a part of one: call it with chunks of some thousand tracks.
+
+        Args:
+            keys: int64 (b,).
+            track_ids: Their ids, b strings; ties in similarity are broken by them.
+            vectors: float32 (b, d), unit length.
+        """
+        await self._call("load", keys, track_ids, vectors)
+
+    async def apply(self, batch: TrackBatch) -> None:
+        """Bring the catalogue up to date with `batch`: what is searched next has it."""
+        await self._call("apply", batch)
+
+    async def search(
+        self, queries: Vectors, count: int, *, among: Keys | None = None, without: Keys | None = None
+    ) -> Found:
+        """Find the tracks most similar to each query, equal ones by track id. Never waits for an index build.
+
+        Args:
+            queries: float32 (q, d); scaled to unit length if they are not.
+            count: How many for each.
+            among: int64 (m,), the only tracks to consider, by an exact scan; unknown ones are passed over.
+            without: int64 (m,), tracks to leave out.
+
+        Raises:
+            SearchCallError: A query has another dimension, or is zero or not finite, or `count` is below 1.
+            SearchStoppedError: The process is gone.
+        """
+        return cast("Found", await self._call("search", queries, count, among, without))
+
+    async def vectors(self, keys: Keys) -> tuple[Vectors, npt.NDArray[np.bool_]]:
+        """The vectors of some tracks, float32 (m, d), zero where unknown, and which are known, bool (m,)."""
+        return cast("tuple[Vectors, npt.NDArray[np.bool_]]", await self._call("vectors", keys))
+
+    async def look_up(self, keys: Keys, mixes: Sequence[Mix], count: int) -> LookedUp:
+        """`vectors` and `search` for several who ask, in one call.
+
+        Args:
+            keys: int64 (m,), of the tracks whose vectors are wanted, or which queries are made of.
+            mixes: The queries.
+            count: How many are to be found for each of them.
+
+        Raises:
+            SearchCallError: As `search`; or the vectors of a mix cancel out.
+            SearchStoppedError: The process is gone.
+        """
+        return cast("LookedUp", await self._call("look_up", keys, mixes, count))
+
+    async def stats(self) -> SearchStats:
+        """Counts and times, at any moment."""
+        return cast("SearchStats", await self._call("stats"))

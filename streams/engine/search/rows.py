@@ -1,0 +1,160 @@
+"""Which track has which row of the vectors.
+
+Rows below `fixed` belong to an index, built or being built: their vectors do not change. A track that is deleted or
+re-embedded leaves such a row as a tombstone. Rows from there on are changed in place and used again.
+"""
+
+import numpy as np
+import numpy.typing as npt
+
+from streams.engine.catalogue import enlarge
+from streams.engine.projection import DirectionSearch
+from streams.engine.search.columns import WANTED, Columns, narrowed
+from streams.engine.search.shared import SharedRows
+from streams.engine.types import EMPTY, Keys, Slots, Vectors
+
+
+class TrackRows:
+    """Vectors, keys and ids of the catalogue, by row."""
+
+    def __init__(self, dimension: int) -> None:
+        self.dimension = dimension
+        self.shared = SharedRows(dimension)
+        self.columns = Columns(self.shared)
+        self._directions = DirectionSearch()
+        self.keys: Keys = np.zeros(0, dtype=np.int64)
+        self.alive: npt.NDArray[np.bool_] = np.zeros(0, dtype=np.bool_)
+        self.track_ids: list[str] = []
+        self.fixed = 0
+        self._row_of: dict[int, int] = {}
+        self._free: list[int] = []
+        self._dead: npt.NDArray[np.intp] | None = None
+
+    def __len__(self) -> int:
+        return len(self._row_of)
+
+    @property
+    def used(self) -> int:
+        """How many rows have ever been used."""
+        return len(self.track_ids)
+
+    @property
+    def vectors(self) -> Vectors:
+        """float32 (used, d); what rows of no track hold means nothing."""
+        return self.shared.vectors[: self.used]
+
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes held by the arrays, as far as they are used."""
+        return self.used * (4 * self.dimension + 9) + self.columns.memory_bytes
+
+    def rows_of(self, keys: Keys) -> Slots:
+        """The row of each key, int32 (m,); `EMPTY` where the track is not in the catalogue."""
+        get = self._row_of.get
+        return np.fromiter((get(key, EMPTY) for key in keys.tolist()), dtype=np.int32, count=len(keys))
+
+    def dead(self) -> npt.NDArray[np.intp]:
+        """Rows that hold no track, ascending."""
+        if self._dead is None:
+            self._dead = np.flatnonzero(~self.alive[: self.used])
+        return self._dead
+
+    def put(self, keys: Keys, track_ids: list[str], vectors: Vectors) -> None:
+        """Insert tracks, or give them other vectors.
+
+        Raises:
+            ValueError: The vectors are not (len(keys), d).
+        """
+        if vectors.shape != (len(keys), self.dimension):
+            raise ValueError(
+                f"{len(keys)} vectors of {self.dimension} components are wanted, not {vectors.shape}"
+            )
+        self._dead = None
+        rows = np.empty(len(keys), dtype=np.int64)
+        for i, (key, track_id) in enumerate(zip(keys.tolist(), track_ids, strict=True)):
+            rows[i] = self._row_for(key, track_id)
+        self.shared.reserve(self.used)
+        if self.shared.capacity > len(self.keys):
+            self.keys = enlarge(self.keys, self.shared.capacity, 0)
+            self.alive = enlarge(self.alive, self.shared.capacity, False)
+        self.shared.vectors[rows] = vectors
+        self.columns.put(rows, vectors)
+        self.keys[rows] = keys
+        self.alive[rows] = True
+
+    def narrow(self) -> None:
+        """Have products made with few columns, as soon as there are such. To be called again and again."""
+        found = self._directions.take(self.shared.vectors, self.alive[: self.used], WANTED)
+        if found is not None:
+            self.columns.close()
+            self.columns = narrowed(self.shared, self.used, found)
+
+    def fix(self) -> npt.NDArray[np.int32]:
+        """Change no row that is used now, from here on: an index is built of them. The rows of tracks, int32 (m,)."""
+        self.fixed = self.used
+        self._free = []
+        return np.flatnonzero(self.alive[: self.used]).astype(np.int32)
+
+    def release(self, first: int) -> None:
+        """Let rows from `first` on be changed and used again."""
+        self.fixed = first
+        self._free = (first + np.flatnonzero(~self.alive[first : self.used])).tolist()
+
+    def adopt(self, vectors: SharedRows, order: Slots, columns: Columns) -> None:
+        """Go over to an index's rows, and append to them what is newer.
+
+        Args:
+            vectors: The vectors of the index's rows, which are fixed from now on.
+            order: int32 (n,), which row was what is now row i; all below `fixed`.
+            columns: Of these vectors.
+        """
+        self._dead = None
+        # What is being looked for now would be of other rows.
+        self._directions = DirectionSearch()
+        count = len(order)
+        newer = self.alive[: self.used].copy()
+        newer[order] = False
+        rows = np.concatenate([order, np.flatnonzero(newer)])
+        vectors.reserve(len(rows))
+        vectors.vectors[count : len(rows)] = self.vectors[rows[count:]]
+        columns.put(np.arange(count, len(rows)), vectors.vectors[count : len(rows)])
+        self.columns.close()
+        self.columns = columns
+        self.shared.close()
+        self.shared = vectors
+        self.keys, self.alive = (
+            enlarge(array[rows], vectors.capacity, 0) for array in (self.keys, self.alive)
+        )
+        ids = self.track_ids
+        self.track_ids = [ids[row] for row in rows.tolist()]
+        alive = self.alive[: len(rows)]
+        self._row_of = dict(
+            zip(self.keys[: len(rows)][alive].tolist(), np.flatnonzero(alive).tolist(), strict=True)
+        )
+        self.fixed, self._free = count, []
+
+    def _row_for(self, key: int, track_id: str) -> int:
+        row = self._row_of.get(key, EMPTY)
+        if row >= self.fixed:
+            return row
+        if row != EMPTY:
+            self.alive[row] = False
+        if self._free:
+            row = self._free.pop()
+            self.track_ids[row] = track_id
+        else:
+            row = self.used
+            self.track_ids.append(track_id)
+        self._row_of[key] = row
+        return row
+
+    def drop(self, keys: Keys) -> None:
+        """Take tracks out; unknown ones are passed over."""
+        self._dead = None
+        for key in keys.tolist():
+            row = self._row_of.pop(key, EMPTY)
+            if row == EMPTY:
+                continue
+            self.alive[row] = False
+            if row >= self.fixed:
+                self._free.append(row)

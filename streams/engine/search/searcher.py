@@ -1,0 +1,290 @@
+"""The catalogue and its search, in whatever process it is."""
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+import numpy.typing as npt
+
+from streams.engine.search import scan
+from streams.engine.search.index_process import IndexProcess
+from streams.engine.search.keeper import Index, IndexKeeper
+from streams.engine.search.quality import RECALL_AT
+from streams.engine.search.rows import TrackRows
+from streams.engine.search.types import Found, LookedUp, Mix, SearchSettings, SearchStats
+from streams.engine.search.upper import Rows, Upper
+from streams.engine.similarity import exact_similarities, exact_similarity
+from streams.engine.types import EMPTY, Keys, Scores, TrackBatch, Vectors
+
+# A vector whose length differs from 1 by more than float32 rounding is scaled.
+LENGTH_ERROR = 1e-6
+# Vectors whose sum is no longer than this cancel out: its direction is that of their rounding.
+CANCELLED = 1e-6
+# A query that would have to look at more of the index than this is scanned: a product with all costs less a row.
+MOST_LOOKED_AT = 0.5
+
+
+class Searcher:
+    """Holds the vectors of the catalogue and finds the most similar ones. Not safe to call from several threads.
+
+    Args:
+        dimension: d of the vectors.
+        settings: How it works.
+        start: Starts the process of an index.
+    """
+
+    def __init__(
+        self, dimension: int, settings: SearchSettings, start: Callable[..., Index] = IndexProcess
+    ) -> None:
+        self.tracks = TrackRows(dimension)
+        self.keeper = IndexKeeper(self.tracks, settings, start)
+        self._approximate_queries = self._graph_queries = self._exact_queries = 0
+        self._seconds: dict[str, float] = defaultdict(float)
+
+    def load(self, keys: Keys, track_ids: list[str], vectors: Vectors) -> None:
+        """Add a part of a catalogue; a track that is there already gets this vector."""
+        with self._timed("load"):
+            self.tracks.put(keys, track_ids, vectors)
+        self.keeper.hold_off()
+
+    def apply(self, batch: TrackBatch) -> None:
+        """Bring the catalogue up to date with `batch`."""
+        with self._timed("apply"):
+            self.tracks.drop(batch.deleted)
+            self.tracks.put(batch.keys, batch.track_ids, batch.vectors)
+
+    def search(self, queries: Vectors, count: int, among: Keys | None, without: Keys | None) -> Found:
+        """Find the tracks most similar to each query. See `SearchProcess.search`."""
+        return self._found(self._search(queries, count, among, without))
+
+    def _search(
+        self, queries: Vectors, count: int, among: Keys | None = None, without: Keys | None = None
+    ) -> "_Answers":
+        if count < 1:
+            raise ValueError(f"count must be at least 1, not {count}")
+        queries = self._checked(queries)
+        answers = _Answers(len(queries), count)
+        left_out = self._known(without)
+        reduced = self.tracks.columns.of(queries)
+        if among is not None:
+            with self._timed("scan_among"):
+                rows = np.setdiff1d(self._known(among), left_out)
+                self._answer(answers, queries, range(len(queries)), scan.among(self.tracks, reduced, rows))
+            return answers
+        asked = _Asked(queries, reduced, max(count, RECALL_AT), left_out, self._hidden(left_out))
+        hard = np.arange(len(queries))
+        # Where much of the catalogue is wanted, a look into cells or a graph saves nothing.
+        if asked.count <= self.keeper.size // 10:
+            step = max(1, scan.PRODUCT_VALUES // self.keeper.size)
+            parts = [slice(start, start + step) for start in range(0, len(queries), step)]
+            found = [self._approximate(answers, asked, part) for part in parts]
+            hard = np.concatenate([*found, hard[:0]])
+        with self._timed("scan"):
+            uppers = scan.whole(self.tracks, reduced[hard], asked.hidden)
+            self._answer(answers, queries, hard.tolist(), uppers)
+        self._exact_queries += len(hard)
+        self._approximate_queries += len(queries) - len(hard)
+        answers.exact = len(hard) == len(queries)
+        return answers
+
+    def _found(self, answers: "_Answers") -> Found:
+        used = np.arange(answers.count) < answers.lengths[:, None]
+        keys = np.zeros(used.shape, dtype=np.int64)
+        keys[used] = self.tracks.keys[answers.rows[used]]
+        return Found(keys, answers.scores, answers.lengths, answers.exact)
+
+    def _answer(
+        self, answers: "_Answers", queries: Vectors, which: Sequence[int], uppers: Iterable[Upper]
+    ) -> None:
+        for i, upper in zip(which, uppers, strict=True):
+            rows, scores = scan.best(self.tracks, queries[i], upper, answers.count)
+            answers.put(i, rows, scores)
+
+    def _approximate(self, answers: "_Answers", asked: "_Asked", part: slice) -> npt.NDArray[np.intp]:
+        """Answer some queries by cells or graph, and a scan of what is newer; return which of them that cannot answer."""
+        numbers = np.arange(len(asked.queries))[part]
+        reduced = asked.reduced[part]
+        with self._timed("cells"):
+            probe = self.keeper.look(reduced, asked.count, asked.hidden)
+        if probe is None:
+            return numbers
+        newer: list[Upper] = []
+        if self.tracks.used > self.keeper.size:
+            with self._timed("newer"):
+                newer = list(scan.whole(self.tracks, reduced, asked.hidden, self.keeper.size))
+        done = np.zeros(len(numbers), dtype=np.bool_)
+        shorter = np.flatnonzero(self.keeper.better_by_graph(probe))
+        if len(shorter):
+            theirs = [newer[i] for i in shorter.tolist()] if newer else []
+            done[shorter] = self._by_graph(answers, asked, numbers[shorter], theirs)
+        which = np.flatnonzero((probe.left <= self.keeper.size * MOST_LOOKED_AT) & ~done)
+        with self._timed("cells"):
+            found = probe.finish(which, self.tracks.columns.excess)
+            for i, upper in zip(which.tolist(), found, strict=True):
+                both = upper.joined(newer[i]) if newer else upper
+                rows, scores = scan.best(self.tracks, asked.queries[numbers[i]], both, asked.count)
+                if len(rows) == asked.count and self.keeper.trusts_cells(scores):
+                    best = slice(answers.count)
+                    answers.put(int(numbers[i]), rows[best], scores[best])
+                    done[i] = True
+        return numbers[~done]
+
+    def _by_graph(
+        self, answers: "_Answers", asked: "_Asked", which: npt.NDArray[np.intp], newer: list[Upper]
+    ) -> npt.NDArray[np.bool_]:
+        """Answer some queries by the graph and what is newer; return which of them are answered, bool (m,)."""
+        done = np.zeros(len(which), dtype=np.bool_)
+        with self._timed("graph"):
+            near = self.keeper.query(asked.queries[which], asked.count, min(len(asked.left_out), asked.count))
+            if near is None:
+                return done
+            usable = (near != EMPTY) & self.tracks.alive[near]
+            if len(asked.left_out):
+                usable &= ~np.isin(near, asked.left_out)
+            for n, i in enumerate(which.tolist()):
+                query, rows = asked.queries[i], near[n][usable[n]]
+                scores = exact_similarity(query, self.tracks.vectors[rows])
+                if len(rows) < asked.count or not self.keeper.trusts_graph(scores):
+                    continue
+                if newer:
+                    fresh, theirs = scan.best(self.tracks, query, newer[n], answers.count)
+                    rows, scores = np.concatenate([rows, fresh]), np.concatenate([scores, theirs])
+                best = scan.ranked(self.tracks, rows, scores, answers.count)
+                answers.put(i, rows[best], scores[best])
+                done[n] = True
+        self._graph_queries += int(done.sum())
+        return done
+
+    def _hidden(self, left_out: npt.NDArray[np.int32]) -> npt.NDArray[np.intp]:
+        """Rows without a track and such to be left out, ascending."""
+        dead = self.tracks.dead()
+        return np.union1d(dead, left_out).astype(np.intp) if len(left_out) else dead
+
+    def vectors(self, keys: Keys) -> tuple[Vectors, npt.NDArray[np.bool_]]:
+        """The vectors of some tracks. See `SearchProcess.vectors`."""
+        rows = self.tracks.rows_of(keys)
+        known = rows != EMPTY
+        vectors = np.zeros((len(keys), self.tracks.dimension), dtype=np.float32)
+        vectors[known] = self.tracks.vectors[rows[known]]
+        return vectors, known
+
+    def look_up(self, keys: Keys, mixes: Sequence[Mix], count: int) -> LookedUp:
+        """Vectors of some tracks and a search, in one call. See `SearchProcess.look_up`."""
+        vectors, known = self.vectors(keys)
+        if not mixes:
+            return LookedUp(vectors, known, None, [], [])
+        whole = [i for i, mix in enumerate(mixes) if known[slice(*mix.places)].all()]
+        answers = _Answers(len(mixes), count)
+        if whole:
+            queries = np.stack([_mixed(mixes[i], vectors) for i in whole])
+            answers.put_all(whole, self._search(queries, count))
+        to_seeds: list[Scores | None] = []
+        brought: list[Vectors | None] = []
+        for i, mix in enumerate(mixes):
+            theirs = None
+            if mix.vectors or mix.seeds:
+                theirs = self.tracks.vectors[answers.rows[i, : answers.lengths[i]]]
+            seeds = vectors[slice(*mix.places)][: mix.seeds]
+            to_seeds.append(exact_similarities(theirs, seeds) if theirs is not None and mix.seeds else None)
+            brought.append(theirs if mix.vectors else None)
+        return LookedUp(vectors, known, self._found(answers), to_seeds, brought)
+
+    def stats(self) -> SearchStats:
+        """Counts and times, at any moment."""
+        keeper, report = self.keeper, self.keeper.report
+        built = report.seconds if report else {}
+        return SearchStats(
+            tracks=len(self.tracks),
+            index_size=keeper.size if report else 0,
+            index_age=keeper.age,
+            newer=keeper.newer,
+            tombstones=keeper.tombstones,
+            building=keeper.building,
+            builds=keeper.builds,
+            failed_builds=keeper.failed_builds,
+            lost=keeper.lost,
+            last_error=keeper.last_error,
+            recall=report.cells.recall if report else None,
+            answered_share=report.cells.share if report else None,
+            graph_recall=report.graph.recall if report else None,
+            graph_share=report.graph.share if report else None,
+            leaf_budget=report.leaf_budget if report else 0,
+            approximate_queries=self._approximate_queries,
+            graph_queries=self._graph_queries,
+            exact_queries=self._exact_queries,
+            memory_bytes=self.tracks.memory_bytes + keeper.memory_bytes,
+            seconds={**self._seconds, **{f"build_{name}": spent for name, spent in built.items()}},
+        )
+
+    def _checked(self, queries: Vectors) -> Vectors:
+        """Queries as float32 (q, d) of unit length; those that are already keep every bit."""
+        queries = np.ascontiguousarray(queries, dtype=np.float32)
+        if queries.ndim != 2 or queries.shape[1] != self.tracks.dimension:
+            raise ValueError(f"queries must be (q, {self.tracks.dimension}), not {queries.shape}")
+        lengths = np.linalg.norm(queries.astype(np.float64), axis=1, keepdims=True)
+        if not (np.isfinite(lengths) & (lengths > 0)).all():
+            raise ValueError("a query is zero or not finite")
+        if (np.abs(lengths - 1) > LENGTH_ERROR).any():
+            scaled = np.where(np.abs(lengths - 1) > LENGTH_ERROR, queries / lengths, queries)
+            queries = scaled.astype(np.float32)
+        return queries
+
+    def _known(self, keys: Keys | None) -> npt.NDArray[np.int32]:
+        """The rows of those keys that are in the catalogue, none twice."""
+        rows = self.tracks.rows_of(np.unique(keys)) if keys is not None else np.empty(0, dtype=np.int32)
+        known: npt.NDArray[np.int32] = rows[rows != EMPTY]
+        return known
+
+    @contextmanager
+    def _timed(self, phase: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self._seconds[phase] += time.perf_counter() - start
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """Queries, float32 (q, d), the same in the catalogue's columns, how many to look for at least, and rows to leave out."""
+
+    queries: Vectors
+    reduced: Vectors
+    count: int
+    left_out: npt.NDArray[np.int32]
+    hidden: npt.NDArray[np.intp]
+
+
+class _Answers:
+    """What was found for each of q queries: rows, int32 (q, count), past `lengths` zero, and `Found`'s other members."""
+
+    def __init__(self, queries: int, count: int) -> None:
+        self.count = count
+        self.rows = np.zeros((queries, count), dtype=np.int32)
+        self.scores = np.zeros((queries, count), dtype=np.float32)
+        self.lengths = np.zeros(queries, dtype=np.int64)
+        self.exact = True
+
+    def put(self, query: int, rows: Rows, scores: Scores) -> None:
+        self.lengths[query] = len(rows)
+        self.rows[query, : len(rows)], self.scores[query, : len(rows)] = rows, scores
+
+    def put_all(self, queries: Sequence[int], others: "_Answers") -> None:
+        self.lengths[queries], self.exact = others.lengths, others.exact
+        self.rows[queries], self.scores[queries] = others.rows, others.scores
+
+
+def _mixed(mix: Mix, vectors: Vectors) -> npt.NDArray[np.float32]:
+    """The query, float32 (d,), zero or of unit length; `vectors` are those of all tracks named."""
+    parts = vectors[slice(*mix.places)]
+    if mix.base is None and len(parts) == 1:
+        return cast("npt.NDArray[np.float32]", parts[0])
+    if mix.base is not None and not len(parts):
+        return mix.base
+    total = mix.coefficients @ parts.astype(np.float64)
+    if mix.base is not None:
+        total += mix.base
+    length = float(np.linalg.norm(total))
+    return (total / length if length > CANCELLED else np.zeros_like(total)).astype(np.float32)

@@ -1,0 +1,188 @@
+"""A topic's messages as lines of JSON, byte for byte: what a backup of the log is."""
+
+import asyncio
+import base64
+import binascii
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Final, Self
+
+import orjson
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+
+from streams.errors import StreamsError, TopicError
+from streams.kafka.clients import admin_client, group_less_consumer, start_producer
+from streams.kafka.topics import partition_counts
+from streams.settings import KafkaSettings
+
+# Deliveries awaited together: bounded memory, and enough to fill the producer's batches.
+_CHUNK: Final = 500
+
+
+class CopyError(StreamsError):
+    """A line is not one of a copy."""
+
+
+@dataclass(frozen=True, slots=True)
+class CopiedMessage:
+    """One message without its coordinates, which are another log's after a restore.
+
+    Attributes:
+        key: Raw bytes, None without a key.
+        value: Raw bytes, None for a tombstone.
+        timestamp: Milliseconds since 1970, as Kafka keeps it.
+        headers: Names and raw values, in order.
+    """
+
+    key: bytes | None
+    value: bytes | None
+    timestamp: int
+    headers: tuple[tuple[str, bytes], ...] = ()
+
+    def line(self) -> bytes:
+        """The message as one line of JSON, ended by a line feed; bytes as base64."""
+        fields: dict[str, Any] = {"key": _text(self.key), "value": _text(self.value), "time": self.timestamp}
+        if self.headers:
+            fields["headers"] = [[name, _text(value)] for name, value in self.headers]
+        return orjson.dumps(fields, option=orjson.OPT_APPEND_NEWLINE)
+
+    @classmethod
+    def parse(cls, line: bytes) -> Self:
+        """Read what `line` wrote.
+
+        Raises:
+            CopyError: It is something else.
+        """
+        try:
+            fields = orjson.loads(line)
+            headers = tuple((str(name), _raw(value) or b"") for name, value in fields.get("headers", ()))
+            return cls(_raw(fields["key"]), _raw(fields["value"]), _whole(fields["time"]), headers)
+        except (
+            orjson.JSONDecodeError,
+            binascii.Error,
+            KeyError,
+            TypeError,
+            ValueError,
+            AttributeError,
+        ) as exc:
+            raise CopyError("not a message of a topic's copy") from exc
+
+
+async def dump(kafka: KafkaSettings, topic: str, write: Callable[[bytes], object]) -> int:
+    """Hand each message that `topic` holds now to `write`, as a line, partition by partition in order.
+
+    Returns:
+        How many.
+
+    Raises:
+        BrokerUnavailable: No broker answers.
+        TopicError: There is no such topic.
+    """
+    count = 0
+    async with group_less_consumer(kafka) as reader:
+        partitions = [TopicPartition(topic, number) for number in range(await _partitions(kafka, topic))]
+        ends = await reader.end_offsets(partitions)
+        for partition in partitions:
+            # Alone, so that its messages stay together: a restore needs the order of each key.
+            reader.assign([partition])
+            await reader.seek_to_beginning(partition)
+            count += await _dump_partition(reader, partition, ends[partition], write)
+    return count
+
+
+async def _dump_partition(
+    reader: AIOKafkaConsumer, partition: TopicPartition, end: int, write: Callable[[bytes], object]
+) -> int:
+    count = 0
+    while await reader.position(partition) < end:
+        batches: dict[TopicPartition, list[ConsumerRecord[bytes, bytes]]]
+        batches = await reader.getmany(partition, timeout_ms=500)
+        for record in batches.get(partition, []):
+            if record.offset < end:
+                write(CopiedMessage(record.key, record.value, record.timestamp, tuple(record.headers)).line())
+                count += 1
+    return count
+
+
+async def load(kafka: KafkaSettings, topic: str, lines: Iterable[bytes], *, into_used: bool = False) -> int:
+    """Write the messages of a copy to `topic`: each to the partition its key belongs to, in order, with its time.
+
+    Args:
+        kafka: How to reach the broker.
+        topic: An existing topic.
+        lines: What `dump` wrote; empty lines are left out.
+        into_used: Whether the topic may hold messages already.
+
+    Returns:
+        How many were delivered.
+
+    Raises:
+        BrokerUnavailable: No broker answers.
+        TopicError: There is no such topic, or it has been written to.
+        CopyError: A line is not one of a copy; what stood before it has been delivered.
+    """
+    await _require_unused(kafka, topic, into_used=into_used)
+    producer = await start_producer(kafka)
+    waiting: list[asyncio.Future[Any]] = []
+    count = 0
+    try:
+        for number, line in enumerate(lines, start=1):
+            if not line.strip():
+                continue
+            try:
+                message = CopiedMessage.parse(line)
+            except CopyError as exc:
+                raise CopyError(f"line {number}: {exc}") from exc
+            waiting.append(
+                await producer.send(
+                    topic,
+                    key=message.key,
+                    value=message.value,
+                    timestamp_ms=message.timestamp,
+                    headers=list(message.headers),
+                )
+            )
+            count += 1
+            if len(waiting) >= _CHUNK:
+                await asyncio.gather(*waiting)
+                waiting.clear()
+    finally:
+        await asyncio.gather(*waiting)
+        await producer.stop()
+    return count
+
+
+async def _require_unused(kafka: KafkaSettings, topic: str, *, into_used: bool) -> None:
+    partitions = [TopicPartition(topic, number) for number in range(await _partitions(kafka, topic))]
+    if into_used:
+        return
+    async with group_less_consumer(kafka) as reader:
+        if held := sum((await reader.end_offsets(partitions)).values()):
+            raise TopicError(f"topic {topic} is not empty: {held} messages have been written to it")
+
+
+async def _partitions(kafka: KafkaSettings, topic: str) -> int:
+    async with admin_client(kafka) as admin:
+        topics = await partition_counts(admin)
+    if topic not in topics:
+        known = ", ".join(sorted(name for name in topics if not name.startswith("__"))) or "none"
+        raise TopicError(f"there is no topic {topic!r}; the broker has: {known}")
+    return topics[topic]
+
+
+def _text(raw: bytes | None) -> str | None:
+    return None if raw is None else base64.b64encode(raw).decode("ascii")
+
+
+def _whole(number: object) -> int:
+    if not isinstance(number, int) or isinstance(number, bool):
+        raise TypeError("not a whole number")
+    return number
+
+
+def _raw(text: object) -> bytes | None:
+    if text is None:
+        return None
+    if not isinstance(text, str):
+        raise TypeError("neither base64 nor null")
+    return base64.b64decode(text, validate=True)

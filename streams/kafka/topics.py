@@ -1,0 +1,153 @@
+"""The topics, their configuration, and their creation."""
+
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import structlog
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import TopicAlreadyExistsError, for_code
+from aiokafka.partitioner import murmur2
+from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_exponential
+
+from streams.errors import BrokerUnavailable, TopicError
+from streams.kafka.clients import MAX_MESSAGE_BYTES, MAX_REQUEST_BYTES, admin_client
+from streams.settings import KafkaSettings, StreamSettings
+
+TRACK_INGEST: Final = "track-ingest"
+TRACK_INTERACTIONS: Final = "track-interactions"
+RECOMMENDATION_REQUESTS: Final = "recommendation-requests"
+RECOMMENDATION_REPLIES: Final = "recommendation-replies"
+RECOMMENDATIONS: Final = "recommendations"
+DEAD_LETTERS: Final = "dead-letters"
+
+_HOUR_MS: Final = 3_600_000
+_DAY_MS: Final = 24 * _HOUR_MS
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class TopicSpec:
+    """A topic as it is to be.
+
+    Attributes:
+        name: its name.
+        partitions: how many partitions.
+        config: Kafka's own topic configuration.
+        purpose: one line for people.
+    """
+
+    name: str
+    partitions: int
+    purpose: str
+    config: dict[str, str] = field(default_factory=dict)
+
+
+def topic_specs(kafka: KafkaSettings, streams: StreamSettings) -> list[TopicSpec]:
+    """Return every topic of the pipeline as these settings want it."""
+    # A write must survive one broker wherever there are enough of them to lose one.
+    shared = {"min.insync.replicas": str(2 if kafka.replication_factor > 2 else 1)}
+    compacted = shared | {
+        "cleanup.policy": "compact",
+        # A worker that resumes from its stored offset must still meet every tombstone after it.
+        "delete.retention.ms": str(30 * _DAY_MS),
+        "min.cleanable.dirty.ratio": "0.3",
+    }
+    by_track = streams.ingest_partitions
+
+    def timed(milliseconds: int) -> dict[str, str]:
+        return shared | {"cleanup.policy": "delete", "retention.ms": str(milliseconds)}
+
+    vectors = {"max.message.bytes": str(MAX_MESSAGE_BYTES)}
+    letters = {"max.message.bytes": str(MAX_REQUEST_BYTES)}
+    return [
+        TopicSpec(TRACK_INGEST, by_track, "tracks: a value upserts, null deletes", compacted | vectors),
+        TopicSpec(TRACK_INTERACTIONS, by_track, "plays, likes and skips", timed(30 * _DAY_MS)),
+        TopicSpec(RECOMMENDATION_REQUESTS, 8, "requests that need computing", timed(_HOUR_MS)),
+        TopicSpec(RECOMMENDATION_REPLIES, 8, "their replies", timed(_HOUR_MS) | vectors),
+        TopicSpec(RECOMMENDATIONS, by_track, "each track's list as it changes", compacted),
+        TopicSpec(DEAD_LETTERS, 1, "what was refused, and why", timed(30 * _DAY_MS) | letters),
+    ]
+
+
+async def ensure_topics(kafka: KafkaSettings, streams: StreamSettings, *, wait: float = 0.0) -> list[str]:
+    """Create the topics that do not exist yet, and return their names.
+
+    An existing topic is left as it is; one with another number of partitions is warned about.
+
+    Args:
+        kafka: how to reach the broker.
+        streams: how many partitions are wanted.
+        wait: seconds to go on trying while no broker answers.
+
+    Raises:
+        BrokerUnavailable: no broker answers, or it refuses this client.
+        TopicError: a topic cannot be created as it is wanted.
+    """
+    retrying = AsyncRetrying(
+        retry=retry_if_exception_type(BrokerUnavailable),
+        stop=stop_after_delay(wait),
+        wait=wait_exponential(multiplier=0.1, max=1.0),
+        reraise=True,
+    )
+    created: list[str] = []
+    async for attempt in retrying:
+        with attempt:
+            async with admin_client(kafka) as client:
+                created = await _create_missing(client, topic_specs(kafka, streams), kafka.replication_factor)
+    return created
+
+
+async def _create_missing(client: AIOKafkaAdminClient, specs: list[TopicSpec], replicas: int) -> list[str]:
+    existing = await partition_counts(client)
+    missing = [spec for spec in specs if spec.name not in existing]
+    for spec in specs:
+        if (found := existing.get(spec.name, spec.partitions)) != spec.partitions:
+            log.warning(
+                "topic has another number of partitions", topic=spec.name, found=found, wanted=spec.partitions
+            )
+    if not missing:
+        return []
+    wanted = [NewTopic(spec.name, spec.partitions, replicas, topic_configs=spec.config) for spec in missing]
+    response = await client.create_topics(wanted)
+    created = []
+    for name, code, *message in response.topic_errors:
+        error: type[Exception] = for_code(code)
+        if code == 0:
+            created.append(name)
+        elif error is not TopicAlreadyExistsError:
+            reason = next((str(m) for m in message if m), error.__name__)
+            raise TopicError(f"topic {name} cannot be created: {reason}")
+    return created
+
+
+async def topic_differences(kafka: KafkaSettings, streams: StreamSettings) -> list[str]:
+    """Say, in a line each, what of the topics is not as these settings want it: missing, or of other partitions.
+
+    Raises:
+        BrokerUnavailable: no broker answers, or it refuses this client.
+    """
+    async with admin_client(kafka) as client:
+        existing = await partition_counts(client)
+    lines = []
+    for spec in topic_specs(kafka, streams):
+        if spec.name not in existing:
+            lines.append(f"{spec.name} is missing")
+        elif existing[spec.name] != spec.partitions:
+            lines.append(f"{spec.name} has {existing[spec.name]} partitions; {spec.partitions} are wanted")
+    return lines
+
+
+async def partition_counts(client: AIOKafkaAdminClient) -> dict[str, int]:
+    """Return the number of partitions of every topic that the broker knows."""
+    topics: list[dict[str, Any]] = await client.describe_topics()
+    return {topic["topic"]: len(topic["partitions"]) for topic in topics if topic["error_code"] == 0}
+
+
+def partition_of(key: bytes, partitions: int) -> int:
+    """Return the partition that a key belongs to: Kafka's own rule, murmur2 of the key's bytes.
+
+    Java clients, aiokafka and `mess` follow it by default. librdkafka clients (kcat among them) do so with
+    `partitioner=murmur2_random`; with their default, the events of one track part ways and lose their order.
+    """
+    return int(murmur2(key) & 0x7FFFFFFF) % partitions

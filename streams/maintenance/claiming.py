@@ -1,0 +1,261 @@
+"""Takes partitions over, and lets go of them: lease, epochs, lists and what the change feed is yet to be told.
+
+The order matters. A partition is let go of when nothing of it is on its way to a topic any more; only then can another
+worker have its lease. Whoever has the lease takes a new epoch, so that its former owner can write no more; only then are its
+lists read, and brought up to date with all that the store holds.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence, Set
+from typing import Protocol, TypeVar
+
+import asyncpg
+import numpy as np
+import structlog
+
+from store import lists, partitions
+from store.errors import StoreUnavailableError
+from store.partitions import Claim
+from store.pool import snapshot, transaction
+from store.rows import ListRows
+from streams.kafka.retry import until_done
+from streams.maintenance.arrays import stored_lists
+from streams.maintenance.change_publisher import ChangeFeed
+from streams.maintenance.following import Follower
+from streams.maintenance.lease import Lease
+from streams.maintenance.maintainer import Maintainer
+from streams.maintenance.ownership import Ownership
+from streams.maintenance.pending_changes import Block
+from streams.maintenance.snapshots import Restored
+from streams.metrics import WorkerMetrics
+
+Result = TypeVar("Result")
+
+log = structlog.get_logger(__name__)
+
+
+class Log(Protocol):
+    """What is asked of the ingest topic after a rebalance."""
+
+    def current(self) -> bool:
+        """Whether there has been no further rebalance."""
+
+    async def replaced(self, consumed: dict[int, int]) -> list[int]:
+        """The partitions whose log ends before what was consumed of it: another one has taken its place."""
+
+    async def start_from(self, offsets: dict[int, int]) -> None:
+        """Let the partitions be read from these offsets."""
+
+
+class LeaseUncertainError(StoreUnavailableError):
+    """Whether the lease is still held is not known for the moment."""
+
+
+class Claiming:
+    """Claims for one worker.
+
+    Args:
+        pool: The store.
+        lease: Started.
+        ownership: Told what is ours.
+        feed: Told what it may have missed.
+        owner: The worker's name as the store shows it.
+        patience: Seconds after which whoever keeps a claim waiting, holding locks, is ended.
+        metrics: Where failures are counted.
+    """
+
+    def __init__(
+        self,
+        pool: asyncpg.Pool,
+        lease: Lease,
+        ownership: Ownership,
+        feed: ChangeFeed,
+        owner: str,
+        patience: float,
+        metrics: WorkerMetrics,
+    ) -> None:
+        self._pool = pool
+        self._lease = lease
+        self._ownership = ownership
+        self._feed = feed
+        self._owner = owner
+        self._patience = patience
+        self._metrics = metrics
+        self._turn = asyncio.Lock()
+        self._maintainer: Maintainer | None = None
+        self._follower: Follower | None = None
+        self._restored: Restored | None = None
+
+    async def attend(
+        self, maintainer: Maintainer, follower: Follower, restored: Restored | None = None
+    ) -> None:
+        """From now on there is an engine, perhaps with lists from a snapshot: it keeps those of what is ours."""
+        async with self._turn:
+            self._maintainer, self._follower, self._restored = maintainer, follower, restored
+            claims = self._ownership.claims
+            if claims:
+                await self._until_done(lambda: self._adopt(claims, claims.keys()), "load lists")
+
+    async def claim(self, assigned: Sequence[int], source: Log) -> None:
+        """Take partitions over, all others being let go of, and say from where they are read.
+
+        The store's consumed offsets are the truth. Returns without having claimed anything where a further rebalance has
+        begun meanwhile, which will be claimed for in turn.
+
+        Raises:
+            StaleEngineError: A log that was followed has been replaced.
+        """
+        async with self._turn:
+            await self._let_go(set(assigned))
+            if not assigned:
+                await self._take({})
+                return
+            asked = time.monotonic()
+            if not await self._lease.take(assigned, source.current):
+                return
+            leased = time.monotonic()
+            async with self._ownership.claiming():
+                claims = await self._until_done(lambda: self._claim(assigned), "claim partitions")
+                await self._take(claims)
+            taken = time.monotonic()
+            await self._follow_replaced_log(source)
+            offsets = {p: self._ownership.consumed(p) for p in assigned}
+            await source.start_from(offsets)
+            log.info(
+                "partitions claimed",
+                offsets=offsets,
+                lease_seconds=round(leased - asked, 3),
+                lists_seconds=round(taken - leased, 3),
+            )
+
+    async def _let_go(self, keep: set[int]) -> None:
+        going = self._lease.held - keep
+        if going:
+            await self._feed.quiet()
+            await self._lease.release(going)
+
+    async def _claim(self, assigned: Sequence[int]) -> dict[int, Claim]:
+        async with transaction(self._pool) as connection:
+            waiting = connection.get_server_pid()
+            async with partitions.evicting(self._pool, waiting, self._patience):
+                claims = await partitions.claim(connection, list(assigned), self._owner)
+            # Not committed then: one that has been replaced must not fence off its successor.
+            self._lease.require()
+            if not self._lease.certain():
+                raise LeaseUncertainError("the lease is in doubt; partitions are not claimed for the moment")
+            return claims
+
+    async def _take(self, claims: dict[int, Claim]) -> None:
+        """These are ours under their new epochs; `Ownership.claiming` is held where there are any."""
+        if self._maintainer is None:
+            self._feed.keep_only(())
+            self._ownership.take(claims)
+        else:
+            kept = self._maintainer.owned
+            continued = {p for p, claim in claims.items() if p in kept and self._ownership.follows(p, claim)}
+            fresh = claims.keys() - continued
+            await self._until_done(lambda: self._adopt(claims, fresh), "take lists over")
+        self._metrics.active.set(1 if claims else 0)
+        self._metrics.owned_partitions.set(len(claims))
+
+    async def _adopt(self, claims: dict[int, Claim], fresh: Set[int]) -> None:
+        """Have the engine keep the lists of `claims`, of which those of `fresh` are read from the store."""
+        assert self._maintainer is not None
+        assert self._follower is not None
+        async with self._maintainer.turn:
+            stored, absorbed = await self._read_lists({p: claims[p] for p in fresh})
+            # Deletions are noted down for whoever has kept some lists all along: see `store.tail.prune_departures`.
+            await self._follower.catch_up(everything=fresh == claims.keys())
+            kept = claims.keys() - fresh | (self._restored.owned if self._restored else set())
+            # Lists that are read from the store must not be known already: nobody has followed what became of them there.
+            await self._maintainer.keep(claims.keys() & kept)
+            await self._maintainer.keep(claims)
+            if fresh:
+                await self._maintainer.engine.adopt(stored_lists(stored), absorbed)
+            if self._restored is not None:
+                await self._maintainer.engine.held(stored_lists(stored))
+                self._maintainer.note_version(self._restored.version)
+                self._restored = None
+            self._maintainer.note_version(int(stored.versions.max(initial=0)))
+            self._feed.keep_only(claims.keys() - fresh)
+            if self._ownership.claims == claims:  # there was no engine when they were claimed
+                self._ownership.renew(fresh)
+            else:
+                self._ownership.take(claims, claims.keys() - fresh)
+            self._tell_again(stored, {p: claims[p] for p in fresh})
+
+    async def _read_lists(self, fresh: Mapping[int, Claim]) -> tuple[ListRows, dict[int, int]]:
+        """The stored lists of partitions, and by source partition the offset below which all have absorbed everything.
+
+        Of those whose lists are in a snapshot, only what was written after it, or has not been told.
+        """
+        if not fresh:
+            return lists.NO_LISTS, {}
+        newer_than = dict.fromkeys(fresh, -1)
+        if (restored := self._restored) is not None:
+            newer_than |= {
+                p: min(restored.version, claim.published_version)
+                for p, claim in fresh.items()
+                if p in restored.owned
+            }
+        async with transaction(self._pool) as connection:
+            # Of tracks that were deleted without a flush following, whom no engine knows of any more.
+            await lists.drop_orphans(connection)
+        async with snapshot(self._pool) as connection:
+            stored = await lists.read_lists_owned(connection, newer_than)
+            absorbed = await partitions.absorbed(connection)
+        sources = set.intersection(*(set(absorbed.get(p, {})) for p in fresh))
+        return stored, {s: min(absorbed[p][s] for p in fresh) for s in sources}
+
+    def _tell_again(self, stored: ListRows, claims: dict[int, Claim]) -> None:
+        """Tell the change feed of lists that were written but perhaps not told; before anything newer is flushed."""
+        published = np.array(
+            [claims[owner].published_version for owner in stored.owners.tolist()], dtype=np.int64
+        )
+        late = stored.versions > published
+        flushed = {p: claim.published_version for p, claim in claims.items()}
+        for owner, version in zip(stored.owners[late].tolist(), stored.versions[late].tolist(), strict=True):
+            flushed[owner] = max(flushed[owner], version)
+        block = Block(
+            keys=stored.keys[late],
+            neighbours=stored.neighbours[late],
+            scores=stored.scores[late],
+            lengths=stored.lengths[late],
+            previous=np.empty((int(late.sum()), 0), dtype=np.int64),
+            previous_lengths=np.full(int(late.sum()), -1, dtype=np.int64),
+            partitions=stored.partitions[late],
+            offsets=stored.offsets[late],
+            owners=stored.owners[late],
+            versions=stored.versions[late],
+            generated_at=stored.generated_at[late],
+        )
+        self._feed.add(block, flushed=flushed, withdrawn=True)
+
+    async def _follow_replaced_log(self, source: Log) -> None:
+        """Where the topic ends before what was consumed, another log has taken its place: read it from its start."""
+        replaced = await source.replaced({p: self._ownership.consumed(p) for p in self._ownership.partitions})
+        if not replaced:
+            return
+        log.warning(
+            "the topic has been replaced by a new one, which is read from its start", partitions=replaced
+        )
+        if self._maintainer is not None:
+            await self._maintainer.applied_all()
+            await self._maintainer.flush()
+
+        async def restart(epochs: dict[int, int]) -> dict[int, int]:
+            async with transaction(self._pool) as connection:
+                return await partitions.restart_offsets(connection, {p: epochs.get(p, 0) for p in replaced})
+
+        generations = await self._until_done(
+            lambda: self._ownership.under_epochs(restart), "read a new log from its start"
+        )
+        self._ownership.restart(replaced)
+        if self._maintainer is not None and self._follower is not None:
+            async with self._maintainer.turn:
+                self._maintainer.restart(replaced)
+                self._follower.restart(generations)
+
+    async def _until_done(self, attempt: Callable[[], Awaitable[Result]], what: str) -> Result:
+        return await until_done(attempt, what=what, system="postgres", metrics=self._metrics)

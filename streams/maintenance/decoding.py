@@ -1,0 +1,125 @@
+"""From raw Kafka messages to a micro-batch: what is accepted, what is refused, and who has the last word."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import numpy as np
+
+from store.columns import METADATA_FIELDS
+from store.tracks import TrackRow, Withdrawal
+from streams.contracts import (
+    InvalidEvent,
+    TrackDelete,
+    TrackMetadata,
+    TrackUpsert,
+    parse_track_event,
+    track_key,
+)
+from streams.engine.types import EVENT, TrackBatch
+from streams.kafka.received import Received, Refused
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Accepted:
+    """An event that passed the door, and the message it came in."""
+
+    received: Received
+    event: TrackUpsert | TrackDelete
+
+    @property
+    def time(self) -> float:
+        """When it happened, seconds since the epoch: as the event says, else as the message does."""
+        said = self.event.event_time if isinstance(self.event, TrackUpsert) else None
+        return said.timestamp() if said else self.received.timestamp
+
+
+@dataclass(slots=True)
+class Decoded:
+    """A micro-batch after the door.
+
+    Attributes:
+        accepted: The last event of each track, in order.
+        superseded: How many events a later one of the same track in the batch made void.
+        refused: What was refused.
+        dimension: The catalogue's dimension, perhaps fixed by this batch; None if still unknown.
+    """
+
+    accepted: list[Accepted] = field(default_factory=list)
+    superseded: int = 0
+    refused: list[Refused] = field(default_factory=list)
+    dimension: int | None = None
+
+
+def decode(messages: Iterable[Received], dimension: int | None) -> Decoded:
+    """Read messages of track-ingest. Takes CPU time: not for the event loop.
+
+    Args:
+        messages: In the order of their partitions.
+        dimension: The catalogue's; None lets the first accepted track fix it.
+    """
+    decoded = Decoded(dimension=dimension)
+    last: dict[str, Accepted] = {}
+    for received in messages:
+        try:
+            event = parse_track_event(received.key, received.value, dimension=decoded.dimension)
+        except InvalidEvent as error:
+            decoded.refused.append(Refused(received, error))
+            continue
+        if isinstance(event, TrackUpsert):
+            decoded.dimension = len(event.vector)
+        # Taken out first, so that the order of the batch is the order of the last words.
+        decoded.superseded += last.pop(event.track_id, None) is not None
+        last[event.track_id] = Accepted(received, event)
+    decoded.accepted = list(last.values())
+    return decoded
+
+
+def track_rows(accepted: Iterable[Accepted]) -> list[TrackRow]:
+    """The rows to insert or update."""
+    return [
+        TrackRow(
+            track_id=a.event.track_id,
+            key=track_key(a.event.track_id),
+            metadata=_metadata_values(a.event.metadata),
+            embedding=np.ascontiguousarray(a.event.vector, dtype="<f4").tobytes(),
+            partition=a.received.partition,
+            offset=a.received.offset,
+            event_time=datetime.fromtimestamp(a.time, UTC),
+        )
+        for a in accepted
+        if isinstance(a.event, TrackUpsert)
+    ]
+
+
+def _metadata_values(metadata: TrackMetadata) -> tuple[object, ...]:
+    values = tuple(getattr(metadata, name) for name in METADATA_FIELDS)
+    return tuple(list(value) if isinstance(value, tuple) else value for value in values)
+
+
+def withdrawals(accepted: Iterable[Accepted]) -> list[Withdrawal]:
+    """The rows to delete."""
+    return [
+        Withdrawal(a.event.track_id, track_key(a.event.track_id), a.received.partition, a.received.offset)
+        for a in accepted
+        if isinstance(a.event, TrackDelete)
+    ]
+
+
+def engine_batch(accepted: Sequence[Accepted], dimension: int) -> TrackBatch:
+    """What the neighbour engine is to apply."""
+    upserts = [a for a in accepted if isinstance(a.event, TrackUpsert)]
+    deletes = [a for a in accepted if isinstance(a.event, TrackDelete)]
+    vectors = [a.event.vector for a in upserts if isinstance(a.event, TrackUpsert)]
+    return TrackBatch(
+        keys=np.array([track_key(a.event.track_id) for a in upserts], dtype=np.int64),
+        track_ids=[a.event.track_id for a in upserts],
+        vectors=np.array(vectors, dtype=np.float32).reshape(-1, dimension),
+        events=_events(upserts),
+        deleted=np.array([track_key(a.event.track_id) for a in deletes], dtype=np.int64),
+        deleted_events=_events(deletes),
+    )
+
+
+def _events(accepted: Sequence[Accepted]) -> np.ndarray:
+    return np.array([(a.received.partition, a.received.offset, a.time) for a in accepted], dtype=EVENT)

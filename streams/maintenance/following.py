@@ -1,0 +1,156 @@
+"""Follows the partitions that other workers consume: what they have committed is applied to our lists, too.
+
+Followers read the store, which holds what the owner of a partition has accepted and nothing else; see
+docs/decisions/partitions-own-lists.md.
+"""
+
+import asyncio
+import time
+from collections.abc import Mapping
+
+import asyncpg
+import numpy as np
+import structlog
+
+from store import tail
+from store.pool import snapshot, transaction, translated
+from store.tail import Position, Tail
+from streams.engine.types import TrackBatch, no_events
+from streams.kafka.retry import until_done
+from streams.maintenance.arrays import events_of
+from streams.maintenance.maintainer import Maintainer
+from streams.maintenance.ownership import Ownership
+from streams.metrics import WorkerMetrics
+
+log = structlog.get_logger(__name__)
+
+# How often the store is asked how far others have come; and where everything is ours, whether it still is.
+FOLLOW_SECONDS = 0.05
+ALONE_SECONDS = 0.5
+PRUNE_SECONDS = 60.0
+
+
+class StaleEngineError(Exception):
+    """What this worker holds in memory means nothing any more: it must be loaded again, by a new process."""
+
+
+class Follower:
+    """Brings the engine up to where the store is.
+
+    Args:
+        pool: The store.
+        maintainer: Whose engine it is.
+        ownership: What need not be followed.
+        dimension: d of the vectors.
+        generations: By partition, which of its logs `maintainer.applied` counts in.
+        metrics: Where failures are counted.
+    """
+
+    def __init__(
+        self,
+        pool: asyncpg.Pool,
+        maintainer: Maintainer,
+        ownership: Ownership,
+        dimension: int,
+        generations: dict[int, int],
+        metrics: WorkerMetrics,
+    ) -> None:
+        self._pool = pool
+        self._maintainer = maintainer
+        self._ownership = ownership
+        self._dimension = dimension
+        self._generations = generations
+        self._metrics = metrics
+        self._pruned = time.monotonic()
+
+    async def run(self) -> None:
+        """Follow for ever."""
+        while True:
+            alone = await until_done(
+                self._look, what="follow other workers", system="postgres", metrics=self._metrics
+            )
+            if time.monotonic() > self._pruned + PRUNE_SECONDS:
+                self._pruned = time.monotonic()
+                await until_done(self._prune, what="tidy up", system="postgres", metrics=self._metrics)
+            await asyncio.sleep(ALONE_SECONDS if alone else FOLLOW_SECONDS)
+
+    async def _look(self) -> bool:
+        """Apply what others have committed; whether there are no others."""
+        with translated():
+            found = await tail.positions(self._pool)
+        others = {p: at for p, at in found.items() if p not in self._ownership}
+        self.check(others)
+        applied = self._maintainer.applied
+        behind = any(at.consumed > applied.get(p, 0) for p, at in others.items())
+        while behind:
+            async with self._maintainer.turn:
+                behind = not await self._step([p for p in others if p not in self._ownership])
+        for partition, at in others.items():
+            self._metrics.followed.labels(partition).set(at.consumed)
+        return not others
+
+    def check(self, found: Mapping[int, Position]) -> None:
+        """Raise unless these are offsets in the logs that have been followed.
+
+        Raises:
+            StaleEngineError: A log has been replaced by another one.
+        """
+        for partition, at in found.items():
+            if self._generations.setdefault(partition, at.generation) != at.generation:
+                raise StaleEngineError(f"the log of partition {partition} has been replaced")
+
+    def restart(self, generations: Mapping[int, int]) -> None:
+        """These logs have been replaced, by this worker's own doing."""
+        self._generations.update(generations)
+
+    async def catch_up(self, *, everything: bool) -> None:
+        """Apply all that the store has beyond the engine. The maintainer's turn must be held.
+
+        Args:
+            everything: Also look for deletions that nobody has noted down for us, as nobody knew of us.
+        """
+        async with transaction(self._pool) as connection:
+            found = await tail.positions(connection)
+        self.check(found)
+        while not await self._step(list(found)):
+            pass
+        if everything:
+            async with transaction(self._pool) as connection:
+                keys = await tail.read_keys(connection)
+            await self._maintainer.drop_all_but(keys, self._dimension)
+
+    async def _step(self, partitions: list[int]) -> bool:
+        """Apply a stretch; whether it was the last."""
+        after = {p: self._maintainer.applied.get(p, 0) for p in partitions}
+        async with snapshot(self._pool) as connection:
+            part = await tail.read_tail(connection, self._dimension, after)
+        if part.upto:
+            await self._maintainer.apply(batch_of(part), part.upto)
+        return part.whole
+
+    async def _prune(self) -> None:
+        async with transaction(self._pool) as connection:
+            await tail.prune_departures(connection)
+
+
+def batch_of(part: Tail) -> TrackBatch | None:
+    """A stretch of the tail as the engine takes it; None if nothing is in it."""
+    tracks, gone = part.tracks, part.departures
+    keys, first = np.unique(gone.keys, return_index=True)
+    away = ~np.isin(keys, tracks.keys)
+    if not len(tracks.keys) and not away.any():
+        return None
+    which = first[away]
+    events = (
+        no_events()
+        if not len(which)
+        else events_of(gone.partitions[which], gone.offsets[which], np.zeros(len(which)))
+    )
+    return TrackBatch(
+        keys=tracks.keys,
+        track_ids=tracks.track_ids,
+        vectors=tracks.vectors,
+        events=events_of(tracks.partitions, tracks.offsets, tracks.event_times),
+        deleted=keys[away],
+        deleted_events=events,
+    )

@@ -1,0 +1,190 @@
+"""The ingest agent's work: a micro-batch of raw messages becomes tracks in the store, and engine batches."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+import asyncpg
+import structlog
+from opentelemetry.trace import SpanContext
+
+from store import partitions, tracks
+from store.errors import TrackRejectedError
+from store.pool import transaction
+from streams.contracts import InvalidEvent, Reason, TrackDelete, tracing
+from streams.faults import FaultPoint, reach
+from streams.kafka.dead_letters import DeadLetters
+from streams.kafka.received import Received, Refused
+from streams.kafka.retry import until_done
+from streams.kafka.topics import TRACK_INGEST
+from streams.maintenance.decoding import Accepted, Decoded, decode, track_rows, withdrawals
+from streams.maintenance.ownership import Ownership
+from streams.metrics import WorkerMetrics
+
+# Clocks of machines in order differ by less.
+_FUTURE_SECONDS = 60.0
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Committed:
+    """What the store has committed and the lists have yet to absorb.
+
+    Attributes:
+        accepted: One event a track, the last.
+        next_offsets: By partition, the offset below which everything is committed with it.
+        dimension: The catalogue's; None while it is empty.
+        trace: What it was committed in; None where nothing is traced.
+    """
+
+    accepted: list[Accepted]
+    next_offsets: dict[int, int]
+    dimension: int | None
+    trace: SpanContext | None = None
+
+
+class Ingest:
+    """Applies micro-batches: decode, dead letters, one transaction, hand on. Safe to call again with the same events.
+
+    Args:
+        pool: The store.
+        ownership: What this worker may consume.
+        dead_letters: Where refused events go.
+        hand_on: Takes what was committed, waiting while too much is pending.
+        metrics: Where events are counted.
+        dimension: The catalogue's dimension if it is known.
+    """
+
+    def __init__(
+        self,
+        pool: asyncpg.Pool,
+        ownership: Ownership,
+        dead_letters: DeadLetters,
+        hand_on: Callable[[Committed], Awaitable[None]],
+        metrics: WorkerMetrics,
+        dimension: int | None,
+    ) -> None:
+        self._pool = pool
+        self._ownership = ownership
+        self._dead_letters = dead_letters
+        self._hand_on = hand_on
+        self._metrics = metrics
+        self._dimension = dimension
+
+    async def process(self, messages: Sequence[Received]) -> None:
+        """Apply a micro-batch. When this returns, its events may be acknowledged.
+
+        Raises:
+            FencedError: A partition is another worker's now.
+        """
+        fresh = [m for m in messages if m.partition in self._ownership]
+        fresh = [m for m in fresh if m.offset >= self._ownership.consumed(m.partition)]
+        self._metrics.events.labels("replayed").inc(len(messages) - len(fresh))
+        if not fresh:
+            return
+        self._metrics.batch_events.observe(len(fresh))
+        links = tracing.origins(m.headers for m in fresh)
+        with tracing.span("ingest batch", "consumer", links=links, mess_batch_events=len(fresh)):
+            await self._process(fresh)
+
+    async def _process(self, fresh: Sequence[Received]) -> None:
+        with self._metrics.phase_seconds.labels("decode").time(), tracing.span("decode"):
+            decoded = await self._decode(fresh)
+        # Before the offsets are committed: a crash in between repeats a dead letter but never loses one.
+        await self._dead_letters.send(TRACK_INGEST, decoded.refused)
+        next_offsets: dict[int, int] = {}
+        for message in fresh:
+            next_offsets[message.partition] = max(next_offsets.get(message.partition, 0), message.offset + 1)
+        with self._metrics.phase_seconds.labels("commit").time(), tracing.span("commit tracks"):
+            await self._commit(decoded, next_offsets)
+        self._count(decoded)
+
+    async def _decode(self, messages: Sequence[Received]) -> Decoded:
+        decoded = await asyncio.to_thread(decode, messages, self._dimension)
+        if self._dimension is None and (found := decoded.dimension) is not None:
+
+            async def fix() -> int:
+                async with transaction(self._pool) as connection:
+                    return await tracks.fix_dimension(connection, found)
+
+            self._dimension = await until_done(
+                fix, what="fix the dimension", system="postgres", metrics=self._metrics
+            )
+            log.info("the first track fixes the catalogue's dimension", dimension=self._dimension)
+            if self._dimension != found:
+                return await asyncio.to_thread(decode, messages, self._dimension)
+        return decoded
+
+    async def _commit(self, decoded: Decoded, next_offsets: dict[int, int]) -> None:
+        try:
+            await self._commit_all(decoded.accepted, next_offsets)
+        except TrackRejectedError as error:
+            if len(decoded.accepted) == 1:
+                await self._refuse(decoded, error)
+                await self._commit_all([], next_offsets)
+                return
+            # Halves, until the culprit is alone. Offsets move with the last of them.
+            middle = len(decoded.accepted) // 2
+            halves = (decoded.accepted[:middle], decoded.accepted[middle:])
+            for half, offsets in zip(halves, ({}, next_offsets), strict=True):
+                part = Decoded(accepted=half, dimension=decoded.dimension)
+                await self._commit(part, offsets)
+                decoded.refused += part.refused
+            refused = {id(letter.received) for letter in decoded.refused}
+            decoded.accepted = [a for a in decoded.accepted if id(a.received) not in refused]
+
+    async def _refuse(self, decoded: Decoded, error: TrackRejectedError) -> None:
+        received = decoded.accepted[0].received
+        letters = [Refused(received, InvalidEvent(Reason.INVALID_METADATA, str(error)))]
+        await self._dead_letters.send(TRACK_INGEST, letters)
+        decoded.refused += letters
+        decoded.accepted = []
+
+    async def _commit_all(self, accepted: list[Accepted], next_offsets: dict[int, int]) -> None:
+        rows, gone = await asyncio.to_thread(lambda: (track_rows(accepted), withdrawals(accepted)))
+
+        touched = {a.received.partition for a in accepted} | set(next_offsets)
+
+        async def write(epochs: dict[int, int]) -> int:
+            async with transaction(self._pool) as connection:
+                await partitions.hold(connection, {p: epochs.get(p, 0) for p in touched})
+                await tracks.upsert(connection, rows)
+                deleted = await tracks.withdraw(connection, gone)
+                await partitions.advance(connection, epochs, next_offsets)
+                reach(FaultPoint.BEFORE_TRACK_COMMIT)
+                return len(deleted)
+
+        async def commit() -> int:
+            return await self._ownership.under_epochs(write)
+
+        deleted = await until_done(commit, what="commit a batch", system="postgres", metrics=self._metrics)
+        reach(FaultPoint.AFTER_TRACK_COMMIT)
+        self._ownership.advance(next_offsets)
+        self._metrics.events.labels("deleted").inc(deleted)
+        self._metrics.events.labels("unknown_delete").inc(len(gone) - deleted)
+        for partition, offset in next_offsets.items():
+            self._metrics.consumed.labels(partition).set(offset)
+        await self._hand_on(Committed(accepted, next_offsets, self._dimension, tracing.current()))
+
+    def _count(self, decoded: Decoded) -> None:
+        upserts = sum(not isinstance(a.event, TrackDelete) for a in decoded.accepted)
+        self._metrics.events.labels("upserted").inc(upserts)
+        self._metrics.events.labels("superseded").inc(decoded.superseded)
+        self._metrics.events.labels("refused").inc(len(decoded.refused))
+        self._note_future(decoded.accepted)
+
+    def _note_future(self, accepted: Sequence[Accepted]) -> None:
+        """Tell of events that have not happened yet: a producer's clock is wrong, or this machine's."""
+        latest = time.time() + _FUTURE_SECONDS
+        if ahead := [a for a in accepted if a.time > latest]:
+            self._metrics.future_events.inc(len(ahead))
+            first = ahead[0].received
+            log.warning(
+                "events are ahead of this machine's clock",
+                events=len(ahead),
+                partition=first.partition,
+                offset=first.offset,
+                seconds=round(max(a.time for a in ahead) - time.time()),
+            )

@@ -1,0 +1,360 @@
+"""Keeps the lists: applies what has been committed, and flushes what has changed.
+
+Ingest acknowledges its events as soon as the tracks are committed; the lists follow right behind. Should this process
+die in between, the tracks that the stored lists have not absorbed are known by their offsets, and are entered by
+whoever takes the lists over.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, replace
+
+import asyncpg
+import numpy as np
+import numpy.typing as npt
+import structlog
+from opentelemetry.trace import SpanContext
+
+from store import lists, partitions
+from store.pool import transaction
+from store.rows import ListRows
+from streams.contracts import tracing
+from streams.engine.process import EngineProcess
+from streams.engine.types import ListChanges, TrackBatch
+from streams.faults import FaultPoint, reach
+from streams.kafka.retry import until_done
+from streams.maintenance.arrays import deletions
+from streams.maintenance.change_publisher import ChangeFeed
+from streams.maintenance.decoding import Accepted, engine_batch
+from streams.maintenance.ingest import Committed
+from streams.maintenance.names import TrackNames
+from streams.maintenance.ownership import Ownership
+from streams.maintenance.pending_changes import Block
+from streams.metrics import WorkerMetrics
+
+# Told of a batch, and of the offsets below which everything has come with it or before.
+Listener = Callable[[TrackBatch | None, dict[int, int]], None]
+
+log = structlog.get_logger(__name__)
+
+# Batches committed but not applied yet: beyond this, ingest waits.
+PENDING_BATCHES = 4
+# Committed batches are applied together up to about so many events.
+ENGINE_EVENTS = 512
+# After a flush the flusher rests for so many times as long as it took. Longer rests save rewriting lists that change again,
+# and are what the oldest change waits for.
+FLUSH_REST = 0.3
+# With more events than this to come, lists that were written would soon be written again: a flush then waits until it is
+# not so any more, or for so many seconds.
+BEHIND_EVENTS = 512
+BEHIND_SECONDS = 0.6
+# An idle engine completes short lists by itself: what it found is looked for this often.
+IDLE_FLUSH_SECONDS = 0.5
+# Older events say nothing of how fresh the lists are kept.
+FRESHNESS_LIMIT = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Taken:
+    """What a flush took from the engine.
+
+    Attributes:
+        changes: The lists.
+        applied: By partition, the offset below which they have absorbed everything.
+        tenures: Of the partitions whose lists these are: in another tenure they may be old.
+        withdrawn: Whether tombstones may be owed since the flush before.
+        traces: What the batches since then belong to.
+    """
+
+    changes: ListChanges
+    applied: dict[int, int]
+    tenures: dict[int, int]
+    withdrawn: bool
+    traces: list[SpanContext]
+
+
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """What a flush wrote: version, time, and of which partitions."""
+
+    version: int
+    generated_at: float
+    owners: list[int]
+
+
+class Maintainer:
+    """Applies committed batches to the engine and flushes changed lists.
+
+    Args:
+        pool: The store.
+        engine: Started, and loaded with all vectors.
+        ownership: Whose lists are written, and under which epochs.
+        feed: Told of every flush.
+        names: Kept up to date with what was committed.
+        applied: By partition, the offset below which the engine holds everything.
+        metrics: Where times are kept.
+        log_end: Where the log of a partition ends, as far as is known; 0 if it is not.
+
+    Attributes:
+        turn: Held while the engine is read or changed in more than one call.
+        applied: As given, kept up to date.
+        owned: The partitions whose lists the engine keeps.
+        last_version: What the store holds of our lists up to this version is what the engine takes it to hold.
+    """
+
+    def __init__(
+        self,
+        pool: asyncpg.Pool,
+        engine: EngineProcess,
+        ownership: Ownership,
+        feed: ChangeFeed,
+        names: TrackNames,
+        applied: dict[int, int],
+        metrics: WorkerMetrics,
+        log_end: Callable[[int], int],
+    ) -> None:
+        self.turn = asyncio.Lock()
+        self.applied = applied
+        self.owned: frozenset[int] = frozenset()
+        self.last_version = 0
+        self.engine = engine
+        self._pool = pool
+        self._ownership = ownership
+        self._feed = feed
+        self._names = names
+        self._metrics = metrics
+        self._log_end = log_end
+        self._batches: asyncio.Queue[Committed] = asyncio.Queue(maxsize=PENDING_BATCHES)
+        self._flush_turn = asyncio.Lock()
+        # What was recorded last: in which tenures, and up to where.
+        self._recorded: object = None
+        self._withdrawn = True
+        self._flushes = 0
+        self._closing = False
+        self._traces: list[SpanContext] = []
+        self._wake = asyncio.Event()
+        self._applied_some = asyncio.Event()
+        self._listeners: list[Listener] = []
+
+    def tell(self, listener: Listener) -> None:
+        """Have a listener called with every batch that the engine gets, in the same order."""
+        self._listeners.append(listener)
+
+    async def put(self, committed: Committed) -> None:
+        """Take over a committed batch; waits while too many are pending."""
+        await self._batches.put(committed)
+
+    async def applied_all(self) -> None:
+        """Wait until everything that was put has been applied."""
+        await self._batches.join()
+
+    async def run_applying(self) -> None:
+        """Apply batches for ever, in the order they were committed."""
+        while True:
+            waiting = [await self._batches.get()]
+            # Under load several at once: the engine does more with each product.
+            while not self._batches.empty() and sum(len(c.accepted) for c in waiting) < ENGINE_EVENTS:
+                waiting.append(self._batches.get_nowait())
+            async with self.turn:
+                await self._apply_committed(waiting)
+            for _ in waiting:
+                self._batches.task_done()
+
+    async def _apply_committed(self, waiting: list[Committed]) -> None:
+        last: dict[str, Accepted] = {}
+        upto: dict[int, int] = {}
+        for committed in waiting:
+            upto |= committed.next_offsets
+            if committed.trace is not None:
+                self._traces.append(committed.trace)
+            for accepted in committed.accepted:
+                # What a claim has read from the store meanwhile may be newer.
+                if accepted.received.offset >= self.applied.get(accepted.received.partition, 0):
+                    last.pop(accepted.event.track_id, None)
+                    last[accepted.event.track_id] = accepted
+        batch, dimension = None, waiting[-1].dimension
+        if last and dimension is not None:
+            batch = await asyncio.to_thread(engine_batch, list(last.values()), dimension)
+        await self.apply(batch, upto)
+
+    async def apply(self, batch: TrackBatch | None, upto: dict[int, int]) -> None:
+        """Apply a batch to the engine, which then holds everything below `upto`. The turn must be held."""
+        if batch is not None:
+            self._names.update(batch)
+            self._withdrawn |= bool(len(batch.deleted))
+        for listener in self._listeners:
+            listener(batch, upto)
+        if batch is not None:
+            with self._metrics.phase_seconds.labels("neighbours").time():
+                await self.engine.apply(replace(batch, behind=self._behind()))
+        for partition, offset in upto.items():
+            self.applied[partition] = max(self.applied.get(partition, 0), offset)
+        self._wake.set()
+        self._applied_some.set()
+
+    async def drop_all_but(self, keys: npt.NDArray[np.int64], dimension: int) -> None:
+        """Take out of the engine what is not among these, int64 (n,). The turn must be held."""
+        gone = np.setdiff1d(await self.engine.keys(), keys)
+        if len(gone):
+            await self.apply(deletions(gone, dimension), {})
+
+    async def keep(self, owned: Collection[int]) -> None:
+        """From now on keep the lists of these partitions and no others. The turn must be held."""
+        await self.engine.own(sorted(owned))
+        self.owned = frozenset(owned)
+        self._withdrawn = True
+        self._wake.set()
+
+    def note_version(self, version: int) -> None:
+        """The engine knows of all lists that have been stored up to this version."""
+        self.last_version = max(self.last_version, version)
+
+    def restart(self, replaced: Iterable[int]) -> None:
+        """The logs of these partitions start again."""
+        self.applied.update(dict.fromkeys(replaced, 0))
+
+    async def run_flushing(self) -> None:
+        """Flush at once when there is something new, then rest a part of the time that the flush took.
+
+        While much is to come, a flush waits for it for up to `BEHIND_SECONDS`.
+        """
+        while True:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), timeout=IDLE_FLUSH_SECONDS)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._caught_up(), timeout=BEHIND_SECONDS)
+            self._wake.clear()
+            if self._closing:
+                return
+            start = time.monotonic()
+            await self.flush()
+            await asyncio.sleep(FLUSH_REST * (time.monotonic() - start))
+
+    async def _caught_up(self) -> None:
+        """Wait until no more than `BEHIND_EVENTS` of the log have yet to be applied."""
+        while self._behind() > BEHIND_EVENTS:
+            self._applied_some.clear()
+            await self._applied_some.wait()
+
+    def _behind(self) -> int:
+        return sum(max(0, self._log_end(p) - self.applied.get(p, 0)) for p in self._ownership.partitions)
+
+    def flushes(self) -> int | None:
+        """How many flushes there have been; None while one is under way."""
+        return None if self._flush_turn.locked() else self._flushes
+
+    async def drain(self) -> None:
+        """Apply and flush everything that was put, then publish it; nothing is flushed afterwards."""
+        await self._batches.join()
+        self._closing = True
+        await self.flush()
+        await self._feed.publish_due(everything=True)
+
+    async def flush(self) -> None:
+        """Write every changed list and the offsets it has absorbed, in one transaction; then tell the feed."""
+        async with self._flush_turn:
+            if not self._ownership.partitions:
+                return
+            taken = await self._take()
+            changes, tenures = taken.changes, taken.tenures
+            held = {p: tenures.get(p) for p in self._ownership.partitions}
+            now = held, taken.applied, changes.unknown.tolist()
+            if not len(changes) and not len(changes.deleted) and now == self._recorded:
+                return
+            self._flushes += 1
+            with (
+                self._metrics.phase_seconds.labels("flush").time(),
+                tracing.span("flush lists", links=taken.traces, mess_lists=len(changes)),
+            ):
+                written = await until_done(
+                    lambda: self._write_when_held(taken),
+                    what="flush lists",
+                    system="postgres",
+                    metrics=self._metrics,
+                )
+                trace = tracing.current()
+            reach(FaultPoint.AFTER_LIST_COMMIT)
+            self.note_version(written.version)
+            self._recorded = now
+            self._note_flush(taken)
+            self._feed.add(
+                _block(changes, written),
+                flushed=dict.fromkeys(written.owners, written.version),
+                withdrawn=taken.withdrawn,
+                trace=trace,
+            )
+
+    async def _take(self) -> _Taken:
+        async with self.turn:
+            changes = await self.engine.take_changes()
+            withdrawn, self._withdrawn = self._withdrawn, False
+            traces, self._traces = self._traces, []
+            taken = _Taken(changes, dict(self.applied), self._ownership.tenures, withdrawn, traces)
+            await self._observe_engine()
+            return taken
+
+    async def _write_when_held(self, taken: _Taken) -> _Written:
+        # Without a partition there is no epoch to show, and nothing that would fence this write off.
+        await self._ownership.held()
+        return await self._ownership.under_epochs(lambda epochs: self._write(taken, epochs))
+
+    async def _write(self, taken: _Taken, epochs: dict[int, int]) -> _Written:
+        tenures, changes = self._ownership.tenures, taken.changes
+        owners = [p for p in epochs if tenures[p] == taken.tenures.get(p)]
+        mine = np.isin(changes.owners, owners)
+        rows = ListRows(
+            keys=changes.keys[mine],
+            neighbours=changes.neighbours[mine],
+            scores=changes.scores[mine],
+            lengths=changes.lengths[mine],
+            partitions=changes.events["partition"][mine],
+            offsets=changes.events["offset"][mine],
+            event_times=changes.events["time"][mine],
+        )
+        deleted = changes.deleted[np.isin(changes.deleted_owners, owners)]
+        async with transaction(self._pool) as connection:
+            await partitions.hold(connection, {p: epochs[p] for p in owners})
+            version, generated_at = await lists.flush(connection, rows, deleted)
+            # Of lists that are not known the store may hold ones that have absorbed less.
+            known = [p for p in owners if p not in changes.unknown]
+            await partitions.absorb(connection, known, taken.applied)
+            reach(FaultPoint.BEFORE_LIST_COMMIT)
+        return _Written(version, generated_at, owners)
+
+    def _note_flush(self, taken: _Taken) -> None:
+        self._metrics.lists_written.inc(len(taken.changes))
+        for partition, offset in taken.applied.items():
+            self._metrics.absorbed.labels(partition).set(offset)
+        ages = time.time() - np.unique(taken.changes.events["time"])
+        for age in ages[(ages >= 0) & (ages < FRESHNESS_LIMIT)].tolist():
+            self._metrics.freshness.observe(age)
+
+    async def _observe_engine(self) -> None:
+        stats = await self.engine.stats()
+        self._metrics.tracks.set(stats.tracks)
+        self._metrics.waiting_refills.set(stats.waiting_refills)
+        self._metrics.unverified.set(stats.unverified)
+        self._metrics.refilled.set(stats.refilled)
+        self._metrics.engine_bytes.set(stats.memory_bytes)
+        for phase, seconds in stats.seconds.items():
+            self._metrics.engine_seconds.labels(phase).set(seconds)
+
+
+def _block(changes: ListChanges, written: _Written) -> Block:
+    mine = np.isin(changes.owners, written.owners)
+    count = int(mine.sum())
+    return Block(
+        keys=changes.keys[mine],
+        neighbours=changes.neighbours[mine],
+        scores=changes.scores[mine],
+        lengths=changes.lengths[mine],
+        previous=changes.previous[mine],
+        previous_lengths=changes.previous_lengths[mine],
+        partitions=changes.events["partition"][mine],
+        offsets=changes.events["offset"][mine],
+        owners=changes.owners[mine],
+        versions=np.full(count, written.version),
+        generated_at=np.full(count, written.generated_at),
+    )

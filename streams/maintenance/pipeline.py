@@ -1,0 +1,334 @@
+"""A worker's inside, put together: from raw messages to lists in the store and on the change feed."""
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from typing import Any
+
+import asyncpg
+import structlog
+from aiokafka import AIOKafkaProducer
+
+from store import partitions, tracks
+from store.errors import FencedError
+from store.pool import open_pool, require_schema, transaction
+from store.settings import StoreSettings
+from streams.engine.process import EngineProcess
+from streams.engine.search import SearchProcess
+from streams.kafka.clients import start_producer, write_only_while
+from streams.kafka.dead_letters import DeadLetters
+from streams.kafka.received import Received
+from streams.kafka.retry import until_done
+from streams.maintenance.change_publisher import ChangeFeed
+from streams.maintenance.claiming import Claiming, Log
+from streams.maintenance.following import Follower
+from streams.maintenance.ingest import Committed, Ingest
+from streams.maintenance.lease import Lease
+from streams.maintenance.maintainer import Listener, Maintainer
+from streams.maintenance.names import TrackNames
+from streams.maintenance.ownership import Ownership
+from streams.maintenance.sampler import Sampler
+from streams.maintenance.searching import SearchKeeper
+from streams.maintenance.snapshots import Snapshots
+from streams.maintenance.start import load_engine
+from streams.metrics import WorkerMetrics
+from streams.settings import KafkaSettings, StreamSettings
+
+log = structlog.get_logger(__name__)
+
+# Together they stay below what a supervisor or an orchestrator grants before it kills.
+DRAIN_SECONDS = 5.0
+CLOSE_SECONDS = 1.0
+# Messages of the change feed that travel together.
+FEED_BATCH_BYTES = 512 * 1024
+# How often a worker of an empty catalogue looks whether it still is.
+DIMENSION_SECONDS = 0.5
+
+
+class Pipeline:
+    """Everything between the Faust agent and the store.
+
+    Args:
+        kafka: How to reach the brokers.
+        streams: Sizes and windows.
+        store: How to reach Postgres.
+        metrics: Where everything is measured.
+
+    Attributes:
+        log_end: Where the log of a partition ends, as far as is known; to be set before `start`.
+        search: Searches the whole catalogue; None as long as there is none, or it is being loaded.
+        searched: By partition, the offset below which `search` holds everything.
+    """
+
+    def __init__(
+        self, kafka: KafkaSettings, streams: StreamSettings, store: StoreSettings, metrics: WorkerMetrics
+    ) -> None:
+        self._kafka = kafka
+        self._streams = streams
+        self._store = store
+        self.metrics = metrics
+        self.ownership = Ownership()
+        self.log_end: Callable[[int], int] = lambda _: 0
+        self.search: SearchProcess | None = None
+        self.searched: Mapping[int, int] = {}
+        self._exit = AsyncExitStack()
+        self._names = TrackNames()
+        self._maintainer: Maintainer | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._when_searchable: list[Callable[[SearchProcess], None]] = []
+        self._listeners: list[Listener] = []
+        self._processing = asyncio.Lock()
+        self._starting = asyncio.Lock()
+        self._stopping = False
+
+    async def start(self) -> None:
+        """Load the engine, so that partitions can be claimed.
+
+        Raises:
+            SchemaMismatchError: The database is not at this version's schema.
+        """
+
+        async def connect() -> asyncpg.Pool:
+            return await open_pool(
+                self._store, application_name=f"mess-{self._streams.worker_name}", reset=False
+            )
+
+        self._pool = await until_done(connect, what="reach Postgres", system="postgres", metrics=self.metrics)
+        self._exit.push_async_callback(_close_pool, self._pool)
+        await require_schema(self._pool)
+        self._lease = Lease(self._store, self._streams.session_timeout_seconds)
+        self._lease.start()
+        self._exit.push_async_callback(self._lease.close)
+        self._producer = await until_done(
+            self._open_producer, what="reach Kafka", system="kafka", metrics=self.metrics
+        )
+        self._exit.push_async_callback(_within_time, self._producer.stop)
+        self._feed = ChangeFeed(
+            self._pool,
+            self._producer,
+            self.ownership,
+            self._names,
+            self._streams.feed_window_seconds,
+            self.metrics,
+        )
+        self._claiming = Claiming(
+            self._pool,
+            self._lease,
+            self.ownership,
+            self._feed,
+            f"{self._streams.worker_name}/{os.getpid()}",
+            self._streams.session_timeout_seconds,
+            self.metrics,
+        )
+        dimension = await self._read_catalogue()
+        self._ingest = Ingest(
+            self._pool,
+            self.ownership,
+            DeadLetters(self._producer, self.metrics),
+            self._hand_on,
+            self.metrics,
+            dimension,
+        )
+        if dimension is None:
+            self._spawn("first track", self._await_dimension())
+        else:
+            await self._start_engine(dimension)
+
+    async def _open_producer(self) -> AIOKafkaProducer:
+        producer = await start_producer(self._kafka, linger_ms=5, max_batch_size=FEED_BATCH_BYTES)
+        write_only_while(producer, self._lease.certain)
+        return producer
+
+    async def _read_catalogue(self) -> int | None:
+        """How far the store has come; returns the catalogue's dimension if it has one."""
+        wanted = self._streams.embedding_dimension
+        async with transaction(self._pool) as connection:
+            self.ownership.remember(await partitions.consumed(connection))
+            if wanted is not None:
+                fixed = await tracks.fix_dimension(connection, wanted)
+                if fixed != wanted:
+                    log.error("the catalogue has another dimension", configured=wanted, catalogue=fixed)
+                return fixed
+            return await tracks.read_dimension(connection)
+
+    async def _await_dimension(self) -> None:
+        """Start the engine when some other worker's first track has fixed the catalogue's dimension."""
+        while self._maintainer is None:
+            await asyncio.sleep(DIMENSION_SECONDS)
+
+            async def read() -> int | None:
+                async with transaction(self._pool) as connection:
+                    return await tracks.read_dimension(connection)
+
+            dimension = await until_done(
+                read, what="read the dimension", system="postgres", metrics=self.metrics
+            )
+            if dimension is not None:
+                await self._start_engine(dimension)
+
+    async def _start_engine(self, dimension: int) -> None:
+        async with self._starting:
+            if self._maintainer is not None:
+                return
+            engine = engine_process(self._streams, dimension)
+            await engine.start()
+            self._exit.push_async_callback(engine.stop)
+            self._maintainer = await self._load(engine, dimension)
+
+    async def _load(self, engine: EngineProcess, dimension: int) -> Maintainer:
+        loaded = await until_done(
+            lambda: load_engine(self._pool, engine, self._names, dimension, self._streams.data_dir),
+            what="load the catalogue",
+            system="postgres",
+            metrics=self.metrics,
+        )
+        applied, generations = (
+            dict(loaded.applied),
+            {partition: at.generation for partition, at in loaded.positions.items()},
+        )
+        maintainer = Maintainer(
+            self._pool, engine, self.ownership, self._feed, self._names, applied, self.metrics, self.log_end
+        )
+        follower = Follower(self._pool, maintainer, self.ownership, dimension, generations, self.metrics)
+        self._start_search(maintainer, dimension)
+        await self._claiming.attend(maintainer, follower, loaded.restored)
+        self._spawn("applying", maintainer.run_applying())
+        self._spawn("flushing", maintainer.run_flushing())
+        self._spawn("following", follower.run())
+        self._spawn("change feed", self._feed.run())
+        sampler = Sampler(
+            self._pool, engine, maintainer.flushes, self.metrics, self._streams.sampled_lists_per_second
+        )
+        self._spawn("sampler", sampler.run())
+        if self._streams.data_dir is not None:
+            snapshots = Snapshots(
+                self._streams.data_dir,
+                maintainer,
+                self.ownership,
+                loaded.identity,
+                self._streams.snapshot_seconds,
+            )
+            self._spawn("snapshots", snapshots.run())
+        return maintainer
+
+    def _start_search(self, maintainer: Maintainer, dimension: int) -> None:
+        process = SearchProcess(dimension)
+        self._exit.push_async_callback(process.stop)
+        keeper = SearchKeeper(process, self._search_ready, self.metrics)
+        self.searched = keeper.applied
+        maintainer.tell(keeper.put)
+        for listener in self._listeners:
+            maintainer.tell(listener)
+        self._spawn("search", keeper.run(self._pool, dimension))
+        self._spawn("search metrics", keeper.observe())
+
+    def _search_ready(self, process: SearchProcess) -> None:
+        self.search = process
+        for callback in self._when_searchable:
+            callback(process)
+
+    def when_searchable(self, callback: Callable[[SearchProcess], None]) -> None:
+        """Have `callback` called once there is a catalogue to search; to be said before `start`."""
+        self._when_searchable.append(callback)
+
+    def tell(self, listener: Listener) -> None:
+        """Have a listener called with every batch of changes, whichever worker took them; to be said before `start`."""
+        self._listeners.append(listener)
+
+    def _spawn(self, name: str, work: Any) -> None:
+        self._tasks.append(asyncio.create_task(work, name=name))
+
+    async def watch(self) -> None:
+        """Return never; raise what ended a background task, or the loss of a partition.
+
+        The process must then stop: what it holds in memory cannot be trusted.
+        """
+        while True:
+            self._lease.require()
+            for task in self._tasks:
+                if task.done() and not task.cancelled() and (error := task.exception()) is not None:
+                    log.error("a background task has died", task=task.get_name(), error=repr(error))
+                    raise error
+            await asyncio.sleep(0.2)
+
+    async def claim(self, assigned: Sequence[int], source: Log) -> None:
+        """These partitions are ours and no others: see `Claiming.claim`."""
+        await self._claiming.claim(assigned, source)
+
+    def revoke(self, revoked: Sequence[int]) -> None:
+        """These partitions are not ours any more."""
+        self.ownership.lose(revoked)
+
+    async def process(self, messages: Sequence[Received]) -> bool:
+        """Apply a micro-batch; True if it may be acknowledged, False if it is left to be read again.
+
+        Raises:
+            FencedError: Another worker holds a partition that Kafka still assigns to this one: it must end.
+        """
+        async with self._processing:
+            if self._stopping:
+                return False
+            try:
+                await self._ingest.process(messages)
+            except FencedError as error:
+                if self.ownership.epochs.get(error.partition) == error.epoch:
+                    raise
+                log.warning("a batch is left to the partition's next owner", error=str(error))
+                return False
+            return True
+
+    async def _hand_on(self, committed: Committed) -> None:
+        if self._maintainer is None:
+            if committed.dimension is not None:
+                # The batch that fixes the dimension is in the store already: loading applies it.
+                await self._start_engine(committed.dimension)
+            return
+        await self._maintainer.put(committed)
+
+    async def finish(self) -> None:
+        """Take nothing more, finish what was committed and tell the feed; what can be searched stays so until `stop`."""
+        if self._stopping:
+            return
+        self._stopping = True
+        if self._maintainer is not None and self.ownership.partitions:
+            try:
+                # A batch between its commit and the maintainer is neither here nor there: wait for it first.
+                async with asyncio.timeout(DRAIN_SECONDS), self._processing:
+                    await self._maintainer.drain()
+            except (TimeoutError, FencedError) as error:
+                log.warning("stopped with work left; the next start catches up", error=repr(error))
+
+    async def stop(self) -> None:
+        """Finish, and let go of everything."""
+        await self.finish()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self.metrics.active.set(0)
+        await self._exit.aclose()
+
+
+def engine_process(settings: StreamSettings, dimension: int) -> EngineProcess:
+    """The engine that these settings ask for, not started."""
+    return EngineProcess(
+        dimension,
+        published=settings.list_size,
+        kept=settings.list_kept,
+        exact_upto=settings.exact_upto,
+        cache=None if settings.data_dir is None else settings.data_dir / "compiled",
+    )
+
+
+async def _within_time(close: Callable[[], Awaitable[None]]) -> None:
+    """Close politely if that is quick: a broker that is away would be waited for."""
+    try:
+        async with asyncio.timeout(CLOSE_SECONDS):
+            await close()
+    except TimeoutError:
+        log.warning("closed without an answer", what=getattr(close, "__qualname__", repr(close)))
+
+
+async def _close_pool(pool: asyncpg.Pool) -> None:
+    await _within_time(pool.close)
+    pool.terminate()

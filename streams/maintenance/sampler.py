@@ -1,0 +1,155 @@
+"""Quality as readers have it: random stored lists against true ones, all the time.
+
+A few lists a second are computed afresh by the engine and compared with what the store holds. A list that differs while
+a change of it is on its way is late; one that differs though nothing is on its way is wrong.
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import asyncpg
+import numpy as np
+import numpy.typing as npt
+import structlog
+
+from store import lists
+from store.errors import StoreUnavailableError
+from store.pool import transaction
+from store.rows import ListRows
+from streams.engine.audit import DEPTHS
+from streams.engine.process import EngineProcess
+from streams.engine.types import TrueLists
+from streams.metrics import WorkerMetrics
+
+log = structlog.get_logger(__name__)
+
+# Recall and churn are means over so many of the lists sampled last.
+WINDOW = 500
+# A sampled list is looked at again after so long, to see how much of it has been replaced.
+CHURN_SECONDS = 60.0
+INTERVAL = 1.0
+
+
+@dataclass(slots=True)
+class _Seen:
+    """A list as the store had it."""
+
+    key: int
+    neighbours: npt.NDArray[np.int64]
+    due: float
+
+
+@dataclass(slots=True)
+class _Stored:
+    """Lists read from the store, by key."""
+
+    rows: ListRows
+    row_of: dict[int, int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.row_of = {key: row for row, key in enumerate(self.rows.keys.tolist())}
+
+    def neighbours(self, key: int) -> npt.NDArray[np.int64] | None:
+        """The keys of a list's tracks, int64 (k,), or None if there is no such list."""
+        row = self.row_of.get(key)
+        return None if row is None else self.rows.neighbours[row, : int(self.rows.lengths[row])]
+
+
+class Sampler:
+    """Samples lists for ever.
+
+    Args:
+        pool: The store.
+        engine: Started and loaded.
+        flushes: Tells how many flushes have begun, or None while one is under way.
+        metrics: Where the findings go.
+        lists_per_second: How many lists; 0 samples none.
+    """
+
+    def __init__(
+        self,
+        pool: asyncpg.Pool,
+        engine: EngineProcess,
+        flushes: Callable[[], int | None],
+        metrics: WorkerMetrics,
+        lists_per_second: float,
+    ) -> None:
+        self._pool = pool
+        self._engine = engine
+        self._flushes = flushes
+        self._metrics = metrics
+        self._count = max(1, round(lists_per_second * INTERVAL))
+        self._pause = self._count / lists_per_second if lists_per_second > 0 else None
+        self._recall = {depth: deque[float](maxlen=WINDOW) for depth in DEPTHS}
+        self._churn = {depth: deque[float](maxlen=WINDOW) for depth in DEPTHS}
+        self._seen: deque[_Seen] = deque(maxlen=10 * WINDOW)
+
+    async def run(self) -> None:
+        """Look at some lists, again and again. A store that is away for a moment is passed over."""
+        while self._pause is not None:
+            await asyncio.sleep(self._pause)
+            try:
+                await self.look()
+            except StoreUnavailableError as error:
+                log.info("lists are not sampled for a moment", error=str(error))
+
+    async def look(self) -> None:
+        """Sample once."""
+        before = self._flushes()
+        true = await self._engine.sample(self._count)
+        again = list(self._due())
+        keys = np.concatenate([true.keys, np.array([seen.key for seen in again], dtype=np.int64)])
+        if not len(keys):
+            return
+        async with transaction(self._pool) as connection:
+            stored = _Stored(await lists.read_lists_of(connection, np.unique(keys)))
+        # What a flush carried meanwhile may or may not have been read.
+        settled = before is not None and before == self._flushes()
+        for i in range(len(true.keys)):
+            self._compare(true, i, stored, settled=settled)
+        for seen in again:
+            self._note_churn(seen, stored)
+        self._export()
+
+    def _due(self) -> Iterator[_Seen]:
+        while self._seen and self._seen[0].due <= time.monotonic():
+            yield self._seen.popleft()
+
+    def _compare(self, true: TrueLists, i: int, stored: _Stored, *, settled: bool) -> None:
+        key, length = int(true.keys[i]), int(true.lengths[i])
+        wanted, found = true.neighbours[i, :length], stored.neighbours(key)
+        given = found if found is not None else np.empty(0, dtype=np.int64)
+        if found is not None:
+            self._seen.append(_Seen(key, found, time.monotonic() + CHURN_SECONDS))
+            age = time.time() - stored.rows.generated_at[stored.row_of[key]]
+            self._metrics.sampled_age.observe(max(0.0, float(age)))
+        if length:
+            for depth, recalls in self._recall.items():
+                recalls.append(float(np.isin(wanted[:depth], given[:depth]).mean()))
+        if np.array_equal(wanted, given):
+            outcome = "right"
+        else:
+            outcome = "wrong" if settled and not true.pending[i] else "late"
+        if outcome == "wrong":
+            log.error("a stored list is wrong", key=key, entries=len(given), expected=length)
+        self._metrics.sampled_lists.labels(outcome).inc()
+
+    def _note_churn(self, seen: _Seen, stored: _Stored) -> None:
+        now = stored.neighbours(seen.key)
+        if now is None:  # withdrawn since
+            return
+        for depth, shares in self._churn.items():
+            if len(now[:depth]):
+                shares.append(float(1 - np.isin(now[:depth], seen.neighbours[:depth]).mean()))
+
+    def _export(self) -> None:
+        for gauge, windows in (
+            (self._metrics.sampled_recall, self._recall),
+            (self._metrics.sampled_churn, self._churn),
+        ):
+            for depth, window in windows.items():
+                if window:
+                    gauge.labels(depth).set(sum(window) / len(window))

@@ -1,0 +1,113 @@
+"""Keeps the search process at the catalogue's state: the same vectors, the same batches, never in the engine's way."""
+
+import asyncio
+from collections.abc import Callable
+
+import asyncpg
+import structlog
+
+from store import lists, tail
+from store.pool import snapshot
+from store.rows import TrackVectors
+from streams.engine.search import SearchProcess
+from streams.engine.types import TrackBatch
+from streams.kafka.retry import until_done
+from streams.maintenance.arrays import later_than
+from streams.metrics import WorkerMetrics
+
+log = structlog.get_logger(__name__)
+
+# Tracks sent to the process at a time when it is loaded.
+CHUNK = 4_096
+OBSERVE_SECONDS = 5.0
+
+
+class SearchKeeper:
+    """Starts the search process, loads it, and passes on what the engine gets.
+
+    Args:
+        process: Not started.
+        ready: Called once it holds the whole catalogue.
+        metrics: Where its state is shown.
+
+    Attributes:
+        applied: By partition, the offset below which the process holds everything.
+    """
+
+    def __init__(
+        self, process: SearchProcess, ready: Callable[[SearchProcess], None], metrics: WorkerMetrics
+    ) -> None:
+        self.applied: dict[int, int] = {}
+        self._process = process
+        self._ready = ready
+        self._metrics = metrics
+        # Batches are small beside the vectors that are held anyway, and a search is never long behind.
+        self._batches: asyncio.Queue[tuple[TrackBatch | None, dict[int, int]]] = asyncio.Queue()
+
+    def put(self, batch: TrackBatch | None, upto: dict[int, int]) -> None:
+        """Have a batch applied, after which everything below `upto` is held; returns at once."""
+        self._batches.put_nowait((batch, upto))
+
+    async def run(self, pool: asyncpg.Pool, dimension: int) -> None:
+        """Load the catalogue from the store, then apply batches for ever.
+
+        Raises:
+            SearchStoppedError: The process is gone: this worker must be started afresh.
+        """
+        await self._process.start()
+        found, applied = await until_done(
+            lambda: _read(pool, dimension),
+            what="load the catalogue to be searched",
+            system="postgres",
+            metrics=self._metrics,
+        )
+        for start in range(0, len(found.keys), CHUNK):
+            part = slice(start, start + CHUNK)
+            await self._process.load(found.keys[part], found.track_ids[part], found.vectors[part])
+        self.applied.update(applied)
+        log.info("search loaded", tracks=len(found.keys))
+        del found
+        self._ready(self._process)
+        while True:
+            batch, upto = await self._batches.get()
+            if batch is not None:
+                # What was read from the store may be newer.
+                await self._process.apply(later_than(batch, applied))
+            for partition, offset in upto.items():
+                self.applied[partition] = max(self.applied.get(partition, 0), offset)
+
+    async def observe(self) -> None:
+        """Show the process's state in the metrics, for ever; tell of each index that failed."""
+        told = 0
+        while True:
+            await asyncio.sleep(OBSERVE_SECONDS)
+            if self._process.pid is None:
+                continue
+            stats = await self._process.stats()
+            metrics = self._metrics
+            metrics.search_tracks.set(stats.tracks)
+            metrics.search_index_tracks.set(stats.index_size)
+            metrics.search_index_age.set(stats.index_age if stats.index_age is not None else float("nan"))
+            metrics.search_newer.set(stats.newer)
+            metrics.search_tombstones.set(stats.tombstones)
+            metrics.search_builds.set(stats.builds)
+            failures = stats.failed_builds + stats.lost
+            metrics.search_failures.set(failures)
+            if failures > told:
+                told = failures
+                log.warning(
+                    "the search does without an index until there is another",
+                    reason=stats.last_error,
+                    index_tracks=stats.index_size,
+                    failures=failures,
+                )
+            metrics.search_bytes.set(stats.memory_bytes)
+            for phase, seconds in stats.seconds.items():
+                metrics.search_seconds.labels(phase).set(seconds)
+
+
+async def _read(pool: asyncpg.Pool, dimension: int) -> tuple[TrackVectors, dict[int, int]]:
+    async with snapshot(pool) as connection:
+        positions = await tail.positions(connection)
+        found = await lists.read_tracks(connection, dimension)
+    return found, {partition: at.consumed for partition, at in positions.items()}

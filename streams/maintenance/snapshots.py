@@ -1,0 +1,131 @@
+"""The engine's state in a file of this worker's own, so that a start reads no vectors from Postgres.
+
+A snapshot goes up to some offset of each partition; what came after is read from the store, as a follower reads it. It is
+of one catalogue, in one database, of logs that have not been replaced: any other is refused, with a line in the log, and
+the vectors are read from the store. Losing it costs time and nothing else.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import orjson
+import structlog
+
+from streams.engine.process import EngineProcess
+from streams.engine.snapshot import SnapshotError, read_snapshot_header
+from streams.maintenance.maintainer import Maintainer
+from streams.maintenance.ownership import Ownership
+
+log = structlog.get_logger(__name__)
+
+SNAPSHOT = "engine.snapshot"
+NOTES = "engine.snapshot.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """What a snapshot brought.
+
+    Attributes:
+        applied: By partition, the offset below which the engine holds everything.
+        owned: The partitions whose lists it holds.
+        version: Lists of these that were stored under a newer version are to be compared.
+    """
+
+    applied: dict[int, int]
+    owned: frozenset[int]
+    version: int
+
+
+async def restore(
+    directory: Path, engine: EngineProcess, identity: str, consumed: Mapping[int, int]
+) -> Restored | None:
+    """Load an empty engine from a worker's snapshot; None where there is none that fits.
+
+    Args:
+        directory: The worker's own.
+        engine: Started and empty.
+        identity: Of the catalogue as it is now.
+        consumed: By partition, up to where the store has come.
+    """
+    path = directory / SNAPSHOT
+    if not path.exists():
+        return None
+    try:
+        notes = orjson.loads((directory / NOTES).read_bytes())
+        if notes["created"] != read_snapshot_header(path).created:
+            raise SnapshotError("what was noted down about the snapshot is of another one")
+        applied = await engine.load_snapshot(path, identity, consumed)
+        restored = Restored(applied, frozenset(notes["owned"]), int(notes["version"]))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        log.warning("the snapshot is not used; vectors are read from Postgres", reason=str(error))
+        return None
+    await engine.own(sorted(restored.owned))
+    return restored
+
+
+class Snapshots:
+    """Writes a snapshot now and then.
+
+    Args:
+        directory: The worker's own; it is made.
+        maintainer: Whose engine it is.
+        ownership: A snapshot begun under other tenures than it is finished under is thrown away.
+        identity: Of the catalogue.
+        interval: Seconds from one snapshot to the next.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        maintainer: Maintainer,
+        ownership: Ownership,
+        identity: str,
+        interval: float,
+    ) -> None:
+        self._directory = directory
+        self._maintainer = maintainer
+        self._ownership = ownership
+        self._identity = identity
+        self._interval = interval
+        self._written: object = None
+
+    async def run(self) -> None:
+        """Write for ever."""
+        while True:
+            await asyncio.sleep(self._interval)
+            try:
+                await self.write()
+            except (OSError, SnapshotError) as error:
+                log.warning("no snapshot was written", reason=str(error))
+
+    async def write(self) -> None:
+        """Write a snapshot unless nothing has happened since the last one."""
+        maintainer = self._maintainer
+        async with maintainer.turn:
+            state = dict(maintainer.applied), maintainer.owned, self._ownership.tenures
+            if state == self._written or not maintainer.owned:
+                return
+            version = maintainer.last_version
+            self._directory.mkdir(parents=True, exist_ok=True)
+            # What is noted down belongs to the snapshot before, which is about to be replaced.
+            (self._directory / NOTES).unlink(missing_ok=True)
+            writing = asyncio.create_task(
+                maintainer.engine.write_snapshot(self._directory / SNAPSHOT, self._identity, state[0]),
+                name="snapshot",
+            )
+            await asyncio.sleep(0)  # its first call is the engine's next one
+        try:
+            header = await writing
+        finally:
+            writing.cancel()
+        if (maintainer.owned, self._ownership.tenures) != state[1:]:
+            return
+        notes = {"created": header.created, "version": version, "owned": sorted(maintainer.owned)}
+        partial = self._directory / f"{NOTES}.partial"
+        partial.write_bytes(orjson.dumps(notes))
+        partial.replace(self._directory / NOTES)
+        self._written = state
+        log.info("snapshot written", tracks=header.tracks, bytes=header.size)

@@ -1,0 +1,207 @@
+"""Keeps recommendations ready: writes what was asked for, counts what is asked for, refreshes what has become stale."""
+
+import asyncio
+import contextlib
+import itertools
+import math
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import asyncpg
+import structlog
+
+from store import materialised
+from store.candidates import KnownTrack
+from store.errors import BodyRejectedError, StoreUnavailableError
+from store.materialised import Hits, Kept, NewBody
+from store.pool import translated
+from streams.engine.search.process import SearchStoppedError
+from streams.recommender.metrics import RecommenderMetrics
+from streams.recommender.settings import RecommenderSettings
+from streams.recommender.tracks import TrackCache
+
+log = structlog.get_logger(__name__)
+
+Which = tuple[int, str, str | None, int]
+
+# Bodies that wait to be written: beyond this the oldest is given up, and made again when it is asked for again.
+_WAITING: Final = 1_000
+# Bodies written in one transaction: its five round trips take longer than what is written in it.
+_TOGETHER: Final = 32
+_HIT_SECONDS: Final = 2.0
+_EVICT_SECONDS: Final = 60.0
+_REFRESH_SECONDS: Final = 1.0
+# A hit counts twice as much as one this many seconds before.
+_HEAT_HALF_LIFE: Final = 3_600.0
+
+
+def heat_of(hits: int, now: float) -> float:
+    """The binary logarithm of what `hits` at a time count: one number that orders all bodies at any later time.
+
+    Forward decay: G. Cormode, V. Shkapenyuk, D. Srivastava and B. Xu, ICDE 2009.
+    """
+    return now / _HEAT_HALF_LIFE + math.log2(max(hits, 1))
+
+
+@dataclass(frozen=True, slots=True)
+class _ToKeep:
+    """A body, what it was made from, and why it was made."""
+
+    new: NewBody
+    tracks: Mapping[int, KnownTrack]
+    reason: str
+
+
+class Materialiser:
+    """Writes and refreshes materialised recommendations in the background; it never keeps an answer waiting.
+
+    Args:
+        pool: The store.
+        tracks: Knows what has changed while a body was on its way to the store.
+        compute: Computes a kept body anew, and hands it to `keep`.
+        settings: Budget and sizes.
+        metrics: Where bodies are counted.
+
+    Attributes:
+        refreshing: Whether bodies can be computed yet.
+    """
+
+    def __init__(
+        self,
+        pool: asyncpg.Pool,
+        tracks: TrackCache,
+        compute: Callable[[Kept], Awaitable[None]],
+        settings: RecommenderSettings,
+        metrics: RecommenderMetrics,
+    ) -> None:
+        self._pool = pool
+        self._tracks = tracks
+        self._compute = compute
+        self._settings = settings
+        self._metrics = metrics
+        self._waiting: dict[Which, _ToKeep] = {}
+        self._hits: dict[Which, int] = {}
+        self._work = asyncio.Event()
+        self._writing = False
+        self.refreshing = False
+
+    def keep(self, new: NewBody, tracks: Mapping[int, KnownTrack], *, reason: str) -> None:
+        """Write this soon.
+
+        Args:
+            new: The body.
+            tracks: What it was made from, by key.
+            reason: `requested` or `refreshed`.
+        """
+        if not self._settings.kept_bodies:
+            return
+        which = (new.key, new.strategy, new.mode, new.variant)
+        self._waiting.pop(which, None)
+        self._waiting[which] = _ToKeep(new, tracks, reason)
+        if len(self._waiting) > _WAITING:
+            del self._waiting[next(iter(self._waiting))]
+            self._metrics.bodies.labels("crowded_out").inc()
+        self._work.set()
+
+    @property
+    def idle(self) -> bool:
+        """Whether everything that was to be kept has been written."""
+        return not (self._waiting or self._writing)
+
+    def hit(self, which: Which, hits: int) -> None:
+        """This was asked for so many times."""
+        self._hits[which] = self._hits.get(which, 0) + hits
+
+    async def run_writing(self) -> None:
+        """Write for ever what is to be kept; what waits while the store is away is written afterwards."""
+        while True:
+            await self._work.wait()
+            self._work.clear()
+            while self._waiting:
+                taken = dict(itertools.islice(self._waiting.items(), _TOGETHER))
+                for which in taken:
+                    del self._waiting[which]
+                self._writing = True
+                try:
+                    await self._write(list(taken.values()))
+                except StoreUnavailableError:
+                    # What has been made anew meanwhile is newer.
+                    self._waiting = taken | self._waiting
+                    await asyncio.sleep(_REFRESH_SECONDS)
+                finally:
+                    self._writing = False
+
+    async def _write(self, bodies: list[_ToKeep]) -> None:
+        written = await materialised.write(self._pool, [body.new for body in bodies])
+        for body, kept in zip(bodies, written, strict=True):
+            if isinstance(kept, BodyRejectedError):
+                new = body.new
+                where = {"key": new.key, "strategy": new.strategy, "mode": new.mode, "variant": new.variant}
+                log.error("a recommendation cannot be kept", **where, error=str(kept))
+                self._metrics.bodies.labels("rejected").inc()
+                continue
+            self._metrics.bodies.labels(body.reason if kept else "withdrawn").inc()
+            # Told of while the body was being made: whoever marked bodies then did not see this one.
+            if kept and not self._tracks.unchanged(body.tracks):
+                await materialised.mark_outdated(self._pool, list(body.tracks))
+
+    async def run_counting(self) -> None:
+        """For ever, note what is asked for, and give up what is asked for least."""
+        evicted = time.monotonic()
+        while True:
+            await asyncio.sleep(_HIT_SECONDS)
+            with contextlib.suppress(StoreUnavailableError):
+                await self.flush_hits()
+                if time.monotonic() - evicted > _EVICT_SECONDS:
+                    evicted = time.monotonic()
+                    count = await materialised.evict(self._pool, self._settings.kept_bodies)
+                    self._metrics.bodies.labels("crowded_out").inc(count)
+
+    async def flush_hits(self) -> None:
+        """Note the hits counted so far.
+
+        Raises:
+            StoreUnavailableError: They stay counted.
+        """
+        # What is not written yet has nothing to note its hits on.
+        taken = {which: hits for which, hits in self._hits.items() if which not in self._waiting}
+        self._hits = {which: hits for which, hits in self._hits.items() if which not in taken}
+        now = time.time()
+        try:
+            await materialised.hit(
+                self._pool, [Hits(*which, hits, heat_of(hits, now)) for which, hits in taken.items() if hits]
+            )
+        except StoreUnavailableError:
+            for which, hits in taken.items():
+                self.hit(which, hits)
+            raise
+
+    async def run_refreshing(self) -> None:
+        """For ever, compute the hottest stale bodies anew, within the budget; one worker at a time does."""
+        if not self._settings.refreshes_per_second:
+            return
+        while True:
+            began = time.monotonic()
+            refreshed = 0
+            with contextlib.suppress(StoreUnavailableError, SearchStoppedError):
+                refreshed = await self._refresh_some() if self.refreshing else 0
+            earned = refreshed / self._settings.refreshes_per_second
+            await asyncio.sleep(max(_REFRESH_SECONDS, earned) - min(time.monotonic() - began, 0.9))
+
+    async def _refresh_some(self) -> int:
+        """Refresh a second's worth of bodies; returns how many."""
+        with translated():
+            async with self._pool.acquire() as connection:
+                if not await materialised.begin_refreshing(connection):
+                    return 0
+                try:
+                    stale = await materialised.stale_ones(
+                        connection, max(1, round(self._settings.refreshes_per_second))
+                    )
+                    for kept in stale:
+                        await self._compute(kept)
+                finally:
+                    await materialised.end_refreshing(connection)
+        return len(stale)

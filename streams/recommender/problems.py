@@ -1,0 +1,80 @@
+"""What can be answered instead of a list."""
+
+from collections.abc import Sequence
+
+from streams.contracts import PROBLEM_PREFIX, FieldProblem, Problem, invalid_parameters
+
+
+class ProblemError(Exception):
+    """A request that cannot be answered with a list; the problem is its answer."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem.detail or problem.title)
+        self.problem = problem
+
+
+def _problem(
+    status: int, name: str, title: str, detail: str, errors: Sequence[tuple[str, str]] = ()
+) -> ProblemError:
+    named = [FieldProblem(field=field, message=message) for field, message in errors]
+    return ProblemError(
+        Problem(type=PROBLEM_PREFIX + name, title=title, status=status, detail=detail, errors=named)
+    )
+
+
+def invalid(field: str, message: str) -> ProblemError:
+    """422: a parameter cannot be used."""
+    return ProblemError(invalid_parameters([(field, message)]))
+
+
+def track_not_found(track_ids: Sequence[str], field: str) -> ProblemError:
+    """404: no such track."""
+    shown = ", ".join(repr(track_id) for track_id in track_ids[:5])
+    more = f" and {len(track_ids) - 5} more" if len(track_ids) > 5 else ""
+    return _problem(
+        404,
+        "track-not-found",
+        "Unknown track",
+        f"There is no track {shown}{more}.",
+        [(field, "names no track of the catalogue")],
+    )
+
+
+def reused_request_id() -> ProblemError:
+    """409: another request has the same request_id."""
+    return _problem(
+        409,
+        "request-id-reused",
+        "Request id reused",
+        "Another request with this request_id was answered lately: choose another one.",
+        [("request_id", "belongs to another request")],
+    )
+
+
+def internal_error() -> ProblemError:
+    """500: a defect of ours."""
+    return _problem(
+        500, "internal-error", "Internal error", "Something went wrong on our side; the worker's log has it."
+    )
+
+
+def store_unavailable() -> ProblemError:
+    """503: Postgres is away."""
+    return _problem(
+        503, "store-unavailable", "Store unavailable", "The store cannot be reached at the moment: try again."
+    )
+
+
+def search_unavailable() -> ProblemError:
+    """503: there is nothing to search in yet."""
+    return _problem(
+        503,
+        "search-unavailable",
+        "Search unavailable",
+        "The catalogue cannot be searched at the moment: try again.",
+    )
+
+
+def too_late() -> ProblemError:
+    """504: the deadline passed first."""
+    return _problem(504, "too-late", "Too late", "The deadline passed before there was an answer.")

@@ -1,0 +1,205 @@
+"""The desk where requests come in: parsed, answered side by side, replied to, acknowledged in order."""
+
+import asyncio
+import hashlib
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+import orjson
+import structlog
+from aiokafka import AIOKafkaProducer
+from cachetools import LRUCache
+
+from streams.contracts import (
+    WHOLE,
+    InvalidEvent,
+    InvalidRequest,
+    RecommendationRequest,
+    encode_error,
+    parse_request,
+    request_id_of,
+    tracing,
+)
+from streams.kafka.dead_letters import DeadLetters
+from streams.kafka.received import Received, Refused
+from streams.kafka.retry import until_done
+from streams.kafka.topics import RECOMMENDATION_REPLIES, RECOMMENDATION_REQUESTS
+from streams.metrics import WorkerMetrics
+from streams.recommender import problems
+from streams.recommender.metrics import RecommenderMetrics
+
+log = structlog.get_logger(__name__)
+
+Acknowledge = Callable[[], Awaitable[None]]
+
+# Replies that are remembered, to be sent again to who asks again under the same request_id.
+_REMEMBERED_BYTES: Final = 32 * 1024 * 1024
+
+
+class Answers(Protocol):
+    """The part of `Recommender` that is used here."""
+
+    async def answer(self, request: RecommendationRequest) -> bytes:
+        """See `Recommender.answer`."""
+
+
+@dataclass(slots=True)
+class _Taken:
+    """A request that has been taken: acknowledged when it, and all before it in its partition, have been replied to."""
+
+    acknowledge: Acknowledge
+    replied: bool = False
+
+
+class RequestDesk:
+    """Takes raw messages of recommendation-requests.
+
+    A message is acknowledged after its reply has been delivered, so that each is answered at least once. What breaks the
+    contract is answered with a problem, or becomes a dead letter if nobody can be told.
+
+    Args:
+        answers: Who answers.
+        producer: Started; delivers the replies.
+        dead_letters: Where requests go that nobody can be told about.
+        metrics: Where requests are measured.
+        worker_metrics: Where retries are counted.
+        concurrent: Requests that are worked on at the same time.
+    """
+
+    def __init__(
+        self,
+        answers: Answers,
+        producer: AIOKafkaProducer,
+        dead_letters: DeadLetters,
+        metrics: RecommenderMetrics,
+        worker_metrics: WorkerMetrics,
+        *,
+        concurrent: int,
+    ) -> None:
+        self._answers = answers
+        self._producer = producer
+        self._dead_letters = dead_letters
+        self._metrics = metrics
+        self._worker_metrics = worker_metrics
+        self._slots = asyncio.Semaphore(concurrent)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._defect: BaseException | None = None
+        self._leaving = False
+        self._order: dict[int, deque[_Taken]] = {}
+        self._replies: LRUCache[str, tuple[bytes, bytes]] = LRUCache(
+            _REMEMBERED_BYTES, getsizeof=lambda kept: len(kept[1])
+        )
+
+    async def take(self, received: Received, acknowledge: Acknowledge) -> None:
+        """Begin to answer a message; returns when there is room for the next one.
+
+        Args:
+            received: Of recommendation-requests, in the order of its partition.
+            acknowledge: Called once, after the reply has been delivered; never after `leave`: whoever has the partition
+                next reads the message again.
+
+        Raises:
+            Exception: A reply could not be delivered for a reason that will not pass: the process must end.
+        """
+        if self._leaving:
+            return
+        await self._slots.acquire()
+        if self._defect is not None:
+            raise self._defect
+        taken = _Taken(acknowledge)
+        self._order.setdefault(received.partition, deque()).append(taken)
+        task = asyncio.create_task(self._work(received, taken), name="request")
+        self._tasks.add(task)
+        task.add_done_callback(self._finish)
+
+    def _finish(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._slots.release()
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("a request was left unacknowledged", error=repr(error))
+            self._defect = error
+
+    async def _work(self, received: Received, taken: _Taken) -> None:
+        began = time.perf_counter()
+        parent = tracing.parent_of(received.headers)
+        with tracing.span("answer request", "server", parent=parent):
+            reply = await self._reply(received)
+            if reply is not None:
+                await self._deliver(*reply)
+        self._metrics.seconds.observe(time.perf_counter() - began)
+        taken.replied = True
+        waiting = self._order[received.partition]
+        while waiting and waiting[0].replied:
+            await waiting.popleft().acknowledge()
+
+    async def _reply(self, received: Received) -> tuple[str, bytes] | None:
+        """The request_id and the reply; None where nobody can be told."""
+        try:
+            request = parse_request(received.key, received.value)
+        except InvalidEvent as error:
+            return await self._refuse(received, error)
+        digest = _digest(request)
+        known = self._replies.get(request.request_id)
+        if known is not None:
+            self._metrics.requests.labels("repeated").inc()
+            if known[0] == digest:
+                return request.request_id, known[1]
+            return request.request_id, encode_error(request.request_id, problems.reused_request_id().problem)
+        try:
+            reply = await self._answers.answer(request)
+        except Exception:
+            log.exception("a request could not be answered", request_id=request.request_id)
+            self._metrics.requests.labels("failed").inc()
+            return request.request_id, encode_error(request.request_id, problems.internal_error().problem)
+        if len(reply) <= _REMEMBERED_BYTES and reply.startswith(_fine(request.request_id)):
+            self._replies[request.request_id] = (digest, reply)
+        return request.request_id, reply
+
+    async def _refuse(self, received: Received, error: InvalidEvent) -> tuple[str, bytes] | None:
+        self._metrics.requests.labels("refused").inc()
+        request_id = await asyncio.to_thread(request_id_of, received.key, received.value)
+        if request_id is None:
+            await self._dead_letters.send(RECOMMENDATION_REQUESTS, [Refused(received, error)])
+            return None
+        if isinstance(error, InvalidRequest):
+            return request_id, encode_error(request_id, error.problem)
+        return request_id, encode_error(request_id, problems.invalid(WHOLE, error.detail).problem)
+
+    async def _deliver(self, request_id: str, reply: bytes) -> None:
+        async def deliver() -> None:
+            delivery = await self._producer.send(
+                RECOMMENDATION_REPLIES,
+                key=request_id.encode(errors="surrogatepass"),
+                value=reply,
+                headers=tracing.headers(),
+            )
+            await asyncio.shield(delivery)
+
+        await until_done(deliver, what="send a reply", system="kafka", metrics=self._worker_metrics)
+
+    def leave(self) -> None:
+        """Take nothing more: what comes now is for whoever has the partition next."""
+        self._leaving = True
+
+    async def drain(self) -> None:
+        """Wait until everything taken has been replied to."""
+        while self._tasks:
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def cancel(self) -> None:
+        """Give up what is under way; it is read again."""
+        for task in self._tasks:
+            task.cancel()
+
+
+def _digest(request: RecommendationRequest) -> bytes:
+    """What two requests have in common that ask the same, however they are written and whenever."""
+    return hashlib.blake2b(request.asked, digest_size=16).digest()
+
+
+def _fine(request_id: str) -> bytes:
+    """How a reply begins that is no error: an error may have passed when it is asked again."""
+    return b'{"request_id":%s,"status":"ok"' % orjson.dumps(request_id)

@@ -1,0 +1,134 @@
+"""The recommender's place in a worker: what it is made of, what runs beside it, how it ends."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
+
+import asyncpg
+import structlog
+from aiokafka import AIOKafkaProducer
+
+from store.pool import open_pool
+from store.settings import StoreSettings
+from streams.engine.types import TrackBatch
+from streams.kafka.clients import start_producer
+from streams.kafka.dead_letters import DeadLetters
+from streams.kafka.retry import until_done
+from streams.metrics import WorkerMetrics
+from streams.recommender.interactions import Interactions
+from streams.recommender.metrics import RecommenderMetrics
+from streams.recommender.recommender import Recommender
+from streams.recommender.request_handler import RequestDesk
+from streams.recommender.search_batching import Search
+from streams.recommender.settings import RecommenderSettings
+from streams.settings import KafkaSettings
+
+log = structlog.get_logger(__name__)
+
+# How long replies under way may take when the worker leaves; what is left is read again.
+_DRAIN_SECONDS = 2.0
+_CLOSE_SECONDS = 1.0
+
+
+class RecommendationService:
+    """Requests and interactions of one worker, with a pool and a producer of their own.
+
+    Started before the worker's pipeline, which tells it of what can be searched and of what changes. The agents may use
+    `desk` and `interactions` after `start`.
+
+    Args:
+        kafka: How to reach the brokers.
+        store: How to reach Postgres.
+        settings: Sizes, windows and budgets.
+        metrics: The worker's.
+        name: The worker's.
+        applied: By partition of track-ingest, the offset below which what is searched holds everything.
+    """
+
+    desk: RequestDesk
+    interactions: Interactions
+    recommender: Recommender
+
+    def __init__(
+        self,
+        kafka: KafkaSettings,
+        store: StoreSettings,
+        settings: RecommenderSettings,
+        metrics: WorkerMetrics,
+        *,
+        name: str,
+        applied: Callable[[], Mapping[int, int]],
+    ) -> None:
+        self._kafka = kafka
+        self._store = store
+        self._settings = settings
+        self._worker_metrics = metrics
+        self._metrics = RecommenderMetrics(metrics.registry)
+        self._name = name
+        self._applied = applied
+        self._exit = AsyncExitStack()
+        self._started = False
+
+    async def start(self) -> None:
+        """Reach Postgres and Kafka."""
+
+        async def open_store() -> asyncpg.Pool:
+            return await open_pool(self._store, application_name=f"mess-{self._name}-recommender")
+
+        async def open_producer() -> AIOKafkaProducer:
+            # A reply is waited for: none is kept back to travel with others.
+            return await start_producer(self._kafka, linger_ms=0)
+
+        metrics = self._worker_metrics
+        pool = await until_done(open_store, what="reach Postgres", system="postgres", metrics=metrics)
+        self._exit.callback(pool.terminate)
+        producer = await until_done(open_producer, what="reach Kafka", system="kafka", metrics=metrics)
+        self._exit.push_async_callback(producer.stop)
+        letters = DeadLetters(producer, metrics)
+        self.recommender = Recommender(pool, None, self._settings, self._metrics, applied=self._applied)
+        self._exit.callback(self.recommender.close)
+        self.interactions = Interactions(pool, letters, self._settings, self._metrics, metrics)
+        self.desk = RequestDesk(
+            self.recommender,
+            producer,
+            letters,
+            self._metrics,
+            metrics,
+            concurrent=self._settings.concurrent_requests,
+        )
+        self._started = True
+
+    async def watch(self) -> None:
+        """Run what is to run beside, for ever; raise what ended it: the process must then stop."""
+        beside = self.recommender.background() | {
+            "forgetting interactions": self.interactions.run_forgetting()
+        }
+        async with asyncio.TaskGroup() as group:
+            for name, work in beside.items():
+                group.create_task(work, name=name)
+
+    def attach(self, search: Search) -> None:
+        """There is a catalogue to search now."""
+        self.recommender.attach(search)
+
+    def follow(self, batch: TrackBatch | None, upto: Mapping[int, int]) -> None:
+        """These tracks have changed, whichever worker took them."""
+        del upto
+        if batch is not None:
+            self.recommender.follow(batch)
+
+    async def stop(self) -> None:
+        """Reply to what was taken if that is quick, and let go of everything."""
+        if self._started:
+            try:
+                async with asyncio.timeout(_DRAIN_SECONDS):
+                    self.desk.leave()
+                    await self.desk.drain()
+            except TimeoutError:
+                log.warning("stopped with requests under way; they are read again")
+                self.desk.cancel()
+        try:
+            async with asyncio.timeout(_CLOSE_SECONDS):
+                await self._exit.aclose()
+        except TimeoutError:
+            log.warning("the producer of replies does not stop")

@@ -1,0 +1,1 @@
+"""The Faust app: its transport, agents and operations server. All that knows Faust."""

@@ -1,0 +1,295 @@
+"""The Faust app: consumes track-ingest as a group member and hands raw micro-batches to the pipeline.
+
+What Faust is used for, and what not, follows from its source (0.15.3): batches are taken without acknowledgement and
+acknowledged in order after their commit; values stay raw bytes, because a decode error inside a batch hangs it; before
+each start or rebalance completes, the offsets that Faust will seek to are replaced by those of the store. Messages of track-ingest
+come in bundles (`streams.worker.transport`).
+"""
+
+import asyncio
+from typing import Any
+
+import faust
+import structlog
+from faust.types import TP
+
+from store.settings import StoreSettings
+from streams.errors import BrokerUnavailable
+from streams.faults import FaultPoint, reach
+from streams.kafka.clients import MAX_MESSAGE_BYTES, faust_broker_options, fetched_ends
+from streams.kafka.log_ends import LogEnds
+from streams.kafka.received import Received
+from streams.kafka.topics import TRACK_INGEST, TRACK_INTERACTIONS
+from streams.maintenance.pipeline import Pipeline
+from streams.metrics import WorkerMetrics
+from streams.recommender.service import RecommendationService
+from streams.recommender.settings import RecommenderSettings
+from streams.settings import KafkaSettings, StreamSettings
+from streams.worker.ops_server import Liveness, WorkerSite
+from streams.worker.recommender_agents import add_agents, position_interactions
+from streams.worker.transport import PromptTransport
+
+log = structlog.get_logger(__name__)
+
+# A consumer whose broker is away takes its time to leave; the next owner need not wait for it.
+STOP_SECONDS = 7.0
+# A worker learns with its next heartbeat that another has come or gone, and only then do partitions change hands; until
+# then what is asked of them waits.
+HEARTBEAT_SECONDS = 0.5
+# Bundles that are taken at once at most. Under a steady load a bundle is what came of a partition within
+# `transport.FETCH_PACE_SECONDS`: a few messages, of which a batch must have many.
+TAKEN_BUNDLES = 32
+# Bundles that wait. From 4/5 of them on their partitions are not fetched for, until 2/5 are left; what one fetch brings
+# (`MAX_MESSAGE_BYTES` a partition) has room in the rest, else the messages of other topics would wait behind it.
+WAITING_BUNDLES = 160
+
+
+class ConsumedLog:
+    """A topic whose consumed offsets the store keeps, as Faust's consumer sees it.
+
+    Args:
+        app: Whose consumer it is.
+        kafka: How to reach the brokers.
+        topic: Which topic.
+    """
+
+    def __init__(self, app: faust.App, kafka: KafkaSettings, topic: str) -> None:
+        self._app = app
+        self._kafka = kafka
+        self._topic = topic
+        self._generation = app.consumer_generation_id
+
+    def current(self) -> bool:
+        """See `streams.maintenance.claiming.Log`."""
+        return bool(self._app.consumer_generation_id == self._generation)
+
+    async def replaced(self, consumed: dict[int, int]) -> list[int]:
+        """See `streams.maintenance.claiming.Log`."""
+        found = await self._app.consumer.highwaters(*(TP(self._topic, p) for p in consumed))
+        ends = {tp.partition: offset or 0 for tp, offset in found.items()}
+        short = {p: ends[p] for p, offset in consumed.items() if ends.get(p, offset) < offset}
+        if short:
+            # Asked for its last offsets, Tansu counts the newest batch as one message; fetches tell the truth.
+            short = await fetched_ends(self._kafka, self._topic, short)
+        return sorted(p for p, end in short.items() if end < consumed[p])
+
+    async def start_from(self, offsets: dict[int, int]) -> None:
+        """See `streams.maintenance.claiming.Log`.
+
+        Right after this Faust seeks to the committed offsets, which it has no public way to set. Its seek passes over
+        a committed 0 (aiokafka takes it for "nothing committed"), hence our own seek before it.
+        """
+        consumer: Any = self._app.consumer
+        positions = {TP(self._topic, partition): offset for partition, offset in offsets.items()}
+        for position, offset in positions.items():
+            await consumer.seek(position, offset)
+        if not await consumer._commit(positions):  # noqa: SLF001
+            raise BrokerUnavailable("a further rebalance came before the offsets of this one were set")
+
+
+class WorkerApp(faust.App):
+    """A Faust app whose life includes the pipeline's."""
+
+    pipeline: Pipeline
+    recommendations: RecommendationService
+    site: WorkerSite
+
+    async def on_start(self) -> None:
+        """Serve metrics, then load the pipeline before any partition is asked for."""
+        await self.site.start()
+        await self.recommendations.start()
+        await self.pipeline.start()
+        self.add_future(self.pipeline.watch())
+        self.add_future(self.recommendations.watch())
+
+    def _new_transport(self) -> PromptTransport:
+        return PromptTransport(self.conf.broker_consumer, self)
+
+    def _create_directories(self) -> None:
+        """Make none: there are no tables to keep, and the working directory is not ours to write in."""
+
+    async def on_stop(self) -> None:
+        """Finish what was taken."""
+        # Requests are answered meanwhile: nobody else has them before this worker has left the group.
+        await self.pipeline.finish()
+        await self.recommendations.stop()
+        await self.pipeline.stop()
+        await self.site.stop()
+
+
+def create_app(
+    kafka: KafkaSettings,
+    streams: StreamSettings,
+    store: StoreSettings,
+    recommender: RecommenderSettings,
+) -> WorkerApp:
+    """The worker's Faust app, nothing started yet."""
+    app = WorkerApp(
+        streams.consumer_group,
+        **faust_broker_options(kafka),
+        autodiscover=False,
+        broker_client_id=f"{kafka.client_id}-{streams.worker_name}",
+        broker_heartbeat_interval=min(HEARTBEAT_SECONDS, streams.session_timeout_seconds / 4),
+        broker_rebalance_timeout=streams.session_timeout_seconds,
+        broker_request_timeout=max(kafka.request_timeout_ms / 1000, streams.session_timeout_seconds * 1.5),
+        broker_session_timeout=streams.session_timeout_seconds,
+        broker_commit_interval=1.0,
+        consumer_auto_offset_reset="earliest",
+        consumer_max_fetch_size=MAX_MESSAGE_BYTES,
+        # A broker that has just started may not know the topic yet, and this worker then has no partition until it
+        # looks again.
+        consumer_metadata_max_age_ms=5_000,
+        store="memory://",
+        stream_wait_empty=False,
+        topic_allow_declare=False,
+        topic_disable_leader=True,
+        web_enabled=False,
+    )
+    app.pipeline = Pipeline(kafka, streams, store, WorkerMetrics())
+    ends = LogEnds(app, TRACK_INGEST, lambda: _behind(app))
+    app.pipeline.log_end = ends
+    app.task(ends.run)
+    app.pipeline.metrics.lag.set_function(lambda: _lag(app))
+    app.site = WorkerSite(
+        streams.worker_host,
+        streams.worker_port,
+        app.pipeline.metrics,
+        Liveness(lambda: _lag(app), lambda: app.pipeline.ownership.total_consumed),
+    )
+    _add_recommendations(app, kafka, streams, store, recommender)
+    _add_agent(app, streams)
+    _follow_rebalances(app, kafka)
+    return app
+
+
+def _add_recommendations(
+    app: WorkerApp,
+    kafka: KafkaSettings,
+    streams: StreamSettings,
+    store: StoreSettings,
+    recommender: RecommenderSettings,
+) -> None:
+    app.recommendations = RecommendationService(
+        kafka,
+        store,
+        recommender,
+        app.pipeline.metrics,
+        name=streams.worker_name,
+        applied=lambda: app.pipeline.searched,
+    )
+    app.pipeline.when_searchable(app.recommendations.attach)
+    app.pipeline.tell(app.recommendations.follow)
+    add_agents(app, app.recommendations)
+
+
+def _add_agent(app: WorkerApp, streams: StreamSettings) -> None:
+    topic = app.topic(
+        TRACK_INGEST,
+        key_serializer="raw",
+        value_serializer="raw",
+        allow_empty=True,
+    )
+    # Faust 0.15.3 takes it as an argument and forgets it: 4,096 would wait.
+    topic.maxsize = WAITING_BUNDLES
+
+    @app.agent(topic, concurrency=1, name="ingest")
+    async def ingest(stream: Any) -> None:
+        async for taken in stream.noack_take(TAKEN_BUNDLES, within=streams.batch_seconds):
+            generation = app.consumer_generation_id
+            # Taken before a rebalance, these are sent again; what came before them may have been left undone.
+            bundles = [bundle for bundle in taken if bundle.message.generation_id == generation]
+            if await _process_bundles(app, bundles, streams.batch_events):
+                for bundle in bundles:
+                    await stream.ack(bundle)
+
+
+async def _process_bundles(app: WorkerApp, bundles: list[Any], batch_events: int) -> bool:
+    """Process bundles of this generation in micro-batches; True if they may be acknowledged."""
+    generation = app.consumer_generation_id
+    messages = [message for bundle in bundles for message in unbundled(bundle.message)]
+    for start in range(0, len(messages), batch_events):
+        if app.consumer_generation_id != generation:
+            return False
+        if not await _process(app, messages[start : start + batch_events]):
+            return False
+    reach(FaultPoint.BEFORE_ACK)
+    return True
+
+
+def unbundled(bundle: Any) -> list[Received]:
+    """The messages of a bundle, as they came."""
+    return [
+        Received(
+            partition=record.partition,
+            offset=record.offset,
+            key=record.key,
+            value=record.value,
+            timestamp=record.timestamp / 1000,
+            headers=tuple(record.headers),
+        )
+        for record in bundle.value
+    ]
+
+
+async def _process(app: WorkerApp, messages: list[Received]) -> bool:
+    try:
+        return await app.pipeline.process(messages)
+    except Exception as error:  # noqa: BLE001 -- Faust would restart the agent and skip the batch; the process must end
+        await app.crash(error)
+        await asyncio.Event().wait()  # until the crash cancels this agent
+        return False
+
+
+def _follow_rebalances(app: WorkerApp, kafka: KafkaSettings) -> None:
+    @app.on_partitions_revoked.connect
+    async def lose(*sent: Any, **_: Any) -> None:
+        revoked: set[TP] = sent[1]
+        app.pipeline.revoke([tp.partition for tp in revoked if tp.topic == TRACK_INGEST])
+
+    # Sent, and waited for, right before Faust seeks to the committed offsets.
+    @app.on_rebalance_complete.connect
+    async def claim(*_: Any, **__: Any) -> None:
+        assigned = [tp.partition for tp in app.consumer.assignment() if tp.topic == TRACK_INGEST]
+        await app.pipeline.claim(sorted(assigned), ConsumedLog(app, kafka, TRACK_INGEST))
+        await position_interactions(app, app.recommendations, ConsumedLog(app, kafka, TRACK_INTERACTIONS))
+
+
+def _behind(app: WorkerApp) -> dict[int, int]:
+    """By partition of which messages wait, how many, as far as is known."""
+    pipeline = app.pipeline
+    waiting = {p: pipeline.log_end(p) - pipeline.ownership.consumed(p) for p in pipeline.ownership.partitions}
+    return {partition: count for partition, count in waiting.items() if count > 0}
+
+
+def _lag(app: WorkerApp) -> int:
+    return sum(_behind(app).values())
+
+
+async def run(app: WorkerApp, stop: asyncio.Event) -> None:
+    """Run the app until `stop` is set.
+
+    Raises:
+        Exception: Whatever crashed it; the process must end and be started afresh.
+    """
+    stopped = asyncio.create_task(stop.wait(), name="stop")
+    starting = asyncio.create_task(app.start(), name="start")
+    await asyncio.wait({stopped, starting}, return_when=asyncio.FIRST_COMPLETED)
+    if not starting.done():
+        # Standing by, or waiting for Postgres or Kafka: nothing has been taken that would have to be finished.
+        starting.cancel()
+        await asyncio.gather(starting, return_exceptions=True)
+        await app.recommendations.stop()
+        await app.pipeline.stop()
+        return
+    await starting
+    crashed = asyncio.create_task(app.wait_until_stopped(), name="crash")
+    await asyncio.wait({stopped, crashed}, return_when=asyncio.FIRST_COMPLETED)
+    stopped.cancel()
+    crashed.cancel()
+    if app.crash_reason is not None:
+        raise app.crash_reason
+    try:
+        async with asyncio.timeout(STOP_SECONDS):
+            await app.stop()
+    except TimeoutError:
+        log.warning("Faust does not stop; everything of ours has", seconds=STOP_SECONDS)

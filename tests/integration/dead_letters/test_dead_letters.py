@@ -1,0 +1,189 @@
+"""`mess dead-letters` against a real broker and a real Postgres."""
+
+import asyncio
+import concurrent.futures
+import json
+from collections.abc import Coroutine, Iterator
+from typing import Any
+
+import asyncpg
+import pytest
+from typer.testing import CliRunner
+
+from mess.cli import build
+from store.dead_letters import only_operator
+from streams.contracts import InvalidEvent, Reason, dead_letter_headers
+from streams.kafka.clients import start_producer
+from streams.kafka.topics import DEAD_LETTERS, TRACK_INGEST, ensure_topics
+from streams.settings import KafkaSettings, StreamSettings
+from tests.support.services import running_services
+from tests.support.worker import read_topic
+
+pytestmark = pytest.mark.integration
+
+OWN_HEADERS = [("trace", b"\xff\x00")]
+AT = {"partition": 3, "offset": 17}
+
+
+def in_a_loop(work: Coroutine[Any, Any, Any]) -> Any:
+    """Run `work` in a loop of its own."""
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, work).result()
+
+
+@pytest.fixture(scope="module")
+def broker() -> Iterator[str]:
+    """A broker with the pipeline's topics; each test has keys of its own."""
+    with running_services("--no-postgres", "--broker=auto") as facts:
+        kafka = KafkaSettings(bootstrap_servers=facts["bootstrap_servers"])
+        in_a_loop(ensure_topics(kafka, StreamSettings(), wait=10))
+        yield facts["bootstrap_servers"]
+
+
+class Desk:
+    """Writes dead letters as a worker does, and runs the command."""
+
+    def __init__(self, servers: str, database_url: str) -> None:
+        self.servers = servers
+        self.environment = {"MESS_KAFKA_BOOTSTRAP_SERVERS": servers, "MESS_DATABASE_URL": database_url}
+
+    def refuse(self, key: bytes, value: bytes | None, reason: Reason, topic: str = TRACK_INGEST) -> str:
+        """Write a dead letter; returns its place."""
+        headers = dead_letter_headers(
+            InvalidEvent(reason, "as a test wants it"), topic=topic, received=OWN_HEADERS, **AT
+        )
+        return self.write(key, value, headers)
+
+    def write(self, key: bytes, value: bytes | None, headers: list[tuple[str, bytes]]) -> str:
+        """Write any message to dead-letters; returns its place."""
+
+        async def write() -> str:
+            producer = await start_producer(KafkaSettings(bootstrap_servers=self.servers))
+            try:
+                sent = await producer.send_and_wait(DEAD_LETTERS, key=key, value=value, headers=headers)
+                return f"{sent.partition}:{sent.offset}"
+            finally:
+                await producer.stop()
+
+        return str(in_a_loop(write()))
+
+    def run(self, *arguments: str, status: int = 0) -> str:
+        """Run `mess dead-letters`; returns what it printed, on both."""
+        result = CliRunner().invoke(build(), ["dead-letters", *arguments], env=self.environment)
+        assert result.exit_code == status, result.output
+        return result.output
+
+    def listed(self, *arguments: str) -> list[dict[str, Any]]:
+        """What `list --json` tells."""
+        shown = self.run("list", "--json", *arguments)
+        return [json.loads(line) for line in shown.splitlines() if line.startswith("{")]
+
+    def ingested(self, key: bytes) -> list[Any]:
+        """What track-ingest holds under a key."""
+        return [r for r in in_a_loop(read_topic(self.servers, TRACK_INGEST)) if r.key == key]
+
+
+@pytest.fixture
+def desk(broker: str, database_url: str) -> Desk:
+    """The command against a broker and an own database."""
+    return Desk(broker, database_url)
+
+
+def test_a_letter_goes_back_as_it_came_and_once(desk: Desk) -> None:
+    """A replay restores key, bytes, partition and own headers; another one does nothing until told `--again`."""
+    key, value = b"replay/1", b"\xff\xfe not JSON"
+    place = desk.refuse(key, value, Reason.MALFORMED_JSON)
+    (listed,) = [each for each in desk.listed() if each["place"] == place]
+    assert listed["reason"] == "malformed_json"
+    assert listed["source"] == {"topic": TRACK_INGEST, **AT}
+    assert (listed["bytes"], listed["state"]) == (len(value), "open")
+
+    assert "1 sent back" in desk.run("replay", place)
+    (record,) = desk.ingested(key)
+    assert (record.partition, record.value, list(record.headers)) == (AT["partition"], value, OWN_HEADERS)
+
+    assert "Something was done" in desk.run("replay", place, status=2)
+    assert len(desk.ingested(key)) == 1
+    assert place not in [each["place"] for each in desk.listed()]
+    assert place in [each["place"] for each in desk.listed("--state", "replayed")]
+    desk.run("replay", place, "--again")
+    assert len(desk.ingested(key)) == 2
+
+
+def test_many_are_chosen_by_filters_and_need_a_yes(desk: Desk) -> None:
+    """Filters and `--all` deal with nothing where nobody can be asked, unless `--yes` is given."""
+    places = [desk.refuse(b"many/%d" % n, b"{}", Reason.ZERO_VECTOR) for n in range(3)]
+    other = desk.refuse(b"many/other", None, Reason.KEY_MISMATCH)
+    assert "--yes" in desk.run("drop", "--reason", "zero_vector", "--since", "1h", status=2)
+    assert "nothing says which" in desk.run("drop", status=2)
+    assert "3 dropped" in desk.run("drop", "--reason", "zero_vector", "--topic", TRACK_INGEST, "--yes")
+    assert {each["place"] for each in desk.listed("--state", "dropped")} == set(places)
+    assert other in [each["place"] for each in desk.listed()]
+    assert desk.listed("--until", "2001-01-01") == []
+    assert "no such dead letters" in desk.run("replay", "--reason", "zero_vector", "--yes")
+
+
+def test_what_would_replace_a_later_event_stays(desk: Desk, database_url: str) -> None:
+    """An event whose track has been written since is left, and said so; `--over-newer` sends it back all the same."""
+
+    async def store_a_later_event() -> None:
+        connection = await asyncpg.connect(database_url)
+        await connection.execute(
+            "INSERT INTO tracks (track_id, key, embedding, source_partition, source_offset, event_time)"
+            " VALUES ('late/1', 1, '\\x00', $1, $2, now())",
+            AT["partition"],
+            AT["offset"] + 1,
+        )
+        await connection.close()
+
+    place = desk.refuse(b"late/1", b"{}", Reason.WRONG_DIMENSION)
+    in_a_loop(store_a_later_event())
+    assert "--over-newer" in desk.run("replay", place, status=1)
+    assert desk.ingested(b"late/1") == []
+    desk.run("replay", place, "--over-newer")
+    assert len(desk.ingested(b"late/1")) == 1
+
+
+def test_what_cannot_go_back_is_said_in_one_line(desk: Desk, database_url: str) -> None:
+    """Messages without a source, unknown places and a second operator end in a line and an exit status."""
+    stranger = desk.write(b"stranger", b"\x00\x01", [])
+    assert "nothing says where it came from" in desk.run("replay", stranger, status=1)
+    assert "00000000  00 01" in desk.run("show", stranger, "--hex")
+    assert json.loads(desk.run("show", desk.refuse(b"k", b'{"a":1}', Reason.TOO_LARGE)))["value"] == {"a": 1}
+    assert "there is no dead letter 0:999999" in desk.run("show", "0:999999", status=2)
+    assert "is not PARTITION:OFFSET" in desk.run("replay", "nonsense", status=2)
+    assert "neither a time" in desk.run("list", "--since", "yesterday", status=2)
+
+    async def drop_meanwhile() -> str:
+        async with asyncpg.create_pool(database_url, min_size=1, max_size=1) as pool, only_operator(pool):
+            return await asyncio.to_thread(desk.run, "drop", stranger, status=2)
+
+    assert "another `mess dead-letters`" in in_a_loop(drop_meanwhile())
+
+
+def test_an_environment_is_held_against_what_runs(
+    desk: Desk, database_url: str, api_database_url: str
+) -> None:
+    """`mess check-env --connect` finds a role that does not fit, another dimension, and a broker without the topics."""
+
+    def check(*arguments: str, **changes: str) -> tuple[int, str]:
+        environment = desk.environment | changes
+        result = CliRunner().invoke(build(), ["check-env", "--connect", *arguments], env=environment)
+        return result.exit_code, result.output
+
+    async def fix_dimension() -> None:
+        connection = await asyncpg.connect(database_url)
+        await connection.execute("INSERT INTO catalogue (dimension) VALUES (4)")
+        await connection.close()
+
+    assert check()[0] == 0
+    assert check("--api", MESS_DATABASE_URL=api_database_url)[0] == 0
+    assert "its role can write" in check("--api")[1]
+    assert "its role cannot write" in check(MESS_DATABASE_URL=api_database_url)[1]
+    in_a_loop(fix_dimension())
+    assert check(MESS_EMBEDDING_DIMENSION="4")[0] == 0
+    status, shown = check(MESS_EMBEDDING_DIMENSION="5", MESS_INGEST_PARTITIONS="9")
+    assert status == 2
+    assert "is 5, and the catalogue has 4" in shown
+    assert "track-ingest has 8 partitions; 9 are wanted" in shown
+    assert "no Kafka broker answers" in check(MESS_KAFKA_BOOTSTRAP_SERVERS="127.0.0.1:1")[1]

@@ -1,0 +1,103 @@
+"""Kafka security is configuration, and the same for every client."""
+
+import ssl
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiokafka import codec
+from faust.auth import SASLCredentials, SSLCredentials
+from faust.transport.drivers.aiokafka import credentials_to_aiokafka_auth
+from pydantic import ValidationError
+
+from streams.errors import BrokerUnavailable
+from streams.kafka.clients import aiokafka_options, faust_broker_options
+from streams.kafka.topics import TRACK_INGEST, partition_of, topic_specs
+from streams.settings import KafkaSettings, StreamSettings
+
+pytestmark = pytest.mark.unit
+SASL = {"sasl_username": "mess", "sasl_password": "hush"}
+
+
+def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every setting has a MESS_KAFKA_ variable; a password does not show itself."""
+    monkeypatch.setenv("MESS_KAFKA_BOOTSTRAP_SERVERS", "a:9092, b:9093,[::1]:9094")
+    monkeypatch.setenv("MESS_KAFKA_SECURITY_PROTOCOL", "SASL_PLAINTEXT")
+    monkeypatch.setenv("MESS_KAFKA_SASL_USERNAME", "mess")
+    monkeypatch.setenv("MESS_KAFKA_SASL_PASSWORD", "hush")
+    kafka = KafkaSettings()
+    assert kafka.servers == ["a:9092", "b:9093", "[::1]:9094"]
+    assert "hush" not in repr(kafka)
+    assert faust_broker_options(kafka)["broker"] == ["kafka://a:9092", "kafka://b:9093", "kafka://[::1]:9094"]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"bootstrap_servers": "nowhere"},
+        {"bootstrap_servers": "a:99999"},
+        {"bootstrap_servers": " , "},
+        {"security_protocol": "SASL_SSL"},
+        {"sasl_mechanism": "GSSAPI"},
+        {"ssl_keyfile": "key.pem"},
+    ],
+)
+def test_wrong_settings_are_refused(wrong: dict[str, Any]) -> None:
+    """A setting that cannot work is refused before any connection is tried."""
+    with pytest.raises(ValidationError):
+        KafkaSettings(**{"bootstrap_servers": "a:9092", **wrong})
+
+
+@pytest.mark.parametrize("protocol", ["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"])
+def test_faust_and_aiokafka_get_the_same_security(protocol: str) -> None:
+    """Faust hands its driver the options that our own clients use."""
+    credentials = SASL if protocol.startswith("SASL") else {}
+    kafka = KafkaSettings(
+        bootstrap_servers="a:9092", security_protocol=protocol, sasl_mechanism="SCRAM-SHA-512", **credentials
+    )
+    ours = aiokafka_options(kafka)
+    theirs = credentials_to_aiokafka_auth(faust_broker_options(kafka)["broker_credentials"])
+    for name in theirs.keys() - {"ssl_context"}:
+        assert theirs[name] == ours[name]
+    assert isinstance(ours["ssl_context"], ssl.SSLContext) == protocol.endswith("SSL")
+    assert (theirs.get("ssl_context") is None) == (ours["ssl_context"] is None)
+    kinds = {"SSL": SSLCredentials, "PLAINTEXT": type(None)}
+    assert isinstance(faust_broker_options(kafka)["broker_credentials"], kinds.get(protocol, SASLCredentials))
+
+
+def test_unreadable_certificates_are_one_clear_error(tmp_path: Path) -> None:
+    """A CA file that is no certificate is named as a setting's fault."""
+    (tmp_path / "ca.pem").write_text("no certificate")
+    kafka = KafkaSettings(bootstrap_servers="a:9092", security_protocol="SSL", ssl_cafile=tmp_path / "ca.pem")
+    with pytest.raises(BrokerUnavailable, match="MESS_KAFKA_SSL_"):
+        aiokafka_options(kafka)
+
+
+def test_topics_are_configured_for_what_they_hold() -> None:
+    """Track events and lists are compacted; a refused message of any accepted size fits its dead letter."""
+    specs = {
+        s.name: s
+        for s in topic_specs(KafkaSettings(bootstrap_servers="a:1"), StreamSettings(ingest_partitions=3))
+    }
+    assert {name for name, spec in specs.items() if spec.config["cleanup.policy"] == "compact"} == {
+        "track-ingest",
+        "recommendations",
+    }
+    assert specs[TRACK_INGEST].partitions == 3
+    largest = int(specs[TRACK_INGEST].config["max.message.bytes"])
+    assert 5_000_000 < largest < int(specs["dead-letters"].config["max.message.bytes"])
+
+
+@pytest.mark.parametrize(("key", "partition"), [(b"21", 1_173_551_340 % 8), (b"foobar", 1_357_151_166 % 8)])
+def test_keys_belong_to_the_partition_that_kafka_gives_them(key: bytes, partition: int) -> None:
+    """The rule is murmur2 (values of Kafka's own tests), as Java's client and `partitioner=murmur2_random` of librdkafka have it."""
+    assert partition_of(key, 8) == partition
+
+
+def test_lz4_is_compressed_at_a_low_level() -> None:
+    """What a producer compresses is as large as level 1 makes it: the level is a default of aiokafka's that we set."""
+    text = b"".join(b'{"track_id":"a/%d","score":0.%d}' % (i, i * 7919) for i in range(2_000))
+    plain, fast = codec.lz4_encode(text), codec.lz4_encode(text, 1)
+    assert plain == fast
+    assert len(codec.lz4_encode(text, 9)) < len(fast)
+    assert codec.lz4_decode(plain) == text

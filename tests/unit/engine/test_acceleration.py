@@ -1,0 +1,104 @@
+"""Getting the compiled loops in the background."""
+
+import multiprocessing
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from streams.engine import acceleration
+from streams.engine.acceleration import Loading
+from streams.engine.process import EngineProcess, _build
+from tests.unit.engine.helpers import Follower, batch, oracle
+from tests.unit.engine.test_exact import random_catalogue
+from tests.unit.engine.test_process import _Taken
+
+pytestmark = pytest.mark.unit
+
+
+def test_what_was_compiled_before_is_loaded_without_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the mark in place no helper process is started, and the functions come all the same."""
+    acceleration.load()
+    mark = acceleration._mark()
+    mark.touch()
+    monkeypatch.setattr(acceleration.subprocess, "Popen", None)
+    loading = Loading()
+    loading.start()
+    loading._thread.join()
+    assert loading.kernels is not None
+
+
+def test_a_compiler_that_fails_leaves_the_engine_as_it_is(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """No functions, no mark, no exception in the thread."""
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(acceleration.sys, "executable", "/bin/false")
+    loading = Loading()
+    loading.start()
+    loading._thread.join()
+    assert loading.kernels is None
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_compiler_ends_with_the_process_that_wants_it() -> None:
+    """Once the other end of its input is gone, so is the helper, whatever it was doing."""
+    command = [
+        sys.executable,
+        "-c",
+        "from streams.engine import acceleration as a; import threading; a.load = threading.Event().wait; a.fill_cache()",
+    ]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL) as helper:
+        assert helper.stdin is not None
+        helper.stdin.close()
+        assert helper.wait(60) == 1
+
+
+def test_a_compiler_that_has_done_its_work_ends_well() -> None:
+    """With the one that wants it still there, the helper ends with status 0: any other leaves the engine without loops."""
+    command = [
+        sys.executable,
+        "-c",
+        "from streams.engine import acceleration as a; import time; a.load = lambda: time.sleep(0.2); a.fill_cache()",
+    ]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL) as helper:
+        assert helper.wait(60) == 0
+
+
+def test_a_small_catalogue_is_not_worth_the_loading(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loops are fetched when the catalogue has reached the size from which on they pay, and once."""
+    begun: list[bool] = []
+    monkeypatch.setattr(Loading, "start", lambda _: begun.append(True))
+    items = list(random_catalogue(3, 8).items())
+    ours, theirs = multiprocessing.Pipe()
+    with ours, theirs:
+        engine, idle = _build(theirs, 8, 5, 8, 100, 3)
+        engine.apply(batch(dict(items[:2]), dimension=8))
+        idle.called()
+        assert not begun
+        engine.apply(batch(dict(items[2:]), dimension=8, first=2))
+        idle.called()
+        idle.called()
+        assert begun == [True]
+
+
+async def test_the_loops_come_while_the_engine_works() -> None:
+    """A process answers from the start, takes the compiled loops when it is worth it, and the lists stay right."""
+    acceleration.load()
+    acceleration._mark().touch()
+    engine, catalogue = EngineProcess(8, published=5, kept=8, accelerated_from=150), random_catalogue(300, 8)
+    await engine.start()
+    try:
+        follower, deadline = Follower(), time.monotonic() + 120
+        items = list(catalogue.items())
+        await engine.apply(batch(dict(items[:150]), dimension=8))
+        while not (await engine.stats()).compiled:
+            assert time.monotonic() < deadline
+            await engine.refill(1)
+        await engine.apply(batch(dict(items[150:]), dimension=8, first=150))
+        follower.take(_Taken(await engine.take_changes()))  # type: ignore[arg-type]
+        assert follower.lists == oracle(catalogue, 5)
+    finally:
+        await engine.stop()

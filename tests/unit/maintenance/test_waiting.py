@@ -1,0 +1,83 @@
+"""The lists that the change feed has yet to tell of."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from streams.maintenance.pending_changes import Block, WaitingLists
+
+pytestmark = pytest.mark.unit
+
+
+def _block(keys: list[int], version: int, *, told: int = 0, owner: int = 0, width: int = 2) -> Block:
+    count = len(keys)
+    first = np.array(keys, dtype=np.int64)[:, None]
+    return Block(
+        keys=np.array(keys, dtype=np.int64),
+        neighbours=first * 100 + version + np.arange(width),
+        scores=np.full((count, width), version, dtype=np.float32),
+        lengths=np.full(count, width, dtype=np.int64),
+        previous=first * 100 + told + np.arange(width),
+        previous_lengths=np.full(count, width, dtype=np.int64),
+        partitions=np.full(count, owner, dtype=np.int32),
+        offsets=np.full(count, version, dtype=np.int64),
+        owners=np.full(count, owner, dtype=np.int32),
+        versions=np.full(count, version, dtype=np.int64),
+        generated_at=np.full(count, float(version)),
+    )
+
+
+def _all(waiting: WaitingLists, *owners: int) -> Any:
+    taken = waiting.take(list(waiting.keys(owners)))
+    assert taken is not None
+    return taken
+
+
+def test_a_list_that_changes_again_waits_once_with_what_was_told_before_the_first_change() -> None:
+    """The latest list is kept, and the list that was told before the first of its changes."""
+    waiting = WaitingLists()
+    waiting.add(_block([1, 2], version=5, told=4))
+    waiting.add(_block([2, 3], version=6, told=5))
+    assert len(waiting) == 3
+    taken = _all(waiting, 0)
+    assert taken.keys.tolist() == [1, 2, 3]
+    assert taken.versions.tolist() == [5, 6, 6]
+    assert taken.neighbours[:, 0].tolist() == [105, 206, 306]
+    assert taken.previous[:, 0].tolist() == [104, 204, 305]
+    assert len(waiting) == 0
+
+
+def test_a_list_taken_out_and_changed_again_is_told_against_what_was_taken() -> None:
+    """Once taken, a list waits anew, with the newer list before it."""
+    waiting = WaitingLists()
+    waiting.add(_block([1], version=5, told=4))
+    _all(waiting, 0)
+    waiting.add(_block([1], version=6, told=5))
+    taken = _all(waiting, 0)
+    assert (taken.versions.tolist(), taken.previous[:, 0].tolist()) == ([6], [105])
+
+
+def test_each_owner_waits_by_itself() -> None:
+    """The oldest version is told by owner; lists of an owner that is let go are forgotten and their rows used again."""
+    waiting = WaitingLists()
+    waiting.add(_block([1], version=5, owner=0))
+    waiting.add(_block([2], version=7, owner=1))
+    waiting.add(_block([3], version=9, owner=1))
+    assert waiting.oldest([0, 1, 2]) == {0: 5, 1: 7}
+    waiting.keep_only({1})
+    assert list(waiting.keys([0, 1])) == [(1, 2), (1, 3)]
+    waiting.add(_block([4], version=11, owner=0))
+    assert _all(waiting, 0).keys.tolist() == [4]
+    assert waiting.take([(0, 4), (2, 1)]) is None
+
+
+def test_thousands_of_lists_and_wider_ones_fit() -> None:
+    """The table grows with what waits, in height and in width, and keeps what it has."""
+    waiting = WaitingLists()
+    waiting.add(_block([1], version=5, told=4, width=0))
+    waiting.add(_block(list(range(2, 5_000)), version=6, told=5, width=3))
+    taken = _all(waiting, 0)
+    assert taken.keys.tolist() == list(range(1, 5_000))
+    assert taken.lengths[0] == 0
+    assert taken.previous[-1].tolist() == [499_905, 499_906, 499_907]
