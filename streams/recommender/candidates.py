@@ -45,13 +45,14 @@ Result = TypeVar("Result")
 
 # How many candidates are searched for at first, at least, where some may be passed over.
 FIRST: Final = 200
-# How many candidates are asked for when the first are too few, one after the other.
-WIDER: Final = (600, 1_800, 5_000)
+# How many times as many candidates are asked for when those before were too few, until there are no more.
+WIDER: Final = 3
 # Of these, so many more than could just fill the list are chosen from.
 CHOICE: Final = 200
 # To choose from more than so many takes long.
 LONG: Final = 1_000
-# Of a catalogue that was searched for what meets the filters: so many of the nearest, and of the nearest of all.
+# Of a catalogue that was searched for what meets the filters: so many of the nearest at first. And no more than so many
+# of the nearest of all are looked at before it is searched.
 MEETING: Final = 1_000
 # What was found to meet filters is used again within this time, though the catalogue has changed: what has changed
 # since is held against the filters all the same, when it is chosen.
@@ -236,17 +237,34 @@ class Gatherer:
                 yield Nearest(own.neighbours, own.scores), False
                 return
             query = with_vectors(query, vectors)
-        first = first_size(query)
-        sizes = [first, *(size for size in WIDER if size > first)]
-        for size in sizes:
+        size = first_size(query)
+        while True:
             found = begun or await self._nearest(combined(query), size)
             begun = None
             more = len(found.keys) >= size
-            scanning = more and bool(query.filters) and size <= MEETING
-            yield found, more and (scanning or size != sizes[-1])
-            if scanning and (meeting := await self._meeting(query)) is not None:
-                yield _both(found, await self._nearest(combined(query), MEETING, meeting)), False
+            yield found, more
+            if not more:
                 return
+            if query.filters and size <= MEETING and (meeting := await self._meeting(query)) is not None:
+                async for both in self._among(query, found, meeting):
+                    yield both
+                return
+            size *= WIDER
+
+    async def _among(
+        self, query: Query, found: Nearest, meeting: Keys
+    ) -> AsyncIterator[tuple[Nearest, bool]]:
+        """Ever more of those that meet the filters beside what was found, until it is all of them."""
+        size = MEETING
+        while True:
+            more = size < len(meeting)
+            yield (
+                _both(found, await self._nearest(combined(query), min(size, max(1, len(meeting))), meeting)),
+                more,
+            )
+            if not more:
+                return
+            size *= WIDER
 
     async def _parts(
         self, query: Query, sources: AsyncIterator[tuple[Nearest, bool]]

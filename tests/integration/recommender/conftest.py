@@ -25,6 +25,9 @@ from tests.support.services import PostgresServer, unique_name
 
 Result = TypeVar("Result")
 SIZE, DIMENSION = 600, 24
+# More than is looked at before a question is answered with what was found.
+MANY = 6_000
+RARE = 0.05
 
 
 @dataclass
@@ -82,10 +85,24 @@ def run(loop: asyncio.Runner) -> Callable[[Coroutine[Any, Any, Result]], Result]
 @pytest.fixture(scope="module")
 def bench(postgres_server: PostgresServer, template_database: str, loop: asyncio.Runner) -> Iterator[Bench]:
     """A catalogue of 600 tracks, searchable, with lists."""
+    yield from _bench(postgres_server, template_database, loop, SIZE)
+
+
+@pytest.fixture(scope="module")
+def large_bench(
+    postgres_server: PostgresServer, template_database: str, loop: asyncio.Runner
+) -> Iterator[Bench]:
+    """As `bench`, of 6,000 tracks."""
+    yield from _bench(postgres_server, template_database, loop, MANY)
+
+
+def _bench(
+    postgres_server: PostgresServer, template_database: str, loop: asyncio.Runner, size: int
+) -> Iterator[Bench]:
     name = unique_name("recommender").replace("-", "_")
     postgres_server.execute(f"CREATE DATABASE {name} OWNER mess TEMPLATE {template_database}")
     url = postgres_server.owner_url_of(name)
-    opened = _opened(url)
+    opened = _opened(url, size)
     bench = loop.run(anext(opened))
     try:
         yield bench
@@ -94,9 +111,14 @@ def bench(postgres_server: PostgresServer, template_database: str, loop: asyncio
         postgres_server.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
-async def _opened(url: str) -> AsyncIterator[Bench]:
+async def _opened(url: str, size: int) -> AsyncIterator[Bench]:
     pool = await open_pool(StoreSettings(database_url=SecretStr(url)), application_name="test")
-    catalogue = make_catalogue(SIZE, dimension=DIMENSION)
+    catalogue = make_catalogue(size, dimension=DIMENSION)
+    random = np.random.default_rng(size)
+    for track in catalogue.tracks:
+        # One artist has nearly all of them: a cap on artists leaves few, far apart.
+        rare = random.random() < RARE
+        track.metadata["artist"] = f"Artist {random.integers(100)}" if rare else "Everyman"
     async with pool.acquire() as connection:
         await write_catalogue(connection, catalogue)
     search = SearchProcess(DIMENSION)
