@@ -131,7 +131,7 @@ def create_app(
         kafka_options=kafka_options,
         strategies=strategies,
         metrics=Metrics(),
-        keys=Keys(settings.key_refresh) if settings.require_keys else None,
+        keys=Keys(settings.key_refresh, settings.store_timeout) if settings.require_keys else None,
         lines=AccessLines() if _logs_lines(settings) else None,
         closing=asyncio.Event(),
     )

@@ -25,10 +25,12 @@ class Keys:
 
     Args:
         refresh: Seconds between looks for changes: after so long at most, a new key works and a revoked one does not.
+        timeout: Seconds a look may take.
     """
 
-    def __init__(self, refresh: float) -> None:
+    def __init__(self, refresh: float, timeout: float = 5.0) -> None:
         self._refresh = refresh
+        self._timeout = timeout
         self._keys: dict[str, ApiKey] = {}
         self._rates: dict[str, Rate] = {}
         self._version = -1
@@ -74,14 +76,16 @@ class Keys:
             await asyncio.sleep(self._refresh)
             looks += 1
             try:
-                if looks % _WHOLE_EVERY == 0 or await fetch_keys_version(pool) != self._version:
-                    await self.load(pool)
+                async with asyncio.timeout(self._timeout):
+                    if looks % _WHOLE_EVERY == 0 or await fetch_keys_version(pool) != self._version:
+                        await self.load(pool)
                 if away:
                     logger.info("keys are read again")
                 away = False
-            except StoreError as error:
+            except (StoreError, TimeoutError) as error:
                 if not away:
-                    logger.warning("keys cannot be read: those known go on working", error=str(error))
+                    reason = str(error) or "the store does not answer in time"
+                    logger.warning("keys cannot be read: those known go on working", error=reason)
                 away = True
 
 

@@ -1,5 +1,6 @@
 """Prometheus metrics of the API. Labels are route templates, never paths that callers make up."""
 
+from collections.abc import Callable
 from typing import Any
 
 import asyncpg
@@ -70,6 +71,16 @@ class Metrics:
             "mess_api_worker_requests_failed",
             "Requests to the workers without a reply, by the problem that was answered.",
             ("problem",),
+            registry=self.registry,
+        )
+        self.requests_refused = Counter(
+            "mess_api_worker_requests_refused",
+            "Requests that were not sent, as the workers could not be expected to answer in time.",
+            registry=self.registry,
+        )
+        self._queue_delay = Gauge(
+            "mess_api_worker_queue_seconds",
+            "Seconds that a request to the workers would take if it were sent now, by their answers of late.",
             registry=self.registry,
         )
         self.replies = Counter(
@@ -156,6 +167,10 @@ class Metrics:
         self._tracks.labels("entries").set_function(lambda: len(cards))
         self._tracks.labels("bytes").set_function(lambda: cards.bytes)
         self._tracks_read.set_function(lambda: cards.read_count)
+
+    def watch_queue(self, seconds: Callable[[], float]) -> None:
+        """Report what a request to the workers would take, whenever the metrics are read."""
+        self._queue_delay.set_function(seconds)
 
     def watch_pool(self, pool: asyncpg.Pool) -> None:
         """Report the connections of `pool` whenever the metrics are read."""

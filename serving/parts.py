@@ -75,8 +75,9 @@ async def running(
         work |= {"change feed": feed.run(), "replies": asker.run()}
     lists = Lists(pool, cards, settings.store_timeout)
     recommending = Recommending(settings, pool, memory, lists, watch, asker, metrics)
-    with contextlib.suppress(StoreError):  # it is looked for again
-        await watch.look()
+    with contextlib.suppress(StoreError, TimeoutError):  # it is looked for again
+        async with asyncio.timeout(settings.store_timeout):
+            await watch.look()
     tasks = [asyncio.create_task(coroutine, name=name) for name, coroutine in work.items()]
     for task in tasks:
         task.add_done_callback(_failed)

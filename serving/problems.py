@@ -1,5 +1,6 @@
 """RFC 9457 problem documents: the one shape of every error that leaves the API."""
 
+import math
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
@@ -19,6 +20,10 @@ logger = structlog.get_logger("serving")
 
 MEDIA_TYPE = "application/problem+json"
 TYPE_PREFIX = contracts.PROBLEM_PREFIX
+
+
+# What a worker's problem says by itself, and what is `ProblemError`'s own.
+_OWN_MEMBERS = frozenset({"type", "title", "status", "detail", "instance", "name", "headers"})
 
 
 class ProblemError(HTTPException):
@@ -153,14 +158,15 @@ def no_reply(seconds: float) -> ProblemError:
     )
 
 
-def too_busy() -> ProblemError:
-    """503: as many requests are under way as may be."""
+def too_busy(seconds: float = 0.0) -> ProblemError:
+    """503: the workers cannot be expected to answer in time; `seconds` is by how much they would be late."""
+    retry = max(1, math.ceil(seconds))
     return ProblemError(
         503,
         "too-busy",
         "Too busy",
-        "As many requests to the workers are under way as may be: try again.",
-        headers={"retry-after": "1"},
+        f"Too many requests are in front of this one for an answer in time: retry after {retry} s.",
+        headers={"retry-after": str(retry)},
     )
 
 
@@ -188,7 +194,7 @@ def not_taken_in(partition: int, offset: int) -> ProblemError:
 
 def from_reply(error: Mapping[str, Any]) -> ProblemError:
     """The problem that a worker replied with."""
-    members = {k: v for k, v in error.items() if k not in {"type", "title", "status", "detail"} and v}
+    members = {k: v for k, v in error.items() if k not in _OWN_MEMBERS and v}
     status = error.get("status")
     if not isinstance(status, int) or not 400 <= status <= 599:
         status = 500

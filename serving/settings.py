@@ -59,8 +59,9 @@ class ServingSettings(BaseSettings):
     request_timeout: float = Field(
         default=5.0, gt=0, le=300, title="Seconds that workers may take to answer a request"
     )
-    # More would only wait behind one another until all of them are too late.
-    max_requests: int = Field(default=64, ge=1, title="Requests to the workers under way at most")
+    max_requests: int = Field(
+        default=1_000, ge=1, title="Requests to the workers under way at most, however fast workers are"
+    )
     min_offset_wait: float = Field(
         default=1.0, ge=0, le=60, title="Seconds a read waits for the event that min_offset names"
     )

@@ -14,13 +14,15 @@ logger = structlog.get_logger("serving")
 
 _RETRY_SECONDS = (0.2, 5.0)
 _CONNECTING_SECONDS = 0.5
+# Seconds a client may take to stop: a producer waits for what it still has to deliver.
+_STOPPING_SECONDS = 5.0
 
 
 class BrokerUnavailableError(Exception):
     """The broker did not answer in time, or not at all."""
 
 
-_stopping: set[asyncio.Task[None]] = set()
+_ending: set[asyncio.Task[None]] = set()
 
 
 async def started(client: AIOKafkaConsumer | AIOKafkaProducer | AIOKafkaAdminClient) -> None:
@@ -31,18 +33,32 @@ async def started(client: AIOKafkaConsumer | AIOKafkaProducer | AIOKafkaAdminCli
     except asyncio.CancelledError:
         await asyncio.wait({task}, timeout=_CONNECTING_SECONDS)
         if task.cancel():
-            await asyncio.wait({task})
+            await _ended(task)
         elif not task.cancelled():
             task.exception()  # nobody asks any more whether it could
         raise
 
 
-async def stopped(client: AIOKafkaConsumer | AIOKafkaProducer) -> None:
-    """Stop a client, in a task of its own: aiokafka swallows a cancellation that comes meanwhile."""
-    task = asyncio.create_task(client.stop(), name="stop a Kafka client")
-    _stopping.add(task)
-    task.add_done_callback(_stopping.discard)
-    await asyncio.shield(task)
+async def stopped(client: AIOKafkaConsumer | AIOKafkaProducer | AIOKafkaAdminClient) -> None:
+    """Stop a client, in a task of its own: aiokafka swallows a cancellation that comes meanwhile.
+
+    A client that hangs, or fails to stop, is left to itself: nobody may wait for it.
+    """
+    stop = client.close if isinstance(client, AIOKafkaAdminClient) else client.stop
+    await _ended(asyncio.create_task(stop(), name="stop a Kafka client"))
+
+
+async def _ended(task: asyncio.Task[None]) -> None:
+    """Wait until a task has ended, not for ever; what becomes of it later is only logged."""
+    _ending.add(task)
+    task.add_done_callback(_report)
+    await asyncio.wait({task}, timeout=_STOPPING_SECONDS)
+
+
+def _report(task: asyncio.Task[None]) -> None:
+    _ending.discard(task)
+    if not task.cancelled() and (error := task.exception()) is not None:
+        logger.debug("a Kafka client did not stop well", error=repr(error))
 
 
 async def keep_following(follow: Callable[[], Awaitable[None]], failure: str) -> NoReturn:
@@ -127,7 +143,7 @@ class KafkaLogEnds:
             try:
                 await started(consumer)
             except BaseException:
-                await consumer.stop()
+                await stopped(consumer)
                 raise
             self._consumer = consumer
         if self._topic not in await self._consumer.topics():
@@ -142,7 +158,7 @@ class KafkaLogEnds:
     async def _drop(self) -> None:
         consumer, self._consumer = self._consumer, None
         if consumer is not None:
-            await consumer.stop()
+            await stopped(consumer)
 
     async def close(self) -> None:
         """See `LogEnds`."""

@@ -7,7 +7,7 @@ from typing import Any
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaConnectionError, KafkaError, NoBrokersAvailable
 
-from serving.kafka.broker import BrokerUnavailableError, started
+from serving.kafka.broker import BrokerUnavailableError, started, stopped
 
 _FRESH_SECONDS = 1.0
 # States of a consumer group that has no member.
@@ -32,7 +32,7 @@ class WorkerPresence:
         self._client: AIOKafkaAdminClient | None = None
         self._looked_at = float("-inf")
         self._present: bool | None = None
-        self._one_at_a_time = asyncio.Lock()
+        self._looking: asyncio.Task[None] | None = None
 
     async def any_worker(self) -> bool | None:
         """Whether the group has a member, None where the broker cannot tell; seen within the last second.
@@ -40,22 +40,28 @@ class WorkerPresence:
         Raises:
             BrokerUnavailableError: The broker does not answer.
         """
-        async with self._one_at_a_time:
-            if time.monotonic() - self._looked_at > _FRESH_SECONDS:
-                try:
-                    async with asyncio.timeout(self._timeout):
-                        self._present = await self._look()
-                except TimeoutError:  # a broker that is busy says nothing about workers
-                    await self._drop()
-                    self._present = None
-                except (KafkaConnectionError, NoBrokersAvailable, OSError) as error:
-                    await self._drop()
-                    raise BrokerUnavailableError(str(error) or "no answer in time") from error
-                except KafkaError:
-                    await self._drop()
-                    self._present = None
-                self._looked_at = time.monotonic()
-            return self._present
+        if time.monotonic() - self._looked_at > _FRESH_SECONDS:
+            if self._looking is None or self._looking.done():
+                self._looking = asyncio.create_task(self._look_in_time(), name="look for workers")
+            # Whoever gives up waiting leaves the look to the others.
+            await asyncio.shield(self._looking)
+        return self._present
+
+    async def _look_in_time(self) -> None:
+        try:
+            async with asyncio.timeout(self._timeout):
+                self._present = await self._look()
+        except Exception as error:
+            await self._drop()
+            if isinstance(error, TimeoutError):  # a broker that is busy says nothing about workers
+                self._present = None
+            elif isinstance(error, (KafkaConnectionError, NoBrokersAvailable, OSError)):
+                raise BrokerUnavailableError(str(error) or "no answer in time") from error
+            elif isinstance(error, KafkaError):
+                self._present = None
+            else:
+                raise
+        self._looked_at = time.monotonic()
 
     async def _look(self) -> bool:
         if self._client is None:
@@ -63,7 +69,7 @@ class WorkerPresence:
             try:
                 await started(client)
             except BaseException:
-                await client.close()
+                await stopped(client)
                 raise
             self._client = client
         (answer,) = await self._client.describe_consumer_groups([self._group])
@@ -72,8 +78,11 @@ class WorkerPresence:
     async def _drop(self) -> None:
         client, self._client = self._client, None
         if client is not None:
-            await client.close()
+            await stopped(client)
 
     async def close(self) -> None:
         """Let go of the broker."""
+        if self._looking is not None and not self._looking.done():
+            self._looking.cancel()
+            await asyncio.gather(self._looking, return_exceptions=True)
         await self._drop()

@@ -21,16 +21,17 @@ from aiokafka.errors import KafkaError
 from serving import problems
 from serving.kafka.broker import BrokerUnavailableError, keep_following, partitions_of, started, stopped
 from serving.kafka.presence import WorkerPresence
+from serving.kafka.queue_delay import QueueDelay
 from serving.metrics import Metrics
-from streams.contracts import InvalidEvent, RecommendationQuery, split_reply, tracing
+from streams.contracts import RecommendationQuery, split_reply, tracing
 
 logger = structlog.get_logger("serving")
 
 # An answer that takes longer is late: then it is asked whether there is any worker.
 _LATE_SECONDS = 0.5
 _GIVEN_UP_KEPT = 10_000
-# Above this share of the requests that may be under way, those that somebody waits for come first.
-_BUSY_SHARE = 0.25
+# Seconds beyond its time after which a request is given up even if the task that sees to it hangs.
+_GRACE_SECONDS = 1.0
 # Replies carry up to fifty tracks with all that is known of them.
 _FETCH_BYTES = 9 * 1024 * 1024
 
@@ -45,7 +46,7 @@ class AskingOptions:
         group: The workers' consumer group.
         timeout: Seconds until a request is given up.
         broker_timeout: Seconds until the broker must have taken a request.
-        in_flight: Requests under way at most.
+        in_flight: Requests under way at most, whatever the workers' speed: what memory is bounded by.
     """
 
     requests: str
@@ -74,6 +75,7 @@ class _Flight:
     """One request under way, and all who wait for it."""
 
     request_id: str
+    alike: bytes
     reply: asyncio.Future[bytes]
     tick: int
     sent_at: float = field(default_factory=time.monotonic)
@@ -103,6 +105,8 @@ class Asker:
         self._pending: dict[str, _Flight] = {}
         self._alike: dict[bytes, _Flight] = {}
         self._given_up: OrderedDict[str, None] = OrderedDict()
+        self._delay = QueueDelay(options.timeout)
+        metrics.watch_queue(lambda: self._delay.seconds)
         self._tasks: set[asyncio.Task[None]] = set()
         self._producer: AIOKafkaProducer | None = None
         self._connected = asyncio.Event()
@@ -114,8 +118,8 @@ class Asker:
 
     @property
     def busy(self) -> bool:
-        """Whether so many requests are under way that what nobody waits for should not be asked."""
-        return len(self._pending) > _BUSY_SHARE * self._options.in_flight
+        """Whether so much is under way that what nobody waits for should not be asked."""
+        return self._delay.busy
 
     async def ask(self, query: RecommendationQuery, *, hits: int = 1, tick: int = 0) -> Reply:
         """The workers' answer to `query`.
@@ -126,47 +130,62 @@ class Asker:
             tick: When it is, by whatever clock the reply's `tick` is to be read.
 
         Raises:
-            ProblemError: The workers' own refusal; 504 where none came in time, 503 without a worker or a broker.
+            ProblemError: The workers' own refusal; 504 where none came in time, 503 without a worker or a broker, or where
+                the workers cannot be expected to answer in time.
         """
         asked = question(query)
         alike = orjson.dumps(asked, option=orjson.OPT_SORT_KEYS)
         flight = self._alike.get(alike)
         if flight is not None:
             self._metrics.requests_shared.inc()
-        elif len(self._pending) >= self._options.in_flight:
-            raise problems.too_busy()
         else:
+            self._admit()
             flight = self._start(asked, alike, hits, tick)
         return Reply(await asyncio.shield(flight.reply), flight.tick)
 
+    def _admit(self) -> None:
+        """Refuse at once what would be answered too late; one is always asked, to find out how fast workers are."""
+        too_long = self._delay.too_long if self._pending else 0.0
+        if too_long > 0 or len(self._pending) >= self._options.in_flight:
+            self._metrics.requests_refused.inc()
+            raise problems.too_busy(too_long)
+
     def _start(self, asked: dict[str, Any], alike: bytes, hits: int, tick: int) -> _Flight:
+        loop = asyncio.get_running_loop()
         request_id = f"{self._prefix}{next(self._numbers):x}"
-        flight = _Flight(request_id, asyncio.get_running_loop().create_future(), tick)
+        deadline = datetime.now(UTC) + timedelta(seconds=self._options.timeout)
+        value = orjson.dumps({"request_id": request_id, "deadline": deadline, "hits": hits} | asked)
+        flight = _Flight(request_id, alike, loop.create_future(), tick)
         # Whoever waits may be gone when it fails: nobody need hear of it.
         flight.reply.add_done_callback(lambda future: future.cancelled() or future.exception())
         self._pending[request_id] = self._alike[alike] = flight
-        deadline = datetime.now(UTC) + timedelta(seconds=self._options.timeout)
-        value = orjson.dumps({"request_id": request_id, "deadline": deadline, "hits": hits} | asked)
-        task = asyncio.create_task(self._fly(flight, alike, value), name=f"request {request_id}")
+        self._delay.sent()
+        overdue = loop.call_later(self._options.timeout + _GRACE_SECONDS, self._overdue, flight)
+        task = asyncio.create_task(self._fly(flight, value), name=f"request {request_id}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda _: overdue.cancel())
         return flight
 
-    async def _fly(self, flight: _Flight, alike: bytes, value: bytes) -> None:
+    async def _fly(self, flight: _Flight, value: bytes) -> None:
+        """See to one request; whatever happens, those who wait for it are told."""
         try:
-            with tracing.span("ask workers", "client", mess_request_id=flight.request_id):
-                await self._send(flight, value)
-                await self._wait(flight)
+            async with asyncio.timeout(self._options.timeout):
+                with tracing.span("ask workers", "client", mess_request_id=flight.request_id):
+                    await self._send(flight, value)
+                    await self._wait(flight)
         except problems.ProblemError as problem:
-            self._metrics.requests_failed.labels(problem.name).inc()
-            if not flight.reply.done():
-                flight.reply.set_exception(problem)
+            self._give_up(flight, problem)
+        except TimeoutError:
+            self._give_up(flight, problems.no_reply(self._options.timeout))
         except asyncio.CancelledError:
-            flight.reply.cancel()
+            self._give_up(flight, problems.broker_unavailable())  # the process stops
             raise
+        except Exception:
+            logger.exception("a request to the workers failed", worker_request_id=flight.request_id)
+            self._give_up(flight, problems.internal_error(flight.request_id))
         finally:
-            del self._pending[flight.request_id]
-            del self._alike[alike]
+            self._forget(flight)
 
     async def _send(self, flight: _Flight, value: bytes) -> None:
         try:
@@ -184,30 +203,39 @@ class Asker:
         self._metrics.requests_sent.inc()
 
     async def _wait(self, flight: _Flight) -> None:
-        left = self._options.timeout - (time.monotonic() - flight.sent_at)
-        done, _ = await asyncio.wait([flight.reply], timeout=min(_LATE_SECONDS, left))
-        if done:
-            self._metrics.reply_seconds.observe(time.monotonic() - flight.sent_at)
-            return
-        try:
-            present = await self._presence.any_worker()
-        except BrokerUnavailableError as error:
-            self._give_up(flight)
-            raise problems.broker_unavailable() from error
-        if present is False:
-            self._give_up(flight)
-            raise problems.no_worker()
-        left = self._options.timeout - (time.monotonic() - flight.sent_at)
-        done, _ = await asyncio.wait([flight.reply], timeout=max(0.0, left))
+        late = _LATE_SECONDS - (time.monotonic() - flight.sent_at)
+        done, _ = await asyncio.wait([flight.reply], timeout=max(0.0, late))
         if not done:
-            self._give_up(flight)
-            raise problems.no_reply(self._options.timeout)
+            try:
+                present = await self._presence.any_worker()
+            except BrokerUnavailableError as error:
+                raise problems.broker_unavailable() from error
+            if present is False:
+                raise problems.no_worker()
+            await asyncio.wait([flight.reply])
         self._metrics.reply_seconds.observe(time.monotonic() - flight.sent_at)
 
-    def _give_up(self, flight: _Flight) -> None:
+    def _give_up(self, flight: _Flight, problem: problems.ProblemError) -> None:
+        """Tell those who wait; a reply that comes later is none of theirs."""
+        if flight.reply.done():
+            return
+        self._metrics.requests_failed.labels(problem.name).inc()
+        flight.reply.set_exception(problem)
         self._given_up[flight.request_id] = None
         if len(self._given_up) > _GIVEN_UP_KEPT:
             self._given_up.popitem(last=False)
+
+    def _forget(self, flight: _Flight) -> None:
+        if self._pending.pop(flight.request_id, None) is not None:
+            self._delay.gone()
+        if self._alike.get(flight.alike) is flight:
+            del self._alike[flight.alike]
+
+    def _overdue(self, flight: _Flight) -> None:
+        """The task that sees to a request hangs: a library may swallow its cancellation."""
+        logger.error("a request to the workers hangs", worker_request_id=flight.request_id)
+        self._give_up(flight, problems.no_reply(self._options.timeout))
+        self._forget(flight)
 
     async def run(self) -> None:
         """Keep the connections, and read replies for ever; a broker that is away is waited for."""
@@ -260,17 +288,20 @@ class Asker:
             self._given_up.pop(request_id, None)
             self._metrics.replies.labels("late" if late else "repeated").inc()
             return
+        self._delay.answered()
         try:
             body, error = split_reply(request_id, record.value or b"")
-        except InvalidEvent as broken:
-            logger.warning("a reply cannot be read", request_id=request_id, error=str(broken))
+            problem = None if body is not None else problems.from_reply(error or {})
+        except Exception as broken:  # noqa: BLE001 -- a message from outside must not end this process
+            logger.warning("a reply cannot be read", worker_request_id=request_id, error=repr(broken))
             self._metrics.replies.labels("broken").inc()
+            self._give_up(flight, problems.internal_error(request_id))
             return
         self._metrics.replies.labels("used").inc()
         if body is not None:
             flight.reply.set_result(body)
-        else:
-            flight.reply.set_exception(problems.from_reply(error or {}))
+        elif problem is not None:
+            flight.reply.set_exception(problem)
 
     async def close(self) -> None:
         """Give up what is under way, and let go of the broker."""

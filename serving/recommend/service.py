@@ -37,6 +37,8 @@ _BODY_CHECK_SECONDS = 1.0
 # A stale body is asked for anew at most so often, in seconds, while it is read.
 _REFRESH_SECONDS = 1.0
 _REFRESHES_REMEMBERED = 10_000
+# Seconds for what is done between the waits.
+_GRACE_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,10 @@ class Recommending:
         watch: What the store's offsets are.
         asker: Asks the workers; None without a broker.
         metrics: Where answers are counted by source.
+
+    Attributes:
+        watch: What the store's offsets are.
+        bound: Seconds an answer takes at most.
     """
 
     def __init__(
@@ -84,6 +90,9 @@ class Recommending:
         self._asker = asker
         self._metrics = metrics
         timeout = settings.store_timeout
+        # The longest way there is: a wait for an event, a look, a read, the workers, and a read again. Each step has its
+        # own bound; this one holds should a step forget it.
+        self.bound = settings.min_offset_wait + 3 * timeout + settings.request_timeout + _GRACE_SECONDS
         self._versions = Batched[int, int](lambda keys: progress.fetch_versions(pool, keys), timeout)
         self._bodies = Batched[Place, StoredBody](lambda at: materialised.read_many(pool, at), timeout)
         self._checks = Batched[Place, tuple[str, bool]](lambda at: materialised.check_many(pool, at), timeout)
@@ -119,6 +128,13 @@ class Recommending:
             ProblemError: There is no answer.
             StoreUnavailableError: Neither the store nor memory has it.
         """
+        try:
+            async with asyncio.timeout(self.bound):
+                return await self._answer(target, track_id, question, began)
+        except TimeoutError:
+            raise problems.no_reply(self.bound) from None
+
+    async def _answer(self, target: bytes, track_id: str | None, question: Question, began: float) -> Answer:
         if question.event is not None and not await self._taken_in(*question.event):
             return await self._provisional(track_id, question)
         if track_id is None or not (question.listed or question.variant is not None):

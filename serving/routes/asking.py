@@ -89,12 +89,16 @@ async def ask_many(request: Request) -> Response:
         raise problems.invalid_parameters([(name, "is not a member of a batch") for name in unknown])
     context = context_of(request)
     places = asyncio.Semaphore(_AT_ONCE), asyncio.Semaphore(_ASKED_AT_ONCE)
+    # A batch takes no longer than one answer may: entries that have had no place by then have none.
+    deadline = asyncio.get_running_loop().time() + context.recommending.bound
     # Entries that are alike are answered once.
     tasks: dict[bytes, asyncio.Task[bytes | ProblemError]] = {}
     keys = [_alike(entry, at) for at, entry in enumerate(entries)]
     for key, entry in zip(keys, entries, strict=True):
         if key not in tasks:
-            tasks[key] = asyncio.create_task(_entry(context, entry, places), name="entry of a batch")
+            tasks[key] = asyncio.create_task(
+                _entry(context, entry, places, deadline), name="entry of a batch"
+            )
     try:
         await asyncio.gather(*tasks.values())
     finally:
@@ -114,17 +118,19 @@ def _alike(entry: Any, at: int) -> bytes:
 
 
 async def _entry(
-    context: Context, asked: Any, places: tuple[asyncio.Semaphore, asyncio.Semaphore]
+    context: Context, asked: Any, places: tuple[asyncio.Semaphore, asyncio.Semaphore], deadline: float
 ) -> bytes | ProblemError:
     try:
         wanted = _question(asked)
         stored = wanted.listed or wanted.variant is not None
-        async with places[0] if stored else places[1]:
+        async with asyncio.timeout_at(deadline), places[0] if stored else places[1]:
             return (await _answered(context, wanted, time.perf_counter())).body
     except ProblemError as problem:
         return problem
     except StoreUnavailableError:
         return problems.store_unavailable()
+    except TimeoutError:
+        return problems.no_reply(context.recommending.bound)
     except Exception:  # one entry's defect is not the others'
         logger.exception("an entry of a batch failed")
         return problems.internal_error(structlog.contextvars.get_contextvars().get("request_id", ""))

@@ -59,11 +59,13 @@ class Answering:
     Attributes:
         requests: Everything asked so far.
         reply: Members of the reply to a request; None for no reply.
+        seconds: What it takes for each request, one after the other.
     """
 
     def __init__(self, settings: ServingSettings, producer: AIOKafkaProducer) -> None:
         self.requests: list[dict[str, Any]] = []
         self.reply: Reply = lambda request: {"status": "ok", **body_of(request)}
+        self.seconds = 0.0
         self._settings = settings
         self._producer = producer
         self._asked = asyncio.Condition()
@@ -74,6 +76,7 @@ class Answering:
         async with self._asked:
             self.requests.append(request)
             self._asked.notify_all()
+        await asyncio.sleep(self.seconds)
         if (members := self.reply(request)) is not None:
             await self.send(request["request_id"], members)
 

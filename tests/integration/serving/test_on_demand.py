@@ -344,6 +344,31 @@ async def test_a_list_that_comes_before_the_reply_is_the_answer(
     assert (response.status_code, response.json()["reference_track"]) == (200, TRACK), response.text
 
 
+async def test_what_would_be_too_late_is_refused_at_once(
+    database: Database, kafka_broker: KafkaBroker
+) -> None:
+    """A worker that takes 0.2 s for each of 40 questions: what it can do in time is answered, the rest is refused early."""
+    settings = await own_topics(kafka_broker, request_timeout=4.0)
+    options = {"bootstrap_servers": kafka_broker.bootstrap_servers}
+    async with (
+        answering(kafka_broker, settings) as worker,
+        serve(Served(database, settings, kafka_options=options)) as client,
+    ):
+        worker.seconds = 0.2
+        # The first is what it learns from how slow the worker is.
+        assert (await client.post("/recommend", json={"seeds": [TRACK]})).status_code == 200
+        asked = [{"seeds": [TRACK], "top_k": top_k} for top_k in range(11, 51)]
+        responses = await asyncio.gather(*(client.post("/recommend", json=each) for each in asked))
+        refused = [response for response in responses if response.status_code != 200]
+        for response in refused:
+            problem_of(response, 503, "too-busy")
+            assert int(response.headers["retry-after"]) >= 1
+        assert 4 <= len(asked) - len(refused) <= 20
+        assert len(worker.requests) == 1 + len(asked) - len(refused)
+        assert _count(client, "mess_api_worker_requests_refused_total") == len(refused)
+        assert b"mess_api_worker_queue_seconds" in client.context.metrics.render()
+
+
 async def test_without_a_worker_it_is_503(database: Database, kafka_broker: KafkaBroker) -> None:
     """A group without members is told at once, not after the timeout; what is stored is read all the same."""
     settings = await own_topics(kafka_broker, request_timeout=60.0)
