@@ -42,6 +42,6 @@ def keys(names: Sequence[str]) -> Keys:
 def batch(numbers: Keys, names: list[str], rows: Vectors) -> TrackBatch:
     """A batch of inserts, as the worker hands it to the engine."""
     events = np.zeros(len(numbers), dtype=EVENT)
-    events["offset"], events["time"] = np.arange(len(numbers)), time.time()
+    events["offset"], events["time"] = np.arange(len(numbers)), time.time_ns() // 1_000
     nothing = np.empty(0, dtype=np.int64)
     return TrackBatch(numbers, names, rows, events, nothing, np.empty(0, dtype=EVENT))

@@ -68,7 +68,7 @@ async def _fill(database_url: str, count: int) -> list[str]:
 
 def _lists(names: list[str], vectors: np.ndarray) -> ListRows:
     ids, scores = brute_force(vectors, names, 50)
-    count, moment = len(names), time.time()
+    count, moment = len(names), time.time_ns() // 1_000
     return ListRows(
         keys=np.array([track_key(name) for name in names], dtype=np.int64),
         neighbours=np.array([[track_key(other) for other in row] for row in ids], dtype=np.int64),

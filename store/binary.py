@@ -20,8 +20,8 @@ ARRAY_HEADER = 20
 EMPTY_ARRAY = 12
 # Rows encoded at once, some 5 MB: fewer and larger parts are fewer turns of the event loop.
 PART_ROWS = 4096
-# Postgres counts microseconds from 2000-01-01.
-POSTGRES_EPOCH = 946_684_800
+# Postgres counts microseconds from 2000-01-01: this many from 1970 on.
+POSTGRES_EPOCH = 946_684_800_000_000
 
 _INT_ELEMENT = np.dtype([("length", ">i4"), ("value", ">i8")])
 _FLOAT_ELEMENT = np.dtype([("length", ">i4"), ("value", ">f4")])
@@ -62,18 +62,13 @@ def _fill_array(rows: npt.NDArray[Any], name: str, oid: int, values: npt.NDArray
         rows[name]["value"] = values[:, :count]
 
 
-def microseconds(seconds: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
-    """Seconds since 1970 as Postgres's microseconds since 2000."""
-    return np.round((seconds - POSTGRES_EPOCH) * 1e6).astype(np.int64)
-
-
-def encode_lists(rows: ListRows, *, version: int, generated_at: float) -> Iterator[bytes]:
+def encode_lists(rows: ListRows, *, version: int, generated_at: int) -> Iterator[bytes]:
     """Rows for COPY into (key, neighbours, scores, version, source_partition, source_offset, event_time, generated_at).
 
     Args:
         rows: The lists.
         version: The version that all of them get.
-        generated_at: When they were made, seconds since the epoch.
+        generated_at: When they were made, microseconds since 1970.
 
     Yields:
         Parts of the stream, `PART_ROWS` lists each. Making one takes CPU time: not for the event loop.
@@ -88,7 +83,7 @@ def encode_lists(rows: ListRows, *, version: int, generated_at: float) -> Iterat
 
 
 def _encode_part(
-    rows: ListRows, which: npt.NDArray[np.int64], count: int, version: int, generated_at: float
+    rows: ListRows, which: npt.NDArray[np.int64], count: int, version: int, generated_at: int
 ) -> bytes:
     encoded = np.empty(len(which), dtype=_row_type(count))
     encoded["fields"] = 8
@@ -99,8 +94,8 @@ def _encode_part(
         "version": version,
         "source_partition": rows.partitions[which],
         "source_offset": rows.offsets[which],
-        "event_time": microseconds(rows.event_times[which]),
-        "generated_at": microseconds(np.array([generated_at]))[0],
+        "event_time": rows.event_times[which] - POSTGRES_EPOCH,
+        "generated_at": generated_at - POSTGRES_EPOCH,
     }
     for name, values in columns.items():
         encoded[f"{name}_size"] = encoded.dtype[name].itemsize

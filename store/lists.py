@@ -46,10 +46,14 @@ ON CONFLICT (key) DO NOTHING
 
 async def flush(
     connection: PoolConnectionProxy, rows: ListRows, deleted: npt.NDArray[np.int64]
-) -> tuple[int, float]:
-    """Write changed lists and drop those of deleted tracks; return the new version and when it was made."""
+) -> tuple[int, int]:
+    """Write changed lists and drop those of deleted tracks.
+
+    Returns:
+        The new version, and when it was made, in microseconds since 1970.
+    """
     version: int = await connection.fetchval("SELECT nextval('list_version')")
-    generated_at = time.time()
+    generated_at = time.time_ns() // 1_000
     if len(deleted):
         await connection.execute(
             "DELETE FROM neighbour_lists WHERE key = ANY($1::bigint[])", deleted.tolist()
@@ -96,12 +100,12 @@ async def read_tracks(connection: PoolConnectionProxy, dimension: int) -> TrackV
         vectors=np.empty((count, dimension), dtype=np.float32),
         partitions=np.empty(count, dtype=np.int32),
         offsets=np.empty(count, dtype=np.int64),
-        event_times=np.empty(count, dtype=np.float64),
+        event_times=np.empty(count, dtype=np.int64),
     )
     at = 0
     query = (
         "SELECT key, track_id, embedding, source_partition, source_offset, "
-        "extract(epoch FROM event_time)::float8 FROM tracks"
+        "(extract(epoch FROM event_time) * 1000000)::bigint FROM tracks"
     )
     cursor = await connection.cursor(query)
     while rows := await cursor.fetch(2048):
@@ -117,14 +121,14 @@ async def read_tracks(connection: PoolConnectionProxy, dimension: int) -> TrackV
 
 _READ = """
 SELECT key, array_send(neighbours) AS neighbours, array_send(scores) AS scores, source_partition, source_offset,
-       extract(epoch FROM event_time)::float8 AS event_time, version,
-       extract(epoch FROM generated_at)::float8 AS generated_at
+       (extract(epoch FROM event_time) * 1000000)::bigint AS event_time, version,
+       (extract(epoch FROM generated_at) * 1000000)::bigint AS generated_at
 FROM neighbour_lists
 """
 _READ_OWNED = """
 SELECT l.key, array_send(l.neighbours) AS neighbours, array_send(l.scores) AS scores, l.source_partition,
-       l.source_offset, extract(epoch FROM l.event_time)::float8 AS event_time, l.version,
-       extract(epoch FROM l.generated_at)::float8 AS generated_at, t.source_partition AS owner
+       l.source_offset, (extract(epoch FROM l.event_time) * 1000000)::bigint AS event_time, l.version,
+       (extract(epoch FROM l.generated_at) * 1000000)::bigint AS generated_at, t.source_partition AS owner
 FROM unnest($1::int[], $2::bigint[]) AS f (partition, version)
 JOIN tracks AS t ON t.source_partition = f.partition
 JOIN neighbour_lists AS l ON l.key = t.key AND l.version > f.version
@@ -164,7 +168,7 @@ NO_LISTS = ListRows(
     lengths=np.empty(0, dtype=np.int64),
     partitions=np.empty(0, dtype=np.int32),
     offsets=np.empty(0, dtype=np.int64),
-    event_times=np.empty(0, dtype=np.float64),
+    event_times=np.empty(0, dtype=np.int64),
 )
 
 
@@ -182,8 +186,8 @@ def _decoded(rows: list[asyncpg.Record]) -> ListRows:
         lengths=lengths,
         partitions=column("source_partition", np.int32),
         offsets=column("source_offset", np.int64),
-        event_times=column("event_time", np.float64),
+        event_times=column("event_time", np.int64),
         versions=column("version", np.int64),
-        generated_at=column("generated_at", np.float64),
+        generated_at=column("generated_at", np.int64),
         owners=column("owner", np.int32) if rows and "owner" in rows[0] else np.empty(0, dtype=np.int32),
     )

@@ -17,9 +17,9 @@ class ListRows:
         lengths: int64 (m,), how many of the k count.
         partitions: int32 (m,), of the event that changed the list last.
         offsets: int64 (m,), likewise.
-        event_times: float64 (m,), likewise, seconds since the epoch.
+        event_times: int64 (m,), likewise, microseconds since 1970.
         versions: int64 (m,); empty where rows are yet to be written.
-        generated_at: float64 (m,), seconds since the epoch; empty likewise.
+        generated_at: int64 (m,), microseconds since 1970; empty likewise.
         owners: int32 (m,), the partitions they belong to: those of their tracks' own events; empty where not asked for.
     """
 
@@ -29,9 +29,9 @@ class ListRows:
     lengths: npt.NDArray[np.int64]
     partitions: npt.NDArray[np.int32]
     offsets: npt.NDArray[np.int64]
-    event_times: npt.NDArray[np.float64]
+    event_times: npt.NDArray[np.int64]
     versions: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, dtype=np.int64))
-    generated_at: npt.NDArray[np.float64] = field(default_factory=lambda: np.empty(0, dtype=np.float64))
+    generated_at: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, dtype=np.int64))
     owners: npt.NDArray[np.int32] = field(default_factory=lambda: np.empty(0, dtype=np.int32))
 
 
@@ -45,7 +45,7 @@ class TrackVectors:
         vectors: float32 (n, d).
         partitions: int32 (n,), of the track's own event.
         offsets: int64 (n,), likewise.
-        event_times: float64 (n,), likewise, seconds since the epoch.
+        event_times: int64 (n,), likewise, microseconds since 1970.
     """
 
     keys: npt.NDArray[np.int64]
@@ -53,4 +53,4 @@ class TrackVectors:
     vectors: npt.NDArray[np.float32]
     partitions: npt.NDArray[np.int32]
     offsets: npt.NDArray[np.int64]
-    event_times: npt.NDArray[np.float64]
+    event_times: npt.NDArray[np.int64]

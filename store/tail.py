@@ -66,7 +66,7 @@ _TRACKS = """
 SELECT t.key, t.track_id, t.embedding, t.source_partition, t.source_offset, t.event_time
 FROM unnest($1::int[], $2::bigint[], $3::bigint[]) AS f (partition, first, upto), LATERAL (
     SELECT key, track_id, embedding, source_partition, source_offset,
-           extract(epoch FROM event_time)::float8 AS event_time
+           (extract(epoch FROM event_time) * 1000000)::bigint AS event_time
     FROM tracks WHERE source_partition = f.partition AND source_offset >= f.first AND source_offset < f.upto
     ORDER BY source_offset LIMIT $4
 ) AS t
@@ -158,5 +158,5 @@ def _vectors(rows: list[asyncpg.Record], dimension: int) -> TrackVectors:
         vectors=np.frombuffer(packed, dtype="<f4").reshape(len(rows), dimension),
         partitions=np.array([row["source_partition"] for row in rows], dtype=np.int32),
         offsets=np.array([row["source_offset"] for row in rows], dtype=np.int64),
-        event_times=np.array([row["event_time"] for row in rows], dtype=np.float64),
+        event_times=np.array([row["event_time"] for row in rows], dtype=np.int64),
     )

@@ -2,14 +2,13 @@
 
 import base64
 import sys
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 import typer
 
 from mess.cli import console
-from streams.contracts import read_dead_letter_headers
+from streams.contracts import read_dead_letter_headers, times
 
 if TYPE_CHECKING:
     from aiokafka.structs import ConsumerRecord
@@ -42,7 +41,8 @@ def message_line(record: "ConsumerRecord[bytes, bytes]", *, shorten: bool) -> st
         "topic": record.topic,
         "partition": record.partition,
         "offset": record.offset,
-        "time": datetime.fromtimestamp(record.timestamp / 1000, UTC),
+        # A number is as the producer wrote it, and no time.
+        "time": times.kafka_moment(record.timestamp) or record.timestamp,
         "key": _text(record.key),
         "value": _shortened(value) if shorten else value,
     }

@@ -4,13 +4,14 @@ import re
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Final, Literal
 
 import asyncpg
 
 from mess.dead_letters.topic import Letter, read_letter, read_letters, replay_letters
 from store.dead_letters import Handled, LetterId, fetch_handled, mark_handled, tracks_written_since
+from streams.contracts import times
 from streams.settings import KafkaSettings
 
 State = Literal["open", "replayed", "dropped", "any"]
@@ -107,7 +108,8 @@ async def find(kafka: KafkaSettings, pool: asyncpg.Pool, wanted: Wanted) -> list
 async def _candidates(kafka: KafkaSettings, wanted: Wanted) -> AsyncIterator[Letter]:
     """Letters to look at: those at the places named, else all that are young enough."""
     if not wanted.places:
-        async for letter in read_letters(kafka, since=wanted.since):
+        since = 0 if wanted.since is None else times.microseconds_of(wanted.since) // 1_000
+        async for letter in read_letters(kafka, since=since):
             yield letter
         return
     for partition, offset in dict.fromkeys(wanted.places):
@@ -144,7 +146,7 @@ async def _again(kafka: KafkaSettings, found: Sequence[Found]) -> AsyncIterator[
     """The letters with their values, read anew: a topic of large ones need not fit into memory."""
     missing = {each.letter.id for each in found}
     first = min(each.letter.id.written_at for each in found)
-    async for letter in read_letters(kafka, since=datetime.fromtimestamp(first / 1000, UTC)):
+    async for letter in read_letters(kafka, since=first):
         if letter.id in missing:
             missing.discard(letter.id)
             yield letter

@@ -1,9 +1,10 @@
 """Dead letters as an operator deals with them: read from the topic, sent back to where they came from, or left."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final, Self
 
 import asyncpg
@@ -11,6 +12,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPa
 from aiokafka.errors import KafkaError
 
 from store.dead_letters import LetterId, mark_handled
+from streams.contracts import times
 from streams.contracts.dead_letters import (
     HEADER_DETAIL,
     HEADER_ERROR,
@@ -35,6 +37,8 @@ _OURS: Final = frozenset(
         HEADER_FAILED_AT,
     }
 )
+_PARTITION: Final = re.compile(r"[0-9]{1,9}")
+_OFFSET: Final = re.compile(r"[0-9]{1,18}")
 # Letters sent, awaited and noted together: what a crash in between would send again.
 _CHUNK: Final = 100
 _CHUNK_BYTES: Final = 16 * 1024 * 1024
@@ -84,7 +88,7 @@ class Letter:
     def of(cls, record: "ConsumerRecord[bytes, bytes]") -> Self:
         """Read a message; one that no worker has written has no reason and no source."""
         told = read_dead_letter_headers(record.headers)
-        written_at = datetime.fromtimestamp(record.timestamp / 1000, UTC)
+        written_at = times.kafka_moment(record.timestamp) or times.moment_of(0)
         return cls(
             LetterId(record.partition, record.offset, record.timestamp),
             record.key,
@@ -117,8 +121,8 @@ class Letter:
             return None
 
 
-async def read_letters(kafka: KafkaSettings, *, since: datetime | None = None) -> AsyncIterator[Letter]:
-    """Every dead letter that the topic holds now, in order; `since` leaves out those written before.
+async def read_letters(kafka: KafkaSettings, *, since: int = 0) -> AsyncIterator[Letter]:
+    """Every dead letter that the topic holds now, in order; `since`, milliseconds since 1970, leaves out older ones.
 
     Raises:
         BrokerUnavailable: No broker answers.
@@ -166,12 +170,12 @@ async def _ends(kafka: KafkaSettings, reader: AIOKafkaConsumer) -> dict[TopicPar
     return ends
 
 
-async def _start(reader: AIOKafkaConsumer, partition: TopicPartition, since: datetime | None) -> int | None:
+async def _start(reader: AIOKafkaConsumer, partition: TopicPartition, since: int) -> int | None:
     """The offset to begin with; None where nothing is as young as `since`."""
-    if since is None:
+    if since <= 0:
         starts: dict[TopicPartition, int] = await reader.beginning_offsets([partition])
         return starts[partition]
-    found = await reader.offsets_for_times({partition: int(since.timestamp() * 1000)})
+    found = await reader.offsets_for_times({partition: since})
     return None if found[partition] is None else int(found[partition].offset)
 
 
@@ -289,14 +293,13 @@ async def _chunks(letters: AsyncIterator[Letter]) -> AsyncIterator[list[Letter]]
 
 def _source(told: dict[str, str]) -> Source | None:
     partition, offset = told.get(HEADER_SOURCE_PARTITION, ""), told.get(HEADER_SOURCE_OFFSET, "")
-    if HEADER_SOURCE_TOPIC not in told or not (partition.isdecimal() and offset.isdecimal()):
+    if HEADER_SOURCE_TOPIC not in told or not (_PARTITION.fullmatch(partition) and _OFFSET.fullmatch(offset)):
         return None
     return Source(told[HEADER_SOURCE_TOPIC], int(partition), int(offset))
 
 
 def _moment(text: str) -> datetime | None:
     try:
-        moment = datetime.fromisoformat(text)
+        return times.read_moment(text)
     except ValueError:
         return None
-    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)

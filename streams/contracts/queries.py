@@ -8,7 +8,6 @@ from typing import Annotated, Any, Final, Self
 import orjson
 from pydantic import (
     AfterValidator,
-    AwareDatetime,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -30,6 +29,7 @@ from streams.contracts.strategy_names import (
     UnknownStrategy,
     canonical_strategy,
 )
+from streams.contracts.times import GivenMoment
 from streams.contracts.tracks import MAX_DIMENSION, EncodedEmbedding, embedding_components, unit_vector
 from streams.contracts.validation import TrackId
 from streams.contracts.values import AS_WHOLE, Finite, Flag, Json, Name, Number, Setting, Text
@@ -181,7 +181,7 @@ class UserContext(BaseModel):
 
     goal: Goal | None = Field(None, description="What `auto` is to aim at", examples=["variety"])
     recent_skips: Small | None = Field(None, description="Tracks skipped lately, for `auto`")
-    time: AwareDatetime | None = Field(
+    time: GivenMoment = Field(
         None,
         description="Now, as the listener has it: the time window of `random`. Absent: the worker's clock",
     )
@@ -386,7 +386,7 @@ class RecommendationRequest(RecommendationQuery):
     """
 
     request_id: RequestId
-    deadline: AwareDatetime | None = Field(
+    deadline: GivenMoment = Field(
         None, description="Nobody waits any longer: past it, the reply is a problem of status 504"
     )
     hits: Hits = Field(

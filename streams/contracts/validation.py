@@ -2,13 +2,14 @@
 
 import json
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any, Final
 
 import orjson
 from pydantic import AfterValidator, Field, ValidationError
 
 from streams.contracts.reasons import InvalidEvent, Reason, shown
+from streams.contracts.times import read_moment
 
 MAX_EVENT_BYTES: Final = 4 * 1024 * 1024
 _MAX_TRACK_ID: Final = 512
@@ -131,7 +132,7 @@ def first_error(error: ValidationError) -> str:
 
 
 def read_event_time(value: object) -> datetime | None:
-    """Return an ISO 8601 time as an aware one in UTC; None stays None.
+    """Return an ISO 8601 time as an aware one in UTC; None for null, and for Go's zero time.
 
     Raises:
         InvalidEvent: `invalid_event_time`.
@@ -139,8 +140,7 @@ def read_event_time(value: object) -> datetime | None:
     if value is None:
         return None
     try:
-        moment = datetime.fromisoformat(value if isinstance(value, str) else "")
-        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-    except (ValueError, OverflowError):
+        return read_moment(value if isinstance(value, str) else "")
+    except ValueError:
         wrong = f"event_time must be an ISO 8601 time, not {shown(value)}"
         raise InvalidEvent(Reason.INVALID_EVENT_TIME, wrong) from None

@@ -27,7 +27,7 @@ from streams.engine.lists import NeighbourLists
 from streams.engine.types import EVENT, SnapshotHeader
 
 MAGIC = b"MESSLIST"
-VERSION = 1
+VERSION = 2
 HEADER_BYTES = 4096
 # Kind of frame, slots in it, the first of them or -1 where they are listed, bytes of the payload; then CRC-32 of it all.
 FRAME = struct.Struct("<IIqQ")

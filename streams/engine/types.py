@@ -15,8 +15,8 @@ Scores = npt.NDArray[np.float32]
 Slots = npt.NDArray[np.int32]
 Events = npt.NDArray[Any]
 
-# Which event did it: partition and offset in the ingest topic, and event time in seconds since the epoch.
-EVENT = np.dtype([("partition", np.int32), ("offset", np.int64), ("time", np.float64)])
+# Which event did it: partition and offset in the ingest topic, and event time in microseconds since 1970.
+EVENT = np.dtype([("partition", np.int32), ("offset", np.int64), ("time", np.int64)])
 EMPTY = -1  # fills the unused places of an array of slots
 
 

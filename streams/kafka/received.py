@@ -14,7 +14,7 @@ class Received:
         offset: Likewise.
         key: Raw bytes.
         value: Raw bytes; None is a delete.
-        timestamp: The message's own time, seconds since the epoch.
+        timestamp: The message's own, milliseconds since 1970 as Kafka has it, whatever its producer wrote.
         headers: Its headers.
     """
 
@@ -22,7 +22,7 @@ class Received:
     offset: int
     key: bytes | None
     value: bytes | None
-    timestamp: float
+    timestamp: int
     headers: tuple[tuple[str, bytes], ...] = ()
 
 

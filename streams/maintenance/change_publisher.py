@@ -7,7 +7,6 @@ and went is told against the list that was told before.
 import asyncio
 import time
 from collections.abc import Collection, Iterable, Mapping
-from datetime import UTC, datetime
 from itertools import islice
 
 import asyncpg
@@ -16,7 +15,7 @@ from opentelemetry.trace import SpanContext
 
 from store import partitions, tracks
 from store.pool import transaction
-from streams.contracts import encode_list_change, encode_scores, tracing, track_key
+from streams.contracts import encode_list_change, encode_scores, times, tracing, track_key
 from streams.faults import FaultPoint, reach
 from streams.kafka.clients import deliver_in_batches
 from streams.kafka.retry import until_done
@@ -195,7 +194,7 @@ class ChangeFeed:
                 added=added,
                 removed=removed,
                 source=(TRACK_INGEST, partition, offset),
-                generated_at=datetime.fromtimestamp(at, UTC),
+                generated_at=times.moment_of(at),
             )
             messages.append(message)
         return messages

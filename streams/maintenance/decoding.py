@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 
 import numpy as np
 
@@ -14,6 +13,7 @@ from streams.contracts import (
     TrackMetadata,
     TrackUpsert,
     parse_track_event,
+    times,
     track_key,
 )
 from streams.engine.types import EVENT, TrackBatch
@@ -22,16 +22,17 @@ from streams.kafka.received import Received, Refused
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Accepted:
-    """An event that passed the door, and the message it came in."""
+    """An event that passed the door, and the message it came in.
+
+    Attributes:
+        received: The message.
+        event: What it says.
+        time: When it happened, microseconds since 1970: as the event says, else as the message does, else now.
+    """
 
     received: Received
     event: TrackUpsert | TrackDelete
-
-    @property
-    def time(self) -> float:
-        """When it happened, seconds since the epoch: as the event says, else as the message does."""
-        said = self.event.event_time if isinstance(self.event, TrackUpsert) else None
-        return said.timestamp() if said else self.received.timestamp
+    time: int
 
 
 @dataclass(slots=True)
@@ -70,9 +71,17 @@ def decode(messages: Iterable[Received], dimension: int | None) -> Decoded:
             decoded.dimension = len(event.vector)
         # Taken out first, so that the order of the batch is the order of the last words.
         decoded.superseded += last.pop(event.track_id, None) is not None
-        last[event.track_id] = Accepted(received, event)
+        last[event.track_id] = Accepted(received, event, _time_of(received, event))
     decoded.accepted = list(last.values())
     return decoded
+
+
+def _time_of(received: Received, event: TrackUpsert | TrackDelete) -> int:
+    said = event.event_time if isinstance(event, TrackUpsert) else None
+    if said is not None:
+        return times.microseconds_of(said)
+    stamped = times.kafka_microseconds(received.timestamp)
+    return times.now_microseconds() if stamped is None else stamped
 
 
 def track_rows(accepted: Iterable[Accepted]) -> list[TrackRow]:
@@ -85,7 +94,7 @@ def track_rows(accepted: Iterable[Accepted]) -> list[TrackRow]:
             embedding=np.ascontiguousarray(a.event.vector, dtype="<f4").tobytes(),
             partition=a.received.partition,
             offset=a.received.offset,
-            event_time=datetime.fromtimestamp(a.time, UTC),
+            event_time=times.moment_of(a.time),
         )
         for a in accepted
         if isinstance(a.event, TrackUpsert)

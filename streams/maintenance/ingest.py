@@ -1,7 +1,6 @@
 """The ingest agent's work: a micro-batch of raw messages becomes tracks in the store, and engine batches."""
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
@@ -12,7 +11,7 @@ from opentelemetry.trace import SpanContext
 from store import partitions, tracks
 from store.errors import TrackRejectedError
 from store.pool import transaction
-from streams.contracts import InvalidEvent, Reason, TrackDelete, tracing
+from streams.contracts import InvalidEvent, Reason, TrackDelete, times, tracing
 from streams.faults import FaultPoint, reach
 from streams.kafka.dead_letters import DeadLetters
 from streams.kafka.received import Received, Refused
@@ -23,7 +22,7 @@ from streams.maintenance.ownership import Ownership
 from streams.metrics import WorkerMetrics
 
 # Clocks of machines in order differ by less.
-_FUTURE_SECONDS = 60.0
+_FUTURE_MICROSECONDS = 60_000_000
 
 log = structlog.get_logger(__name__)
 
@@ -177,8 +176,8 @@ class Ingest:
 
     def _note_future(self, accepted: Sequence[Accepted]) -> None:
         """Tell of events that have not happened yet: a producer's clock is wrong, or this machine's."""
-        latest = time.time() + _FUTURE_SECONDS
-        if ahead := [a for a in accepted if a.time > latest]:
+        now = times.now_microseconds()
+        if ahead := [a for a in accepted if a.time > now + _FUTURE_MICROSECONDS]:
             self._metrics.future_events.inc(len(ahead))
             first = ahead[0].received
             log.warning(
@@ -186,5 +185,5 @@ class Ingest:
                 events=len(ahead),
                 partition=first.partition,
                 offset=first.offset,
-                seconds=round(max(a.time for a in ahead) - time.time()),
+                seconds=(max(a.time for a in ahead) - now) // 1_000_000,
             )

@@ -20,7 +20,7 @@ from opentelemetry.trace import SpanContext
 from store import lists, partitions
 from store.pool import transaction
 from store.rows import ListRows
-from streams.contracts import tracing
+from streams.contracts import times, tracing
 from streams.engine.process import EngineProcess
 from streams.engine.types import ListChanges, TrackBatch
 from streams.faults import FaultPoint, reach
@@ -77,10 +77,10 @@ class _Taken:
 
 @dataclass(frozen=True, slots=True)
 class _Written:
-    """What a flush wrote: version, time, and of which partitions."""
+    """What a flush wrote: version, time in microseconds since 1970, and of which partitions."""
 
     version: int
-    generated_at: float
+    generated_at: int
     owners: list[int]
 
 
@@ -327,7 +327,7 @@ class Maintainer:
         self._metrics.lists_written.inc(len(taken.changes))
         for partition, offset in taken.applied.items():
             self._metrics.absorbed.labels(partition).set(offset)
-        ages = time.time() - np.unique(taken.changes.events["time"])
+        ages = (times.now_microseconds() - np.unique(taken.changes.events["time"])) / 1e6
         for age in ages[(ages >= 0) & (ages < FRESHNESS_LIMIT)].tolist():
             self._metrics.freshness.observe(age)
 

@@ -29,7 +29,7 @@ class Block:
         offsets: int64 (m,), likewise.
         owners: int32 (m,), the partition that each list belongs to.
         versions: int64 (m,), of the flush that wrote it.
-        generated_at: float64 (m,), seconds since the epoch.
+        generated_at: int64 (m,), microseconds since 1970.
     """
 
     keys: npt.NDArray[np.int64]
@@ -42,7 +42,7 @@ class Block:
     offsets: npt.NDArray[np.int64]
     owners: npt.NDArray[np.int32]
     versions: npt.NDArray[np.int64]
-    generated_at: npt.NDArray[np.float64]
+    generated_at: npt.NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.keys)

@@ -19,6 +19,7 @@ from store import lists
 from store.errors import StoreUnavailableError
 from store.pool import transaction
 from store.rows import ListRows
+from streams.contracts import times
 from streams.engine.audit import DEPTHS
 from streams.engine.process import EngineProcess
 from streams.engine.types import TrueLists
@@ -124,8 +125,8 @@ class Sampler:
         given = found if found is not None else np.empty(0, dtype=np.int64)
         if found is not None:
             self._seen.append(_Seen(key, found, time.monotonic() + CHURN_SECONDS))
-            age = time.time() - stored.rows.generated_at[stored.row_of[key]]
-            self._metrics.sampled_age.observe(max(0.0, float(age)))
+            age = times.now_microseconds() - int(stored.rows.generated_at[stored.row_of[key]])
+            self._metrics.sampled_age.observe(max(0.0, age / 1e6))
         if length:
             for depth, recalls in self._recall.items():
                 recalls.append(float(np.isin(wanted[:depth], given[:depth]).mean()))

@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Final
 
 import asyncpg
@@ -14,7 +14,14 @@ from store import interactions, popularity
 from store.errors import StoreUnavailableError
 from store.interactions import InteractionRow
 from store.pool import transaction
-from streams.contracts import Interaction, InvalidEvent, interaction_identity, parse_interaction, track_key
+from streams.contracts import (
+    Interaction,
+    InvalidEvent,
+    interaction_identity,
+    parse_interaction,
+    times,
+    track_key,
+)
 from streams.kafka.dead_letters import DeadLetters
 from streams.kafka.received import Received, Refused
 from streams.kafka.retry import until_done
@@ -30,17 +37,12 @@ _FORGET_SECONDS: Final = 600.0
 
 @dataclass(frozen=True, slots=True)
 class _Counted:
-    """An interaction that passed the door, and where it stood."""
+    """An interaction that passed the door, where it stood, and when it happened, in microseconds since 1970."""
 
     received: Received
     event: Interaction
     identity: bytes | None
-
-    @property
-    def time(self) -> float:
-        """When it happened, seconds since the epoch: as the event says, else as the message does."""
-        said = self.event.event_time
-        return said.timestamp() if said else self.received.timestamp
+    time: int
 
 
 @dataclass(slots=True)
@@ -66,8 +68,16 @@ def _read(messages: Sequence[Received]) -> _Read:
             continue
         if identity is not None:
             seen.add(identity)
-        read.counted.append(_Counted(received, event, identity))
+        read.counted.append(_Counted(received, event, identity, _time_of(received, event)))
     return read
+
+
+def _time_of(received: Received, event: Interaction) -> int:
+    """As the event says, else as the message does, else now."""
+    if event.event_time is not None:
+        return times.microseconds_of(event.event_time)
+    stamped = times.kafka_microseconds(received.timestamp)
+    return times.now_microseconds() if stamped is None else stamped
 
 
 class Interactions:
@@ -154,7 +164,7 @@ class Interactions:
                     c.identity,
                     track_key(c.event.track_id),
                     c.event.type.value,
-                    datetime.fromtimestamp(c.time, UTC),
+                    times.moment_of(c.time),
                 )
                 for c in new
                 if c.identity is not None
@@ -172,7 +182,7 @@ class Interactions:
         sums = tally(
             np.array([track_key(c.event.track_id) for c in fresh], dtype=np.int64),
             [c.event.type.value for c in fresh],
-            np.array([c.time for c in fresh], dtype=np.float64),
+            np.array([c.time for c in fresh], dtype=np.float64) / 1e6,
             time.time(),
             half_life=half_life,
         )

@@ -23,6 +23,7 @@ from streams.contracts import (
     encode_error,
     encode_reply,
     finished_body,
+    times,
     track_key,
 )
 from streams.engine.search.process import SearchCallError, SearchStoppedError
@@ -362,7 +363,7 @@ class Recommender:
         expires = None
         if strategy == "random":
             span = self._settings.random_window_seconds
-            expires = datetime.fromtimestamp((asked.query.moment // span + 1) * span, UTC)
+            expires = times.moment_of(min(int((asked.query.moment // span + 1) * span * 1e6), times.LATEST))
         new = NewBody(
             key=asked.reference.key,
             strategy=strategy,

@@ -224,7 +224,7 @@ def unbundled(bundle: Any) -> list[Received]:
             offset=record.offset,
             key=record.key,
             value=record.value,
-            timestamp=record.timestamp / 1000,
+            timestamp=record.timestamp,
             headers=tuple(record.headers),
         )
         for record in bundle.value

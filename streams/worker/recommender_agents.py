@@ -30,7 +30,8 @@ def received(message: Any) -> Received:
         offset=message.offset,
         key=message.key,
         value=message.value,
-        timestamp=message.timestamp,
+        # Faust has it in seconds: exact again, for any time that is one.
+        timestamp=round(message.timestamp * 1_000),
         # Pairs, as aiokafka gives them; Faust's own messages have a mapping.
         headers=tuple(headers.items() if isinstance(headers, Mapping) else headers),
     )

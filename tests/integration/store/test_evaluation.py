@@ -53,7 +53,7 @@ def true_lists(vectors: np.ndarray, ids: list[str]) -> ListRows:
         lengths=np.full(len(ids), 10),
         partitions=np.zeros(len(ids), dtype=np.int32),
         offsets=np.arange(len(ids)),
-        event_times=np.zeros(len(ids)),
+        event_times=np.zeros(len(ids), dtype=np.int64),
     )
 
 

@@ -12,6 +12,7 @@ from store.errors import FencedError, TrackRejectedError
 from store.pool import transaction
 from store.rows import ListRows
 from store.tracks import TrackRow, Withdrawal
+from streams.contracts import times
 
 pytestmark = pytest.mark.integration
 
@@ -97,7 +98,7 @@ def list_rows(neighbours: dict[int, list[int]]) -> ListRows:
         lengths=np.array([len(entries) for entries in neighbours.values()], dtype=np.int64),
         partitions=np.arange(count, dtype=np.int32),
         offsets=np.arange(count, dtype=np.int64) + 100,
-        event_times=np.full(count, MOMENT.timestamp()),
+        event_times=np.full(count, times.LATEST),
     )
 
 
@@ -118,7 +119,7 @@ async def test_lists_of_every_length_come_back_as_they_were_flushed(pool: asyncp
             int(found.keys[i]): found.neighbours[i, : found.lengths[i]].tolist() for i in order.tolist()
         } == wanted
         assert found.scores[order[0]].tolist() == rows.scores[0].tolist()
-        assert found.event_times[0] == MOMENT.timestamp()
+        assert found.event_times[0] == times.LATEST
         assert set(found.versions.tolist()) == {version}
         wanted = {key: entries[::-1][:40] for key, entries in wanted.items()}
 

@@ -144,7 +144,7 @@ def test_a_store_becomes_rows_in_the_order_of_ids() -> None:
         vectors=np.eye(3, dtype=np.float32),
         partitions=np.zeros(3, dtype=np.int32),
         offsets=np.zeros(3, dtype=np.int64),
-        event_times=np.zeros(3),
+        event_times=np.zeros(3, dtype=np.int64),
     )
     lists = ListRows(
         keys=np.array([20, 30]),
@@ -153,7 +153,7 @@ def test_a_store_becomes_rows_in_the_order_of_ids() -> None:
         lengths=np.array([2, 2]),
         partitions=np.zeros(2, dtype=np.int32),
         offsets=np.zeros(2, dtype=np.int64),
-        event_times=np.zeros(2),
+        event_times=np.zeros(2, dtype=np.int64),
     )
     made, keys = works_module.of_store(tracks, {10: {"form": "jig"}}, lists, nearest=10)
     assert keys.tolist() == [10, 20, 30]

@@ -19,7 +19,7 @@ def event(track_id: str, offset: int, ahead: timedelta) -> Received:
     """A message whose event says that it happens `ahead` of now."""
     moment = (datetime.now(UTC) + ahead).isoformat()
     value = {"track_id": track_id, "embedding": [1.0, 2.0], "event_time": moment}
-    return Received(0, offset, track_id.encode(), json.dumps(value).encode(), time.time(), ())
+    return Received(0, offset, track_id.encode(), json.dumps(value).encode(), time.time_ns() // 1_000_000, ())
 
 
 def test_events_ahead_of_the_clock_are_counted_and_told_once_a_batch() -> None:

@@ -24,7 +24,7 @@ def _block(keys: list[int], version: int, *, told: int = 0, owner: int = 0, widt
         offsets=np.full(count, version, dtype=np.int64),
         owners=np.full(count, owner, dtype=np.int32),
         versions=np.full(count, version, dtype=np.int64),
-        generated_at=np.full(count, float(version)),
+        generated_at=np.full(count, version),
     )
 
 

@@ -79,7 +79,7 @@ class Bench:
     ) -> None:
         """Put a request on the desk."""
         fields = {"request_id": request_id, "track_id": "a", **asked}
-        received = Received(partition, 0, None, orjson.dumps(fields) if value is None else value, 0.0)
+        received = Received(partition, 0, None, orjson.dumps(fields) if value is None else value, 0)
 
         async def acknowledge() -> None:
             self.acknowledged.append(request_id)

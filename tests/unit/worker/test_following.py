@@ -22,7 +22,7 @@ def stretch(tracks: list[tuple[int, int, int]], gone: list[tuple[int, int, int]]
             np.ones((len(keys), 2), dtype=np.float32),
             partitions.astype(np.int32),
             offsets,
-            np.full(len(keys), 9.0),
+            np.full(len(keys), 9),
         ),
         Departures(gone_keys, gone_partitions.astype(np.int32), gone_offsets),
         upto={0: 100},
