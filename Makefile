@@ -10,7 +10,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 DEMO_VENV := .venv-demo
 
-.PHONY: help setup up test index-test faults docker-test dashboards check lint types unit bench lock clean demo demo-test
+.PHONY: help setup up test index-test faults docker-test dashboards check lint types unit docs bench lock clean demo demo-test
 
 help:  ## list what can be made
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -65,6 +65,10 @@ types: setup
 unit: setup
 	@$(BIN)/python -m pytest -q -m unit -n 2 $(ARGS)
 
+docs: setup  ## write the reference pages anew, and the docs as a site in site/; a broken link fails
+	@$(BIN)/python -m tools.reference
+	@$(BIN)/zensical build --strict
+
 bench: setup  ## the benchmarks, a table each
 	@$(BIN)/python -m benchmarks $(ARGS)
 
@@ -88,5 +92,5 @@ demo: $(DEMO_VENV)/.installed  ## build the demo catalogue again from the music2
 	@$(DEMO_VENV)/bin/python -m mess.demo.build --out mess/demo/data --jobs $(shell nproc)
 
 clean:  ## remove the virtual environment, caches and the local stack's data
-	@rm -rf $(VENV) $(DEMO_VENV) .mess .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist build
+	@rm -rf $(VENV) $(DEMO_VENV) .mess site .cache .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist build
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

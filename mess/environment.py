@@ -38,7 +38,7 @@ _DEFAULTS: Final = (
     "letmein",
 )
 _TELLTALES: Final = ("password", "secret", "example")
-_SETTINGS: Final[tuple[type[BaseSettings], ...]] = (
+SETTINGS: Final[tuple[type[BaseSettings], ...]] = (
     StoreSettings,
     KafkaSettings,
     StreamSettings,
@@ -55,7 +55,7 @@ def in_production(environment: Mapping[str, str] = os.environ) -> bool:
 def settings_problems() -> list[str]:
     """Every setting of every part that is missing or wrong, a line each."""
     lines: dict[str, None] = {}
-    for settings in _SETTINGS:
+    for settings in SETTINGS:
         try:
             settings()
         except ValidationError as error:

@@ -6,7 +6,6 @@ It is there only where keys are required or a rate is set; an open API has nothi
 import math
 from typing import Any, Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -105,7 +104,7 @@ def guard(app: ASGIApp, settings: ServingSettings, keys: Keys | None, metrics: M
         keys=keys,
         key_rate=settings.key_rate,
         address_rate=settings.address_rate,
-        registry=metrics.registry,
+        metrics=metrics,
     )
 
 
@@ -135,7 +134,7 @@ class Access:
         keys: The keys; None where none is asked for.
         key_rate: What a key may ask for that has no rate of its own; None for no limit.
         address_rate: What an address may ask for without a valid key; None for no limit.
-        registry: Where refusals are counted.
+        metrics: Where refusals are counted.
     """
 
     def __init__(
@@ -146,7 +145,7 @@ class Access:
         keys: Keys | None,
         key_rate: Rate | None,
         address_rate: Rate | None,
-        registry: CollectorRegistry,
+        metrics: Metrics,
     ) -> None:
         self._app = app
         self._refuse = refuse
@@ -154,16 +153,9 @@ class Access:
         self._key_rate = key_rate
         self._address_rate = address_rate
         self._limiter = RateLimiter()
-        self._refused = Counter(
-            "mess_api_refused", "Requests that were not let in, by why.", ("why",), registry=registry
-        )
-        # Of keys that there are: callers cannot make labels up.
-        self._used = Counter(
-            "mess_api_key_requests", "Requests let in with a key, by its prefix.", ("key",), registry=registry
-        )
+        self._metrics = metrics
         if keys is not None:
-            known = Gauge("mess_api_keys", "Keys that callers can use.", registry=registry)
-            known.set_function(lambda: len(keys))
+            metrics.keys.set_function(lambda: len(keys))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
@@ -179,10 +171,10 @@ class Access:
             assert rate is not None
             problem = too_many_requests(rate, taken)
         if problem is not None:
-            self._refused.labels(problem.name).inc()
+            self._metrics.refused.labels(problem.name).inc()
             return await self._refuse({**scope, Refusal.MEMBER: problem}, receive, send)
         if key is not None:
-            self._used.labels(key.prefix).inc()
+            self._metrics.key_requests.labels(key.prefix).inc()
         if rate is not None and taken is not None:
             send = _telling(send, headers_of(rate, taken))
         return await self._app(scope, receive, send)

@@ -33,7 +33,7 @@ class Metrics:
         PlatformCollector(registry=self.registry)
         self._requests = Counter(
             "mess_api_requests",
-            "Requests answered.",
+            "Requests answered; the route is unmatched for paths that are not there.",
             ("route", "method", "status"),
             registry=self.registry,
         )
@@ -49,14 +49,35 @@ class Metrics:
         )
         self._connections = Gauge(
             "mess_api_store_connections",
-            "Connections to Postgres.",
+            "Connections to Postgres: open, idle.",
             ("state",),
             registry=self.registry,
         )
+        self._add_access()
         self._add_requests()
         self._add_memory_and_streams()
         # Looking up a labelled child costs more than counting does.
         self._children: dict[tuple[str, str, int], tuple[Any, Any]] = {}
+
+    def _add_access(self) -> None:
+        self.refused = Counter(
+            "mess_api_refused",
+            "Requests that were not let in: key-missing, key-invalid, scope-missing, too-many-requests.",
+            ("why",),
+            registry=self.registry,
+        )
+        # Of keys that there are: callers cannot make labels up.
+        self.key_requests = Counter(
+            "mess_api_key_requests",
+            "Requests let in with a key, by its prefix.",
+            ("key",),
+            registry=self.registry,
+        )
+        self.keys = Gauge(
+            "mess_api_keys",
+            "Keys that callers can use; 0 where none is needed.",
+            registry=self.registry,
+        )
 
     def _add_requests(self) -> None:
         self.requests_sent = Counter(
@@ -129,7 +150,7 @@ class Metrics:
         self.streams = Gauge("mess_api_streams", "Streams of events that are open.", registry=self.registry)
         self.streams_ended = Counter(
             "mess_api_streams_ended",
-            "Streams of events that ended, by why.",
+            "Streams of events that ended: gone, too-slow, stalled, stopping and others.",
             ("why",),
             registry=self.registry,
         )

@@ -14,7 +14,8 @@ class WorkerMetrics:
         self.registry = registry = CollectorRegistry()
         self.events = Counter(
             "mess_ingest_events",
-            "Events of track-ingest by what became of them",
+            "Events of track-ingest: upserted, deleted, unknown_delete (nothing to delete), superseded (a later event of "
+            "the track was in the same batch), replayed (consumed before), refused",
             ["outcome"],
             registry=registry,
         )
@@ -22,7 +23,8 @@ class WorkerMetrics:
             self.events.labels(outcome)
         self.future_events = Counter(
             "mess_future_events",
-            "Accepted events whose time is more than a minute ahead of this worker's clock",
+            "Accepted events whose time is more than a minute ahead of this worker's clock: a producer's clock is wrong, "
+            "or this machine's",
             registry=registry,
         )
         self.dead_letters = Counter(
@@ -32,35 +34,54 @@ class WorkerMetrics:
             "mess_ingest_batch_events", "Events in a micro-batch", buckets=_SIZES, registry=registry
         )
         self.phase_seconds = Histogram(
-            "mess_ingest_phase_seconds", "Time by phase", ["phase"], buckets=_SECONDS, registry=registry
+            "mess_ingest_phase_seconds",
+            "Seconds by phase of a batch: decode, commit (tracks and offsets), neighbours (the engine), flush (lists)",
+            ["phase"],
+            buckets=_SECONDS,
+            registry=registry,
         )
-        self.lists_written = Counter("mess_lists_written", "Neighbour lists written", registry=registry)
+        self.lists_written = Counter(
+            "mess_lists_written", "Neighbour lists written to the store", registry=registry
+        )
         self.changes_published = Counter(
-            "mess_changes_published", "Messages sent to the change feed", ["kind"], registry=registry
+            "mess_changes_published",
+            "Messages on the change feed: list, tombstone",
+            ["kind"],
+            registry=registry,
         )
         self.freshness = Histogram(
             "mess_list_freshness_seconds",
-            "From an event's time to its lists being committed, of events not older than ten minutes",
+            "Seconds from an event's time to its lists being committed; events older than ten minutes are left out",
             buckets=_SECONDS,
             registry=registry,
         )
         self.retries = Counter(
-            "mess_transient_failures", "Failures that were tried again", ["system"], registry=registry
+            "mess_transient_failures",
+            "Attempts that failed and were repeated: postgres, kafka",
+            ["system"],
+            registry=registry,
         )
-        self.consumed = Gauge("mess_consumed_offset", "Next offset to read", ["partition"], registry=registry)
-        self.absorbed = Gauge(
-            "mess_absorbed_offset",
-            "Offset below which stored lists are up to date",
+        self.consumed = Gauge(
+            "mess_consumed_offset",
+            "Next offset to read: everything below is in the store",
             ["partition"],
             registry=registry,
         )
-        self.tracks = Gauge("mess_engine_tracks", "Tracks the engine holds", registry=registry)
+        self.absorbed = Gauge(
+            "mess_absorbed_offset",
+            "Offset below which the stored lists have the effect of everything",
+            ["partition"],
+            registry=registry,
+        )
+        self.tracks = Gauge("mess_engine_tracks", "Tracks whose vectors the engine holds", registry=registry)
         self.waiting_refills = Gauge(
-            "mess_engine_waiting_refills", "Lists too short that wait to be completed", registry=registry
+            "mess_engine_waiting_refills",
+            "Lists that deletes have made too short and that wait to be completed",
+            registry=registry,
         )
         self.unverified = Gauge(
             "mess_engine_unverified_tracks",
-            "Tracks whose lists have yet to be compared with the whole catalogue",
+            "Tracks of a large catalogue whose lists have yet to be compared with all of it; 0 is the aim at rest",
             registry=registry,
         )
         self.refilled = Gauge(
@@ -68,9 +89,12 @@ class WorkerMetrics:
         )
         self.engine_bytes = Gauge("mess_engine_bytes", "Bytes held by the engine's arrays", registry=registry)
         self.engine_seconds = Gauge(
-            "mess_engine_seconds", "Engine time by phase since the start", ["phase"], registry=registry
+            "mess_engine_seconds",
+            "Seconds the engine has worked since its start, by phase",
+            ["phase"],
+            registry=registry,
         )
-        self.active = Gauge("mess_worker_active", "1 while this worker maintains lists", registry=registry)
+        self.active = Gauge("mess_worker_active", "1 while this worker holds partitions", registry=registry)
         self.owned_partitions = Gauge(
             "mess_owned_partitions", "Partitions of track-ingest that are this worker's", registry=registry
         )
@@ -87,12 +111,14 @@ class WorkerMetrics:
     def _add_process(self) -> None:
         self.lag = Gauge(
             "mess_ingest_lag_events",
-            "Events of this worker's partitions that are not in the store yet, by the last fetches",
+            "Events of this worker's partitions that are not in the store yet; the broker is asked once a second while "
+            "there are any",
             registry=self.registry,
         )
         self.resident = Gauge(
             "mess_process_resident_bytes",
-            "Resident memory of the worker's own process and of those it has spawned; memory they share counts in each",
+            "Resident memory of the worker's own process (worker) and of the engine's and search's (spawned); memory they "
+            "share counts in each",
             ["process"],
             registry=self.registry,
         )
@@ -106,36 +132,48 @@ class WorkerMetrics:
             return Gauge(name, meaning, labels, registry=self.registry)
 
         self.search_tracks = gauge("mess_search_tracks", "Tracks that can be searched")
-        self.search_index_tracks = gauge("mess_search_index_tracks", "Tracks in the index when it was built")
-        self.search_index_age = gauge(
-            "mess_search_index_age_seconds", "Since the catalogue was as the index has it"
+        self.search_index_tracks = gauge(
+            "mess_search_index_tracks",
+            "Tracks in the approximate index when it was built; 0 while there is none",
         )
-        self.search_newer = gauge("mess_search_newer_tracks", "Tracks scanned as the index lacks them")
+        self.search_index_age = gauge(
+            "mess_search_index_age_seconds",
+            "Seconds since the catalogue was as the index has it; NaN while there is none",
+        )
+        self.search_newer = gauge(
+            "mess_search_newer_tracks", "Tracks that the index lacks, which are scanned"
+        )
         self.search_tombstones = gauge("mess_search_tombstones", "Rows of the index that count no more")
         self.search_builds = gauge("mess_search_index_builds", "Indexes built since the start")
         self.search_failures = gauge(
-            "mess_search_index_failures", "Indexes that could not be built, or ended, since the start"
+            "mess_search_index_failures",
+            "Indexes that could not be built, or whose process has ended: a warning in the log says why, and another "
+            "is built",
         )
-        self.search_bytes = gauge("mess_search_bytes", "Bytes held by the search")
-        self.search_seconds = gauge("mess_search_seconds", "Search time by phase since the start", ("phase",))
+        self.search_bytes = gauge("mess_search_bytes", "Bytes held for search")
+        self.search_seconds = gauge(
+            "mess_search_seconds", "Seconds the search has worked since its start, by phase", ("phase",)
+        )
 
     def _add_sampled(self) -> None:
         """What the sampler finds; see `streams.maintenance.sampler`."""
         self.sampled_recall = Gauge(
             "mess_sampled_recall",
-            "Mean recall of the stored lists sampled last, against lists computed afresh",
+            "Mean recall@10 and @50 of the 500 stored lists sampled last, against lists computed afresh: as readers have "
+            "them, so also below 1 while changes are on their way",
             ["at"],
             registry=self.registry,
         )
         self.sampled_churn = Gauge(
             "mess_sampled_churn",
-            "Mean share of a stored list's entries that were replaced within a minute",
+            "Mean share of a list's first 10 and 50 that was replaced within a minute",
             ["at"],
             registry=self.registry,
         )
         self.sampled_lists = Counter(
             "mess_sampled_lists",
-            "Stored lists sampled: right, late (their change is on its way) or wrong",
+            "Stored lists sampled: right, late (they differ, and a change is on its way), wrong (they differ, and none "
+            "is): wrong must stay 0",
             ["outcome"],
             registry=self.registry,
         )
@@ -143,7 +181,7 @@ class WorkerMetrics:
             self.sampled_lists.labels(outcome)
         self.sampled_age = Histogram(
             "mess_sampled_list_age_seconds",
-            "Time since sampled lists were written",
+            "Seconds since sampled lists were written",
             buckets=(1, 10, 60, 600, 3_600, 21_600, 86_400, 604_800),
             registry=self.registry,
         )

@@ -91,17 +91,17 @@ class StreamSettings(BaseSettings):
         None,
         ge=1,
         le=16_384,
-        title="Dimension of embeddings",
+        title="Dimension of the catalogue's embeddings",
         description="Not set: the first accepted track fixes it",
     )
-    ingest_partitions: int = Field(8, ge=1, le=1_024, title="Partitions of track-ingest")
+    ingest_partitions: int = Field(8, ge=1, le=1_024, title="Partitions of track-ingest when it is created")
     list_size: int = Field(50, ge=1, le=50, title="Neighbours published for each track")
     list_kept: int = Field(
         100,
         ge=1,
         le=1_000,
         title="Neighbours kept for each track",
-        description="The slack that deletions use up",
+        description="The slack that deletes use up before a list has to be completed",
     )
     batch_events: int = Field(512, ge=1, le=4_096, title="Events in a micro-batch at most")
     exact_upto: int = Field(
@@ -119,12 +119,15 @@ class StreamSettings(BaseSettings):
     )
     consumer_group: str = Field("mess-worker", title="Consumer group of the workers")
     worker_name: str = Field(
-        "worker", title="Name of this worker", description="Shown as owner of its partitions"
+        "worker",
+        title="Name of this worker",
+        description="Shown as owner of its partitions; give each worker its own",
     )
     data_dir: Path | None = Field(
         None,
         title="Directory of this worker's own",
-        description="Keeps a snapshot of its engine, for a quick start; not set: every start reads all vectors",
+        description="Keeps a snapshot of its engine and compiled code, for a quick start; not set: every start reads "
+        "all vectors from Postgres",
     )
     snapshot_seconds: float = Field(
         60.0, gt=0, le=86_400, title="Seconds from one snapshot of the engine to the next"

@@ -33,7 +33,7 @@ def up(
     ] = 8000,
     workers: Annotated[
         int,
-        typer.Option(min=1, max=64, help="How many workers: one maintains the lists, the others stand by."),
+        typer.Option(min=1, max=64, help="How many workers, which share the partitions and the lists."),
     ] = 1,
     demo: Annotated[bool, typer.Option("--demo/--no-demo", help="Publish the demo catalogue, once.")] = True,
     broker: Annotated[

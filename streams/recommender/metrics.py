@@ -15,7 +15,8 @@ class RecommenderMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self.requests = Counter(
             "mess_recommendation_requests",
-            "Requests by what became of them",
+            "Requests: computed, stored (a kept body), shared (with a computation under way), repeated (the same "
+            "request_id), refused (a 4xx problem), failed (a 5xx one)",
             ["outcome"],
             registry=registry,
         )
@@ -23,25 +24,30 @@ class RecommenderMetrics:
             self.requests.labels(outcome)
         self.seconds = Histogram(
             "mess_recommendation_seconds",
-            "From taking a request to its reply being delivered",
+            "Seconds from taking a request to its reply being delivered",
             buckets=_SECONDS,
             registry=registry,
         )
         self.phase_seconds = Histogram(
             "mess_recommendation_phase_seconds",
-            "Time by phase of a computation",
+            "Seconds by phase of a computation: read, choose (searching, choosing and writing the reply)",
             ["phase"],
             buckets=_SECONDS,
             registry=registry,
         )
         self.interactions = Counter(
-            "mess_interactions", "Interactions by what became of them", ["outcome"], registry=registry
+            "mess_interactions",
+            "Interactions: counted, duplicate, replayed, refused",
+            ["outcome"],
+            registry=registry,
         )
         for outcome in ("counted", "duplicate", "replayed", "refused"):
             self.interactions.labels(outcome)
         self.bodies = Counter(
             "mess_materialised_bodies",
-            "Materialised recommendations written, by why; or given up",
+            "Materialised recommendations: written as they were requested or refreshed; not written as they are withdrawn "
+            "(one names a track that has gone) or rejected (Postgres does not take it; a defect that the log tells "
+            "of); given up: crowded_out",
             ["reason"],
             registry=registry,
         )

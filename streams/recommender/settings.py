@@ -11,7 +11,11 @@ class RecommenderSettings(BaseSettings):
 
     concurrent_requests: int = Field(16, ge=1, le=1_000, title="Requests that are worked on at the same time")
     cached_tracks: int = Field(
-        50_000, ge=1_000, le=10_000_000, title="Tracks whose metadata is kept in memory, about 2 KiB each"
+        50_000,
+        ge=1_000,
+        le=10_000_000,
+        title="Tracks whose metadata is kept in memory, about 2 KiB each",
+        description="Read ahead while little changes; what changes is forgotten at once",
     )
     scanned_tracks: int = Field(
         200_000,
@@ -38,7 +42,9 @@ class RecommenderSettings(BaseSettings):
     remembered_interactions_days: float = Field(
         35.0, gt=0, le=36_500, title="Days for which a second delivery of an interaction is known as one"
     )
-    kept_bodies: int = Field(100_000, ge=0, le=100_000_000, title="Materialised recommendations kept")
+    kept_bodies: int = Field(
+        100_000, ge=0, le=100_000_000, title="Materialised recommendations kept; 0 keeps none"
+    )
     refreshes_per_second: float = Field(
         10.0,
         ge=0,

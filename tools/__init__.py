@@ -1,0 +1,1 @@
+"""Programs for those who work on MESS-AI; none of them is in the wheel."""
