@@ -90,12 +90,18 @@ class Claiming:
     async def attend(
         self, maintainer: Maintainer, follower: Follower, restored: Restored | None = None
     ) -> None:
-        """From now on there is an engine, perhaps with lists from a snapshot: it keeps those of what is ours."""
+        """From now on there is an engine, perhaps with lists from a snapshot: it keeps those of what is ours.
+
+        When this returns, the engine has all that was committed before the call.
+        """
         async with self._turn:
             self._maintainer, self._follower, self._restored = maintainer, follower, restored
             claims = self._ownership.claims
             if claims:
                 await self._until_done(lambda: self._adopt(claims, claims.keys()), "load lists")
+                return
+            async with maintainer.turn:
+                await self._until_done(lambda: follower.catch_up(everything=False), "catch up with the store")
 
     async def claim(self, assigned: Sequence[int], source: Log) -> None:
         """Take partitions over, all others being let go of, and say from where they are read.

@@ -117,7 +117,7 @@ class Follower:
         if everything:
             async with transaction(self._pool) as connection:
                 keys = await tail.read_keys(connection)
-            await self._maintainer.drop_all_but(keys, self._dimension)
+            await self._maintainer.drop_all_but(keys)
 
     async def _step(self, partitions: list[int]) -> bool:
         """Apply a stretch; whether it was the last."""

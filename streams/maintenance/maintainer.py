@@ -93,6 +93,7 @@ class Maintainer:
         ownership: Whose lists are written, and under which epochs.
         feed: Told of every flush.
         names: Kept up to date with what was committed.
+        dimension: d of the catalogue's vectors.
         applied: By partition, the offset below which the engine holds everything.
         metrics: Where times are kept.
         log_end: Where the log of a partition ends, as far as is known; 0 if it is not.
@@ -111,6 +112,7 @@ class Maintainer:
         ownership: Ownership,
         feed: ChangeFeed,
         names: TrackNames,
+        dimension: int,
         applied: dict[int, int],
         metrics: WorkerMetrics,
         log_end: Callable[[int], int],
@@ -124,6 +126,7 @@ class Maintainer:
         self._ownership = ownership
         self._feed = feed
         self._names = names
+        self._dimension = dimension
         self._metrics = metrics
         self._log_end = log_end
         self._batches: asyncio.Queue[Committed] = asyncio.Queue(maxsize=PENDING_BATCHES)
@@ -174,9 +177,9 @@ class Maintainer:
                 if accepted.received.offset >= self.applied.get(accepted.received.partition, 0):
                     last.pop(accepted.event.track_id, None)
                     last[accepted.event.track_id] = accepted
-        batch, dimension = None, waiting[-1].dimension
-        if last and dimension is not None:
-            batch = await asyncio.to_thread(engine_batch, list(last.values()), dimension)
+        batch = None
+        if last:
+            batch = await asyncio.to_thread(engine_batch, list(last.values()), self._dimension)
         await self.apply(batch, upto)
 
     async def apply(self, batch: TrackBatch | None, upto: dict[int, int]) -> None:
@@ -194,11 +197,11 @@ class Maintainer:
         self._wake.set()
         self._applied_some.set()
 
-    async def drop_all_but(self, keys: npt.NDArray[np.int64], dimension: int) -> None:
+    async def drop_all_but(self, keys: npt.NDArray[np.int64]) -> None:
         """Take out of the engine what is not among these, int64 (n,). The turn must be held."""
         gone = np.setdiff1d(await self.engine.keys(), keys)
         if len(gone):
-            await self.apply(deletions(gone, dimension), {})
+            await self.apply(deletions(gone, self._dimension), {})
 
     async def keep(self, owned: Collection[int]) -> None:
         """From now on keep the lists of these partitions and no others. The turn must be held."""

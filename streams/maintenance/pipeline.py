@@ -174,9 +174,9 @@ class Pipeline:
             engine = engine_process(self._streams, dimension)
             await engine.start()
             self._exit.push_async_callback(engine.stop)
-            self._maintainer = await self._load(engine, dimension)
+            await self._load(engine, dimension)
 
-    async def _load(self, engine: EngineProcess, dimension: int) -> Maintainer:
+    async def _load(self, engine: EngineProcess, dimension: int) -> None:
         loaded = await until_done(
             lambda: load_engine(self._pool, engine, self._names, dimension, self._streams.data_dir),
             what="load the catalogue",
@@ -187,8 +187,18 @@ class Pipeline:
             dict(loaded.applied),
             {partition: at.generation for partition, at in loaded.positions.items()},
         )
-        maintainer = Maintainer(
-            self._pool, engine, self.ownership, self._feed, self._names, applied, self.metrics, self.log_end
+        # From here on it gets every batch that is committed. What was committed before is read when the lists are taken
+        # over; only then may it apply anything, or it would believe that it had what lies below.
+        self._maintainer = maintainer = Maintainer(
+            self._pool,
+            engine,
+            self.ownership,
+            self._feed,
+            self._names,
+            dimension,
+            applied,
+            self.metrics,
+            self.log_end,
         )
         follower = Follower(self._pool, maintainer, self.ownership, dimension, generations, self.metrics)
         self._start_search(maintainer, dimension)
@@ -210,7 +220,6 @@ class Pipeline:
                 self._streams.snapshot_seconds,
             )
             self._spawn("snapshots", snapshots.run())
-        return maintainer
 
     def _start_search(self, maintainer: Maintainer, dimension: int) -> None:
         process = SearchProcess(dimension)
@@ -279,12 +288,12 @@ class Pipeline:
             return True
 
     async def _hand_on(self, committed: Committed) -> None:
-        if self._maintainer is None:
-            if committed.dimension is not None:
-                # The batch that fixes the dimension is in the store already: loading applies it.
-                await self._start_engine(committed.dimension)
-            return
-        await self._maintainer.put(committed)
+        if self._maintainer is None and committed.dimension is not None:
+            await self._start_engine(committed.dimension)
+        # Without an engine, loading one will read this batch from the store. Whether one that has been loaded meanwhile
+        # has read it already, the maintainer knows by the offsets.
+        if self._maintainer is not None:
+            await self._maintainer.put(committed)
 
     async def finish(self) -> None:
         """Take nothing more, finish what was committed and tell the feed; what can be searched stays so until `stop`."""
