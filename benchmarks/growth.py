@@ -1,4 +1,4 @@
-"""What an event costs as the catalogue grows, and the memory that a track takes; draws `docs/growth.png`."""
+"""What an event costs as the catalogue grows, and the memory that a track takes; draws `docs/benchmarks/growth.png`."""
 
 import time
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ from streams.engine.approximate import ApproximateEngine
 SIZES = [Size(100_000, 768), Size(200_000, 128)]
 QUICK = [Size(8_000, 128)]
 STOPS = (1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000, 200_000, 500_000, 1_000_000)
-PICTURE = Path(__file__).parents[1] / "docs" / "growth.png"
+PICTURE = Path(__file__).parents[1] / "docs" / "benchmarks" / "growth.png"
 BATCHES, SINGLES = 4, 20
 
 
