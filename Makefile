@@ -9,6 +9,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 DEMO_VENV := .venv-demo
+NODE_STAMP := node_modules/.package-lock.json
 
 .PHONY: help setup up test index-test faults docker-test dashboards check lint types unit docs bench lock clean demo demo-test
 
@@ -61,6 +62,12 @@ lint: setup
 
 types: setup
 	@$(BIN)/mypy
+	@if command -v npm >/dev/null; then $(MAKE) -s $(NODE_STAMP) && npm run --silent types; \
+	  elif [ "$(CI)" = true ]; then echo "npm is missing: it brings the compiler that checks the page's scripts"; exit 1; \
+	  else echo "NOT CHECKED: the types of the page's scripts, for want of npm"; fi
+
+$(NODE_STAMP): package.json package-lock.json
+	@npm ci --silent --no-audit --no-fund && touch $@
 
 unit: setup
 	@$(BIN)/python -m pytest -q -m unit -n 2 $(ARGS)
@@ -92,5 +99,5 @@ demo: $(DEMO_VENV)/.installed  ## build the demo catalogue again from the music2
 	@$(DEMO_VENV)/bin/python -m mess.demo.build --out mess/demo/data --jobs $(shell nproc)
 
 clean:  ## remove the virtual environment, caches and the local stack's data
-	@rm -rf $(VENV) $(DEMO_VENV) .mess site .cache .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist build
+	@rm -rf $(VENV) $(DEMO_VENV) node_modules .mess site .cache .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist build
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -24,7 +24,7 @@ _OPERATIONS: Final = frozenset(
 )
 # The page and the reference, which hold nothing of the catalogue: browsers cannot send a key for them.
 _PAGES: Final = frozenset({b"/", b"/openapi.json", b"/docs", b"/docs/"})
-_ASSETS: Final = b"/docs/"
+_ASSETS: Final = (b"/docs/", b"/page/")
 _RECOMMENDING: Final = (b"/recommend", b"/explain")
 
 _REALM: Final = 'Bearer realm="mess-ai"'

@@ -1,7 +1,10 @@
 """`/` and `/docs`: pages for people. Everything they load comes from here, so that they work offline."""
 
+import hashlib
+from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from typing import Final
 
 from fastapi import FastAPI, Request
 from fastapi.openapi.docs import get_swagger_ui_html
@@ -12,20 +15,30 @@ _ASSETS = {
     "swagger-ui-bundle.js": "text/javascript",
     "swagger-ui.css": "text/css",
 }
-# No request of either page may leave this server; both carry their script and style inline.
-_POLICY = (
+_KINDS: Final = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
+# Scripts and styles are files of this server's, and scripts may turn no text into markup. Only sound may come from
+# elsewhere: a catalogue's own previews.
+PAGE_POLICY: Final = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self';"
+    " media-src 'self' https:; base-uri 'none'; form-action 'none'; frame-ancestors 'none';"
+    " require-trusted-types-for 'script'; trusted-types 'none'"
+)
+# Swagger UI's page carries its script, and its components their styles, inline.
+_DOCS_POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline';"
     " img-src 'self' data:; base-uri 'none'; frame-ancestors 'none'"
 )
-_PAGE_HEADERS = {
-    "content-security-policy": _POLICY,
-    "x-content-type-options": "nosniff",
-    "referrer-policy": "no-referrer",
-}
-_ICON = (
-    "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16'%3E"
-    "%3Ctext y='13' font-size='13'%3E%E2%99%AB%3C/text%3E%3C/svg%3E"
-)
+_GUARDS = {"x-content-type-options": "nosniff", "referrer-policy": "no-referrer"}
+_ICON = "page/icon.svg"
+
+
+@dataclass(frozen=True, slots=True)
+class PageFile:
+    """A file of the page as it is sent."""
+
+    body: bytes
+    media_type: str
+    tag: str
 
 
 @cache
@@ -35,12 +48,38 @@ def _asset(name: str) -> bytes:
 
 @cache
 def _home() -> str:
-    return (files("serving") / "pages" / "home.html").read_text(encoding="utf-8")
+    return (files("serving") / "pages" / "index.html").read_text(encoding="utf-8")
+
+
+@cache
+def page_files() -> dict[str, PageFile]:
+    """Every script, style and picture of the page, by its path below `/page/`."""
+    root = files("serving") / "pages"
+    found = {}
+    for folder in ("", "scripts", "styles"):
+        for file in (root / folder if folder else root).iterdir():
+            kind = _KINDS.get(file.name[file.name.rfind(".") :])
+            if kind is not None:
+                body = file.read_bytes()
+                tag = f'"{hashlib.sha256(body).hexdigest()[:16]}"'
+                found[f"{folder}/{file.name}".lstrip("/")] = PageFile(body, kind, tag)
+    return found
 
 
 async def home() -> Response:
     """Search the catalogue and look at recommendations."""
-    return HTMLResponse(_home(), headers=_PAGE_HEADERS)
+    return HTMLResponse(_home(), headers={**_GUARDS, "content-security-policy": PAGE_POLICY})
+
+
+async def page_file(request: Request, name: str) -> Response:
+    """A script, a style or a picture of the page; asked for again, it is sent only if another version is installed."""
+    file = page_files().get(name)
+    if file is None:
+        raise HTTPException(404)
+    headers = {**_GUARDS, "etag": file.tag, "cache-control": "no-cache"}
+    if request.headers.get("if-none-match") == file.tag:
+        return Response(status_code=304, headers=headers)
+    return Response(file.body, media_type=file.media_type, headers=headers)
 
 
 async def docs(request: Request) -> Response:
@@ -51,9 +90,9 @@ async def docs(request: Request) -> Response:
         title="MESS-AI API",
         swagger_js_url=f"{root}/docs/swagger-ui-bundle.js",
         swagger_css_url=f"{root}/docs/swagger-ui.css",
-        swagger_favicon_url=_ICON,
+        swagger_favicon_url=f"{root}/{_ICON}",
     )
-    return HTMLResponse(bytes(page.body), headers=_PAGE_HEADERS)
+    return HTMLResponse(bytes(page.body), headers={**_GUARDS, "content-security-policy": _DOCS_POLICY})
 
 
 async def docs_asset(name: str) -> Response:
@@ -65,5 +104,10 @@ async def docs_asset(name: str) -> Response:
 
 def register(app: FastAPI) -> None:
     """Add this module's paths."""
-    for path, endpoint in (("/", home), ("/docs", docs), ("/docs/{name}", docs_asset)):
+    for path, endpoint in (
+        ("/", home),
+        ("/page/{name:path}", page_file),
+        ("/docs", docs),
+        ("/docs/{name}", docs_asset),
+    ):
         app.add_api_route(path, endpoint, methods=["GET"], include_in_schema=False)

@@ -70,7 +70,14 @@ async def test_a_key_opens_what_it_is_for_until_it_is_revoked(database: Database
         assert (refused.status_code, problem(refused)) == (403, "scope-missing")
         assert 'scope="recommend"' in refused.headers["www-authenticate"]
         assert (await api.get("/composers", headers=bearing(narrow))).status_code == 200
-        for open_path in ("/health/live", "/health/ready", "/metrics", "/docs", "/openapi.json"):
+        for open_path in (
+            "/health/live",
+            "/health/ready",
+            "/metrics",
+            "/docs",
+            "/page/icon.svg",
+            "/openapi.json",
+        ):
             assert (await api.get(open_path)).status_code == 200
 
         revoked = await asyncio.to_thread(mess, database, "revoke", key[5:13], "--yes")

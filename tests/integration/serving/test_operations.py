@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import re
 from typing import Any
 
 import httpx
@@ -14,6 +15,7 @@ from serving import models
 from serving.app import create_app
 from serving.kafka.broker import BrokerUnavailableError, KafkaLogEnds, started, stopped
 from serving.recommend.questions import RecommendQuery
+from serving.routes.pages import page_files
 from serving.settings import ServingSettings
 from store.columns import REVISION
 from store.errors import SchemaMismatchError, StoreUnavailableError
@@ -444,11 +446,29 @@ class TestPages:
         response = await client.get(path)
         assert response.headers["content-type"].startswith("text/html")
         policy = response.headers["content-security-policy"]
-        assert "default-src 'self'" in policy
+        assert policy.startswith(("default-src 'self'", "default-src 'none'"))
         text = response.text.replace("http://www.w3.org/2000/svg", "")  # a namespace, never fetched
         assert "http://" not in text
         assert "https://" not in text
         assert 'src="//' not in text
+
+    async def test_page_has_nothing_inline_and_all_its_files(self, client: httpx.AsyncClient) -> None:
+        """The page's scripts and styles are files, all named in it, small, and sent anew only when they are others."""
+        response = await client.get("/")
+        assert "unsafe" not in response.headers["content-security-policy"]
+        assert not re.search(r"<style|\sstyle=|\son\w+=|<script(?![^>]*\ssrc=)", response.text)
+        named = set(re.findall(r'(?:href|src)="page/([^"]+)"', response.text))
+        late = {f"scripts/{name}" for name in ("map.js", "live.js") if f"scripts/{name}" in page_files()}
+        assert set(page_files()) - late <= named <= set(page_files())
+        sent = len(response.content)
+        for name, file in page_files().items():
+            answer = await client.get(f"/page/{name}")
+            assert answer.headers["content-type"].startswith(file.media_type)
+            sent += len(answer.content)
+            again = await client.get(f"/page/{name}", headers={"if-none-match": answer.headers["etag"]})
+            assert (again.status_code, again.content) == (304, b"")
+        assert sent < 150_000
+        problem_of(await client.get("/page/index.html"), 404, "path-not-found")
 
     async def test_reference_has_its_script_and_style(self, client: httpx.AsyncClient) -> None:
         """The files that `/docs` names are served; others beside them are not."""

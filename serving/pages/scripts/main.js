@@ -1,0 +1,27 @@
+// Wires the page together.
+
+import * as comparison from "./comparison.js";
+import * as conditions from "./conditions.js";
+import * as curl from "./curl.js";
+import * as keyboard from "./keyboard.js";
+import * as recommendations from "./recommendations.js";
+import * as search from "./search.js";
+import { onChange, state } from "./state.js";
+import * as strategies from "./strategies.js";
+import { fillIn } from "./texts.js";
+
+fillIn(document);
+onChange((now, before) => {
+  search.update(now, before);
+  strategies.update();
+  conditions.update();
+  recommendations.update(now, before);
+  comparison.update();
+});
+search.start();
+strategies.start();
+conditions.start();
+comparison.start();
+curl.start();
+keyboard.start();
+recommendations.update(state(), null);

@@ -1,0 +1,101 @@
+// Every English text of the page that does not come from the API.
+
+/** @param {number} count */
+const works = (count) => (count === 1 ? "1 work" : `${count.toLocaleString("en")} works`);
+
+/** Texts of the markup, by the name in its `data-text`. */
+export const markup = {
+  skip: "Skip to the chosen work",
+  lead: "Find a work, and the works most like it.",
+  "search.label": "Search title, composer, form, opus, performer",
+  "search.more": "Show more",
+  "keyboard.hint": "Keys: / searches, arrows move through works, Enter chooses.",
+  "work.none": "No work chosen yet",
+  "work.choose": "Choose one from the search to see its recommendations.",
+  "strategy.label": "Strategy",
+  "strategy.mode": "Mode",
+  "conditions.field": "Only works whose",
+  "conditions.value": "is",
+  "conditions.add": "Add",
+  "comparison.open": "Compare strategies",
+  "curl.copy": "Copy as curl",
+  "footer.docs": "API reference",
+  "footer.health": "health",
+  "footer.metrics": "metrics",
+  "key.title": "This API asks for a key",
+  "key.label": "Key",
+  "key.use": "Use it",
+  "key.cancel": "Cancel",
+};
+
+/** Names of the conditions that the page offers, and what a person reads. */
+export const conditionNames = {
+  era: "era",
+  composer: "composer",
+  form: "form",
+  key_signature: "key",
+  instrument: "instrument",
+  ensemble: "ensemble",
+  tags: "tag",
+  era_not: "era, not",
+  composer_not: "composer, not",
+  form_not: "form, not",
+  year_composed_min: "year, at least",
+  year_composed_max: "year, at most",
+  max_per_composer: "works of a composer, at most",
+  max_per_artist: "works of an artist, at most",
+  near_duplicates: "near duplicates left out (true)",
+  at_least: "conditions kept below this many results",
+};
+
+export const texts = {
+  searchExample: "for example: bach fugue",
+  found: works,
+  /** @param {number} total @param {boolean} exact */
+  foundAtLeast: (total, exact) => (exact ? works(total) : `more than ${works(total)}`),
+  /** @param {number} total */
+  inCatalogue: (total) => `${works(total)} in the catalogue.`,
+  /** @param {string} reason */
+  searchFailed: (reason) => `The search failed: ${reason}`,
+  /** @param {string} reason */
+  strategiesFailed: (reason) => `The strategies cannot be read: ${reason}`,
+  asking: "asking…",
+  comparing: "comparing…",
+  nothingYet: "There is no other work to recommend yet.",
+  nothingLeft: "No work meets these conditions.",
+  /** @param {string} condition */
+  unmet: (condition) => `does not meet ${condition}`,
+  /** @param {string} similarity */
+  similarity: (similarity) => `cosine similarity ${similarity}`,
+  /** @param {string} condition */
+  removeCondition: (condition) => `Remove the condition ${condition}`,
+  /** @param {string} stage @param {number} held */
+  stage: (stage, held) => `${held.toLocaleString("en")} ${stage.replaceAll("_", " ")}`,
+  /** @param {string} when @param {boolean} stale @param {number} milliseconds @param {boolean} cached */
+  whence: (when, stale, milliseconds, cached) =>
+    `List of ${when}${stale ? ", being renewed" : ""}; ${cached ? "read" : "computed"} in ${milliseconds} ms.`,
+  provisional: "Searched for now, as its own list is not there yet.",
+  /** @param {string} strategy @param {string} reason */
+  chosenStrategy: (strategy, reason) => `Chosen: ${strategy}, as ${reason}.`,
+  /** @param {string[]} conditions */
+  relaxed: (conditions) => `Given up, so that the list is long enough: ${conditions.join(", ")}.`,
+  comparisonTitle: "Strategies side by side",
+  comparisonHint: "Lines join the same work in neighbouring lists. Point at a work to follow it.",
+  diversity: "diversity",
+  meanSimilarity: "similarity",
+  novelty: "novelty, bits",
+  /** @param {number} share */
+  sharedWith: (share) => `${Math.round(share * 100)} % as similarity`,
+  copied: "Copied.",
+  changed: "The list has changed.",
+  /** @param {number} status */
+  httpError: (status) => `HTTP ${status}`,
+};
+
+/** Put the markup's texts in their places. @param {ParentNode} root */
+export function fillIn(root) {
+  for (const place of root.querySelectorAll("[data-text]")) {
+    const name = /** @type {keyof typeof markup} */ (/** @type {HTMLElement} */ (place).dataset.text);
+    place.textContent = markup[name];
+  }
+}
