@@ -13,12 +13,12 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # i
 
 from mess import collecting, tracing
 from serving.logging import configure_logging
-from serving.settings import ServingSettings
 from store.errors import StoreError
 from store.settings import StoreSettings
 from streams.engine.process import EngineStoppedError
 from streams.engine.search import SearchStoppedError
 from streams.errors import StreamsError
+from streams.faults import VARIABLE, arm
 from streams.recommender.settings import RecommenderSettings
 from streams.settings import KafkaSettings, StreamSettings
 from streams.worker.app import create_app, run
@@ -50,8 +50,9 @@ def main(kafka: KafkaSettings, streams: StreamSettings, store: StoreSettings) ->
     It ends without unwinding: threads of a Faust app that has crashed, or whose broker is away, may wait for ever, and
     nothing in memory is worth saving. The store and the log have everything.
     """
+    arm(os.environ.get(VARIABLE, ""))
     send_traces = tracing.start("mess-worker")
-    configure_logging(ServingSettings())
+    configure_logging(streams.worker_log_format, streams.worker_log_level)
     _quieten_faust()
     sys.setswitchinterval(SWITCH_SECONDS)
     # The products here are small: a second thread of BLAS would make none of them faster, and spins while it waits.

@@ -9,8 +9,6 @@ from typing import Any
 import orjson
 import structlog
 
-from serving.settings import ServingSettings
-
 _LEVELS = {
     "debug": logging.DEBUG,
     "info": logging.INFO,
@@ -28,13 +26,17 @@ def _dumps(event: Any, **_: Any) -> str:
     return orjson.dumps(event, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
 
 
-def configure_logging(settings: ServingSettings) -> None:
+def configure_logging(form: str, minimum: str) -> None:
     """Send our own log lines and those of the libraries to standard output, in one form.
 
     Replaces the handlers of the root logger: for processes, not for libraries or tests.
+
+    Args:
+        form: `json`, or `console` for people.
+        minimum: The lowest level that is logged: `debug`, `info`, `warning` or `error`.
     """
-    level = _LEVELS[settings.log_level]
-    as_json = settings.log_format == "json"
+    level = _LEVELS[minimum]
+    as_json = form == "json"
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,

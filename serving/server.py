@@ -102,6 +102,6 @@ def serve(
     # uvicorn raises the signal anew once it has shut down; the default handlers would make that a failure.
     for stop in (signal.SIGINT, signal.SIGTERM):
         signal.signal(stop, lambda *_: sys.exit(0))
-    configure_logging(settings)
+    configure_logging(settings.log_format, settings.log_level)
     asyncio.run(check_store(store, keys=settings.require_keys))
     server_of(settings, store, kafka_options, strategies).run()

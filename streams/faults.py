@@ -26,22 +26,22 @@ class FaultPoint(StrEnum):
     AFTER_PUBLISH = "after-publish"
 
 
-def _armed() -> tuple[str, int]:
-    """The point that is set and at which of its occurrences the process dies; ("", 0) for none.
+_point, _left = "", 0
+
+
+def arm(wanted: str) -> None:
+    """Have this process die at a point, as `before-track-commit:3` says; nothing for an empty text.
 
     Raises:
-        ValueError: The variable names no point, or no positive count.
+        ValueError: It names no point, or no positive count.
     """
-    wanted = os.environ.get(VARIABLE, "")
+    global _point, _left
     if not wanted:
-        return "", 0
+        return
     name, _, count = wanted.partition(":")
     if int(count or 1) < 1:
         raise ValueError(f"{VARIABLE}: {count!r} is not a count")
-    return FaultPoint(name).value, int(count or 1)
-
-
-_point, _left = _armed()
+    _point, _left = FaultPoint(name).value, int(count or 1)
 
 
 def reach(point: FaultPoint) -> None:

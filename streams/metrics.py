@@ -88,6 +88,16 @@ class WorkerMetrics:
             "mess_engine_refilled_lists", "Lists completed since the start", registry=registry
         )
         self.engine_bytes = Gauge("mess_engine_bytes", "Bytes held by the engine's arrays", registry=registry)
+        self.engine_compiled = Gauge(
+            "mess_engine_compiled",
+            "1 while the engine uses its compiled inner loops: without them, no catalogue is in large mode",
+            registry=registry,
+        )
+        self.engine_compile_failed = Gauge(
+            "mess_engine_compile_failed",
+            "1 while the inner loops could not be compiled; the log says why",
+            registry=registry,
+        )
         self.engine_seconds = Gauge(
             "mess_engine_seconds",
             "Seconds the engine has worked since its start, by phase",

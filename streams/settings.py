@@ -134,6 +134,10 @@ class StreamSettings(BaseSettings):
     )
     worker_host: str = Field("127.0.0.1", title="Address of the worker's metrics and liveness")
     worker_port: int = Field(8_001, ge=0, le=65_535, title="Port of the worker's metrics and liveness")
+    worker_log_format: Literal["json", "console"] = Field("json", title="Form of the worker's log lines")
+    worker_log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", title="Minimum level that the worker logs"
+    )
     session_timeout_seconds: float = Field(
         10.0, ge=1, le=300, title="Seconds without a heartbeat after which a worker has lost its partitions"
     )

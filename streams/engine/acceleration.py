@@ -11,6 +11,7 @@ import importlib.metadata
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,6 +24,10 @@ MODULES = ("kernels", "departing")
 PATIENCE = 600.0
 # Nobody waits for the compiler: everything else goes first.
 NICENESS = 10
+
+
+class CompilerFailedError(Exception):
+    """The helper process that compiles did not do it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +89,16 @@ def _mark() -> Path:
 
 
 class Loading:
-    """Gets the compiled functions in the background, once started."""
+    """Gets the compiled functions in the background, once started.
+
+    Attributes:
+        kernels: The functions, once they are there.
+        failure: Why they will not come; empty as long as they may.
+    """
 
     def __init__(self) -> None:
         self.kernels: Kernels | None = None
+        self.failure = ""
         self._thread = threading.Thread(target=self._load, name="kernels", daemon=True)
         self._compiler: subprocess.Popen[bytes] | None = None
 
@@ -102,9 +113,10 @@ class Loading:
                 self._compile()
                 mark.touch()
             self.kernels = load()
-        except (OSError, subprocess.SubprocessError, ImportError, RuntimeError):
+        except Exception as error:  # noqa: BLE001 -- the thread has nobody to tell but by `failure`
             # Without them everything works, slower. (Numba raises RuntimeError where it finds no place for its cache.)
             self.stop()
+            self.failure = " ".join(str(error).split()) or type(error).__name__
 
     def _compile(self) -> None:
         # A process of its own: the compiler would hold this one's interpreter lock for many seconds.
@@ -113,11 +125,20 @@ class Loading:
             "-c",
             "from streams.engine import acceleration; acceleration.fill_cache()",
         ]
-        with subprocess.Popen(  # noqa: S603 - our own interpreter and module
-            command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        ) as self._compiler:
-            if self._compiler.wait(PATIENCE) != 0:
-                raise subprocess.CalledProcessError(self._compiler.returncode, command)
+        # Into a file: a pipe that nobody reads would stop the compiler.
+        with (
+            tempfile.TemporaryFile() as errors,
+            subprocess.Popen(  # noqa: S603 - our own interpreter and module
+                command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=errors
+            ) as self._compiler,
+        ):
+            if (status := self._compiler.wait(PATIENCE)) != 0:
+                errors.seek(0)
+                said = errors.read().decode(errors="replace").split("\n")
+                last = next((line for line in reversed(said) if line.strip()), "")
+                raise CompilerFailedError(
+                    f"the compiler ended with status {status}{': ' if last else ''}{last[:300]}"
+                )
 
     def stop(self) -> None:
         """End the compiler, if it still runs."""

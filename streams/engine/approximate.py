@@ -11,6 +11,7 @@ fifth of the cost of newcomers, one after the other.
 """
 
 import time
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -286,13 +287,8 @@ class ApproximateEngine(ExactEngine):
     def stats(self) -> EngineStats:
         """See `NeighbourEngine.stats`."""
         found = super().stats()
-        return EngineStats(
-            tracks=found.tracks,
-            changed_lists=found.changed_lists,
+        return replace(
+            found,
             waiting_refills=max(found.waiting_refills, len(self._unmade) + len(self._strays)),
-            refilled=found.refilled,
-            memory_bytes=found.memory_bytes,
-            seconds=found.seconds,
-            compiled=found.compiled,
             unverified=int(self.lists.pending[: self.catalogue.used].sum()),
         )

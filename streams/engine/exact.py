@@ -63,6 +63,7 @@ class ExactEngine:
         self._in_flight_deleted: dict[int, int] = {}
         self._snapshot: SnapshotWriter | None = None
         self._refilled = 0
+        self._compile_failure = ""
         self._seconds: dict[str, float] = defaultdict(float)
         self._random = np.random.default_rng()
 
@@ -70,6 +71,11 @@ class ExactEngine:
         """Use the compiled loops from now on; the lists stay the same to the bit."""
         self.lists.accelerate(kernels)
         self.nearest.accelerate(kernels)
+        self._compile_failure = ""
+
+    def note_uncompiled(self, reason: str) -> None:
+        """The compiled inner loops cannot be had; `stats` says why."""
+        self._compile_failure = reason
 
     def load(self, tracks: TrackBatch, lists: StoredLists) -> None:
         """See `NeighbourEngine.load`."""
@@ -464,6 +470,7 @@ class ExactEngine:
             memory_bytes=self.catalogue.memory_bytes + self.lists.memory_bytes + self.nearest.memory_bytes,
             seconds=dict(self._seconds),
             compiled=self.nearest.is_compiled,
+            compile_failure=self._compile_failure,
         )
 
     @contextmanager

@@ -4,6 +4,7 @@ Between calls it uses its idle time to refill lists.
 """
 
 import asyncio
+import math
 import os
 import time
 from collections.abc import Collection, Mapping
@@ -37,6 +38,8 @@ SLICE_LISTS = 2_048
 IDLE_SECONDS = 5.0
 # The compiled loops take 128 MiB and a second of a core to load, and save a smaller catalogue half a millisecond an insert.
 ACCELERATED_FROM = 500
+# A compiler that failed, for want of memory or of room on the disk, is tried again after so long.
+COMPILE_AGAIN_SECONDS = 600.0
 # How long the engine writes at a snapshot at a time; it rests twice as long in between.
 SNAPSHOT_SECONDS = 0.01
 
@@ -57,6 +60,7 @@ class _Idle:
         self._engine = engine
         self._accelerated_from = accelerated_from
         self._loading: Loading | None = None
+        self._failed_at = -math.inf
         self._lists = 1
         self._called = time.monotonic()
         self._waiting = True
@@ -82,9 +86,13 @@ class _Idle:
 
     def _accelerate(self) -> None:
         if self._loading is None:
-            if len(self._engine.catalogue) >= self._accelerated_from:
+            due = time.monotonic() > self._failed_at + COMPILE_AGAIN_SECONDS
+            if due and len(self._engine.catalogue) >= self._accelerated_from:
                 self._loading = Loading()
                 self._loading.start()
+        elif self._loading.failure:
+            self._engine.note_uncompiled(self._loading.failure)
+            self._loading, self._failed_at = None, time.monotonic()
         elif self._loading.kernels is not None:
             self._engine.accelerate(self._loading.kernels)
             self._loading.kernels = None
@@ -130,6 +138,9 @@ class EngineProcess(PipedProcess):
         accelerated_from: The size of a catalogue from which on the compiled inner loops are used.
         cache: A directory that keeps the compiled loops from one start to the next, where NUMBA_CACHE_DIR names none and
             the place beside the modules cannot be written.
+
+    Attributes:
+        dimension: As given.
     """
 
     name = "engine"
@@ -146,6 +157,7 @@ class EngineProcess(PipedProcess):
         accelerated_from: int = ACCELERATED_FROM,
         cache: str | os.PathLike[str] | None = None,
     ) -> None:
+        self.dimension = dimension
         # Large catalogues need the loops: they are there before one has become large.
         arguments = (dimension, published, kept, exact_upto, min(accelerated_from, exact_upto // 2))
         super().__init__(_build, *arguments, environment=_cached_at(cache))

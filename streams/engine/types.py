@@ -116,7 +116,8 @@ class TrueLists:
 class EngineStats:
     """A look inside: counts, bytes held, and seconds spent by phase since the start.
 
-    `unverified` tracks have not been compared with the whole catalogue yet; `compiled` says whether the inner loops are.
+    `unverified` tracks have not been compared with the whole catalogue yet; `compiled` says whether the inner loops are,
+    `compile_failure` why they could not be.
     """
 
     tracks: int
@@ -127,6 +128,7 @@ class EngineStats:
     seconds: dict[str, float]
     unverified: int = 0
     compiled: bool = False
+    compile_failure: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -93,7 +93,6 @@ class Maintainer:
         ownership: Whose lists are written, and under which epochs.
         feed: Told of every flush.
         names: Kept up to date with what was committed.
-        dimension: d of the catalogue's vectors.
         applied: By partition, the offset below which the engine holds everything.
         metrics: Where times are kept.
         log_end: Where the log of a partition ends, as far as is known; 0 if it is not.
@@ -112,7 +111,6 @@ class Maintainer:
         ownership: Ownership,
         feed: ChangeFeed,
         names: TrackNames,
-        dimension: int,
         applied: dict[int, int],
         metrics: WorkerMetrics,
         log_end: Callable[[int], int],
@@ -126,7 +124,6 @@ class Maintainer:
         self._ownership = ownership
         self._feed = feed
         self._names = names
-        self._dimension = dimension
         self._metrics = metrics
         self._log_end = log_end
         self._batches: asyncio.Queue[Committed] = asyncio.Queue(maxsize=PENDING_BATCHES)
@@ -137,6 +134,7 @@ class Maintainer:
         self._flushes = 0
         self._closing = False
         self._traces: list[SpanContext] = []
+        self._compile_failure = ""
         self._wake = asyncio.Event()
         self._applied_some = asyncio.Event()
         self._listeners: list[Listener] = []
@@ -179,7 +177,7 @@ class Maintainer:
                     last[accepted.event.track_id] = accepted
         batch = None
         if last:
-            batch = await asyncio.to_thread(engine_batch, list(last.values()), self._dimension)
+            batch = await asyncio.to_thread(engine_batch, list(last.values()), self.engine.dimension)
         await self.apply(batch, upto)
 
     async def apply(self, batch: TrackBatch | None, upto: dict[int, int]) -> None:
@@ -201,7 +199,7 @@ class Maintainer:
         """Take out of the engine what is not among these, int64 (n,). The turn must be held."""
         gone = np.setdiff1d(await self.engine.keys(), keys)
         if len(gone):
-            await self.apply(deletions(gone, self._dimension), {})
+            await self.apply(deletions(gone, self.engine.dimension), {})
 
     async def keep(self, owned: Collection[int]) -> None:
         """From now on keep the lists of these partitions and no others. The turn must be held."""
@@ -341,6 +339,16 @@ class Maintainer:
         self._metrics.unverified.set(stats.unverified)
         self._metrics.refilled.set(stats.refilled)
         self._metrics.engine_bytes.set(stats.memory_bytes)
+        self._metrics.engine_compiled.set(stats.compiled)
+        self._metrics.engine_compile_failed.set(bool(stats.compile_failure))
+        if stats.compile_failure != self._compile_failure:
+            self._compile_failure = stats.compile_failure
+            if stats.compile_failure:
+                log.error(
+                    "the engine's inner loops could not be compiled: it goes on without them, slower, and large catalogues "
+                    "are compared with every newcomer as a whole",
+                    reason=stats.compile_failure,
+                )
         for phase, seconds in stats.seconds.items():
             self._metrics.engine_seconds.labels(phase).set(seconds)
 

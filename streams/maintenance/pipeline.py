@@ -190,15 +190,7 @@ class Pipeline:
         # From here on it gets every batch that is committed. What was committed before is read when the lists are taken
         # over; only then may it apply anything, or it would believe that it had what lies below.
         self._maintainer = maintainer = Maintainer(
-            self._pool,
-            engine,
-            self.ownership,
-            self._feed,
-            self._names,
-            dimension,
-            applied,
-            self.metrics,
-            self.log_end,
+            self._pool, engine, self.ownership, self._feed, self._names, applied, self.metrics, self.log_end
         )
         follower = Follower(self._pool, maintainer, self.ownership, dimension, generations, self.metrics)
         self._start_search(maintainer, dimension)

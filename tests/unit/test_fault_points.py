@@ -12,7 +12,9 @@ from streams.faults import VARIABLE, FaultPoint
 pytestmark = pytest.mark.unit
 
 PROGRAM = """
-from streams.faults import FaultPoint, reach
+import os
+from streams.faults import VARIABLE, FaultPoint, arm, reach
+arm(os.environ.get(VARIABLE, ""))
 for at in range(4):
     print(at, flush=True)
     reach(FaultPoint.BEFORE_ACK)

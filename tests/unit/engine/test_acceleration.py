@@ -1,5 +1,6 @@
 """Getting the compiled loops in the background."""
 
+import math
 import multiprocessing
 import subprocess
 import sys
@@ -40,7 +41,44 @@ def test_a_compiler_that_fails_leaves_the_engine_as_it_is(
     loading.start()
     loading._thread.join()
     assert loading.kernels is None
+    assert loading.failure == "the compiler ended with status 1"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_reason_of_a_failure_is_what_the_compiler_said_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a cache that cannot be written the compiler itself complains, in a process of its own."""
+    monkeypatch.setenv("NUMBA_CACHE_DIR", "/dev/null/nowhere")
+    loading = Loading()
+    loading.start()
+    loading._thread.join()
+    assert "/dev/null/nowhere" in loading.failure or "no locator available" in loading.failure
+    assert loading.kernels is None
+
+
+def test_an_engine_without_its_loops_says_so_and_tries_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The failure is in its stats until a later attempt succeeds; it works meanwhile."""
+    outcomes = iter(["no memory", ""])
+
+    def fail_once(loading: Loading) -> None:
+        loading.failure = next(outcomes)
+        if not loading.failure:
+            loading.kernels = acceleration.load()
+
+    monkeypatch.setattr(Loading, "start", fail_once)
+    ours, theirs = multiprocessing.Pipe()
+    with ours, theirs:
+        engine, idle = _build(theirs, 8, 5, 8, 100, 1)
+        engine.apply(batch(random_catalogue(3, 8), dimension=8))
+        idle.called()
+        idle.called()
+        assert engine.stats().compile_failure == "no memory"
+        idle.called()
+        assert engine.stats().compile_failure == "no memory"
+        idle._failed_at = -math.inf
+        idle.called()
+        idle.called()
+        stats = engine.stats()
+        assert (stats.compiled, stats.compile_failure) == (True, "")
 
 
 def test_the_compiler_ends_with_the_process_that_wants_it() -> None:

@@ -15,7 +15,6 @@ from serving import problems
 from serving.logging import configure_logging
 from serving.metrics import Metrics
 from serving.middleware import Limits, Observe
-from serving.settings import ServingSettings
 
 pytestmark = pytest.mark.unit
 
@@ -161,7 +160,7 @@ def _logging_restored() -> Iterator[None]:
 @pytest.mark.usefixtures("_logging_restored")
 def test_log_lines_are_json_with_the_request_id(capsys: pytest.CaptureFixture[str]) -> None:
     """Our own lines and those of libraries are JSON objects of one form, below the level nothing."""
-    configure_logging(ServingSettings(log_level="info"))
+    configure_logging("json", "info")
     with structlog.contextvars.bound_contextvars(request_id="r-1"):
         structlog.get_logger("serving").info("ours", answer=42)
         logging.getLogger("a.library").warning("theirs %s", "indeed")
