@@ -3,7 +3,7 @@
 import re
 import time
 import uuid
-from typing import Any
+from typing import Any, Final
 from urllib.parse import quote
 
 import structlog
@@ -53,6 +53,10 @@ class _Answer:
         await self._send(message)
 
 
+# In a request's scope: whether nobody wants the body, so that a stream need not begin.
+HEADERS_ONLY: Final = "mess.headers_only"
+
+
 class Observe:
     """Gives each request its id, counts and logs its answer, and answers for what nobody caught.
 
@@ -74,8 +78,9 @@ class Observe:
         method: str = scope["method"]
         request_id = request_id_of(Headers(scope=scope))
         # A copy: the server looks at its own scope again when it writes the answer.
-        scope = {**scope, "path": _raw_path(scope), "method": "GET" if method == "HEAD" else method}
-        answer = _Answer(send, request_id, head=method == "HEAD")
+        head = method == "HEAD"
+        scope = {**scope, "path": _raw_path(scope), "method": "GET" if head else method, HEADERS_ONLY: head}
+        answer = _Answer(send, request_id, head=head)
         self._metrics.in_progress.inc()
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             try:

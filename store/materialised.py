@@ -57,6 +57,9 @@ SELECT m.key, m.strategy, m.mode, m.variant,
 """
 _CHECK_MANY = f"SELECT m.key, m.strategy, m.mode, m.variant, m.tag, ({_STALE}) AS stale {_WANTED}"
 
+
+# The body that knows more stays, whatever the clocks of the workers say that made them: a newer list, a catalogue that had
+# gone further, a newer popularity. Of two that know the same, the last one stays.
 _WRITE = """
 INSERT INTO materialised_recommendations AS m
     (key, strategy, mode, variant, question, body, tag, members, list_version, popularity_version, popularity_due,
@@ -67,7 +70,15 @@ SET body = excluded.body, tag = excluded.tag, members = excluded.members, list_v
     popularity_version = excluded.popularity_version, popularity_due = excluded.popularity_due,
     searched = excluded.searched, searched_due = excluded.searched_due, expires_at = excluded.expires_at,
     outdated = false, generated_at = excluded.generated_at
-WHERE m.generated_at <= excluded.generated_at
+WHERE (
+    coalesce(m.list_version, -1),
+    (SELECT coalesce(sum(value::numeric), 0) FROM jsonb_each_text(coalesce(m.searched, excluded.searched))),
+    coalesce(m.popularity_version, excluded.popularity_version, -1)
+) <= (
+    coalesce(excluded.list_version, -1),
+    (SELECT coalesce(sum(value::numeric), 0) FROM jsonb_each_text(coalesce(excluded.searched, m.searched))),
+    coalesce(excluded.popularity_version, m.popularity_version, -1)
+)
 """
 
 # The logarithm of a sum, without leaving the logarithms.
@@ -231,7 +242,7 @@ async def check_many(connection: Connection, places: Sequence[Place]) -> dict[Pl
 
 
 async def write(pool: asyncpg.Pool, new: Sequence[NewBody]) -> list[bool | BodyRejectedError]:
-    """Keep bodies, each unless a newer one is there.
+    """Keep bodies, each unless one that was made from more is there.
 
     Returns:
         For each True, or False where it names a track which has been withdrawn, or why Postgres can never take it:
@@ -344,6 +355,13 @@ async def mark_outdated(connection: Connection, keys: Sequence[int]) -> None:
     if keys:
         with translated():
             await connection.execute(_MARK, list(keys))
+
+
+async def forget_progress(connection: PoolConnectionProxy) -> None:
+    """Offsets of track-ingest begin again: what bodies were made from is no measure for newer ones."""
+    await connection.execute(
+        "UPDATE materialised_recommendations SET searched = '{}' WHERE searched IS NOT NULL"
+    )
 
 
 async def lock_withdrawals(connection: PoolConnectionProxy) -> None:

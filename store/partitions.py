@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
+from store import materialised
 from store.errors import FencedError
 from store.pool import UNAVAILABLE
 
@@ -223,6 +224,7 @@ async def _forget_offsets(connection: PoolConnectionProxy, partitions: list[int]
     await connection.execute(
         "UPDATE tracks SET source_offset = -1 WHERE source_partition = ANY($1::int[])", partitions
     )
+    await materialised.forget_progress(connection)
 
 
 async def set_published(connection: PoolConnectionProxy, versions: Mapping[int, int]) -> None:

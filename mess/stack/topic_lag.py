@@ -9,6 +9,7 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from pydantic import BaseModel
 
+from streams.kafka.clients import READ_COMMITTED
 from streams.kafka.topics import TRACK_INGEST
 
 # A broker that has just gone away is asked again and again by its client, for longer than anybody waits for a status.
@@ -45,7 +46,9 @@ async def read_lags(kafka_options: dict[str, Any], consumed: Mapping[int, int]) 
 
 
 async def _read_lags(kafka_options: dict[str, Any], consumed: Mapping[int, int]) -> list[TopicLag]:
-    consumer = AIOKafkaConsumer(**kafka_options, group_id=None, enable_auto_commit=False)
+    consumer = AIOKafkaConsumer(
+        **kafka_options, group_id=None, enable_auto_commit=False, isolation_level=READ_COMMITTED
+    )
     try:
         await consumer.start()
         lags = []

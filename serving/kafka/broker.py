@@ -10,6 +10,8 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
+from streams.kafka.clients import READ_COMMITTED
+
 logger = structlog.get_logger("serving")
 
 _RETRY_SECONDS = (0.2, 5.0)
@@ -139,7 +141,9 @@ class KafkaLogEnds:
 
     async def _ask(self) -> dict[int, int]:
         if self._consumer is None:
-            consumer = AIOKafkaConsumer(**self._options, group_id=None, enable_auto_commit=False)
+            consumer = AIOKafkaConsumer(
+                **self._options, group_id=None, enable_auto_commit=False, isolation_level=READ_COMMITTED
+            )
             try:
                 await started(consumer)
             except BaseException:

@@ -13,13 +13,14 @@ from aiokafka.errors import KafkaError
 from aiokafka.partitioner import murmur2
 
 from serving.kafka.broker import BrokerUnavailableError, keep_following, partitions_of, started, stopped
+from streams.kafka.clients import READ_COMMITTED
 
 _ID = re.compile(r"\d{1,6}:-?\d{1,19}(,\d{1,6}:-?\d{1,19})*")
 # Seconds without a message after which a replay takes it that the rest of the log has been compacted away.
 _REPLAY_IDLE = 3.0
 # Changes that a reader is given at a time.
 _AT_ONCE = 32
-_OPTIONS: dict[str, Any] = {"group_id": None, "enable_auto_commit": False}
+_OPTIONS: dict[str, Any] = {"group_id": None, "enable_auto_commit": False, "isolation_level": READ_COMMITTED}
 
 
 @dataclass(frozen=True, slots=True)

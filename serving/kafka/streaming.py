@@ -8,6 +8,8 @@ import structlog
 from fastapi.sse import KEEPALIVE_COMMENT, EventSourceResponse, format_sse_event
 from starlette.types import Receive, Scope, Send
 
+from serving.middleware import HEADERS_ONLY
+
 logger = structlog.get_logger("serving")
 
 _HEADERS = {"cache-control": "no-store", "x-accel-buffering": "no"}
@@ -55,16 +57,24 @@ class EventStream(EventSourceResponse):
         """Send it."""
         why = "failed"
         try:
-            why = await self._run(receive, send)
+            why = await (self._run_empty(send) if scope.get(HEADERS_ONLY) else self._run(receive, send))
         except TimeoutError:
             why = "stalled"
         finally:
             self._on_end(why)
 
-    async def _run(self, receive: Receive, send: Send) -> str:
+    async def _begin(self, send: Send) -> None:
         await self._put(
             send, {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
         )
+
+    async def _run_empty(self, send: Send) -> str:
+        await self._begin(send)
+        await self._put(send, {"type": "http.response.body", "body": b"", "more_body": False})
+        return "gone"
+
+    async def _run(self, receive: Receive, send: Send) -> str:
+        await self._begin(send)
         gone = asyncio.create_task(_until_gone(receive), name="reader")
         closing = asyncio.create_task(self._closing.wait(), name="closing")
         sending = asyncio.create_task(self._send_events(send), name="events")

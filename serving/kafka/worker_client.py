@@ -10,7 +10,6 @@ import os
 import time
 from collections import OrderedDict
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import orjson
@@ -24,6 +23,7 @@ from serving.kafka.presence import WorkerPresence
 from serving.kafka.queue_delay import QueueDelay
 from serving.metrics import Metrics
 from streams.contracts import RecommendationQuery, split_reply, tracing
+from streams.kafka.clients import READ_COMMITTED
 
 logger = structlog.get_logger("serving")
 
@@ -153,8 +153,8 @@ class Asker:
     def _start(self, asked: dict[str, Any], alike: bytes, hits: int, tick: int) -> _Flight:
         loop = asyncio.get_running_loop()
         request_id = f"{self._prefix}{next(self._numbers):x}"
-        deadline = datetime.now(UTC) + timedelta(seconds=self._options.timeout)
-        value = orjson.dumps({"request_id": request_id, "deadline": deadline, "hits": hits} | asked)
+        timeout_ms = round(self._options.timeout * 1000)
+        value = orjson.dumps({"request_id": request_id, "timeout_ms": timeout_ms, "hits": hits} | asked)
         flight = _Flight(request_id, alike, loop.create_future(), tick)
         # Whoever waits may be gone when it fails: nobody need hear of it.
         flight.reply.add_done_callback(lambda future: future.cancelled() or future.exception())
@@ -246,6 +246,7 @@ class Asker:
             **self._kafka,
             group_id=None,
             enable_auto_commit=False,
+            isolation_level=READ_COMMITTED,
             auto_offset_reset="latest",
             max_partition_fetch_bytes=_FETCH_BYTES,
             metadata_max_age_ms=10_000,

@@ -47,6 +47,7 @@ Small = Annotated[int, Field(ge=0, le=1_000_000), AS_WHOLE]
 Offset = Annotated[int, Field(ge=0, le=2**63 - 1), AS_WHOLE]
 RandomSeed = Annotated[int, Field(ge=0, le=2**31 - 1), AS_WHOLE]
 Hits = Annotated[int, Field(ge=0, le=1_000_000_000), AS_WHOLE]
+TimeoutMilliseconds = Annotated[int, Field(ge=0, le=1_000_000_000), AS_WHOLE]
 
 RequestId = Annotated[
     str,
@@ -365,7 +366,7 @@ class RecommendationQuery(_Strict):
         return int.from_bytes(digest, "little", signed=True) or 1
 
 
-_NOT_ASKED: Final = {"request_id", "deadline", "hits"}
+_NOT_ASKED: Final = {"request_id", "timeout_ms", "hits"}
 _NOBODY: Final = UserContext()
 _UNREPEATABLE: Final = ("negatives", "exclude", "candidate", "compare", "min_offset")
 _VARIED: Final = {
@@ -386,8 +387,10 @@ class RecommendationRequest(RecommendationQuery):
     """
 
     request_id: RequestId
-    deadline: GivenMoment = Field(
-        None, description="Nobody waits any longer: past it, the reply is a problem of status 504"
+    timeout_ms: TimeoutMilliseconds | None = Field(
+        None,
+        description="How long somebody waits, counted from when the broker took the request: past it, the reply is a "
+        "problem of status 504",
     )
     hits: Hits = Field(
         1,

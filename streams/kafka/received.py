@@ -1,8 +1,12 @@
 """A message as it was received, and one that was refused."""
 
 from dataclasses import dataclass
+from typing import Final
 
 from streams.contracts import InvalidEvent
+
+# What Kafka calls the type of a timestamp that the broker gave the message.
+APPEND_TIME: Final = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +20,7 @@ class Received:
         value: Raw bytes; None is a delete.
         timestamp: The message's own, milliseconds since 1970 as Kafka has it, whatever its producer wrote.
         headers: Its headers.
+        appended: Whether that time is the broker's, when it appended the message, and not its producer's.
     """
 
     partition: int
@@ -24,6 +29,7 @@ class Received:
     value: bytes | None
     timestamp: int
     headers: tuple[tuple[str, bytes], ...] = ()
+    appended: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,12 +58,14 @@ def topic_specs(kafka: KafkaSettings, streams: StreamSettings) -> list[TopicSpec
     def timed(milliseconds: int) -> dict[str, str]:
         return shared | {"cleanup.policy": "delete", "retention.ms": str(milliseconds)}
 
+    # The one clock by which the age of a request is judged.
+    broker_time = {"message.timestamp.type": "LogAppendTime"}
     vectors = {"max.message.bytes": str(MAX_MESSAGE_BYTES)}
     letters = {"max.message.bytes": str(MAX_REQUEST_BYTES)}
     return [
         TopicSpec(TRACK_INGEST, by_track, "tracks: a value upserts, null deletes", compacted | vectors),
         TopicSpec(TRACK_INTERACTIONS, by_track, "plays, likes and skips", timed(30 * _DAY_MS)),
-        TopicSpec(RECOMMENDATION_REQUESTS, 8, "requests that need computing", timed(_HOUR_MS)),
+        TopicSpec(RECOMMENDATION_REQUESTS, 8, "requests that need computing", timed(_HOUR_MS) | broker_time),
         TopicSpec(RECOMMENDATION_REPLIES, 8, "their replies", timed(_HOUR_MS) | vectors),
         TopicSpec(RECOMMENDATIONS, by_track, "each track's list as it changes", compacted),
         TopicSpec(DEAD_LETTERS, 1, "what was refused, and why", timed(30 * _DAY_MS) | letters),

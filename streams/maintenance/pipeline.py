@@ -4,7 +4,7 @@ import asyncio
 import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
-from typing import Any
+from typing import Any, TypeVar
 
 import asyncpg
 import structlog
@@ -34,6 +34,8 @@ from streams.maintenance.snapshots import Snapshots
 from streams.maintenance.start import load_engine
 from streams.metrics import WorkerMetrics
 from streams.settings import KafkaSettings, StreamSettings
+
+Result = TypeVar("Result")
 
 log = structlog.get_logger(__name__)
 
@@ -267,17 +269,41 @@ class Pipeline:
         Raises:
             FencedError: Another worker holds a partition that Kafka still assigns to this one: it must end.
         """
+
+        async def work() -> bool:
+            await self._ingest.process(messages)
+            return True
+
+        return await self._unless_fenced(work) or False
+
+    async def pass_over(self, upto: Callable[[], dict[int, int]]) -> dict[int, int]:
+        """Count everything below some offsets as consumed, as there is nothing to read; returns what was counted.
+
+        Args:
+            upto: Asked when nothing else is under way.
+
+        Raises:
+            FencedError: As from `process`.
+        """
+
+        async def work() -> dict[int, int]:
+            offsets = upto()
+            await self._ingest.pass_over(offsets)
+            return offsets
+
+        return await self._unless_fenced(work) or {}
+
+    async def _unless_fenced(self, work: Callable[[], Awaitable[Result]]) -> Result | None:
         async with self._processing:
             if self._stopping:
-                return False
+                return None
             try:
-                await self._ingest.process(messages)
+                return await work()
             except FencedError as error:
                 if self.ownership.epochs.get(error.partition) == error.epoch:
                     raise
                 log.warning("a batch is left to the partition's next owner", error=str(error))
-                return False
-            return True
+                return None
 
     async def _hand_on(self, committed: Committed) -> None:
         if self._maintainer is None and committed.dimension is not None:

@@ -76,5 +76,5 @@ def search_unavailable() -> ProblemError:
 
 
 def too_late() -> ProblemError:
-    """504: the deadline passed first."""
-    return _problem(504, "too-late", "Too late", "The deadline passed before there was an answer.")
+    """504: nobody waits any longer."""
+    return _problem(504, "too-late", "Too late", "The request's timeout passed before there was an answer.")

@@ -58,7 +58,7 @@ Offsets = Callable[[], Mapping[int, int]]
 
 _POLL_SECONDS: Final = 0.01
 LATE: Final = "the event of min_offset has not been taken in yet"
-_ASKED = {"request_id", "deadline", "hits"}
+_ASKED = {"request_id", "timeout_ms", "hits"}
 _POPULARITY_COUNTS: Final = {("popular", None), ("hybrid", None), ("diverse", "novelty"), ("auto", None)}
 
 
@@ -149,15 +149,19 @@ class Recommender:
             task.cancel()
         self._gatherer.close()
 
-    async def answer(self, request: RecommendationRequest) -> bytes:
+    async def answer(self, request: RecommendationRequest, seconds: float | None = None) -> bytes:
         """The reply to a request, as it travels; a problem is a reply, too.
+
+        Args:
+            request: What is asked.
+            seconds: How much longer somebody waits; None where that was not said.
 
         Raises:
             Exception: A defect: nothing that the request or the state of the services can bring about.
         """
         began = time.perf_counter()
         try:
-            async with asyncio.timeout(_seconds_left(request.deadline)):
+            async with asyncio.timeout(seconds):
                 body = await self._body(request, began)
         except ProblemError as error:
             return self._failed(request, error)
@@ -426,7 +430,3 @@ def _refusal(error: SearchCallError) -> str:
 
 def _since(began: float) -> float:
     return (time.perf_counter() - began) * 1000
-
-
-def _seconds_left(deadline: datetime | None) -> float | None:
-    return None if deadline is None else (deadline - datetime.now(UTC)).total_seconds()

@@ -23,6 +23,7 @@ from streams.contracts import (
     request_id_of,
     tracing,
 )
+from streams.kafka.broker_clock import BrokerClock
 from streams.kafka.dead_letters import DeadLetters
 from streams.kafka.received import Received, Refused
 from streams.kafka.retry import until_done
@@ -42,15 +43,22 @@ _REMEMBERED_BYTES: Final = 32 * 1024 * 1024
 class Answers(Protocol):
     """The part of `Recommender` that is used here."""
 
-    async def answer(self, request: RecommendationRequest) -> bytes:
+    async def answer(self, request: RecommendationRequest, seconds: float | None = None) -> bytes:
         """See `Recommender.answer`."""
 
 
 @dataclass(slots=True)
 class _Taken:
-    """A request that has been taken: acknowledged when it, and all before it in its partition, have been replied to."""
+    """A request that has been taken: acknowledged when it, and all before it in its partition, have been replied to.
+
+    Attributes:
+        acknowledge: Does so.
+        since: When the broker had it, by this process's monotonic clock.
+        replied: Whether it has been replied to.
+    """
 
     acknowledge: Acknowledge
+    since: float
     replied: bool = False
 
 
@@ -88,6 +96,7 @@ class RequestDesk:
         self._tasks: set[asyncio.Task[None]] = set()
         self._defect: BaseException | None = None
         self._leaving = False
+        self._clock = BrokerClock()
         self._order: dict[int, deque[_Taken]] = {}
         self._replies: LRUCache[str, tuple[bytes, bytes]] = LRUCache(
             _REMEMBERED_BYTES, getsizeof=lambda kept: len(kept[1])
@@ -106,10 +115,11 @@ class RequestDesk:
         """
         if self._leaving:
             return
+        since = time.monotonic() - (self._clock.age(received.timestamp / 1000) if received.appended else 0.0)
         await self._slots.acquire()
         if self._defect is not None:
             raise self._defect
-        taken = _Taken(acknowledge)
+        taken = _Taken(acknowledge, since)
         self._order.setdefault(received.partition, deque()).append(taken)
         task = asyncio.create_task(self._work(received, taken), name="request")
         self._tasks.add(task)
@@ -126,7 +136,7 @@ class RequestDesk:
         began = time.perf_counter()
         parent = tracing.parent_of(received.headers)
         with tracing.span("answer request", "server", parent=parent):
-            reply = await self._reply(received)
+            reply = await self._reply(received, taken.since)
             if reply is not None:
                 await self._deliver(*reply)
         self._metrics.seconds.observe(time.perf_counter() - began)
@@ -135,7 +145,7 @@ class RequestDesk:
         while waiting and waiting[0].replied:
             await waiting.popleft().acknowledge()
 
-    async def _reply(self, received: Received) -> tuple[str, bytes] | None:
+    async def _reply(self, received: Received, since: float) -> tuple[str, bytes] | None:
         """The request_id and the reply; None where nobody can be told."""
         try:
             request = parse_request(received.key, received.value)
@@ -149,7 +159,7 @@ class RequestDesk:
                 return request.request_id, known[1]
             return request.request_id, encode_error(request.request_id, problems.reused_request_id().problem)
         try:
-            reply = await self._answers.answer(request)
+            reply = await self._answers.answer(request, _seconds_left(request, since))
         except Exception:
             log.exception("a request could not be answered", request_id=request.request_id)
             self._metrics.requests.labels("failed").inc()
@@ -193,6 +203,11 @@ class RequestDesk:
         """Give up what is under way; it is read again."""
         for task in self._tasks:
             task.cancel()
+
+
+def _seconds_left(request: RecommendationRequest, since: float) -> float | None:
+    """How much longer somebody waits for a request that the broker had at `since`."""
+    return None if request.timeout_ms is None else since + request.timeout_ms / 1000 - time.monotonic()
 
 
 def _digest(request: RecommendationRequest) -> bytes:

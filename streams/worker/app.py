@@ -7,7 +7,8 @@ come in bundles (`streams.worker.transport`).
 """
 
 import asyncio
-from typing import Any
+from collections.abc import Awaitable
+from typing import Any, TypeVar
 
 import faust
 import structlog
@@ -18,7 +19,7 @@ from streams.errors import BrokerUnavailable
 from streams.faults import FaultPoint, reach
 from streams.kafka.clients import MAX_MESSAGE_BYTES, faust_broker_options, fetched_ends
 from streams.kafka.log_ends import LogEnds
-from streams.kafka.received import Received
+from streams.kafka.received import APPEND_TIME, Received
 from streams.kafka.topics import TRACK_INGEST, TRACK_INTERACTIONS
 from streams.maintenance.pipeline import Pipeline
 from streams.metrics import WorkerMetrics
@@ -29,6 +30,8 @@ from streams.worker.ops_server import Liveness, WorkerSite
 from streams.worker.recommender_agents import add_agents, position_interactions
 from streams.worker.transport import PromptTransport
 
+Result = TypeVar("Result")
+
 log = structlog.get_logger(__name__)
 
 # A consumer whose broker is away takes its time to leave; the next owner need not wait for it.
@@ -36,6 +39,8 @@ STOP_SECONDS = 7.0
 # A worker learns with its next heartbeat that another has come or gone, and only then do partitions change hands; until
 # then what is asked of them waits.
 HEARTBEAT_SECONDS = 0.5
+# How often it is looked whether a partition ends in offsets at which there is nothing to read.
+PASS_OVER_SECONDS = 0.5
 # Bundles that are taken at once at most. Under a steady load a bundle is what came of a partition within
 # `transport.FETCH_PACE_SECONDS`: a few messages, of which a batch must have many.
 TAKEN_BUNDLES = 32
@@ -149,6 +154,13 @@ def create_app(
     ends = LogEnds(app, TRACK_INGEST, lambda: _behind(app))
     app.pipeline.log_end = ends
     app.task(ends.run)
+
+    async def pass_over() -> None:
+        while True:
+            await asyncio.sleep(PASS_OVER_SECONDS)
+            await _pass_over(app)
+
+    app.task(pass_over)
     app.pipeline.metrics.lag.set_function(lambda: _lag(app))
     app.site = WorkerSite(
         streams.worker_host,
@@ -210,7 +222,7 @@ async def _process_bundles(app: WorkerApp, bundles: list[Any], batch_events: int
     for start in range(0, len(messages), batch_events):
         if app.consumer_generation_id != generation:
             return False
-        if not await _process(app, messages[start : start + batch_events]):
+        if not await _or_end(app, app.pipeline.process(messages[start : start + batch_events])):
             return False
     reach(FaultPoint.BEFORE_ACK)
     return True
@@ -226,18 +238,36 @@ def unbundled(bundle: Any) -> list[Received]:
             value=record.value,
             timestamp=record.timestamp,
             headers=tuple(record.headers),
+            appended=record.timestamp_type == APPEND_TIME,
         )
         for record in bundle.value
     ]
 
 
-async def _process(app: WorkerApp, messages: list[Received]) -> bool:
+async def _or_end(app: WorkerApp, work: Awaitable[Result]) -> Result:
+    """What `work` returns; if it fails, end the process and return never."""
     try:
-        return await app.pipeline.process(messages)
-    except Exception as error:  # noqa: BLE001 -- Faust would restart the agent and skip the batch; the process must end
+        return await work
+    except Exception as error:
         await app.crash(error)
-        await asyncio.Event().wait()  # until the crash cancels this agent
-        return False
+        await asyncio.Event().wait()  # until the crash cancels this task
+        raise
+
+
+async def _pass_over(app: WorkerApp) -> None:
+    """Count as consumed what holds no message: markers of transactions, and what was aborted or compacted away."""
+    consumer: Any = app.consumer
+
+    def beyond() -> dict[int, int]:
+        found = {p: consumer.passed(TP(TRACK_INGEST, p)) for p in app.pipeline.ownership.partitions}
+        upto = {p: at.beyond(app.pipeline.ownership.consumed(p)) for p, at in found.items() if at is not None}
+        return {p: offset for p, offset in upto.items() if offset is not None}
+
+    if not beyond():
+        return
+    upto = await _or_end(app, app.pipeline.pass_over(beyond))
+    # For lag tools alone: who takes the partition over asks the store.
+    await consumer._commit({TP(TRACK_INGEST, p): offset for p, offset in upto.items()})  # noqa: SLF001
 
 
 def _follow_rebalances(app: WorkerApp, kafka: KafkaSettings) -> None:

@@ -11,7 +11,7 @@ from typing import Any, Final, Protocol
 import faust
 import structlog
 
-from streams.kafka.received import Received
+from streams.kafka.received import APPEND_TIME, Received
 from streams.kafka.topics import RECOMMENDATION_REQUESTS, TRACK_INTERACTIONS
 from streams.recommender.service import RecommendationService
 
@@ -34,6 +34,7 @@ def received(message: Any) -> Received:
         timestamp=round(message.timestamp * 1_000),
         # Pairs, as aiokafka gives them; Faust's own messages have a mapping.
         headers=tuple(headers.items() if isinstance(headers, Mapping) else headers),
+        appended=message.timestamp_type == APPEND_TIME,
     )
 
 

@@ -13,6 +13,10 @@ more than everything that becomes of an insert in this process beside. So the me
 fetch travel through it as one, a *bundle*, which looks like the last of them; those before look like messages that
 compaction has removed.
 
+Messages of transactions are read once these are committed, and no others (`read_committed`; Faust 0.15.3 reads them so only
+in transactions of its own). The markers that end transactions take offsets, and so does what was aborted or compacted away: a
+partition may end in offsets at which there is nothing to read. `passed` tells how far the consumer has come with nothing.
+
 When partitions change hands, Faust drops what it had fetched and seeks back to what was committed. Where nothing was,
 or 0, neither it nor aiokafka seeks: the first messages of a partition were lost to whoever took it over.
 """
@@ -20,6 +24,7 @@ or 0, neither it nor aiokafka seeks: the first messages of a partition were lost
 import asyncio
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, ClassVar, cast
 
 import uvloop
@@ -29,6 +34,7 @@ from faust.exceptions import ConsumerNotStarted
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 
+from streams.kafka.clients import READ_COMMITTED
 from streams.kafka.topics import TRACK_INGEST
 
 # Each wait is a request to the broker when nothing happens: twenty a second.
@@ -61,21 +67,70 @@ def pace_fetches(client: Any, seconds: float) -> None:
     client.send = send_paced
 
 
+@dataclass(frozen=True, slots=True)
+class Passed:
+    """How far a consumer has come in a partition.
+
+    Attributes:
+        taken: The offset behind the last message that it has handed out, or where it began.
+        position: The next offset that it will fetch. Between `taken` and this is nothing to read.
+    """
+
+    taken: int
+    position: int
+
+    def beyond(self, consumed: int) -> int | None:
+        """Up to where who has consumed everything below `consumed` has nothing left to read.
+
+        None if messages are on their way, or nothing is gained.
+        """
+        return self.position if self.taken <= consumed < self.position else None
+
+
 class _ConsumerThread(driver.AIOKafkaConsumerThread):
+    # Written in the thread, read elsewhere.
+    passed: dict[TP, Passed]
+
     def _create_worker_consumer(self, transport: driver.Transport) -> AIOKafkaConsumer:
         consumer = super()._create_worker_consumer(transport)
+        self.passed = {}
         # Read when the consumer starts.
         consumer._fetch_max_wait_ms = FETCH_WAIT_MS  # noqa: SLF001
+        consumer._isolation_level = READ_COMMITTED  # noqa: SLF001
         pace_fetches(consumer._client, FETCH_PACE_SECONDS)  # noqa: SLF001
         return consumer
 
     def highwater(self, tp: TP) -> int:
-        """Where the log of a partition ends, by the last fetch; 0 if none has told, or it is another's by now."""
+        """Where what may be read of a partition ends, by the last fetch; 0 if none has told, or it is another's by now.
+
+        That is the last stable offset: what is behind it waits for a transaction to end.
+        """
         # A rebalance takes partitions away in the thread, before anybody else hears of it; aiokafka asserts.
         try:
-            return super().highwater(tp) or 0
+            consumer = self._ensure_consumer()
+            stable = consumer.last_stable_offset(tp)
+            # A broker that knows of no transactions says -1, or nothing.
+            return max(0, (consumer.highwater(tp) if stable is None or stable < 0 else stable) or 0)
         except (AssertionError, ConsumerNotStarted):
             return 0
+
+    async def _fetch_records(
+        self,
+        consumer: AIOKafkaConsumer,
+        active_partitions: set[TP],
+        timeout: float | None = None,  # noqa: ASYNC109 -- as Faust calls it
+        max_records: int | None = None,
+    ) -> Any:
+        fetched = await super()._fetch_records(consumer, active_partitions, timeout, max_records)
+        # In this thread and without waiting: what was handed out and where that leaves the consumer belong together.
+        subscription = consumer._subscription.subscription  # noqa: SLF001
+        assignment = None if subscription is None else subscription.assignment
+        for tp, before in self.passed.items():
+            state = None if assignment is None else assignment.state_value(tp)
+            if state is not None and state.has_valid_position:
+                records = fetched.get(tp)
+                self.passed[tp] = Passed(records[-1].offset + 1 if records else before.taken, state.position)
+        return fetched
 
     async def seek_to_committed(self) -> Mapping[TP, int]:
         return cast("Mapping[TP, int]", await self.call_thread(self._seek_to_committed))
@@ -87,10 +142,18 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):
         begun = [partition for partition, offset in committed.items() if not offset]
         if begun:
             await consumer.seek_to_beginning(*begun)
+        # Faust fetches nothing meanwhile. Who consumed up to here has left nothing behind.
+        self.passed = {tp: Passed(at or 0, at or 0) for tp, at in committed.items() if tp.topic in BUNDLED}
         return committed
 
 
 class _Consumer(driver.Consumer):
+    def passed(self, tp: TP) -> Passed | None:
+        """How far the consumer has come in a partition of a topic in `BUNDLED`; None if it has not begun."""
+        thread: Any = self._thread
+        found: Passed | None = thread.passed.get(tp)
+        return found
+
     def _new_consumer_thread(self) -> driver.AIOKafkaConsumerThread:
         return _ConsumerThread(self, thread_loop=uvloop.new_event_loop(), loop=self.loop, beacon=self.beacon)
 

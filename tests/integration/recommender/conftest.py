@@ -44,7 +44,8 @@ class Bench:
     async def ask(self, **fields: Any) -> RecommendationReply:
         """Ask, and read the answer by the contract."""
         request = RecommendationRequest.model_validate({"request_id": "r", **fields})
-        return RecommendationReply.model_validate_json(await self.recommender.answer(request))
+        seconds = None if request.timeout_ms is None else request.timeout_ms / 1000
+        return RecommendationReply.model_validate_json(await self.recommender.answer(request, seconds))
 
     async def listed(self, **fields: Any) -> list[str]:
         """The ids of an answer that must not be an error."""

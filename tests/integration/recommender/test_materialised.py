@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import numpy as np
@@ -291,6 +292,43 @@ def test_a_body_that_postgres_refuses_is_given_up_alone(bench: Bench, run: Run) 
 
     assert run(keep(refused, fine)) == [False, True]
     assert run(keep(later)) == [True]
+
+
+@pytest.mark.parametrize("skew", [-5, 0, 5])
+def test_the_body_that_knows_more_stays_whatever_the_clocks_say(bench: Bench, run: Run, skew: int) -> None:
+    """Last write wins by list version, offsets and popularity: five seconds of skew either way change nothing."""
+
+    def made(text: str, seconds: int, **known: Any) -> materialised.NewBody:
+        return materialised.NewBody(
+            key=track_key("test/00116"),
+            strategy="hybrid",
+            mode=None,
+            variant=100 + skew,
+            question={},
+            body=orjson.dumps({"made": text}),
+            tag="t",
+            members=[],
+            generated_at=now() + timedelta(seconds=seconds),
+            **known,
+        )
+
+    first = made("first", skew, list_version=7, searched={"0": 10, "1": 20}, popularity_version=3)
+    cases = [
+        (made("older list", 0, list_version=6, searched={"0": 99, "1": 99}, popularity_version=9), False),
+        (made("older catalogue", 0, list_version=7, searched={"0": 29}, popularity_version=9), False),
+        (
+            made("older popularity", 0, list_version=7, searched={"0": 10, "1": 20}, popularity_version=2),
+            False,
+        ),
+        (made("the same again", 0, list_version=7, searched={"0": 10, "1": 20}, popularity_version=3), True),
+        (made("list alone", 0, list_version=7), True),
+        (made("newer list", 0, list_version=8, searched={"0": 1}, popularity_version=1), True),
+    ]
+    for other, stays in cases:
+        for new in (first, other):
+            assert run(materialised.write(bench.pool, [new])) == [True]
+        assert run(_body(bench, other)) is stays
+        run(materialised.drop(bench.pool, other.key, other.strategy, None, other.variant))
 
 
 async def _body(bench: Bench, new: materialised.NewBody) -> bool:

@@ -1,5 +1,6 @@
 """The change feed: what memory forgets by it, and what is pushed to readers."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
@@ -270,3 +271,17 @@ async def test_a_stale_body_is_served_and_asked_for_anew(
         assert (source, body["notes"], body["stale"]) == ("bodies", ["new"], False)
         assert (await _source_of(client, path))[0] == "memory"
         assert len(worker.requests) == 1
+
+
+@pytest.mark.parametrize("path", ["/changes", STREAM])
+async def test_head_of_a_stream_is_its_headers_and_an_end(
+    api: Client, catalogue: Catalogue, path: str
+) -> None:
+    """Nobody waits for a body that never comes, and no subscription is left behind."""
+    async with asyncio.timeout(20):
+        answer = await api.head(path)
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    assert answer.content == b""
+    assert api.context.feed is not None
+    assert api.context.feed.subscribers == 0

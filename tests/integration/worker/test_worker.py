@@ -173,6 +173,21 @@ async def test_every_kind_of_bad_input_becomes_a_dead_letter_and_stops_nothing(l
     assert await list_of(line, "good/1")
 
 
+async def test_a_delete_whose_key_is_a_json_string_is_told(line: Line) -> None:
+    """As Kafka Connect's JSON converter writes keys: the track stays, the delete is counted, the log says what to set."""
+    await publish(line.servers, [track_message("k/2", np.arange(1, DIMENSION + 1))])
+    await settle(line.database_url, line.servers)
+    counter = "mess_ingest_events_total{outcome=unknown_delete}"
+    before = line.worker.metrics()[counter]
+    await publish(line.servers, [(orjson.dumps("k/2"), None)])
+    await settle(line.database_url, line.servers)
+    assert line.worker.metrics()[counter] == before + 1
+    told = [orjson.loads(row) for row in line.worker.log.read_bytes().splitlines() if b"JSON strings" in row]
+    assert [(row["level"], row["events"], row["track_id"]) for row in told] == [("warning", 1, '"k/2"')]
+    assert "StringConverter" in told[0]["hint"]
+    assert await list_of(line, "k/2")
+
+
 async def test_a_killed_worker_loses_nothing(line: Line) -> None:
     """A worker killed in the middle of a stream is followed by one that ends with the lists of brute force."""
     tracks = random_tracks("killed", 900, seed=5)

@@ -96,7 +96,7 @@ def test_every_parameter_is_read() -> None:
         "at_least": 3,
         "user_context": {"goal": "variety", "time": "2026-01-02T03:04:05Z", "seed": 4, "device": "phone"},
         "min_offset": {"partition": 1, "offset": 2},
-        "deadline": "2026-01-02T03:04:05Z",
+        "timeout_ms": 1500,
         "hits": 7,
     }
     read = parse_request(b"r", json.dumps(asked).encode())
@@ -107,7 +107,7 @@ def test_every_parameter_is_read() -> None:
     assert read.near_duplicates is not None
     assert read.near_duplicates.cosine == 0.995
     assert read.user_context.seed == 4
-    assert read.deadline == datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+    assert read.timeout_ms == 1500
     assert read.hits == 7
 
 

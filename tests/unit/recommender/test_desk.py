@@ -1,6 +1,7 @@
 """The desk where requests come in: side by side, acknowledged in order, the same reply to the same request."""
 
 import asyncio
+import time
 from typing import Any
 
 import orjson
@@ -38,11 +39,13 @@ class Answers:
 
     def __init__(self) -> None:
         self.asked: list[str] = []
+        self.seconds: list[float | None] = []
         self.gates: dict[str, asyncio.Event] = {}
 
-    async def answer(self, request: RecommendationRequest) -> bytes:
+    async def answer(self, request: RecommendationRequest, seconds: float | None = None) -> bytes:
         """Wait for the gate of a request, if it has one."""
         self.asked.append(request.request_id)
+        self.seconds.append(seconds)
         if request.request_id == "defect":
             raise RuntimeError("a defect")
         if (gate := self.gates.get(request.request_id)) is not None:
@@ -75,11 +78,18 @@ class Bench:
         )
 
     async def take(
-        self, request_id: str, partition: int = 0, value: bytes | None = None, **asked: Any
+        self,
+        request_id: str,
+        partition: int = 0,
+        value: bytes | None = None,
+        timestamp: int = 0,
+        appended: bool = False,
+        **asked: Any,
     ) -> None:
         """Put a request on the desk."""
         fields = {"request_id": request_id, "track_id": "a", **asked}
-        received = Received(partition, 0, None, orjson.dumps(fields) if value is None else value, 0)
+        raw = orjson.dumps(fields) if value is None else value
+        received = Received(partition, 0, None, raw, timestamp, appended=appended)
 
         async def acknowledge() -> None:
             self.acknowledged.append(request_id)
@@ -190,3 +200,34 @@ async def test_what_comes_after_leaving_is_left_to_the_next() -> None:
     await bench.take("after")
     await bench.desk.drain()
     assert bench.answers.asked == bench.acknowledged == ["before"]
+
+
+@pytest.mark.parametrize("skew", [-5.0, 0.0, 5.0])
+@pytest.mark.parametrize("appended", [False, True])
+async def test_another_machines_clock_changes_nothing(skew: float, appended: bool) -> None:
+    """Whoever's clock the timestamp is of, and however wrong: a request that has just come has all of its time."""
+    bench = Bench()
+    now = round((time.time() + skew) * 1000)
+    for number in range(3):
+        await bench.take(
+            f"r{number}", timestamp=now + number, appended=appended, timeout_ms=2_000, top_k=number + 1
+        )
+    await bench.take("unbounded", timestamp=now, appended=appended)
+    await bench.desk.drain()
+    assert bench.answers.seconds[-1] is None
+    assert all(seconds is not None and 1.0 < seconds <= 2.0 for seconds in bench.answers.seconds[:-1])
+
+
+@pytest.mark.parametrize("skew", [-5.0, 5.0])
+async def test_what_waited_at_the_broker_is_counted_by_the_brokers_clock(skew: float) -> None:
+    """A request that was appended long before another which comes with it has as much less time left."""
+    bench = Bench()
+    now = round((time.time() + skew) * 1000)
+    await bench.take("new", timestamp=now, appended=True, timeout_ms=10_000)
+    await bench.take("old", timestamp=now - 8_000, appended=True, timeout_ms=10_000)
+    await bench.take("gone", timestamp=now - 11_000, appended=True, timeout_ms=10_000)
+    await bench.desk.drain()
+    new, old, gone = (seconds or 0.0 for seconds in bench.answers.seconds)
+    assert new > 9.0
+    assert 1.0 < old <= 2.0
+    assert gone < 0.0

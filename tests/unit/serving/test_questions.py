@@ -227,7 +227,7 @@ def test_http_and_kafka_refuse_alike(asked: dict[str, object]) -> None:
     document = problem_document(http.value, "/recommend")
     del document["instance"]
     if "eras" in asked:
-        assert set(told.pop("known")) - set(document.pop("known")) == {"request_id", "deadline", "hits"}
+        assert set(told.pop("known")) - set(document.pop("known")) == {"request_id", "timeout_ms", "hits"}
     assert document == told
 
 
