@@ -9,9 +9,10 @@ from tests.support.services import (
     api_database_url,
     database_url,
     empty_database_url,
-    fresh_broker,
     kafka_broker,
+    pipeline_broker,
     postgres_server,
+    tansu_broker,
     template_database,
 )
 
@@ -20,9 +21,10 @@ __all__ = [
     "api_database_url",
     "database_url",
     "empty_database_url",
-    "fresh_broker",
     "kafka_broker",
+    "pipeline_broker",
     "postgres_server",
+    "tansu_broker",
     "template_database",
 ]
 

@@ -6,13 +6,18 @@ Fixtures (made known to pytest by `tests/conftest.py`):
 - `database_url`: an own, migrated database for this test, as its owner; dropped afterwards.
 - `empty_database_url`: the same without a schema.
 - `kafka_broker`: a `KafkaBroker`, one for the session: give topics names of your own (`unique_name`).
-- `fresh_broker`: a `KafkaBroker` for this test alone, for tests that need the pipeline's own topic names.
+- `tansu_broker`: the same, always the fallback broker.
+- `pipeline_broker`: the session's broker, with the pipeline's topics made anew for this module, and a consumer group
+  of the module's own.
+
+A broker takes seconds to start, topics a tenth of one: `renewed` gives any module or test new topics on a broker that runs.
 
 MESS_TEST_BROKER says which broker: auto (Apache Kafka where Java and its jars are there, else Tansu), kafka, tansu.
 """
 
 from __future__ import annotations
 
+import asyncio
 import concurrent.futures
 import os
 import subprocess
@@ -20,17 +25,22 @@ import sys
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import IO
 from urllib.parse import urlsplit, urlunsplit
 
 import orjson
 import pytest
+from aiokafka.admin import AIOKafkaAdminClient
 
 from mess import migrate
 from mess.stack.jars import kafka_jars
 from mess.stack.java import KafkaUnavailableError, find_java
 from mess.stack.postgres import binaries
+from streams.kafka.clients import admin_client
+from streams.kafka.topics import ensure_topics, partition_counts, topic_specs
+from streams.settings import KafkaSettings, StreamSettings
+from tests.support.polling import until
 
 TEMPLATE = "mess_template"
 
@@ -68,10 +78,11 @@ class PostgresServer:
 
 @dataclass(frozen=True)
 class KafkaBroker:
-    """A running broker: `kind` is "kafka" or "tansu"."""
+    """A running broker: `kind` is "kafka" or "tansu"; `group` is for workers, as killed ones stay members for a while."""
 
     bootstrap_servers: str
     kind: str
+    group: str = "mess-worker"
 
 
 def require_kafka() -> None:
@@ -177,16 +188,45 @@ def kafka_broker() -> Iterator[KafkaBroker]:
         yield broker
 
 
-@pytest.fixture
-def fresh_broker() -> Iterator[KafkaBroker]:
-    """A broker for this test alone, without topics. Apache Kafka takes some seconds to start."""
-    with _broker() as broker:
+@pytest.fixture(scope="session")
+def tansu_broker() -> Iterator[KafkaBroker]:
+    """One fallback broker for the session; topics stay until its end."""
+    with _broker("tansu") as broker:
         yield broker
 
 
+@pytest.fixture(scope="module")
+def pipeline_broker(kafka_broker: KafkaBroker) -> KafkaBroker:
+    """The session's broker with the pipeline's topics, empty at the start of this module."""
+    return renewed(kafka_broker)
+
+
+def renewed(broker: KafkaBroker, *, topics: bool = True) -> KafkaBroker:
+    """Remove the pipeline's topics with all that is in them, and make them anew unless `topics` is False."""
+    # A loop of its own, which must not meet the one of the tests.
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        pool.submit(asyncio.run, _renew(broker.bootstrap_servers, topics)).result()
+    return replace(broker, group=unique_name("workers"))
+
+
+async def _renew(servers: str, topics: bool) -> None:
+    kafka, streams = KafkaSettings(bootstrap_servers=servers), StreamSettings()
+    names = {spec.name for spec in topic_specs(kafka, streams)}
+    async with admin_client(kafka) as client:
+        if left := names & (await partition_counts(client)).keys():
+            await client.delete_topics(sorted(left))
+        await until(lambda: _are_gone(client, names))
+    if topics:
+        assert set(await ensure_topics(kafka, streams, wait=20)) == names
+
+
+async def _are_gone(client: AIOKafkaAdminClient, names: set[str]) -> bool:
+    return not names & (await partition_counts(client)).keys()
+
+
 @contextmanager
-def _broker() -> Iterator[KafkaBroker]:
-    kind = os.environ.get("MESS_TEST_BROKER", "auto")
+def _broker(kind: str = "") -> Iterator[KafkaBroker]:
+    kind = kind or os.environ.get("MESS_TEST_BROKER", "auto")
     with running_services("--no-postgres", f"--broker={kind}") as facts:
         yield KafkaBroker(facts["bootstrap_servers"], facts["broker"])
 

@@ -25,14 +25,15 @@ TRACKS = 150
 
 
 @pytest.fixture
-def worker(database_url: str, fresh_broker: KafkaBroker, tmp_path: Path) -> Iterator[WorkerProcess]:
+def worker(database_url: str, pipeline_broker: KafkaBroker, tmp_path: Path) -> Iterator[WorkerProcess]:
     """A worker that samples many lists a second, not started."""
     made = WorkerProcess(
         database_url,
-        fresh_broker.bootstrap_servers,
+        pipeline_broker.bootstrap_servers,
         tmp_path / "worker.log",
         MESS_SAMPLED_LISTS_PER_SECOND="100",
         MESS_SESSION_TIMEOUT_SECONDS="6",
+        MESS_CONSUMER_GROUP=pipeline_broker.group,
     )
     yield made
     if made.process is not None and made.process.poll() is None:
@@ -82,10 +83,10 @@ async def spoil(database_url: str, *statements: tuple[str, object]) -> None:
 
 
 async def test_lists_spoilt_in_the_store_are_noticed(
-    database_url: str, fresh_broker: KafkaBroker, worker: WorkerProcess, tmp_path: Path
+    database_url: str, pipeline_broker: KafkaBroker, worker: WorkerProcess, tmp_path: Path
 ) -> None:
     """True lists give recall 1 and exit 0; spoilt ones are counted by kind, lower recall and give exit 1."""
-    names = await fill(database_url, fresh_broker, worker)
+    names = await fill(database_url, pipeline_broker, worker)
     await until(lambda: worker.metrics()["mess_sampled_lists_total{outcome=right}"] > TRACKS)
     sampled = worker.metrics()
     assert sampled["mess_sampled_lists_total{outcome=wrong}"] == 0
@@ -93,7 +94,7 @@ async def test_lists_spoilt_in_the_store_are_noticed(
 
     state = StackState(
         http_url="http://127.0.0.1:1",
-        bootstrap_servers=fresh_broker.bootstrap_servers,
+        bootstrap_servers=pipeline_broker.bootstrap_servers,
         database_url=database_url,
         broker="external",
         pids=Pids(),

@@ -3,7 +3,7 @@
 import asyncio
 import concurrent.futures
 import json
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine
 from typing import Any
 
 import asyncpg
@@ -14,9 +14,9 @@ from mess.cli import build
 from store.dead_letters import only_operator
 from streams.contracts import InvalidEvent, Reason, dead_letter_headers
 from streams.kafka.clients import start_producer
-from streams.kafka.topics import DEAD_LETTERS, TRACK_INGEST, ensure_topics
-from streams.settings import KafkaSettings, StreamSettings
-from tests.support.services import running_services
+from streams.kafka.topics import DEAD_LETTERS, TRACK_INGEST
+from streams.settings import KafkaSettings
+from tests.support.services import KafkaBroker
 from tests.support.worker import read_topic
 
 pytestmark = pytest.mark.integration
@@ -29,15 +29,6 @@ def in_a_loop(work: Coroutine[Any, Any, Any]) -> Any:
     """Run `work` in a loop of its own."""
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         return pool.submit(asyncio.run, work).result()
-
-
-@pytest.fixture(scope="module")
-def broker() -> Iterator[str]:
-    """A broker with the pipeline's topics; each test has keys of its own."""
-    with running_services("--no-postgres", "--broker=auto") as facts:
-        kafka = KafkaSettings(bootstrap_servers=facts["bootstrap_servers"])
-        in_a_loop(ensure_topics(kafka, StreamSettings(), wait=10))
-        yield facts["bootstrap_servers"]
 
 
 class Desk:
@@ -84,9 +75,9 @@ class Desk:
 
 
 @pytest.fixture
-def desk(broker: str, database_url: str) -> Desk:
-    """The command against a broker and an own database."""
-    return Desk(broker, database_url)
+def desk(pipeline_broker: KafkaBroker, database_url: str) -> Desk:
+    """The command against this module's topics, in which each test has keys of its own, and an own database."""
+    return Desk(pipeline_broker.bootstrap_servers, database_url)
 
 
 def test_a_letter_goes_back_as_it_came_and_once(desk: Desk) -> None:

@@ -1,20 +1,16 @@
 """A broker with the pipeline's topics, and the `mess` command against it."""
 
-import asyncio
-import concurrent.futures
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from streams.kafka.topics import ensure_topics
-from streams.settings import KafkaSettings, StreamSettings
-from tests.support.services import running_services
+from streams.settings import KafkaSettings
+from tests.support.services import renewed
 
 
 class Mess:
@@ -55,23 +51,10 @@ class Mess:
         return [json.loads(line) for line in shown.stdout.splitlines()]
 
 
-@pytest.fixture(scope="module", params=["auto", "tansu"])
-def empty_broker(request: pytest.FixtureRequest) -> Iterator[str]:
-    """The bootstrap servers of a broker: the usual one, and the fallback."""
-    kind = os.environ.get("MESS_TEST_BROKER", "auto") if request.param == "auto" else "tansu"
-    with running_services("--no-postgres", f"--broker={kind}") as facts:
-        yield facts["bootstrap_servers"]
-
-
-@pytest.fixture(scope="module")
-def broker(empty_broker: str) -> str:
-    """The bootstrap servers of a broker with the pipeline's topics."""
-    kafka = KafkaSettings(bootstrap_servers=empty_broker)
-    # A loop of its own, which must not meet the one of the tests.
-    with concurrent.futures.ThreadPoolExecutor(1) as pool:
-        created = pool.submit(lambda: asyncio.run(ensure_topics(kafka, StreamSettings(), wait=10))).result()
-    assert len(created) == 6
-    return empty_broker
+@pytest.fixture(scope="module", params=["kafka_broker", "tansu_broker"])
+def broker(request: pytest.FixtureRequest) -> str:
+    """The bootstrap servers of a broker with the pipeline's topics: the usual one, and the fallback."""
+    return renewed(request.getfixturevalue(request.param)).bootstrap_servers
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """`mess topics create` between a broker and a store that knew another one."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import asyncpg
 import pytest
@@ -9,16 +9,15 @@ from typer.testing import CliRunner, Result
 
 from mess.cli import build
 from store import partitions
-from tests.support.services import PostgresServer, running_services
+from tests.support.services import KafkaBroker, PostgresServer, renewed
 
 pytestmark = pytest.mark.integration
 
 
 @pytest.fixture
-def new_broker() -> Iterator[str]:
+def new_broker(tansu_broker: KafkaBroker) -> str:
     """A broker without topics; which one makes no difference here, and this one starts at once."""
-    with running_services("--no-postgres", "--broker=tansu") as facts:
-        yield facts["bootstrap_servers"]
+    return renewed(tansu_broker, topics=False).bootstrap_servers
 
 
 async def create(servers: str, database_url: str) -> Result:

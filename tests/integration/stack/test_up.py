@@ -150,19 +150,23 @@ async def test_a_second_start_resumes_with_its_data(tmp_path: Path) -> None:
 
 
 async def test_services_of_ones_own_are_used(
-    tmp_path: Path, empty_database_url: str, kafka_broker: KafkaBroker
+    tmp_path: Path, empty_database_url: str, pipeline_broker: KafkaBroker
 ) -> None:
     """With both addresses in the environment nothing is embedded, and the schema is made where asked."""
     with running(
         tmp_path / "data",
         "--port=0",
         MESS_DATABASE_URL=empty_database_url,
-        MESS_KAFKA_BOOTSTRAP_SERVERS=kafka_broker.bootstrap_servers,
+        MESS_CONSUMER_GROUP=pipeline_broker.group,
+        MESS_KAFKA_BOOTSTRAP_SERVERS=pipeline_broker.bootstrap_servers,
     ) as up:
         up.url()
         state = up.state()
         assert state["database_url"] == empty_database_url
-        assert (state["broker"], state["bootstrap_servers"]) == ("external", kafka_broker.bootstrap_servers)
+        assert (state["broker"], state["bootstrap_servers"]) == (
+            "external",
+            pipeline_broker.bootstrap_servers,
+        )
         assert state["pids"]["broker"] is state["pids"]["postgres"] is None  # type: ignore[index]
         connection = await asyncpg.connect(empty_database_url)
         assert await connection.fetchval("SELECT count(*) FROM tracks") == 0

@@ -1,23 +1,26 @@
-"""One broker, one database and one worker for a module's tests, which use track ids of their own."""
+"""New topics, one database and one worker for a module's tests, which use track ids of their own."""
 
-import asyncio
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import asyncpg
 import pytest
 
-from streams.kafka.topics import ensure_topics
-from streams.settings import KafkaSettings, StreamSettings
-from tests.support.services import KafkaBroker, PostgresServer, running_services, unique_name
+from tests.support.services import KafkaBroker, PostgresServer, unique_name
 from tests.support.worker import WorkerProcess
 
 
-def worker_of(database_url: str, servers: str, log: Path, **settings: str) -> WorkerProcess:
+def worker_of(database_url: str, broker: KafkaBroker, log: Path, **settings: str) -> WorkerProcess:
     """A worker whose partitions are free again as soon after its death as Kafka allows."""
-    return WorkerProcess(database_url, servers, log, MESS_SESSION_TIMEOUT_SECONDS="6", **settings)
+    return WorkerProcess(
+        database_url,
+        broker.bootstrap_servers,
+        log,
+        MESS_SESSION_TIMEOUT_SECONDS="6",
+        MESS_CONSUMER_GROUP=broker.group,
+        **settings,
+    )
 
 
 @dataclass
@@ -25,15 +28,19 @@ class Line:
     """A worker between a broker and a database."""
 
     database_url: str
-    servers: str
-    broker_kind: str
+    broker: KafkaBroker
     worker: WorkerProcess
     directory: Path
+
+    @property
+    def servers(self) -> str:
+        """Where clients of the broker connect."""
+        return self.broker.bootstrap_servers
 
     def another_worker(self, name: str, **settings: str) -> WorkerProcess:
         """A further worker on the same broker and database, not started."""
         log = self.directory / f"{name}.log"
-        return worker_of(self.database_url, self.servers, log, MESS_WORKER_NAME=name, **settings)
+        return worker_of(self.database_url, self.broker, log, MESS_WORKER_NAME=name, **settings)
 
 
 async def owners(line: Line) -> set[str]:
@@ -47,16 +54,6 @@ async def owners(line: Line) -> set[str]:
 
 
 @pytest.fixture(scope="module")
-def broker() -> Iterator[KafkaBroker]:
-    """A broker for this module, with the pipeline's topics."""
-    with running_services("--no-postgres") as facts:
-        kafka = KafkaSettings(bootstrap_servers=facts["bootstrap_servers"])
-        with ThreadPoolExecutor(1) as pool:
-            pool.submit(asyncio.run, ensure_topics(kafka, StreamSettings(), wait=20)).result()
-        yield KafkaBroker(facts["bootstrap_servers"], facts["broker"])
-
-
-@pytest.fixture(scope="module")
 def worker_settings() -> dict[str, str]:
     """Settings of the worker; a module that needs others has a fixture of this name."""
     return {}
@@ -66,7 +63,7 @@ def worker_settings() -> dict[str, str]:
 def line(
     postgres_server: PostgresServer,
     template_database: str,
-    broker: KafkaBroker,
+    pipeline_broker: KafkaBroker,
     worker_settings: dict[str, str],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Line]:
@@ -77,9 +74,8 @@ def line(
     directory = tmp_path_factory.mktemp("worker")
     line = Line(
         url,
-        broker.bootstrap_servers,
-        broker.kind,
-        worker_of(url, broker.bootstrap_servers, directory / "log", **worker_settings),
+        pipeline_broker,
+        worker_of(url, pipeline_broker, directory / "log", **worker_settings),
         directory,
     )
     line.worker.start()

@@ -19,7 +19,11 @@ def served(line: Line, server: PostgresServer) -> Served:
     """The API over the worker's database and broker."""
     database = Database("", line.database_url, server.api_url_of(line.database_url))
     options = {"bootstrap_servers": line.servers}
-    return Served(database, ServingSettings(health_ttl=0, min_offset_wait=20.0), kafka_options=options)
+    return Served(
+        database,
+        ServingSettings(health_ttl=0, min_offset_wait=20.0, worker_group=line.broker.group),
+        kafka_options=options,
+    )
 
 
 def _path(track_id: str) -> str:

@@ -85,7 +85,7 @@ async def test_workers_replaced_one_by_one_lose_nothing_and_no_reader_notices(
 ) -> None:
     """No read is answered 5xx meanwhile, and in the end tracks, lists, dead letters and feed are those of the log."""
     # Tansu takes no notice of a member that leaves: its partitions stay unread until its session has ended.
-    queries = (STORED, COMPUTED) if line.broker_kind == "kafka" else (STORED,)
+    queries = (STORED, COMPUTED) if line.broker.kind == "kafka" else (STORED,)
     history = History(np.random.default_rng(11))
     delivered = await publish(line.servers, history.events(150))
     crew = {"worker": line.worker, "second": line.another_worker("second")}

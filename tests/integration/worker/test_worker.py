@@ -145,7 +145,7 @@ async def test_every_kind_of_bad_input_becomes_a_dead_letter_and_stops_nothing(l
     await settle(line.database_url, line.servers)
     before = line.worker.metrics()
     # Apache Kafka itself refuses a message without a key on a compacted topic.
-    bad = [b for b in BAD_INPUT if line.broker_kind != "kafka" or b[0] != "missing_key"]
+    bad = [b for b in BAD_INPUT if line.broker.kind != "kafka" or b[0] != "missing_key"]
     coordinates = await publish(line.servers, [(key, value) for _, key, value in bad])
     await publish(line.servers, [(b"never/seen", None), track_message("good/1", np.arange(DIMENSION, 0, -1))])
     await settle(line.database_url, line.servers)
@@ -207,7 +207,7 @@ async def test_a_killed_worker_loses_nothing(line: Line) -> None:
 async def commit_zero(line: Line) -> None:
     """Set the group's committed offsets to 0, as soon as it has no member any more."""
     consumer = AIOKafkaConsumer(
-        bootstrap_servers=line.servers, group_id="mess-worker", enable_auto_commit=False
+        bootstrap_servers=line.servers, group_id=line.broker.group, enable_auto_commit=False
     )
     await consumer.start()
     positions = {TopicPartition("track-ingest", p): 0 for p in range(8)}
