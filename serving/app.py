@@ -18,6 +18,7 @@ from serving.context import Context, State
 from serving.fast_path import HotReads
 from serving.health import Health
 from serving.kafka.broker import LogEnds
+from serving.kafka.streaming import OpenStreams
 from serving.keys import Keys
 from serving.logging import AccessLines
 from serving.metrics import Metrics
@@ -88,15 +89,19 @@ class _Made:
             logger.info("api stopped")
 
     def _context(self, pool: asyncpg.Pool, parts: Parts) -> Context:
+        metrics = self.metrics
+        streams = OpenStreams(lambda why: metrics.streams_ended.labels(why).inc())
+        metrics.streams.set_function(lambda: streams.open)
         return Context(
             settings=self.settings,
             pool=pool,
             health=Health(self.settings, pool, self.kafka),
-            metrics=self.metrics,
+            metrics=metrics,
             memory=parts.memory,
             recommending=parts.recommending,
             questions=Questions(),
             feed=parts.feed,
+            streams=streams,
             strategies=self.strategies,
             closing=self.closing,
         )

@@ -10,6 +10,7 @@ from starlette.requests import Request
 
 from serving.health import Health
 from serving.kafka.change_subscriber import ChangeFeed
+from serving.kafka.streaming import OpenStreams
 from serving.metrics import Metrics
 from serving.recommend.questions import Questions
 from serving.recommend.response_cache import Memory
@@ -30,6 +31,7 @@ class Context:
         recommending: Answers questions.
         questions: Reads query strings.
         feed: The change feed; None without a broker.
+        streams: The streams of events that are open.
         strategies: The strategies as `/strategies` describes them.
         closing: Set when the process is to stop: streams end.
     """
@@ -42,6 +44,7 @@ class Context:
     recommending: Recommending
     questions: Questions
     feed: ChangeFeed | None
+    streams: OpenStreams
     strategies: Sequence[dict[str, Any]]
     closing: asyncio.Event
 

@@ -157,6 +157,11 @@ class Metrics:
         self.feed_messages = Counter(
             "mess_api_feed_messages", "Messages of the change feed that were read.", registry=self.registry
         )
+        self.feed_unreadable = Counter(
+            "mess_api_feed_messages_unreadable",
+            "Messages of the change feed that a stream passed over, as they are not what the contract says.",
+            registry=self.registry,
+        )
 
     def observe(self, route: str, method: str, status: int, seconds: float) -> None:
         """Count one answered request under its route template."""

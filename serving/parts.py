@@ -11,7 +11,8 @@ from typing import Any
 import asyncpg
 import structlog
 
-from serving.kafka.change_subscriber import Change, ChangeFeed
+from serving.kafka.change_subscriber import ChangeFeed
+from serving.kafka.changes import Change
 from serving.kafka.worker_client import Asker, AskingOptions
 from serving.keys import Keys
 from serving.metrics import Metrics
@@ -69,8 +70,13 @@ async def running(
     if keys is not None:
         work["keys"] = keys.run(pool)
     if kafka is not None:
-        feed = ChangeFeed(kafka, settings.changes_topic, _listener(memory, metrics), settings.stream_backlog)
-        metrics.streams.set_function(lambda: feed.subscribers)
+        feed = ChangeFeed(
+            kafka,
+            settings.changes_topic,
+            _listener(memory, metrics),
+            limit=settings.stream_backlog,
+            max_bytes=settings.stream_backlog_bytes,
+        )
         asker = Asker(kafka, _asking(settings), metrics)
         work |= {"change feed": feed.run(), "replies": asker.run()}
     lists = Lists(pool, cards, settings.store_timeout)

@@ -69,6 +69,9 @@ class ServingSettings(BaseSettings):
     stream_backlog: int = Field(
         default=1_000, ge=1, title="Events kept for a stream whose reader is behind; then it ends"
     )
+    stream_backlog_bytes: int = Field(
+        default=512 * 1024, ge=1, title="Bytes that these events may take; then the stream ends"
+    )
     stream_stall: float = Field(
         default=30.0, gt=0, title="Seconds a stream waits for its reader to take anything; then it is cut off"
     )

@@ -1,88 +1,24 @@
-"""The change feed as the API follows it: one consumer for all readers, and what each of them is told."""
+"""The change feed as the API follows it: one consumer for all readers, and what is kept for each of them."""
 
 import asyncio
-import re
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
-import orjson
+import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
-from aiokafka.errors import KafkaError
 from aiokafka.partitioner import murmur2
 
 from serving.kafka.broker import BrokerUnavailableError, keep_following, partitions_of, started, stopped
+from serving.kafka.changes import Change, change_of
+from serving.kafka.replay import Part, Replayer
 from streams.kafka.clients import READ_COMMITTED
 
-_ID = re.compile(r"\d{1,6}:-?\d{1,19}(,\d{1,6}:-?\d{1,19})*")
-# Seconds without a message after which a replay takes it that the rest of the log has been compacted away.
-_REPLAY_IDLE = 3.0
-# Changes that a reader is given at a time.
-_AT_ONCE = 32
-_OPTIONS: dict[str, Any] = {"group_id": None, "enable_auto_commit": False, "isolation_level": READ_COMMITTED}
+logger = structlog.get_logger("serving")
 
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """One message of the change feed; `value` is None where the track has been withdrawn."""
-
-    partition: int
-    offset: int
-    track_id: str
-    value: bytes | None
-
-
-def change_of(record: ConsumerRecord) -> Change | None:
-    """The change that a message tells of, None for one without a usable key."""
-    try:
-        track_id = (record.key or b"").decode()
-    except UnicodeDecodeError:
-        return None
-    return Change(record.partition, record.offset, track_id, record.value) if track_id else None
-
-
-def described(change: Change, *, whole: bool) -> dict[str, Any]:
-    """A change as subscribers see it.
-
-    Args:
-        change: What has happened.
-        whole: Whether the list that there is now is part of it.
-    """
-    value: dict[str, Any] = {"added": [], "recommendations": []}
-    if change.value is not None:
-        value = orjson.loads(change.value)
-    told: dict[str, Any] = {
-        "track_id": change.track_id,
-        "reason": "withdrawn" if change.value is None else _reason(value),
-        "offset": {"partition": change.partition, "offset": change.offset},
-        **{name: value.get(name) for name in ("added", "removed", "version", "generated_at", "source")},
-    }
-    return told | ({"recommendations": value.get("recommendations")} if whole else {})
-
-
-def _reason(value: Mapping[str, Any]) -> str:
-    added = value.get("added")
-    if added is None:
-        return "told-again"
-    if value.get("removed"):
-        return "changed"
-    return "first-list" if len(added) == len(value.get("recommendations", ())) > 0 else "changed"
-
-
-def read_positions(text: str) -> dict[int, int]:
-    """What a `Last-Event-ID` says was seen last: partition to offset, -1 before the first message.
-
-    Raises:
-        ValueError: It is not one of ours.
-    """
-    if len(text) > 20_000 or not _ID.fullmatch(text):
-        raise ValueError("is not partition:offset, or several of these separated by commas")
-    pairs = [part.split(":") for part in text.split(",")]
-    seen = {int(partition): int(offset) for partition, offset in pairs}
-    if len(seen) != len(pairs) or min(seen.values()) < -1 or max(seen.values()) >= 2**63:
-        raise ValueError("names a partition twice, or an offset that cannot be")
-    return seen
+# Changes that a reader is given at a time, and their bytes, at most or with one more.
+_AT_ONCE: Final = 32
+_AT_ONCE_BYTES: Final = 64 * 1024
 
 
 class Subscription:
@@ -90,27 +26,32 @@ class Subscription:
 
     Args:
         limit: Changes kept for a reader who is behind.
+        max_bytes: Bytes that these may take.
         wanted: The one track it is about, None for all.
 
     Attributes:
         overrun: Whether a change was lost because the reader was too slow.
     """
 
-    def __init__(self, limit: int, wanted: str | None) -> None:
+    def __init__(self, limit: int, max_bytes: int, wanted: str | None) -> None:
         self.wanted = wanted
         self.overrun = False
         self._limit = limit
+        self._max_bytes = max_bytes
         self._queue: deque[Change] = deque()
+        self._bytes = 0
         self._wake = asyncio.Event()
 
     def offer(self, change: Change) -> None:
         """Keep a change for the reader, unless it is too far behind: then nothing more."""
         if self.overrun:
             return
-        if len(self._queue) >= self._limit:
+        # A change that is larger than all that is kept is kept alone.
+        if len(self._queue) >= self._limit or (self._queue and self._bytes + change.size > self._max_bytes):
             self.overrun = True
         else:
             self._queue.append(change)
+            self._bytes += change.size
         self._wake.set()
 
     async def next(self) -> list[Change]:
@@ -120,7 +61,13 @@ class Subscription:
                 return []
             self._wake.clear()
             await self._wake.wait()
-        return [self._queue.popleft() for _ in range(min(len(self._queue), _AT_ONCE))]
+        taken: list[Change] = []
+        size = 0
+        while self._queue and len(taken) < _AT_ONCE and size < _AT_ONCE_BYTES:
+            taken.append(self._queue.popleft())
+            size += taken[-1].size
+        self._bytes -= size
+        return taken
 
 
 class ChangeFeed:
@@ -131,21 +78,29 @@ class ChangeFeed:
         topic: The change feed's topic.
         listener: Called with every change, at once.
         limit: Changes kept for a subscriber who is behind.
+        max_bytes: Bytes that these may take.
 
     Attributes:
         positions: For each partition, the offset of the next message. Empty until the topic has been found.
     """
 
     def __init__(
-        self, options: dict[str, Any], topic: str, listener: Callable[[Change], None], limit: int
+        self,
+        options: dict[str, Any],
+        topic: str,
+        listener: Callable[[Change], None],
+        *,
+        limit: int,
+        max_bytes: int,
     ) -> None:
         self._options = options
         self._topic = topic
         self._listener = listener
         self._limit = limit
+        self._max_bytes = max_bytes
         self._everything: set[Subscription] = set()
         self._by_track: dict[str, set[Subscription]] = {}
-        self._replays = asyncio.Semaphore(4)
+        self._replayer = Replayer(options, topic)
         self._found = asyncio.Event()
         self.positions: dict[int, int] = {}
         self.messages = 0
@@ -173,7 +128,7 @@ class ChangeFeed:
 
     def subscribe(self, track_id: str | None) -> Subscription:
         """From now on, keep the changes of one track, or all, for a reader; `unsubscribe` it."""
-        made = Subscription(self._limit, track_id)
+        made = Subscription(self._limit, self._max_bytes, track_id)
         if track_id is None:
             self._everything.add(made)
         else:
@@ -196,7 +151,12 @@ class ChangeFeed:
 
     async def _follow(self) -> None:
         consumer = AIOKafkaConsumer(
-            **self._options, **_OPTIONS, auto_offset_reset="earliest", metadata_max_age_ms=5_000
+            **self._options,
+            group_id=None,
+            enable_auto_commit=False,
+            isolation_level=READ_COMMITTED,
+            auto_offset_reset="earliest",
+            metadata_max_age_ms=5_000,
         )
         try:
             await started(consumer)
@@ -238,52 +198,29 @@ class ChangeFeed:
         change = change_of(record)
         if change is None:
             return
-        self._listener(change)
+        try:
+            self._listener(change)
+        except Exception:  # a message from outside must not end this process
+            logger.exception("a change cannot be taken in", partition=change.partition, offset=change.offset)
         for subscription in self._everything:
             subscription.offer(change)
         for subscription in self._by_track.get(change.track_id, ()):
             subscription.offer(change)
 
-    async def replay(self, seen: Mapping[int, int], track_id: str | None = None) -> AsyncIterator[Change]:
-        """What has come after the offsets `seen` and before now, of one track or of all, partition by partition.
+    def behind(self, seen: Mapping[int, int]) -> int:
+        """How many offsets lie between `seen` and now; partitions that it does not name do not count."""
+        return sum(max(0, self.positions[p] - 1 - at) for p, at in seen.items() if p in self.positions)
 
-        Partitions that `seen` does not name are left out. Subscribe first: what comes meanwhile is not replayed.
+    async def replay(self, seen: Mapping[int, int], track_id: str | None, ends: Mapping[int, int]) -> Part:
+        """The next part of what has come after the offsets `seen` and before `ends`, of one track or of all.
+
+        Args:
+            seen: For each partition the offset seen last; partitions that it does not name are left out.
+            track_id: The one track it is about, None for all.
+            ends: For each partition the offset before which it ends.
 
         Raises:
+            ReplayBusyError: Others are reading all the time.
             BrokerUnavailableError: The broker does not answer, or went away.
         """
-        ends = {p: end for p, end in self.positions.items() if p in seen and seen[p] + 1 != end}
-        # Behind the end is another log's offset: the topic has been made anew, and nothing of it has been seen.
-        starts = {p: seen[p] + 1 if seen[p] < end else 0 for p, end in ends.items()}
-        if not ends:
-            return
-        async with self._replays:
-            consumer = AIOKafkaConsumer(**self._options, **_OPTIONS, auto_offset_reset="earliest")
-            try:
-                await started(consumer)
-                async for change in self._replayed(consumer, starts, ends):
-                    if track_id is None or change.track_id == track_id:
-                        yield change
-            except (KafkaError, OSError) as error:
-                raise BrokerUnavailableError(str(error) or type(error).__name__) from error
-            finally:
-                await stopped(consumer)
-
-    async def _replayed(
-        self, consumer: AIOKafkaConsumer, starts: Mapping[int, int], ends: Mapping[int, int]
-    ) -> AsyncIterator[Change]:
-        left = {TopicPartition(self._topic, partition): end for partition, end in ends.items()}
-        consumer.assign(list(left))
-        for place in left:
-            consumer.seek(place, starts[place.partition])
-        while left:
-            batches = await consumer.getmany(*left, timeout_ms=int(_REPLAY_IDLE * 1000))
-            for place, records in batches.items():
-                for record in records:
-                    change = change_of(record)
-                    if change is not None and record.offset < left[place]:
-                        yield change
-            done = [place for place, end in left.items() if await consumer.position(place) >= end]
-            for place in done if batches else list(left):
-                del left[place]
-                consumer.pause(place)
+        return await self._replayer.read(seen, ends, track_id)

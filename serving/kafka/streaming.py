@@ -1,7 +1,8 @@
 """Server-sent events on their way to one reader, who may be slow, or gone."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
+from typing import Final
 
 import orjson
 import structlog
@@ -12,9 +13,11 @@ from serving.middleware import HEADERS_ONLY
 
 logger = structlog.get_logger("serving")
 
-_HEADERS = {"cache-control": "no-store", "x-accel-buffering": "no"}
+_HEADERS: Final = {"cache-control": "no-store", "x-accel-buffering": "no"}
 # Milliseconds after which a reader whose stream has ended may come back.
 _RETRY_MS = 1_000
+# Seconds that the events may take to let go of what they hold.
+_CLOSING = 10.0
 
 
 class End(Exception):  # noqa: N818 -- not an error: the last event of a stream
@@ -26,42 +29,73 @@ class End(Exception):  # noqa: N818 -- not an error: the last event of a stream
         self.event_id = event_id
 
 
+class OpenStreams:
+    """Counts the streams that are open.
+
+    Args:
+        ended: Called with why whenever one has ended.
+
+    Attributes:
+        open: How many there are.
+    """
+
+    def __init__(self, ended: Callable[[str], None]) -> None:
+        self.open = 0
+        self._ended = ended
+
+    def begin(self) -> None:
+        """One more; `end` follows, whatever happens."""
+        self.open += 1
+
+    def end(self, why: str) -> None:
+        """One less."""
+        self.open -= 1
+        self._ended(why)
+
+
 class EventStream(EventSourceResponse):
     """Sends events until the reader goes, the process stops, or the events end; says why as its last event.
 
     Args:
-        events: Encoded events; ends by raising `End`.
+        events: Encoded events; ends by raising `End`. Closed with the stream, however that ends.
+        streams: Told of the beginning, and of the end: `gone`, `stalled`, `stopping`, `failed`, or the reason of `End`.
         closing: Set when the process is to stop.
-        on_end: Called once with why: `gone`, `stalled`, `stopping`, or the reason of `End`.
         ping: Seconds after which an idle stream sends a comment, which finds out readers who are gone.
         stall: Seconds a reader may take to accept one event.
     """
 
     def __init__(
         self,
-        events: AsyncIterator[bytes],
+        events: AsyncGenerator[bytes, None],
         *,
+        streams: OpenStreams,
         closing: asyncio.Event,
-        on_end: Callable[[str], None],
         ping: float,
         stall: float,
     ) -> None:
         super().__init__(events, headers=_HEADERS)
         self._events = events
+        self._streams = streams
         self._closing = closing
-        self._on_end = on_end
         self._ping = ping
         self._stall = stall
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send it."""
         why = "failed"
+        self._streams.begin()
         try:
             why = await (self._run_empty(send) if scope.get(HEADERS_ONLY) else self._run(receive, send))
         except TimeoutError:
             why = "stalled"
         finally:
-            self._on_end(why)
+            try:
+                # Suspended where it gave its last event, it would keep what it holds until it is collected, or for ever.
+                await asyncio.wait(
+                    {asyncio.create_task(self._close(), name="close a stream")}, timeout=_CLOSING
+                )
+            finally:
+                self._streams.end(why)
 
     async def _begin(self, send: Send) -> None:
         await self._put(
@@ -107,10 +141,22 @@ class EventStream(EventSourceResponse):
         except End as end:
             await self._finish(send, end)
             return end.reason
+        except TimeoutError:
+            raise
+        except Exception:
+            logger.exception("a stream failed")
+            await self._finish(send, End("failed", ""))
+            return "failed"
         finally:
             if following is not None:
                 following.cancel()
                 await asyncio.gather(following, return_exceptions=True)
+
+    async def _close(self) -> None:
+        try:
+            await self._events.aclose()
+        except Exception:
+            logger.exception("a stream did not let go of what it held")
 
     async def _next(self) -> bytes:
         return await anext(self._events)

@@ -1,22 +1,33 @@
 """`/changes` and `/recommend/{track_id}/stream`: lists as they change, pushed as server-sent events."""
 
-from collections.abc import AsyncIterator
-from typing import Annotated, Any
+from collections.abc import AsyncGenerator, Iterable, Mapping
+from typing import Annotated, Final
 
 import orjson
+import structlog
 from fastapi import FastAPI, Header, Request
 from fastapi.sse import EventSourceResponse, format_sse_event
 from starlette.responses import Response
 
 from serving import problems
-from serving.context import Context, context_of
+from serving.context import context_of
 from serving.kafka.broker import BrokerUnavailableError
-from serving.kafka.change_subscriber import Change, ChangeFeed, Subscription, described, read_positions
+from serving.kafka.change_subscriber import ChangeFeed, Subscription
+from serving.kafka.changes import Change, UnreadableChangeError, described, read_positions
+from serving.kafka.replay import Part, ReplayBusyError
 from serving.kafka.streaming import End, EventStream
+from serving.metrics import Metrics
 from serving.models import problem_responses
 from serving.reading import ReadRoute, add_read
 from serving.routes.recommend import TrackIdPath
 from store import reads
+
+logger = structlog.get_logger("serving")
+
+# Offsets that a reader may be behind and still be told at once what comes meanwhile.
+_NEAR: Final = 256
+# Changes that a reader who has come back is given at a time.
+_TOGETHER: Final = 32
 
 LastEventId = Annotated[
     str | None,
@@ -50,28 +61,21 @@ async def _stream(request: Request, track_id: str | None) -> Response:
     settings, feed = context.settings, context.feed
     if feed is None:
         raise problems.broker_unavailable()
-    if feed.subscribers >= settings.max_streams:
-        raise problems.too_many_streams(settings.max_streams)
     seen = _seen(request)
     try:
         await feed.ready(settings.broker_timeout)
     except BrokerUnavailableError:
         raise problems.broker_unavailable() from None
-    subscription = feed.subscribe(track_id)
-    events = _events(feed, subscription, seen)
+    # From here to its first event a stream waits for nothing, so that no more can be opened than may be.
+    if context.streams.open >= settings.max_streams:
+        raise problems.too_many_streams(settings.max_streams)
     return EventStream(
-        events,
+        _Following(feed, context.metrics, track_id).events(seen),
+        streams=context.streams,
         closing=context.closing,
-        on_end=lambda why: _ended(context, subscription, why),
         ping=settings.stream_ping,
         stall=settings.stream_stall,
     )
-
-
-def _ended(context: Context, subscription: Subscription, why: str) -> None:
-    assert context.feed is not None
-    context.feed.unsubscribe(subscription)
-    context.metrics.streams_ended.labels(why).inc()
 
 
 def _seen(request: Request) -> dict[int, int]:
@@ -84,47 +88,92 @@ def _seen(request: Request) -> dict[int, int]:
         raise problems.invalid_parameters([("Last-Event-ID", str(error))]) from None
 
 
-async def _events(feed: ChangeFeed, subscription: Subscription, seen: dict[int, int]) -> AsyncIterator[bytes]:
-    """The stream's events: where it begins, what came since `seen`, then what comes.
+class _Following:
+    """One reader's way along the change feed.
 
-    Raises:
-        End: When there will be no more.
+    Args:
+        feed: The change feed.
+        metrics: Where messages are counted that cannot be told.
+        track_id: The one track it is about, None for all.
     """
-    track_id = subscription.wanted
-    # What the subscription does not have comes before these positions; nothing may happen in between.
-    now = {partition: offset - 1 for partition, offset in feed.positions.items()}
-    place = _Place(now | {p: min(at, now[p]) for p, at in seen.items() if p in now}, feed, track_id)
-    yield format_sse_event(event="open", data_str=orjson.dumps({"id": place.id}).decode(), id=place.id)
-    try:
-        async for change in feed.replay(seen, track_id):
-            yield place.event(change)
-    except BrokerUnavailableError as error:
-        raise End("broker-unavailable", place.id) from error
-    place.seen |= {p: max(at, now[p]) for p, at in place.seen.items()}
-    while following := await subscription.next():
-        yield b"".join(place.event(change) for change in following)
-    raise End("too-slow", place.id)
 
-
-class _Place:
-    """How far a stream has come, and its events' ids."""
-
-    def __init__(self, seen: dict[int, int], feed: ChangeFeed, track_id: str | None) -> None:
-        self.seen = seen
+    def __init__(self, feed: ChangeFeed, metrics: Metrics, track_id: str | None) -> None:
+        self._feed = feed
+        self._metrics = metrics
+        self._track_id = track_id
         self._only = None if track_id is None else feed.partition_of(track_id)
+        self._seen: dict[int, int] = {}
+
+    async def events(self, seen: Mapping[int, int]) -> AsyncGenerator[bytes, None]:
+        """The stream's events: where it begins, what came since `seen`, then what comes.
+
+        Raises:
+            End: When there will be no more.
+        """
+        feed = self._feed
+        now = {partition: offset - 1 for partition, offset in feed.positions.items()}
+        read = now if self._only is None else {self._only: now[self._only]}
+        # Behind the end is another log's offset: the topic has been made anew, and nothing of it has been seen.
+        self._seen = {p: at if (at := seen.get(p, end)) <= end else -1 for p, end in read.items()}
+        subscription, ends = self._subscribed()
+        try:
+            yield format_sse_event(
+                event="open", data_str=orjson.dumps({"id": self._id}).decode(), id=self._id
+            )
+            while subscription is None or any(at + 1 < ends.get(p, 0) for p, at in self._seen.items()):
+                part = await self._missed(ends)
+                while part.changes:
+                    yield self._told(part.changes[:_TOGETHER])
+                    del part.changes[:_TOGETHER]
+                self._seen |= part.seen
+                if subscription is None:
+                    subscription, ends = self._subscribed()
+            while following := await subscription.next():
+                yield self._told(following)
+        finally:
+            if subscription is not None:
+                feed.unsubscribe(subscription)
+        raise End("too-slow", self._id)
+
+    def _subscribed(self) -> tuple[Subscription | None, dict[int, int]]:
+        """A subscription, and the positions before which it has nothing; none for a reader who is far behind.
+
+        For one who is, nothing is kept: what has come is read from the log until there is little of it left.
+        """
+        near = self._feed.behind(self._seen) <= _NEAR
+        # Nothing may happen in between.
+        return (self._feed.subscribe(self._track_id) if near else None), dict(self._feed.positions)
+
+    async def _missed(self, ends: Mapping[int, int]) -> Part:
+        """The next part of what was missed."""
+        try:
+            return await self._feed.replay(self._seen, self._track_id, ends)
+        except BrokerUnavailableError as error:
+            raise End("broker-unavailable", self._id) from error
+        except ReplayBusyError as error:
+            raise End("busy", self._id) from error
 
     @property
-    def id(self) -> str:
+    def _id(self) -> str:
         """What `Last-Event-ID` is to bring back."""
         if self._only is not None:
-            return f"{self._only}:{self.seen[self._only]}"
-        return ",".join(f"{partition}:{offset}" for partition, offset in sorted(self.seen.items()))
+            return f"{self._only}:{self._seen[self._only]}"
+        return ",".join(f"{partition}:{offset}" for partition, offset in sorted(self._seen.items()))
 
-    def event(self, change: Change) -> bytes:
-        """The event of a change."""
-        self.seen[change.partition] = change.offset
-        told: dict[str, Any] = described(change, whole=self._only is not None)
-        return format_sse_event(event="change", data_str=orjson.dumps(told).decode(), id=self.id)
+    def _told(self, changes: Iterable[Change]) -> bytes:
+        return b"".join(map(self._event, changes))
+
+    def _event(self, change: Change) -> bytes:
+        """The event of a change; nothing for one that cannot be read, which would end the stream again and again."""
+        self._seen[change.partition] = change.offset
+        try:
+            told = described(change, whole=self._only is not None)
+        except UnreadableChangeError as error:
+            place = {"partition": change.partition, "offset": change.offset}
+            logger.warning("a change cannot be told", **place, error=str(error))
+            self._metrics.feed_unreadable.inc()
+            return b""
+        return format_sse_event(event="change", data_str=orjson.dumps(told).decode(), id=self._id)
 
 
 class StreamRoute(ReadRoute):

@@ -1,6 +1,7 @@
 """The change feed: what memory forgets by it, and what is pushed to readers."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
@@ -50,6 +51,10 @@ class Feed:
         )
         sent = await self._producer.send_and_wait(self.settings.changes_topic, key=key, value=value)
         return sent.partition, sent.offset
+
+    async def rubbish(self, track_id: str, value: bytes) -> None:
+        """Somebody else has written to the topic."""
+        await self._producer.send_and_wait(self.settings.changes_topic, key=track_id.encode(), value=value)
 
     async def withdraw(self, track_id: str) -> None:
         """A track is gone."""
@@ -149,6 +154,57 @@ async def test_a_slow_reader_is_told_so_and_dropped(api: Client, feed: Feed) -> 
         await events.next()
         rest = [await events.next() for _ in range(120 - (len(told) - 2))]
     assert rest[-1]["data"]["added"] == ["n119"]
+
+
+async def test_readers_who_stop_reading_and_go_take_nothing_with_them(database: Database, feed: Feed) -> None:
+    """However many come back, take nothing of what they missed and go: others are still told what they missed."""
+    served = Served(database, feed.settings, kafka_options=feed.options)
+    for number in range(300):
+        await feed.change(TRACK, [f"n{number}"], [])
+    partition = _partition_of(TRACK)
+    async with serve(served) as client:
+        assert client.context.feed is not None
+        await client.context.feed.ready(20)
+        async with contextlib.AsyncExitStack() as readers:
+            for _ in range(12):
+                reader = await readers.enter_async_context(stream(client, STREAM, f"{partition}:0"))
+                await reader.next()
+                reader.reading.clear()
+            await _all_missed_are_told(client, partition)
+        await _all_missed_are_told(client, partition)
+        assert (client.context.streams.open, client.context.feed.subscribers) == (0, 0)
+
+
+async def _all_missed_are_told(client: Client, partition: int) -> None:
+    async with stream(client, STREAM, f"{partition}:0") as events:
+        told = [await events.next() for _ in range(300)]
+    assert [event["data"]["added"] for event in told[1:]] == [[f"n{number}"] for number in range(1, 300)]
+
+
+async def test_a_message_that_is_no_change_is_passed_over(api: Client, feed: Feed) -> None:
+    """Rubbish in the feed neither ends the stream, nor comes back with each Last-Event-ID."""
+    async with stream(api, STREAM) as events:
+        opened = await events.next()
+        for value in (b"{", b"[]", b'{"recommendations": 1}', b"\xff"):
+            await feed.rubbish(TRACK, value)
+        await feed.change(TRACK, ["x"], [])
+        assert (await events.next())["data"]["added"] == ["x"]
+    async with stream(api, STREAM, opened["id"]) as events:
+        await events.next()
+        assert (await events.next())["data"]["added"] == ["x"]
+    unreadable = api.context.metrics.registry.get_sample_value("mess_api_feed_messages_unreadable_total")
+    assert unreadable == 8
+
+
+async def test_no_more_streams_are_open_than_may_be(database: Database, feed: Feed) -> None:
+    """Streams that are refused and streams that have ended count no more."""
+    settings = feed.settings.model_copy(update={"max_streams": 2})
+    async with serve(Served(database, settings, kafka_options=feed.options)) as client:
+        for _ in range(3):
+            async with stream(client, STREAM) as first, stream(client, "/changes") as second:
+                await first.next()
+                await second.next()
+                problem_of(await client.get("/changes"), 503, "too-many-streams")
 
 
 async def test_streams_end_when_the_process_stops(api: Client) -> None:
@@ -284,4 +340,4 @@ async def test_head_of_a_stream_is_its_headers_and_an_end(
     assert answer.headers["content-type"].startswith("text/event-stream")
     assert answer.content == b""
     assert api.context.feed is not None
-    assert api.context.feed.subscribers == 0
+    assert (api.context.feed.subscribers, api.context.streams.open) == (0, 0)

@@ -1,0 +1,92 @@
+"""One change of a list: as a message of the feed, and as readers see it."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+from aiokafka import ConsumerRecord
+
+_ID: Final = re.compile(r"[0-9]{1,6}:-?[0-9]{1,19}(,[0-9]{1,6}:-?[0-9]{1,19})*")
+# What a change takes beside its bytes.
+_CHANGE_BYTES: Final = 200
+
+
+class UnreadableChangeError(ValueError):
+    """A message of the change feed that is not what the contract says."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One message of the change feed; `value` is None where the track has been withdrawn."""
+
+    partition: int
+    offset: int
+    track_id: str
+    value: bytes | None
+
+    @property
+    def size(self) -> int:
+        """Bytes that it takes, roughly."""
+        return _CHANGE_BYTES + len(self.track_id) + len(self.value or b"")
+
+
+def change_of(record: ConsumerRecord) -> Change | None:
+    """The change that a message tells of, None for one without a usable key."""
+    try:
+        track_id = (record.key or b"").decode()
+    except UnicodeDecodeError:
+        return None
+    return Change(record.partition, record.offset, track_id, record.value) if track_id else None
+
+
+def described(change: Change, *, whole: bool) -> dict[str, Any]:
+    """A change as subscribers see it.
+
+    Args:
+        change: What has happened.
+        whole: Whether the list that there is now is part of it.
+
+    Raises:
+        UnreadableChangeError: The message is not what the contract says.
+    """
+    value: Any = {"added": [], "recommendations": []}
+    if change.value is not None:
+        try:
+            value = orjson.loads(change.value)
+        except orjson.JSONDecodeError as error:
+            raise UnreadableChangeError(f"is not JSON: {error}") from None
+    if not isinstance(value, dict) or not isinstance(value.get("recommendations"), list):
+        raise UnreadableChangeError("is no object with recommendations")
+    told: dict[str, Any] = {
+        "track_id": change.track_id,
+        "reason": "withdrawn" if change.value is None else _reason(value),
+        "offset": {"partition": change.partition, "offset": change.offset},
+        **{name: value.get(name) for name in ("added", "removed", "version", "generated_at", "source")},
+    }
+    return told | ({"recommendations": value.get("recommendations")} if whole else {})
+
+
+def _reason(value: Mapping[str, Any]) -> str:
+    added = value.get("added")
+    if not isinstance(added, list):
+        return "told-again"
+    if value.get("removed"):
+        return "changed"
+    return "first-list" if len(added) == len(value["recommendations"]) > 0 else "changed"
+
+
+def read_positions(text: str) -> dict[int, int]:
+    """What a `Last-Event-ID` says was seen last: partition to offset, -1 before the first message.
+
+    Raises:
+        ValueError: It is not one of ours.
+    """
+    if len(text) > 20_000 or not _ID.fullmatch(text):
+        raise ValueError("is not partition:offset, or several of these separated by commas")
+    pairs = [part.split(":") for part in text.split(",")]
+    seen = {int(partition): int(offset) for partition, offset in pairs}
+    if len(seen) != len(pairs) or min(seen.values()) < -1 or max(seen.values()) >= 2**63:
+        raise ValueError("names a partition twice, or an offset that cannot be")
+    return seen
