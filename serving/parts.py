@@ -23,6 +23,7 @@ from serving.recommend.service import Recommending
 from serving.recommend.track_fragments import Cards
 from serving.settings import ServingSettings
 from store.errors import StoreError
+from streams.kafka.header_names import tolerate_foreign_header_names
 
 logger = structlog.get_logger("serving")
 
@@ -70,6 +71,7 @@ async def running(
     if keys is not None:
         work["keys"] = keys.run(pool)
     if kafka is not None:
+        tolerate_foreign_header_names()
         feed = ChangeFeed(
             kafka,
             settings.changes_topic,

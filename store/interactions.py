@@ -27,14 +27,15 @@ SELECT * FROM unnest($1::bytea[], $2::bigint[], $3::text[], $4::timestamptz[])
 ON CONFLICT DO NOTHING RETURNING identity
 """
 
-# Both sums are brought to the later reference; a factor of one, or less.
+# Both sums are brought to the later reference; a factor of one, or less. Of next to nothing nothing is kept: Postgres refuses
+# a product that is too small for it.
 _ADD = """
 INSERT INTO popularity AS p (key, value, count, reference)
 SELECT key, value, count, $4::float8 FROM unnest($1::bigint[], $2::float8[], $3::float8[]) AS n (key, value, count)
 ON CONFLICT (key) DO UPDATE
-SET value = p.value * power(2, (p.reference - greatest(p.reference, $4)) / $5)
+SET value = CASE WHEN abs(p.value) < 1e-100 THEN 0 ELSE p.value END * power(2, (p.reference - greatest(p.reference, $4)) / $5)
         + excluded.value * power(2, ($4 - greatest(p.reference, $4)) / $5),
-    count = p.count * power(2, (p.reference - greatest(p.reference, $4)) / $5)
+    count = CASE WHEN abs(p.count) < 1e-100 THEN 0 ELSE p.count END * power(2, (p.reference - greatest(p.reference, $4)) / $5)
         + excluded.count * power(2, ($4 - greatest(p.reference, $4)) / $5),
     reference = greatest(p.reference, $4)
 """

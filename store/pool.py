@@ -98,7 +98,8 @@ class translated:  # noqa: N801 -- reads as a clause: `with translated():`
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
         """Translate."""
-        if isinstance(error, UNAVAILABLE):
+        # A value that asyncpg cannot encode is an InterfaceError, too: it would be waited for without end.
+        if isinstance(error, UNAVAILABLE) and not isinstance(error, ValueError):
             reason = " ".join(str(error).split()) or kind
             what = (
                 "has no disk space left" if isinstance(error, asyncpg.DiskFullError) else "is not available"

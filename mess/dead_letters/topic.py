@@ -17,6 +17,7 @@ from streams.contracts.dead_letters import (
     HEADER_DETAIL,
     HEADER_ERROR,
     HEADER_FAILED_AT,
+    HEADER_LEFT_OUT,
     HEADER_SOURCE_OFFSET,
     HEADER_SOURCE_PARTITION,
     HEADER_SOURCE_TOPIC,
@@ -35,6 +36,7 @@ _OURS: Final = frozenset(
         HEADER_SOURCE_PARTITION,
         HEADER_SOURCE_OFFSET,
         HEADER_FAILED_AT,
+        HEADER_LEFT_OUT,
     }
 )
 _PARTITION: Final = re.compile(r"[0-9]{1,9}")
@@ -228,6 +230,8 @@ class Replayer:
     def _objection(self, letter: Letter) -> str:
         if letter.source is None:
             return "nothing says where it came from"
+        if any(name == HEADER_LEFT_OUT for name, _ in letter.headers):
+            return f"its value was too large for {DEAD_LETTERS}; it is at {letter.source}"
         if letter.source.topic == DEAD_LETTERS or letter.source.topic not in self._partitions:
             return f"it came from {letter.source.topic!r}, to which nothing can be sent back"
         return ""

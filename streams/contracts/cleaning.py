@@ -235,7 +235,9 @@ def free_form(values: Mapping[Any, Any]) -> dict[str, Any]:
         try:
             cleaned[checked_text(str(name), 200)] = plain_json(value)
         except ValueError as exc:
-            raise ValueError(f"{str(name)[:60]}: {exc}") from None
+            # Pydantic cannot carry a lone surrogate in a message.
+            named = str(name)[:60].encode(errors="backslashreplace").decode()
+            raise ValueError(f"{named}: {exc}") from None
     size = len(orjson.dumps(cleaned))
     if size > _EXTRA_BYTES:
         raise ValueError(f"extra: is {size:,} bytes long; at most {_EXTRA_BYTES:,} are kept")

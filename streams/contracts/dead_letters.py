@@ -11,6 +11,8 @@ HEADER_SOURCE_TOPIC = "mess.source.topic"
 HEADER_SOURCE_PARTITION = "mess.source.partition"
 HEADER_SOURCE_OFFSET = "mess.source.offset"
 HEADER_FAILED_AT = "mess.failed_at"
+# The size of a value that the topic does not take: it has been left out, with the message's own headers.
+HEADER_LEFT_OUT = "mess.left_out_bytes"
 
 
 def dead_letter_headers(

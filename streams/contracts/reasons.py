@@ -23,6 +23,7 @@ class Reason(StrEnum):
     INVALID_EVENT_TIME = "invalid_event_time"
     INVALID_INTERACTION = "invalid_interaction"
     INVALID_REQUEST = "invalid_request"
+    UNPROCESSABLE = "unprocessable"
 
 
 class InvalidEvent(ValueError):  # noqa: N818 - it names the event's state, as people say it

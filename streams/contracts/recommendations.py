@@ -256,11 +256,15 @@ def parse_request(
         InvalidEvent: the message breaks the contract (`InvalidRequest`, where it is a JSON object at least); nothing
             else is raised, whatever the bytes.
     """
-    asked = load_object(value, max_bytes=max_bytes)
+    # A lone surrogate is told by the field that holds it, where one does.
+    asked = load_object(value, max_bytes=max_bytes, any_text=True)
     try:
         request = RecommendationRequest.model_validate(asked)
     except ValidationError as exc:
         raise InvalidRequest(refusal(exc, RecommendationRequest)) from None
+    except UnicodeError:
+        load_object(value, max_bytes=max_bytes)
+        raise
     if key and key != request.request_id.encode():
         raise InvalidEvent(Reason.KEY_MISMATCH, "key and request_id differ")
     return request
@@ -272,7 +276,7 @@ def request_id_of(key: bytes | None, value: bytes | None) -> str | None:
     It can be written in UTF-8, whatever else is wrong with it.
     """
     try:
-        found = load_object(value).get("request_id")
+        found = load_object(value, any_text=True).get("request_id")
     except InvalidEvent:
         found = None
     if found is None and key:

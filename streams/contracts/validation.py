@@ -87,11 +87,19 @@ def _utf8(raw: bytes, part: str) -> str:
         raise InvalidEvent(Reason.NOT_UTF8, f"{part} is not UTF-8 at byte {exc.start}") from None
 
 
-def load_object(value: bytes | None, *, max_bytes: int = MAX_EVENT_BYTES) -> dict[str, Any]:
+def load_object(
+    value: bytes | None, *, max_bytes: int = MAX_EVENT_BYTES, any_text: bool = False
+) -> dict[str, Any]:
     """Return the JSON object that `value` holds.
 
     The bare words NaN and Infinity, which Python and other writers emit, are read as the floats they
-    mean, so that the refusal (or, in metadata, the missing value) is the one that fits.
+    mean, so that the refusal (or, in metadata, the missing value) is the one that fits. Of a name that comes twice the last
+    counts.
+
+    Args:
+        value: The bytes.
+        max_bytes: The longest that are read.
+        any_text: Let lone surrogates through, in keys and values, for who names the field that they are in.
 
     Raises:
         InvalidEvent: `too_large`, `not_utf8` or `malformed_json`.
@@ -106,6 +114,8 @@ def load_object(value: bytes | None, *, max_bytes: int = MAX_EVENT_BYTES) -> dic
         loaded = orjson.loads(value)
     except orjson.JSONDecodeError as exc:
         loaded = _load_leniently(value, str(exc))
+        if not any_text and (wrong := _unwritable(loaded)):
+            raise InvalidEvent(Reason.MALFORMED_JSON, wrong) from None
     if not isinstance(loaded, dict):
         raise InvalidEvent(Reason.MALFORMED_JSON, f"value must be a JSON object, not {kind(loaded)}")
     return loaded
@@ -120,6 +130,17 @@ def _load_leniently(value: bytes, problem: str) -> Any:
         if isinstance(exc, InvalidEvent):
             raise
         raise InvalidEvent(Reason.MALFORMED_JSON, problem) from None
+
+
+def _unwritable(loaded: object) -> str:
+    """What of JSON that only Python reads could never be written down again, in any key or value; else nothing."""
+    try:
+        json.dumps(loaded, ensure_ascii=False).encode()
+    except UnicodeEncodeError as exc:
+        return f"value has a lone surrogate, \\u{ord(exc.object[exc.start]):04x}, which is not valid Unicode text"
+    except RecursionError:
+        return "value is nested too deeply"
+    return ""
 
 
 def first_error(error: ValidationError) -> str:

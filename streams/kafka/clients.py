@@ -20,6 +20,7 @@ from aiokafka.partitioner import murmur2
 from aiokafka.protocol.produce import ProduceRequest
 
 from streams.errors import BrokerUnavailable
+from streams.kafka.header_names import tolerate_foreign_header_names
 from streams.settings import KafkaSettings
 
 # The largest message that travels. Above what the door reads (4 MiB), so that a message which is too
@@ -128,6 +129,7 @@ async def group_less_consumer(kafka: KafkaSettings) -> AsyncIterator[AIOKafkaCon
     Raises:
         BrokerUnavailable: no broker answers or accepts the credentials.
     """
+    tolerate_foreign_header_names()
     consumer = AIOKafkaConsumer(
         **aiokafka_options(kafka),
         group_id=None,

@@ -1,12 +1,14 @@
 """Sending what can never be applied to dead-letters, its bytes as they came."""
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 
 import structlog
 from aiokafka import AIOKafkaProducer
+from aiokafka.errors import MessageSizeTooLargeError
 
-from streams.contracts import dead_letter_headers
+from streams.contracts import HEADER_LEFT_OUT, dead_letter_headers
 from streams.faults import FaultPoint, reach
 from streams.kafka.received import Refused
 from streams.kafka.retry import until_done
@@ -29,15 +31,33 @@ class DeadLetters:
         self._metrics = metrics
 
     async def send(self, topic: str, refused: Sequence[Refused]) -> None:
-        """Deliver all of them; returns when the broker has them."""
+        """Deliver all of them, in order; returns when the broker has them."""
         if not refused:
             return
+        for letter in refused:
+            log.warning(
+                "event refused",
+                topic=topic,
+                partition=letter.received.partition,
+                offset=letter.received.offset,
+                reason=letter.error.reason.value,
+                detail=letter.error.detail,
+            )
         remaining = list(refused)
 
         async def deliver() -> None:
-            while remaining:
-                await self._send_one(topic, remaining[0])
-                del remaining[0]
+            sent = [(letter, await self._send(topic, letter)) for letter in remaining]
+            outcomes = await asyncio.gather(
+                *(self._settled(topic, *each) for each in sent), return_exceptions=True
+            )
+            failed = [error for error in outcomes if isinstance(error, BaseException)]
+            remaining[:] = [
+                letter
+                for letter, error in zip(remaining, outcomes, strict=True)
+                if isinstance(error, BaseException)
+            ]
+            if failed:
+                raise failed[0]
 
         reach(FaultPoint.BEFORE_DEAD_LETTERS)
         await until_done(deliver, what="send dead letters", system="kafka", metrics=self._metrics)
@@ -45,24 +65,32 @@ class DeadLetters:
         for letter in refused:
             self._metrics.dead_letters.labels(topic, letter.error.reason.value).inc()
 
-    async def _send_one(self, topic: str, letter: Refused) -> None:
-        received = letter.received
-        log.warning(
-            "event refused",
-            topic=topic,
-            partition=received.partition,
-            offset=received.offset,
-            reason=letter.error.reason.value,
-            detail=letter.error.detail,
-        )
+    async def _send(
+        self, topic: str, letter: Refused, *, whole: bool = True
+    ) -> "asyncio.Future[object] | None":
+        """Hand a letter to the producer; None if it is larger than the producer may send."""
+        received, value, own = letter.received, letter.received.value, letter.received.headers
+        if not whole:
+            value, own = None, ((HEADER_LEFT_OUT, str(len(value or b"")).encode()),)
         headers = dead_letter_headers(
-            letter.error,
-            topic=topic,
-            partition=received.partition,
-            offset=received.offset,
-            received=received.headers,
+            letter.error, topic=topic, partition=received.partition, offset=received.offset, received=own
         )
-        delivery = await self._producer.send(
-            DEAD_LETTERS, key=received.key, value=received.value, headers=headers
-        )
-        await asyncio.shield(delivery)
+        try:
+            delivery: asyncio.Future[object] = await self._producer.send(
+                DEAD_LETTERS, key=received.key, value=value, headers=headers
+            )
+        except MessageSizeTooLargeError:
+            return None
+        return delivery
+
+    async def _settled(self, topic: str, letter: Refused, delivery: "asyncio.Future[object] | None") -> None:
+        """Wait until the broker has a letter: without its value where that is more than the topic takes."""
+        if delivery is not None:
+            with contextlib.suppress(MessageSizeTooLargeError):
+                await asyncio.shield(delivery)
+                return
+        log.warning("a dead letter is too large for its topic, and is sent without its value")
+        again = await self._send(topic, letter, whole=False)
+        if again is None:
+            raise MessageSizeTooLargeError
+        await asyncio.shield(again)

@@ -4,8 +4,8 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 import structlog
-from aiokafka.errors import KafkaError
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_exponential_jitter
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_exponential_jitter
 
 from store.errors import StoreUnavailableError
 from streams.errors import BrokerUnavailable
@@ -16,6 +16,13 @@ Result = TypeVar("Result")
 log = structlog.get_logger(__name__)
 
 TRANSIENT = (StoreUnavailableError, BrokerUnavailable, KafkaError)
+# KafkaErrors that come again however often the message is sent.
+_LASTING = (MessageSizeTooLargeError,)
+
+
+def is_transient(error: BaseException) -> bool:
+    """Whether the same attempt may do later."""
+    return isinstance(error, TRANSIENT) and not isinstance(error, _LASTING)
 
 
 async def until_done(
@@ -29,6 +36,8 @@ async def until_done(
     try:
         return await attempt()
     except TRANSIENT as error:
+        if not is_transient(error):
+            raise
         failed: Exception | None = error
 
     async def attempt_again() -> Result:
@@ -44,7 +53,7 @@ async def until_done(
         log.warning("trying again", what=what, attempt=state.attempt_number, error=str(error))
 
     retrying = AsyncRetrying(
-        retry=retry_if_exception_type(TRANSIENT),
+        retry=retry_if_exception(is_transient),
         wait=wait_exponential_jitter(multiplier=0.1, max=5, jitter=0.5),
         before_sleep=note,
         reraise=True,

@@ -8,7 +8,6 @@ import numpy as np
 from store.columns import METADATA_FIELDS
 from store.tracks import TrackRow, Withdrawal
 from streams.contracts import (
-    InvalidEvent,
     TrackDelete,
     TrackMetadata,
     TrackUpsert,
@@ -17,6 +16,7 @@ from streams.contracts import (
     track_key,
 )
 from streams.engine.types import EVENT, TrackBatch
+from streams.kafka.poison import refusal_of
 from streams.kafka.received import Received, Refused
 
 
@@ -27,11 +27,13 @@ class Accepted:
     Attributes:
         received: The message.
         event: What it says.
+        key: The track's.
         time: When it happened, microseconds since 1970: as the event says, else as the message does, else now.
     """
 
     received: Received
     event: TrackUpsert | TrackDelete
+    key: int
     time: int
 
 
@@ -44,12 +46,14 @@ class Decoded:
         superseded: How many events a later one of the same track in the batch made void.
         refused: What was refused.
         dimension: The catalogue's dimension, perhaps fixed by this batch; None if still unknown.
+        deleted: The tracks that its deletions have taken out of the store.
     """
 
     accepted: list[Accepted] = field(default_factory=list)
     superseded: int = 0
     refused: list[Refused] = field(default_factory=list)
     dimension: int | None = None
+    deleted: set[str] = field(default_factory=set)
 
 
 def decode(messages: Iterable[Received], dimension: int | None) -> Decoded:
@@ -64,14 +68,15 @@ def decode(messages: Iterable[Received], dimension: int | None) -> Decoded:
     for received in messages:
         try:
             event = parse_track_event(received.key, received.value, dimension=decoded.dimension)
-        except InvalidEvent as error:
-            decoded.refused.append(Refused(received, error))
+            accepted = Accepted(received, event, track_key(event.track_id), _time_of(received, event))
+        except Exception as error:  # noqa: BLE001 -- whatever one message does, the others are not its fault
+            decoded.refused.append(Refused(received, refusal_of(error)))
             continue
         if isinstance(event, TrackUpsert):
             decoded.dimension = len(event.vector)
         # Taken out first, so that the order of the batch is the order of the last words.
         decoded.superseded += last.pop(event.track_id, None) is not None
-        last[event.track_id] = Accepted(received, event, _time_of(received, event))
+        last[event.track_id] = accepted
     decoded.accepted = list(last.values())
     return decoded
 
@@ -89,7 +94,7 @@ def track_rows(accepted: Iterable[Accepted]) -> list[TrackRow]:
     return [
         TrackRow(
             track_id=a.event.track_id,
-            key=track_key(a.event.track_id),
+            key=a.key,
             metadata=_metadata_values(a.event.metadata),
             embedding=np.ascontiguousarray(a.event.vector, dtype="<f4").tobytes(),
             partition=a.received.partition,
@@ -109,7 +114,7 @@ def _metadata_values(metadata: TrackMetadata) -> tuple[object, ...]:
 def withdrawals(accepted: Iterable[Accepted]) -> list[Withdrawal]:
     """The rows to delete."""
     return [
-        Withdrawal(a.event.track_id, track_key(a.event.track_id), a.received.partition, a.received.offset)
+        Withdrawal(a.event.track_id, a.key, a.received.partition, a.received.offset)
         for a in accepted
         if isinstance(a.event, TrackDelete)
     ]
@@ -121,11 +126,11 @@ def engine_batch(accepted: Sequence[Accepted], dimension: int) -> TrackBatch:
     deletes = [a for a in accepted if isinstance(a.event, TrackDelete)]
     vectors = [a.event.vector for a in upserts if isinstance(a.event, TrackUpsert)]
     return TrackBatch(
-        keys=np.array([track_key(a.event.track_id) for a in upserts], dtype=np.int64),
+        keys=np.array([a.key for a in upserts], dtype=np.int64),
         track_ids=[a.event.track_id for a in upserts],
         vectors=np.array(vectors, dtype=np.float32).reshape(-1, dimension),
         events=_events(upserts),
-        deleted=np.array([track_key(a.event.track_id) for a in deletes], dtype=np.int64),
+        deleted=np.array([a.key for a in deletes], dtype=np.int64),
         deleted_events=_events(deletes),
     )
 

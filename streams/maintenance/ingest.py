@@ -9,12 +9,12 @@ import structlog
 from opentelemetry.trace import SpanContext
 
 from store import partitions, tracks
-from store.errors import TrackRejectedError
 from store.pool import transaction
 from store.tracks import Withdrawal
-from streams.contracts import InvalidEvent, Reason, TrackDelete, times, tracing
+from streams.contracts import InvalidEvent, TrackDelete, times, tracing
 from streams.faults import FaultPoint, reach
 from streams.kafka.dead_letters import DeadLetters
+from streams.kafka.poison import isolating, refusal_of
 from streams.kafka.received import Received, Refused
 from streams.kafka.retry import until_done
 from streams.kafka.topics import TRACK_INGEST
@@ -97,7 +97,8 @@ class Ingest:
         """
         ours = {p: offset for p, offset in upto.items() if p in self._ownership}
         if ours:
-            await self._commit_all([], ours)
+            await self._store([], ours)
+            await self._applied([], ours)
 
     async def _process(self, fresh: Sequence[Received]) -> None:
         with self._metrics.phase_seconds.labels("decode").time(), tracing.span("decode"):
@@ -108,7 +109,7 @@ class Ingest:
         for message in fresh:
             next_offsets[message.partition] = max(next_offsets.get(message.partition, 0), message.offset + 1)
         with self._metrics.phase_seconds.labels("commit").time(), tracing.span("commit tracks"):
-            await self._commit(decoded, next_offsets)
+            decoded = await self._commit(fresh, decoded, next_offsets)
         self._count(decoded)
 
     async def _decode(self, messages: Sequence[Received]) -> Decoded:
@@ -127,34 +128,47 @@ class Ingest:
                 return await asyncio.to_thread(decode, messages, self._dimension)
         return decoded
 
-    async def _commit(self, decoded: Decoded, next_offsets: dict[int, int]) -> None:
+    async def _commit(
+        self, messages: Sequence[Received], decoded: Decoded, next_offsets: dict[int, int]
+    ) -> Decoded:
+        """Store what was decoded of `messages`; returns what came of it, without events that cannot be stored."""
         try:
-            await self._commit_all(decoded.accepted, next_offsets)
-        except TrackRejectedError as error:
-            if len(decoded.accepted) == 1:
-                await self._refuse(decoded, error)
-                await self._commit_all([], next_offsets)
-                return
-            # Halves, until the culprit is alone. Offsets move with the last of them.
-            middle = len(decoded.accepted) // 2
-            halves = (decoded.accepted[:middle], decoded.accepted[middle:])
-            for half, offsets in zip(halves, ({}, next_offsets), strict=True):
-                part = Decoded(accepted=half, dimension=decoded.dimension)
-                await self._commit(part, offsets)
-                decoded.refused += part.refused
-            refused = {id(letter.received) for letter in decoded.refused}
-            decoded.accepted = [a for a in decoded.accepted if id(a.received) not in refused]
+            decoded.deleted |= await self._store(decoded.accepted, next_offsets)
+        except Exception as error:  # noqa: BLE001 -- raised again unless it is an event's
+            refusal_of(error)
+            decoded = await self._without_culprits(messages, decoded)
+            # Offsets move behind all else: a crash before this repeats what is a no-op by now.
+            await self._store(decoded.accepted, next_offsets)
+        await self._applied(decoded.accepted, next_offsets)
+        return decoded
 
-    async def _refuse(self, decoded: Decoded, error: TrackRejectedError) -> None:
-        received = decoded.accepted[0].received
-        letters = [Refused(received, InvalidEvent(Reason.INVALID_METADATA, str(error)))]
-        await self._dead_letters.send(TRACK_INGEST, letters)
-        decoded.refused += letters
-        decoded.accepted = []
+    async def _without_culprits(self, messages: Sequence[Received], decoded: Decoded) -> Decoded:
+        while refused := await self._isolate(decoded):
+            await self._dead_letters.send(TRACK_INGEST, refused)
+            refused += decoded.refused
+            left = {id(letter.received) for letter in refused}
+            # Read anew: what a culprit had superseded counts now.
+            rest = await self._decode([message for message in messages if id(message) not in left])
+            rest.refused, rest.deleted = rest.refused + refused, decoded.deleted
+            decoded = rest
+        return decoded
 
-    async def _commit_all(self, accepted: list[Accepted], next_offsets: dict[int, int]) -> None:
+    async def _isolate(self, decoded: Decoded) -> list[Refused]:
+        """Store what can be, without moving offsets; returns what cannot."""
+        refused: list[Refused] = []
+
+        async def store(part: Sequence[Accepted]) -> None:
+            decoded.deleted |= await self._store(part, {})
+
+        async def refuse(culprit: Accepted, error: InvalidEvent) -> None:
+            refused.append(Refused(culprit.received, error))
+
+        await isolating(decoded.accepted, store, refuse)
+        return refused
+
+    async def _store(self, accepted: Sequence[Accepted], next_offsets: dict[int, int]) -> set[str]:
+        """Write events and offsets in one transaction; returns the tracks that this deleted."""
         rows, gone = await asyncio.to_thread(lambda: (track_rows(accepted), withdrawals(accepted)))
-
         touched = {a.received.partition for a in accepted} | set(next_offsets)
 
         async def write(epochs: dict[int, int]) -> list[str]:
@@ -169,10 +183,12 @@ class Ingest:
         async def commit() -> list[str]:
             return await self._ownership.under_epochs(write)
 
-        deleted = await until_done(commit, what="commit a batch", system="postgres", metrics=self._metrics)
+        return set(await until_done(commit, what="commit a batch", system="postgres", metrics=self._metrics))
+
+    async def _applied(self, accepted: list[Accepted], next_offsets: dict[int, int]) -> None:
+        """What the store has, the lists are to have."""
         reach(FaultPoint.AFTER_TRACK_COMMIT)
         self._ownership.advance(next_offsets)
-        self._count_deletes(gone, set(deleted))
         for partition, offset in next_offsets.items():
             self._metrics.consumed.labels(partition).set(offset)
         await self._hand_on(Committed(accepted, next_offsets, self._dimension, tracing.current()))
@@ -197,6 +213,7 @@ class Ingest:
     def _count(self, decoded: Decoded) -> None:
         upserts = sum(not isinstance(a.event, TrackDelete) for a in decoded.accepted)
         self._metrics.events.labels("upserted").inc(upserts)
+        self._count_deletes(withdrawals(decoded.accepted), decoded.deleted)
         self._metrics.events.labels("superseded").inc(decoded.superseded)
         self._metrics.events.labels("refused").inc(len(decoded.refused))
         self._note_future(decoded.accepted)

@@ -23,6 +23,7 @@ from streams.contracts import (
     track_key,
 )
 from streams.kafka.dead_letters import DeadLetters
+from streams.kafka.poison import isolating, refusal_of
 from streams.kafka.received import Received, Refused
 from streams.kafka.retry import until_done
 from streams.kafka.topics import TRACK_INTERACTIONS
@@ -33,6 +34,8 @@ from streams.strategies.popularity import tally
 
 _DAY: Final = 86_400.0
 _FORGET_SECONDS: Final = 600.0
+# What decades ago was listened to counts nothing; a number this small would be too small for Postgres some time later.
+_NOTHING: Final = 1e-100
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,16 +62,16 @@ def _read(messages: Sequence[Received]) -> _Read:
     for received in messages:
         try:
             event = parse_interaction(received.key, received.value)
-        except InvalidEvent as error:
-            read.refused.append(Refused(received, error))
+            counted = _Counted(received, event, interaction_identity(event), _time_of(received, event))
+        except Exception as error:  # noqa: BLE001 -- whatever one message does, the others are not its fault
+            read.refused.append(Refused(received, refusal_of(error)))
             continue
-        identity = interaction_identity(event)
-        if identity is not None and identity in seen:
+        if counted.identity is not None and counted.identity in seen:
             read.duplicates += 1
             continue
-        if identity is not None:
-            seen.add(identity)
-        read.counted.append(_Counted(received, event, identity, _time_of(received, event)))
+        if counted.identity is not None:
+            seen.add(counted.identity)
+        read.counted.append(counted)
     return read
 
 
@@ -128,12 +131,7 @@ class Interactions:
         read = await asyncio.to_thread(_read, messages)
         # Before the offsets are committed: a crash in between repeats a dead letter but never loses one.
         await self._dead_letters.send(TRACK_INTERACTIONS, read.refused)
-        counted, duplicates, replayed = await until_done(
-            lambda: self._commit(messages, read),
-            what="count interactions",
-            system="postgres",
-            metrics=self._worker_metrics,
-        )
+        counted, duplicates, replayed = await self._count(messages, read)
         # Also after a replay: a commit whose answer was lost has not been told of.
         if read.counted:
             await until_done(
@@ -151,14 +149,45 @@ class Interactions:
         for outcome, count in outcomes.items():
             self._metrics.interactions.labels(outcome).inc(count)
 
-    async def _commit(self, messages: Sequence[Received], read: _Read) -> tuple[int, int, int]:
+    async def _count(self, messages: Sequence[Received], read: _Read) -> tuple[int, int, int]:
+        """Commit a batch, in parts where one event does not let the others be counted; see `_commit`."""
+        events = {id(c.received): c for c in read.counted}
+        totals = np.zeros(3, dtype=np.int64)
+
+        async def commit(part: Sequence[Received]) -> None:
+            counted = [events[id(m)] for m in part if id(m) in events]
+            outcome = await until_done(
+                lambda: self._commit(part, counted),
+                what="count interactions",
+                system="postgres",
+                metrics=self._worker_metrics,
+            )
+            totals[:] += outcome
+
+        async def refuse(culprit: Received, error: InvalidEvent) -> None:
+            if id(culprit) not in events:  # it is the offsets that cannot be moved
+                raise error
+            letter = Refused(culprit, error)
+            await self._dead_letters.send(TRACK_INTERACTIONS, [letter])
+            read.refused.append(letter)
+            del events[id(culprit)]
+            await commit([culprit])
+
+        # Each part moves the offsets behind it: whatever crashes, nothing is counted twice.
+        await isolating(messages, commit, refuse)
+        counted, duplicates, replayed = totals.tolist()
+        return counted, duplicates, replayed
+
+    async def _commit(
+        self, messages: Sequence[Received], counted: Sequence[_Counted]
+    ) -> tuple[int, int, int]:
         """Count what is new, and move the offsets, in one transaction: (counted, duplicates, replayed)."""
         ends: dict[int, int] = {}
         for message in messages:
             ends[message.partition] = max(ends.get(message.partition, 0), message.offset + 1)
         async with transaction(self._pool) as connection:
             held = await interactions.hold(connection, list(ends))
-            new = [c for c in read.counted if c.received.offset >= held[c.received.partition]]
+            new = [c for c in counted if c.received.offset >= held[c.received.partition]]
             rows = [
                 InteractionRow(
                     c.identity,
@@ -173,7 +202,7 @@ class Interactions:
             fresh = [c for c in new if c.identity is None or c.identity in known]
             await self._add(connection, fresh)
             await interactions.advance(connection, {p: max(end, held[p]) for p, end in ends.items()})
-        return len(fresh), len(new) - len(fresh), len(read.counted) - len(new)
+        return len(fresh), len(new) - len(fresh), len(counted) - len(new)
 
     async def _add(self, connection: asyncpg.pool.PoolConnectionProxy, fresh: Sequence[_Counted]) -> None:
         if not fresh:
@@ -189,8 +218,10 @@ class Interactions:
         await interactions.add(
             connection,
             sums.keys.tolist(),
-            sums.values.tolist(),
-            sums.counts.tolist(),
+            *(
+                np.where(np.abs(column) < _NOTHING, 0.0, column).tolist()
+                for column in (sums.values, sums.counts)
+            ),
             reference=sums.reference,
             half_life=half_life,
         )

@@ -11,6 +11,7 @@ from typing import Final, Protocol
 import orjson
 import structlog
 from aiokafka import AIOKafkaProducer
+from aiokafka.errors import MessageSizeTooLargeError
 from cachetools import LRUCache
 
 from streams.contracts import (
@@ -25,6 +26,7 @@ from streams.contracts import (
 )
 from streams.kafka.broker_clock import BrokerClock
 from streams.kafka.dead_letters import DeadLetters
+from streams.kafka.poison import unprocessable
 from streams.kafka.received import Received, Refused
 from streams.kafka.retry import until_done
 from streams.kafka.topics import RECOMMENDATION_REPLIES, RECOMMENDATION_REQUESTS
@@ -136,7 +138,7 @@ class RequestDesk:
         began = time.perf_counter()
         parent = tracing.parent_of(received.headers)
         with tracing.span("answer request", "server", parent=parent):
-            reply = await self._reply(received, taken.since)
+            reply = await self._reply_or_problem(received, taken.since)
             if reply is not None:
                 await self._deliver(*reply)
         self._metrics.seconds.observe(time.perf_counter() - began)
@@ -144,6 +146,25 @@ class RequestDesk:
         waiting = self._order[received.partition]
         while waiting and waiting[0].replied:
             await waiting.popleft().acknowledge()
+
+    async def _reply_or_problem(self, received: Received, since: float) -> tuple[str, bytes] | None:
+        """The reply, or the problem `internal` where an error came up that nobody foresaw."""
+        try:
+            return await self._reply(received, since)
+        except Exception as error:
+            log.exception(
+                "a request could not be processed",
+                topic=RECOMMENDATION_REQUESTS,
+                partition=received.partition,
+                offset=received.offset,
+            )
+            self._metrics.requests.labels("failed").inc()
+            refusal = unprocessable(error)
+        request_id = await asyncio.to_thread(_addressee, received)
+        if request_id is None:
+            await self._dead_letters.send(RECOMMENDATION_REQUESTS, [Refused(received, refusal)])
+            return None
+        return request_id, encode_error(request_id, problems.internal_error().problem)
 
     async def _reply(self, received: Received, since: float) -> tuple[str, bytes] | None:
         """The request_id and the reply; None where nobody can be told."""
@@ -170,7 +191,7 @@ class RequestDesk:
 
     async def _refuse(self, received: Received, error: InvalidEvent) -> tuple[str, bytes] | None:
         self._metrics.requests.labels("refused").inc()
-        request_id = await asyncio.to_thread(request_id_of, received.key, received.value)
+        request_id = await asyncio.to_thread(_addressee, received)
         if request_id is None:
             await self._dead_letters.send(RECOMMENDATION_REQUESTS, [Refused(received, error)])
             return None
@@ -188,7 +209,13 @@ class RequestDesk:
             )
             await asyncio.shield(delivery)
 
-        await until_done(deliver, what="send a reply", system="kafka", metrics=self._worker_metrics)
+        try:
+            await until_done(deliver, what="send a reply", system="kafka", metrics=self._worker_metrics)
+        except MessageSizeTooLargeError:
+            log.error("a reply is larger than its topic takes", request_id=request_id, bytes=len(reply))
+            problem = encode_error(request_id, problems.internal_error().problem)
+            if len(problem) < len(reply):
+                await self._deliver(request_id, problem)
 
     def leave(self) -> None:
         """Take nothing more: what comes now is for whoever has the partition next."""
@@ -208,6 +235,13 @@ class RequestDesk:
 def _seconds_left(request: RecommendationRequest, since: float) -> float | None:
     """How much longer somebody waits for a request that the broker had at `since`."""
     return None if request.timeout_ms is None else since + request.timeout_ms / 1000 - time.monotonic()
+
+
+def _addressee(received: Received) -> str | None:
+    try:
+        return request_id_of(received.key, received.value)
+    except Exception:  # noqa: BLE001 -- then nobody can be told
+        return None
 
 
 def _digest(request: RecommendationRequest) -> bytes:

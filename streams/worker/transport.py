@@ -35,6 +35,7 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 
 from streams.kafka.clients import READ_COMMITTED
+from streams.kafka.header_names import tolerate_foreign_header_names
 from streams.kafka.topics import TRACK_INGEST
 
 # Each wait is a request to the broker when nothing happens: twenty a second.
@@ -92,6 +93,7 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):
     passed: dict[TP, Passed]
 
     def _create_worker_consumer(self, transport: driver.Transport) -> AIOKafkaConsumer:
+        tolerate_foreign_header_names()
         consumer = super()._create_worker_consumer(transport)
         self.passed = {}
         # Read when the consumer starts.

@@ -24,5 +24,7 @@ def test_headers_are_kept_whatever_their_form(
     given: Mapping[str, bytes] | None, kept: tuple[tuple[str, bytes], ...]
 ) -> None:
     """Pairs, as they come from the broker, and mappings, as Faust makes them: all of them are kept, in order."""
-    message = SimpleNamespace(partition=1, offset=2, key=b"k", value=b"v", timestamp=3.0, headers=given)
+    message = SimpleNamespace(
+        partition=1, offset=2, key=b"k", value=b"v", timestamp=3.0, timestamp_type=0, headers=given
+    )
     assert received(message).headers == kept
