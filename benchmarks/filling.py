@@ -53,8 +53,8 @@ async def _fill(database_url: str, count: int) -> list[str]:
         for at, (row, name) in enumerate(zip(chosen, names, strict=True)):
             metadata = TrackMetadata.model_validate(demo.tracks[row].metadata)
             values = tuple(
-                list(metadata.tags) if field == "tags" else getattr(metadata, field)
-                for field in METADATA_FIELDS
+                list(value) if isinstance(value, tuple) else value
+                for value in (getattr(metadata, field) for field in METADATA_FIELDS)
             )
             blob = vectors[at].astype("<f4").tobytes()
             rows.append(TrackRow(name, track_key(name), values, blob, at % PARTITIONS, at // PARTITIONS, now))

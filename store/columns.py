@@ -4,30 +4,10 @@ The tables are in `store.schema`, which takes SQLAlchemy to import, a good part 
 who grants rights need them.
 """
 
-# The Alembic revision that the tables are at; a process refuses to start on another.
-REVISION = "0005"
+from streams.metadata_fields import METADATA
 
-# Typed metadata, in the order of the event contract; what a catalogue adds beyond these is in `extra`.
-TEXT_FIELDS = (
-    "title",
-    "composer",
-    "composer_full",
-    "opus",
-    "movement",
-    "movement_name",
-    "era",
-    "form",
-    "key_signature",
-    "tempo_marking",
-    "performer_id",
-    "performer_name",
-    "instrument",
-    "ensemble",
-    "recording_date",
-    "dataset_source",
-    "dataset_version",
-    "difficulty_level",
-    "artist",
-    "album",
-)
-METADATA_FIELDS = (*TEXT_FIELDS, "year_composed", "duration_seconds", "popular_rank", "tags", "extra")
+# The Alembic revision that the tables are at; a process refuses to start on another.
+REVISION = "0006"
+
+# Columns of metadata, in the order of the event contract; what a catalogue adds beyond these is in `extra`.
+METADATA_FIELDS = (*(field.name for field in METADATA), "extra")

@@ -23,7 +23,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, TSVECTOR
 
-from store.columns import TEXT_FIELDS
+from streams.metadata_fields import LIST_FIELDS, TEXT_FIELDS
 
 metadata = MetaData(
     naming_convention={
@@ -56,7 +56,7 @@ tracks = Table(
     Column("year_composed", Integer),
     Column("duration_seconds", Float),
     Column("popular_rank", Float),
-    Column("tags", ARRAY(Text), nullable=False, server_default=text("'{}'")),
+    *(Column(name, ARRAY(Text), nullable=False, server_default=text("'{}'")) for name in LIST_FIELDS),
     Column("extra", JSONB, nullable=False, server_default=text("'{}'")),
     # Little-endian float32, unit length.
     Column("embedding", LargeBinary, nullable=False),

@@ -21,6 +21,12 @@ class WorkerMetrics:
         )
         for outcome in ("upserted", "deleted", "unknown_delete", "superseded", "replayed", "refused"):
             self.events.labels(outcome)
+        self.unread_cells = Counter(
+            "mess_metadata_cells_unread",
+            "Metadata values of accepted events that could not be read, and are kept in extra.raw",
+            ["field"],
+            registry=registry,
+        )
         self.future_events = Counter(
             "mess_future_events",
             "Accepted events whose time is more than a minute ahead of this worker's clock: a producer's clock is wrong, "

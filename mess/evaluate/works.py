@@ -22,7 +22,7 @@ FIELDS: Final = (
     "key_signature",
     "era",
     "instrument",
-    "artist",
+    "artists",
     "album",
     "extra.collection",
 )

@@ -14,7 +14,6 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from serving import problems
 from serving.parameters import QueryReader
 from serving.problems import ProblemError
-from store.columns import TEXT_FIELDS
 from store.materialised import Place
 from streams.contracts import (
     DEFAULT_TOP_K,
@@ -26,11 +25,12 @@ from streams.contracts import (
     refusal,
     track_key,
 )
+from streams.metadata_fields import DATE_FIELDS, LIST_FIELDS, METADATA, NUMBER_FIELDS
 
 _OFFSET = re.compile(r"([0-9]{1,100}):([0-9]{1,100})")
 _SIMILARITY = "similarity"
-_RANGES = ("year_composed", "duration_seconds", "popular_rank", "recording_date")
-_NUMBERS = ("year_composed", "duration_seconds", "popular_rank")
+_RANGES = (*NUMBER_FIELDS, *DATE_FIELDS)
+_FILTERED = tuple(field.name for field in METADATA)
 # Query strings whose meaning is remembered: most readers ask in one of a few ways.
 _REMEMBERED = 2_048
 _REMEMBERED_BYTES = 1_024
@@ -87,7 +87,6 @@ class _Asked(BaseModel):
         le=MAX_TOP_K,
         description="Conditions are relaxed until so many are listed; `top_k` if not given; 0: never.",
     )
-    tags_all: list[Text] = Field(default=[], max_length=100, description="A tag that each track has.")
     min_offset: Offset | None = Field(
         default=None,
         description="`partition:offset` of an event of `track-ingest` that the answer must have taken in.",
@@ -98,18 +97,23 @@ class _Asked(BaseModel):
 def _filters() -> dict[str, Any]:
     """A parameter for each metadata field, one that it must not be, and bounds where it has an order."""
     made: dict[str, Any] = {}
-    for name in (*TEXT_FIELDS, *_NUMBERS, "tags"):
-        kind = Finite if name in _NUMBERS else Text
-        said = name.replace("_", " ")
-        has = "Has this tag" if name == "tags" else f"Has this {said}"
+    for name in _FILTERED:
+        kind = Finite if name in NUMBER_FIELDS else Text
+        listed = name in LIST_FIELDS
+        has = f"Has this {(name.removesuffix('s') if listed else name).replace('_', ' ')}"
         wanted: Any = Field(default=[], max_length=100, description=f"{has}; repeat it for any of several.")
         unwanted: Any = Field(
             default=[], max_length=100, description=f"{has.replace('Has', 'Does not have')}."
         )
         made[name] = (list[kind], wanted)  # type: ignore[valid-type]
         made[f"{name}_not"] = (list[kind], unwanted)  # type: ignore[valid-type]
+        if listed:
+            every: Any = Field(
+                default=[], max_length=100, description=f"{has}; repeat it for all of several."
+            )
+            made[f"{name}_all"] = (list[kind], every)  # type: ignore[valid-type]
     for name in _RANGES:
-        kind = Finite if name in _NUMBERS else Text
+        kind = Finite if name in NUMBER_FIELDS else Text
         said = name.replace("_", " ")
         made[f"{name}_min"] = (kind | None, Field(default=None, description=f"Least {said}."))
         made[f"{name}_max"] = (kind | None, Field(default=None, description=f"Greatest {said}."))
@@ -296,13 +300,13 @@ _CAPS = ("max_per_composer", "max_per_artist", "max_per_album")
 
 def _asked_filters(given: dict[str, Any]) -> dict[str, Any]:
     filters: dict[str, Any] = {}
-    for name in (*TEXT_FIELDS, *_NUMBERS, "tags"):
+    for name in _FILTERED:
         parts = {
             "any": given.get(name),
             "not": given.get(f"{name}_not"),
             "min": given.get(f"{name}_min"),
             "max": given.get(f"{name}_max"),
-            "all": given.get("tags_all") if name == "tags" else None,
+            "all": given.get(f"{name}_all"),
         }
         condition = {word: value for word, value in parts.items() if value is not None}
         if condition.keys() == {"any"}:

@@ -4,10 +4,11 @@ Each reader takes a value of any type and returns a clean one, or `None` for wha
 `ValueError` for what it cannot understand. Pydantic calls them before its own validation.
 """
 
+import ast
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from datetime import date, datetime
+from datetime import date
 from typing import Any, Final
 
 import numpy as np
@@ -16,21 +17,14 @@ import orjson
 _MISSING: Final = frozenset(
     {"", "nan", "-nan", "n/a", "na", "#n/a", "#na", "<na>", "null", "none", "nat", "nil", "-", "--", "?"}
 )
-_DATE_FORMS: Final = (
-    "%Y-%m-%d", "%Y/%m/%d", "%Y.%m.%d", "%d.%m.%Y", "%m/%d/%Y", "%d/%m/%Y", "%m-%d-%Y", "%d-%m-%Y",
-    "%B %d, %Y", "%b %d, %Y", "%B %d %Y", "%b %d %Y", "%d %B %Y", "%d %b %Y", "%d. %B %Y", "%d-%b-%Y",
-)  # fmt: skip
-_MONTH_FORMS: Final = ("%Y-%m", "%Y/%m", "%m/%Y", "%m.%Y", "%B %Y", "%b %Y")
-_COMPACT_DATE: Final = re.compile(r"\d{8}")
-_YEAR_SPAN: Final = re.compile(
-    r"(?:c\.?|ca\.?|circa|about|before|after|~)?\s*(-\d{1,4}|\d{3,4})(?:\s*[-\u2013\u2014/]\s*\d{1,4})?\s*\??",
-    re.IGNORECASE,
-)
-_CLOCK: Final = re.compile(r"(?:(\d{1,4}):)?(\d{1,5}):([0-5]?\d(?:[.,]\d+)?)")
 _NUMBER: Final = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,3})?")
+_AMBIGUOUS: Final = re.compile(r"[+-]?\d{1,3},\d{3}")
+_POINTS_MARK_THOUSANDS: Final = re.compile(r"[+-]?\d{1,3}(?:\.\d{3})+,\d+")
+_COMMAS_MARK_THOUSANDS: Final = re.compile(r"[+-]?\d{1,3}(?:(?:,\d{3})+\.\d+|(?:,\d{3}){2,})")
 _TAG_BREAK: Final = re.compile(r"[,;]")
 _EXTRA_BYTES: Final = 64 * 1024
 _EXTRA_DEPTH: Final = 16
+_KEY_BYTES: Final = 200
 _TAG_BYTES: Final = 600
 _INT64: Final = 2**63
 
@@ -47,7 +41,7 @@ def is_missing(value: object) -> bool:
     return isinstance(value, np.datetime64) and bool(np.isnat(value))
 
 
-def _plain(value: object) -> object:
+def plain_scalar(value: object) -> object:
     """Return a numpy scalar as the Python value it stands for."""
     return value.item() if isinstance(value, np.generic) else value
 
@@ -85,163 +79,198 @@ def text(limit: int) -> Callable[[object], str | None]:
 
     def read(value: object) -> str | None:
         if isinstance(value, str):
+            value = value.replace("\0", "")
             return None if is_missing(value) else checked_text(value.strip(), limit)
         if is_missing(value):
             return None
-        value = _plain(value)
+        value = plain_scalar(value)
+        if isinstance(value, list | tuple) and len(value) == 1:
+            return read(value[0])
         if isinstance(value, int | float) and not isinstance(value, bool):
             if isinstance(value, float):
                 _finite(value)
                 return str(int(value)) if value.is_integer() and abs(value) < 2**53 else repr(value)
             if abs(value) < _INT64:
                 return str(value)
-        raise _refusal("text", value)
+        raise refusal("text", value)
 
     return read
+
+
+def decimal(value: str) -> str | None:
+    """Return a number's text with a decimal point, whichever mark it has; None if it is none, or ambiguous.
+
+    `191,5` has a decimal comma; `1.234,5` and `1,234,567` have thousands marked. `1,234` may be either.
+    """
+    if "," in value:
+        if _AMBIGUOUS.fullmatch(value):
+            return None
+        if _POINTS_MARK_THOUSANDS.fullmatch(value):
+            value = value.replace(".", "").replace(",", ".")
+        elif _COMMAS_MARK_THOUSANDS.fullmatch(value):
+            value = value.replace(",", "")
+        elif "." not in value:
+            value = value.replace(",", ".", 1)
+    return value if _NUMBER.fullmatch(value) else None
 
 
 def number(value: object) -> float | None:
     """Read a finite number, given as one or as text."""
     if is_missing(value):
         return None
-    value = _plain(value)
+    value = plain_scalar(value)
     if isinstance(value, str):
-        if not _NUMBER.fullmatch(value.strip()):
-            raise _refusal("a number", value)
-        value = float(value)
+        if (digits := decimal(value.strip())) is None:
+            raise refusal("a number", value)
+        value = float(digits)
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise _refusal("a number", value)
+        raise refusal("a number", value)
     if isinstance(value, int) and abs(value) >= _INT64:
-        raise _refusal("a number", value)
+        raise refusal("a number", value)
     return _finite(float(value))
 
 
-def year(value: object) -> int | None:
-    """Read a year: `1722`, `1722.0`, `"c. 1722"`, `"1722-23"` (the first of the span), or any date."""
-    if is_missing(value):
-        return None
-    value = _plain(value)
-    if isinstance(value, str):
-        if span := _YEAR_SPAN.fullmatch(value.strip()):
-            return int(span[1])
-        # Also "1722.0", which a spreadsheet makes of a column with gaps.
-        if _NUMBER.fullmatch(value.strip()):
-            value = float(value)
-    if isinstance(value, str | date):
-        found = partial_date(value)
-        return int(found[:4]) if found else None
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise _refusal("a year", value)
-    if isinstance(value, float) and not (math.isfinite(value) and value.is_integer()):
-        raise _refusal("a year", value)
-    return int(value)
+def tags(value: object) -> tuple[str, ...]:
+    """Read tags from a list, a list written as text, or text with commas or semicolons.
 
-
-def seconds(value: object) -> float | None:
-    """Read a duration in seconds: a number, or text such as `191.5`, `3:11` and `1:02:03`."""
-    if isinstance(value, str) and (clock := _CLOCK.fullmatch(value.strip())):
-        hours, minutes, rest = clock.groups()
-        return int(hours or 0) * 3600 + int(minutes) * 60 + float(rest.replace(",", "."))
-    try:
-        return number(value)
-    except ValueError:
-        raise _refusal("a duration in seconds or m:ss", value) from None
-
-
-def partial_date(value: object) -> str | None:
-    """Read a date as ISO 8601 text, no more precise than it was given: YYYY, YYYY-MM or YYYY-MM-DD.
-
-    With slashes the month comes first unless that cannot be; with dots the day does.
+    Duplicates go, the order stays. Of tags with weights (`["soul", "100"]`, `{"name": "soul", "count": 100}`,
+    `{"soul": 100}`) the names stay.
     """
     if is_missing(value):
-        return None
-    value = _plain(value)
-    if isinstance(value, datetime):
-        return value.date().isoformat()
-    if isinstance(value, date):
-        return value.isoformat()
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    if isinstance(value, int) and not isinstance(value, bool):
-        if not 0 < value < 10**8:
-            raise _refusal("a date", value)
-        value = str(value)
-    if not isinstance(value, str):
-        raise _refusal("a date", value)
-    return _date_from_text(value.strip())
-
-
-def _date_from_text(value: str) -> str:
-    if len(value) > 64:
-        raise _refusal("a date", value)
-    if re.fullmatch(r"\d{4}(?:\.0)?", value, re.ASCII) and value[:4] != "0000":
-        return value[:4]
-    if _COMPACT_DATE.fullmatch(value):
-        value = f"{value[:4]}-{value[4:6]}-{value[6:]}"
-        # Catalogues write 20090000 for "some time in 2009".
-        value = value.replace("-00-00", "") if value.endswith("-00-00") else value.removesuffix("-00")
-        if value.isdigit():
-            return _date_from_text(value)
-    try:
-        return datetime.fromisoformat(value).date().isoformat()
-    except ValueError:
-        return _date_by_form(value)
-
-
-def _date_by_form(value: str) -> str:
-    for forms, kept in ((_DATE_FORMS, 10), (_MONTH_FORMS, 7)):
-        for form in forms:
-            try:
-                return datetime.strptime(value, form).date().isoformat()[:kept]  # noqa: DTZ007 - a day has no zone
-            except ValueError:
-                continue
-    raise _refusal("a date", value)
-
-
-def tags(value: object) -> tuple[str, ...]:
-    """Read tags from a list, or from text with commas or semicolons; duplicates go, the order stays."""
-    if is_missing(value):
         return ()
-    items: Sequence[object]
+    if isinstance(value, Mapping):
+        value = _by_weight(value)
     if isinstance(value, str):
-        # A list that a spreadsheet turned into text: ['a', 'b'].
-        listed = value.strip()
-        bracketed = listed[:1] + listed[-1:] == "[]"
-        inner = _TAG_BREAK.split(listed[1:-1] if bracketed else listed)
-        items = [item.strip().strip("'\"") for item in inner] if bracketed else inner
-    elif isinstance(value, list | tuple | set | frozenset | np.ndarray):
-        items = sorted(value, key=str) if isinstance(value, set | frozenset) else list(value)
-    else:
-        raise _refusal("a list of tags, or text with commas", value)
+        listed = literal_list(value)
+        value = _TAG_BREAK.split(value) if listed is None else listed
+    return names(value, "a list of tags, or text with commas")
+
+
+def names(value: object, wanted: str) -> tuple[str, ...]:
+    """Read a list of names, each once, in order; `wanted` says what else it could be.
+
+    Raises:
+        ValueError: it is no list of text.
+    """
+    if not isinstance(value, list | tuple | set | frozenset | np.ndarray):
+        raise refusal(wanted, value)
+    items: Sequence[object] = sorted(value, key=str) if isinstance(value, set | frozenset) else list(value)
     if len(items) > 4096:
         raise ValueError(f"has {len(items):,} items")
     read = text(_TAG_BYTES)
     unique: dict[str, str] = {}
     for item in items:
-        if tag := read(item):
-            unique.setdefault(tag.casefold(), tag)
+        if name := read(_unweighted(item)):
+            unique.setdefault(name.casefold(), name)
     return tuple(unique.values())
 
 
-def free_form(values: Mapping[Any, Any]) -> dict[str, Any]:
-    """Return `values` as plain finite JSON: NaN becomes null, dates become text.
+def literal_list(value: str) -> list[object] | None:
+    """Return the list that a table turned into text, as Python or JSON writes it; None if it is none."""
+    listed = value.strip()
+    if listed[:1] + listed[-1:] != "[]" or len(listed) > _EXTRA_BYTES:
+        return None
+    try:
+        found = ast.literal_eval(listed)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        # `[a, b]`, as some writers have it.
+        return [item.strip().strip("'\"") for item in _TAG_BREAK.split(listed[1:-1])]
+    return list(found)
+
+
+def _by_weight(value: Mapping[Any, Any]) -> list[Any]:
+    """Return the names that map to weights, the weightiest first."""
+    try:
+        return sorted(value, key=lambda name: -(number(value[name]) or 0.0))
+    except ValueError:
+        raise refusal("a list of tags, or text with commas", value) from None
+
+
+def _unweighted(item: object) -> object:
+    """Return the name of a tag that comes with its weight."""
+    if isinstance(item, Mapping):
+        return next((item[key] for key in ("name", "tag", "label") if isinstance(item.get(key), str)), item)
+    if isinstance(item, list | tuple) and len(item) == 2 and isinstance(item[0], str):
+        try:
+            number(item[1])
+        except ValueError:
+            return item
+        return item[0]
+    return item
+
+
+def key(name: object) -> str:
+    """Return a key of `extra` as text.
 
     Raises:
-        ValueError: naming the key, for what JSON or Postgres cannot hold, nesting beyond 16 levels, or
-            more than 64 KiB.
+        ValueError: it cannot be stored, or is longer than 200 bytes.
     """
-    cleaned = {}
-    for name, value in values.items():
-        try:
-            cleaned[checked_text(str(name), 200)] = plain_json(value)
-        except ValueError as exc:
-            # Pydantic cannot carry a lone surrogate in a message.
-            named = str(name)[:60].encode(errors="backslashreplace").decode()
-            raise ValueError(f"{named}: {exc}") from None
-    size = len(orjson.dumps(cleaned))
-    if size > _EXTRA_BYTES:
-        raise ValueError(f"extra: is {size:,} bytes long; at most {_EXTRA_BYTES:,} are kept")
-    return cleaned
+    return checked_text(str(name).replace("\0", ""), _KEY_BYTES)
+
+
+def storable_key(name: str) -> str:
+    """Return as much of a key as can be stored."""
+    return _storable_text(name).encode()[:_KEY_BYTES].decode(errors="ignore")
+
+
+def check_extra_size(extra: Mapping[str, Any]) -> None:
+    """Raise `ValueError`, naming the largest key, if `extra` is longer than 64 KiB as JSON."""
+    if not extra or (size := len(orjson.dumps(extra))) <= _EXTRA_BYTES:
+        return
+    raw = extra.get("raw")
+    cells = {**extra, **(raw if isinstance(raw, Mapping) else {})}
+    cells.pop("raw", None)
+    largest = max(cells, key=lambda name: len(orjson.dumps(cells[name])))
+    raise ValueError(
+        f"extra: is {size:,} bytes long; at most {_EXTRA_BYTES:,} are kept; {largest[:60]} is the largest"
+    )
+
+
+def as_stored(value: object, depth: int = 2) -> object:
+    """Return `value` as it was, as nearly as JSON and Postgres can hold it: what they cannot is text instead.
+
+    Args:
+        value: anything.
+        depth: that of `value` in what it is part of.
+    """
+    value = plain_scalar(value)
+    if isinstance(value, str):
+        return _storable_text(value)
+    if depth < _EXTRA_DEPTH:
+        if isinstance(value, Mapping):
+            return {storable_key(str(name)): as_stored(item, depth + 1) for name, item in value.items()}
+        if isinstance(value, list | tuple | set | frozenset | np.ndarray):
+            return [as_stored(item, depth + 1) for item in value]
+    try:
+        return _json_scalar(value)
+    except ValueError:
+        return _storable_text(str(value))
+
+
+def _storable_text(value: str) -> str:
+    return value.replace("\0", "").encode(errors="replace").decode()
+
+
+def extra_json(value: object) -> object:
+    """Return a value of `extra` as plain finite JSON, without NUL characters.
+
+    Raises:
+        ValueError: as `plain_json`.
+    """
+    try:
+        return plain_json(value)
+    except ValueError:
+        return plain_json(_without_nul(value))
+
+
+def _without_nul(value: object) -> object:
+    if isinstance(value, str):
+        return value.replace("\0", "")
+    if isinstance(value, Mapping):
+        return {str(name).replace("\0", ""): _without_nul(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nul(item) for item in value]
+    return value
 
 
 def plain_json(value: object, depth: int = 1) -> object:
@@ -253,10 +282,12 @@ def plain_json(value: object, depth: int = 1) -> object:
     if depth > _EXTRA_DEPTH:
         raise ValueError(f"is nested deeper than {_EXTRA_DEPTH} levels")
     if isinstance(value, Mapping):
-        return {checked_text(str(name), 200): plain_json(item, depth + 1) for name, item in value.items()}
+        return {
+            checked_text(str(name), _KEY_BYTES): plain_json(item, depth + 1) for name, item in value.items()
+        }
     if isinstance(value, list | tuple | np.ndarray):
         return [plain_json(item, depth + 1) for item in value]
-    return _json_scalar(_plain(value))
+    return _json_scalar(plain_scalar(value))
 
 
 def _json_scalar(value: object) -> object:
@@ -268,7 +299,7 @@ def _json_scalar(value: object) -> object:
         return value.isoformat()
     if value is None or isinstance(value, bool) or (isinstance(value, int) and -_INT64 <= value < 2 * _INT64):
         return value
-    raise _refusal("JSON with integers of 64 bits", value)
+    raise refusal("JSON with integers of 64 bits", value)
 
 
 def _finite(value: float) -> float:
@@ -277,7 +308,8 @@ def _finite(value: float) -> float:
     return value
 
 
-def _refusal(wanted: str, value: object) -> ValueError:
+def refusal(wanted: str, value: object) -> ValueError:
+    """Return the error of a value that is not what is wanted."""
     kind = {dict: "an object", list: "a list", bool: "a boolean"}.get(type(value))
     return ValueError(f"must be {wanted}, not {kind or _quoted(value)}")
 

@@ -3,28 +3,64 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Final
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    ValidationError,
+    ValidationInfo,
+    create_model,
+    model_validator,
+)
 
-from streams.contracts import cleaning
+from streams.contracts import artists, cleaning, dates, identifiers
+from streams.metadata_fields import LIST_FIELDS, METADATA, FieldKind, MetadataField
 
 # Postgres keeps no b-tree key above 2,704 bytes: what is filtered on stays well below, beside a track id.
 _TERM_BYTES: Final = 600
 _TEXT_BYTES: Final = 2_000
+_MAX_LISTED: Final = 256
 
-Term = Annotated[str | None, BeforeValidator(cleaning.text(_TERM_BYTES))]
-Text = Annotated[str | None, BeforeValidator(cleaning.text(_TEXT_BYTES))]
-PartialDate = Annotated[str | None, BeforeValidator(cleaning.partial_date)]
-Year = Annotated[Annotated[int, Field(ge=-3000, le=9999)] | None, BeforeValidator(cleaning.year)]
-Seconds = Annotated[Annotated[float, Field(ge=0, le=1e8)] | None, BeforeValidator(cleaning.seconds)]
-Number = Annotated[float | None, BeforeValidator(cleaning.number)]
-Tags = Annotated[tuple[str, ...], BeforeValidator(cleaning.tags)]
+_Listed = tuple[str, ...]
+_TYPES: Final[dict[FieldKind, Any]] = {
+    FieldKind.TEXT: Annotated[str | None, BeforeValidator(cleaning.text(_TEXT_BYTES))],
+    FieldKind.TERM: Annotated[str | None, BeforeValidator(cleaning.text(_TERM_BYTES))],
+    FieldKind.UUID: Annotated[str | None, BeforeValidator(identifiers.uuid)],
+    FieldKind.ISRC: Annotated[str | None, BeforeValidator(identifiers.isrc)],
+    FieldKind.DATE: Annotated[str | None, BeforeValidator(dates.partial_date)],
+    FieldKind.YEAR: Annotated[Annotated[int, Field(ge=-3000, le=9999)] | None, BeforeValidator(dates.year)],
+    FieldKind.SECONDS: Annotated[
+        Annotated[float, Field(ge=0, le=1e8)] | None, BeforeValidator(dates.seconds)
+    ],
+    FieldKind.NUMBER: Annotated[float | None, BeforeValidator(cleaning.number)],
+    FieldKind.LIST: Annotated[_Listed, BeforeValidator(cleaning.tags)],
+    FieldKind.ARTISTS: Annotated[_Listed, BeforeValidator(artists.credited)],
+    FieldKind.UUIDS: Annotated[_Listed, BeforeValidator(identifiers.uuids)],
+}
+# Of a validation's context: whether a value that cannot be read is an error.
+STRICT: Final = "strict"
+# Where in `extra` values are kept that could not be read.
+RAW: Final = "raw"
 
 
-class TrackMetadata(BaseModel):
+def _field(field: MetadataField) -> Any:
+    said: dict[str, Any] = {"description": field.description, "examples": [field.example]}
+    if field.name in LIST_FIELDS:
+        return _TYPES[field.kind], Field((), max_length=_MAX_LISTED, **said)
+    return _TYPES[field.kind], Field(None, **said)
+
+
+_Known: Any = create_model("_Known", **{field.name: _field(field) for field in METADATA})
+
+
+class TrackMetadata(_Known):  # its fields are those of `METADATA`
     """Catalogue facts of one track. Every key may be absent.
 
     Empty strings, `NaN`, `None` and the usual spellings of "missing" (`N/A`, `null`, ...) become
-    absent values; a value of a type that a key cannot mean is an error that names the key.
+    absent values. A value that its key cannot mean stays as it was, in `extra.raw.<key>`.
+
+    A validation whose context is `{STRICT: True}` refuses such a value instead, and names its key.
     """
 
     # Other keys are welcome: they are gathered in `extra` before this rule is asked.
@@ -32,71 +68,90 @@ class TrackMetadata(BaseModel):
         frozen=True, extra="forbid", title="TrackMetadata", json_schema_extra={"additionalProperties": True}
     )
 
-    title: Text = Field(None, description="Title of the track", examples=["Fugue in D minor"])
-    composer: Term = Field(
-        None, description="Composer, short form: the one that is filtered on", examples=["Bach"]
-    )
-    composer_full: Text = Field(None, description="Composer in full", examples=["Johann Sebastian Bach"])
-    opus: Term = Field(None, description="Opus or catalogue number", examples=["BWV 849"])
-    movement: Term = Field(None, description="Movement number", examples=["1"])
-    movement_name: Text = Field(None, description="Movement name", examples=["Prelude"])
-    era: Term = Field(None, description="Era", examples=["Baroque"])
-    form: Term = Field(None, description="Musical form", examples=["fugue"])
-    key_signature: Term = Field(None, description="Key", examples=["C# minor"])
-    tempo_marking: Term = Field(None, description="Tempo marking", examples=["Andante"])
-    performer_id: Term = Field(None, description="Performer's identifier in its source", examples=["001"])
-    performer_name: Text = Field(None, description="Performer", examples=["Glenn Gould"])
-    instrument: Term = Field(None, description="Instrument", examples=["piano"])
-    ensemble: Text = Field(None, description="Ensemble", examples=["string quartet"])
-    recording_date: PartialDate = Field(
-        None,
-        description="Date of recording, ISO 8601, as precise as known: YYYY, YYYY-MM or YYYY-MM-DD. "
-        "Read also from DD.MM.YYYY, YYYYMMDD, MM/DD/YYYY, `September 16, 2009` and date-times",
-        examples=["2009-09-16"],
-    )
-    year_composed: Year = Field(None, description="Year of composition; the first of a span", examples=[1722])
-    duration_seconds: Seconds = Field(
-        None, description="Duration in seconds; read also from m:ss and h:mm:ss", examples=[191.5]
-    )
-    dataset_source: Term = Field(None, description="Data set or collection", examples=["smd"])
-    dataset_version: Term = Field(None, description="Version of the data set", examples=["2.0"])
-    tags: Tags = Field((), description="Tags; read also from text with commas or semicolons", max_length=256)
-    difficulty_level: Term = Field(None, description="Difficulty", examples=["advanced"])
-    popular_rank: Number = Field(None, description="Popularity as the source ranks it", examples=[12])
-    artist: Text = Field(None, description="Artist", examples=["Amandine Beyer"])
-    album: Text = Field(None, description="Album", examples=["Sonatas and Partitas"])
     extra: dict[str, Any] = Field(
         default_factory=dict,
-        description="Whatever else the catalogue says: any JSON, at most 64 KiB. Unknown keys land here",
+        description="Whatever else the catalogue says: any JSON, at most 64 KiB. Unknown keys land here, "
+        "and under `raw` each value that could not be read, by its key",
         examples=[{"filename": "Bach_BWV849-01_001_20090916-SMD.wav"}],
     )
 
-    @model_validator(mode="before")
+    @model_validator(mode="wrap")
     @classmethod
-    def _collect_unknown_keys(cls, data: Any) -> Any:
+    def _read(
+        cls, data: Any, read: ModelWrapValidatorHandler["TrackMetadata"], info: ValidationInfo
+    ) -> "TrackMetadata":
         if not isinstance(data, Mapping):
-            return data
-        known: dict[str, Any] = {}
-        unknown: dict[str, Any] = {}
-        for name, value in data.items():
-            if name in _KNOWN:
-                known[name] = value
-            elif not cleaning.is_missing(value):
-                unknown[name] = value
-        nested = data.get("extra")
-        if not cleaning.is_missing(nested):
-            if not isinstance(nested, Mapping):
-                raise ValueError("extra: must be an object")
-            unknown = {**nested, **unknown}
-        known["extra"] = cleaning.free_form(unknown) if unknown else {}
-        return known
+            return read(data)
+        strict = bool(info.context and info.context.get(STRICT))
+        known, unread = {name: data[name] for name in _KNOWN if name in data}, {}
+        artists.complete(known)
+        extra, bad = _extra(data)
+        if not strict:
+            unread = bad
+        elif bad:
+            name, (_, problem) = next(iter(bad.items()))
+            # Pydantic cannot carry a lone surrogate in a message.
+            raise ValueError(f"{name[:60].encode(errors='backslashreplace').decode()}: {problem}")
+        try:
+            return read({**known, "extra": _with_raw(extra, unread)})
+        except ValidationError as error:
+            wrong = {str(each["loc"][0]) for each in error.errors(include_url=False) if each["loc"]}
+            if strict or not wrong or "extra" in wrong:
+                raise
+            unread |= {name: (known.pop(name), "") for name in sorted(wrong)}
+        return read({**known, "extra": _with_raw(extra, unread)})
 
     def present(self) -> dict[str, Any]:
         """Return the keys that have a value, `extra` included, as they travel in an event."""
         values = {name: value for name, value in self.__dict__.items() if value not in (None, (), {})}
-        if self.tags:
-            values["tags"] = list(self.tags)
-        return values
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+
+    @property
+    def unread(self) -> tuple[str, ...]:
+        """The keys whose values could not be read, and are kept in `extra.raw`."""
+        raw = self.extra.get(RAW)
+        return tuple(raw) if isinstance(raw, dict) else ()
 
 
-_KNOWN: Final = frozenset(TrackMetadata.model_fields)
+# What a cell was that cannot be read, and why not.
+_Unread = dict[str, tuple[Any, str]]
+
+
+def _extra(data: Mapping[Any, Any]) -> tuple[dict[str, Any], _Unread]:
+    """Everything beyond the known fields as plain JSON, and what cannot be."""
+    nested = data.get("extra")
+    unread: _Unread = {}
+    if not isinstance(nested, Mapping):
+        if not cleaning.is_missing(nested):
+            unread["extra"] = (nested, "must be an object")
+        nested = {}
+    unknown = {
+        name: value
+        for name, value in data.items()
+        if name not in _KNOWN and name != "extra" and not cleaning.is_missing(value)
+    }
+    clean: dict[str, Any] = {}
+    for name, value in {**nested, **unknown}.items():
+        try:
+            clean[cleaning.key(name)] = cleaning.extra_json(value)
+        except ValueError as error:
+            unread[str(name)] = (value, str(error))
+    return clean, unread
+
+
+def _with_raw(extra: dict[str, Any], unread: _Unread) -> dict[str, Any]:
+    """Return `extra` with the values that could not be read under `raw`.
+
+    Raises:
+        ValueError: it is too large to be kept.
+    """
+    if unread:
+        before = extra.get(RAW, {})
+        before = before if isinstance(before, dict) else {RAW: before}
+        kept = {cleaning.storable_key(name): cleaning.as_stored(value) for name, (value, _) in unread.items()}
+        extra = {**extra, RAW: {**before, **kept}}
+    cleaning.check_extra_size(extra)
+    return extra
+
+
+_KNOWN: Final = frozenset(field.name for field in METADATA)

@@ -9,9 +9,10 @@ import structlog
 from opentelemetry.trace import SpanContext
 
 from store import partitions, tracks
+from store.columns import METADATA_FIELDS
 from store.pool import transaction
 from store.tracks import Withdrawal
-from streams.contracts import InvalidEvent, TrackDelete, times, tracing
+from streams.contracts import InvalidEvent, TrackDelete, TrackUpsert, times, tracing
 from streams.faults import FaultPoint, reach
 from streams.kafka.dead_letters import DeadLetters
 from streams.kafka.poison import isolating, refusal_of
@@ -216,6 +217,10 @@ class Ingest:
         self._count_deletes(withdrawals(decoded.accepted), decoded.deleted)
         self._metrics.events.labels("superseded").inc(decoded.superseded)
         self._metrics.events.labels("refused").inc(len(decoded.refused))
+        for accepted in decoded.accepted:
+            if isinstance(accepted.event, TrackUpsert):
+                for name in accepted.event.metadata.unread:
+                    self._metrics.unread_cells.labels(name if name in METADATA_FIELDS else "extra").inc()
         self._note_future(decoded.accepted)
 
     def _note_future(self, accepted: Sequence[Accepted]) -> None:

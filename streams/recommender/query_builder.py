@@ -8,7 +8,7 @@ import numpy as np
 
 from store.candidates import KnownTrack
 from streams.contracts import InvalidEvent, RecommendationQuery, Seed, track_key, unit_vector
-from streams.contracts.cleaning import partial_date
+from streams.contracts.dates import partial_date
 from streams.recommender import problems
 from streams.strategies import Caps, InvalidQuery, NearDuplicates, Query, filters, registry
 from streams.strategies import Seed as StartingTrack

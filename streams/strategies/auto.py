@@ -6,8 +6,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from streams.strategies import facts
 from streams.strategies.arrays import cosines
+from streams.strategies.gate import Groups
 from streams.strategies.types import Candidates, Choice, Query
 
 # What a listener may be said to want, in `user_context.goal`.
@@ -83,12 +83,13 @@ def _one_source(pool: Candidates, query: Query) -> Choice | None:
     nearest = _nearest(pool, query)
     if pool.vectors is None or len(nearest) < 3:
         return None
-    for field in ("composer", "artist", "album"):
-        held = Counter(facts.known(field, pool.value(field, index)) for index in nearest.tolist())
-        del held[None]
+    close = pool.take(nearest, vectors=False)
+    for name in ("composer", "artist", "album"):
+        groups = Groups(close, name)
+        held = Counter(group for index in range(len(close)) for group in groups.of(index))
         most = max(held.values(), default=0)
         if most >= _ONE_SOURCE * len(nearest):
-            return Choice("diverse", "mmr", f"{most} of the {len(nearest)} nearest share one {field}")
+            return Choice("diverse", "mmr", f"{most} of the {len(nearest)} nearest share one {name}")
     return None
 
 

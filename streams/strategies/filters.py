@@ -8,42 +8,18 @@ from typing import Any, Final
 
 import numpy as np
 
+from streams.metadata_fields import COMPARED_BY, DATE_FIELDS, LIST_FIELDS, METADATA, NUMBER_FIELDS
 from streams.strategies.errors import InvalidQuery
 from streams.strategies.text import plain
 from streams.strategies.types import Candidates, Filter, Mask
 
-NUMBERS: Final = frozenset({"year_composed", "duration_seconds", "popular_rank"})
-DATES: Final = frozenset({"recording_date"})
-LISTS: Final = frozenset({"tags"})
+NUMBERS: Final = frozenset(NUMBER_FIELDS)
+DATES: Final = frozenset(DATE_FIELDS)
+LISTS: Final = frozenset(LIST_FIELDS)
 
 # Every field that can be filtered on, in the order in which filters are given up when too few tracks meet them
 # all: from what describes a track least to what it is. `extra.<key>` goes before all of these.
-RELAXATION: Final = (
-    "dataset_version",
-    "dataset_source",
-    "difficulty_level",
-    "popular_rank",
-    "tempo_marking",
-    "key_signature",
-    "recording_date",
-    "duration_seconds",
-    "year_composed",
-    "movement_name",
-    "movement",
-    "opus",
-    "title",
-    "tags",
-    "performer_id",
-    "performer_name",
-    "album",
-    "ensemble",
-    "instrument",
-    "form",
-    "era",
-    "artist",
-    "composer_full",
-    "composer",
-)
+RELAXATION: Final = tuple(field.name for field in sorted(METADATA, key=lambda field: field.relaxed))
 FIELDS: Final = frozenset(RELAXATION)
 _ORDER: Final = {name: i for i, name in enumerate(RELAXATION)}
 _EXTRA: Final = "extra."
@@ -70,8 +46,8 @@ def iso_date(value: Any) -> str | None:
 def parse(wanted: Mapping[str, Any], read_date: ReadDate = iso_date) -> tuple[Filter, ...]:
     """Read filters as a request has them.
 
-    A field maps to a value (equal; for tags: has it), to a list (any of them), or to an object of `any`, `all`
-    (tags), `not`, `min` and `max`, all of which hold. Text is compared without case, dates at the precision that both
+    A field maps to a value (equal; for lists as tags are: has it), to a list (any of them), or to an object of `any`,
+    `all` (lists), `not`, `min` and `max`, all of which hold. `artist` means any of a track's `artists`. Text is compared without case, dates at the precision that both
     have.
 
     Args:
@@ -125,8 +101,8 @@ def _object(name: str, condition: Mapping[str, Any]) -> list[Filter]:
     if "any" in condition:
         found.append(_set(name, "any", condition["any"]))
     if "all" in condition:
-        if name not in LISTS and not name.startswith(_EXTRA):
-            raise InvalidQuery(f"filters.{name}", "has one value: all is for tags")
+        if COMPARED_BY.get(name, name) not in LISTS and not name.startswith(_EXTRA):
+            raise InvalidQuery(f"filters.{name}", "has one value: all is for lists such as tags")
         found.append(_set(name, "all", condition["all"]))
     if "not" in condition:
         found.append(_set(name, "not", condition["not"]))
@@ -142,7 +118,9 @@ def _set(name: str, kind: Any, given: Any) -> Filter:
     values = list(given) if isinstance(given, list | tuple | set | frozenset) else [given]
     if not values:
         raise InvalidQuery(f"filters.{name}", "an empty list matches nothing")
-    return Filter(name, kind, values=frozenset(_value(name, value) for value in values))
+    return Filter(
+        COMPARED_BY.get(name, name), kind, values=frozenset(_value(name, value) for value in values)
+    )
 
 
 def _value(name: str, given: Any) -> str | float:

@@ -6,6 +6,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from streams.metadata_fields import COMPARED_BY
 from streams.strategies import facts
 from streams.strategies.arrays import cosines
 from streams.strategies.text import plain, work_words
@@ -37,10 +38,52 @@ def _words(value: Any) -> str:
     return "" if text is None else work_words(text)
 
 
-def grouped(candidates: Candidates, field: str) -> npt.NDArray[np.int64]:
-    """The groups that a cap counts in: int64 (n,), equal for equal values of the field, -1 where nothing is known."""
-    coded = facts.codes(field, candidates.listed(field))
-    return np.full(len(candidates), -1, dtype=np.int64) if coded is None else coded[1]
+# What holds the values that a cap counts.
+CAPPED_FIELDS: Final = {name: COMPARED_BY.get(name, name) for name in CAPPED}
+
+
+class Groups:
+    """The groups that a cap counts n candidates in: one for each value of the field; a list puts a track in several.
+
+    Args:
+        candidates: Who is counted.
+        cap: Of `CAPPED`.
+
+    Attributes:
+        first: int64 (n,), one group of each candidate, -1 where nothing is known.
+    """
+
+    def __init__(self, candidates: Candidates, cap: str) -> None:
+        field, count = CAPPED_FIELDS[cap], len(candidates)
+        values = candidates.listed(field) or [None] * count
+        sizes = np.ones(count, dtype=np.int64)
+        if not {list, tuple}.isdisjoint(map(type, values)):
+            several = [value if isinstance(value, list | tuple) else (value,) for value in values]
+            sizes = np.fromiter(map(len, several), dtype=np.int64, count=count)
+            values = [one for each in several for one in each]
+        coded = facts.codes(field, values)
+        codes = np.full(len(values), -1, dtype=np.int64) if coded is None else coded[1]
+        self._owners = np.repeat(np.arange(count), sizes)[codes >= 0]
+        self._codes = codes[codes >= 0]
+        self._starts = np.searchsorted(self._owners, np.arange(count + 1))
+        self.first: npt.NDArray[np.int64] = np.full(count, -1, dtype=np.int64)
+        known = self._starts[:-1] < self._starts[1:]
+        self.first[known] = self._codes[self._starts[:-1][known]]
+
+    def of(self, index: int) -> list[int]:
+        """The groups of a candidate, each once."""
+        return list(dict.fromkeys(self._codes[self._starts[index] : self._starts[index + 1]].tolist()))
+
+    def members(self, group: int) -> Mask:
+        """Who is in a group: bool (n,)."""
+        found: Mask = np.zeros(len(self.first), dtype=np.bool_)
+        found[self._owners[self._codes == group]] = True
+        return found
+
+    @property
+    def count(self) -> int:
+        """How many groups there are, at most."""
+        return len(self._codes)
 
 
 class Gate:
@@ -64,8 +107,8 @@ class Gate:
         self._listed: list[int] = []
         self._given_up: set[str] = set()
         self._limits = {f"caps.{name}": cap for name in CAPPED if (cap := getattr(caps, name)) is not None}
-        self._groups = {name: grouped(candidates, name.removeprefix("caps.")) for name in self._limits}
-        self._counts = {name: np.zeros(len(candidates) + 1, dtype=np.int64) for name in self._limits}
+        self._groups = {name: Groups(candidates, name.removeprefix("caps.")) for name in self._limits}
+        self._counts = {name: np.zeros(groups.count, dtype=np.int64) for name, groups in self._groups.items()}
         self._hubs = self._find_hubs(caps.list_share)
         self._close(self._hubs, "caps.list_share", -1)
         own = seeds if near is not None and near.of_seeds else ()
@@ -124,7 +167,7 @@ class Gate:
         broken += [
             name
             for name, limit in self._limits.items()
-            if (group := self._groups[name][index]) >= 0 and self._counts[name][group] >= limit
+            if any(self._counts[name][group] >= limit for group in self._groups[name].of(index))
         ]
         # As long as near-duplicates are removed, what comes here is none.
         if NEAR_DUPLICATES in self._given_up and self._twin(index) is not None:
@@ -136,12 +179,10 @@ class Gate:
         self._listed.append(index)
         self.closed[index] = True
         for name, limit in self._limits.items():
-            group = self._groups[name][index]
-            if group < 0:
-                continue
-            self._counts[name][group] += 1
-            if self._counts[name][group] >= limit and name not in self._given_up:
-                self._close(self._groups[name] == group, name, index)
+            for group in self._groups[name].of(index):
+                self._counts[name][group] += 1
+                if self._counts[name][group] >= limit and name not in self._given_up:
+                    self._close(self._groups[name].members(group), name, index)
         if self._near is not None and self._near.same_work and (work := self._work(index)) is not None:
             self._works.setdefault(work, index)
 
@@ -155,7 +196,7 @@ class Gate:
             self._close(self._hubs, "caps.list_share", -1)
         for name in self._limits.keys() - self._given_up:
             for group in np.flatnonzero(self._counts[name] >= self._limits[name]).tolist():
-                self._close(self._groups[name] == group, name, -1)
+                self._close(self._groups[name].members(group), name, -1)
 
     @property
     def conditions(self) -> list[str]:

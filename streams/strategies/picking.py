@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streams.strategies import auto, filters, hubs, registry
-from streams.strategies.gate import CAPPED, NEAR_DUPLICATES, Gate, grouped
+from streams.strategies.gate import CAPPED, NEAR_DUPLICATES, Gate, Groups
 from streams.strategies.ranking import Ranking
 from streams.strategies.types import Candidates, Choice, Filter, Indices, Mask, Query, StageCount
 
@@ -188,7 +188,8 @@ def listable(candidates: Candidates, query: Query) -> Indices:
     for name in CAPPED:
         cap = getattr(query.caps, name)
         if cap is not None:
-            groups = np.where(eligible, grouped(candidates, name), -1)
+            # Who is in several groups is counted in one: a bound all the same.
+            groups = np.where(eligible, Groups(candidates, name).first, -1)
             below = eligible & ((groups < 0) | (_occurrence(groups) < cap))
             most = np.minimum(most, np.cumsum(below))
     return most

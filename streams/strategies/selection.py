@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from streams.strategies import explanations, facts, filters, registry, seeds
-from streams.strategies.gate import CAPPED, WORK
+from streams.strategies.gate import CAPPED_FIELDS, WORK
 from streams.strategies.picking import Pick, Run
 from streams.strategies.types import Candidates, Caps, Columns, Item, Placement, Query, Selection
 
@@ -20,11 +20,11 @@ DEEPEST = 1000
 def fields_needed(query: Query) -> frozenset[str]:
     """The metadata fields that answering the query reads: what `Candidates.metadata` should hold."""
     needed = {*facts.FIELDS, *(condition.field for condition in query.filters)}
-    needed |= {name for name in CAPPED if getattr(query.caps, name) is not None}
+    needed |= {field for name, field in CAPPED_FIELDS.items() if getattr(query.caps, name) is not None}
     if query.near_duplicates is not None and query.near_duplicates.same_work:
         needed |= set(WORK)
     if registry.resolve(query.strategy, query.mode, query.parameters).strategy.name == registry.AUTO:
-        needed |= set(CAPPED)
+        needed |= set(CAPPED_FIELDS.values())
     return frozenset(needed)
 
 

@@ -10,6 +10,7 @@ import orjson
 
 from store.columns import METADATA_FIELDS
 from streams.contracts import track_key
+from tests.support.metadata import ABSENT
 
 COMPOSERS = (
     ("Bach", "Johann Sebastian Bach", "Baroque", ("chorale", "fugue", "prelude")),
@@ -23,7 +24,6 @@ KEYS = ("C major", "G major", "D minor", "A minor", "E♭ major")
 TAGS = ("vocal", "sacred", "dance", "chamber", "keyboard")
 START = datetime(2026, 2, 3, 4, 5, 6, tzinfo=UTC)
 PARTITIONS = 8
-ABSENT: dict[str, Any] = {"tags": [], "extra": {}}
 
 # Ids that a careless router, decoder or quoter takes for something else.
 AWKWARD_IDS = (

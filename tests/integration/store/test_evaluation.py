@@ -19,6 +19,7 @@ from store.settings import StoreSettings
 from store.tracks import TrackRow
 from streams.contracts import track_key
 from streams.engine.similarity import brute_force
+from tests.support.metadata import NOTHING_KNOWN
 
 pytestmark = pytest.mark.integration
 
@@ -27,9 +28,8 @@ COUNT = 40
 
 def stored_track(number: int, vector: np.ndarray) -> TrackRow:
     """Track t00, t01, ...; the form is one of two by turns, and the collection is in `extra`."""
-    facts = dict.fromkeys(METADATA_FIELDS) | {
+    facts = NOTHING_KNOWN | {
         "form": f"form {number % 2}",
-        "tags": [],
         "extra": {"collection": f"book {number % 2}"},
     }
     return TrackRow(

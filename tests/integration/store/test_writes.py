@@ -13,6 +13,7 @@ from store.pool import transaction
 from store.rows import ListRows
 from store.tracks import TrackRow, Withdrawal
 from streams.contracts import times
+from tests.support.metadata import ABSENT
 
 pytestmark = pytest.mark.integration
 
@@ -25,7 +26,7 @@ def row(track_id: str, *, offset: int = 0, key: int | None = None, title: str | 
     return TrackRow(
         track_id=track_id,
         key=hash(track_id) if key is None else key,
-        metadata=tuple(facts.get(name) for name in METADATA_FIELDS),
+        metadata=tuple(facts.get(name, ABSENT.get(name)) for name in METADATA_FIELDS),
         embedding=np.ones(4, dtype="<f4").tobytes(),
         partition=0,
         offset=offset,

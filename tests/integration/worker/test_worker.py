@@ -132,8 +132,8 @@ BAD_INPUT: list[tuple[str, bytes | None, bytes | None]] = [
     ("not_finite", b"bad", event(embedding=encoded([float("nan")] * DIMENSION))),
     ("not_finite", b"bad", event().replace(b"1.0,", b"1e999,", 1)),
     ("zero_vector", b"bad", event(embedding=[0.0] * DIMENSION)),
-    ("invalid_metadata", b"bad", event(metadata={"duration_seconds": "soon"})),
-    ("invalid_metadata", b"bad", event(metadata={"title": "nul \0 byte"})),
+    ("invalid_metadata", b"bad", event(metadata=["soon"])),
+    ("invalid_metadata", b"bad", event(metadata={"notes": "x" * 70_000})),
     ("invalid_event_time", b"bad", event(event_time="yesterday")),
     ("too_large", b"bad", b" " * 5_000_000),
 ]

@@ -151,16 +151,13 @@ def test_the_tables_track_id_wins_and_two_files_may_not_share_one(tmp_path: Path
     assert [(r.where, r.reason) for r in refused] == [("b/x.npy", "duplicate_track_id")]
 
 
-def test_bad_metadata_refuses_its_track_alone(tmp_path: Path) -> None:
-    """A row that the contract cannot take names its key."""
+def test_a_bad_cell_costs_that_cell(tmp_path: Path) -> None:
+    """A value that its field cannot mean is kept in `extra.raw`, and the track goes in."""
     save(tmp_path / "x.npy", features(13, 768))
-    save(tmp_path / "y.npy", features(13, 768))
-    sent, refused = read(
-        FeatureFolder(tmp_path, MetadataTable([{"track_id": "x", "duration_seconds": "abc"}]))
-    )
-    assert sent.keys() == {"y"}
-    assert refused[0].reason == "invalid_metadata"
-    assert refused[0].detail.startswith("duration_seconds:")
+    table = MetadataTable([{"track_id": "x", "duration_seconds": "abc", "title": "X"}])
+    sent, refused = read(FeatureFolder(tmp_path, table))
+    assert not refused
+    assert (sent["x"].metadata.title, sent["x"].metadata.extra["raw"]) == ("X", {"duration_seconds": "abc"})
 
 
 def test_a_run_goes_on_after_the_file_it_came_to(tmp_path: Path) -> None:

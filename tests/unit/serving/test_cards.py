@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from serving.recommend import track_fragments as cards
 from serving.recommend.track_fragments import Card, Cards
 from store import listed
-from store.columns import METADATA_FIELDS
 from store.listed import ListedTrack
+from tests.support.metadata import NOTHING_KNOWN
 
 pytestmark = pytest.mark.unit
 
-METADATA: dict[str, Any] = {**dict.fromkeys(METADATA_FIELDS), "tags": [], "extra": {}}
+METADATA: dict[str, Any] = NOTHING_KNOWN
 SIZE = Card(ListedTrack(1, 1, "1000", METADATA)).size
 
 

@@ -20,6 +20,7 @@ from store.columns import METADATA_FIELDS
 from store.listed import ListedTrack, ListHeader
 from store.reads import StoredTrack
 from streams.strategies.registry import describe
+from tests.support.metadata import NOTHING_KNOWN
 
 pytestmark = pytest.mark.unit
 
@@ -60,7 +61,7 @@ def _sentence(similarity: float, other: dict[str, Any], seed: dict[str, Any]) ->
 
 
 NOW = datetime(2026, 2, 3, tzinfo=UTC)
-NOTHING: dict[str, Any] = {**dict.fromkeys(METADATA_FIELDS), "tags": [], "extra": {}}
+NOTHING: dict[str, Any] = NOTHING_KNOWN
 AWKWARD: dict[str, Any] = {
     **dict.fromkeys(METADATA_FIELDS, 'a "quoted"\\ line\n\x7f'),
     **BACH,

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from streams.contracts.cleaning import partial_date
+from streams.contracts.dates import partial_date
 from streams.contracts.metadata import TrackMetadata
 from streams.strategies import Columns, InvalidQuery, filters
 from tests.unit.strategies.helpers import candidates
@@ -12,9 +12,30 @@ from tests.unit.strategies.helpers import candidates
 pytestmark = pytest.mark.unit
 
 ROWS: list[dict[str, Any]] = [
-    {"composer": "Bach", "year_composed": 1722, "tags": ["piano", "fugue"], "recording_date": "2009-09-16"},
-    {"composer": "bach ", "year_composed": 1740, "tags": ["organ"], "recording_date": "2009"},
-    {"composer": "Cage", "year_composed": None, "tags": [], "recording_date": "2010-01"},
+    {
+        "composer": "Bach",
+        "year_composed": 1722,
+        "tags": ["piano", "fugue"],
+        "recording_date": "2009-09-16",
+        "artist": "Anna",
+        "artists": ["Anna"],
+    },
+    {
+        "composer": "bach ",
+        "year_composed": 1740,
+        "tags": ["organ"],
+        "recording_date": "2009",
+        "artist": "Bert; Carla",
+        "artists": ["Bert", "Carla"],
+    },
+    {
+        "composer": "Cage",
+        "year_composed": None,
+        "tags": [],
+        "recording_date": "2010-01",
+        "artist": "Bert",
+        "artists": ["Bert"],
+    },
     {"extra": {"metre": "2/4", "notes": 84, "live": True}},
 ]
 
@@ -60,6 +81,10 @@ def matching(wanted: dict[str, Any]) -> list[int]:
         ({"extra.live": True}, [3]),
         ({"extra.nothing": "x"}, []),
         ({"album": "x"}, []),
+        ({"artist": "Bert"}, [1, 2]),
+        ({"artists": ["anna", "carla"]}, [0, 1]),
+        ({"artist": {"all": ["Bert", "Carla"]}}, [1]),
+        ({"artist": {"not": "Carla"}}, [0, 2, 3]),
         ({"composer": "bach", "year_composed": {"min": 1730}}, [1]),
     ],
 )
@@ -77,7 +102,7 @@ def test_what_filters_match(wanted: dict[str, Any], rows: list[int]) -> None:
         ({"composer": None}, "must be text"),
         ({"composer": ""}, "must be text"),
         ({"composer": {"min": "a"}}, "has no range"),
-        ({"composer": {"all": ["a"]}}, "all is for tags"),
+        ({"composer": {"all": ["a"]}}, "all is for lists"),
         ({"composer": {"like": "a"}}, "must hold any, all, not, min or max"),
         ({"composer": {}}, "must hold any"),
         ({"year_composed": "old"}, "must be a number"),

@@ -56,6 +56,20 @@ def test_stages_are_counted() -> None:
     }
 
 
+def test_a_cap_by_artist_counts_each_of_several() -> None:
+    """A track with two artists counts for both, and is kept out when either has had its share."""
+    rows = [
+        {"artist": "A, B", "artists": ["A", "B"]},
+        {"artist": "B", "artists": ["B"]},
+        {"artist": "C, a", "artists": ["C", "a"]},
+        {"artist": "C", "artists": ["C"]},
+        {"artist": None, "artists": []},
+    ]
+    query = Query(top_k=5, caps=Caps(artist=1), at_least=0)
+    assert select(candidates([0.9, 0.8, 0.7, 0.6, 0.5], rows), query).keys == [0, 3, 4]
+    assert listable(candidates([0.9, 0.8, 0.7, 0.6, 0.5], rows), query)[-1] >= 3
+
+
 def test_caps_are_given_up_before_filters_and_what_fits_stays_on_top() -> None:
     """Album, artist, composer, then filters; an item names only the conditions it does not meet."""
     rows = [

@@ -1,0 +1,55 @@
+"""Artists: the credit as it is written, and who is credited."""
+
+import re
+from typing import Any, Final
+
+from streams.contracts.cleaning import is_missing, literal_list, names
+
+# What joins artists and never stands within a name. A comma or an ampersand may: "Earth, Wind & Fire".
+_JOINED: Final = re.compile(
+    r"\s*[;|\0]\s*|\s+/\s+|\s*[(\[]?\s*\b(?:feat\.?|ft\.|featuring)\s+(?=\S)", re.IGNORECASE
+)
+_WANTED: Final = "a list of artists, or text with semicolons"
+
+
+def credited(value: object) -> tuple[str, ...]:
+    """Read who is credited, from a list, a list written as text, or text with semicolons, ` / ` or `feat.`."""
+    if is_missing(value):
+        return ()
+    if isinstance(value, str):
+        listed = literal_list(value)
+        value = _split(value) if listed is None else listed
+    return names(value, _WANTED)
+
+
+def _split(credit: str) -> list[str]:
+    first, *others = _JOINED.split(credit)
+    # "A (feat. B)": the bracket opened before it.
+    return [
+        first,
+        *(other.rstrip(" )]") if other.count(")") > other.count("(") else other for other in others),
+    ]
+
+
+def complete(known: dict[str, Any]) -> None:
+    """Make `artists` of `artist` where only that is known, and the other way round.
+
+    What cannot be read is left for the fields' own readers to refuse.
+
+    Args:
+        known: metadata by field; changed.
+    """
+    artist, artists = known.get("artist"), known.get("artists")
+    listed = isinstance(artist, list | tuple) or (
+        isinstance(artist, str) and literal_list(artist) is not None
+    )
+    try:
+        if is_missing(artists) and not is_missing(artist):
+            if isinstance(artist, str | list | tuple):
+                known["artists"] = artists = credited(artist)
+            else:
+                known["artists"] = [artist]
+        if artists is not None and (listed or is_missing(artist)) and (who := credited(artists)):
+            known["artist"] = ", ".join(who)
+    except ValueError:
+        known.setdefault("artists", None)

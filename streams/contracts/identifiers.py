@@ -1,0 +1,53 @@
+"""Reading of identifiers that others give: MusicBrainz ids (UUIDs, MBIDs) and ISRCs.
+
+As in `cleaning`, a reader returns a clean value, or None for what is missing, and raises `ValueError` otherwise.
+"""
+
+import re
+from typing import Final
+
+from streams.contracts.cleaning import is_missing, literal_list, names, refusal
+
+# Alone, or at the end of its page's address.
+_UUID: Final = re.compile(
+    r"(?:https?://(?:[a-z]+\.)?musicbrainz\.org/[a-z-]+/)?"
+    r"([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})/?",
+    re.IGNORECASE | re.ASCII,
+)
+# ISO 3901: country and registrant, year, designation.
+_ISRC: Final = re.compile(r"[A-Z]{2}[A-Z0-9]{3}\d{7}", re.ASCII)
+_BREAK: Final = re.compile(r"[,;\s\0]+|(?<=[0-9a-f]{12})/(?=[0-9a-f]{8}-)", re.IGNORECASE | re.ASCII)
+
+
+def uuid(value: object) -> str | None:
+    """Read a UUID, bare or as the address of a page of MusicBrainz; in lower case."""
+    if is_missing(value):
+        return None
+    if isinstance(value, list | tuple) and len(value) == 1:
+        return uuid(value[0])
+    found = _UUID.fullmatch(value.replace("\0", "").strip()) if isinstance(value, str) else None
+    if found is None:
+        raise refusal("a UUID", value)
+    return found[1].lower()
+
+
+def uuids(value: object) -> tuple[str, ...]:
+    """Read UUIDs from a list, or from text with commas, semicolons, slashes or spaces between them."""
+    if is_missing(value):
+        return ()
+    if isinstance(value, str):
+        listed = literal_list(value)
+        value = [part for part in _BREAK.split(value) if part] if listed is None else listed
+    return tuple(filter(None, map(uuid, names(value, "a list of UUIDs"))))
+
+
+def isrc(value: object) -> str | None:
+    """Read an ISRC, with or without hyphens; in upper case and without them."""
+    if is_missing(value):
+        return None
+    if isinstance(value, list | tuple) and len(value) == 1:
+        return isrc(value[0])
+    plain = re.sub(r"[-\s\0]", "", value).upper().removeprefix("ISRC") if isinstance(value, str) else ""
+    if not _ISRC.fullmatch(plain):
+        raise refusal("an ISRC", value)
+    return plain
