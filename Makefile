@@ -34,7 +34,7 @@ up: setup  ## run the whole pipeline on the demo catalogue (Ctrl-C stops it)
 
 # Two processes: these tests wait for services more than they compute. A file stays on one, with its services.
 test: setup  ## every test: lint, types, unit, contract, integration, end to end
-	@$(MAKE) --no-print-directory check
+	@$(MAKE) --no-print-directory check EXAMPLES=all
 	@$(BIN)/python -m pytest -m "not unit and not index" -n 2 --dist loadfile $(ARGS)
 
 # Apart: the first build of an index on a machine compiles for a minute or two.
@@ -69,8 +69,11 @@ types: setup
 $(NODE_STAMP): package.json package-lock.json
 	@npm ci --silent --no-audit --no-fund && touch $@
 
+# Properties are tried with a quarter of their examples here, with all of them by `make test`.
+EXAMPLES ?= quarter
+
 unit: setup
-	@$(BIN)/python -m pytest -q -m unit -n 2 $(ARGS)
+	@MESS_TEST_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest -q -m unit -n 2 $(or $(ARGS),tests/unit)
 
 docs: setup  ## write the reference pages anew, and the docs as a site in site/; a broken link fails
 	@$(BIN)/python -m tools.reference

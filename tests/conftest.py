@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 import structlog
 
+from tests.support import examples
 from tests.support.services import (
     api_database_url,
     database_url,
@@ -27,6 +28,8 @@ __all__ = [
     "tansu_broker",
     "template_database",
 ]
+
+examples.register()
 
 
 @pytest.fixture(autouse=True)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from serving.recommend.explanations import _SHARED as SHARED
 from serving.recommend.explanations import SENTENCE, facts_of
 from streams.strategies import Candidates, Columns, Query, Seed, facts, fields_needed, select
+from tests.support.examples import examples
 
 pytestmark = pytest.mark.contract
 
@@ -31,7 +32,7 @@ VALUES = (
 tracks = st.fixed_dictionaries({name: st.sampled_from(VALUES) for name in (*facts.FIELDS, "title")})
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(tracks, tracks, st.floats(-1, 1, width=32))
 def test_both_explain_a_track_alike(seed: dict[str, str], other: dict[str, str], similarity: float) -> None:
     """The same facts in the same order, and the same sentence, to the letter."""

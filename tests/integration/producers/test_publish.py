@@ -191,34 +191,34 @@ def test_an_unknown_topic_is_one_line_that_lists_the_topics(mess: Mess) -> None:
         (["delete", "--from-file", "missing"], "missing cannot be read"),
     ],
 )
-def test_wrong_usage_is_one_line_and_exit_code_2(mess: Mess, arguments: list[str], said: str) -> None:
+def test_wrong_usage_is_one_line_and_exit_code_2(offline: Mess, arguments: list[str], said: str) -> None:
     """What cannot run says why in one line."""
-    done = mess.run(*arguments)
+    done = offline.run(*arguments)
     assert done.returncode == 2
     assert said in done.stderr.splitlines()[0]
 
 
-def test_a_dry_run_needs_no_broker(mess: Mess) -> None:
+def test_a_dry_run_needs_no_broker(offline: Mess) -> None:
     """--dry-run checks everything and sends nothing."""
-    write_tracks(mess.folder / "t.jsonl", "dry", 3)
-    del mess.environment["MESS_KAFKA_BOOTSTRAP_SERVERS"]
-    done = mess.run("publish", "t.jsonl", "--dry-run")
+    write_tracks(offline.folder / "t.jsonl", "dry", 3)
+    del offline.environment["MESS_KAFKA_BOOTSTRAP_SERVERS"]
+    done = offline.run("publish", "t.jsonl", "--dry-run")
     assert (done.returncode, done.stdout) == (0, "3 would be published, 0 refused\n")
 
 
-def test_without_a_broker_the_fix_is_named(mess: Mess) -> None:
+def test_without_a_broker_the_fix_is_named(offline: Mess) -> None:
     """No configuration, a broken state of the local stack, and a silent address each get their line."""
-    del mess.environment["MESS_KAFKA_BOOTSTRAP_SERVERS"]
-    done = mess.run("delete", "a")
+    del offline.environment["MESS_KAFKA_BOOTSTRAP_SERVERS"]
+    done = offline.run("delete", "a")
     assert (done.returncode, done.stderr.splitlines()[0][:39]) == (
         2,
         "mess: No broker is configured, and no l",
     )
-    (mess.folder / "d").mkdir()
-    (mess.folder / "d" / "stack.json").write_text("{")
-    assert "stack.json cannot be read" in mess.run("delete", "a", "--data-dir", "d").stderr
-    (mess.folder / "d" / "stack.json").write_text('{"bootstrap_servers": "127.0.0.1:1"}')
-    done = mess.run("delete", "a", "--data-dir", "d")
+    (offline.folder / "d").mkdir()
+    (offline.folder / "d" / "stack.json").write_text("{")
+    assert "stack.json cannot be read" in offline.run("delete", "a", "--data-dir", "d").stderr
+    (offline.folder / "d" / "stack.json").write_text('{"bootstrap_servers": "127.0.0.1:1"}')
+    done = offline.run("delete", "a", "--data-dir", "d")
     assert (done.returncode, done.stderr.splitlines()[0]) == (
         2,
         "mess: no Kafka broker answers at 127.0.0.1:1",

@@ -12,6 +12,7 @@ from streams.engine import approximate, cells
 from streams.engine.approximate import ApproximateEngine, Flow
 from streams.engine.exact import ExactEngine
 from streams.engine.types import EVENT, StoredLists
+from tests.support.examples import examples
 from tests.unit.engine.helpers import Follower, batch, oracle
 from tests.unit.engine.test_exact import DIMENSION, KERNELS, AnyHistory, random_catalogue
 from tests.unit.engine.test_process import _Taken
@@ -54,7 +55,7 @@ class AnyLargeHistory(AnyHistory):
 
 
 AnyLargeHistory.TestCase.settings = settings(
-    max_examples=60, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=examples(60), stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck)
 )
 
 

@@ -9,6 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from streams.engine import acceleration
 from streams.engine.exact import ExactEngine
 from streams.engine.types import StoredLists
+from tests.support.examples import examples
 from tests.unit.engine.helpers import Follower, batch, key_of, oracle, unit
 
 pytestmark = pytest.mark.unit
@@ -120,7 +121,7 @@ class AnyHistory(RuleBasedStateMachine):
 
 
 AnyHistory.TestCase.settings = settings(
-    max_examples=60, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=examples(60), stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck)
 )
 TestAnyHistory = AnyHistory.TestCase
 

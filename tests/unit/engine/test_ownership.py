@@ -8,6 +8,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from streams.engine.exact import ExactEngine
 from streams.engine.types import EVENT, StoredLists
+from tests.support.examples import examples
 from tests.unit.engine.helpers import batch, key_of, oracle, partition_of, unit
 
 pytestmark = pytest.mark.unit
@@ -121,7 +122,7 @@ class SharedLists(RuleBasedStateMachine):
 
 
 SharedLists.TestCase.settings = settings(
-    max_examples=40, stateful_step_count=15, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=examples(40), stateful_step_count=15, deadline=None, suppress_health_check=list(HealthCheck)
 )
 TestSharedLists = SharedLists.TestCase
 

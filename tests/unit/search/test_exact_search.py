@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from streams.engine.search import SearchSettings
 from streams.engine.search.searcher import Searcher
 from streams.engine.similarity import exact_similarity
+from tests.support.examples import examples
 from tests.unit.engine.helpers import batch, key_of, unit
 
 pytestmark = pytest.mark.unit
@@ -50,7 +51,7 @@ batches = st.lists(
 
 
 @given(batches, st.lists(directions, min_size=1, max_size=4), st.integers(1, 12))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 def test_any_history_is_searched_as_its_final_catalogue(
     history: list[tuple[dict[str, np.ndarray], list[str]]], queries: list[np.ndarray], count: int
 ) -> None:
@@ -71,7 +72,7 @@ def test_any_history_is_searched_as_its_final_catalogue(
     directions,
     st.integers(1, 12),
 )
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 def test_a_subset_is_searched_as_if_it_were_all(
     catalogue: dict[str, np.ndarray], subset: list[str], left_out: list[str], query: np.ndarray, count: int
 ) -> None:

@@ -13,6 +13,7 @@ from streams.engine.search import SearchSettings, searcher
 from streams.engine.search.graph import LINKS, Graph, complete
 from streams.engine.search.searcher import Searcher
 from streams.engine.similarity import exact_similarity
+from tests.support.examples import examples
 from tests.unit.engine.helpers import batch, key_of, unit
 from tests.unit.search.test_exact_search import expected
 from tests.unit.search.twin import EVERYWHERE, ExactIndex, report
@@ -105,7 +106,7 @@ class IndexLife(RuleBasedStateMachine):
 
 
 TestIndexLife = IndexLife.TestCase
-TestIndexLife.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)
+TestIndexLife.settings = settings(max_examples=examples(40), stateful_step_count=25, deadline=None)
 
 
 def indexed(

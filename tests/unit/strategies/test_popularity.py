@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from streams.strategies import popularity
 from streams.strategies.popularity import Tallies, merged, tally
+from tests.support.examples import examples
 
 pytestmark = pytest.mark.unit
 
@@ -51,7 +52,7 @@ events = st.lists(
 )
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=examples(80), deadline=None)
 @given(events, st.lists(st.integers(0, 2), min_size=30, max_size=30))
 def test_batches_merge_in_any_order_and_late(
     all_events: list[tuple[int, str, float]], deal: list[int]
@@ -146,7 +147,7 @@ def test_more_interactions_raise_the_percentile() -> None:
     assert standing(-1) < standing(0) < standing(1.5) < standing(2.5) < standing(9)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(
     st.lists(
         st.tuples(st.sampled_from([-4.0, -1e-6, 0.0, 1e-6, 1.0, 50.0]), st.floats(0, 4e8)),

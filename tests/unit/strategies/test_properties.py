@@ -20,6 +20,7 @@ from streams.strategies import (
     select,
 )
 from streams.strategies.gate import CAPPED_FIELDS
+from tests.support.examples import examples
 from tests.unit.strategies.helpers import unit
 
 pytestmark = pytest.mark.unit
@@ -102,7 +103,7 @@ def queries(draw: Any, pool: Candidates) -> Query:
 asked = pools().flatmap(lambda pool: st.tuples(st.just(pool), queries(pool)))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(asked)
 def test_every_list_keeps_its_promises(case: tuple[Candidates, Query]) -> None:
     """No duplicate, nothing excluded, no seed, at most top_k; what breaks a condition is marked."""
@@ -132,7 +133,7 @@ def test_every_list_keeps_its_promises(case: tuple[Candidates, Query]) -> None:
         assert cap is None or max(counts.values(), default=0) <= cap
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(asked)
 def test_a_list_is_full_unless_nothing_is_left(case: tuple[Candidates, Query]) -> None:
     """With relaxation a list is short only if all that is not excluded is in it; without, nothing is relaxed."""
@@ -152,7 +153,7 @@ def test_a_list_is_full_unless_nothing_is_left(case: tuple[Candidates, Query]) -
     assert any(note.startswith("only ") for note in made.notes) == (len(made.items) < query.top_k)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(asked)
 def test_stages_tell_how_the_list_came_about(case: tuple[Candidates, Query]) -> None:
     """Each of the strict ones leaves no more than the one before; then one for each condition given up, and the list."""
@@ -170,7 +171,7 @@ def test_stages_tell_how_the_list_came_about(case: tuple[Candidates, Query]) -> 
     assert held[-2] >= held[-1]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(asked, st.randoms(use_true_random=False))
 def test_the_order_of_the_candidates_does_not_matter(case: tuple[Candidates, Query], random: Any) -> None:
     """Shuffled candidates give the same items, scores and explanations."""
@@ -185,7 +186,7 @@ def test_the_order_of_the_candidates_does_not_matter(case: tuple[Candidates, Que
     assert (one.stages, one.choice, one.notes) == (other.stages, other.choice, other.notes)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(pools(), st.integers(1, 50))
 def test_mmr_of_lambda_one_is_similarity(pool: Candidates, top_k: int) -> None:
     """Without a penalty what is left is relevance."""

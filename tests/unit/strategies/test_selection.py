@@ -24,6 +24,7 @@ from streams.strategies import (
 )
 from streams.strategies.gate import work_of
 from streams.strategies.seeds import combine
+from tests.support.examples import examples
 from tests.unit.strategies.helpers import around, candidates, unit
 
 pytestmark = pytest.mark.unit
@@ -349,7 +350,7 @@ def test_questions_that_cannot_be_meant(wrong: dict[str, object], said: str) -> 
     cap=st.integers(1, 3),
     cut=st.integers(0, 30),
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 def test_what_could_be_listed_is_counted_without_ranking(
     composers: list[str | None], albums: Random, cap: int, cut: int
 ) -> None:
