@@ -45,7 +45,7 @@ class Log(Protocol):
         """The partitions whose log ends before what was consumed of it: another one has taken its place."""
 
     async def start_from(self, offsets: dict[int, int]) -> None:
-        """Let the partitions be read from these offsets."""
+        """Let the partitions be read from these offsets; returns also where a further rebalance has begun instead."""
 
 
 class LeaseUncertainError(StoreUnavailableError):
@@ -128,6 +128,8 @@ class Claiming:
             await self._follow_replaced_log(source)
             offsets = {p: self._ownership.consumed(p) for p in assigned}
             await source.start_from(offsets)
+            if not source.current():
+                return
             log.info(
                 "partitions claimed",
                 offsets=offsets,

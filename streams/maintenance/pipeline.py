@@ -40,7 +40,7 @@ Result = TypeVar("Result")
 log = structlog.get_logger(__name__)
 
 # Together they stay below what a supervisor or an orchestrator grants before it kills.
-DRAIN_SECONDS = 5.0
+DRAIN_SECONDS = 4.0
 CLOSE_SECONDS = 1.0
 # Messages of the change feed that travel together.
 FEED_BATCH_BYTES = 512 * 1024

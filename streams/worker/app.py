@@ -8,14 +8,14 @@ come in bundles (`streams.worker.transport`).
 
 import asyncio
 from collections.abc import Awaitable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import faust
 import structlog
+from aiokafka.errors import KafkaError
 from faust.types import TP
 
 from store.settings import StoreSettings
-from streams.errors import BrokerUnavailable
 from streams.faults import FaultPoint, reach
 from streams.kafka.clients import MAX_MESSAGE_BYTES, faust_broker_options, fetched_ends
 from streams.kafka.log_ends import LogEnds
@@ -36,6 +36,7 @@ log = structlog.get_logger(__name__)
 
 # A consumer whose broker is away takes its time to leave; the next owner need not wait for it.
 STOP_SECONDS = 7.0
+LEAVE_SECONDS = 1.0
 # A worker learns with its next heartbeat that another has come or gone, and only then do partitions change hands; until
 # then what is asked of them waits.
 HEARTBEAT_SECONDS = 0.5
@@ -47,6 +48,10 @@ TAKEN_BUNDLES = 32
 # Bundles that wait. From 4/5 of them on their partitions are not fetched for, until 2/5 are left; what one fetch brings
 # (`MAX_MESSAGE_BYTES` a partition) has room in the rest, else the messages of other topics would wait behind it.
 WAITING_BUNDLES = 160
+
+
+# How often a claim looks whether the rebalance that keeps it from setting its offsets has come to its end.
+REBALANCE_POLL_SECONDS = 0.1
 
 
 class ConsumedLog:
@@ -82,14 +87,18 @@ class ConsumedLog:
         """See `streams.maintenance.claiming.Log`.
 
         Right after this Faust seeks to the committed offsets, which it has no public way to set. Its seek passes over
-        a committed 0 (aiokafka takes it for "nothing committed"), hence our own seek before it.
+        a committed 0 (aiokafka takes it for "nothing committed"), hence our own seek with it.
+
+        Where a further rebalance is under way they cannot be set. It is waited for: as long as this assignment stands,
+        nothing may be read from offsets that are not the store's.
         """
         consumer: Any = self._app.consumer
         positions = {TP(self._topic, partition): offset for partition, offset in offsets.items()}
-        for position, offset in positions.items():
-            await consumer.seek(position, offset)
-        if not await consumer._commit(positions):  # noqa: SLF001
-            raise BrokerUnavailable("a further rebalance came before the offsets of this one were set")
+        while self.current():
+            if await consumer.set_positions(positions):
+                return
+            await asyncio.sleep(REBALANCE_POLL_SECONDS)
+        log.info("a claim is abandoned for a further rebalance", topic=self._topic, partitions=list(offsets))
 
 
 class WorkerApp(faust.App):
@@ -98,6 +107,7 @@ class WorkerApp(faust.App):
     pipeline: Pipeline
     recommendations: RecommendationService
     site: WorkerSite
+    _left = False
 
     async def on_start(self) -> None:
         """Serve metrics, then load the pipeline before any partition is asked for."""
@@ -118,8 +128,20 @@ class WorkerApp(faust.App):
         # Requests are answered meanwhile: nobody else has them before this worker has left the group.
         await self.pipeline.finish()
         await self.recommendations.stop()
+        await self.leave()
         await self.pipeline.stop()
         await self.site.stop()
+
+    async def leave(self) -> None:
+        """Leave the group, so that others have this worker's partitions now and not when its session has ended."""
+        if self._consumer is None or self._left:
+            return
+        self._left = True
+        try:
+            async with asyncio.timeout(LEAVE_SECONDS):
+                await cast("Any", self._consumer).leave()
+        except (TimeoutError, KafkaError) as error:
+            log.warning("the group has not been left; its session ends by itself", error=repr(error))
 
 
 def create_app(
@@ -280,8 +302,9 @@ def _follow_rebalances(app: WorkerApp, kafka: KafkaSettings) -> None:
     @app.on_rebalance_complete.connect
     async def claim(*_: Any, **__: Any) -> None:
         assigned = [tp.partition for tp in app.consumer.assignment() if tp.topic == TRACK_INGEST]
-        await app.pipeline.claim(sorted(assigned), ConsumedLog(app, kafka, TRACK_INGEST))
-        await position_interactions(app, app.recommendations, ConsumedLog(app, kafka, TRACK_INTERACTIONS))
+        events, listened = (ConsumedLog(app, kafka, name) for name in (TRACK_INGEST, TRACK_INTERACTIONS))
+        await app.pipeline.claim(sorted(assigned), events)
+        await position_interactions(app, app.recommendations, listened)
 
 
 def _behind(app: WorkerApp) -> dict[int, int]:
@@ -309,6 +332,8 @@ async def run(app: WorkerApp, stop: asyncio.Event) -> None:
         starting.cancel()
         await asyncio.gather(starting, return_exceptions=True)
         await app.recommendations.stop()
+        # Faust takes its start for over only seconds after it has joined the group.
+        await app.leave()
         await app.pipeline.stop()
         return
     await starting
@@ -323,3 +348,4 @@ async def run(app: WorkerApp, stop: asyncio.Event) -> None:
             await app.stop()
     except TimeoutError:
         log.warning("Faust does not stop; everything of ours has", seconds=STOP_SECONDS)
+        await app.leave()

@@ -90,18 +90,20 @@ class Positioned(Protocol):
     async def replaced(self, consumed: dict[int, int]) -> list[int]:
         """The partitions that end before what was consumed: another log has taken their place."""
 
+    def current(self) -> bool:
+        """Whether there has been no further rebalance."""
+
     async def start_from(self, offsets: dict[int, int]) -> None:
-        """Let the partitions be read from these offsets."""
+        """Let the partitions be read from these offsets, unless a further rebalance has begun."""
 
 
 async def position_interactions(app: faust.App, service: RecommendationService, source: Positioned) -> None:
     """Before the first message after a rebalance: read interactions from where the store says.
 
-    To be called right before Faust seeks to the committed offsets.
-
-    Raises:
-        BrokerUnavailable: A further rebalance came in between.
+    To be called right before Faust seeks to the committed offsets. Does nothing where a further rebalance has come.
     """
+    if not source.current():
+        return
     assigned = sorted(tp.partition for tp in app.consumer.assignment() if tp.topic == TRACK_INTERACTIONS)
     if not assigned:
         return

@@ -29,7 +29,9 @@ from typing import Any, ClassVar, cast
 
 import uvloop
 from aiokafka import AIOKafkaConsumer, ConsumerRecord
+from aiokafka.errors import CommitFailedError, IllegalStateError
 from aiokafka.protocol.fetch import FetchRequest
+from aiokafka.structs import OffsetAndMetadata
 from faust.exceptions import ConsumerNotStarted
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
@@ -134,6 +136,23 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):
                 self.passed[tp] = Passed(records[-1].offset + 1 if records else before.taken, state.position)
         return fetched
 
+    async def set_positions(self, positions: Mapping[TP, int]) -> bool:
+        """Read on from these offsets, and commit them; False if a rebalance is under way."""
+        return cast("bool", await self.call_thread(self._set_positions, positions))
+
+    async def _set_positions(self, positions: Mapping[TP, int]) -> bool:
+        consumer = self._ensure_consumer()
+        wanted = {driver.ensure_aiokafka_TP(tp): offset for tp, offset in positions.items()}
+        if not wanted.keys() <= consumer.assignment():
+            return False
+        for partition, offset in wanted.items():
+            consumer.seek(partition, offset)
+        try:
+            await consumer.commit({tp: OffsetAndMetadata(offset, "") for tp, offset in wanted.items()})
+        except (CommitFailedError, IllegalStateError):
+            return False
+        return True
+
     async def seek_to_committed(self) -> Mapping[TP, int]:
         return cast("Mapping[TP, int]", await self.call_thread(self._seek_to_committed))
 
@@ -158,6 +177,20 @@ class _Consumer(driver.Consumer):
 
     def _new_consumer_thread(self) -> driver.AIOKafkaConsumerThread:
         return _ConsumerThread(self, thread_loop=uvloop.new_event_loop(), loop=self.loop, beacon=self.beacon)
+
+    async def leave(self) -> None:
+        """Commit what has been acknowledged, leave the group, and read nothing more."""
+        thread = cast("_ConsumerThread", self._thread)
+        if thread._consumer is None:  # noqa: SLF001
+            return
+        await self.commit()
+        # Not by way of the thread's queue of calls: in it a fetch may be waiting.
+        leaving = asyncio.run_coroutine_threadsafe(thread._consumer.stop(), thread.thread_loop)  # noqa: SLF001
+        await asyncio.wrap_future(leaving)
+
+    async def set_positions(self, positions: Mapping[TP, int]) -> bool:
+        """See `_ConsumerThread.set_positions`."""
+        return await cast("_ConsumerThread", self._thread).set_positions(positions)
 
     async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> dict[TP, list[Any]]:  # noqa: ASYNC109
         fetched = await super()._getmany(active_partitions, timeout)

@@ -1,12 +1,15 @@
 """The consumer's fetches: prompt, and not too many."""
 
 import asyncio
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from aiokafka import ConsumerRecord
+from aiokafka import ConsumerRecord, TopicPartition
+from aiokafka.errors import CommitFailedError
 from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.protocol.metadata import MetadataRequest
+from aiokafka.structs import OffsetAndMetadata
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from pydantic import SecretStr
@@ -16,7 +19,7 @@ from streams.kafka.topics import TRACK_INGEST, TRACK_INTERACTIONS
 from streams.recommender.settings import RecommenderSettings
 from streams.settings import KafkaSettings, StreamSettings
 from streams.worker import transport
-from streams.worker.app import WAITING_BUNDLES, WorkerApp, create_app, unbundled
+from streams.worker.app import WAITING_BUNDLES, ConsumedLog, WorkerApp, create_app, unbundled
 from streams.worker.transport import BUNDLE_MESSAGES, FETCH_WAIT_MS, pace_fetches
 
 pytestmark = pytest.mark.unit
@@ -134,6 +137,74 @@ async def test_partitions_without_a_committed_offset_are_read_from_their_beginni
     monkeypatch.setattr(transport._ConsumerThread, "_ensure_consumer", lambda _: consumer)
     assert await thread._seek_to_committed() == {TP("t", 0): None, TP("t", 1): 0, TP("t", 2): 7}
     assert sought == [TP("t", 0), TP("t", 1)]
+
+
+class RebalancingConsumer:
+    """An aiokafka consumer of three partitions whose commits a rebalance refuses for a while.
+
+    Attributes:
+        refusals: How many commits are refused.
+        sought: What it was sought to.
+        committed: What it has committed.
+    """
+
+    def __init__(self, refusals: int = 0) -> None:
+        self.refusals = refusals
+        self.sought: dict[TopicPartition, int] = {}
+        self.committed: dict[TopicPartition, int] = {}
+
+    def assignment(self) -> set[TopicPartition]:
+        """What is assigned."""
+        return {TopicPartition("t", p) for p in range(3)}
+
+    def seek(self, partition: TopicPartition, offset: int) -> None:
+        """Note it."""
+        self.sought[partition] = offset
+
+    async def commit(self, offsets: dict[TopicPartition, OffsetAndMetadata]) -> None:
+        """Note it, unless it is refused."""
+        if self.refusals:
+            self.refusals -= 1
+            raise CommitFailedError("already rebalanced")
+        self.committed |= {tp: kept.offset for tp, kept in offsets.items()}
+
+
+@pytest.mark.parametrize(
+    ("partition", "refusals", "done"), [(2, 0, True), (2, 1, False), (3, 0, False)], ids=str
+)
+async def test_positions_are_set_and_committed_unless_a_rebalance_is_under_way(
+    partition: int, refusals: int, done: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A commit that the group refuses, and a partition that is not assigned any more, are answers and no errors."""
+    consumer = RebalancingConsumer(refusals)
+    thread = transport._ConsumerThread.__new__(transport._ConsumerThread)
+    monkeypatch.setattr(transport._ConsumerThread, "_ensure_consumer", lambda _: consumer)
+    assert await thread._set_positions({TP("t", partition): 0, TP("t", 1): 7}) is done
+    if done:
+        wanted = {TopicPartition("t", 2): 0, TopicPartition("t", 1): 7}
+        assert consumer.sought == consumer.committed == wanted
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["same-assignment", "further-rebalance"])
+async def test_a_claim_waits_for_its_offsets_or_for_a_further_rebalance(
+    again: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Refused offsets are set again as long as the assignment stands; with the next one the claim is given up, quietly."""
+    monkeypatch.setattr("streams.worker.app.REBALANCE_POLL_SECONDS", 0)
+    tried: list[dict[TP, int]] = []
+
+    class Consumer:
+        async def set_positions(self, positions: dict[TP, int]) -> bool:
+            tried.append(positions)
+            if again and len(tried) == 2:
+                app.consumer_generation_id += 1
+            return not again and len(tried) == 3
+
+    app: Any = SimpleNamespace(consumer=Consumer(), consumer_generation_id=4)
+    log = ConsumedLog(app, KafkaSettings(bootstrap_servers="127.0.0.1:1"), "t")
+    await log.start_from({1: 7})
+    assert tried == [{TP("t", 1): 7}] * (2 if again else 3)
+    assert log.current() is not again
 
 
 def _record(topic: str, offset: int) -> ConsumerRecord[bytes, bytes]:
