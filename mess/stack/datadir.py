@@ -13,7 +13,7 @@ import orjson
 import psutil
 
 from mess.stack.errors import StackError
-from mess.stack.files import write_private
+from mess.stack.files import private_directory, write_private
 from mess.stack.service import Report
 
 MARKER = "mess.json"
@@ -32,8 +32,9 @@ def locked(data_dir: Path) -> Iterator[None]:
         StackError: Another stack runs on it, it is something else's directory, or it cannot be written.
     """
     try:
-        data_dir.mkdir(parents=True, exist_ok=True)
+        private_directory(data_dir)
         _check_marker(data_dir)
+        _keep_others_out(data_dir)
         lock = (data_dir / LOCK).open("a+")
     except OSError as error:
         raise StackError(f"the data directory {data_dir} cannot be used: {error.strerror}") from error
@@ -95,6 +96,13 @@ def end_leftovers(data_dir: Path, report: Report) -> None:
             process.kill()
     psutil.wait_procs(alive, timeout=5)
     (data_dir / PROCESSES).unlink(missing_ok=True)
+
+
+def _keep_others_out(data_dir: Path) -> None:
+    """Directories of earlier versions were open to everybody who could get this far."""
+    for directory, names, _ in os.walk(data_dir):
+        for name in names:
+            private_directory(Path(directory, name))
 
 
 def _check_marker(data_dir: Path) -> None:

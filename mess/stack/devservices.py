@@ -21,6 +21,7 @@ import orjson
 
 from mess.stack.broker import BrokerChoice, prepare_broker
 from mess.stack.errors import ServiceFailedError, StackError
+from mess.stack.files import private_directory
 from mess.stack.ports import PortBook
 from mess.stack.postgres import EmbeddedPostgres
 from mess.stack.supervisor import Supervisor
@@ -34,7 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
         if directory is None:
             temporary = stack.enter_context(tempfile.TemporaryDirectory(prefix="mess-services-"))
             directory = Path(temporary)
-        directory.mkdir(parents=True, exist_ok=True)
+        private_directory(directory)
         try:
             asyncio.run(_serve(directory, options))
         except StackError as error:

@@ -5,6 +5,21 @@ from __future__ import annotations
 import os
 import tempfile
 from pathlib import Path
+from typing import Final
+
+# What processes whose files lie in a data directory make is their owner's alone.
+PRIVATE_UMASK: Final = 0o077
+
+
+def private_directory(path: Path) -> None:
+    """Make a directory, where there is none, and let nobody else into it, mode 0700.
+
+    Raises:
+        OSError: It cannot be made, or is another user's.
+    """
+    path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if path.stat().st_mode & 0o077:
+        path.chmod(0o700)
 
 
 def write_private(path: Path, content: bytes) -> None:

@@ -13,6 +13,7 @@ from mess.stack.broker_probe import answers
 from mess.stack.classes import ClassArchive
 from mess.stack.commands import run
 from mess.stack.errors import StackError
+from mess.stack.files import private_directory
 from mess.stack.jars import KAFKA_VERSION
 from mess.stack.ports import LOOPBACK
 from mess.stack.service import Report, ServiceSpec
@@ -86,7 +87,7 @@ class EmbeddedKafka:
             StackError: The directory cannot be written, or Kafka refuses to format it.
         """
         try:
-            self._data_dir.mkdir(parents=True, exist_ok=True)
+            private_directory(self._data_dir)
             self._path("server.properties").write_text(self.properties())
             self._path("log4j2.properties").write_text(LOG4J)
         except OSError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,9 @@ from pydantic import SecretStr
 from sqlalchemy.exc import SQLAlchemyError
 
 from mess import migrate
-from mess.stack import datadir
+from mess.stack import datadir, diskroom
 from mess.stack.broker import Broker, BrokerChoice, prepare_broker
+from mess.stack.diskroom import DiskRoom
 from mess.stack.errors import StackError
 from mess.stack.ports import LOOPBACK, PortBook, pick_free, require_free
 from mess.stack.postgres import EmbeddedPostgres
@@ -60,8 +61,22 @@ class StackOptions:
 class Stack:
     """One local stack. `start`, then `wait`, and in the end always `stop`; within `datadir.locked`."""
 
-    def __init__(self, options: StackOptions, report: Report, *, policy: RestartPolicy | None = None) -> None:
-        """Set up a stack without starting anything; needs a running event loop."""
+    def __init__(
+        self,
+        options: StackOptions,
+        report: Report,
+        *,
+        policy: RestartPolicy | None = None,
+        free_bytes: Callable[[], int] | None = None,
+    ) -> None:
+        """Set up a stack without starting anything; needs a running event loop.
+
+        Args:
+            options: What the user has chosen.
+            report: Takes a line about progress.
+            policy: When to start what died again, and when to give up.
+            free_bytes: Tells how much room there is; None asks the disk of the data directory.
+        """
         self._options = options
         self._report = report
         self._data_dir = options.data_dir.resolve()
@@ -70,7 +85,10 @@ class Stack:
         self._state: StackState | None = None
         self._kafka: KafkaSettings | None = None
         self._database_url = ""
-        self._supervisor = Supervisor(policy=policy, on_change=self._write_state, report=report)
+        self._room = DiskRoom(free_bytes or (lambda: diskroom.free_bytes(self._data_dir)))
+        self._supervisor = Supervisor(
+            policy=policy, on_change=self._write_state, report=report, room=self._room
+        )
 
     @property
     def state(self) -> StackState:
@@ -90,6 +108,9 @@ class Stack:
         Raises:
             StackError: Something cannot start; one line says what. `stop` is still to be called.
         """
+        if self._room.look():
+            needed = diskroom.SCARCE_BYTES // 1_000_000
+            raise StackError(f"the disk of {self._data_dir} is full: {needed} MB have to be free; make room")
         if self._port:
             require_free(self._port)
         else:
@@ -197,7 +218,10 @@ class Stack:
 
     def _with_stage(self, broker: Broker) -> ServiceSpec:
         refill = None if broker.keeps_topics else self._refill_memory_broker
-        return replace(broker.service, stage=BROKER_STAGE, after_restart=refill)
+        # One that keeps nothing on the disk needs no room there, and has everything to lose.
+        return replace(
+            broker.service, stage=BROKER_STAGE, after_restart=refill, needs_room=broker.keeps_topics
+        )
 
     def _worker(self, number: int) -> ServiceSpec:
         port = self._ports.get(f"worker-{number}")
@@ -206,9 +230,10 @@ class Stack:
             "MESS_WORKER_NAME": f"worker-{number}",
             "MESS_DATA_DIR": str(self._data_dir / f"worker-{number}"),
         }
-        return self._pipeline_service(
+        service = self._pipeline_service(
             f"worker-{number}", "worker", self._database_url, f"http://{LOOPBACK}:{port}/live", settings
         )
+        return replace(service, needs_room=True)
 
     def _api(self, database_url: str) -> ServiceSpec:
         settings = {
@@ -259,10 +284,14 @@ class Stack:
         )
 
     def _write_state(self) -> None:
-        datadir.note_processes(self._data_dir, self._supervisor.pids)
-        if self._state is not None:
-            self._state = self._state.model_copy(update={"pids": self._pids()})
-            write_state(self._data_dir, self._state)
+        try:
+            datadir.note_processes(self._data_dir, self._supervisor.pids)
+            if self._state is not None:
+                self._state = self._state.model_copy(update={"pids": self._pids()})
+                write_state(self._data_dir, self._state)
+        except OSError as error:
+            # Written with the next change; nothing that runs depends on it.
+            self._report(f"the files that say what runs are out of date ({error.strerror})")
 
 
 async def together(*work: Coroutine[Any, Any, Any]) -> list[Any]:

@@ -13,12 +13,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from mess.stack import guardian
+from mess.stack.diskroom import DiskRoom
 from mess.stack.errors import ServiceFailedError
-from mess.stack.files import tail_lines
+from mess.stack.files import PRIVATE_UMASK, tail_lines
 from mess.stack.logs import RotatingLog
 from mess.stack.service import Report, RestartPolicy, ServiceSpec
 
 PROBE_INTERVAL = 0.1
+ROOM_INTERVAL = 0.5
 LOG_TAIL_LINES = 8
 
 _COMPLAINT = re.compile(r"\b(FATAL|PANIC|ERROR)\b|[Ee]rror:|Exception\b")
@@ -33,6 +35,9 @@ class Supervisor:
     delays, until it dies too often: `wait` then raises `ServiceFailedError`. `stop` ends everything, in reverse
     stages, and must be called in the end, also after a failure.
 
+    While the disk is nearly full, services that need room are stopped, and no death of another counts: it is started
+    again until it lives. Neither a full disk nor a log that cannot be written ends anything for good.
+
     Should this process die without calling `stop`, a guardian process ends the children.
     """
 
@@ -42,6 +47,7 @@ class Supervisor:
         policy: RestartPolicy | None = None,
         on_change: Callable[[], None] | None = None,
         report: Report | None = None,
+        room: DiskRoom | None = None,
     ) -> None:
         """Set up a supervisor without starting anything.
 
@@ -49,7 +55,12 @@ class Supervisor:
             policy: When to restart and when to give up.
             on_change: Called after a service has got a new process id.
             report: Takes a line whenever a service died, came back or had to be killed.
+            room: Tells whether the disk is nearly full; None where that is nobody's concern.
         """
+        self._room = room
+        self._watching_room: asyncio.Task[None] | None = None
+        self._stopping_writers: asyncio.Task[None] | None = None
+        self._unwritten: set[Path] = set()
         self._policy = policy or RestartPolicy()
         self._on_change = on_change or (lambda: None)
         self._report = report or (lambda _: None)
@@ -76,7 +87,9 @@ class Supervisor:
             raise ValueError(f"service {spec.name!r} is started already")
         if self._guardian is None:
             self._guardian = await _start_guardian()
-        child = self._children[spec.name] = _Child(spec, self._note_group, self._report)
+        if self._room is not None and self._watching_room is None:
+            self._watching_room = asyncio.create_task(self._watch_room(), name="room on the disk")
+        child = self._children[spec.name] = _Child(spec, self._note_group, self._report, self._note_log)
         await child.spawn()
         await child.wait_ready()
         self._on_change()
@@ -94,14 +107,14 @@ class Supervisor:
 
     async def stop(self) -> None:
         """Stop all services, highest stage first, each with its own signal and then SIGKILL."""
+        for task in (self._watching_room, self._stopping_writers):
+            if task is not None:
+                task.cancel()
         for child in self._children.values():
             child.stopping = True
             if child.watch is not None:
                 child.watch.cancel()
-        stages = sorted({child.spec.stage for child in self._children.values()}, reverse=True)
-        for stage in stages:
-            members = [child for child in self._children.values() if child.spec.stage == stage]
-            await asyncio.gather(*(child.stop() for child in members))
+        await self._stop_stages(list(self._children.values()))
         if self._guardian is not None and self._guardian.stdin is not None:
             self._guardian.stdin.close()
             await self._guardian.wait()
@@ -122,6 +135,10 @@ class Supervisor:
         deaths: deque[float] = deque(maxlen=self._policy.limit)
         while True:
             reason = await child.wait_exit()
+            if self._look_at_room():
+                await self._wait_for_room(child, reason)
+                await self._revive(child)
+                continue
             deaths.append(time.monotonic())
             recent = sum(1 for death in deaths if deaths[-1] - death <= self._policy.window)
             if recent >= self._policy.limit:
@@ -132,17 +149,63 @@ class Supervisor:
             delay = self._policy.delay(recent)
             self._report(f"{child.spec.name} {reason}; starting it again in {delay:g} s")
             await asyncio.sleep(delay)
-            try:
-                await child.spawn()
-                self._on_change()
-                await child.wait_ready()
-                if child.spec.after_restart is not None:
-                    await child.spec.after_restart()
-            except ServiceFailedError as failure:
+            await self._revive(child)
+
+    async def _revive(self, child: _Child) -> None:
+        try:
+            await child.spawn()
+            self._on_change()
+            await child.wait_ready()
+            if child.spec.after_restart is not None:
+                await child.spec.after_restart()
+        except ServiceFailedError as failure:
+            if self._room is None or not self._room.scarce:
                 self._report(f"{child.spec.name} {failure.reason}")
-                child.signal_group(signal.SIGKILL)
-            else:
-                self._report(f"{child.spec.name} is back")
+            child.signal_group(signal.SIGKILL)
+        else:
+            child.mourned = False
+            self._report(f"{child.spec.name} is back")
+
+    async def _wait_for_room(self, child: _Child, reason: str) -> None:
+        """Wait for room, or a little where the service may do without; say once that it is away."""
+        if child.spec.needs_room and self._room is not None:
+            await self._room.enough()
+            return
+        if not child.mourned:
+            child.mourned = True
+            self._report(f"{child.spec.name} {reason}, the disk being full; it is started until it stays")
+        await asyncio.sleep(self._policy.max_delay)
+
+    async def _watch_room(self) -> None:
+        while True:
+            self._look_at_room()
+            await asyncio.sleep(ROOM_INTERVAL)
+
+    def _look_at_room(self) -> bool:
+        """Whether room is scarce. Where it has just become so, stop who needs room; `_keep` starts them again."""
+        if self._room is None:
+            return False
+        before = self._room.scarce
+        scarce = self._room.look()
+        if scarce and not before:
+            writers = [child for child in self._children.values() if child.spec.needs_room]
+            names = ", ".join(child.spec.name for child in writers)
+            self._report(
+                f"the disk is nearly full: {names} stopped until there is room; stored lists are read as before"
+            )
+            self._stopping_writers = asyncio.create_task(self._stop_writers(writers), name="stop writers")
+        elif before and not scarce:
+            self._report("there is room on the disk again; going on")
+        return scarce
+
+    async def _stop_writers(self, writers: Sequence[_Child]) -> None:
+        await self._stop_stages(writers)
+        self._on_change()
+
+    async def _stop_stages(self, children: Sequence[_Child]) -> None:
+        """Stop children stage by stage, highest first."""
+        for stage in sorted({child.spec.stage for child in children}, reverse=True):
+            await asyncio.gather(*(child.stop() for child in children if child.spec.stage == stage))
 
     def _give_up(self, child: _Child, reason: str) -> None:
         if not self._failure.done():
@@ -155,6 +218,20 @@ class Supervisor:
         child = next(child for child in self._children.values() if child.watch is task)
         self._give_up(child, f"can no longer be kept running ({type(error).__name__}: {error})")
 
+    def _note_log(self, log: Path, reason: str | None) -> None:
+        """A log cannot be written, or can be again; said once, however many there are."""
+        before = len(self._unwritten)
+        if reason is None:
+            self._unwritten.discard(log)
+        else:
+            self._unwritten.add(log)
+        if before and not self._unwritten:
+            self._report("logs are written again")
+        elif self._unwritten and not before:
+            self._report(
+                f"logs cannot be written ({reason}): what goes into them is left out until they can be"
+            )
+
     def _note_group(self, line: str) -> None:
         if self._guardian is not None and self._guardian.stdin is not None:
             self._guardian.stdin.write(f"{line}\n".encode())
@@ -163,8 +240,17 @@ class Supervisor:
 class _Child:
     """One service's current process, if any."""
 
-    def __init__(self, spec: ServiceSpec, note_group: Callable[[str], None], report: Report) -> None:
+    def __init__(
+        self,
+        spec: ServiceSpec,
+        note_group: Callable[[str], None],
+        report: Report,
+        note_log: Callable[[Path, str | None], None],
+    ) -> None:
         self.spec = spec
+        # Whether it has been said that it died for want of room.
+        self.mourned = False
+        self._note_log = note_log
         self.process: asyncio.subprocess.Process | None = None
         self.watch: asyncio.Task[None] | None = None
         self.stopping = False
@@ -188,6 +274,7 @@ class _Child:
                 env=None if self.spec.env is None else dict(self.spec.env),
                 # Ctrl-C reaches the terminal's whole foreground group; the order of stopping is ours to choose.
                 start_new_session=True,
+                umask=PRIVATE_UMASK,
             )
         except OSError as error:
             raise self.failure(f"cannot be started ({error.strerror}: {self.spec.argv[0]})") from error
@@ -195,7 +282,10 @@ class _Child:
         self._note_group(f"+ {self._group} {int(self.spec.stop_signal)}")
         assert self.process.stdout is not None
         self._pump = asyncio.create_task(
-            _copy_output(self.process.stdout, self.spec.log), name=f"log {self.spec.name}"
+            _copy_output(
+                self.process.stdout, self.spec.log, lambda reason: self._note_log(self.spec.log, reason)
+            ),
+            name=f"log {self.spec.name}",
         )
 
     async def wait_ready(self) -> None:
@@ -287,8 +377,10 @@ def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
-async def _copy_output(stream: asyncio.StreamReader, path: Path) -> None:
-    with RotatingLog(path) as target:
+async def _copy_output(
+    stream: asyncio.StreamReader, path: Path, on_trouble: Callable[[str | None], None]
+) -> None:
+    with RotatingLog(path, on_trouble=on_trouble) as target:
         while chunk := await stream.read(65_536):
             target.write(chunk)
 

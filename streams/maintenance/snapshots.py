@@ -109,7 +109,7 @@ class Snapshots:
             if state == self._written or not maintainer.owned:
                 return
             version = maintainer.last_version
-            self._directory.mkdir(parents=True, exist_ok=True)
+            self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
             # What is noted down belongs to the snapshot before, which is about to be replaced.
             (self._directory / NOTES).unlink(missing_ok=True)
             writing = asyncio.create_task(

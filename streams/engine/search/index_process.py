@@ -222,7 +222,7 @@ def _run(
     # Ctrl-C reaches the whole process group; the parent decides when the process ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if settings.cache_dir is not None:
-        settings.cache_dir.mkdir(parents=True, exist_ok=True)
+        settings.cache_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         os.environ["NUMBA_CACHE_DIR"] = str(settings.cache_dir)
     vectors = SharedRows(dimension, reduction.recv_handle(connection))
     which = SharedRows(1, reduction.recv_handle(connection))

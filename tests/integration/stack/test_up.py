@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import socket
+import stat
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -100,6 +101,8 @@ async def test_a_stack_from_start_to_stop(tmp_path: Path) -> None:
         state = up.state()
         assert (state["http_url"], state["broker"]) == (url, "tansu")
         assert not any(gone(pid) for pid in pids_of(state))
+        directories = [data_dir, *(path for path in data_dir.rglob("*") if path.is_dir())]
+        assert {stat.S_IMODE(path.stat().st_mode) for path in directories} == {0o700}
 
         second = await asyncio.to_thread(mess, "up", "--data-dir", str(data_dir), "--port=0")
         assert second.returncode == 2

@@ -14,6 +14,7 @@ import pytest
 
 from mess.stack import datadir, jars, java, ports, tansu
 from mess.stack.broker import BrokerChoice, prepare_broker
+from mess.stack.diskroom import ENOUGH_BYTES, SCARCE_BYTES, DiskRoom
 from mess.stack.errors import StackError
 from mess.stack.files import tail_lines, write_private
 from mess.stack.jars import kafka_jars
@@ -117,6 +118,49 @@ def test_logs_rotate_by_size(tmp_path: Path) -> None:
     assert path.with_name("x.log.1").read_bytes() == b"third.."
     assert path.with_name("x.log.2").read_bytes() == b"second."
     assert len(list(path.parent.iterdir())) == 3
+
+
+def test_a_log_that_cannot_be_written_says_so_once_and_goes_on_when_it_can(tmp_path: Path) -> None:
+    """On a full disk nothing is raised; the reason is told once, and the log says later how much it lacks."""
+    path, told = tmp_path / "x.log", list[str | None]()
+    path.symlink_to("/dev/full")
+    with RotatingLog(path, on_trouble=told.append) as log:
+        for _ in range(3):
+            log.write(b"lost ")
+        assert told == ["No space left on device"]
+        path.unlink()
+        log.close()
+        log._try_at = 0.0
+        log.write(b"kept\n")
+    assert told == ["No space left on device", None]
+    assert (
+        path.read_bytes() == b"[15 bytes of this log could not be written: No space left on device]\nkept\n"
+    )
+
+
+def test_room_is_scarce_until_there_is_clearly_more() -> None:
+    """Between the two marks it stays as it was, and what cannot be asked changes nothing."""
+    answers = iter([ENOUGH_BYTES, SCARCE_BYTES, SCARCE_BYTES - 1, SCARCE_BYTES + 1, ENOUGH_BYTES + 1])
+    room = DiskRoom(lambda: next(answers))
+    assert [room.look() for _ in range(5)] == [False, False, True, True, False]
+
+    def gone() -> int:
+        raise FileNotFoundError
+
+    assert not DiskRoom(gone).look()
+
+
+def test_a_data_directory_is_its_owners_alone(tmp_path: Path) -> None:
+    """What is made is closed to others, and so is what an earlier version left open."""
+    data_dir = tmp_path / "data"
+    with datadir.locked(data_dir):
+        RotatingLog(data_dir / "logs" / "x.log").close()
+        (data_dir / "kafka" / "log").mkdir(parents=True, mode=0o755)
+    (data_dir / "kafka").chmod(0o755)
+    with datadir.locked(data_dir):
+        directories = [data_dir, *(path for path in data_dir.rglob("*") if path.is_dir())]
+        assert len(directories) == 4
+        assert {stat.S_IMODE(path.stat().st_mode) for path in directories} == {0o700}
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from mess.stack import guardian
+from mess.stack.diskroom import ENOUGH_BYTES, DiskRoom
 from mess.stack.errors import ServiceFailedError
 from mess.stack.service import RestartPolicy, ServiceSpec
 from mess.stack.supervisor import Supervisor, complaint, describe_exit
@@ -237,3 +238,84 @@ def _runs(pid: int) -> bool:
         return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False
+
+
+class Disk:
+    """A disk whose free bytes a test sets."""
+
+    def __init__(self) -> None:
+        self.free = ENOUGH_BYTES + 1
+
+    def room(self) -> DiskRoom:
+        """See `DiskRoom`."""
+        return DiskRoom(lambda: self.free)
+
+
+async def test_writers_stop_while_the_disk_is_nearly_full_and_readers_do_not(tmp_path: Path) -> None:
+    """Who needs room is stopped and started again by itself, others run on; each is said once."""
+    disk, lines = Disk(), list[str]()
+    supervisor = Supervisor(policy=QUICK, report=lines.append, room=disk.room())
+    try:
+        await supervisor.start(spec(tmp_path, SLEEP, "reader"))
+        await supervisor.start(replace(spec(tmp_path, SLEEP, "writer"), needs_room=True))
+        before = supervisor.pids
+        disk.free = 0
+        await until(lambda: set(supervisor.pids) == {"reader"})
+        disk.free = ENOUGH_BYTES + 1
+        await until(lambda: set(supervisor.pids) == {"reader", "writer"})
+        await until(lambda: len(lines) == 3)
+        assert supervisor.pids["reader"] == before["reader"]
+        assert supervisor.pids["writer"] != before["writer"]
+        assert lines == [
+            "the disk is nearly full: writer stopped until there is room; stored lists are read as before",
+            "there is room on the disk again; going on",
+            "writer is back",
+        ]
+    finally:
+        await supervisor.stop()
+
+
+async def test_a_service_that_dies_for_want_of_room_is_started_until_it_lives(tmp_path: Path) -> None:
+    """However often it dies meanwhile, the supervisor does not give up, and says so once."""
+    disk, lines, count, full = Disk(), list[str](), tmp_path / "count", tmp_path / "full"
+    code = (
+        "import os, time\n"
+        f"open({str(count)!r}, 'a').write('x')\n"
+        f"while not os.path.exists({str(full)!r}): time.sleep(0.01)\n"
+        "raise SystemExit(1)"
+    )
+
+    async def lives() -> bool:
+        return count.exists() and not full.exists()
+
+    supervisor = Supervisor(policy=QUICK, report=lines.append, room=disk.room())
+    try:
+        await supervisor.start(replace(spec(tmp_path, code, "database"), probe=lives))
+        disk.free = 0
+        full.touch()
+        await until(lambda: len(count.read_text()) > 2 * QUICK.limit)
+        full.unlink()
+        await until(lambda: "database is back" in lines)
+        disk.free = ENOUGH_BYTES + 1
+        await until(lambda: "there is room on the disk again; going on" in lines)
+        assert lines[1 : lines.index("database is back")] == [
+            "database exited with status 1, the disk being full; it is started until it stays"
+        ]
+    finally:
+        await supervisor.stop()
+
+
+async def test_a_log_that_cannot_be_written_ends_nothing(tmp_path: Path) -> None:
+    """What a service says on a full disk is left out, with one line about it; the service runs on."""
+    lines, place = list[str](), spec(tmp_path, "print('x' * 100, flush=True); import time; time.sleep(60)")
+    place.log.symlink_to("/dev/full")
+    supervisor = Supervisor(policy=QUICK, report=lines.append)
+    try:
+        await supervisor.start(place)
+        await until(lambda: bool(lines))
+        assert lines == [
+            "logs cannot be written (No space left on device): what goes into them is left out until they can be"
+        ]
+        assert set(supervisor.pids) == {"child"}
+    finally:
+        await supervisor.stop()
