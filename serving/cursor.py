@@ -7,9 +7,12 @@ from dataclasses import astuple
 
 import orjson
 
-from store.reads import TrackFilter
+from store.reads import Place, TrackFilter
 
-_VERSION = 1
+_VERSION = 2
+
+
+_MOST_TIERS = 100
 
 
 class InvalidCursorError(ValueError):
@@ -20,25 +23,29 @@ def _listing(wanted: TrackFilter) -> str:
     return hashlib.blake2b(orjson.dumps(astuple(wanted)), digest_size=6).hexdigest()
 
 
-def encode(after: str, wanted: TrackFilter) -> str:
-    """A cursor for the page behind the track `after` of the listing that `wanted` describes."""
-    packed = orjson.dumps([_VERSION, _listing(wanted), after])
+def encode(after: Place, wanted: TrackFilter) -> str:
+    """A cursor for the page behind `after` of the listing that `wanted` describes."""
+    packed = orjson.dumps([_VERSION, _listing(wanted), after.tier, after.track_id])
     return base64.urlsafe_b64encode(packed).rstrip(b"=").decode()
 
 
-def decode(cursor: str, wanted: TrackFilter) -> str:
-    """The track id that `cursor` stands behind.
+def decode(cursor: str, wanted: TrackFilter) -> Place:
+    """The place that `cursor` stands behind.
 
     Raises:
         InvalidCursorError: It isn't a cursor of ours, or it was made under other filters.
     """
     try:
         packed = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
-        version, listing, after = orjson.loads(packed)
+        version, listing, tier, after = orjson.loads(packed)
     except (binascii.Error, ValueError, TypeError):
         raise InvalidCursorError("is not a cursor: take it from `next` of the page before") from None
-    if version != _VERSION or not isinstance(after, str) or "\0" in after:
+    if version != _VERSION or not isinstance(after, str) or "\0" in after or not _is_tier(tier):
         raise InvalidCursorError("is not a cursor: take it from `next` of the page before")
     if listing != _listing(wanted):
         raise InvalidCursorError("belongs to a listing with other filters")
-    return after
+    return Place(after, tier)
+
+
+def _is_tier(tier: object) -> bool:
+    return isinstance(tier, int) and not isinstance(tier, bool) and 0 <= tier <= _MOST_TIERS

@@ -32,8 +32,9 @@ class TracksQuery(_Query):
     form: Text | None = Field(default=None, description="Exactly this form.", examples=["fugue"])
     search: Text | None = Field(
         default=None,
-        description="Words that begin words of title, composer, opus, movement, performer, artist or album,"
-        " all of them; or one whole track id.",
+        description="Words that begin words of title, composer, form, opus, movement, performer, artist, album, era, key,"
+        " instrument, tags or the track id; case, accents and punctuation do not count. Where no track has them all, one"
+        " typo a word and parts of words are forgiven, and then as few words as need be left out.",
         examples=["brandenb conc"],
     )
     limit: int = Field(default=50, ge=1, le=MAX_PAGE, description="Tracks on a page, at most.")
@@ -81,10 +82,11 @@ class TrackDetail(TrackSummary):
 
 
 class TracksPage(BaseModel):
-    """One page of tracks, in the order of their ids."""
+    """One page of tracks, in the order of their ids; of a search the best hits first."""
 
     tracks: list[TrackSummary]
     total: int = Field(description="Tracks on all pages, counted anew for each page.")
+    total_exact: bool = Field(description="False where a search has more: it counts 10,000 at most.")
     next: str | None = Field(description="Cursor of the next page, null on the last.")
 
 

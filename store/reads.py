@@ -12,8 +12,10 @@ import asyncpg
 
 from store.columns import METADATA_FIELDS
 from store.pool import translated
+from store.search_text import SearchWords, correctable, deletions, one_typo
 
 Metadata = dict[str, Any]
+Connection = asyncpg.pool.PoolConnectionProxy
 
 _METADATA = ", ".join(f"t.{name}" for name in METADATA_FIELDS)
 _WIDTH = len(METADATA_FIELDS)
@@ -28,6 +30,17 @@ WHERE t.track_id = $1
 """  # noqa: S608
 
 _EQUAL = ("composer", "era", "form")
+
+# Hits of a search that are counted, at most: the count would take longer than the page.
+MOST_COUNTED = 10_000
+_SHORTEST_PART = 3
+_MOST_ALIKE = 50
+_KNOWN = "SELECT EXISTS (SELECT FROM tracks WHERE search @@ $1::text::tsquery)"
+_ALIKE = """
+(SELECT word FROM search_words WHERE word = ANY($1::text[]) OR deletions && $1::text[] LIMIT $3)
+UNION
+(SELECT word FROM search_words WHERE word LIKE '%' || $2 || '%' LIMIT $3)
+"""
 
 _COMPOSERS = """
 SELECT composer AS name, count(*) AS count, count(*) OVER () AS total
@@ -78,7 +91,7 @@ class TrackRecord:
 
 @dataclass(frozen=True, slots=True)
 class TrackFilter:
-    """Which tracks to list: exact composer, era and form, and words that begin words of their texts."""
+    """Which tracks to list: exact composer, era and form, and words to search for."""
 
     composer: str | None = None
     era: str | None = None
@@ -87,12 +100,28 @@ class TrackFilter:
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """Behind which track a page ends, and how well that track meets the search: see `_Search`."""
+
+    track_id: str
+    tier: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class TrackPage:
-    """One page of tracks by track id, and how many there are on all pages."""
+    """One page of tracks.
+
+    Attributes:
+        tracks: By track id; of a search the best hits first, and equally good ones by track id.
+        total: How many there are on all pages.
+        total_exact: Whether that is all; of a search no more than `MOST_COUNTED` are counted.
+        next: Where the next page begins; None on the last.
+    """
 
     tracks: list[StoredTrack]
     total: int
-    more: bool
+    total_exact: bool
+    next: Place | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,12 +143,6 @@ async def fetch_track(pool: asyncpg.Pool, track_id: str) -> TrackRecord | None:
     return None if row is None else TrackRecord(_stored(row), *row[1 + _WIDTH :])
 
 
-def _prefix_query(words: str) -> str:
-    """A text-search query for tracks that have, for each of `words`, a word that begins with it."""
-    quoted = ("'" + word.replace("\\", "\\\\").replace("'", "''") + "':*" for word in words.split())
-    return " & ".join(quoted)
-
-
 def _conditions(wanted: TrackFilter) -> tuple[list[str], list[str]]:
     """SQL conditions and their values: only those that are asked for, so that each has its own plan."""
     where: list[str] = []
@@ -128,9 +151,6 @@ def _conditions(wanted: TrackFilter) -> tuple[list[str], list[str]]:
         if (value := getattr(wanted, name)) is not None:
             values.append(value)
             where.append(f"t.{name} = ${len(values)}")
-    if wanted.search is not None:
-        values += [_prefix_query(wanted.search), wanted.search]
-        where.append(f"(t.search @@ to_tsquery('simple', ${len(values) - 1}) OR t.track_id = ${len(values)})")
     return where, values
 
 
@@ -138,31 +158,134 @@ def _all(conditions: list[str]) -> str:
     return " AND ".join(conditions) or "true"
 
 
-async def list_tracks(pool: asyncpg.Pool, wanted: TrackFilter, *, limit: int, after: str | None) -> TrackPage:
+async def list_tracks(
+    pool: asyncpg.Pool, wanted: TrackFilter, *, limit: int, after: Place | None
+) -> TrackPage:
     """One page of the tracks that `wanted` describes.
 
     Args:
         pool: Where to read.
         wanted: Which tracks.
         limit: Tracks on the page, at most.
-        after: The last track id of the page before, None for the first page. The total is counted afresh
-            for each page, so it may differ between pages of a catalogue that changes.
+        after: `next` of the page before, None for the first page. The total is counted afresh for each page, so it may
+            differ between pages of a catalogue that changes.
     """
     where, values = _conditions(wanted)
-    page = [*where, f"t.track_id > ${len(values) + 1}"] if after is not None else where
-    page_values = [*values, after] if after is not None else values
     with translated():
         async with pool.acquire() as connection:
-            rows = await connection.fetch(
-                f"SELECT t.track_id, {_METADATA} FROM tracks AS t WHERE {_all(page)}"  # noqa: S608
-                f" ORDER BY t.track_id LIMIT {int(limit) + 1}",
-                *page_values,
-            )
+            if wanted.search is not None:
+                return await _Search(connection, where, values, wanted.search).page(limit, after)
+            following = None if after is None else after.track_id
+            rows = await _page(connection, where, values, limit + 1, following)
             total: int = await connection.fetchval(
                 f"SELECT count(*) FROM tracks AS t WHERE {_all(where)}",  # noqa: S608
                 *values,
             )
-    return TrackPage([_stored(row) for row in rows[:limit]], total, more=len(rows) > limit)
+    tracks = [_stored(row) for row in rows[:limit]]
+    return TrackPage(tracks, total, True, Place(tracks[-1].track_id) if len(rows) > limit else None)
+
+
+async def _page(
+    connection: Connection, where: list[str], values: list[str], limit: int, after: str | None
+) -> list[asyncpg.Record]:
+    """Up to `limit` tracks that meet `where`, behind the track id `after`, by track id."""
+    if after is not None:
+        where, values = [*where, f"t.track_id > ${len(values) + 1}"], [*values, after]
+    rows: list[asyncpg.Record] = await connection.fetch(
+        f"SELECT t.track_id, {_METADATA} FROM tracks AS t WHERE {_all(where)}"  # noqa: S608
+        f" ORDER BY t.track_id LIMIT {int(limit)}",
+        *values,
+    )
+    return rows
+
+
+class _Search:
+    """One search: tiers of hits, the best first. A track is in the first tier that it meets.
+
+    Tier 0 is the track with that very id; then come tracks that have all words: whole in their names, whole anywhere, and
+    as beginnings of words. Only if there is none, words may be misspelt or in the middle of others; and only if there is
+    none again, all but one of the words have to be there, all but two, and so on, until any is found.
+    """
+
+    def __init__(self, connection: Connection, where: list[str], values: list[str], search: str) -> None:
+        self._connection = connection
+        self._where = where
+        self._values = values
+        self._search = search
+        self._words = SearchWords(search)
+
+    async def page(self, limit: int, after: Place | None) -> TrackPage:
+        tiers = await self._tiers()
+        found: list[tuple[int, asyncpg.Record]] = []
+        start = Place("", -1) if after is None else after
+        for tier in range(max(start.tier, 0), len(tiers)):
+            missing = limit + 1 - len(found)
+            if missing <= 0:
+                break
+            where, values = self._with(tiers[:tier], tiers[tier])
+            rows = await _page(
+                self._connection, where, values, missing, start.track_id if tier == start.tier else None
+            )
+            found += [(tier, row) for row in rows]
+        total = await self._count(tiers)
+        tracks = [_stored(row) for _, row in found[:limit]]
+        more = Place(tracks[-1].track_id, found[limit - 1][0]) if len(found) > limit else None
+        return TrackPage(tracks, min(total, MOST_COUNTED), total <= MOST_COUNTED, more)
+
+    async def _tiers(self) -> list[str]:
+        """The text-search query of each tier, empty for the track's id; those that surely hold nothing are left out."""
+        if not self._words.words:
+            return [""]
+        strict = self._words.strict()
+        if await self._holds(strict[-1]):
+            return ["", *strict]
+        for level in self._words.forgiving(*await self._known_and_alike()):
+            if await self._holds(level[-1]):
+                return ["", *level]
+        return [""]
+
+    async def _holds(self, query: str) -> bool:
+        where, values = self._with([], query)
+        found: bool = await self._connection.fetchval(
+            f"SELECT EXISTS (SELECT FROM tracks AS t WHERE {_all(where)})",  # noqa: S608
+            *values,
+        )
+        return found
+
+    def _with(self, without: list[str], query: str) -> tuple[list[str], list[str]]:
+        """Conditions and values of the tracks that meet the filters and `query`, and none of `without`."""
+        where, values = list(self._where), list(self._values)
+        for sign, each in (("", query), *(("NOT ", other) for other in without)):
+            # The empty query is the track with the very id.
+            values.append(each or self._search)
+            column = f"t.search @@ ${len(values)}::text::tsquery" if each else f"t.track_id = ${len(values)}"
+            where.append(sign + column)
+        return where, values
+
+    async def _count(self, tiers: list[str]) -> int:
+        """Tracks in all tiers, up to one more than are counted."""
+        counts = [self._with([], "")]
+        if tiers[-1]:
+            counts.append(self._with([""], tiers[-1]))
+        total = 0
+        for where, values in counts:
+            total += await self._connection.fetchval(
+                f"SELECT count(*) FROM (SELECT FROM tracks AS t WHERE {_all(where)} LIMIT {MOST_COUNTED + 1}) AS counted",  # noqa: S608
+                *values,
+            )
+        return total
+
+    async def _known_and_alike(self) -> tuple[set[str], dict[str, list[str]]]:
+        """The words that begin any track's, and for each the catalogue's that are one typo away or have it in the middle."""
+        known, alike = set[str](), dict[str, list[str]]()
+        for word in self._words.words:
+            if await self._connection.fetchval(_KNOWN, f"'{word}':*"):
+                known.add(word)
+            if len(word) >= _SHORTEST_PART and word.isalpha():
+                near = [word, *deletions(word)] if correctable(word) else []
+                rows = await self._connection.fetch(_ALIKE, near, word, _MOST_ALIKE)
+                alike[word] = [each for (each,) in rows if word in each or one_typo(word, each)]
+        return known, alike
 
 
 async def count_composers(pool: asyncpg.Pool, *, limit: int) -> Names:

@@ -6,7 +6,6 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
-    Computed,
     DateTime,
     Float,
     Identity,
@@ -34,18 +33,6 @@ metadata = MetaData(
     }
 )
 
-_SEARCHED = (
-    "title",
-    "composer",
-    "composer_full",
-    "opus",
-    "movement_name",
-    "artist",
-    "album",
-    "performer_name",
-)
-_SEARCH_SQL = " || ' ' || ".join(f"coalesce({name}, '')" for name in _SEARCHED)
-
 tracks = Table(
     "tracks",
     metadata,
@@ -65,17 +52,24 @@ tracks = Table(
     Column("event_time", DateTime(timezone=True), nullable=False),
     Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
     Column("updated_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
-    Column(
-        "search",
-        TSVECTOR,
-        Computed(f"to_tsvector('simple'::regconfig, {_SEARCH_SQL})", persisted=True),
-    ),
+    # Folded words: see store/search_text.py.
+    Column("search", TSVECTOR, nullable=False, server_default=text("''")),
     Index(None, "composer"),
     Index(None, "era"),
     Index(None, "form"),
     Index(None, "source_partition", "source_offset"),
     Index("ix_tracks_search", "search", postgresql_using="gin"),
     Index("ix_tracks_tags", "tags", postgresql_using="gin"),
+)
+
+# Words of tracks, to correct those of a search. One stays when the last track that had it is gone.
+search_words = Table(
+    "search_words",
+    metadata,
+    Column("word", Text, primary_key=True),
+    # The word without each of its letters in turn: words one typo apart share one of these, or are one.
+    Column("deletions", ARRAY(Text), nullable=False),
+    Index("ix_search_words_deletions", "deletions", postgresql_using="gin"),
 )
 
 # One value a flush: a list's version tells which flush wrote it, and never goes back.
@@ -260,6 +254,7 @@ handled_letters = Table(
 # What the API's role may read; it may write nothing.
 READABLE = (
     tracks,
+    search_words,
     neighbour_lists,
     ingest_partitions,
     absorbed_offsets,

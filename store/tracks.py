@@ -1,5 +1,6 @@
 """Writes of tracks: one micro-batch in one transaction."""
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -8,7 +9,7 @@ from typing import Any
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
-from store import materialised
+from store import materialised, search_text
 from store.columns import METADATA_FIELDS
 from store.errors import TrackRejectedError
 from store.pool import REJECTED
@@ -57,21 +58,35 @@ _COLUMNS = (
     "event_time",
 )
 _NAMES = ", ".join(_COLUMNS)
+# asyncpg writes no tsvector: the words come as text.
+_STAGED = (*_COLUMNS, "words")
 # Rows of up to 8 kB stay whole: embeddings would be taken out of line, after an attempt to compress them, for the length
 # of a statement.
 _STAGING = f"""
 CREATE TEMP TABLE IF NOT EXISTS incoming_tracks WITH (toast_tuple_target = 8160) ON COMMIT DELETE ROWS
-AS SELECT {_NAMES} FROM tracks WITH NO DATA
+AS SELECT {_NAMES}, ''::text AS words FROM tracks WITH NO DATA
 """  # noqa: S608 -- the names are this module's own
 
 # Inserts or updates; an older event than the row's own changes nothing.
 _UPSERT = f"""
-INSERT INTO tracks AS t ({_NAMES})
-SELECT {_NAMES} FROM incoming_tracks
+INSERT INTO tracks AS t ({_NAMES}, search)
+SELECT {_NAMES}, words::tsvector FROM incoming_tracks
 ON CONFLICT (track_id) DO UPDATE
-SET {", ".join(f"{name} = excluded.{name}" for name in _COLUMNS[2:])}, updated_at = now()
+SET {", ".join(f"{name} = excluded.{name}" for name in (*_COLUMNS[2:], "search"))}, updated_at = now()
 WHERE t.source_partition <> excluded.source_partition OR t.source_offset < excluded.source_offset
 """  # noqa: S608
+
+# In one order, so that two workers do not wait for each other's new words crosswise.
+_LEARN_WORDS = """
+INSERT INTO search_words (word, deletions)
+SELECT new.word, ARRAY(
+    SELECT DISTINCT left(new.word, at - 1) || substr(new.word, at + 1) FROM generate_series(1, length(new.word)) AS at
+)
+FROM unnest($1::text[]) AS new (word)
+WHERE NOT EXISTS (SELECT FROM search_words AS known WHERE known.word = new.word)
+ORDER BY new.word
+ON CONFLICT DO NOTHING
+"""
 
 # Two track ids with one key.
 _UNIQUE_KEY = "uq_tracks_key"
@@ -104,12 +119,11 @@ async def upsert(connection: PoolConnectionProxy, rows: Sequence[TrackRow]) -> N
     if not rows:
         return
     await connection.execute(_STAGING)
-    records = [
-        (r.track_id, r.key, *r.metadata, r.embedding, r.partition, r.offset, r.event_time) for r in rows
-    ]
+    records, words = await asyncio.to_thread(_records, rows)
     try:
-        await connection.copy_records_to_table("incoming_tracks", records=records, columns=_COLUMNS)
+        await connection.copy_records_to_table("incoming_tracks", records=records, columns=_STAGED)
         await connection.execute(_UPSERT)
+        await connection.execute(_LEARN_WORDS, words)
         await materialised.mark_outdated(connection, [r.key for r in rows])
     except asyncpg.UniqueViolationError as error:
         same_key = error.constraint_name == _UNIQUE_KEY
@@ -117,6 +131,17 @@ async def upsert(connection: PoolConnectionProxy, rows: Sequence[TrackRow]) -> N
         raise TrackRejectedError(message) from error
     except REJECTED as error:
         raise TrackRejectedError(str(error)) from error
+
+
+def _records(rows: Sequence[TrackRow]) -> tuple[list[tuple[Any, ...]], list[str]]:
+    """What is copied for each row, and all words of theirs that a search may be corrected to."""
+    records, words = [], set[str]()
+    for r in rows:
+        found = search_text.weighted_words(r.track_id, dict(zip(METADATA_FIELDS, r.metadata, strict=True)))
+        words.update(filter(search_text.correctable, found))
+        place = (r.partition, r.offset, r.event_time)
+        records.append((r.track_id, r.key, *r.metadata, r.embedding, *place, search_text.document(found)))
+    return records, sorted(words)
 
 
 async def withdraw(connection: PoolConnectionProxy, withdrawals: Sequence[Withdrawal]) -> list[str]:

@@ -15,7 +15,7 @@ from store import reads
 
 
 async def list_tracks(request: Request, query: Annotated[TracksQuery, Query()]) -> Response:
-    """The tracks of the catalogue in the order of their ids, a page at a time."""
+    """The tracks of the catalogue in the order of their ids, those of a search the best first, a page at a time."""
     wanted = reads.TrackFilter(query.composer, query.era, query.form, query.search)
     try:
         after = None if query.cursor is None else cursor.decode(query.cursor, wanted)
@@ -25,7 +25,8 @@ async def list_tracks(request: Request, query: Annotated[TracksQuery, Query()]) 
     body = {
         "tracks": [replies.summary(track) for track in page.tracks],
         "total": page.total,
-        "next": cursor.encode(page.tracks[-1].track_id, wanted) if page.more else None,
+        "total_exact": page.total_exact,
+        "next": None if page.next is None else cursor.encode(page.next, wanted),
     }
     return replies.json_response(body)
 

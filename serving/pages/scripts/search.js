@@ -46,7 +46,7 @@ async function find(words, cursor) {
     const page = await read(`tracks?${query}`);
     if (mine !== latest) return;
     show(page, cursor !== null);
-    byId("found").textContent = texts.found(page.total);
+    byId("found").textContent = texts.found(page.total, page.total_exact);
     if (!words) byId("size").textContent = texts.inCatalogue(page.total);
   } catch (error) {
     if (mine === latest) byId("found").textContent = texts.searchFailed(reasonOf(error));

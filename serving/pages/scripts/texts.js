@@ -50,9 +50,8 @@ export const conditionNames = {
 
 export const texts = {
   searchExample: "for example: bach fugue",
-  found: works,
   /** @param {number} total @param {boolean} exact */
-  foundAtLeast: (total, exact) => (exact ? works(total) : `more than ${works(total)}`),
+  found: (total, exact) => (exact ? works(total) : `more than ${works(total)}`),
   /** @param {number} total */
   inCatalogue: (total) => `${works(total)} in the catalogue.`,
   /** @param {string} reason */

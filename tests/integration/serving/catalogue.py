@@ -9,6 +9,7 @@ import numpy as np
 import orjson
 
 from store.columns import METADATA_FIELDS
+from store.tracks import TrackRow, upsert
 from streams.contracts import track_key
 from tests.support.metadata import ABSENT
 
@@ -132,24 +133,22 @@ async def write_catalogue(connection: asyncpg.Connection, catalogue: Catalogue) 
         encoder=lambda value: b"\x01" + orjson.dumps(value),
         decoder=lambda raw: orjson.loads(raw[1:]),
     )
-    columns = ("track_id", "key", *METADATA_FIELDS, "embedding")
-    columns += ("source_partition", "source_offset", "event_time")
-    await connection.copy_records_to_table(
-        "tracks",
-        columns=columns,
-        records=[
-            (
-                track.track_id,
-                track.key,
-                *(track.metadata.get(name, ABSENT.get(name)) for name in METADATA_FIELDS),
-                track.vector.astype("<f4").tobytes(),
-                track.partition,
-                track.offset,
-                START + timedelta(seconds=row),
-            )
-            for row, track in enumerate(catalogue.tracks)
-        ],
-    )
+    async with connection.transaction():
+        await upsert(
+            connection,  # type: ignore[arg-type]  # the store takes its pool's
+            [
+                TrackRow(
+                    track.track_id,
+                    track.key,
+                    tuple(track.metadata.get(name, ABSENT.get(name)) for name in METADATA_FIELDS),
+                    track.vector.astype("<f4").tobytes(),
+                    track.partition,
+                    track.offset,
+                    START + timedelta(seconds=row),
+                )
+                for row, track in enumerate(catalogue.tracks)
+            ],
+        )
     keys = np.array([track.key for track in catalogue.tracks])
     await connection.copy_records_to_table(
         "neighbour_lists",

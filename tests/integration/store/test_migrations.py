@@ -32,6 +32,25 @@ def test_the_revision_in_the_code_is_the_newest_migration() -> None:
     assert script.get_heads() == [REVISION]
 
 
+async def test_tracks_are_searchable_after_the_migration(empty_database_url: str) -> None:
+    """Tracks that were there before words were folded are found by folded words, and typos are corrected to theirs."""
+    await asyncio.to_thread(migrate.upgrade, empty_database_url)
+    await asyncio.to_thread(migrate.downgrade, empty_database_url, "0006")
+    connection = await asyncpg.connect(empty_database_url)
+    try:
+        await connection.execute(
+            "INSERT INTO tracks (track_id, key, title, tags, embedding, source_partition, source_offset, event_time)"
+            " VALUES ('a', 1, 'Op.27 Dvořák', '{waltz}', '', 0, 0, now())"
+        )
+        await asyncio.to_thread(migrate.upgrade, empty_database_url)
+        query = "SELECT track_id FROM tracks WHERE search @@ $1::text::tsquery"
+        assert await connection.fetchval(query, "'dvorak':A & '27' & 'waltz':B") == "a"
+        words = await connection.fetch("SELECT word FROM search_words WHERE 'dvrak' = ANY(deletions)")
+        assert [row["word"] for row in words] == ["dvorak"]
+    finally:
+        await connection.close()
+
+
 def test_two_migrations_at_once_both_end_well(empty_database_url: str) -> None:
     """Two deployments that migrate at the same moment leave one good schema."""
     environment = os.environ | {"MESS_DATABASE_URL": empty_database_url}
