@@ -1,7 +1,7 @@
 """What is said of a track wherever it is listed, ready to be sent, and kept in this process's memory.
 
 A card never goes by time. It is used for a row of the very version that was just read, and for no other, so that it never
-says anything that Postgres does not. Those that have not been used for longest go first, roughly.
+says anything that Postgres does not. The least recently used go first.
 """
 
 import hashlib
@@ -10,6 +10,7 @@ from typing import Any
 
 import asyncpg
 import orjson
+from cachetools import LRUCache
 
 from serving.recommend.batching import Batched
 from serving.recommend.explanations import facts_of
@@ -77,7 +78,7 @@ class Cards:
 
     Args:
         pool: The store.
-        max_bytes: What all that are at hand may take together; 0 keeps none. Those used last are there that take half of it.
+        max_bytes: What all that are at hand may take together; 0 keeps none.
         timeout: Seconds one query may take.
 
     Attributes:
@@ -86,12 +87,8 @@ class Cards:
 
     def __init__(self, pool: asyncpg.Pool, max_bytes: int, timeout: float) -> None:
         self._pool = pool
-        # Two halves instead of an order by use: what is used moves into the younger half; once that is full it becomes the
-        # older one, and what was left there is gone. An order would have to be changed for every card of every answer, which
-        # takes longer than all else that is done to find them.
-        self._half = max_bytes // 2
-        self._young = _Half()
-        self._old = _Half()
+        self._max_bytes = max_bytes
+        self._cards = self._no_cards()
         self._epoch: float | None = None
         self._reads = Batched[tuple[int, ...], dict[int, Card]](self._read, timeout)
         self.read_count = 0
@@ -105,12 +102,12 @@ class Cards:
             versions: Of their rows.
         """
         if epoch != self._epoch:
-            self._young, self._old, self._epoch = _Half(), _Half(), epoch
-        cards = list(map(self._young.cards.get, keys))
-        if [card and card.version for card in cards] == versions:
-            return cards
-        rows = zip(keys, versions, cards, strict=True)
-        return [self._at_hand(key, version, card) for key, version, card in rows]
+            self._cards, self._epoch = self._no_cards(), epoch
+        cards = map(self._cards.get, keys)
+        return [
+            card if card is not None and card.version == version else None
+            for card, version in zip(cards, versions, strict=True)
+        ]
 
     async def read(self, keys: Iterable[int]) -> dict[int, Card]:
         """The cards of these tracks as of now, perhaps with others; those of tracks that have gone are left out.
@@ -120,26 +117,12 @@ class Cards:
         """
         return await self._reads.get(tuple(keys)) or {}
 
-    def _at_hand(self, key: int, version: int, card: Card | None) -> Card | None:
-        """The card if it has this version: the one given, from the younger half, or that of the older one."""
-        if card is not None:
-            return card if card.version == version else None
-        card = self._old.cards.get(key)
-        if card is None or card.version != version:
-            return None
-        self._keep(key, card)
-        return card
+    def _no_cards(self) -> LRUCache[int, Card]:
+        return LRUCache(self._max_bytes, getsizeof=lambda card: card.size)
 
     def _keep(self, key: int, card: Card) -> None:
-        if card.size > self._half:
-            return
-        for half in (self._young, self._old):
-            if (before := half.cards.pop(key, None)) is not None:
-                half.bytes -= before.size
-        if self._young.bytes + card.size > self._half:
-            self._young, self._old = _Half(), self._young
-        self._young.cards[key] = card
-        self._young.bytes += card.size
+        if card.size <= self._max_bytes:
+            self._cards[key] = card
 
     async def _read(self, groups: list[tuple[int, ...]]) -> dict[tuple[int, ...], dict[int, Card]]:
         """Every reader's tracks, each once; all readers get all of them."""
@@ -157,15 +140,7 @@ class Cards:
     @property
     def bytes(self) -> int:
         """What those at hand take, roughly."""
-        return self._young.bytes + self._old.bytes
+        return int(self._cards.currsize)
 
     def __len__(self) -> int:
-        return len(self._young.cards) + len(self._old.cards)
-
-
-class _Half:
-    """Some of the cards at hand, and the bytes that they take."""
-
-    def __init__(self) -> None:
-        self.cards: dict[int, Card] = {}
-        self.bytes = 0
+        return len(self._cards)
