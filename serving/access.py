@@ -11,6 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving import problems
 from serving.keys import Keys
+from serving.keys_in_urls import holds_key
 from serving.metrics import Metrics
 from serving.middleware import Observe
 from serving.problems import ProblemError
@@ -163,9 +164,10 @@ class Access:
         if scope["type"] != "http" or scope["method"] == "OPTIONS":
             return await self._app(scope, receive, send)
         path: bytes = scope.get("raw_path") or scope["path"].encode()
-        if path in _OPERATIONS:
+        exposed = self._keys is not None and holds_key(scope["query_string"].decode("latin-1"))
+        if path in _OPERATIONS and not exposed:
             return await self._app(scope, receive, send)
-        key, problem = self._caller(scope, path)
+        key, problem = (None, problems.key_in_url()) if exposed else self._caller(scope, path)
         rate, taken = self._take(scope, key)
         if taken is not None and not taken.allowed:
             assert rate is not None

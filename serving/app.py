@@ -16,6 +16,7 @@ from serving import problems
 from serving.access import cors_options, guard
 from serving.context import Context, State
 from serving.fast_path import HotReads
+from serving.headers import SecurityHeaders
 from serving.health import Health
 from serving.kafka.broker import LogEnds
 from serving.kafka.streaming import OpenStreams
@@ -127,7 +128,8 @@ def create_app(
 
     Returns:
         An application whose lifespan raises `StoreUnavailableError` where Postgres is away and
-        `SchemaMismatchError` where its schema is not this version's. Setting `state.closing` ends its streams.
+        `SchemaMismatchError` where its schema is not this version's. Setting `state.closing` ends its streams;
+        `state.metrics` is where all is counted.
     """
     made = _Made(
         settings=settings,
@@ -149,6 +151,7 @@ def create_app(
         redirect_slashes=False,
     )
     app.state.closing = made.closing
+    app.state.metrics = made.metrics
     problems.install(app)
     # Routes are tried in order: those that end in a word of ours come before the track ids that could, and these before
     # the rest, as they are read most.
@@ -174,6 +177,7 @@ def _put_in_front(app: Api, made: _Made) -> None:
     if keys is not None or settings.address_rate is not None:
         # In front of the shortest way, too: nothing leads around it.
         app.put_in_front(lambda inner: guard(inner, settings, keys, made.metrics))
+    app.put_in_front(SecurityHeaders)
     if tracing.on():
         app.put_in_front(Traced)
 
@@ -184,7 +188,12 @@ def _logs_lines(settings: ServingSettings) -> bool:
 
 def _add_middleware(app: FastAPI, settings: ServingSettings, metrics: Metrics) -> None:
     # Added last, met first.
-    app.add_middleware(Limits, max_body_bytes=settings.max_body_bytes, max_url_bytes=settings.max_url_bytes)
+    app.add_middleware(
+        Limits,
+        max_body_bytes=settings.max_body_bytes,
+        max_url_bytes=settings.max_url_bytes,
+        body_timeout=settings.body_timeout,
+    )
     if settings.cors_origins:
         app.add_middleware(CORSMiddleware, **cors_options(settings))
     app.add_middleware(Observe, metrics=metrics, access_log=settings.access_log)

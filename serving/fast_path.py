@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serving import problems
 from serving.context import Context
+from serving.keys_in_urls import loggable
 from serving.logging import AccessLines
 from serving.middleware import SANE_REQUEST_ID
 from serving.parameters import decode_track_id
@@ -180,8 +181,8 @@ class _Reading:
         client = self.scope.get("client")
         return {
             "method": "GET",
-            "path": self.path.decode("latin-1"),
-            "query": self.query.decode("latin-1"),
+            "path": loggable(self.path.decode("latin-1")),
+            "query": loggable(self.query.decode("latin-1")),
             "route": ROUTE,
             "status": self.status,
             "bytes": len(self.body),

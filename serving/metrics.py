@@ -54,6 +54,13 @@ class Metrics:
             registry=self.registry,
         )
         self._add_access()
+        self.connections = Gauge("mess_api_connections", "Connections that are open.", registry=self.registry)
+        self.connections_cut = Counter(
+            "mess_api_connections_cut",
+            "Connections that were cut, or refused with a problem before any path saw them, by why.",
+            ("why",),
+            registry=self.registry,
+        )
         self._add_requests()
         self._add_memory_and_streams()
         # Looking up a labelled child costs more than counting does.

@@ -1,5 +1,6 @@
 """Pure ASGI middlewares around every request: identity, log, metrics, last resort; and the limits."""
 
+import asyncio
 import re
 import time
 import uuid
@@ -11,6 +12,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving import problems
+from serving.keys_in_urls import loggable
 from serving.metrics import UNMATCHED, Metrics
 
 access = structlog.get_logger("serving.access")
@@ -93,7 +95,7 @@ class Observe:
         try:
             await self._app(scope, receive, answer.send)
         except Exception:
-            logger.exception("request failed", path=scope["path"])
+            logger.exception("request failed", path=loggable(scope["path"]))
             if answer.status:  # too late for another answer: let the server cut the connection
                 raise
             problem = problems.internal_error(request_id)
@@ -113,8 +115,8 @@ def _access_line(
     client = scope.get("client")
     return {
         "method": method,
-        "path": scope["path"],
-        "query": scope["query_string"].decode("latin-1"),
+        "path": loggable(scope["path"]),
+        "query": loggable(scope["query_string"].decode("latin-1")),
         "route": route,
         "status": status,
         "bytes": size,
@@ -124,12 +126,13 @@ def _access_line(
 
 
 class Limits:
-    """Refuses URLs and bodies that are too long: by what they declare, and by what really comes."""
+    """Refuses URLs and bodies that are too long, by what they declare and by what really comes, and bodies that take too long."""
 
-    def __init__(self, app: ASGIApp, *, max_body_bytes: int, max_url_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, *, max_body_bytes: int, max_url_bytes: int, body_timeout: float) -> None:
         self._app = app
         self._max_body_bytes = max_body_bytes
         self._max_url_bytes = max_url_bytes
+        self._body_timeout = body_timeout
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
@@ -151,13 +154,22 @@ class Limits:
         return None
 
     def _counted(self, receive: Receive) -> Receive:
-        """`receive`, raising as soon as more has come than is accepted, whatever was declared."""
+        """`receive`, raising as soon as more has come than is accepted, whatever was declared, or it has taken too long."""
         received = 0
+        complete = False
+        deadline = asyncio.get_running_loop().time() + self._body_timeout
 
         async def counted() -> Message:
-            nonlocal received
-            message = await receive()
+            nonlocal received, complete
+            if complete:  # what comes now is the caller's going, for which streams wait
+                return await receive()
+            try:
+                async with asyncio.timeout_at(deadline):
+                    message = await receive()
+            except TimeoutError:
+                raise problems.request_too_slow(self._body_timeout) from None
             received += len(message.get("body", b""))
+            complete = not message.get("more_body", False)
             if received > self._max_body_bytes:
                 raise problems.body_too_large(self._max_body_bytes)
             return message

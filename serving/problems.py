@@ -103,6 +103,52 @@ def url_too_long(limit: int) -> ProblemError:
     )
 
 
+def headers_too_large() -> ProblemError:
+    """431: a request's headers are longer, or more, than are accepted."""
+    return ProblemError(
+        431, "headers-too-large", "Headers too large", "The headers of a request may have at most 64 KiB."
+    )
+
+
+def malformed_request(detail: str) -> ProblemError:
+    """400: what came is no HTTP."""
+    return ProblemError(400, "malformed-request", "Malformed request", detail)
+
+
+def request_too_slow(seconds: float) -> ProblemError:
+    """408: a request was not complete in time."""
+    return ProblemError(
+        408,
+        "request-too-slow",
+        "Request too slow",
+        f"The request was not complete within {seconds:g} s.",
+        headers={"connection": "close"},
+    )
+
+
+def too_many_connections(limit: int) -> ProblemError:
+    """503: as many connections are being answered as may be."""
+    return ProblemError(
+        503,
+        "too-many-connections",
+        "Too many connections",
+        f"{limit:,} connections are being answered, which is as many as may be: retry after 1 s.",
+        headers={"retry-after": "1"},
+    )
+
+
+def key_in_url() -> ProblemError:
+    """400: a key came in the query string, where it ends up in logs."""
+    return ProblemError(
+        400,
+        "key-in-url",
+        "Key in the URL",
+        "A key does not belong in a URL, which ends up in logs: send it as `Authorization: Bearer KEY` or"
+        " `X-API-Key: KEY`, and revoke the one that was sent.",
+        headers={"cache-control": "no-store"},
+    )
+
+
 def internal_error(request_id: str) -> ProblemError:
     """500: a defect of ours; the log has the details under the request id."""
     return ProblemError(

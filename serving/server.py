@@ -5,14 +5,16 @@ import signal
 import socket
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final, cast
 
 import structlog
 import uvicorn
 
 from serving.app import create_app
+from serving.connections import ConnectionLimits, LimitedConfig, LimitedProtocol, connections_for
 from serving.kafka.broker import KafkaLogEnds
 from serving.logging import configure_logging
+from serving.metrics import Metrics
 from serving.settings import ServingSettings
 from serving.strategies import NAMED
 from store.keys import fetch_keys_version
@@ -20,6 +22,9 @@ from store.pool import open_pool, require_schema
 from store.settings import StoreSettings
 
 logger = structlog.get_logger("serving")
+
+# uvicorn's ticks in a second.
+_TICKS: Final = 10
 
 
 async def check_store(store: StoreSettings, *, keys: bool = False) -> None:
@@ -43,6 +48,14 @@ class Server(uvicorn.Server):
         super().__init__(config)
         self._closing = closing
 
+    async def on_tick(self, counter: int) -> bool:
+        """See `uvicorn.Server`; once a second, cuts off those who take too long."""
+        if counter % _TICKS == 0:
+            now = asyncio.get_running_loop().time()
+            for connection in list(self.server_state.connections):
+                cast("LimitedProtocol", connection).sweep(now)
+        return await super().on_tick(counter)
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """See `uvicorn.Server`."""
         self._closing.set()
@@ -59,9 +72,23 @@ def server_of(
     kafka = None
     if kafka_options is not None:
         kafka = KafkaLogEnds(kafka_options, settings.ingest_topic, timeout=settings.broker_timeout)
+    connections = connections_for(settings.max_connections)
+    # Streams may not take every connection.
+    settings = settings.model_copy(update={"max_streams": min(settings.max_streams, connections // 2)})
     app = create_app(settings, store, kafka, kafka_options=kafka_options, strategies=strategies)
-    config = uvicorn.Config(
+    limits = ConnectionLimits(
+        connections=connections,
+        head=settings.head_timeout,
+        body=settings.body_timeout,
+        # A stream tells by itself who takes nothing of it.
+        write=max(settings.write_timeout, settings.stream_stall + 1),
+        keep_alive=settings.keep_alive,
+    )
+    metrics: Metrics = app.state.metrics
+    config = LimitedConfig(
         app,
+        limits,
+        lambda why: metrics.connections_cut.labels(why).inc(),
         host=settings.host,
         port=settings.port,
         log_config=None,
@@ -73,7 +100,9 @@ def server_of(
         ws="none",
         timeout_graceful_shutdown=settings.shutdown_timeout,
     )
-    return Server(config, app.state.closing)
+    server = Server(config, app.state.closing)
+    metrics.connections.set_function(lambda: len(server.server_state.connections))
+    return server
 
 
 def serve(

@@ -18,7 +18,21 @@ class ServingSettings(BaseSettings):
     host: str = Field(default="127.0.0.1", title="Address to listen on")
     port: int = Field(default=8000, ge=0, le=65535, title="Port to listen on; 0 takes a free one")
     max_body_bytes: int = Field(default=1024 * 1024, ge=1, title="Bytes a request body may have")
-    max_url_bytes: int = Field(default=32 * 1024, ge=256, title="Bytes a path with its query may have")
+    # More than the parser of HTTP takes cannot be allowed.
+    max_url_bytes: int = Field(
+        default=32 * 1024, ge=256, le=65_535, title="Bytes a path with its query may have"
+    )
+    max_connections: int = Field(
+        default=1_000, ge=16, title="Connections open at most; fewer where files are limited"
+    )
+    head_timeout: float = Field(
+        default=10.0, gt=0, title="Seconds that a request's headers may take, or a new connection without any"
+    )
+    body_timeout: float = Field(default=30.0, gt=0, title="Seconds that a request's body may take")
+    write_timeout: float = Field(
+        default=30.0, gt=0, title="Seconds a caller may accept nothing of an answer; then it is cut off"
+    )
+    keep_alive: int = Field(default=30, ge=1, title="Seconds an idle connection is kept after an answer")
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(), title="Origins whose pages may read the API, separated by commas; * for all"
     )

@@ -5,6 +5,7 @@ from typing import Final
 from opentelemetry.trace import Span, Status, StatusCode
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from serving.keys_in_urls import loggable
 from streams.contracts import tracing
 
 # Asked every few seconds, and of no interest.
@@ -30,7 +31,11 @@ class Traced:
         segment = scope["path"].split("/", 2)[1] if scope["path"].startswith("/") else ""
         name = f"{scope['method']} /{segment}" if segment in _KNOWN else scope["method"]
         with tracing.span(
-            name, "server", parent=parent, http_request_method=scope["method"], url_path=scope["path"]
+            name,
+            "server",
+            parent=parent,
+            http_request_method=scope["method"],
+            url_path=loggable(scope["path"]),
         ) as span:
             await self._app(scope, receive, send if span is None else _telling(send, span))
 

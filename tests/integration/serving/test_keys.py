@@ -149,3 +149,17 @@ def test_keys_are_listed_without_their_secrets_and_mistakes_are_one_line(databas
         assert line in result.output
     denied = CliRunner().invoke(build(), ["keys", "create", "x"], env={"MESS_DATABASE_URL": database.api_url})
     assert "must be the schema owner's" in denied.output
+
+
+async def test_a_key_in_a_url_is_refused(database: Database) -> None:
+    """Wherever it stands and whatever its parameter is called, also for probes, also beside a good header."""
+    key = await make(database)
+    encoded = key.replace("_", "%5F").replace("m", "%6d", 1)
+    async with serve(Served(database, settings())) as api:
+        for query in (f"api_key={key}", f"limit=1&x={encoded}", "access_token=another", "KEY=1", f"{key}"):
+            for path in ("/tracks", "/recommend/a", "/metrics", "/health/ready", "/"):
+                answer = await api.get(f"{path}?{query}", headers=bearing(key))
+                assert (answer.status_code, problem(answer)) == (400, "key-in-url")
+                assert key not in answer.text
+        assert (await api.get("/tracks?key_signature=C", headers=bearing(key))).status_code == 422
+        assert (await api.get("/recommend/a?extra.key=C", headers=bearing(key))).status_code == 503

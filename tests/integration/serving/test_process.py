@@ -1,73 +1,24 @@
 """The API as a process on a real socket."""
 
 import asyncio
-import os
 import signal
-import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 import asyncpg
 import httpx
-import orjson
 import pytest
 
+from store.keys import new_key
 from tests.integration.serving.conftest import Database
+from tests.integration.serving.process import running_api
 
 pytestmark = pytest.mark.integration
 
 PATH = "/recommend/test%2F00123"
-SERVE = """
-from serving.server import serve
-from serving.settings import ServingSettings
-from store.settings import StoreSettings
-serve(ServingSettings(), StoreSettings())
-"""
-
-
-class Process:
-    """A running API: where it listens, and every line it logged so far."""
-
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
-        self.process = process
-        self.lines: list[dict[str, object]] = []
-
-    async def line(self, event: str) -> dict[str, object]:
-        """The next log line that says `event`; fails when the process ends without it."""
-        assert self.process.stdout is not None
-        while raw := await self.process.stdout.readline():
-            self.lines.append(orjson.loads(raw))
-            if str(self.lines[-1]["event"]).startswith(event):
-                return self.lines[-1]
-        raise AssertionError(f"ended without {event!r}: {self.lines}")
-
-    async def url(self) -> str:
-        """Where it listens, as it says itself."""
-        said = str((await self.line("Uvicorn running on"))["event"])
-        return next(word for word in said.split() if word.startswith("http://"))
-
-
-@asynccontextmanager
-async def _running(url: str, **environment: str) -> AsyncIterator[Process]:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-c",
-        SERVE,
-        env={**os.environ, "MESS_DATABASE_URL": url, "MESS_API_PORT": "0", **environment},
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    try:
-        yield Process(process)
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.communicate()
 
 
 async def test_answers_requests_in_flight_before_it_stops(database: Database) -> None:
     """After SIGTERM a request that was being answered still gets its answer, and the exit status is 0."""
-    async with _running(database.api_url) as running:
+    async with running_api(database.api_url) as running:
         url = await running.url()
         blocker = await asyncpg.connect(database.url)
         async with httpx.AsyncClient(base_url=url) as client:
@@ -98,7 +49,7 @@ async def _until_blocked(connection: asyncpg.Connection) -> None:
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
 async def test_stops_clean_when_idle(database: Database, stop: signal.Signals) -> None:
     """Either signal ends an idle process with status 0 and nothing on standard error."""
-    async with _running(database.api_url) as running:
+    async with running_api(database.api_url) as running:
         await running.url()
         running.process.send_signal(stop)
         await running.line("api stopped")
@@ -108,7 +59,7 @@ async def test_stops_clean_when_idle(database: Database, stop: signal.Signals) -
 
 async def test_logs_json_with_the_callers_request_id(database: Database) -> None:
     """Each line is a JSON object; a request's has the id that the caller sent, and the path as it came."""
-    async with _running(database.api_url) as running:
+    async with running_api(database.api_url) as running:
         async with httpx.AsyncClient(base_url=await running.url()) as client:
             response = await client.get(PATH, headers={"x-request-id": "trace-7"})
         line = await running.line("request")
@@ -119,7 +70,7 @@ async def test_logs_json_with_the_callers_request_id(database: Database) -> None
 
 async def test_speaks_http_as_it_should(database: Database) -> None:
     """On a real socket: HEAD, 304, an encoded slash, a keep-alive connection after a refused body."""
-    async with _running(database.api_url) as running:
+    async with running_api(database.api_url) as running:
         async with httpx.AsyncClient(base_url=await running.url()) as client:
             got = await client.get(PATH)
             headed = await client.head(PATH)
@@ -136,7 +87,7 @@ async def test_speaks_http_as_it_should(database: Database) -> None:
 
 async def test_without_postgres_it_does_not_start() -> None:
     """Without Postgres the process fails with the store's own error and does not listen."""
-    async with _running("postgresql://mess@127.0.0.1:1/mess") as running:
+    async with running_api("postgresql://mess@127.0.0.1:1/mess") as running:
         _, errors = await running.process.communicate()
         assert running.process.returncode == 1
         assert b"store.errors.StoreUnavailableError: Postgres is not available" in errors
@@ -149,9 +100,33 @@ async def test_only_trusted_proxies_say_whom_they_ask_for(
     """Behind a trusted proxy each client has its own rate; whoever else sends the header shares that of its address."""
     environment = {"MESS_API_ADDRESS_RATE_LIMIT": "1/hour", "MESS_API_TRUSTED_PROXIES": trusted}
     async with (
-        _running(database.api_url, **environment) as running,
+        running_api(database.api_url, **environment) as running,
         httpx.AsyncClient(base_url=await running.url()) as client,
     ):
         asking = [{"x-forwarded-for": address} for address in ("203.0.113.5", "203.0.113.6", "203.0.113.5")]
         statuses = [(await client.get(PATH, headers=headers)).status_code for headers in asking]
     assert statuses == [200, second, 429]
+
+
+@pytest.mark.parametrize("required", ["true", "false"])
+async def test_a_key_in_a_url_is_not_logged(database: Database, required: str) -> None:
+    """However it is written and wherever it stands, whether keys are asked for or not, on either way of a read."""
+    key = new_key()
+    encoded = key.replace("_", "%5F").replace("m", "%6d", 1)
+    paths = [
+        f"/tracks?api_key={key}",
+        f"/tracks/{key}",
+        f"/recommend/{encoded}?exclude={key}",
+        f"/health?{key}",
+    ]
+    async with running_api(database.api_url, MESS_API_REQUIRE_KEYS=required) as running:
+        async with httpx.AsyncClient(base_url=await running.url()) as client:
+            for path in paths:
+                await client.get(path)
+        for _ in paths:
+            await running.line("request")
+        running.process.send_signal(signal.SIGTERM)
+        await running.line("api stopped")
+        logged = repr(running.lines)
+        assert logged.count("[a key, not logged]") >= len(paths)
+        assert not [part for part in (key, encoded, key[14:], encoded[-64:]) if part in logged]

@@ -37,7 +37,7 @@ def _application(metrics: Metrics) -> FastAPI:
     async def fail() -> None:
         raise RuntimeError(SECRET)
 
-    app.add_middleware(Limits, max_body_bytes=100, max_url_bytes=300)
+    app.add_middleware(Limits, max_body_bytes=100, body_timeout=5, max_url_bytes=300)
     app.add_middleware(Observe, metrics=metrics, access_log=True)
     return app
 

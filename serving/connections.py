@@ -1,0 +1,248 @@
+"""Connections: how many there may be, and how long a peer may take; what is over it is cut, with a reason where it can be.
+
+uvicorn bounds neither the time a peer takes to send a request or to accept an answer, nor the length of its headers.
+"""
+
+import asyncio
+import resource
+import uuid
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, cast
+
+import structlog
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from serving import problems
+from serving.headers import SECURITY_HEADERS
+from serving.problems import ProblemError
+
+logger = structlog.get_logger("serving")
+
+# Descriptors for what is no caller's connection: Postgres, Kafka, files, and connections that come all at once.
+RESERVED: Final = 100
+# Callers get as many connections as this, however few descriptors there are.
+_LEAST: Final = 16
+# What the parser takes of a URL: its positions have 16 bits.
+PARSED_URL_BYTES: Final = 65_535
+# Bytes that a request's head may have, URL included, and its number of headers.
+_HEAD_BYTES: Final = PARSED_URL_BYTES + 64 * 1024
+_HEADERS: Final = 200
+# Seconds after which a body is cut off that the application itself has not refused by then: nobody reads it.
+_BODY_GRACE: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionLimits:
+    """What peers may do.
+
+    Attributes:
+        connections: Connections open at most.
+        head: Seconds from a connection, or from a request's first byte, to the end of its headers.
+        body: Seconds from there to the end of its body.
+        write: Seconds a peer may accept nothing of its answer.
+        keep_alive: Seconds an idle connection is kept after an answer.
+    """
+
+    connections: int
+    head: float
+    body: float
+    write: float
+    keep_alive: int
+
+
+def connections_for(wanted: int) -> int:
+    """How many connections there can be, of those wanted: by the descriptors that this process may open, raised if it can."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < wanted + RESERVED:
+        soft = wanted + RESERVED if hard == resource.RLIM_INFINITY else min(hard, wanted + RESERVED)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    allowed = wanted if soft == resource.RLIM_INFINITY else min(wanted, max(_LEAST, soft - RESERVED))
+    if allowed < wanted:
+        logger.warning(
+            "fewer connections than MESS_API_MAX_CONNECTIONS: raise the limit of open files",
+            connections=allowed,
+            wanted=wanted,
+            open_files=soft,
+        )
+    return allowed
+
+
+class LimitedConfig(uvicorn.Config):
+    """uvicorn's configuration, with what peers may do.
+
+    Args:
+        app: The application.
+        limits: What peers may do.
+        cut: Called with why, whenever a connection is cut or a request refused before the application sees it.
+        options: Of `uvicorn.Config`.
+    """
+
+    def __init__(
+        self, app: Any, limits: ConnectionLimits, cut: Callable[[str], None], **options: Any
+    ) -> None:
+        super().__init__(app, http=LimitedProtocol, timeout_keep_alive=limits.keep_alive, **options)
+        self.limits = limits
+        self.cut = cut
+
+
+class _RefusedError(Exception):
+    """Ends the parsing of a request that is refused."""
+
+
+class LimitedProtocol(HttpToolsProtocol):
+    """One connection. `sweep` is called about once a second, and judges by what the connection has last done."""
+
+    def __init__(self, config: uvicorn.Config, *args: Any, **kwargs: Any) -> None:
+        super().__init__(config, *args, **kwargs)
+        assert isinstance(config, LimitedConfig)
+        self._limits = config.limits
+        self._cut = config.cut
+        self._refusal: ProblemError | None = None
+        # Of the request that is being received: whether it has begun, whether its head and all of it are there.
+        self._begun = False
+        self._head_received = False
+        self._received = False
+        self._head_bytes = 0
+        self._since = self.loop.time()
+        self._stalled_since: float | None = None
+        self._closing_since: float | None = None
+
+    @property
+    def since(self) -> float:
+        """When it last changed what it is doing, of the loop's clock."""
+        return self._since
+
+    @property
+    def expendable(self) -> bool:
+        """Whether it has asked nothing yet that is being answered: others may have its place."""
+        answering = self.cycle is not None and not self.cycle.response_complete
+        return not (answering and self._received)
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """See `asyncio.Protocol`; beyond the limit, who has waited longest without asking makes room."""
+        super().connection_made(transport)
+        if len(self.connections) <= self._limits.connections:
+            return
+        others = cast("Iterable[LimitedProtocol]", self.connections)
+        waiting = [other for other in others if other is not self and other.expendable]
+        if waiting:
+            min(waiting, key=lambda other: other.since).abort("evicted")
+        else:
+            self._refuse(problems.too_many_connections(self._limits.connections))
+
+    def data_received(self, data: bytes) -> None:
+        """See `asyncio.Protocol`."""
+        if self.transport.is_closing():  # refused: what still comes is not read
+            return
+        self._head_bytes += len(data)
+        super().data_received(data)
+        if self._head_received or self.transport.is_closing():
+            self._head_bytes = 0
+        elif self._head_bytes > _HEAD_BYTES:
+            self._refuse(problems.headers_too_large())
+
+    def on_message_begin(self) -> None:
+        """A request begins."""
+        super().on_message_begin()
+        self._begun, self._head_received, self._received = True, False, False
+        self._since = self.loop.time()
+
+    def on_url(self, url: bytes) -> None:
+        """A part of its URL. One that is too long for the parser is too long for the application, too."""
+        super().on_url(url)
+        if len(self.url) > PARSED_URL_BYTES:
+            self._refusal = problems.url_too_long(PARSED_URL_BYTES)
+            raise _RefusedError
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """One of its headers."""
+        super().on_header(name, value)
+        if len(self.headers) > _HEADERS:
+            self._refusal = problems.headers_too_large()
+            raise _RefusedError
+
+    def on_headers_complete(self) -> None:
+        """All of its headers are there."""
+        self._head_received = True
+        self._since = self.loop.time()
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """All of it is there."""
+        super().on_message_complete()
+        self._received = True
+        if self.cycle is None or self.cycle.response_complete:  # answered before it was there
+            self._begun, self._since = False, self.loop.time()
+
+    def on_response_complete(self) -> None:
+        """It has been answered."""
+        if self._received:
+            self._begun, self._since = False, self.loop.time()
+        super().on_response_complete()
+
+    def pause_writing(self) -> None:
+        """The peer does not accept what is sent."""
+        self._stalled_since = self.loop.time()
+        super().pause_writing()
+
+    def resume_writing(self) -> None:
+        """The peer accepts it again."""
+        self._stalled_since = None
+        super().resume_writing()
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what the parser cannot read, or what was refused while it was read."""
+        refusal, self._refusal = self._refusal, None
+        self._refuse(refusal or problems.malformed_request(msg))
+
+    def sweep(self, now: float) -> None:
+        """Cut the connection if its peer takes too long; `now` is of the loop's clock."""
+        if self.transport.is_closing():
+            # An answer that nobody accepts would keep it open for ever.
+            self._closing_since = self._closing_since or now
+            if now - self._closing_since > self._limits.write:
+                self.abort("write-timeout")
+        elif self._stalled_since is not None and now - self._stalled_since > self._limits.write:
+            self.abort("write-timeout")
+        elif not self.expendable:
+            return
+        elif not self._begun:
+            limit = self._limits.head if self.cycle is None else self._limits.keep_alive + 1
+            if now - self._since > limit:
+                self._cut("idle")
+                self.transport.close()
+        elif not self._head_received:
+            if now - self._since > self._limits.head:
+                self._refuse(problems.request_too_slow(self._limits.head))
+        elif not self._received and now - self._since > self._limits.body + _BODY_GRACE:
+            self.abort("body-timeout")
+
+    def abort(self, why: str) -> None:
+        """Cut the connection at once, whatever has not been sent."""
+        self._cut(why)
+        self.connections.discard(self)
+        self.transport.abort()
+
+    def _refuse(self, problem: ProblemError) -> None:
+        """Answer with a problem document, and close; where an answer is already under way, cut it."""
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.abort(problem.name)
+            return
+        self._cut(problem.name)
+        logger.info("connection refused", why=problem.name, client=self.client[0] if self.client else None)
+        self.transport.write(_written(problem, self.server_state.default_headers))
+        self.transport.close()
+
+
+def _written(problem: ProblemError, defaults: Iterable[tuple[bytes, bytes]]) -> bytes:
+    response = problems.problem_response(problem, "")
+    own: Mapping[bytes, bytes] = {
+        b"x-request-id": uuid.uuid4().hex.encode(),
+        b"connection": b"close",
+        **dict(SECURITY_HEADERS),
+    }
+    headers = [*defaults, *response.raw_headers, *own.items()]
+    lines = b"".join(b"%b: %b\r\n" % header for header in headers)
+    return STATUS_LINE[response.status_code] + lines + b"\r\n" + bytes(response.body)
