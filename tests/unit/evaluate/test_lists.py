@@ -8,6 +8,7 @@ from mess.evaluate.listening import Model, simulated
 from mess.evaluate.lists import SEEN, Job
 from mess.evaluate.plan import Entry
 from mess.evaluate.works import Works
+from streams.contracts import STRATEGY_MODES
 from streams.strategies import InvalidQuery
 from tests.unit.evaluate.helpers import groups, works
 
@@ -129,6 +130,6 @@ def test_strategies_are_chosen_by_any_of_their_names() -> None:
         "hybrid",
     ]
     assert [entry.name for entry in plan.entries(["complementary"])] == ["diverse/cluster"]
-    assert len(plan.entries(["diverse"])) == 5
+    assert len(plan.entries(["diverse"])) == len(STRATEGY_MODES["diverse"])
     with pytest.raises(InvalidQuery):
         plan.entries(["loudness"])
