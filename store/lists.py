@@ -44,6 +44,10 @@ ON CONFLICT (key) DO NOTHING
 """
 
 
+# Rows that a statement reads or writes at most where there may be millions: it has the time of `MESS_COMMAND_TIMEOUT`.
+PAGE_ROWS = 8_192
+
+
 async def flush(
     connection: PoolConnectionProxy, rows: ListRows, deleted: npt.NDArray[np.int64]
 ) -> tuple[int, int]:
@@ -54,41 +58,58 @@ async def flush(
     """
     version: int = await connection.fetchval("SELECT nextval('list_version')")
     generated_at = time.time_ns() // 1_000
-    if len(deleted):
-        await connection.execute(
-            "DELETE FROM neighbour_lists WHERE key = ANY($1::bigint[])", deleted.tolist()
-        )
+    for start in range(0, len(deleted), PAGE_ROWS):
+        gone = deleted[start : start + PAGE_ROWS].tolist()
+        await connection.execute("DELETE FROM neighbour_lists WHERE key = ANY($1::bigint[])", gone)
     if len(rows.keys):
         await connection.execute(_STAGING)
-        # Ten thousand lists take tens of milliseconds: not on the event loop. And all at once, as on a busy loop each turn
-        # of a thread waits for its own.
-        encoded = await asyncio.to_thread(
-            lambda: list(binary.encode_lists(rows, version=version, generated_at=generated_at))
-        )
-
-        async def stream() -> Any:
-            for part in encoded:
-                yield part
-
-        await connection.copy_to_table("incoming_lists", source=stream(), columns=_COLUMNS, format="binary")
-        await connection.execute(_UPDATE)
-        await connection.execute(_INSERT)
+    for start in range(0, len(rows.keys), PAGE_ROWS):
+        if start:
+            await connection.execute("TRUNCATE incoming_lists")
+        await _write(connection, rows.part(slice(start, start + PAGE_ROWS)), version, generated_at)
     return version, generated_at
 
 
+async def _write(connection: PoolConnectionProxy, rows: ListRows, version: int, generated_at: int) -> None:
+    # Ten thousand lists take tens of milliseconds: not on the event loop. And all at once, as on a busy loop each turn
+    # of a thread waits for its own.
+    encoded = await asyncio.to_thread(
+        lambda: list(binary.encode_lists(rows, version=version, generated_at=generated_at))
+    )
+
+    async def stream() -> Any:
+        for part in encoded:
+            yield part
+
+    await connection.copy_to_table("incoming_lists", source=stream(), columns=_COLUMNS, format="binary")
+    await connection.execute(_UPDATE)
+    await connection.execute(_INSERT)
+
+
+_PAGE_END = (
+    "SELECT max(key) FROM (SELECT key FROM neighbour_lists WHERE key >= $1 ORDER BY key LIMIT $2) AS page"
+)
 # A list that somebody is about to write is left to its writer.
 _DROP_ORPHANS = """
 DELETE FROM neighbour_lists WHERE key IN (
-    SELECT l.key FROM neighbour_lists AS l
-    WHERE NOT EXISTS (SELECT FROM tracks AS t WHERE t.key = l.key) FOR UPDATE SKIP LOCKED
+    SELECT l.key FROM neighbour_lists AS l WHERE l.key BETWEEN $1 AND $2
+    AND NOT EXISTS (SELECT FROM tracks AS t WHERE t.key = l.key) FOR UPDATE SKIP LOCKED
 )
 """
+# Keys compared by a statement: nearly none is an orphan's, and only these are written.
+_COMPARED_ROWS = 16 * PAGE_ROWS
 
 
 async def drop_orphans(connection: PoolConnectionProxy) -> int:
     """Drop lists whose track has gone; return how many there were."""
-    status: str = await connection.execute(_DROP_ORPHANS)
-    return int(status.rpartition(" ")[2])
+    dropped, first = 0, -(2**63)
+    while (last := await connection.fetchval(_PAGE_END, first, _COMPARED_ROWS)) is not None:
+        status: str = await connection.execute(_DROP_ORPHANS, first, last)
+        dropped += int(status.rpartition(" ")[2])
+        if last == 2**63 - 1:
+            break
+        first = last + 1
+    return dropped
 
 
 async def read_tracks(connection: PoolConnectionProxy, dimension: int) -> TrackVectors:
@@ -136,14 +157,24 @@ JOIN neighbour_lists AS l ON l.key = t.key AND l.version > f.version
 
 
 async def read_lists_owned(connection: PoolConnectionProxy, newer_than: Mapping[int, int]) -> ListRows:
-    """The stored lists of the tracks whose own event is of these partitions, of a version newer than the one given."""
-    return _decoded(await connection.fetch(_READ_OWNED, list(newer_than), list(newer_than.values())))
+    """The stored lists of the tracks whose own event is of these partitions, of a version newer than the one given.
+
+    Must run inside a transaction.
+    """
+    return await _read_pages(connection, _READ_OWNED, list(newer_than), list(newer_than.values()))
 
 
 async def read_lists(connection: PoolConnectionProxy, newer_than: int | None = None) -> ListRows:
-    """Every stored list, or those of a version newer than `newer_than`."""
+    """Every stored list, or those of a version newer than `newer_than`. Must run inside a transaction."""
     condition, arguments = ("", ()) if newer_than is None else (" WHERE version > $1", (newer_than,))
-    return _decoded(await connection.fetch(_READ + condition, *arguments))
+    return await _read_pages(connection, _READ + condition, *arguments)
+
+
+async def _read_pages(connection: PoolConnectionProxy, query: str, *arguments: object) -> ListRows:
+    cursor, pages = await connection.cursor(query, *arguments), []
+    while rows := await cursor.fetch(PAGE_ROWS):
+        pages.append(await asyncio.to_thread(_decoded, rows))
+    return ListRows.joined(pages) if pages else NO_LISTS
 
 
 async def read_lists_of(connection: PoolConnectionProxy, keys: npt.NDArray[np.int64]) -> ListRows:

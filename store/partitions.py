@@ -93,6 +93,16 @@ FROM unnest($1::int[], $2::bigint[]) AS n (partition, epoch)
 WHERE p.partition = n.partition AND p.epoch = n.epoch
 RETURNING p.partition, p.generation
 """
+# No two tracks are of one event, so offsets page through a partition; returns the last, null when there was none.
+_FORGET_PAGE = """
+WITH page AS (
+    SELECT key, source_offset FROM tracks WHERE source_partition = $1 AND source_offset > $2
+    ORDER BY source_offset LIMIT $3
+), forgotten AS (UPDATE tracks AS t SET source_offset = -1 FROM page WHERE t.key = page.key)
+SELECT max(source_offset) FROM page
+"""
+# Tracks whose offsets a statement changes at most.
+PAGE_TRACKS = 4_096
 _NEW_LOG = """
 UPDATE ingest_partitions SET consumed_offset = 0, generation = generation + 1, epoch = epoch + 1, updated_at = now()
 WHERE consumed_offset > 0
@@ -221,9 +231,10 @@ async def begin_new_log(connection: PoolConnectionProxy) -> list[int]:
 async def _forget_offsets(connection: PoolConnectionProxy, partitions: list[int]) -> None:
     await connection.execute("DELETE FROM absorbed_offsets WHERE source_partition = ANY($1)", partitions)
     await connection.execute("DELETE FROM departures WHERE source_partition = ANY($1)", partitions)
-    await connection.execute(
-        "UPDATE tracks SET source_offset = -1 WHERE source_partition = ANY($1::int[])", partitions
-    )
+    for partition in partitions:
+        offset: int | None = -1
+        while offset is not None:
+            offset = await connection.fetchval(_FORGET_PAGE, partition, offset, PAGE_TRACKS)
     await materialised.forget_progress(connection)
 
 

@@ -1,6 +1,7 @@
 """Whole columns of the store's tables, as arrays."""
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +34,22 @@ class ListRows:
     versions: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, dtype=np.int64))
     generated_at: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, dtype=np.int64))
     owners: npt.NDArray[np.int32] = field(default_factory=lambda: np.empty(0, dtype=np.int32))
+
+    def part(self, which: slice) -> "ListRows":
+        """Some of the rows, as views; columns that are empty stay so."""
+        return ListRows(**{f.name: getattr(self, f.name)[which] for f in fields(self)})
+
+    @staticmethod
+    def joined(pages: Sequence["ListRows"]) -> "ListRows":
+        """The rows of pages, of which there is one at least, one after the other; lists are padded to one width."""
+        width = max(page.neighbours.shape[1] for page in pages)
+        columns = {}
+        for f in fields(ListRows):
+            parts = [getattr(page, f.name) for page in pages]
+            if parts[0].ndim == 2:
+                parts = [np.pad(part, ((0, 0), (0, width - part.shape[1]))) for part in parts]
+            columns[f.name] = np.concatenate(parts)
+        return ListRows(**columns)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 Followers read the store and not the log, so that they see what its owner has accepted, all of it and nothing else.
 """
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 
 import asyncpg
@@ -13,6 +13,8 @@ from asyncpg.pool import PoolConnectionProxy
 
 from store.rows import TrackVectors
 
+# Tracks whose keys and names are read at a time.
+PAGE_TRACKS = 32_768
 # Vectors of the tail that are read at a time, of each partition.
 TAIL_TRACKS = 512
 
@@ -128,14 +130,25 @@ async def read_tail(
 
 
 async def read_keys(connection: PoolConnectionProxy) -> npt.NDArray[np.int64]:
-    """The keys of all tracks, int64 (n,), in any order."""
-    return np.array([row[0] for row in await connection.fetch("SELECT key FROM tracks")], dtype=np.int64)
+    """The keys of all tracks, int64 (n,), in any order. Must run inside a transaction."""
+    keys = [np.array([row[0] for row in rows], dtype=np.int64) async for rows in _pages(connection, "key")]
+    return np.concatenate([np.empty(0, dtype=np.int64), *keys])
 
 
 async def read_names(connection: PoolConnectionProxy) -> tuple[npt.NDArray[np.int64], list[str]]:
-    """The key, int64 (n,), and the id of every track."""
-    rows = await connection.fetch("SELECT key, track_id FROM tracks")
-    return np.array([row[0] for row in rows], dtype=np.int64), [row[1] for row in rows]
+    """The key, int64 (n,), and the id of every track. Must run inside a transaction."""
+    keys, names = [np.empty(0, dtype=np.int64)], list[str]()
+    async for rows in _pages(connection, "key, track_id"):
+        keys.append(np.array([row[0] for row in rows], dtype=np.int64))
+        names.extend(row[1] for row in rows)
+    return np.concatenate(keys), names
+
+
+async def _pages(connection: PoolConnectionProxy, columns: str) -> AsyncIterator[list[asyncpg.Record]]:
+    """These columns of all tracks, some thousands at a time."""
+    cursor = await connection.cursor(f"SELECT {columns} FROM tracks")  # noqa: S608 -- column names of this module
+    while rows := await cursor.fetch(PAGE_TRACKS):
+        yield rows
 
 
 async def identity(connection: PoolConnectionProxy) -> str:

@@ -202,7 +202,7 @@ class Pipeline:
         self._spawn("following", follower.run())
         self._spawn("change feed", self._feed.run())
         sampler = Sampler(
-            self._pool, engine, maintainer.flushes, self.metrics, self._streams.sampled_lists_per_second
+            self._pool, maintainer, self.ownership, self.metrics, self._streams.sampled_lists_per_second
         )
         self._spawn("sampler", sampler.run())
         if self._streams.data_dir is not None:

@@ -1,13 +1,14 @@
 """Quality as readers have it: random stored lists against true ones, all the time.
 
 A few lists a second are computed afresh by the engine and compared with what the store holds. A list that differs while
-a change of it is on its way is late; one that differs though nothing is on its way is wrong.
+a change of it is on its way is late; one that differs though nothing is on its way is wrong. Looked at is only what this
+worker has claimed and caught up with: an engine that has just been restored is behind the store.
 """
 
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import asyncpg
@@ -21,8 +22,9 @@ from store.pool import transaction
 from store.rows import ListRows
 from streams.contracts import times
 from streams.engine.audit import DEPTHS
-from streams.engine.process import EngineProcess
 from streams.engine.types import TrueLists
+from streams.maintenance.maintainer import Maintainer
+from streams.maintenance.ownership import Ownership
 from streams.metrics import WorkerMetrics
 
 log = structlog.get_logger(__name__)
@@ -64,8 +66,8 @@ class Sampler:
 
     Args:
         pool: The store.
-        engine: Started and loaded.
-        flushes: Tells how many flushes have begun, or None while one is under way.
+        maintainer: Keeps the lists.
+        ownership: Whose lists the store has from nobody else.
         metrics: Where the findings go.
         lists_per_second: How many lists; 0 samples none.
     """
@@ -73,14 +75,14 @@ class Sampler:
     def __init__(
         self,
         pool: asyncpg.Pool,
-        engine: EngineProcess,
-        flushes: Callable[[], int | None],
+        maintainer: Maintainer,
+        ownership: Ownership,
         metrics: WorkerMetrics,
         lists_per_second: float,
     ) -> None:
         self._pool = pool
-        self._engine = engine
-        self._flushes = flushes
+        self._maintainer = maintainer
+        self._ownership = ownership
         self._metrics = metrics
         self._count = max(1, round(lists_per_second * INTERVAL))
         self._pause = self._count / lists_per_second if lists_per_second > 0 else None
@@ -98,22 +100,33 @@ class Sampler:
                 log.info("lists are not sampled for a moment", error=str(error))
 
     async def look(self) -> None:
-        """Sample once."""
-        before = self._flushes()
-        true = await self._engine.sample(self._count)
+        """Sample once; nothing where partitions are changing hands."""
+        # With the turn, the engine is in the middle of no claim.
+        async with self._maintainer.turn:
+            before = self._standing()
+            if before is None:
+                return
+            true = await self._maintainer.engine.sample(self._count)
         again = list(self._due())
         keys = np.concatenate([true.keys, np.array([seen.key for seen in again], dtype=np.int64)])
         if not len(keys):
             return
         async with transaction(self._pool) as connection:
             stored = _Stored(await lists.read_lists_of(connection, np.unique(keys)))
-        # What a flush carried meanwhile may or may not have been read.
-        settled = before is not None and before == self._flushes()
+        # What a flush carried meanwhile, or another owner wrote, may or may not have been read.
+        settled = before[0] is not None and before == self._standing()
         for i in range(len(true.keys)):
             self._compare(true, i, stored, settled=settled)
         for seen in again:
             self._note_churn(seen, stored)
         self._export()
+
+    def _standing(self) -> tuple[int | None, dict[int, int]] | None:
+        """How many flushes there have been (None: one is under way), in which tenures; None where not all is claimed."""
+        claimed = self._ownership.partitions
+        if not claimed or self._maintainer.owned != set(claimed):
+            return None
+        return self._maintainer.flushes(), self._ownership.tenures
 
     def _due(self) -> Iterator[_Seen]:
         while self._seen and self._seen[0].due <= time.monotonic():

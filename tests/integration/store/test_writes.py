@@ -1,12 +1,13 @@
 """Tracks, lists, offsets and epochs in a real Postgres."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import asyncpg
 import numpy as np
 import pytest
 
-from store import lists, partitions, tracks
+from store import lists, partitions, tail, tracks
 from store.columns import METADATA_FIELDS
 from store.errors import FencedError, TrackRejectedError
 from store.pool import transaction
@@ -113,7 +114,7 @@ async def test_lists_of_every_length_come_back_as_they_were_flushed(pool: asyncp
         rows = list_rows(wanted)
         async with transaction(pool) as connection:
             version, _ = await lists.flush(connection, rows, np.empty(0, dtype=np.int64))
-        async with pool.acquire() as connection:
+        async with transaction(pool) as connection:
             found = await lists.read_lists(connection)
         order = np.argsort(found.keys)
         assert {
@@ -123,6 +124,44 @@ async def test_lists_of_every_length_come_back_as_they_were_flushed(pool: asyncp
         assert found.event_times[0] == times.LATEST
         assert set(found.versions.tolist()) == {version}
         wanted = {key: entries[::-1][:40] for key, entries in wanted.items()}
+
+
+async def test_what_a_take_over_reads_and_writes_comes_whole_in_pages(
+    pool: asyncpg.Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lists, orphans, keys, names and forgotten offsets are the same however few rows a statement has."""
+    for page in ("store.lists.PAGE_ROWS", "store.tail.PAGE_TRACKS", "store.partitions.PAGE_TRACKS"):
+        monkeypatch.setattr(page, 3)
+    monkeypatch.setattr("store.lists._COMPARED_ROWS", 4)
+    keys = [-(2**63), *range(20), 2**63 - 1]
+    wanted = {key: [1, 2, 3, 4][: i % 5] for i, key in enumerate(keys)}
+    async with transaction(pool) as connection:
+        await tracks.upsert(
+            connection,
+            [replace(row(str(k), key=k, offset=i), partition=i % 2) for i, k in enumerate(keys)],
+        )
+        version, _ = await lists.flush(connection, list_rows(wanted), np.empty(0, dtype=np.int64))
+        await lists.flush(connection, list_rows({4: [1]}), np.empty(0, dtype=np.int64))
+    async with transaction(pool) as connection:
+        owned = await lists.read_lists_owned(connection, {0: -1, 1: version})
+        read = {
+            (int(owner), int(key)): owned.neighbours[i, : owned.lengths[i]].tolist()
+            for i, (owner, key) in enumerate(zip(owned.owners, owned.keys, strict=True))
+        }
+        # Of the second partition, only what the second flush has written is newer than the first one.
+        assert read == {(0, key): wanted[key] for key in keys[::2]} | {(1, 4): [1]}
+        assert sorted((await tail.read_keys(connection)).tolist()) == keys
+        found, names = await tail.read_names(connection)
+        assert [str(key) for key in found.tolist()] == names
+        await partitions._forget_offsets(connection, [1])
+        offsets = await connection.fetch("SELECT source_partition, source_offset FROM tracks")
+        assert {offset for partition, offset in offsets if partition == 1} == {-1}
+        assert -1 not in {offset for partition, offset in offsets if partition == 0}
+        gone = [keys[0], 3, 4, 11, keys[-1]]
+        await connection.execute("DELETE FROM tracks WHERE key = ANY($1)", gone)
+        assert await lists.drop_orphans(connection) == len(gone)
+        left = (await lists.read_lists(connection)).keys
+        assert sorted(left.tolist()) == sorted(set(keys) - set(gone))
 
 
 async def test_a_list_of_a_track_that_has_gone_is_not_written(pool: asyncpg.Pool) -> None:

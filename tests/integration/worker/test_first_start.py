@@ -14,6 +14,8 @@ from store.settings import StoreSettings
 from streams.kafka.received import Received
 from streams.maintenance.claiming import Claiming
 from streams.maintenance.pipeline import Pipeline
+from streams.maintenance.sampler import Sampler
+from streams.maintenance.snapshots import NOTES, SNAPSHOT
 from streams.metrics import WorkerMetrics
 from streams.settings import KafkaSettings, StreamSettings
 from tests.integration.worker.conftest import Line, owners, worker_of
@@ -56,10 +58,10 @@ async def first_track_elsewhere(database_url: str) -> None:
 
 
 @pytest.fixture
-async def pipeline(database_url: str, broker: KafkaBroker) -> AsyncIterator[Pipeline]:
+async def pipeline(database_url: str, pipeline_broker: KafkaBroker) -> AsyncIterator[Pipeline]:
     """A worker's inside on an empty catalogue, which owns the first partition."""
     inside = Pipeline(
-        KafkaSettings(bootstrap_servers=broker.bootstrap_servers),
+        KafkaSettings(bootstrap_servers=pipeline_broker.bootstrap_servers),
         StreamSettings(sampled_lists_per_second=0),
         StoreSettings(database_url=SecretStr(database_url)),
         WorkerMetrics(),
@@ -133,16 +135,14 @@ async def _all_right(pipeline: Pipeline, database_url: str, upto: int) -> bool:
 
 
 async def test_the_first_start_of_several_workers_leaves_no_list_behind(
-    database_url: str, broker: KafkaBroker, tmp_path: Path
+    database_url: str, pipeline_broker: KafkaBroker, tmp_path: Path
 ) -> None:
     """Three workers start at once on an empty catalogue while its first tracks come: lists are those of brute force."""
     crew = [
-        worker_of(
-            database_url, broker.bootstrap_servers, tmp_path / f"{n}.log", MESS_WORKER_NAME=f"first-{n}"
-        )
+        worker_of(database_url, pipeline_broker, tmp_path / f"{n}.log", MESS_WORKER_NAME=f"first-{n}")
         for n in range(3)
     ]
-    line = Line(database_url, broker.bootstrap_servers, broker.kind, crew[0], tmp_path)
+    line = Line(database_url, pipeline_broker, crew[0], tmp_path)
     rng = np.random.default_rng(5)
     tracks = list(random_tracks("crew", 400).items())
     try:
@@ -150,13 +150,71 @@ async def test_the_first_start_of_several_workers_leaves_no_list_behind(
             worker.start()
         while len(await owners(line)) < 3 or tracks:
             part, tracks = tracks[:20], tracks[20:]
-            await publish(broker.bootstrap_servers, [track_message(name, vector) for name, vector in part])
+            await publish(
+                pipeline_broker.bootstrap_servers, [track_message(name, vector) for name, vector in part]
+            )
             gone = [f"crew/{int(i):04d}".encode() for i in rng.integers(0, 400, 3)]
-            await publish(broker.bootstrap_servers, [(key, None) for key in gone])
+            await publish(pipeline_broker.bootstrap_servers, [(key, None) for key in gone])
             await asyncio.sleep(0.1)
-        await settle(database_url, broker.bootstrap_servers)
+        await settle(database_url, pipeline_broker.bootstrap_servers)
         assert await wrong_lists(database_url) == []
     finally:
         for worker in crew:
             worker.kill()
             print(worker.log.read_text()[-6000:])  # noqa: T201 -- pytest shows it with a failure
+
+
+async def test_a_worker_that_has_just_been_restored_finds_no_list_wrong(
+    database_url: str, pipeline_broker: KafkaBroker, tmp_path: Path
+) -> None:
+    """Its engine is as its last snapshot was, and the store has gone on: nothing is sampled before it has caught up."""
+
+    def worker() -> Pipeline:
+        return Pipeline(
+            KafkaSettings(bootstrap_servers=pipeline_broker.bootstrap_servers),
+            StreamSettings(sampled_lists_per_second=0, data_dir=tmp_path, snapshot_seconds=0.05),
+            StoreSettings(database_url=SecretStr(database_url)),
+            WorkerMetrics(),
+        )
+
+    tracks = [track_message(name, vector) for name, vector in random_tracks("sampled", 90).items()]
+    first = worker()
+    await first.start()
+    await first.claim([0], EmptyLog())
+    await first.process(received(*tracks[:60], first=0))
+    await until((tmp_path / NOTES).exists)
+    kept = {path: path.read_bytes() for path in (tmp_path / SNAPSHOT, tmp_path / NOTES)}
+    await first.process(received(*tracks[60:], first=60))
+    await until(lambda: _all_right(first, database_url, 90))
+    await first.stop()
+    for path, content in kept.items():
+        path.write_bytes(content)
+
+    second = worker()
+    await second.start()
+    try:
+        maintainer = second._maintainer
+        assert maintainer is not None
+        sampler = Sampler(second._pool, maintainer, second.ownership, second.metrics, 50)
+        await sampler.look()
+        assert outcomes(second) == {}
+        await second.claim([0], EmptyLog())
+        await sampler.look()
+        assert outcomes(second).keys() <= {"right", "late"}
+        await until(lambda: _sampled_right(second, sampler))
+        assert "wrong" not in outcomes(second)
+    finally:
+        await second.stop()
+
+
+def outcomes(pipeline: Pipeline) -> dict[str, float]:
+    """How many lists were sampled, by outcome."""
+    (family,) = pipeline.metrics.sampled_lists.collect()
+    counts = {s.labels["outcome"]: s.value for s in family.samples if s.name.endswith("_total")}
+    return {outcome: count for outcome, count in counts.items() if count}
+
+
+async def _sampled_right(pipeline: Pipeline, sampler: Sampler) -> bool:
+    before = outcomes(pipeline).get("right", 0)
+    await sampler.look()
+    return outcomes(pipeline).get("right", 0) >= before + 50

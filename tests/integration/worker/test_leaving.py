@@ -21,7 +21,7 @@ async def members(line: Line) -> set[str]:
     admin = AIOKafkaAdminClient(bootstrap_servers=line.servers)
     await admin.start()
     try:
-        (answer,) = await admin.describe_consumer_groups(["mess-worker"])
+        (answer,) = await admin.describe_consumer_groups([line.broker.group])
     finally:
         await admin.close()
     *_, found, _ = answer.groups[0] if len(answer.groups[0]) > 6 else (*answer.groups[0], None)
@@ -30,7 +30,7 @@ async def members(line: Line) -> set[str]:
 
 async def test_a_worker_that_is_stopped_under_load_has_left_the_group_when_it_ends(line: Line) -> None:
     """Its partitions are the other's without a session timeout in between, and the lists are those of brute force."""
-    if line.broker_kind != "kafka":
+    if line.broker.kind != "kafka":
         pytest.skip("Tansu takes no notice of a member that leaves")
     history = History(np.random.default_rng(3))
     second = line.another_worker("second")
