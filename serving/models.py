@@ -14,6 +14,7 @@ __all__ = ["Recommendation", "RecommendationBody", "SourcePosition", "TrackMetad
 
 MAX_PAGE = 500
 MAX_BATCH = 100
+MAX_INCIPITS = 100
 
 
 class _Query(BaseModel):
@@ -109,6 +110,37 @@ class Tags(BaseModel):
 
     tags: list[NameCount]
     total: int = Field(description="Tags in the catalogue.")
+
+
+class IncipitsQuery(_Query):
+    """Which works' incipits are wanted."""
+
+    track_id: list[Text] = Field(
+        min_length=1,
+        max_length=MAX_INCIPITS,
+        description="A track; repeat it for several.",
+        examples=[["bach/bwv66.6"]],
+    )
+
+
+class Incipit(BaseModel):
+    """How a work begins."""
+
+    track_id: str
+    status: Literal["ready", "pending", "none"] = Field(
+        description="`pending`: it is being derived, this one before others; ask again in a moment."
+    )
+    parts: list[list[int]] | None = Field(
+        description="For each part its notes as a flat list: onset and length in milliseconds, MIDI pitch."
+    )
+    detail: str | None = Field(description="Why there is none.")
+
+
+class Incipits(BaseModel):
+    """Incipits in the order they were asked for."""
+
+    incipits: list[Incipit]
+    missing: str | None = Field(description="What is missing, where nothing is derived here.")
 
 
 class StrategyAlias(BaseModel):

@@ -1,5 +1,6 @@
 """The API's settings."""
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
@@ -97,6 +98,9 @@ class ServingSettings(BaseSettings):
     replies_topic: str = Field(default="recommendation-replies", title="Topic of their replies")
     changes_topic: str = Field(default="recommendations", title="Topic of the change feed")
     ingest_topic: str = Field(default="track-ingest", title="Topic the lists are computed from")
+    incipits: Path | None = Field(
+        default=None, title="File of incipits that the local stack derives; none without it"
+    )
     log_format: Literal["json", "console"] = Field(default="json", title="Form of log lines")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", title="Least level logged"

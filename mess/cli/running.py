@@ -21,7 +21,7 @@ from store.status import LIST_LENGTH
 _PLAIN_EVERY_SECONDS = 5.0
 
 
-def run(options: StackOptions, *, demo: bool) -> None:
+def run(options: StackOptions) -> None:
     """Run the stack until a signal asks it to stop.
 
     Raises:
@@ -29,15 +29,14 @@ def run(options: StackOptions, *, demo: bool) -> None:
     """
     console.quiet_libraries()
     with datadir.locked(options.data_dir):
-        asyncio.run(_Session(options, demo=demo).run())
+        asyncio.run(_Session(options).run())
 
 
 class _Session:
     """One run of the stack and what a person sees of it."""
 
-    def __init__(self, options: StackOptions, *, demo: bool) -> None:
+    def __init__(self, options: StackOptions) -> None:
         self._options = options
-        self._demo = demo
         self._screen = console.err()
         self._started = time.monotonic()
         self._stop = asyncio.Event()
@@ -75,17 +74,23 @@ class _Session:
         """Start the stack, bring the demo catalogue, and keep going until something fails for good."""
         state = await stack.start()
         typer.echo(f"ready {state.http_url}")
-        bringing = asyncio.create_task(self._bring_catalogue(stack), name="the demo catalogue")
-        bringing.add_done_callback(self._brought)
+        beside = [
+            asyncio.create_task(self._bring_catalogue(stack), name="the demo catalogue was not published"),
+            asyncio.create_task(stack.start_incipits(), name="works cannot be heard"),
+        ]
+        for task in beside:
+            task.add_done_callback(self._tell_failure)
         try:
             await stack.wait()
         finally:
-            bringing.cancel()
-            await asyncio.gather(bringing, return_exceptions=True)
+            for task in beside:
+                task.cancel()
+            await asyncio.gather(*beside, return_exceptions=True)
 
-    def _brought(self, task: asyncio.Task[None]) -> None:
+    def _tell_failure(self, task: asyncio.Task[None]) -> None:
+        """Say what did not come about, by the task's name, and why."""
         if not task.cancelled() and (error := task.exception()) is not None:
-            self._say(f"the demo catalogue was not published: {' '.join(str(error).split())}")
+            self._say(f"{task.get_name()}: {' '.join(str(error).split())}")
 
     async def _bring_catalogue(self, stack: Stack) -> None:
         """Publish the demo catalogue if it is not there yet, and show until every track has its list."""
@@ -101,7 +106,7 @@ class _Session:
 
     async def _demo_to_publish(self, before: Progress) -> Demo | None:
         """Return the demo catalogue if it is wanted and not there yet."""
-        if not self._demo:
+        if not self._options.demo:
             return None
         demo = await asyncio.to_thread(Demo, self._options.data_dir)
         if demo.published:

@@ -63,9 +63,10 @@ def up(
         broker=BrokerChoice(broker.value),
         database_url=settings.read(StoreSettings).dsn if own_database else None,
         kafka=settings.read(KafkaSettings) if own_broker else None,
+        demo=demo,
     )
     try:
-        run(options, demo=demo)
+        run(options)
     except ServiceFailedError as error:
         for line in error.log_tail:
             typer.echo(f"  {error.name} | {line}", err=True)

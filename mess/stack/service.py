@@ -35,6 +35,7 @@ class ServiceSpec:
         ready_timeout: Seconds until a start that does not get ready counts as failed.
         before_start: Runs before every start, the first included (a stale lock file, say).
         after_restart: Runs when it is ready again after it died (a memory-only broker has lost its topics).
+        optional: The stack does without it: it may end by itself with status 0, and dying too often ends it alone.
         needs_room: It writes: while the disk is nearly full it is stopped, and started when there is room again.
     """
 
@@ -49,6 +50,7 @@ class ServiceSpec:
     ready_timeout: float = 60.0
     before_start: Callable[[], None] | None = None
     after_restart: Callable[[], Awaitable[None]] | None = None
+    optional: bool = False
     needs_room: bool = False
 
 

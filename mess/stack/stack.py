@@ -20,6 +20,7 @@ from mess.stack import datadir, diskroom
 from mess.stack.broker import Broker, BrokerChoice, prepare_broker
 from mess.stack.diskroom import DiskRoom
 from mess.stack.errors import StackError
+from mess.stack.incipits import incipit_path, prepare_incipits
 from mess.stack.ports import LOOPBACK, PortBook, pick_free, require_free
 from mess.stack.postgres import EmbeddedPostgres
 from mess.stack.service import Report, RestartPolicy, ServiceSpec
@@ -48,6 +49,7 @@ class StackOptions:
         broker: Which broker, unless one is configured.
         database_url: A database to use instead of an embedded one.
         kafka: A broker to use instead of an embedded one.
+        demo: Whether the catalogue is the demo's, whose works have incipits.
     """
 
     data_dir: Path
@@ -56,6 +58,7 @@ class StackOptions:
     broker: BrokerChoice = BrokerChoice.AUTO
     database_url: str | None = None
     kafka: KafkaSettings | None = None
+    demo: bool = False
 
 
 class Stack:
@@ -137,6 +140,21 @@ class Stack:
         )
         self._write_state()
         return self._state
+
+    async def start_incipits(self) -> None:
+        """Start what derives the incipits of the demo catalogue, if anything is left to derive and it can be.
+
+        Raises:
+            mess.demo.catalogue.CatalogueError, OSError, sqlite3.Error: The file cannot be made.
+            StackError: The process cannot start.
+        """
+        if not self._options.demo:
+            return
+        service = await asyncio.to_thread(
+            prepare_incipits, self._data_dir, self._log("incipits"), stage=PIPELINE_STAGE
+        )
+        if service is not None:
+            await self._supervisor.start(service)
 
     async def wait(self) -> None:
         """Wait until the stack can no longer be kept running.
@@ -241,6 +259,8 @@ class Stack:
             "MESS_API_PORT": str(self._port),
             "MESS_API_SHUTDOWN_TIMEOUT": "3",
         }
+        if self._options.demo:
+            settings["MESS_API_INCIPITS"] = str(incipit_path(self._data_dir))
         url = f"http://{LOOPBACK}:{self._port}/health/ready"
         return self._pipeline_service("api", "api", database_url, url, settings)
 

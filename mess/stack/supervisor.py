@@ -135,6 +135,9 @@ class Supervisor:
         deaths: deque[float] = deque(maxlen=self._policy.limit)
         while True:
             reason = await child.wait_exit()
+            if child.finished:
+                self._on_change()
+                return
             if self._look_at_room():
                 await self._wait_for_room(child, reason)
                 await self._revive(child)
@@ -208,7 +211,9 @@ class Supervisor:
             await asyncio.gather(*(child.stop() for child in children if child.spec.stage == stage))
 
     def _give_up(self, child: _Child, reason: str) -> None:
-        if not self._failure.done():
+        if child.spec.optional:
+            self._report(f"{child.spec.name} {reason}; going on without it, see {child.spec.log}")
+        elif not self._failure.done():
             self._failure.set_result(child.failure(reason, kept_dying=True))
 
     def _watch_ended(self, task: asyncio.Task[None]) -> None:
@@ -304,6 +309,11 @@ class _Child:
             if time.monotonic() > deadline:
                 raise self.failure(f"was not ready after {self.spec.ready_timeout:.0f} s")
             await asyncio.sleep(PROBE_INTERVAL)
+
+    @property
+    def finished(self) -> bool:
+        """Whether it has ended by itself and well, which an optional service may."""
+        return self.spec.optional and self.process is not None and self.process.returncode == 0
 
     async def wait_exit(self) -> str:
         """Wait for the process to end, collect what it leaves behind, and say how it ended."""

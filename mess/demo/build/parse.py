@@ -12,6 +12,7 @@ from music21 import abcFormat, chord, converter, harmony, key, meter, note, stre
 
 from mess.demo.build import sources
 from mess.demo.build.raw import Failure, RawNotes, RawWork
+from mess.incipits.beginnings import first_bars_of_humdrum, first_bars_of_musicxml
 
 # Positions are kept to this many decimals: finer than any tuplet in the corpus, and it makes the cache small.
 DECIMALS = 5
@@ -44,6 +45,28 @@ def read_text(path: Path) -> str:
         return data.decode("utf-8")
     except UnicodeDecodeError:
         return data.decode("latin-1")
+
+
+def read_opening(
+    path: Path, source: sources.SourceFile, track_id: str, tune: sources.Tune | None, limit: float
+) -> RawWork:
+    """Parse a work's beginning, some sixteen bars of a long score, for its notes and tempo alone.
+
+    Raises:
+        Exception: Whatever the parser raises for a malformed score; `WorkTimeoutError` after `limit` seconds.
+    """
+    with warnings.catch_warnings(), time_limit(limit):
+        warnings.simplefilter("ignore")
+        if tune is not None or path.suffix == ".abc":
+            return _read_work(path, source, track_id, tune)
+        if path.suffix == ".krn":
+            score = converter.parse(
+                first_bars_of_humdrum(read_text(path)), format="humdrum", forceSource=True
+            )
+        else:
+            text = first_bars_of_musicxml(path.read_bytes())
+            score = converter.parse(text, format="musicxml", forceSource=True)
+        return _extract([score], track_id, source.path, None, [])
 
 
 def read_file(root: Path, source: sources.SourceFile, limit: float) -> tuple[list[RawWork], list[Failure]]:

@@ -1,12 +1,17 @@
-// Everything by keyboard: `/` searches, arrows move through the works of a list.
+// Everything by keyboard: `/` searches, arrows move through the works of a list, Space plays and stops.
 
 import { byId } from "./dom.js";
+import { toggleChosen } from "./player.js";
 
 const STEPS = { ArrowDown: 1, ArrowUp: -1 };
 
 /** Listen to keys. */
 export function start() {
   addEventListener("keydown", onKey);
+  addEventListener("keyup", (event) => {
+    // A button would be pressed as well when the key that played its work comes up.
+    if (event.key === " " && /** @type {HTMLElement} */ (event.target).matches(".pick")) event.preventDefault();
+  });
 }
 
 /** @param {KeyboardEvent} event */
@@ -16,6 +21,11 @@ function onKey(event) {
   const writing = target.matches("input, select, textarea");
   if (event.key === "/" && !writing) {
     byId("search").focus();
+    event.preventDefault();
+  } else if (event.key === " " && !writing && !target.matches("button:not(.pick), a")) {
+    const play = /** @type {HTMLElement | null} */ (target.closest(".row")?.querySelector("button.play"));
+    if (play) play.click();
+    else toggleChosen();
     event.preventDefault();
   } else if (event.key in STEPS && (!writing || target.id === "search")) {
     if (move(target, STEPS[/** @type {keyof typeof STEPS} */ (event.key)])) event.preventDefault();

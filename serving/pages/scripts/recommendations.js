@@ -4,7 +4,9 @@ import { read, reasonOf } from "./api.js";
 import { showStages } from "./conditions.js";
 import { byId } from "./dom.js";
 import { follow } from "./events.js";
+import { showIncipits } from "./incipits.js";
 import { recommendationRow } from "./rows.js";
+import { playButton, roll } from "./sounding.js";
 import { state } from "./state.js";
 import { texts } from "./texts.js";
 import { factsOf, nameOf, recommendPath } from "./tracks.js";
@@ -29,6 +31,7 @@ export function pathOf(asked) {
 /** @param {State} now @param {State | null} before */
 export function update(now, before) {
   byId("asking").hidden = !now.track;
+  document.body.classList.toggle("has-work", now.track !== "");
   const another = !before || now.track !== before.track;
   if (!now.track) return nothingChosen();
   if (!another && pathOf(now) === pathOf(before)) return;
@@ -41,6 +44,7 @@ export function update(now, before) {
 function nothingChosen() {
   following.abort();
   byId("list").replaceChildren();
+  byId("seed").replaceChildren();
   byId("freshness").textContent = "";
 }
 
@@ -89,6 +93,11 @@ function showWork(body) {
   const seed = { track_id: state().track, ...body.reference_metadata };
   byId("chosen").textContent = nameOf(seed);
   byId("chosen-facts").textContent = [factsOf(seed), seed.track_id].filter(Boolean).join(" · ");
+  const track = { ...seed, metadata: body.reference_metadata };
+  if (byId("seed").dataset.shown !== seed.track_id) {
+    byId("seed").replaceChildren(playButton(track), roll(track, "wide"));
+    byId("seed").dataset.shown = seed.track_id;
+  }
 }
 
 /** @param {any} body @param {Set<string>} [added] */
@@ -99,6 +108,7 @@ function showList(body, added) {
   const empty = state().conditions.length ? texts.nothingLeft : texts.nothingYet;
   byId("freshness").textContent = [added ? texts.changed : "", rows.length ? "" : empty, whence(body)].filter(Boolean).join(" ");
   showStages(body.stages);
+  showIncipits();
 }
 
 /** @param {any} body */

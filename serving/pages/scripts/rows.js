@@ -1,6 +1,7 @@
 // A track as a row of a list: what it is, and the way to its own list.
 
 import { button, element } from "./dom.js";
+import { playButton, roll } from "./sounding.js";
 import { go, state } from "./state.js";
 import { texts } from "./texts.js";
 import { factsOf, nameOf } from "./tracks.js";
@@ -14,7 +15,10 @@ export function trackRow(track) {
   row.dataset.track = track.track_id;
   const pick = button("pick", () => choose(track.track_id));
   pick.append(element("span", "title", nameOf(track)), element("span", "facts", factsOf(track) || track.track_id));
-  row.append(pick);
+  const pair = button("pair", () => go({ pair: track.track_id }), "⇄");
+  pair.setAttribute("aria-label", texts.pair(nameOf(track)));
+  pair.title = texts.pair(nameOf(track));
+  row.append(playButton(track), pick, roll(track), pair);
   return row;
 }
 
@@ -27,7 +31,7 @@ export function recommendationRow(track) {
   if (parts.length) pick.append(element("span", "parts", parts.join(" · ")));
   for (const condition of track.relaxed ?? []) pick.append(element("span", "tag", texts.unmet(condition)));
   row.prepend(element("span", "rank", String(track.rank)));
-  row.append(score(track));
+  row.querySelector(".pair")?.before(score(track));
   return row;
 }
 
@@ -44,7 +48,7 @@ function score(track) {
 
 /** @param {string} id */
 export function choose(id) {
-  go({ track: id, compare: false });
+  go({ track: id, compare: false, pair: "" });
 }
 
 /** Mark the rows of the chosen track. */

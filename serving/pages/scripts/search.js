@@ -2,6 +2,7 @@
 
 import { read, reasonOf } from "./api.js";
 import { byId, inputById } from "./dom.js";
+import { showIncipits } from "./incipits.js";
 import { markChosen, trackRow } from "./rows.js";
 import { go, state } from "./state.js";
 import { texts } from "./texts.js";
@@ -60,4 +61,5 @@ function show(page, further) {
   next = page.next;
   byId("more").hidden = !next;
   markChosen();
+  showIncipits();
 }

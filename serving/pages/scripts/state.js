@@ -6,13 +6,14 @@
  * @property {string} track The chosen track's id, empty for none.
  * @property {string} strategy Empty for the API's default.
  * @property {string} mode Empty for the strategy's default.
+ * @property {string} pair The track that the chosen one is compared with, empty for none.
  * @property {boolean} compare Whether the strategies stand side by side.
  * @property {[string, string][]} conditions Parameters of the recommendation, as the API names them.
  */
 
 /** @typedef {(now: State, before: State) => void} Listener */
 
-const OWN = new Set(["q", "track", "strategy", "mode", "compare"]);
+const OWN = new Set(["q", "track", "pair", "strategy", "mode", "compare"]);
 /** @type {Listener[]} */
 const listeners = [];
 let current = parse(location);
@@ -23,6 +24,7 @@ export function parse(place) {
   return {
     q: query.get("q") ?? "",
     track: query.get("track") ?? fromHash(place.hash),
+    pair: query.get("pair") ?? "",
     strategy: query.get("strategy") ?? "",
     mode: query.get("mode") ?? "",
     compare: query.has("compare"),
@@ -43,7 +45,7 @@ function fromHash(hash) {
 /** @param {State} state @returns {string} */
 export function serialise(state) {
   const query = new URLSearchParams();
-  for (const name of /** @type {const} */ (["q", "track", "strategy", "mode"])) if (state[name]) query.set(name, state[name]);
+  for (const name of /** @type {const} */ (["q", "track", "pair", "strategy", "mode"])) if (state[name]) query.set(name, state[name]);
   for (const [name, value] of state.conditions) query.append(name, value);
   if (state.compare) query.set("compare", "");
   const text = query.toString().replace(/compare=$/, "compare");

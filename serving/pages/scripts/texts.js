@@ -9,7 +9,7 @@ export const markup = {
   lead: "Find a work, and the works most like it.",
   "search.label": "Search title, composer, form, opus, performer",
   "search.more": "Show more",
-  "keyboard.hint": "Keys: / searches, arrows move through works, Enter chooses.",
+  "keyboard.hint": "Keys: / searches, arrows move through works, Enter chooses, Space plays and stops.",
   "work.none": "No work chosen yet",
   "work.choose": "Choose one from the search to see its recommendations.",
   "strategy.label": "Strategy",
@@ -85,11 +85,45 @@ export const texts = {
   novelty: "novelty, bits",
   /** @param {number} share */
   sharedWith: (share) => `${Math.round(share * 100)} % as similarity`,
+  /** @param {string} title */
+  play: (title) => `Play ${title}`,
+  /** @param {number} parts @param {number} notes */
+  roll: (parts, notes) => `Piano roll of the beginning: ${notes} notes in ${parts === 1 ? "one part" : `${parts} parts`}`,
+  noRoll: "No notes yet",
+  notInTime: "it was not derived in time: try again",
+  /** @param {string} reason */
+  cannotPlay: (reason) => `This work cannot be played: ${reason}`,
+  previewFailed: "its preview could not be loaded",
+  /** @param {string} title */
+  pair: (title) => `Compare with ${title}`,
+  comparingPair: "looking from both sides…",
+  /** @param {string} one @param {string} two */
+  pairTitle: (one, two) => `${one} and ${two}`,
+  /** @param {string} similarity @param {boolean} mutual */
+  pairSimilarity: (similarity, mutual) =>
+    `Cosine similarity ${similarity}; ${mutual ? "each is in the other's list" : "not each is in the other's list"}.`,
+  /** @param {string} candidate @param {string} seed @param {string} rank */
+  stands: (candidate, seed, rank) => `“${candidate}” for “${seed}”: ${rank}.`,
+  /** @param {number} rank */
+  ranked: (rank) => `rank ${rank}`,
+  unranked: "not ranked",
+  playBoth: "Play one after the other",
+  closePair: "Close",
+  field: "field",
+  shared: "shared",
+  sharedTitle: "What they share",
+  yes: "yes",
   copied: "Copied.",
   changed: "The list has changed.",
   /** @param {number} status */
   httpError: (status) => `HTTP ${status}`,
 };
+
+/** Say something to everybody, those who hear the page included. @param {string} text */
+export function tell(text) {
+  const place = document.getElementById("told");
+  if (place) place.textContent = text;
+}
 
 /** Put the markup's texts in their places. @param {ParentNode} root */
 export function fillIn(root) {

@@ -16,6 +16,7 @@ import orjson
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from serving.incipits import IncipitFile
 from tests.e2e.stack import PATIENCE_SECONDS, REPOSITORY, eventually
 from tests.support.browser import find_chromium, running_chromium
 
@@ -28,6 +29,7 @@ COMPOSERS = (
 )
 FORMS = ("fugue", "chorale", "dance")
 TRACKS = 90
+PENDING, PREVIEW = "page/001", "page/002"
 DIMENSION = 12
 
 
@@ -39,6 +41,7 @@ def track(number: int) -> dict[str, Any]:
         source.gauss(0, 0.4) + (3 if place == number % len(COMPOSERS) else 0) for place in range(DIMENSION)
     ]
     form = FORMS[number % len(FORMS)]
+    preview = {"preview_url": "https://previews.test/one.wav"} if f"page/{number:03}" == PREVIEW else {}
     title = f"{form.capitalize()} no. {number}" if number else ATTACK
     return {
         "track_id": f"page/{number:03}",
@@ -50,8 +53,14 @@ def track(number: int) -> dict[str, Any]:
             "form": form,
             "opus": f"Op.{number},No.2",
             "year_composed": 1600 + number,
+            **preview,
         },
     }
+
+
+def scale(number: int) -> list[list[int]]:
+    """A synthetic incipit: a scale of eight notes in one part."""
+    return [[value for step in range(8) for value in (step * 150, 140, 60 + number % 5 + step)]]
 
 
 @dataclass(frozen=True)
@@ -60,6 +69,7 @@ class PageStack:
 
     url: str
     data_dir: Path
+    incipits: IncipitFile
 
     def publish(self, *events: dict[str, Any]) -> None:
         """Publish track events as a user would, from the terminal."""
@@ -90,6 +100,11 @@ def page_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PageStack]:
     broker = os.environ.get("MESS_TEST_BROKER", "auto")
     command = ["up", "--no-demo", "--port=0", f"--broker={broker}", f"--data-dir={data_dir}"]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MESS_")}
+    incipits = IncipitFile(data_dir.parent / "incipits.sqlite")
+    incipits.create(f"page/{number:03}" for number in range(TRACKS))
+    for number in range(2, TRACKS):
+        incipits.write(f"page/{number:03}", scale(number), None)
+    environment["MESS_API_INCIPITS"] = str(data_dir.parent / "incipits.sqlite")
     with (data_dir.parent / "up.log").open("w") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "mess", *command],
@@ -104,7 +119,7 @@ def page_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PageStack]:
             assert process.stdout is not None
             line = process.stdout.readline()
             assert line.startswith("ready "), (data_dir.parent / "up.log").read_text()
-            stack = PageStack(line.split()[1], data_dir)
+            stack = PageStack(line.split()[1], data_dir, incipits)
             stack.publish(*(track(number) for number in range(TRACKS)))
             full = {"lists": TRACKS, "full_lists": TRACKS}
 

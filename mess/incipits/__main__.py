@@ -1,0 +1,51 @@
+"""`python -m mess.incipits FILE`: derive what is pending in the file, works that are looked at first, and end.
+
+A process of the local stack, at the lowest priority. Killed at any moment, it goes on where it was.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+import psutil
+import structlog
+
+from serving.incipits import IncipitFile
+
+log = structlog.get_logger("mess.incipits")
+
+_LIMIT_SECONDS = 60.0
+_TOLD_EVERY = 1_000
+
+
+def _step_back() -> None:
+    """Leave processor and disk to whoever else wants them."""
+    os.nice(19)
+    if hasattr(psutil, "IOPRIO_CLASS_IDLE"):
+        psutil.Process().ionice(psutil.IOPRIO_CLASS_IDLE)
+
+
+def main(path: Path) -> None:
+    """Derive everything that is pending in the file at `path`."""
+    _step_back()
+    from mess.incipits.corpus import Corpus  # noqa: PLC0415 -- music21 takes a second to import
+
+    file = IncipitFile(path)
+    corpus = Corpus()
+    log.info("deriving incipits", pending=file.pending())
+    done = failed = 0
+    while (track_id := file.next_work()) is not None:
+        try:
+            file.write(track_id, corpus.incipit(track_id, _LIMIT_SECONDS), None)
+        # The parser raises whatever a malformed score provokes; the reason is kept for who asks.
+        except Exception as error:  # noqa: BLE001
+            failed += 1
+            file.write(track_id, None, f"{type(error).__name__}: {error}"[:200])
+        done += 1
+        if done % _TOLD_EVERY == 0:
+            log.info("incipits", done=done, failed=failed)
+    log.info("every incipit is there", derived=done - failed, failed=failed)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
