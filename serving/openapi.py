@@ -12,8 +12,8 @@ from streams.contracts import RecommendationQuery, UserContext
 _DESCRIPTION = """Recommendations between the works of a catalogue that changes all day.
 
 Every track has a list of the tracks most like it, computed as tracks arrive, change and go, and read here as it
-is stored. Other strategies are computed when they are first asked for, kept, and kept fresh. Errors are problem documents (RFC 9457, `application/problem+json`). Track ids may hold any printable
-character: percent-encode them, `/` included. Unknown query parameters are refused, not ignored. Each answer
+is stored. Other strategies are computed when they are first asked for, kept, and kept fresh. Errors are problem documents (RFC 9457, `application/problem+json`). Track ids may hold any
+character but control and format characters: percent-encode them, `/` included. Unknown query parameters are refused, not ignored. Each answer
 carries `X-Request-ID`, your own if you send one."""
 
 # Paths that take parameters with a name of their own behind a dot, which no model of theirs names.

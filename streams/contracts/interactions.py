@@ -13,6 +13,7 @@ from streams.contracts.validation import (
     TrackId,
     check_same_track,
     first_error,
+    is_identifier,
     load_object,
     read_event_time,
     read_key,
@@ -85,8 +86,6 @@ def parse_interaction(
         raise InvalidEvent(Reason.INVALID_INTERACTION, first_error(exc)) from None
     for name in ("user_id", "event_id"):
         text = getattr(read, name)
-        if text is not None and not text.isprintable():
-            raise InvalidEvent(
-                Reason.INVALID_INTERACTION, f"{name}: contains a character that cannot be printed"
-            )
+        if text is not None and not is_identifier(text):
+            raise InvalidEvent(Reason.INVALID_INTERACTION, f"{name}: contains a control or format character")
     return read

@@ -1,6 +1,7 @@
 """Checks that every event passes, whatever its topic."""
 
 import json
+import re
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, Final
@@ -19,9 +20,29 @@ _KINDS: Final = {
 }  # fmt: skip
 
 
-def _printable(track_id: str) -> str:
-    if not track_id.isprintable():
-        raise ValueError(f"{shown(track_id)} contains a character that cannot be printed")
+# What no identifier holds: controls, surrogates, the separators of lines and paragraphs, and the characters that only format
+# text (Unicode's Cc, Cs, Zl, Zp, and of the first plane Cf), but for those that join: U+200C, U+200D, U+2060. What Unicode has
+# not assigned yet is taken, so that the rule does not depend on the version that a Python knows. Escapes are such that
+# Python's, ECMA's and Rust's expressions have in common.
+_PATTERN: Final = (
+    r"^[^\u0000-\u001f\u007f-\u009f\u00ad\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891\u08e2\u180e\u200b\u200e\u200f"
+    r"\u2028-\u202e\u2061-\u2064\u2066-\u206f\ufeff\ufff9-\ufffb]+$"
+)
+_IDENTIFIER: Final = re.compile(_PATTERN.replace("]+$", r"\ud800-\udfff]+\Z"))
+_RULE: Final = "1 to 512 characters, none of them a control or format character"
+
+
+_WRONG: Final = "contains a control or format character"
+
+
+def is_identifier(text: str) -> bool:
+    """Whether an identifier may be so: letters, marks, numbers, punctuation, symbols, spaces and joiners, one at least."""
+    return (text.isprintable() and bool(text)) or _IDENTIFIER.match(text) is not None
+
+
+def _identifier(track_id: str) -> str:
+    if not is_identifier(track_id):
+        raise ValueError(f"{shown(track_id)} {_WRONG}")
     return track_id
 
 
@@ -31,10 +52,11 @@ TrackId = Annotated[
     Field(
         min_length=1,
         max_length=_MAX_TRACK_ID,
-        description="The track's identifier: 1 to 512 printable characters",
+        description=f"The track's identifier: {_RULE}",
         examples=["smd/Bach_BWV849-01"],
+        json_schema_extra={"pattern": _PATTERN},
     ),
-    AfterValidator(_printable),
+    AfterValidator(_identifier),
 ]
 
 
@@ -47,7 +69,7 @@ def check_track_id(track_id: object) -> str:
     """Return a valid track id.
 
     Raises:
-        InvalidEvent: `invalid_track_id`, unless it is 1 to 512 printable characters.
+        InvalidEvent: `invalid_track_id`, unless it is 1 to 512 characters, as `is_identifier` has them.
     """
     if not isinstance(track_id, str):
         wrong = "is missing" if track_id is None else f"must be text, not {kind(track_id)}"
@@ -55,8 +77,8 @@ def check_track_id(track_id: object) -> str:
         wrong = "is empty"
     elif len(track_id) > _MAX_TRACK_ID:
         wrong = f"is {len(track_id):,} characters long; at most {_MAX_TRACK_ID} are allowed"
-    elif not track_id.isprintable():
-        wrong = f"{shown(track_id)} contains a character that cannot be printed"
+    elif not is_identifier(track_id):
+        wrong = f"{shown(track_id)} {_WRONG}"
     else:
         return track_id
     raise InvalidEvent(Reason.INVALID_TRACK_ID, f"track_id {wrong}")

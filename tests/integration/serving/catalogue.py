@@ -47,6 +47,12 @@ AWKWARD_IDS = (
     "/leading",
     "trailing/",
     'it\'s "quoted"; \\ &c',
+    "全角\u3000空白",
+    "a\u00a0b",
+    "👩\u200d🎤",
+    "a\u200cb",
+    " \u2003 ",
+    "e\u0301 \ue000 \U0001fae9",
 )
 
 

@@ -136,7 +136,7 @@ def test_one_question_has_one_kept_body() -> None:
         ("min_offset=1000001:0", "min_offset: partition must be at most 1000000"),
         ("min_offset=1:2&min_offset=1:3", "min_offset: is given more than once"),
         ("exclude=", "exclude: must not be empty"),
-        ("exclude=a&exclude=b%0Ac", "exclude: value 2: 'b\\nc' contains a character that cannot be printed"),
+        ("exclude=a&exclude=b%0Ac", "exclude: value 2: 'b\\nc' contains a control or format character"),
     ],
 )
 def test_what_is_wrong_is_told_of_the_parameter(query: str, told: str) -> None:
