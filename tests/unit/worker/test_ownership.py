@@ -1,5 +1,7 @@
 """Epochs and tenures of one worker's partitions."""
 
+import asyncio
+
 import pytest
 
 from store.errors import FencedError
@@ -82,3 +84,49 @@ def test_a_tenure_goes_on_only_where_it_is_said_to() -> None:
     ownership.take(claims(p0=2, p1=3), continued=[0])
     assert ownership.tenures[0] == first[0]
     assert ownership.tenures[1] != first[1]
+
+
+async def test_whoever_waits_for_something_to_be_ours_goes_on_with_the_first_claim() -> None:
+    """`held` returns once anything is claimed, and waits again when all is lost."""
+    ownership = Ownership()
+    waiting = asyncio.create_task(ownership.held())
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    ownership.take(claims(p0=1))
+    await waiting
+    ownership.lose([0])
+    waiting = asyncio.create_task(ownership.held())
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    waiting.cancel()
+
+
+async def test_a_write_waits_for_a_claim_that_is_being_made() -> None:
+    """Between the store's word and ours no write begins: it would show an epoch that is no longer the newest."""
+    ownership = Ownership()
+    ownership.take(claims(p0=1))
+    seen: list[dict[int, int]] = []
+
+    async def write(epochs: dict[int, int]) -> None:
+        seen.append(epochs)
+
+    async with ownership.claiming():
+        writing = asyncio.create_task(ownership.under_epochs(write))
+        await asyncio.sleep(0)
+        assert seen == []
+        ownership.take(claims(p0=2))
+    await writing
+    assert seen == [{0: 2}]
+
+
+def test_consumed_offsets_only_move_forward_but_for_a_new_log() -> None:
+    """A late answer of the store moves nothing back; a log that starts again does."""
+    ownership = Ownership()
+    ownership.take({0: Claim(1, 10, 0), 1: Claim(1, 5, 0)})
+    ownership.advance({0: 12, 1: 4})
+    assert (ownership.consumed(0), ownership.consumed(1), ownership.consumed(9)) == (12, 5, 0)
+    assert ownership.total_consumed == 17
+    ownership.lose([1])
+    assert (1 in ownership, ownership.consumed(1)) == (False, 5)
+    ownership.restart([0])
+    assert ownership.consumed(0) == 0
