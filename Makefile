@@ -98,10 +98,10 @@ lock:  ## pin dependencies again from pyproject.toml (needs uv)
 	  --custom-compile-command "make lock" pyproject.toml --group dev --extra demo-build -c requirements-dev.lock -o requirements-demo.lock
 
 demo-test: $(MUSIC)  ## the tests of the demo catalogue's builder and of its incipits, with music21
-	@$(BIN)/python -m pytest -q tests/unit/demo/test_parse.py tests/unit/incipits --timeout-method=thread
+	@$(BIN)/python -m pytest -q tools/demo_catalogue tests/unit/demo/test_parse.py tests/unit/incipits --timeout-method=thread
 
 demo: $(MUSIC)  ## build the demo catalogue again from the music21 corpus (about 20 minutes)
-	@$(BIN)/python -m mess.demo.build --out mess/demo/data --jobs $(shell nproc)
+	@$(BIN)/python -m tools.demo_catalogue --out mess/demo/data --jobs $(shell nproc)
 
 clean:  ## remove the virtual environment, caches and the local stack's data
 	@rm -rf $(VENV) node_modules .mess site .cache .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist build

@@ -7,12 +7,12 @@ from rich.console import Console
 from rich.table import Table
 
 from mess.demo import catalogue
-from mess.demo.quality import NEAREST, Answer
-from mess.demo.quality import measure as measure_catalogue
+from tools.demo_catalogue.quality import NEAREST, Answer
+from tools.demo_catalogue.quality import measure as measure_catalogue
 
 
 def measure(sample: int | None = None) -> list[Answer]:
-    """Measure the committed catalogue; see `mess.demo.quality.measure`."""
+    """Measure the committed catalogue; see `tools.demo_catalogue.quality.measure`."""
     return measure_catalogue(catalogue.load(), sample=sample)
 
 

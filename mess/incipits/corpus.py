@@ -5,8 +5,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
-from mess.demo.build import sources
-from mess.demo.build.parse import read_opening, read_text
+from mess.demo.corpus import sources
+from mess.demo.corpus.parse import read_opening, read_text
 from mess.incipits.opening import opening
 
 

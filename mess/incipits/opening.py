@@ -1,6 +1,6 @@
 """The first seconds of a work as notes for a loudspeaker: onsets and lengths in milliseconds, MIDI pitches."""
 
-from mess.demo.build.raw import RawWork
+from mess.demo.corpus.raw import RawWork
 
 SECONDS = 10.0
 # A beat of a work that names no tempo, and bounds for those that do.

@@ -11,8 +11,6 @@ import orjson
 import pytest
 
 from mess.demo import catalogue
-from mess.demo.build.embedding import WEIGHTS
-from mess.demo.build.features import BLOCKS
 from mess.demo.catalogue import CatalogueError, DemoCatalogue
 from streams.contracts import TrackMetadata
 
@@ -43,12 +41,6 @@ def test_the_embeddings_are_unit_vectors(demo: DemoCatalogue) -> None:
     assert demo.embeddings.dtype == np.float32
     assert np.isfinite(demo.embeddings).all()
     np.testing.assert_allclose(np.linalg.norm(demo.embeddings, axis=1), 1, atol=1e-5)
-
-
-def test_its_columns_are_those_of_the_code(demo: DemoCatalogue) -> None:
-    """The committed data was built with the blocks and weights that the code has now."""
-    stored = [(block.name, block.size, block.weight) for block in demo.blocks]
-    assert stored == [(block.name, block.size, WEIGHTS[block.name]) for block in BLOCKS]
 
 
 def test_ids_are_unique_and_printable(demo: DemoCatalogue) -> None:

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from mess.demo.build.raw import Failure, RawWork
-from mess.demo.build.sources import SourceFile
+from mess.demo.corpus.raw import Failure, RawWork
+from mess.demo.corpus.sources import SourceFile
 
 pytest.importorskip("music21", reason="the extra demo-build is not installed: only rebuilding needs it")
 
-from mess.demo.build import parse
+from mess.demo.corpus import parse
 
 pytestmark = pytest.mark.unit
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from mess.demo.build import sources
-from mess.demo.build.sources import SourceFile
+from mess.demo.corpus import sources
+from mess.demo.corpus.sources import SourceFile
 
 pytestmark = pytest.mark.unit
 

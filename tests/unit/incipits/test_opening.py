@@ -5,7 +5,7 @@ import zipfile
 
 import pytest
 
-from mess.demo.build.raw import RawNotes, RawWork
+from mess.demo.corpus.raw import RawNotes, RawWork
 from mess.incipits.beginnings import first_bars_of_humdrum, first_bars_of_musicxml
 from mess.incipits.opening import opening, quarters_a_minute
 

@@ -1,4 +1,4 @@
-"""Command line of the builder: `python -m mess.demo.build --out mess/demo/data`."""
+"""Command line of the builder: `python -m tools.demo_catalogue --out mess/demo/data`."""
 
 import tempfile
 from collections import Counter
@@ -17,8 +17,9 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from mess.demo.build import assemble, describe, extraction, sources
-from mess.demo.build.raw import Failure
+from mess.demo.corpus import sources
+from mess.demo.corpus.raw import Failure
+from tools.demo_catalogue import assemble, describe, extraction
 
 DEFAULT_CACHE = Path(tempfile.gettempdir()) / "mess-demo-build"
 
@@ -35,7 +36,7 @@ def build(
     try:
         import music21  # noqa: PLC0415 (an extra: absent unless someone rebuilds)
 
-        from mess.demo.build.titles import corpus_titles  # noqa: PLC0415
+        from tools.demo_catalogue.titles import corpus_titles  # noqa: PLC0415
     except ImportError:
         console.print(
             "music21 is missing: install the extra, as in pip install 'mess-ai[demo-build]'", markup=False

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mess.demo.build.tonality import MAJOR, estimate
+from tools.demo_catalogue.tonality import MAJOR, estimate
 
 pytestmark = pytest.mark.unit
 

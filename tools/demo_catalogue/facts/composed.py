@@ -4,8 +4,8 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from mess.demo.build.facts import keys, tables
-from mess.demo.build.raw import RawWork
+from mess.demo.corpus.raw import RawWork
+from tools.demo_catalogue.facts import keys, tables
 
 ATONAL = frozenset({"schoenberg", "webern"})
 PALESTRINA = "Palestrina Masses"

@@ -4,8 +4,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from mess.demo.build.facts import keys, text
-from mess.demo.build.raw import RawWork
+from mess.demo.corpus.raw import RawWork
+from tools.demo_catalogue.facts import keys, text
 
 COLLECTION = "Essen Folksong Collection"
 

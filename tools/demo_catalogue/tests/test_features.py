@@ -5,12 +5,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mess.demo.build import features
-from mess.demo.build.features import BLOCKS, DIMENSION, compute_features
-from mess.demo.build.notes import Floats, Notes
-from mess.demo.build.raw import RawNotes
-from mess.demo.build.tonality import Tonality
-from tests.unit.demo.helpers import line, notes, together
+from mess.demo.corpus.raw import RawNotes
+from tools.demo_catalogue import features
+from tools.demo_catalogue.features import BLOCKS, DIMENSION, compute_features
+from tools.demo_catalogue.notes import Floats, Notes
+from tools.demo_catalogue.tests.helpers import line, notes, together
+from tools.demo_catalogue.tonality import Tonality
 
 pytestmark = pytest.mark.unit
 

@@ -3,8 +3,8 @@
 import re
 from typing import Any
 
-from mess.demo.build.facts import keys, text
-from mess.demo.build.raw import RawWork
+from mess.demo.corpus.raw import RawWork
+from tools.demo_catalogue.facts import keys, text
 
 ONEILL = "O'Neill's Music of Ireland"
 RYAN = "Ryan's Mammoth Collection"

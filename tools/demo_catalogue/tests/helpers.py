@@ -1,7 +1,7 @@
 """Works written out by hand."""
 
-from mess.demo.build.notes import Notes
-from mess.demo.build.raw import RawNotes, RawWork
+from mess.demo.corpus.raw import RawNotes, RawWork
+from tools.demo_catalogue.notes import Notes
 
 
 def line(

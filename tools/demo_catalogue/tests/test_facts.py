@@ -2,10 +2,10 @@
 
 import pytest
 
-from mess.demo.build.describe import describe
-from mess.demo.build.facts import composed, keys, text
-from mess.demo.build.raw import RawWork
-from tests.unit.demo.helpers import line, together, work
+from mess.demo.corpus.raw import RawWork
+from tools.demo_catalogue.describe import describe
+from tools.demo_catalogue.facts import composed, keys, text
+from tools.demo_catalogue.tests.helpers import line, together, work
 
 pytestmark = pytest.mark.unit
 

@@ -2,10 +2,10 @@
 
 import re
 
-from mess.demo.build.features import pitch_class_profile
-from mess.demo.build.notes import SAME_MOMENT, Notes
-from mess.demo.build.raw import RawWork
-from mess.demo.build.tonality import estimate
+from mess.demo.corpus.raw import RawWork
+from tools.demo_catalogue.features import pitch_class_profile
+from tools.demo_catalogue.notes import SAME_MOMENT, Notes
+from tools.demo_catalogue.tonality import estimate
 
 MODES = {
     "": "major", "maj": "major", "ion": "major", "m": "minor", "min": "minor", "aeo": "aeolian", "dor": "dorian",

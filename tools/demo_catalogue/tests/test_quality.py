@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from benchmarks import demo_quality
-from mess.demo import quality
 from mess.demo.catalogue import Block, DemoCatalogue, DemoTrack
+from tools.demo_catalogue import quality
 
 pytestmark = pytest.mark.unit
 

@@ -7,8 +7,8 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import partial
 from pathlib import Path
 
-from mess.demo.build.raw import Failure, RawWork, read_cache, write_cache
-from mess.demo.build.sources import SourceFile
+from mess.demo.corpus.raw import Failure, RawWork, read_cache, write_cache
+from mess.demo.corpus.sources import SourceFile
 
 
 def checkpoint_path(cache: Path, source: SourceFile) -> Path:
@@ -20,7 +20,7 @@ def extract_one(root: Path, cache: Path, limit: float, source: SourceFile) -> st
     """Parse one corpus file into its checkpoint unless it is there already; returns the file's path."""
     target = checkpoint_path(cache, source)
     if not target.exists():
-        from mess.demo.build.parse import read_file  # noqa: PLC0415 (music21 takes a second to import)
+        from mess.demo.corpus.parse import read_file  # noqa: PLC0415 (music21 takes a second to import)
 
         write_cache(target, *read_file(root, source, limit))
     return source.path

@@ -10,10 +10,10 @@ import numpy as np
 import orjson
 
 from mess.demo import catalogue
-from mess.demo.build.embedding import WEIGHTS, embed, quantise
-from mess.demo.build.features import BLOCKS, compute_features
-from mess.demo.build.notes import Floats, Notes
-from mess.demo.build.raw import Failure, RawWork
+from mess.demo.corpus.raw import Failure, RawWork
+from tools.demo_catalogue.embedding import WEIGHTS, embed, quantise
+from tools.demo_catalogue.features import BLOCKS, compute_features
+from tools.demo_catalogue.notes import Floats, Notes
 
 # A fragment of a few notes has no distribution to speak of.
 FEWEST_NOTES = 12

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from mess.demo import catalogue
-from mess.demo.build import assemble
-from mess.demo.build.raw import Failure, RawWork, read_cache, write_cache
-from tests.unit.demo.helpers import line, work
+from mess.demo.corpus.raw import Failure, RawWork, read_cache, write_cache
+from tools.demo_catalogue import assemble
+from tools.demo_catalogue.tests.helpers import line, work
 
 pytestmark = pytest.mark.unit
 

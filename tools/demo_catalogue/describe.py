@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from mess.demo.build.facts import composed, essen, text, traditional
-from mess.demo.build.raw import RawWork
-from mess.demo.build.sources import BOOK_FOLDERS
+from mess.demo.corpus.raw import RawWork
+from mess.demo.corpus.sources import BOOK_FOLDERS
+from tools.demo_catalogue.facts import composed, essen, text, traditional
 
 DATASET = "music21-corpus"
 

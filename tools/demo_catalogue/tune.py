@@ -1,6 +1,6 @@
 """Chooses the block weights: coordinate search on one half of the works, reported on the other.
 
-Run as `python -m mess.demo.build.tune --cache DIR` after a build with the same cache. It only prints the
+Run as `python -m tools.demo_catalogue.tune --cache DIR` after a build with the same cache. It only prints the
 weights; `embedding.WEIGHTS` is where they are kept.
 """
 
@@ -14,10 +14,11 @@ import typer
 from numpy.typing import NDArray
 from rich.console import Console
 
-from mess.demo import catalogue, quality
-from mess.demo.build.embedding import WEIGHTS, column_weights, standardise
-from mess.demo.build.features import BLOCKS
-from mess.demo.build.notes import Floats
+from mess.demo import catalogue
+from tools.demo_catalogue import quality
+from tools.demo_catalogue.embedding import WEIGHTS, column_weights, standardise
+from tools.demo_catalogue.features import BLOCKS
+from tools.demo_catalogue.notes import Floats
 
 # A coarse grid, and few passes: the aim is to damp blocks that mislead, not to fit the labels.
 GRID = (0.5, 0.75, 1.0, 1.5)

@@ -6,8 +6,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from mess.demo.build.notes import SAME_MOMENT, Floats, Ints, Notes
-from mess.demo.build.tonality import Tonality, estimate
+from tools.demo_catalogue.notes import SAME_MOMENT, Floats, Ints, Notes
+from tools.demo_catalogue.tonality import Tonality, estimate
 
 Counts = Floats | Ints
 # Semitones above the tonic to diatonic degree, 0 for the tonic.

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from mess.demo.build.embedding import CLIP, column_weights, embed, quantise, standardise
-from mess.demo.build.features import BLOCKS, DIMENSION
+from mess.demo import catalogue
+from tools.demo_catalogue.embedding import CLIP, WEIGHTS, column_weights, embed, quantise, standardise
+from tools.demo_catalogue.features import BLOCKS, DIMENSION
 
 pytestmark = pytest.mark.unit
 
@@ -71,3 +72,9 @@ def test_quantised_vectors_keep_their_direction() -> None:
     assert np.abs(decoded - vectors).max() <= stored.scale.max() / 2 + 1e-7
     cosine = (decoded * vectors).sum(axis=1) / np.linalg.norm(decoded, axis=1)
     assert cosine.min() > 0.999
+
+
+def test_its_columns_are_those_of_the_code() -> None:
+    """The committed data was built with the blocks and weights that the code has now."""
+    stored = [(block.name, block.size, block.weight) for block in catalogue.load().blocks]
+    assert stored == [(block.name, block.size, WEIGHTS[block.name]) for block in BLOCKS]

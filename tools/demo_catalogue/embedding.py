@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mess.demo.build.features import BLOCKS
-from mess.demo.build.notes import Floats
+from tools.demo_catalogue.features import BLOCKS
+from tools.demo_catalogue.notes import Floats
 
 # Beyond this many standard deviations a feature says no more, and one odd score would set the scale for all.
 CLIP = 4.0

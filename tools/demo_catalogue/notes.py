@@ -6,7 +6,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from mess.demo.build.raw import RawNotes
+from mess.demo.corpus.raw import RawNotes
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

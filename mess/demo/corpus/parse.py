@@ -10,8 +10,8 @@ from typing import Any
 
 from music21 import abcFormat, chord, converter, harmony, key, meter, note, stream, tempo
 
-from mess.demo.build import sources
-from mess.demo.build.raw import Failure, RawNotes, RawWork
+from mess.demo.corpus import sources
+from mess.demo.corpus.raw import Failure, RawNotes, RawWork
 from mess.incipits.beginnings import first_bars_of_humdrum, first_bars_of_musicxml
 
 # Positions are kept to this many decimals: finer than any tuplet in the corpus, and it makes the cache small.
