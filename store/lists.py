@@ -11,7 +11,8 @@ import numpy.typing as npt
 from asyncpg.pool import PoolConnectionProxy
 
 from store import binary
-from store.rows import ListRows, TrackVectors
+from store.columns import METADATA_FIELDS
+from store.rows import ListRows, TrackVectors, metadata_row
 
 _COLUMNS = (
     "key",
@@ -112,8 +113,21 @@ async def drop_orphans(connection: PoolConnectionProxy) -> int:
     return dropped
 
 
-async def read_tracks(connection: PoolConnectionProxy, dimension: int) -> TrackVectors:
-    """Every track's vector. Must run inside a transaction, the one that also reads the lists and offsets."""
+# Rows read at a time. With metadata they take ten times as long to decode, on the event loop.
+_TRACKS_READ = 2_048
+_DESCRIBED_READ = 256
+
+
+async def read_tracks(
+    connection: PoolConnectionProxy, dimension: int, *, metadata: bool = False
+) -> TrackVectors:
+    """Every track's vector. Must run inside a transaction, the one that also reads the lists and offsets.
+
+    Args:
+        connection: Inside a transaction.
+        dimension: d of the vectors.
+        metadata: Whether what is known of the tracks is wanted, too.
+    """
     count: int = await connection.fetchval("SELECT count(*) FROM tracks")
     found = TrackVectors(
         keys=np.empty(count, dtype=np.int64),
@@ -126,16 +140,18 @@ async def read_tracks(connection: PoolConnectionProxy, dimension: int) -> TrackV
     at = 0
     query = (
         "SELECT key, track_id, embedding, source_partition, source_offset, "
-        "(extract(epoch FROM event_time) * 1000000)::bigint FROM tracks"
+        "(extract(epoch FROM event_time) * 1000000)::bigint"
     )
-    cursor = await connection.cursor(query)
-    while rows := await cursor.fetch(2048):
+    wanted = METADATA_FIELDS if metadata else ()
+    cursor = await connection.cursor(f"{', '.join([query, *wanted])} FROM tracks")
+    while rows := await cursor.fetch(_DESCRIBED_READ if metadata else _TRACKS_READ):
         part = slice(at, at + len(rows))
-        keys, track_ids, embeddings, partitions, offsets, times = zip(*rows, strict=True)
+        keys, track_ids, embeddings, partitions, offsets, times, *described = zip(*rows, strict=True)
         found.keys[part], found.partitions[part], found.offsets[part] = keys, partitions, offsets
         found.event_times[part] = times
         found.track_ids.extend(track_ids)
         found.vectors[part] = np.frombuffer(b"".join(embeddings), dtype="<f4").reshape(-1, dimension)
+        found.metadata.extend(map(metadata_row, zip(*described, strict=True)))
         at += len(rows)
     return found
 

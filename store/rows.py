@@ -1,10 +1,12 @@
 """Whole columns of the store's tables, as arrays."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field, fields
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import orjson
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,7 @@ class TrackVectors:
         partitions: int32 (n,), of the track's own event.
         offsets: int64 (n,), likewise.
         event_times: int64 (n,), likewise, microseconds since 1970.
+        metadata: What is known of each, as `metadata_row` has it; empty where it was not asked for.
     """
 
     keys: npt.NDArray[np.int64]
@@ -71,3 +74,18 @@ class TrackVectors:
     partitions: npt.NDArray[np.int32]
     offsets: npt.NDArray[np.int64]
     event_times: npt.NDArray[np.int64]
+    metadata: list[tuple[Hashable, ...]] = field(default_factory=list)
+
+
+def metadata_row(values: Iterable[Any]) -> tuple[Hashable, ...]:
+    """Values of `store.columns.METADATA_FIELDS` as they are kept beside vectors: tags as a tuple, `extra` as JSON.
+
+    Equal values are equal, whoever wrote them: as the event has them, or as Postgres gives them back.
+    """
+    return tuple(map(_hashable, values))
+
+
+def _hashable(value: Any) -> Hashable:
+    if isinstance(value, dict):
+        return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+    return tuple(value) if isinstance(value, list) else value

@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 from asyncpg.pool import PoolConnectionProxy
 
-from store.rows import TrackVectors
+from store.columns import METADATA_FIELDS
+from store.rows import TrackVectors, metadata_row
 
 # Tracks whose keys and names are read at a time.
 PAGE_TRACKS = 32_768
@@ -64,15 +65,15 @@ class Tail:
     whole: bool
 
 
-_TRACKS = """
-SELECT t.key, t.track_id, t.embedding, t.source_partition, t.source_offset, t.event_time
+_TRACKS = f"""
+SELECT t.*
 FROM unnest($1::int[], $2::bigint[], $3::bigint[]) AS f (partition, first, upto), LATERAL (
     SELECT key, track_id, embedding, source_partition, source_offset,
-           (extract(epoch FROM event_time) * 1000000)::bigint AS event_time
+           (extract(epoch FROM event_time) * 1000000)::bigint AS event_time, {", ".join(METADATA_FIELDS)}
     FROM tracks WHERE source_partition = f.partition AND source_offset >= f.first AND source_offset < f.upto
     ORDER BY source_offset LIMIT $4
 ) AS t
-"""
+"""  # noqa: S608 -- columns of the schema
 
 _DEPARTURES = """
 SELECT d.key, d.source_partition, d.source_offset
@@ -172,4 +173,5 @@ def _vectors(rows: list[asyncpg.Record], dimension: int) -> TrackVectors:
         partitions=np.array([row["source_partition"] for row in rows], dtype=np.int32),
         offsets=np.array([row["source_offset"] for row in rows], dtype=np.int64),
         event_times=np.array([row["event_time"] for row in rows], dtype=np.int64),
+        metadata=[metadata_row(row[name] for name in METADATA_FIELDS) for row in rows],
     )

@@ -78,6 +78,11 @@ class _Asked(BaseModel):
     max_list_share: Finite | None = Field(
         default=None, ge=0, le=1, description="Leaves out tracks that more than this share of all lists hold."
     )
+    cap_anonymous: bool = Field(
+        default=False,
+        description="Whether `max_per_composer` holds for Anonymous, Traditional and other words for no composer, all of "
+        "them together.",
+    )
     near_duplicates: bool = Field(
         default=False, description="Whether of tracks that nearly repeat each other only one is listed."
     )
@@ -121,7 +126,12 @@ def _filters() -> dict[str, Any]:
 
 
 # How fields of a request are called here.
-_SPELLED: Final = (("filters.", ""), ("caps.list_share", "max_list_share"), ("caps.", "max_per_"))
+_SPELLED: Final = (
+    ("filters.", ""),
+    ("caps.list_share", "max_list_share"),
+    ("caps.anonymous", "cap_anonymous"),
+    ("caps.", "max_per_"),
+)
 # What a request has in an object, and the query string in the parameter's name.
 _BOUND: Final = re.compile(r"\.(min|max|not)$")
 
@@ -282,6 +292,8 @@ def asked_by(asked: _Asked, dotted: dict[str, dict[str, list[str]]], **start: An
     caps = {name.removeprefix("max_per_"): given[name] for name in _CAPS if name in given}
     if "max_list_share" in given:
         caps["list_share"] = given["max_list_share"]
+    if "cap_anonymous" in given:
+        caps["anonymous"] = given["cap_anonymous"]
     filters = _asked_filters(given) | _extra_filters(dotted["extra"])
     if "min_offset" in given:
         partition, offset = given["min_offset"].split(":")

@@ -147,6 +147,11 @@ class CapsOption(_Strict):
         description="Keeps hubs out: tracks that more than this share of all lists hold",
         examples=[0.01],
     )
+    anonymous: Flag = Field(
+        False,
+        description="Whether the cap by composer holds for Anonymous, Traditional and other words for no composer, all of "
+        "them together; by default it does not",
+    )
 
 
 class NearDuplicatesOption(_Strict):

@@ -1,6 +1,6 @@
 """What goes into the neighbour engine and what comes out: plain arrays, cheap to send between processes."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -37,6 +37,7 @@ class TrackBatch:
         deleted: int64 (m,), the tracks withdrawn; unknown ones are ignored.
         deleted_events: `EVENT` (m,), the event behind each.
         behind: How many more events are known to wait: of many, newcomers' lists had better be made together.
+        metadata: What is known of the b tracks inserted, a value for each field; None where it is not wanted.
     """
 
     keys: Keys
@@ -46,6 +47,7 @@ class TrackBatch:
     deleted: Keys
     deleted_events: Events
     behind: int = 0
+    metadata: Sequence[tuple[Hashable, ...]] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,6 +58,9 @@ def later_than(batch: TrackBatch, offsets: Mapping[int, int]) -> TrackBatch:
         events=batch.events[new],
         deleted=batch.deleted[gone],
         deleted_events=batch.deleted_events[gone],
+        metadata=None
+        if batch.metadata is None
+        else [batch.metadata[i] for i in np.flatnonzero(new).tolist()],
     )
 
 

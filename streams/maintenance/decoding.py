@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from store.columns import METADATA_FIELDS
+from store.rows import metadata_row
 from store.tracks import TrackRow, Withdrawal
 from streams.contracts import (
     TrackDelete,
@@ -121,7 +122,7 @@ def withdrawals(accepted: Iterable[Accepted]) -> list[Withdrawal]:
 
 
 def engine_batch(accepted: Sequence[Accepted], dimension: int) -> TrackBatch:
-    """What the neighbour engine is to apply."""
+    """What the neighbour engine is to apply, and the search beside it."""
     upserts = [a for a in accepted if isinstance(a.event, TrackUpsert)]
     deletes = [a for a in accepted if isinstance(a.event, TrackDelete)]
     vectors = [a.event.vector for a in upserts if isinstance(a.event, TrackUpsert)]
@@ -132,6 +133,11 @@ def engine_batch(accepted: Sequence[Accepted], dimension: int) -> TrackBatch:
         events=_events(upserts),
         deleted=np.array([a.key for a in deletes], dtype=np.int64),
         deleted_events=_events(deletes),
+        metadata=[
+            metadata_row(getattr(a.event.metadata, name) for name in METADATA_FIELDS)
+            for a in upserts
+            if isinstance(a.event, TrackUpsert)
+        ],
     )
 
 

@@ -153,4 +153,5 @@ def batch_of(part: Tail) -> TrackBatch | None:
         events=events_of(tracks.partitions, tracks.offsets, tracks.event_times),
         deleted=keys[away],
         deleted_events=events,
+        metadata=tracks.metadata,
     )

@@ -189,7 +189,7 @@ class Maintainer:
             listener(batch, upto)
         if batch is not None:
             with self._metrics.phase_seconds.labels("neighbours").time():
-                await self.engine.apply(replace(batch, behind=self._behind()))
+                await self.engine.apply(replace(batch, behind=self._behind(), metadata=None))
         for partition, offset in upto.items():
             self.applied[partition] = max(self.applied.get(partition, 0), offset)
         self._wake.set()

@@ -4,7 +4,7 @@ import asyncio
 import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import asyncpg
 import structlog
@@ -39,6 +39,8 @@ Result = TypeVar("Result")
 
 log = structlog.get_logger(__name__)
 
+Search = TypeVar("Search", bound=SearchProcess)
+
 # Together they stay below what a supervisor or an orchestrator grants before it kills.
 DRAIN_SECONDS = 4.0
 CLOSE_SECONDS = 1.0
@@ -48,7 +50,7 @@ FEED_BATCH_BYTES = 512 * 1024
 DIMENSION_SECONDS = 0.5
 
 
-class Pipeline:
+class Pipeline(Generic[Search]):
     """Everything between the Faust agent and the store.
 
     Args:
@@ -56,6 +58,8 @@ class Pipeline:
         streams: Sizes and windows.
         store: How to reach Postgres.
         metrics: Where everything is measured.
+        make_search: Makes the process that is kept at the catalogue's state beside the engine, given the dimension; not
+            started.
 
     Attributes:
         log_end: Where the log of a partition ends, as far as is known; to be set before `start`.
@@ -64,21 +68,27 @@ class Pipeline:
     """
 
     def __init__(
-        self, kafka: KafkaSettings, streams: StreamSettings, store: StoreSettings, metrics: WorkerMetrics
+        self,
+        kafka: KafkaSettings,
+        streams: StreamSettings,
+        store: StoreSettings,
+        metrics: WorkerMetrics,
+        make_search: Callable[[int], Search],
     ) -> None:
         self._kafka = kafka
         self._streams = streams
         self._store = store
+        self._make_search = make_search
         self.metrics = metrics
         self.ownership = Ownership()
         self.log_end: Callable[[int], int] = lambda _: 0
-        self.search: SearchProcess | None = None
+        self.search: Search | None = None
         self.searched: Mapping[int, int] = {}
         self._exit = AsyncExitStack()
         self._names = TrackNames()
         self._maintainer: Maintainer | None = None
         self._tasks: list[asyncio.Task[None]] = []
-        self._when_searchable: list[Callable[[SearchProcess], None]] = []
+        self._when_searchable: list[Callable[[Search], None]] = []
         self._listeners: list[Listener] = []
         self._processing = asyncio.Lock()
         self._starting = asyncio.Lock()
@@ -216,9 +226,9 @@ class Pipeline:
             self._spawn("snapshots", snapshots.run())
 
     def _start_search(self, maintainer: Maintainer, dimension: int) -> None:
-        process = SearchProcess(dimension)
+        process = self._make_search(dimension)
         self._exit.push_async_callback(process.stop)
-        keeper = SearchKeeper(process, self._search_ready, self.metrics)
+        keeper = SearchKeeper(process, lambda: self._search_ready(process), self.metrics)
         self.searched = keeper.applied
         maintainer.tell(keeper.put)
         for listener in self._listeners:
@@ -226,12 +236,12 @@ class Pipeline:
         self._spawn("search", keeper.run(self._pool, dimension))
         self._spawn("search metrics", keeper.observe())
 
-    def _search_ready(self, process: SearchProcess) -> None:
+    def _search_ready(self, process: Search) -> None:
         self.search = process
         for callback in self._when_searchable:
             callback(process)
 
-    def when_searchable(self, callback: Callable[[SearchProcess], None]) -> None:
+    def when_searchable(self, callback: Callable[[Search], None]) -> None:
         """Have `callback` called once there is a catalogue to search; to be said before `start`."""
         self._when_searchable.append(callback)
 

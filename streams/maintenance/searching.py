@@ -34,9 +34,7 @@ class SearchKeeper:
         applied: By partition, the offset below which the process holds everything.
     """
 
-    def __init__(
-        self, process: SearchProcess, ready: Callable[[SearchProcess], None], metrics: WorkerMetrics
-    ) -> None:
+    def __init__(self, process: SearchProcess, ready: Callable[[], None], metrics: WorkerMetrics) -> None:
         self.applied: dict[int, int] = {}
         self._process = process
         self._ready = ready
@@ -63,11 +61,17 @@ class SearchKeeper:
         )
         for start in range(0, len(found.keys), CHUNK):
             part = slice(start, start + CHUNK)
-            await self._process.load(found.keys[part], found.track_ids[part], found.vectors[part])
+            await self._process.load(
+                found.keys[part],
+                found.track_ids[part],
+                found.vectors[part],
+                found.metadata[part],
+                found.offsets[part],
+            )
         self.applied.update(applied)
         log.info("search loaded", tracks=len(found.keys))
         del found
-        self._ready(self._process)
+        self._ready()
         while True:
             batch, upto = await self._batches.get()
             if batch is not None:
@@ -109,5 +113,5 @@ class SearchKeeper:
 async def _read(pool: asyncpg.Pool, dimension: int) -> tuple[TrackVectors, dict[int, int]]:
     async with snapshot(pool) as connection:
         positions = await tail.positions(connection)
-        found = await lists.read_tracks(connection, dimension)
+        found = await lists.read_tracks(connection, dimension, metadata=True)
     return found, {partition: at.consumed for partition, at in positions.items()}

@@ -1,66 +1,24 @@
-"""Popularity and hubs as the strategies take them: shares and percentiles over the whole catalogue."""
+"""Popularity and what lists say of tracks, read from the store from time to time."""
 
 import asyncio
 import contextlib
 import time
-from dataclasses import dataclass, field
-from typing import Any
 
 import asyncpg
 import numpy as np
 
+from store import candidates
 from store import popularity as stored
 from store.errors import StoreUnavailableError
-from streams.strategies import popularity
-from streams.strategies.types import Floats, Keys, Mask
+from streams.recommender.popularity import ListFacts, Popularity
+from streams.strategies import hubs, popularity
 
 # The catalogue grows without anybody listening: what is known of its tracks is read again after so long at most.
 _RELOAD_SECONDS = 600.0
-# Hubs change slowly, and counting reads every list.
-_HUB_SECONDS = 600.0
 _DAY = 86_400.0
-
-
-def _none() -> Any:
-    return np.empty(0)
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class Popularity:
-    """The popularity of every track at one moment.
-
-    Attributes:
-        version: Of what it was made from.
-        keys: int64 (n,), ascending.
-        percentile: float64 (n,); empty where nobody has listened to anything.
-        probability: float64 (n,); likewise.
-        heard: bool (n,), whether somebody has listened to the track; likewise.
-        newcomer: Percentile and probability of a track that is not among the keys: of any that nobody has listened to.
-    """
-
-    version: int = 0
-    keys: Keys = field(default_factory=lambda: np.empty(0, dtype=np.int64))
-    percentile: Floats = field(default_factory=_none)
-    probability: Floats = field(default_factory=_none)
-    heard: Mask = field(default_factory=_none)
-    newcomer: tuple[float, float] = (0.5, 1.0)
-
-    def of(self, keys: Keys) -> tuple[Floats | None, Floats | None, Mask | None]:
-        """What is known of these tracks; None where nobody has listened to any track.
-
-        Returns:
-            Percentile and probability, float64 (m,) each, and whether somebody has listened, bool (m,).
-        """
-        if not len(self.percentile):
-            return None, None, None
-        place = np.searchsorted(self.keys, keys)
-        place[place == len(self.keys)] = 0
-        known = self.keys[place] == keys
-        return (
-            np.where(known, self.percentile[place], self.newcomer[0]),
-            np.where(known, self.probability[place], self.newcomer[1]),
-            known & self.heard[place],
-        )
+# What all lists say is read again after so many times as long as it took, and not before so many seconds.
+_FACTS_REST = 50.0
+_FACTS_SECONDS = 10.0
 
 
 def make_popularity(read: stored.Listening, now: float, half_life: float) -> Popularity:
@@ -97,7 +55,8 @@ class Listeners:
         self._window = window
         self._half_life = half_life_days * _DAY
         self._read_at = -np.inf
-        self._hubs: tuple[float, Keys, Floats] | None = None
+        self._facts: ListFacts | None = None
+        self._facts_until = 0.0
         self._counting = asyncio.Lock()
         self.current = Popularity()
 
@@ -131,18 +90,18 @@ class Listeners:
         self.current = await asyncio.to_thread(make_popularity, read, time.time(), self._half_life)
         self._read_at = time.monotonic()
 
-    async def list_share(self, keys: Keys) -> Floats:
-        """The share of all lists that hold each track, float64 (m,), as of ten minutes ago at most.
+    async def list_facts(self) -> ListFacts:
+        """What the stored lists say of tracks, as of some seconds ago: the longer it takes to read, the more.
 
         Raises:
-            StoreUnavailableError: They cannot be counted.
+            StoreUnavailableError: They cannot be read.
         """
         async with self._counting:
-            if self._hubs is None or time.monotonic() - self._hubs[0] > _HUB_SECONDS:
+            began = time.monotonic()
+            if self._facts is None or began > self._facts_until:
                 held, counts, lists = await stored.list_counts(self._pool)
-                self._hubs = (time.monotonic(), held, counts / max(lists, 1))
-        _, held, shares = self._hubs
-        if not len(held):
-            return np.zeros(len(keys))
-        place = np.minimum(np.searchsorted(held, keys), len(held) - 1)
-        return np.where(held[place] == keys, shares[place], 0.0)
+                listed, density = await candidates.densities(self._pool, hubs.NEIGHBOURS)
+                self._facts = ListFacts(held, counts / max(lists, 1), listed, density)
+                took = time.monotonic() - began
+                self._facts_until = time.monotonic() + max(_FACTS_SECONDS, _FACTS_REST * took)
+            return self._facts

@@ -13,14 +13,13 @@ import asyncpg
 import structlog
 
 from store import materialised
-from store.candidates import KnownTrack
 from store.errors import BodyRejectedError, StoreUnavailableError
 from store.materialised import Hits, Kept, NewBody
 from store.pool import translated
 from streams.engine.search.process import SearchStoppedError
 from streams.recommender.metrics import RecommenderMetrics
 from streams.recommender.settings import RecommenderSettings
-from streams.recommender.tracks import TrackCache
+from streams.recommender.told_changes import ToldChanges
 
 log = structlog.get_logger(__name__)
 
@@ -50,7 +49,7 @@ class _ToKeep:
     """A body, what it was made from, and why it was made."""
 
     new: NewBody
-    tracks: Mapping[int, KnownTrack]
+    made_from: Mapping[int, int]
     reason: str
 
 
@@ -59,7 +58,7 @@ class Materialiser:
 
     Args:
         pool: The store.
-        tracks: Knows what has changed while a body was on its way to the store.
+        changes: What has changed while a body was on its way to the store.
         compute: Computes a kept body anew, and hands it to `keep`.
         settings: Budget and sizes.
         metrics: Where bodies are counted.
@@ -71,13 +70,13 @@ class Materialiser:
     def __init__(
         self,
         pool: asyncpg.Pool,
-        tracks: TrackCache,
+        changes: ToldChanges,
         compute: Callable[[Kept], Awaitable[None]],
         settings: RecommenderSettings,
         metrics: RecommenderMetrics,
     ) -> None:
         self._pool = pool
-        self._tracks = tracks
+        self._changes = changes
         self._compute = compute
         self._settings = settings
         self._metrics = metrics
@@ -87,19 +86,19 @@ class Materialiser:
         self._writing = False
         self.refreshing = False
 
-    def keep(self, new: NewBody, tracks: Mapping[int, KnownTrack], *, reason: str) -> None:
+    def keep(self, new: NewBody, made_from: Mapping[int, int], *, reason: str) -> None:
         """Write this soon.
 
         Args:
             new: The body.
-            tracks: What it was made from, by key.
+            made_from: The tracks it was made from, each with the offset of the event that it was known by.
             reason: `requested` or `refreshed`.
         """
         if not self._settings.kept_bodies:
             return
         which = (new.key, new.strategy, new.mode, new.variant)
         self._waiting.pop(which, None)
-        self._waiting[which] = _ToKeep(new, tracks, reason)
+        self._waiting[which] = _ToKeep(new, made_from, reason)
         if len(self._waiting) > _WAITING:
             del self._waiting[next(iter(self._waiting))]
             self._metrics.bodies.labels("crowded_out").inc()
@@ -144,8 +143,8 @@ class Materialiser:
                 continue
             self._metrics.bodies.labels(body.reason if kept else "withdrawn").inc()
             # Told of while the body was being made: whoever marked bodies then did not see this one.
-            if kept and not self._tracks.unchanged(body.tracks):
-                await materialised.mark_outdated(self._pool, list(body.tracks))
+            if kept and not self._changes.unchanged(body.made_from):
+                await materialised.mark_outdated(self._pool, list(body.made_from))
 
     async def run_counting(self) -> None:
         """For ever, note what is asked for, and give up what is asked for least."""

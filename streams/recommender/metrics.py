@@ -30,7 +30,7 @@ class RecommenderMetrics:
         )
         self.phase_seconds = Histogram(
             "mess_recommendation_phase_seconds",
-            "Seconds by phase of a computation: read, choose (searching, choosing and writing the reply)",
+            "Seconds by phase of a computation: read (of the store), answer (by the process that holds the catalogue)",
             ["phase"],
             buckets=_SECONDS,
             registry=registry,
@@ -56,9 +56,6 @@ class RecommenderMetrics:
         self._add_gauges(registry)
 
     def _add_gauges(self, registry: CollectorRegistry) -> None:
-        self.cached_tracks = Gauge(
-            "mess_recommender_cached_tracks", "Tracks whose metadata is in memory", registry=registry
-        )
         self.popularity_version = Gauge(
             "mess_popularity_version", "Version of the popularity in use", registry=registry
         )

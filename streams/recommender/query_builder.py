@@ -1,12 +1,11 @@
 """From a request to the strategies' own question."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from store.candidates import KnownTrack
 from streams.contracts import InvalidEvent, RecommendationQuery, Seed, track_key, unit_vector
 from streams.contracts.dates import partial_date
 from streams.recommender import problems
@@ -37,36 +36,32 @@ class Named:
             names.append(self.candidate)
         return list(dict.fromkeys(track_key(name) for name in names))
 
-    def require(self, known: Mapping[int, KnownTrack], *, one: bool) -> None:
-        """Make sure that all of them are there.
-
-        Raises:
-            ProblemError: 404.
-        """
+    def not_found(self, unknown: Collection[int], *, one: bool) -> problems.ProblemError:
+        """404 for these keys, of which at least one is named."""
         parts = (
             ("track_id" if one else "seeds", [s.track_id for s in self.seeds]),
             ("negatives", [s.track_id for s in self.negatives]),
             ("candidate", [] if self.candidate is None else [self.candidate]),
         )
-        for field, names in parts:
-            unknown = [name for name in names if track_key(name) not in known]
-            if unknown:
-                raise problems.track_not_found(unknown, field)
+        missing = [
+            (names, field)
+            for field, given in parts
+            if (names := [name for name in given if track_key(name) in unknown])
+        ]
+        return problems.track_not_found(*missing[0])
 
 
 def make_query(
     request: RecommendationQuery,
-    known: Mapping[int, KnownTrack],
     *,
     now: float,
     window: float,
     dimension: int | None = None,
 ) -> Query:
-    """The strategies' question, yet without vectors.
+    """The strategies' question, yet without anything that is known of its tracks.
 
     Args:
         request: What was asked.
-        known: The tracks that it names, by key.
         now: Seconds since the epoch, unless the listener says another time.
         window: Seconds for which `random` keeps its answer.
         dimension: What an embedding must have, if it is known.
@@ -78,8 +73,8 @@ def make_query(
     context = request.user_context
     try:
         query = Query(
-            seeds=_starting(named.seeds, known),
-            negatives=_starting(named.negatives, known),
+            seeds=_starting(named.seeds),
+            negatives=_starting(named.negatives),
             embedding=None if request.embedding is None else _embedding(request.embedding, dimension),
             strategy=request.strategy,
             mode=request.mode,
@@ -129,26 +124,21 @@ def _embedding(values: Sequence[float], dimension: int | None) -> Vector:
         raise InvalidQuery("embedding", error.detail.removeprefix("embedding ")) from None
 
 
-def _starting(seeds: tuple[Seed, ...], known: Mapping[int, KnownTrack]) -> tuple[StartingTrack, ...]:
+def _starting(seeds: tuple[Seed, ...]) -> tuple[StartingTrack, ...]:
     """Seeds as the strategies take them; the weights of one given twice add up."""
     weights: dict[int, float] = {}
     for seed in seeds:
         key = track_key(seed.track_id)
         weights[key] = weights.get(key, 0.0) + seed.weight
-    return tuple(StartingTrack(key, weight, metadata=known[key].metadata) for key, weight in weights.items())
+    return tuple(StartingTrack(key, weight) for key, weight in weights.items())
 
 
-def with_vectors(query: Query, vectors: Mapping[int, Vector]) -> Query:
-    """The question with the vectors of its seeds and negatives, by key, as far as they are given."""
-
-    def found(tracks: tuple[StartingTrack, ...]) -> tuple[StartingTrack, ...]:
-        return tuple(replace(track, vector=vectors.get(track.key)) for track in tracks)
-
-    return replace(query, seeds=found(query.seeds), negatives=found(query.negatives))
-
-
-def needs_vectors(query: Query) -> bool:
-    """Whether the strategy needs the candidates' own vectors."""
+def plain(query: Query) -> bool:
+    """Whether the stored list of the only seed is where the answer begins."""
     resolved = registry.resolve(query.strategy, query.mode, query.parameters)
-    near = query.near_duplicates
-    return resolved.mode.vectors or (near is not None and near.cosine is not None)
+    return (
+        resolved.strategy.name == registry.DEFAULT
+        and len(query.seeds) == 1
+        and not (query.negatives or query.filters or query.near_duplicates or query.hub_correction)
+        and query.embedding is None
+    )

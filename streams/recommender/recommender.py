@@ -1,11 +1,12 @@
 """Answers requests: what is kept and fresh at once, everything else by computing it, once for all who ask the same."""
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Coroutine, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Protocol
 
 import asyncpg
 import numpy as np
@@ -13,7 +14,7 @@ import structlog
 from pydantic import ValidationError
 
 from store import materialised
-from store.candidates import KnownTrack, StoredList, count_tracks, fetch_dimension, fetch_list
+from store.candidates import StoredList, existing, fetch_dimension, fetch_list
 from store.errors import StoreUnavailableError
 from store.materialised import Kept, NewBody
 from streams.contracts import (
@@ -26,84 +27,93 @@ from streams.contracts import (
     times,
     track_key,
 )
-from streams.engine.search.process import SearchCallError, SearchStoppedError
+from streams.engine.search.process import SearchStoppedError
 from streams.engine.types import TrackBatch
-from streams.recommender import bodies, problems
-from streams.recommender.bodies import Body
-from streams.recommender.candidates import PATIENCE_SECONDS, Gathered, Gatherer, combined, plain
+from streams.kafka.topics import TRACK_INGEST
+from streams.recommender import problems
+from streams.recommender.catalogue_questions import (
+    Body,
+    CatalogueAnswer,
+    CatalogueQuestion,
+    FailedQuestion,
+    RefusedQuestion,
+    UnknownTracks,
+)
 from streams.recommender.listening import Listeners
 from streams.recommender.materialiser import Materialiser, heat_of
 from streams.recommender.metrics import RecommenderMetrics
+from streams.recommender.popularity import ListFacts, Popularity
 from streams.recommender.problems import ProblemError
-from streams.recommender.query_builder import Named, as_problem, make_query, with_vectors
-from streams.recommender.search_batching import Nearest, Search
+from streams.recommender.query_builder import Named, as_problem, make_query, plain
+from streams.recommender.rendering import entity_tag
 from streams.recommender.settings import RecommenderSettings
-from streams.recommender.tracks import TrackCache
-from streams.strategies import (
-    MOST,
-    InvalidQuery,
-    MissingData,
-    Placement,
-    Query,
-    explain,
-    explain_beyond,
-)
-from streams.strategies.arrays import cosines
-from streams.strategies.types import Vector
+from streams.recommender.told_changes import ToldChanges
+from streams.strategies import InvalidQuery, Query
 
 log = structlog.get_logger(__name__)
 
-Result = TypeVar("Result")
 Offsets = Callable[[], Mapping[int, int]]
 
 _POLL_SECONDS: Final = 0.01
+# How long a question waits for a catalogue that is being loaded, or for a track that has just been accepted; and between
+# two looks for it.
+PATIENCE_SECONDS: Final = 3.0
+_LOOK_SECONDS: Final = 0.02
 LATE: Final = "the event of min_offset has not been taken in yet"
 _ASKED = {"request_id", "timeout_ms", "hits"}
 _POPULARITY_COUNTS: Final = {("popular", None), ("hybrid", None), ("diverse", "novelty"), ("auto", None)}
 
 
+class Answers(Protocol):
+    """The part of `AnswerProcess` that is used here."""
+
+    async def answer(self, question: CatalogueQuestion) -> CatalogueAnswer:
+        """See `AnswerProcess.answer`."""
+
+    async def know_popularity(self, popularity: Popularity) -> None:
+        """See `AnswerProcess.know_popularity`."""
+
+    async def know_lists(self, facts: ListFacts) -> None:
+        """See `AnswerProcess.know_lists`."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """A question with everything that was read for it."""
+    """A question with everything that was read for it.
+
+    Attributes:
+        request: As it came.
+        query: As the strategies have it.
+        own: The stored list of the only track that is asked for.
+        searched: By partition, the offset below which what is searched holds everything.
+        question: As the catalogue's process has it.
+    """
 
     request: RecommendationQuery
     query: Query
-    known: Mapping[int, KnownTrack]
-    reference: KnownTrack | None
     own: StoredList | None
-    begun: Nearest | None
     searched: Mapping[int, int]
-    provisional: bool
-    late: bool
-
-    @property
-    def common(self) -> dict[str, Any]:
-        """What every kind of answer is made with."""
-        return {
-            "reference": self.reference,
-            "asked": self.request.canonical,
-            "seeds": {seed.key: self.known[seed.key].track_id for seed in self.query.seeds},
-        }
+    question: CatalogueQuestion
 
 
 class Recommender:
-    """Answers recommendation requests from the store and the search process.
+    """Answers recommendation requests from the store and from the process that holds the catalogue.
 
-    Any worker can answer any request. Reads of the store that a request needs are metadata of tracks not asked for
-    lately and the stored list of a single seed.
+    Any worker can answer any request. That process is asked once; of the store is read what is kept, and the stored list
+    of a single track.
 
     Args:
         pool: The store.
-        search: Searches the catalogue; None as long as there is none, see `attach`.
+        answers: Holds the catalogue; None as long as there is none, see `attach`.
         settings: Sizes, windows and budgets.
         metrics: Where it is measured.
-        applied: By partition of track-ingest, the offset below which `search` holds everything.
+        applied: By partition of track-ingest, the offset below which `answers` holds everything.
     """
 
     def __init__(
         self,
         pool: asyncpg.Pool,
-        search: Search | None,
+        answers: Answers | None,
         settings: RecommenderSettings,
         metrics: RecommenderMetrics,
         *,
@@ -113,41 +123,43 @@ class Recommender:
         self._settings = settings
         self._metrics = metrics
         self._applied = applied
-        self.tracks = TrackCache(pool, settings.cached_tracks)
+        self._changes = ToldChanges()
         self.listeners = Listeners(pool, settings.popularity_window_seconds, settings.half_life_days)
-        self._gatherer = Gatherer(pool, self.tracks, self.listeners, settings)
-        self.materialiser = Materialiser(pool, self.tracks, self._refresh, settings, metrics)
+        self.materialiser = Materialiser(pool, self._changes, self._refresh, settings, metrics)
         self._in_flight: dict[bytes, asyncio.Task[Body]] = {}
         self._dimension: int | None = None
-        metrics.cached_tracks.set_function(lambda: len(self.tracks))
+        self._answers: Answers | None = None
+        self._attached = asyncio.Event()
+        # What the process has been told.
+        self._popularity: Popularity | None = None
+        self._facts: ListFacts | None = None
         metrics.popularity_version.set_function(lambda: self.listeners.current.version)
-        if search is not None:
-            self.attach(search)
+        if answers is not None:
+            self.attach(answers)
 
-    def attach(self, search: Search) -> None:
-        """There is a catalogue to search now."""
-        self._gatherer.attach(search)
+    def attach(self, answers: Answers) -> None:
+        """There is a catalogue to ask now."""
+        self._answers = answers
+        self._attached.set()
         self.materialiser.refreshing = True
 
     def follow(self, batch: TrackBatch) -> None:
         """These tracks have changed: to be called with every batch, whichever worker took it."""
-        self.tracks.follow(batch)
+        self._changes.follow(batch)
 
     def background(self) -> dict[str, Coroutine[Any, Any, None]]:
         """What must run beside, by name; never ends unless it is cancelled, or nothing is to be refreshed."""
         return {
             "popularity": self.listeners.run(),
-            "reading ahead": self.tracks.run_ahead(),
             "keeping bodies": self.materialiser.run_writing(),
             "counting hits": self.materialiser.run_counting(),
             "refreshing bodies": self.materialiser.run_refreshing(),
         }
 
     def close(self) -> None:
-        """Let go of threads and of computations under way."""
+        """Let go of computations under way."""
         for task in self._in_flight.values():
             task.cancel()
-        self._gatherer.close()
 
     async def answer(self, request: RecommendationRequest, seconds: float | None = None) -> bytes:
         """The reply to a request, as it travels; a problem is a reply, too.
@@ -211,76 +223,103 @@ class Recommender:
 
     async def _compute(self, request: RecommendationQuery, variant: int | None, reason: str) -> Body:
         with self._metrics.phase_seconds.labels("read").time():
-            popularity = (await self.listeners.ready()).version
-            asked = await self._read(request)
-        try:
-            if request.compare:
-                return await self._compare(asked)
-            if request.candidate is not None:
-                return await self._place(asked, track_key(request.candidate))
-            with self._metrics.phase_seconds.labels("choose").time():
-                gathered, body = await self._gather(
-                    asked, lambda found: (found, _rendered(asked, found, variant))
-                )
-        except InvalidQuery as error:
-            raise as_problem(error, request) from None
-        except MissingData as error:
-            raise problems.search_unavailable() from error
-        except SearchCallError as error:
-            raise problems.invalid("embedding", _refusal(error)) from None
+            asked = await self._read(request, keep=variant is not None)
+            answers = await self._informed(asked.query)
+        with self._metrics.phase_seconds.labels("answer").time():
+            body = await self._ask(answers, asked)
         if variant is not None and body.kept is not None:
-            self._keep(asked, gathered, body, variant, popularity, reason)
+            self._keep(asked, body, body.kept, variant, reason)
         return body
 
-    async def _read(self, request: RecommendationQuery) -> _Asked:
-        """Everything that is known of the tracks that a request names.
+    async def _ask(self, answers: Answers, asked: _Asked) -> Body:
+        """What the process answers; a track that was accepted a moment ago is waited for.
 
         Raises:
-            ProblemError: 404 for a track that isn't there, 422 for what cannot be meant.
+            ProblemError: The question cannot be answered.
+        """
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while isinstance(answer := await answers.answer(asked.question), UnknownTracks):
+            await self._require(asked.request, answer.keys)
+            if time.monotonic() > deadline:
+                raise problems.search_unavailable()
+            await asyncio.sleep(_LOOK_SECONDS)
+        if isinstance(answer, RefusedQuestion):
+            raise as_problem(InvalidQuery(answer.field, answer.reason), asked.request)
+        if isinstance(answer, FailedQuestion):
+            log.error("a question could not be answered", error=answer.text)
+            raise problems.internal_error()
+        return answer
+
+    async def _require(self, request: RecommendationQuery, keys: Collection[int]) -> None:
+        """Make sure that these keys belong to tracks.
+
+        Raises:
+            ProblemError: 404.
+        """
+        unknown = set(keys) - await existing(self._pool, list(keys))
+        if unknown:
+            raise Named.of(request).not_found(unknown, one=request.track_id is not None)
+
+    async def _informed(self, query: Query) -> Answers:
+        """What holds the catalogue, told all that the question needs to be known.
+
+        A worker that has just started waits for it to be loaded, as nobody else has the question.
+
+        Raises:
+            ProblemError: 503, where there is nothing to search in after all.
+        """
+        popularity = await self.listeners.ready()
+        if self._answers is None:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._attached.wait(), PATIENCE_SECONDS)
+        answers = self._answers
+        if answers is None:
+            raise problems.search_unavailable()
+        # Calls are answered in order: whoever asks after this has it, too.
+        if popularity is not self._popularity:
+            self._popularity = popularity
+            await answers.know_popularity(popularity)
+        if query.hub_correction or query.caps.list_share is not None:
+            facts = await self.listeners.list_facts()
+            if facts is not self._facts:
+                self._facts = facts
+                await answers.know_lists(facts)
+        return answers
+
+    async def _read(self, request: RecommendationQuery, *, keep: bool) -> _Asked:
+        """Everything that the store knows of a question.
+
+        Raises:
+            ProblemError: 422 for what cannot be meant.
         """
         late = request.min_offset is not None and not await self._has_taken(request.min_offset)
         # What is searched from here on has at least this.
         searched = dict(self._applied())
-        named = Named.of(request)
-        known = await self.tracks.get(named.keys)
-        named.require(known, one=request.track_id is not None)
-        reference = None if request.track_id is None else known[track_key(request.track_id)]
-        own = None if reference is None else await fetch_list(self._pool, reference.key)
         now, window = time.time(), self._settings.random_window_seconds
         dimension = None if request.embedding is None else await self._dimension_of_all()
-        query = make_query(request, known, now=now, window=window, dimension=dimension)
-        afresh, begun = request.min_offset is not None, None
-        if own is None or afresh or request.compare or not plain(query):
-            vectors, begun = await self._begin(request, named, query)
-            query = with_vectors(query, vectors)
+        query = make_query(request, now=now, window=window, dimension=dimension)
+        reference = None if request.track_id is None else track_key(request.track_id)
+        own = None if reference is None else await fetch_list(self._pool, reference)
         missing = reference is not None and own is None
-        return _Asked(request, query, known, reference, own, begun, searched, missing or afresh, late)
+        question = CatalogueQuestion(
+            query,
+            request.canonical,
+            reference=reference,
+            neighbours=own.neighbours if own is not None and plain(query) else None,
+            source=_source(own),
+            provisional=missing or request.min_offset is not None,
+            notes=(LATE,) if late else (),
+            keep=keep,
+            candidate=None if request.candidate is None else track_key(request.candidate),
+            compare=request.compare,
+        )
+        return _Asked(request, query, own, searched, question)
 
     async def _dimension_of_all(self) -> int | None:
         """The catalogue's dimension; None before its first track."""
         if self._dimension is None:
             self._dimension = await fetch_dimension(self._pool)
         return self._dimension
-
-    async def _begin(
-        self, request: RecommendationQuery, named: Named, query: Query
-    ) -> tuple[dict[int, Vector], Nearest | None]:
-        """The vectors of seeds and negatives, and the first candidates if they have been found already.
-
-        Raises:
-            ProblemError: 404 for a track that has been withdrawn meanwhile.
-        """
-        keys = list({track.key for track in (*query.seeds, *query.negatives)})
-        if request.compare:  # its candidates are others
-            vectors, begun = await self._gatherer.vectors_of(keys), None
-        else:
-            vectors, begun = await self._gatherer.begin(query)
-        if len(vectors) == len(keys):
-            return vectors, begun
-        # What is not searched has gone, or has been accepted a moment ago.
-        self.tracks.forget(key for key in keys if key not in vectors)
-        named.require(await self.tracks.get(named.keys), one=request.track_id is not None)
-        return await self._gatherer.vectors_of(keys, patience=PATIENCE_SECONDS), None
 
     async def _has_taken(self, wanted: MinOffset) -> bool:
         """Wait until the event is in what is searched, or no longer than is right; whether it is."""
@@ -291,94 +330,31 @@ class Recommender:
             await asyncio.sleep(_POLL_SECONDS)
         return True
 
-    async def _gather(self, asked: _Asked, then: Callable[[Gathered], Result]) -> Result:
-        query = asked.query
-        if asked.own is not None and plain(query) and query.seeds[0].vector is None:
-            return await self._gatherer.gather(query, asked.own, None, then)
-        return await self._gatherer.gather(query, None, asked.begun, then)
-
-    async def _place(self, asked: _Asked, key: int) -> Body:
-        candidate = asked.known[key]
-
-        def explained(gathered: Gathered) -> tuple[Gathered, Placement]:
-            return gathered, explain(gathered.pool, gathered.query, key, candidate.metadata)
-
-        gathered, found = await self._gather(asked, explained)
-        at = np.flatnonzero(gathered.pool.keys == key)
-        if len(at):
-            similarity = float(gathered.pool.similarity[at[0]])
-        else:
-            query, vector = await self._with_vectors(asked.query, key)
-            sought = combined(query)
-            similarity = float(cosines(vector[None], sought[None])[0, 0])
-            if found.stage == "candidates":
-                wider, _ = await self._gatherer.nearest_candidates(query, sought, MOST)
-                found = await self._gatherer.aside(
-                    explain_beyond, wider, query, key, len(gathered.pool), long=True
-                )
-                if found.stage != "candidates":
-                    gathered = replace(gathered, pool=wider)
-        return await self._gatherer.aside(
-            lambda: bodies.placement(
-                gathered, found, candidate=candidate, similarity=similarity, **asked.common
-            )
-        )
-
-    async def _with_vectors(self, query: Query, key: int) -> tuple[Query, Vector]:
-        """The question with its vectors, and another track's."""
-        vectors = await self._gatherer.vectors_of([*(s.key for s in (*query.seeds, *query.negatives)), key])
-        if key not in vectors:
-            raise problems.search_unavailable()
-        return with_vectors(query, vectors), vectors[key]
-
-    async def _compare(self, asked: _Asked) -> Body:
-        made = [
-            # Each as it is served: from its own candidates, widened and relaxed by itself.
-            (
-                one,
-                await self._gatherer.gather(asked.query.with_strategy(*one, {}), None, None, lambda own: own),
-            )
-            for one in bodies.compared_strategies()
-        ]
-        listed = {key for _, own in made for key in own.selection.keys}
-        vectors = await self._gatherer.vectors_of(list(listed))
-        size = max(await count_tracks(self._pool), len(listed))
-        return await self._gatherer.aside(
-            lambda: bodies.comparison(made, vectors=vectors, catalogue_size=size, **asked.common), long=True
-        )
-
-    def _keep(
-        self,
-        asked: _Asked,
-        gathered: Gathered,
-        body: Body,
-        variant: int,
-        popularity: int,
-        reason: str,
-    ) -> None:
-        assert asked.reference is not None
-        assert body.kept is not None
+    def _keep(self, asked: _Asked, body: Body, kept: bytes, variant: int, reason: str) -> None:
+        assert asked.question.reference is not None
         strategy, mode = asked.request.canonical
         counts = (strategy, mode) in _POPULARITY_COUNTS
         now = datetime.now(UTC)
         window = timedelta(seconds=self._settings.popularity_window_seconds)
         lag = timedelta(seconds=self._settings.searched_window_seconds)
-        searched = {str(p): o for p, o in asked.searched.items() if o} if gathered.searched else None
+        searched: dict[str, int] | None = {str(p): o for p, o in asked.searched.items() if o}
+        if plain(asked.query) and asked.own is not None and np.isin(body.members, asked.own.neighbours).all():
+            searched = None  # whatever changes it changes the track's list, too
         expires = None
         if strategy == "random":
             span = self._settings.random_window_seconds
             expires = times.moment_of(min(int((asked.query.moment // span + 1) * span * 1e6), times.LATEST))
         new = NewBody(
-            key=asked.reference.key,
+            key=asked.question.reference,
             strategy=strategy,
             mode=mode,
             variant=variant,
             question=_question(asked.request) if variant else {},
-            body=body.kept,
-            tag=bodies.entity_tag(body.kept),
+            body=kept,
+            tag=entity_tag(kept),
             members=body.members,
             list_version=None if asked.own is None else asked.own.version,
-            popularity_version=popularity if counts else None,
+            popularity_version=body.popularity if counts else None,
             popularity_due=now + window if counts else None,
             searched=searched,
             searched_due=None if searched is None else now + lag,
@@ -386,10 +362,7 @@ class Recommender:
             generated_at=body.generated_at,
             heat=heat_of(1, now.timestamp()),
         )
-        made_from = {key: gathered.tracks[key] for key in body.members} | {
-            asked.reference.key: asked.reference
-        }
-        self.materialiser.keep(new, made_from, reason=reason)
+        self.materialiser.keep(new, body.made_from, reason=reason)
 
     async def _refresh(self, kept: Kept) -> None:
         """Compute a kept body anew; one that cannot be is kept no more, and made again when it is asked for."""
@@ -404,16 +377,16 @@ class Recommender:
             await materialised.drop(self._pool, *which)
 
 
-def _rendered(asked: _Asked, gathered: Gathered, variant: int | None) -> Body:
-    """The answer as it travels. Takes CPU time: not for the event loop."""
-    return bodies.recommendations(
-        gathered,
-        own=asked.own,
-        provisional=asked.provisional,
-        notes=(LATE,) if asked.late else (),
-        keep=variant is not None,
-        **asked.common,
-    )
+def _source(own: StoredList | None) -> dict[str, Any] | None:
+    """Of the event that changed a list last, as a body has it."""
+    if own is None:
+        return None
+    return {
+        "topic": TRACK_INGEST,
+        "partition": own.source_partition,
+        "offset": own.source_offset,
+        "event_time": own.event_time,
+    }
 
 
 def _question(request: RecommendationQuery) -> dict[str, Any]:
@@ -422,10 +395,6 @@ def _question(request: RecommendationQuery) -> dict[str, Any]:
         mode="json", by_alias=True, exclude_none=True, exclude_defaults=True, exclude=_ASKED
     )
     return {k: v for k, v in asked.items() if k not in ("track_id", "strategy", "mode", "user_context")}
-
-
-def _refusal(error: SearchCallError) -> str:
-    return str(error).partition(": ")[2] or str(error)
 
 
 def _since(began: float) -> float:

@@ -17,9 +17,8 @@ from streams.kafka.retry import until_done
 from streams.metrics import WorkerMetrics
 from streams.recommender.interactions import Interactions
 from streams.recommender.metrics import RecommenderMetrics
-from streams.recommender.recommender import Recommender
+from streams.recommender.recommender import Answers, Recommender
 from streams.recommender.request_handler import RequestDesk
-from streams.recommender.search_batching import Search
 from streams.recommender.settings import RecommenderSettings
 from streams.settings import KafkaSettings
 
@@ -107,9 +106,9 @@ class RecommendationService:
             for name, work in beside.items():
                 group.create_task(work, name=name)
 
-    def attach(self, search: Search) -> None:
+    def attach(self, answers: Answers) -> None:
         """There is a catalogue to search now."""
-        self.recommender.attach(search)
+        self.recommender.attach(answers)
 
     def follow(self, batch: TrackBatch | None, upto: Mapping[int, int]) -> None:
         """These tracks have changed, whichever worker took them."""

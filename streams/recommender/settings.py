@@ -10,19 +10,6 @@ class RecommenderSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="MESS_RECOMMENDER_", env_ignore_empty=True, frozen=True)
 
     concurrent_requests: int = Field(16, ge=1, le=1_000, title="Requests that are worked on at the same time")
-    cached_tracks: int = Field(
-        50_000,
-        ge=1_000,
-        le=10_000_000,
-        title="Tracks whose metadata is kept in memory, about 2 KiB each",
-        description="Read ahead while little changes; what changes is forgotten at once",
-    )
-    scanned_tracks: int = Field(
-        200_000,
-        ge=0,
-        le=10_000_000,
-        title="Tracks up to which a filter that few candidates meet is applied to the whole catalogue",
-    )
     popularity_window_seconds: float = Field(
         10.0,
         gt=0,

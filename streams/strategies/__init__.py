@@ -1,20 +1,17 @@
 """Recommendation strategies: pure functions over candidates.
 
-`select` makes a list, `explain` and `explain_beyond` say where a candidate stands, `registry` knows the strategies by name,
+`select` makes a list, `explain` says where a track stands, `registry` knows the strategies by name,
 `seeds.combine` makes a query vector, `filters.parse` reads filters, `popularity` and `metrics` are arithmetic.
 """
 
 from streams.strategies.errors import InvalidQuery, MissingData, StrategyError
-from streams.strategies.picking import listable
 from streams.strategies.selection import (
-    MOST,
     candidates_wanted,
     explain,
-    explain_beyond,
     fields_needed,
     select,
-    select_widening,
 )
+from streams.strategies.source import CandidateSource, Source
 from streams.strategies.types import (
     Candidates,
     Caps,
@@ -31,7 +28,7 @@ from streams.strategies.types import (
 )
 
 __all__ = [
-    "MOST",
+    "CandidateSource",
     "Candidates",
     "Caps",
     "Choice",
@@ -45,13 +42,11 @@ __all__ = [
     "Query",
     "Seed",
     "Selection",
+    "Source",
     "StageCount",
     "StrategyError",
     "candidates_wanted",
     "explain",
-    "explain_beyond",
     "fields_needed",
-    "listable",
     "select",
-    "select_widening",
 ]

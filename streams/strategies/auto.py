@@ -1,13 +1,14 @@
 """Chooses a strategy by what is known, and says why."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 import numpy as np
 
+from streams.metadata_fields import COMPARED_BY
+from streams.strategies import facts
 from streams.strategies.arrays import cosines
-from streams.strategies.gate import Groups
 from streams.strategies.types import Candidates, Choice, Query
 
 # What a listener may be said to want, in `user_context.goal`.
@@ -83,14 +84,22 @@ def _one_source(pool: Candidates, query: Query) -> Choice | None:
     nearest = _nearest(pool, query)
     if pool.vectors is None or len(nearest) < 3:
         return None
-    close = pool.take(nearest, vectors=False)
     for name in ("composer", "artist", "album"):
-        groups = Groups(close, name)
-        held = Counter(group for index in range(len(close)) for group in groups.of(index))
+        field = COMPARED_BY.get(name, name)
+        held = Counter(
+            text
+            for index in nearest.tolist()
+            for text in {facts.known(field, one) for one in _each(pool.value(field, index))}
+        )
+        del held[None]
         most = max(held.values(), default=0)
         if most >= _ONE_SOURCE * len(nearest):
             return Choice("diverse", "mmr", f"{most} of the {len(nearest)} nearest share one {name}")
     return None
+
+
+def _each(value: Any) -> Iterable[Any]:
+    return value if isinstance(value, list | tuple) else (value,)
 
 
 def _alike(pool: Candidates, query: Query) -> Choice | None:

@@ -2,9 +2,9 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
-from streams.strategies.types import Candidates, Choice, Filter, Query
+from streams.strategies.types import Choice, Filter, Query
 
 Components = Mapping[str, float]
 
@@ -122,10 +122,8 @@ def _condition(name: str) -> str:
     return _CONDITIONS.get(name) or (f"the cap by {field}" if kind == "caps" else f"the filter on {field}")
 
 
-def unmet(condition: Filter, candidates: Candidates, index: int) -> str:
-    """How a candidate fails a filter, such as "form is sonata"."""
-    column = candidates.metadata.get(condition.field)
-    value = None if column is None else column[index]
+def unmet(condition: Filter, value: Any) -> str:
+    """How a track with this value fails a filter, such as "form is sonata"."""
     if isinstance(value, list | tuple | set | frozenset):
         value = ", ".join(str(one) for one in value)
     return f"{condition.field} is {'unknown' if value in (None, '') else value}"

@@ -6,12 +6,10 @@ from collections.abc import Callable, Mapping
 from datetime import date
 from typing import Any, Final
 
-import numpy as np
-
 from streams.metadata_fields import COMPARED_BY, DATE_FIELDS, LIST_FIELDS, METADATA, NUMBER_FIELDS
 from streams.strategies.errors import InvalidQuery
 from streams.strategies.text import plain
-from streams.strategies.types import Candidates, Filter, Mask
+from streams.strategies.types import Filter
 
 NUMBERS: Final = frozenset(NUMBER_FIELDS)
 DATES: Final = frozenset(DATE_FIELDS)
@@ -126,26 +124,27 @@ def _set(name: str, kind: Any, given: Any) -> Filter:
 def _value(name: str, given: Any) -> str | float:
     if name in NUMBERS:
         return _number(f"filters.{name}", given)
-    if isinstance(given, Mapping | list | tuple) or (text := _text(given)) is None:
+    if isinstance(given, Mapping | list | tuple) or (text := as_text(given)) is None:
         raise InvalidQuery(f"filters.{name}", "must be text, a number, or a list of them")
     return text
 
 
-def _text(value: Any) -> str | None:
-    """A value as it is compared: `True` and `"true"`, `3` and `3.0` are the same."""
+def as_text(value: Any) -> str | None:
+    """A value as it is compared, None for what is missing: `True` and `"true"`, `3` and `3.0` are the same."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     return plain(value)
 
 
 def _number(place: str, given: Any) -> float:
-    number = _as_number(given)
+    number = as_number(given)
     if number is None:
         raise InvalidQuery(place, "must be a number")
     return number
 
 
-def _as_number(value: Any) -> float | None:
+def as_number(value: Any) -> float | None:
+    """A value as a number, None where it is none."""
     if value is None or isinstance(value, bool):
         return None
     try:
@@ -179,43 +178,3 @@ def relaxation_order(filters: tuple[Filter, ...]) -> list[Filter]:
     """The filters that may be given up, first to last; `not` is an exclusion and never is."""
     positive = [condition for condition in filters if condition.kind != "not"]
     return sorted(positive, key=lambda condition: (_ORDER.get(condition.field, -1), condition.field))
-
-
-def mask(condition: Filter, candidates: Candidates) -> Mask:
-    """Which candidates meet a filter: bool (n,). What is unknown meets nothing but `not`."""
-    column = candidates.metadata.get(condition.field)
-    if column is None:
-        return np.full(len(candidates), condition.kind == "not")
-    return np.fromiter((_meets(condition, value) for value in column), dtype=np.bool_, count=len(column))
-
-
-def _meets(condition: Filter, value: Any) -> bool:
-    if condition.kind == "range":
-        return _within(condition, value)
-    if condition.field in DATES:
-        # Dates are as precise as known: `2009` is the year of, and may be, `2009-09-16`.
-        same = value is not None and any(
-            not (_above(str(value), one) or _above(one, str(value))) for one in condition.values
-        )
-        return same == (condition.kind != "not")
-    if condition.field in NUMBERS:
-        number = _as_number(value)
-        held: frozenset[Any] = frozenset() if number is None else frozenset((number,))
-    elif isinstance(value, list | tuple | set | frozenset):
-        held = frozenset(_text(one) for one in value)
-    else:
-        held = frozenset(() if value is None else (_text(value),))
-    if condition.kind == "all":
-        return condition.values <= held
-    return held.isdisjoint(condition.values) == (condition.kind == "not")
-
-
-def _within(condition: Filter, value: Any) -> bool:
-    low, high = condition.minimum, condition.maximum
-    dated = condition.field in DATES and value is not None
-    found = str(value) if dated else _as_number(value)
-    return (
-        found is not None
-        and (low is None or not _above(low, found))
-        and (high is None or not _above(found, high))
-    )

@@ -9,7 +9,7 @@ from streams.strategies.errors import InvalidQuery
 from streams.strategies.parameters import Parameter, Value, settings
 from streams.strategies.ranking import Ranking
 from streams.strategies.similarity import similarity
-from streams.strategies.types import Candidates, Query, Settings
+from streams.strategies.types import Candidates, Caps, Query, Settings
 
 Rank = Callable[[Candidates, Query, Settings], Ranking]
 AUTO: Final = "auto"
@@ -79,7 +79,7 @@ class Resolved:
 
 
 def _pool(default: int) -> Parameter:
-    text = "how many of the most similar candidates are re-ranked; the others follow only if these run out"
+    text = "how many of the most similar tracks that may be listed are re-ranked; others follow when these run out"
     return Parameter("pool", "integer", default, text, 10, 5000)
 
 
@@ -161,8 +161,8 @@ STRATEGIES: Final = (
                 "pool",
                 "integer",
                 0,
-                "how many of the most similar candidates are re-ranked; 0 means 200, for cluster five times top_k, "
-                "for contrast all",
+                "how many of the most similar tracks that may be listed are re-ranked; 0 means 200, for cluster five "
+                "times top_k, for contrast 5,000",
                 0,
                 5000,
             ),
@@ -248,7 +248,9 @@ ALIASES: Final[Mapping[str, tuple[str, str | None]]] = {
     for alias, mode in (strategy.aliases or {}).items()
 }
 _BY_NAME: Final = {strategy.name: strategy for strategy in STRATEGIES}
-_DEFAULT_POOL: Final = 200
+# How many tracks are re-ranked where a strategy says nothing else, and at most.
+DEFAULT_POOL: Final = 200
+MOST: Final = 5_000
 _POOL_OF_CLUSTERS: Final = 5
 
 
@@ -277,12 +279,15 @@ def resolve(name: str, mode: str | None = None, given: Mapping[str, Any] | None 
     raise InvalidQuery("mode", f"is not a mode of {strategy.name}: {has}")
 
 
-def pool_size(resolved: Resolved, count: int, top_k: int) -> int:
-    """How many of `count` candidates are re-ranked at first, for a list of `top_k`."""
+def pool_size(resolved: Resolved, query: Query) -> int:
+    """How many tracks, the most similar of those that may be listed, are re-ranked at first."""
+    if resolved.strategy.name == DEFAULT and not query.hub_correction:
+        # They rank alike in whatever pool: room for some that near-duplicates and caps close.
+        return query.top_k if query.near_duplicates is None and query.caps == Caps() else 2 * query.top_k
     chosen = int(resolved.settings.get("pool", 0))
     # Clusters of many candidates have their best members far from the seed: measured, they cost more than they add.
-    by_mode = {"contrast": count, "cluster": _POOL_OF_CLUSTERS * top_k}
-    return chosen or by_mode.get(resolved.mode.name or "", _DEFAULT_POOL)
+    by_mode = {"contrast": MOST, "cluster": _POOL_OF_CLUSTERS * query.top_k}
+    return chosen or by_mode.get(resolved.mode.name or "", DEFAULT_POOL)
 
 
 def describe() -> list[dict[str, Any]]:

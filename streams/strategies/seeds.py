@@ -7,7 +7,7 @@ import numpy as np
 
 from streams.strategies.arrays import cosines
 from streams.strategies.errors import InvalidQuery, MissingData
-from streams.strategies.types import Candidates, Floats, Indices, Query, Seed, Vector, Vectors
+from streams.strategies.types import Candidates, Floats, Query, Seed, Vector, Vectors
 
 # The weights that the literature settled on: Manning, Raghavan and Schuetze, "Introduction to Information
 # Retrieval", 2008, section 9.1.1.
@@ -90,20 +90,15 @@ def _matrix(seeds: tuple[Seed, ...], name: str) -> Vectors | None:
     return np.stack(vectors)
 
 
-def contributions(query: Query, candidates: Candidates, indices: Indices) -> Floats | None:
-    """What each of m seeds adds to the similarity of the candidates at n indices: float64 (n, m).
+def contributions(query: Query, candidates: Candidates) -> Floats | None:
+    """What each of m seeds adds to the similarity of n candidates: float64 (n, m).
 
-    None with fewer than two seeds, or where neither their cosines nor vectors are at hand: then there is nothing to
-    tell apart.
+    None with fewer than two seeds, or where vectors are not at hand: then there is nothing to tell apart.
     """
     if len(query.seeds) < 2 or any(seed.vector is None for seed in (*query.seeds, *query.negatives)):
         return None
-    if candidates.to_seeds is not None:
-        to_seeds = candidates.to_seeds[indices]
-    elif candidates.vectors is not None:
-        matrix = _matrix(query.seeds, "seeds")
-        assert matrix is not None
-        to_seeds = cosines(candidates.vectors[indices], matrix)
-    else:
+    matrix = _matrix(query.seeds, "seeds")
+    if candidates.vectors is None or matrix is None:
         return None
+    to_seeds = cosines(candidates.vectors, matrix)
     return np.asarray(to_seeds * combine(query).coefficients, dtype=np.float64)

@@ -97,7 +97,6 @@ class Candidates:
         list_share: float64 (n,), share of the catalogue's lists that hold the track; None: not counted.
         density: float64 (n,), mean cosine of the track to the first few of its own list, which is high for hubs;
             None: nothing known.
-        to_seeds: float32 (n, m), cosines to the seeds of the query; None where there is but one, or `vectors` tell.
 
     Raises:
         ValueError: the arrays do not fit each other, or hold something that is not finite.
@@ -113,7 +112,6 @@ class Candidates:
     heard: Mask | None = None
     list_share: Floats | None = None
     density: Floats | None = None
-    to_seeds: npt.NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         n = len(self.keys)
@@ -124,10 +122,8 @@ class Candidates:
         for name, array in {**flat, **listed}.items():
             if array is not None and np.shape(array) != (n,):
                 raise ValueError(f"{name}: shape {np.shape(array)}, but there are {n} keys")
-        for name in ("vectors", "to_seeds"):
-            rows = getattr(self, name)
-            if rows is not None and (rows.ndim != 2 or len(rows) != n):
-                raise ValueError(f"{name}: shape {rows.shape}, but there are {n} keys")
+        if self.vectors is not None and (self.vectors.ndim != 2 or len(self.vectors) != n):
+            raise ValueError(f"vectors: shape {self.vectors.shape}, but there are {n} keys")
         for name in ("similarity", *_PER_TRACK):
             array = getattr(self, name)
             if array is not None and not np.isfinite(array).all():
@@ -152,7 +148,6 @@ class Candidates:
             labels=self.labels[indices],
             similarity=self.similarity[indices],
             vectors=self.vectors[indices] if vectors and self.vectors is not None else None,
-            to_seeds=None if self.to_seeds is None else self.to_seeds[indices],
             metadata=self.metadata.take(indices)
             if isinstance(self.metadata, Columns)
             else {name: column[indices] for name, column in self.metadata.items()},
@@ -218,13 +213,15 @@ class Filter:
 class Caps:
     """How many tracks of one composer, artist or album a list may hold; None: any number.
 
-    `list_share` keeps hubs out: tracks that more than this share of all lists hold already.
+    `list_share` keeps hubs out: tracks that more than this share of all lists hold already. `anonymous` says whether
+    "Anonymous" and other words for no composer count as one composer: by default no cap holds for them.
     """
 
     composer: int | None = None
     artist: int | None = None
     album: int | None = None
     list_share: float | None = None
+    anonymous: bool = False
 
     def __post_init__(self) -> None:
         for name in ("composer", "artist", "album"):
@@ -332,7 +329,7 @@ class Item:
     """One recommended track.
 
     Attributes:
-        index: Its place in `Candidates`.
+        index: Its place in what the list was chosen from.
         key: Who it is.
         rank: 1 is best.
         score: What the strategy ranked by.
@@ -373,12 +370,10 @@ class Selection:
     Attributes:
         choice: The strategy that made it.
         items: At most `top_k`; those that meet every condition first.
-        stages: What each stage left, in order: `received`, `filters`, `exclude`, `near_duplicates` and `caps` before
+        stages: How many tracks each stage left, in order: `received`, `filters`, `exclude`, `near_duplicates` and `caps` before
             anything was relaxed, `relaxed <condition>` after each condition that was given up, and `top_k`, the list.
         relaxed: The conditions that some item does not meet, in the order of relaxation.
         notes: What the caller should know, such as that nothing is known of popularity, or why the list is short.
-        wants_more: Too few candidates met the conditions, the caller said that there are more,
-            and so nothing was relaxed yet.
     """
 
     choice: Choice
@@ -386,11 +381,10 @@ class Selection:
     stages: tuple[StageCount, ...]
     relaxed: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
-    wants_more: bool = False
 
     @property
     def indices(self) -> list[int]:
-        """Places in `Candidates` of what was listed, best first."""
+        """Places, in what the list was chosen from, of what was listed, best first."""
         return [item.index for item in self.items]
 
     @property

@@ -23,6 +23,7 @@ from streams.kafka.received import APPEND_TIME, Received
 from streams.kafka.topics import TRACK_INGEST, TRACK_INTERACTIONS
 from streams.maintenance.pipeline import Pipeline
 from streams.metrics import WorkerMetrics
+from streams.recommender.answering import AnswerProcess
 from streams.recommender.service import RecommendationService
 from streams.recommender.settings import RecommenderSettings
 from streams.settings import KafkaSettings, StreamSettings
@@ -104,7 +105,7 @@ class ConsumedLog:
 class WorkerApp(faust.App):
     """A Faust app whose life includes the pipeline's."""
 
-    pipeline: Pipeline
+    pipeline: Pipeline[AnswerProcess]
     recommendations: RecommendationService
     site: WorkerSite
     _left = False
@@ -172,7 +173,7 @@ def create_app(
         topic_disable_leader=True,
         web_enabled=False,
     )
-    app.pipeline = Pipeline(kafka, streams, store, WorkerMetrics())
+    app.pipeline = Pipeline(kafka, streams, store, WorkerMetrics(), AnswerProcess)
     ends = LogEnds(app, TRACK_INGEST, lambda: _behind(app))
     app.pipeline.log_end = ends
     app.task(ends.run)

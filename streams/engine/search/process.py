@@ -2,7 +2,7 @@
 
 import select
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from typing import cast
 
@@ -10,10 +10,11 @@ import numpy as np
 import numpy.typing as npt
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # it publishes none
 
-from streams.engine.piped import LoopedProcess
+from streams.engine.piped import Duty, LoopedProcess
 from streams.engine.search.keeper import IndexKeeper
+from streams.engine.search.metadata import MetadataRow
 from streams.engine.search.searcher import Searcher
-from streams.engine.search.types import Found, LookedUp, Mix, SearchSettings, SearchStats
+from streams.engine.search.types import Found, SearchSettings, SearchStats
 from streams.engine.types import Keys, TrackBatch, Vectors
 
 # How often an idle process looks whether an index build is due.
@@ -59,11 +60,15 @@ class _Tending:
         self._keeper.stop()
 
 
-def _build(connection: Connection, dimension: int, settings: SearchSettings) -> tuple[Searcher, _Tending]:
+def tended(connection: Connection, searcher: Searcher) -> tuple[Searcher, Duty]:
+    """A searcher as a process serves it: between calls its indexes are seen to."""
     # A second thread makes one query hardly faster, and spins while it waits: the worker and Postgres need that core.
     threadpool_limits(1)
-    searcher = Searcher(dimension, settings)
     return searcher, _Tending(connection, searcher.keeper)
+
+
+def _build(connection: Connection, dimension: int, settings: SearchSettings) -> tuple[Searcher, Duty]:
+    return tended(connection, Searcher(dimension, settings))
 
 
 class SearchProcess(LoopedProcess):
@@ -72,6 +77,7 @@ class SearchProcess(LoopedProcess):
     Args:
         dimension: d of the vectors.
         settings: How it works.
+        build: What makes the searcher, a function of a module that takes the pipe's end, `dimension` and `settings`.
     """
 
     name = "search"
@@ -79,18 +85,33 @@ class SearchProcess(LoopedProcess):
     call_error = SearchCallError
     has_children = True
 
-    def __init__(self, dimension: int, *, settings: SearchSettings | None = None) -> None:
-        super().__init__(_build, dimension, settings or SearchSettings())
+    def __init__(
+        self,
+        dimension: int,
+        *,
+        settings: SearchSettings | None = None,
+        build: Callable[..., tuple[Searcher, Duty]] = _build,
+    ) -> None:
+        super().__init__(build, dimension, settings or SearchSettings())
 
-    async def load(self, keys: Keys, track_ids: list[str], vectors: Vectors) -> None:
+    async def load(
+        self,
+        keys: Keys,
+        track_ids: list[str],
+        vectors: Vectors,
+        metadata: Sequence[MetadataRow] | None = None,
+        offsets: npt.NDArray[np.int64] | None = None,
+    ) -> None:
         """Add a catalogue, or a part of one: call it with chunks of some thousand tracks.
 
         Args:
             keys: int64 (b,).
             track_ids: Their ids, b strings; ties in similarity are broken by them.
             vectors: float32 (b, d), unit length.
+            metadata: What is known of them, a value for each of the process's fields; None: nothing.
+            offsets: int64 (b,), of the events that they are from.
         """
-        await self._call("load", keys, track_ids, vectors)
+        await self._call("load", keys, track_ids, vectors, metadata, offsets)
 
     async def apply(self, batch: TrackBatch) -> None:
         """Bring the catalogue up to date with `batch`: what is searched next has it."""
@@ -116,20 +137,6 @@ class SearchProcess(LoopedProcess):
     async def vectors(self, keys: Keys) -> tuple[Vectors, npt.NDArray[np.bool_]]:
         """The vectors of some tracks, float32 (m, d), zero where unknown, and which are known, bool (m,)."""
         return cast("tuple[Vectors, npt.NDArray[np.bool_]]", await self._call("vectors", keys))
-
-    async def look_up(self, keys: Keys, mixes: Sequence[Mix], count: int) -> LookedUp:
-        """`vectors` and `search` for several who ask, in one call.
-
-        Args:
-            keys: int64 (m,), of the tracks whose vectors are wanted, or which queries are made of.
-            mixes: The queries.
-            count: How many are to be found for each of them.
-
-        Raises:
-            SearchCallError: As `search`; or the vectors of a mix cancel out.
-            SearchStoppedError: The process is gone.
-        """
-        return cast("LookedUp", await self._call("look_up", keys, mixes, count))
 
     async def stats(self) -> SearchStats:
         """Counts and times, at any moment."""

@@ -4,27 +4,42 @@ Rows below `fixed` belong to an index, built or being built: their vectors do no
 re-embedded leaves such a row as a tombstone. Rows from there on are changed in place and used again.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
 from streams.engine.catalogue import enlarge
 from streams.engine.projection import DirectionSearch
 from streams.engine.search.columns import WANTED, Columns, narrowed
+from streams.engine.search.metadata import MetadataColumns, MetadataRow
 from streams.engine.search.shared import SharedRows
 from streams.engine.types import EMPTY, Keys, Slots, Vectors
 
 
 class TrackRows:
-    """Vectors, keys and ids of the catalogue, by row."""
+    """Vectors, keys, ids and metadata of the catalogue, by row.
 
-    def __init__(self, dimension: int) -> None:
+    Args:
+        dimension: d of the vectors.
+        fields: Of the metadata.
+
+    Attributes:
+        offsets: int64 (capacity,), of the event that each track is from; -1 where it was not said.
+        moves: Grows whenever tracks have gone over to other rows.
+    """
+
+    def __init__(self, dimension: int, fields: Sequence[str] = ()) -> None:
         self.dimension = dimension
         self.shared = SharedRows(dimension)
         self.columns = Columns(self.shared)
         self._directions = DirectionSearch()
         self.keys: Keys = np.zeros(0, dtype=np.int64)
         self.alive: npt.NDArray[np.bool_] = np.zeros(0, dtype=np.bool_)
+        self.offsets: npt.NDArray[np.int64] = np.zeros(0, dtype=np.int64)
+        self.metadata = MetadataColumns(fields)
         self.track_ids: list[str] = []
+        self.moves = 0
         self.fixed = 0
         self._row_of: dict[int, int] = {}
         self._free: list[int] = []
@@ -46,7 +61,7 @@ class TrackRows:
     @property
     def memory_bytes(self) -> int:
         """Bytes held by the arrays, as far as they are used."""
-        return self.used * (4 * self.dimension + 9) + self.columns.memory_bytes
+        return self.used * (4 * self.dimension + 17) + self.columns.memory_bytes + self.metadata.memory_bytes
 
     def rows_of(self, keys: Keys) -> Slots:
         """The row of each key, int32 (m,); `EMPTY` where the track is not in the catalogue."""
@@ -59,11 +74,18 @@ class TrackRows:
             self._dead = np.flatnonzero(~self.alive[: self.used])
         return self._dead
 
-    def put(self, keys: Keys, track_ids: list[str], vectors: Vectors) -> None:
-        """Insert tracks, or give them other vectors.
+    def put(
+        self,
+        keys: Keys,
+        track_ids: list[str],
+        vectors: Vectors,
+        metadata: Sequence[MetadataRow] | None = None,
+        offsets: npt.NDArray[np.int64] | None = None,
+    ) -> None:
+        """Insert tracks, or give them other vectors and metadata.
 
         Raises:
-            ValueError: The vectors are not (len(keys), d).
+            ValueError: The vectors are not (len(keys), d), or the metadata is of other fields.
         """
         if vectors.shape != (len(keys), self.dimension):
             raise ValueError(
@@ -77,10 +99,15 @@ class TrackRows:
         if self.shared.capacity > len(self.keys):
             self.keys = enlarge(self.keys, self.shared.capacity, 0)
             self.alive = enlarge(self.alive, self.shared.capacity, False)
+            self.offsets = enlarge(self.offsets, self.shared.capacity, -1)
+            self.metadata.reserve(self.shared.capacity)
         self.shared.vectors[rows] = vectors
         self.columns.put(rows, vectors)
         self.keys[rows] = keys
         self.alive[rows] = True
+        self.offsets[rows] = -1 if offsets is None else offsets
+        self.metadata.put(rows, metadata)
+        self.metadata.give_up_unused(self.alive[: self.used])
 
     def narrow(self) -> None:
         """Have products made with few columns, as soon as there are such. To be called again and again."""
@@ -122,9 +149,11 @@ class TrackRows:
         self.columns = columns
         self.shared.close()
         self.shared = vectors
-        self.keys, self.alive = (
-            enlarge(array[rows], vectors.capacity, 0) for array in (self.keys, self.alive)
+        self.keys, self.alive, self.offsets = (
+            enlarge(array[rows], vectors.capacity, 0) for array in (self.keys, self.alive, self.offsets)
         )
+        self.metadata.reorder(rows, vectors.capacity)
+        self.moves += 1
         ids = self.track_ids
         self.track_ids = [ids[row] for row in rows.tolist()]
         alive = self.alive[: len(rows)]

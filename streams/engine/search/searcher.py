@@ -5,7 +5,6 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -13,11 +12,12 @@ import numpy.typing as npt
 from streams.engine.search import scan
 from streams.engine.search.index_process import IndexProcess
 from streams.engine.search.keeper import Index, IndexKeeper
+from streams.engine.search.metadata import MetadataRow
 from streams.engine.search.quality import RECALL_AT
 from streams.engine.search.rows import TrackRows
-from streams.engine.search.types import Found, LookedUp, Mix, SearchSettings, SearchStats
+from streams.engine.search.types import Found, SearchSettings, SearchStats
 from streams.engine.search.upper import Rows, Upper
-from streams.engine.similarity import exact_similarities, exact_similarity
+from streams.engine.similarity import exact_similarity
 from streams.engine.types import EMPTY, Keys, Scores, TrackBatch, Vectors
 
 # A vector whose length differs from 1 by more than float32 rounding is scaled.
@@ -35,27 +35,40 @@ class Searcher:
         dimension: d of the vectors.
         settings: How it works.
         start: Starts the process of an index.
+        fields: Of the metadata that tracks come with.
     """
 
     def __init__(
-        self, dimension: int, settings: SearchSettings, start: Callable[..., Index] = IndexProcess
+        self,
+        dimension: int,
+        settings: SearchSettings,
+        start: Callable[..., Index] = IndexProcess,
+        fields: Sequence[str] = (),
     ) -> None:
-        self.tracks = TrackRows(dimension)
+        self.tracks = TrackRows(dimension, fields)
         self.keeper = IndexKeeper(self.tracks, settings, start)
         self._approximate_queries = self._graph_queries = self._exact_queries = 0
         self._seconds: dict[str, float] = defaultdict(float)
 
-    def load(self, keys: Keys, track_ids: list[str], vectors: Vectors) -> None:
-        """Add a part of a catalogue; a track that is there already gets this vector."""
+    def load(
+        self,
+        keys: Keys,
+        track_ids: list[str],
+        vectors: Vectors,
+        metadata: Sequence[MetadataRow] | None = None,
+        offsets: npt.NDArray[np.int64] | None = None,
+    ) -> None:
+        """Add a part of a catalogue; a track that is there already gets this vector. See `SearchProcess.load`."""
         with self._timed("load"):
-            self.tracks.put(keys, track_ids, vectors)
+            self.tracks.put(keys, track_ids, vectors, metadata, offsets)
         self.keeper.hold_off()
 
     def apply(self, batch: TrackBatch) -> None:
         """Bring the catalogue up to date with `batch`."""
         with self._timed("apply"):
             self.tracks.drop(batch.deleted)
-            self.tracks.put(batch.keys, batch.track_ids, batch.vectors)
+            offsets = batch.events["offset"]
+            self.tracks.put(batch.keys, batch.track_ids, batch.vectors, batch.metadata, offsets)
 
     def search(self, queries: Vectors, count: int, among: Keys | None, without: Keys | None) -> Found:
         """Find the tracks most similar to each query. See `SearchProcess.search`."""
@@ -66,7 +79,7 @@ class Searcher:
     ) -> "_Answers":
         if count < 1:
             raise ValueError(f"count must be at least 1, not {count}")
-        queries = self._checked(queries)
+        queries = self.checked(queries)
         answers = _Answers(len(queries), count)
         left_out = self._known(without)
         reduced = self.tracks.columns.of(queries)
@@ -172,27 +185,6 @@ class Searcher:
         vectors[known] = self.tracks.vectors[rows[known]]
         return vectors, known
 
-    def look_up(self, keys: Keys, mixes: Sequence[Mix], count: int) -> LookedUp:
-        """Vectors of some tracks and a search, in one call. See `SearchProcess.look_up`."""
-        vectors, known = self.vectors(keys)
-        if not mixes:
-            return LookedUp(vectors, known, None, [], [])
-        whole = [i for i, mix in enumerate(mixes) if known[slice(*mix.places)].all()]
-        answers = _Answers(len(mixes), count)
-        if whole:
-            queries = np.stack([_mixed(mixes[i], vectors) for i in whole])
-            answers.put_all(whole, self._search(queries, count))
-        to_seeds: list[Scores | None] = []
-        brought: list[Vectors | None] = []
-        for i, mix in enumerate(mixes):
-            theirs = None
-            if mix.vectors or mix.seeds:
-                theirs = self.tracks.vectors[answers.rows[i, : answers.lengths[i]]]
-            seeds = vectors[slice(*mix.places)][: mix.seeds]
-            to_seeds.append(exact_similarities(theirs, seeds) if theirs is not None and mix.seeds else None)
-            brought.append(theirs if mix.vectors else None)
-        return LookedUp(vectors, known, self._found(answers), to_seeds, brought)
-
     def stats(self) -> SearchStats:
         """Counts and times, at any moment."""
         keeper, report = self.keeper, self.keeper.report
@@ -220,7 +212,7 @@ class Searcher:
             seconds={**self._seconds, **{f"build_{name}": spent for name, spent in built.items()}},
         )
 
-    def _checked(self, queries: Vectors) -> Vectors:
+    def checked(self, queries: Vectors) -> Vectors:
         """Queries as float32 (q, d) of unit length; those that are already keep every bit."""
         queries = np.ascontiguousarray(queries, dtype=np.float32)
         if queries.ndim != 2 or queries.shape[1] != self.tracks.dimension:
@@ -270,21 +262,3 @@ class _Answers:
     def put(self, query: int, rows: Rows, scores: Scores) -> None:
         self.lengths[query] = len(rows)
         self.rows[query, : len(rows)], self.scores[query, : len(rows)] = rows, scores
-
-    def put_all(self, queries: Sequence[int], others: "_Answers") -> None:
-        self.lengths[queries], self.exact = others.lengths, others.exact
-        self.rows[queries], self.scores[queries] = others.rows, others.scores
-
-
-def _mixed(mix: Mix, vectors: Vectors) -> npt.NDArray[np.float32]:
-    """The query, float32 (d,), zero or of unit length; `vectors` are those of all tracks named."""
-    parts = vectors[slice(*mix.places)]
-    if mix.base is None and len(parts) == 1:
-        return cast("npt.NDArray[np.float32]", parts[0])
-    if mix.base is not None and not len(parts):
-        return mix.base
-    total = mix.coefficients @ parts.astype(np.float64)
-    if mix.base is not None:
-        total += mix.base
-    length = float(np.linalg.norm(total))
-    return (total / length if length > CANCELLED else np.zeros_like(total)).astype(np.float32)

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from streams.engine.types import Keys, Scores, Vectors
+from streams.engine.types import Keys, Scores
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,46 +24,6 @@ class Found:
     scores: Scores
     lengths: npt.NDArray[np.int64]
     exact: bool
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class Mix:
-    """A query made of tracks: coefficients @ their vectors + base, scaled to unit length.
-
-    One track or a base alone keeps every bit.
-
-    Attributes:
-        places: Which of the tracks named in the call it is made of: from the first up to the second.
-        coefficients: float64 (s,), of these s tracks.
-        base: float32 (d,); None for zero.
-        seeds: The cosines of what is found to so many of the first of these tracks are wanted.
-        vectors: Whether the vectors of what is found are wanted.
-    """
-
-    places: tuple[int, int]
-    coefficients: npt.NDArray[np.float64]
-    base: npt.NDArray[np.float32] | None
-    seeds: int = 0
-    vectors: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class LookedUp:
-    """What one call found for several who asked.
-
-    Attributes:
-        vectors: float32 (m, d), of the tracks named; zero where unknown.
-        known: bool (m,), which of them are known.
-        found: The nearest to each mix, none to one of unknown tracks; None where there was no mix.
-        to_seeds: For each mix that wanted them float32 (length, seeds), the cosines to its seeds; None for others.
-        brought: For each mix that wanted them float32 (length, d), the vectors of what was found; None for others.
-    """
-
-    vectors: Vectors
-    known: npt.NDArray[np.bool_]
-    found: Found | None
-    to_seeds: list[npt.NDArray[np.float32] | None]
-    brought: list[Vectors | None]
 
 
 @dataclass(frozen=True, slots=True)

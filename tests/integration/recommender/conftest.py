@@ -15,7 +15,7 @@ from pydantic import SecretStr
 from store.pool import open_pool
 from store.settings import StoreSettings
 from streams.contracts import RecommendationReply, RecommendationRequest
-from streams.engine.search.process import SearchProcess
+from streams.recommender.answering import AnswerProcess
 from streams.recommender.metrics import RecommenderMetrics
 from streams.recommender.recommender import Recommender
 from streams.recommender.settings import RecommenderSettings
@@ -36,7 +36,7 @@ class Bench:
 
     pool: asyncpg.Pool
     catalogue: Catalogue
-    search: SearchProcess
+    search: AnswerProcess
     recommender: Recommender
     settings: RecommenderSettings
     applied: dict[int, int]
@@ -61,7 +61,7 @@ class Bench:
 
 def recommender_of(
     pool: asyncpg.Pool,
-    search: SearchProcess | None,
+    search: AnswerProcess | None,
     settings: RecommenderSettings,
     applied: dict[int, int] | None = None,
 ) -> Recommender:
@@ -119,15 +119,17 @@ async def _opened(url: str, size: int) -> AsyncIterator[Bench]:
     for track in catalogue.tracks:
         # One artist has nearly all of them: a cap on artists leaves few, far apart.
         rare = random.random() < RARE
-        track.metadata["artist"] = f"Artist {random.integers(100)}" if rare else "Everyman"
+        track.metadata["artists"] = [f"Artist {random.integers(100)}" if rare else "Everyman"]
     async with pool.acquire() as connection:
         await write_catalogue(connection, catalogue)
-    search = SearchProcess(DIMENSION)
+    search = AnswerProcess(DIMENSION)
     await search.start()
     await search.load(
         np.array([track.key for track in catalogue.tracks]),
         [track.track_id for track in catalogue.tracks],
         np.array([track.vector for track in catalogue.tracks]),
+        [track.row for track in catalogue.tracks],
+        np.array([track.offset for track in catalogue.tracks]),
     )
     settings = RecommenderSettings(popularity_window_seconds=0.05, refreshes_per_second=100)
     rows = await pool.fetch("SELECT partition, consumed_offset FROM ingest_partitions")

@@ -9,7 +9,7 @@ import pytest
 from store import tracks
 from store.pool import transaction
 from streams.contracts import RecommendationReply, RecommendationRequest
-from streams.engine.search.process import SearchProcess
+from streams.recommender.answering import AnswerProcess
 from streams.recommender.recommender import Recommender
 from tests.integration.recommender.conftest import DIMENSION, Bench, recommender_of
 from tests.integration.recommender.test_materialised import batch_of
@@ -48,11 +48,11 @@ def test_a_question_waits_for_a_track_that_was_accepted_a_moment_ago(bench: Benc
     """The store has it before the search does."""
 
     async def asked_first() -> RecommendationReply:
-        search = SearchProcess(DIMENSION)
+        search = AnswerProcess(DIMENSION)
         await search.start()
         names = [track.track_id for track in bench.catalogue.tracks if track.track_id != SEEDS[1]]
         others = batch_of(bench, upserted=names, offset=1)
-        await search.load(others.keys, others.track_ids, others.vectors)
+        await search.load(others.keys, others.track_ids, others.vectors, others.metadata)
         recommender = recommender_of(bench.pool, search, bench.settings)
         waiting = asyncio.create_task(ask(recommender, seeds=SEEDS))
         done, _ = await asyncio.wait([waiting], timeout=0.2)

@@ -17,10 +17,12 @@ def brute_force(bench: Bench, seeds: list[int], wanted: dict[str, str], cap: int
     vectors = np.array([track.vector for track in bench.catalogue.tracks], dtype=np.float64)
     sought = vectors[seeds].mean(axis=0)
     found: list[str] = []
-    held: dict[str, int] = dict.fromkeys((track.metadata["artist"] for track in bench.catalogue.tracks), 0)
+    held: dict[str, int] = dict.fromkeys(
+        (track.metadata["artists"][0] for track in bench.catalogue.tracks), 0
+    )
     for row in np.argsort(-(vectors @ sought), kind="stable").tolist():
         track = bench.catalogue.tracks[row]
-        artist = track.metadata["artist"]
+        artist = track.metadata["artists"][0]
         meets = all(track.metadata.get(name) == value for name, value in wanted.items())
         if row not in seeds and meets and held[artist] < cap:
             found.append(track.track_id)

@@ -1,5 +1,6 @@
 """A catalogue of real-looking tracks with exact neighbour lists, written straight into Postgres."""
 
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -9,6 +10,7 @@ import numpy as np
 import orjson
 
 from store.columns import METADATA_FIELDS
+from store.rows import metadata_row
 from store.tracks import TrackRow, upsert
 from streams.contracts import track_key
 from tests.support.metadata import ABSENT
@@ -69,6 +71,10 @@ class Track:
     @property
     def key(self) -> int:
         return track_key(self.track_id)
+
+    @property
+    def row(self) -> tuple[Hashable, ...]:
+        return metadata_row(self.metadata.get(name, ABSENT.get(name)) for name in METADATA_FIELDS)
 
 
 @dataclass(frozen=True)

@@ -54,6 +54,7 @@ pytestmark = pytest.mark.unit
             "max_per_composer=2&max_per_album=1&max_list_share=0.01",
             {"caps": {"composer": 2, "album": 1, "list_share": 0.01}},
         ),
+        ("max_per_composer=1&cap_anonymous=true", {"caps": {"composer": 1, "anonymous": True}}),
         (
             "strategy=balanced&parameters.similarity=0.5&parameters.pool=100",
             {"strategy": "balanced", "parameters": {"similarity": 0.5, "pool": 100}},

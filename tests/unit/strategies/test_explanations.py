@@ -3,7 +3,17 @@
 import numpy as np
 import pytest
 
-from streams.strategies import Caps, NearDuplicates, Query, Seed, explain, explain_beyond, filters, select
+from streams.strategies import (
+    Candidates,
+    Caps,
+    Columns,
+    NearDuplicates,
+    Query,
+    Seed,
+    explain,
+    filters,
+    select,
+)
 from streams.strategies.diverse import UNHEARD
 from tests.unit.strategies.helpers import around, candidates, unit
 
@@ -110,46 +120,50 @@ def test_explain_finds_every_stage() -> None:
     assert found[7].item is not None
 
 
-def test_explain_knows_what_refuses_a_candidate_that_is_not_among_those() -> None:
-    """A seed, a negative, what is excluded and what fails a filter are told as such, whatever the candidates are."""
+def test_explain_knows_what_refuses_a_track() -> None:
+    """A seed, a negative, what is excluded and what fails a filter are told as such, wherever they are."""
     query = Query(
         seeds=(Seed(90),),
         negatives=(Seed(91),),
         exclude=frozenset({92}),
         filters=filters.parse({"era": "Baroque", "extra.metre": ["2/4", "3/4"]}),
+        at_least=0,
     )
-    pool = candidates([0.9], [{"era": "Baroque"}])
-    row = {"era": "Modern", "extra": {"metre": "6/8"}}
-    found = {key: explain(pool, query, key, row) for key in (90, 91, 92, 93)}
+    rows = [{"era": "Baroque", "extra": {"metre": "2/4"}}, {"era": "Modern", "extra": {"metre": "6/8"}}]
+    pool = Candidates(
+        keys=np.array([7, 93]),
+        labels=np.arange(2),
+        similarity=np.array([0.9, 0.8], dtype=np.float32),
+        metadata=Columns(rows, ["era", "extra.metre"]),
+    )
+    found = {key: explain(pool, query, key) for key in (90, 91, 92, 93, 94)}
     assert {key: (p.stage, p.detail) for key, p in found.items()} == {
         90: ("seeds", "It is a seed of the query itself"),
         91: ("seeds", "It is a negative of the query itself"),
         92: ("exclude", "The query excludes it"),
         93: ("filters", "It does not meet the filters: era is Modern and extra.metre is 6/8"),
+        94: ("candidates", "It is not one of the tracks that are chosen from"),
     }
-    assert explain(pool, query, 93).stage == "candidates"
-    assert explain(pool, query, 93, {"era": "Baroque", "extra": {"metre": "2/4"}}).stage == "candidates"
 
 
-def test_explain_beyond_goes_on_where_the_candidates_end() -> None:
-    """Similarity ranks on, caps included; what chooses from the nearest says which of these a candidate would be."""
+def test_explain_goes_on_where_the_list_ends() -> None:
+    """Similarity ranks on, caps included; what chooses from the nearest says which of these a track would be."""
     rows = [{"composer": "Bach"}] * 2 + [{"composer": f"c{i}"} for i in range(28)]
-    wider = candidates(np.linspace(0.9, 0.1, 30), rows)
+    pool = candidates(np.linspace(0.9, 0.1, 30), rows)
     start = (Seed(0),)
-    plain = explain_beyond(wider, Query(seeds=start), 20, 11)
+    plain = explain(pool, Query(seeds=start), 20)
     assert (plain.stage, plain.rank) == ("top_k", 20)
     assert plain.detail.startswith("Ranks 20, below the first 10: Cosine similarity 0.3")
     assert plain.item is not None
     capped = Query(caps=Caps(composer=1))
-    assert explain_beyond(wider, capped, 20, 11).rank == 20
-    assert explain_beyond(wider, capped, 1, 11).stage == "caps"
-    off = explain_beyond(wider, Query(), 77, 11)
-    assert (off.stage, off.rank, off.detail) == ("top_k", None, "Ranks below the first 30")
-    popular = Query(seeds=start, strategy="popular")
-    near = explain_beyond(wider, popular, 20, 11)
+    assert explain(pool, capped, 20).rank == 20
+    assert explain(pool, capped, 1).stage == "caps"
+    popular = Query(seeds=start, strategy="popular", parameters={"pool": 11})
+    near = explain(pool, popular, 20)
     assert (near.stage, near.rank) == ("candidates", None)
-    assert near.detail.endswith("that popular chooses from: it is number 20 of the most similar tracks")
-    assert explain_beyond(wider, popular, 77, 11).detail.endswith("nor among the 30 most similar tracks")
+    assert near.detail == (
+        "Not among the 11 candidates that popular chooses from: it is number 20 of the most similar tracks"
+    )
 
 
 def test_explain_names_the_track_that_a_near_duplicate_repeats() -> None:

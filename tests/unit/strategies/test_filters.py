@@ -6,7 +6,7 @@ import pytest
 
 from streams.contracts.dates import partial_date
 from streams.contracts.metadata import TrackMetadata
-from streams.strategies import Columns, InvalidQuery, filters
+from streams.strategies import CandidateSource, Columns, InvalidQuery, filters
 from tests.unit.strategies.helpers import candidates
 
 pytestmark = pytest.mark.unit
@@ -46,7 +46,8 @@ def matching(wanted: dict[str, Any]) -> list[int]:
     pool = candidates([0.0] * len(ROWS), ROWS)
     table = {**pool.metadata, **Columns(ROWS, (c.field for c in conditions))}
     object.__setattr__(pool, "metadata", table)
-    return [i for i in range(len(ROWS)) if all(filters.mask(c, pool)[i] for c in conditions)]
+    source = CandidateSource(pool)
+    return [i for i in range(len(ROWS)) if all(source.meeting(c)[i] for c in conditions)]
 
 
 @pytest.mark.parametrize(

@@ -61,4 +61,4 @@ def test_a_correction_wants_more_candidates_than_places() -> None:
     """What is to move up must be among them."""
     plain = Query(seeds=(Seed(-1),), top_k=10)
     assert candidates_wanted(plain) == 11
-    assert candidates_wanted(Query(seeds=(Seed(-1),), top_k=10, hub_correction=1.0)) == 200
+    assert candidates_wanted(Query(seeds=(Seed(-1),), top_k=10, hub_correction=1.0)) == 201

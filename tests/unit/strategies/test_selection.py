@@ -1,15 +1,9 @@
 """The stages of a selection: relaxation, widening, near-duplicates, contributions."""
 
-from dataclasses import replace
-from random import Random
-
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from streams.strategies import (
-    Candidates,
     Caps,
     InvalidQuery,
     NearDuplicates,
@@ -18,13 +12,10 @@ from streams.strategies import (
     candidates_wanted,
     fields_needed,
     filters,
-    listable,
     select,
-    select_widening,
 )
 from streams.strategies.gate import work_of
 from streams.strategies.seeds import combine
-from tests.support.examples import examples
 from tests.unit.strategies.helpers import around, candidates, unit
 
 pytestmark = pytest.mark.unit
@@ -68,7 +59,6 @@ def test_a_cap_by_artist_counts_each_of_several() -> None:
     ]
     query = Query(top_k=5, caps=Caps(artist=1), at_least=0)
     assert select(candidates([0.9, 0.8, 0.7, 0.6, 0.5], rows), query).keys == [0, 3, 4]
-    assert listable(candidates([0.9, 0.8, 0.7, 0.6, 0.5], rows), query)[-1] >= 3
 
 
 def test_caps_are_given_up_before_filters_and_what_fits_stays_on_top() -> None:
@@ -194,30 +184,6 @@ def test_exclusions_are_never_given_up() -> None:
     assert made.notes == ("only 0 candidates are left, whatever is relaxed",)
 
 
-def test_more_candidates_are_asked_for_before_anything_is_relaxed() -> None:
-    """The flag is set while there are more; the loop widens, and relaxes only at the end."""
-    rows = [{"era": "Baroque" if i % 10 == 0 else "Modern"} for i in range(100)]
-    everything = candidates(np.linspace(1, 0, 100), rows)
-    query = Query(top_k=5, filters=filters.parse({"era": "Baroque"}))
-    partial = select(everything.take(np.arange(20)), query, more=True)
-    assert partial.wants_more
-    assert partial.keys == [0, 10]
-    assert partial.relaxed == ()
-
-    sizes: list[int] = []
-
-    def fetch(size: int) -> Candidates:
-        sizes.append(size)
-        return everything.take(np.arange(min(size, 100)))
-
-    found, made = select_widening(fetch, query, sizes=(20, 50, 80))
-    assert (sizes, len(found), made.keys) == ([20, 50], 50, [0, 10, 20, 30, 40])
-    _, exhausted = select_widening(fetch, Query(top_k=20, filters=query.filters), sizes=(20, 200, 1000))
-    assert sizes[2:] == [20, 200]
-    assert exhausted.keys[:10] == list(range(0, 100, 10))
-    assert exhausted.relaxed == ("filters.era",)
-
-
 def test_the_same_work_is_listed_once() -> None:
     """Composer, opus and movement tell a work, however they are spelled; a movement of its own is another."""
     bach = {"composer": "Bach", "opus": "BWV 849", "movement": "1"}
@@ -290,12 +256,6 @@ def test_hubs_are_kept_out_and_come_back_first() -> None:
     assert [(item.key, item.relaxed) for item in loose.items] == [(1, ()), (2, ()), (0, ("caps.list_share",))]
 
 
-def test_of_a_candidate_given_twice_the_more_similar_counts() -> None:
-    """A track that the list and the recent inserts both hold is one candidate."""
-    made = select(candidates([0.3, 0.8, 0.5], keys=np.array([7, 7, 8]), labels=np.array([1, 1, 0])), Query())
-    assert [(item.key, item.similarity) for item in made.items] == [(7, pytest.approx(0.8)), (8, 0.5)]
-
-
 def test_contributions_add_up_to_the_similarity() -> None:
     """Without negatives the seeds' shares are all there is, and the largest names the seed in the sentence."""
     rng = np.random.default_rng(3)
@@ -342,37 +302,3 @@ def test_questions_that_cannot_be_meant(wrong: dict[str, object], said: str) -> 
     """One line that names what is wrong."""
     with pytest.raises(InvalidQuery, match=said):
         Query(**wrong)  # type: ignore[arg-type]
-
-
-@given(
-    composers=st.lists(st.sampled_from([None, "a", "b", "c"]), max_size=30),
-    albums=st.randoms(use_true_random=False),
-    cap=st.integers(1, 3),
-    cut=st.integers(0, 30),
-)
-@settings(max_examples=examples(200), deadline=None)
-def test_what_could_be_listed_is_counted_without_ranking(
-    composers: list[str | None], albums: Random, cap: int, cut: int
-) -> None:
-    """With one cap the count is exact for every prefix; with two, a list never holds more than it."""
-    rows = [{"composer": name, "album": albums.choice([None, "x", "y"])} for name in composers]
-    pool = candidates(np.linspace(1, 0.5, len(rows)), rows)
-    query = Query(top_k=50, seeds=(Seed(0),), exclude=frozenset({3}), caps=Caps(composer=cap), at_least=0)
-    held = [row["composer"] for row in rows[:cut]]
-    open_ = [name for key, name in enumerate(held) if key not in (0, 3)]
-    expected = open_.count(None) + sum(min(cap, open_.count(name)) for name in ("a", "b", "c"))
-    counts = listable(pool, query)
-    assert len(counts) == len(rows)
-    if held:
-        assert counts[len(held) - 1] == expected
-        prefix = pool.take(np.arange(len(held)))
-        assert len(select(prefix, query).items) == expected
-        both = replace(query, caps=Caps(composer=cap, album=2))
-        assert len(select(prefix, both).items) <= listable(prefix, both)[-1] <= expected
-
-
-def test_what_filters_let_through_is_counted() -> None:
-    """Only what meets every filter could be listed."""
-    rows = [{"era": era} for era in ("Baroque", "Modern", None, "Baroque")]
-    query = Query(filters=filters.parse({"era": "Baroque"}))
-    assert listable(candidates([0.9, 0.8, 0.7, 0.6], rows), query).tolist() == [1, 1, 1, 2]

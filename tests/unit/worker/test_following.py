@@ -23,6 +23,7 @@ def stretch(tracks: list[tuple[int, int, int]], gone: list[tuple[int, int, int]]
             partitions.astype(np.int32),
             offsets,
             np.full(len(keys), 9),
+            [(f"title {key}",) for key in keys.tolist()],
         ),
         Departures(gone_keys, gone_partitions.astype(np.int32), gone_offsets),
         upto={0: 100},
@@ -53,6 +54,7 @@ def test_what_was_read_from_the_store_is_not_applied_once_more() -> None:
     left = later_than(batch, {0: 8})
     assert left.keys.tolist() == [2, 3]
     assert left.track_ids == ["t2", "t3"]
+    assert left.metadata == [("title 2",), ("title 3",)]
     assert len(left.vectors) == 2
     assert left.deleted.tolist() == [5]
     assert later_than(batch, {}) is batch

@@ -1,0 +1,106 @@
+"""The most similar of some rows to one query, asked for again and again with other rows: how filters and caps search.
+
+Few rows are gathered and compared one by one. Many are searched by cells where there is an index; else all products of the
+query are made once, and those of the rows are looked at.
+"""
+
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from streams.engine.search import scan
+from streams.engine.search.quality import RECALL_AT
+from streams.engine.search.searcher import MOST_LOOKED_AT, Searcher
+from streams.engine.search.upper import Rows, Upper
+from streams.engine.similarity import exact_similarity
+from streams.engine.types import Scores, Vectors
+
+# Of fewer rows than this share of the catalogue, a product with each costs less than one with all, or than cells of which most
+# members do not count.
+GATHERED_SHARE: Final = 0.05
+_NOTHING: Final = np.empty(0, dtype=np.intp)
+
+
+class MaskedSearch:
+    """One query to a catalogue that does not change meanwhile.
+
+    Args:
+        searcher: The catalogue.
+        query: float32 (d,).
+        known: Rows that are looked at whatever an index says: those of a list that is known.
+
+    Raises:
+        ValueError: The query has another dimension, or is zero or not finite.
+    """
+
+    def __init__(self, searcher: Searcher, query: Vectors, known: Rows = _NOTHING) -> None:
+        self._searcher = searcher
+        self._tracks = searcher.tracks
+        self._query = searcher.checked(query[None])
+        self._reduced = self._tracks.columns.of(self._query)
+        self._known = known
+        self._products: Scores | None = None
+        self.exact = True
+
+    def similarity(self, rows: Rows) -> Scores:
+        """The similarity of some rows, float32 (m,)."""
+        return exact_similarity(self._query[0], self._tracks.vectors[rows])
+
+    def nearest(self, eligible: npt.NDArray[np.bool_], count: int) -> tuple[Rows, Scores]:
+        """The most similar rows, best first, equal ones by track id, and their similarity, float32.
+
+        Args:
+            eligible: bool (used,), the rows to look at, all of which hold a track.
+            count: How many at most.
+        """
+        there = int(np.count_nonzero(eligible))
+        if not there:
+            return _NOTHING, np.empty(0, dtype=np.float32)
+        if self._products is None:
+            if there < GATHERED_SHARE * len(eligible) or there <= count:
+                (upper,) = scan.among(self._tracks, self._reduced, np.flatnonzero(eligible))
+                return scan.best(self._tracks, self._query[0], upper, count)
+            found = self._by_cells(eligible, count)
+            if found is not None:
+                self.exact = False
+                return found
+            (upper,) = scan.whole(self._tracks, self._reduced, _NOTHING)
+            self._products = upper.products
+        masked = np.where(eligible, self._products, np.float32(-np.inf))
+        excess = self._tracks.columns.excess(self._reduced[0])
+        rows, scores = scan.best(
+            self._tracks, self._query[0], Upper(masked, _itself, excess), min(count, there)
+        )
+        return rows, scores
+
+    def _by_cells(self, eligible: npt.NDArray[np.bool_], count: int) -> tuple[Rows, Scores] | None:
+        """What an index says; None where there is none, or it is not to be trusted with this."""
+        keeper, wanted = self._searcher.keeper, max(count, RECALL_AT)
+        if not keeper.size or wanted > keeper.size // 10:
+            return None
+        hidden = np.flatnonzero(~eligible)
+        indexed = hidden[: np.searchsorted(hidden, keeper.size)]
+        if wanted > keeper.size - len(indexed):
+            return None
+        probe = keeper.look(self._reduced, wanted, indexed)
+        if probe is None or probe.left[0] > keeper.size * MOST_LOOKED_AT:
+            return None
+        (upper,) = probe.finish(np.zeros(1, dtype=np.intp), self._tracks.columns.excess)
+        if self._tracks.used > keeper.size:
+            (newer,) = scan.whole(self._tracks, self._reduced, hidden, keeper.size)
+            upper = upper.joined(newer)
+        rows, scores = scan.best(self._tracks, self._query[0], upper, wanted)
+        if len(rows) < wanted or not keeper.trusts_cells(scores):
+            return None
+        more = self._known[eligible[self._known]]
+        more = more[~np.isin(more, rows)]
+        if len(more):
+            rows, scores = np.concatenate([rows, more]), np.concatenate([scores, self.similarity(more)])
+            order = scan.ranked(self._tracks, rows, scores, count)
+            return rows[order], scores[order]
+        return rows[:count], scores[:count]
+
+
+def _itself(places: npt.NDArray[np.intp]) -> Rows:
+    return places

@@ -1,0 +1,227 @@
+"""Answers as they travel: from what the strategies chose to JSON."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import numpy as np
+import orjson
+
+from streams.engine.search.rows import TrackRows
+from streams.metadata_fields import LIST_FIELDS
+from streams.recommender.catalogue_questions import Body, CatalogueQuestion
+from streams.recommender.catalogue_source import EXTRA, CatalogueSource
+from streams.strategies import Item, Placement, Query, Selection, metrics, registry
+from streams.strategies.types import Choice, Vectors
+
+_OPTIONS: Final = orjson.OPT_UTC_Z
+_DECIMALS: Final = 6  # what a float32 similarity holds
+_HEADLINE: Final = ("title", "composer", "composer_full", "era", "form", "key_signature")
+
+
+def entity_tag(body: bytes) -> str:
+    """A weak entity tag: equal tags, equal content."""
+    return f'W/"{hashlib.blake2b(body, digest_size=9).hexdigest()}"'
+
+
+def named(strategy: str, mode: str | None) -> str:
+    """A strategy and its mode in one word."""
+    return f"{strategy}/{mode}" if mode else strategy
+
+
+def compared_strategies() -> list[tuple[str, str | None]]:
+    """Every strategy in every mode."""
+    return [(strategy.name, mode.name) for strategy in registry.STRATEGIES for mode in strategy.modes]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Chosen:
+    """A list, what it was asked with, and what it was chosen from."""
+
+    query: Query
+    selection: Selection
+    source: CatalogueSource
+
+
+class Renderer:
+    """Writes answers to one question.
+
+    Args:
+        tracks: The catalogue.
+        question: What was asked.
+        count: How many tracks the catalogue has.
+    """
+
+    def __init__(self, tracks: TrackRows, question: CatalogueQuestion) -> None:
+        self._tracks = tracks
+        self._question = question
+        self._now = datetime.now(UTC)
+        places = tracks.rows_of(np.array([seed.key for seed in question.query.seeds], dtype=np.int64))
+        self._seeds = [tracks.track_ids[row] for row in places.tolist()]
+
+    def recommendations(self, chosen: Chosen) -> Body:
+        """The answer to a plain question."""
+        question, selection = self._question, chosen.selection
+        items = self._items(chosen)
+        head = {
+            **self._head(),
+            **_how(selection),
+            "provisional": question.provisional,
+            "notes": [*question.notes, *selection.notes],
+            "source": question.source,
+            "generated_at": self._now,
+        }
+
+        def encoded(cached: bool) -> bytes:
+            return orjson.dumps(
+                {**head, "recommendations": [{**item, "cached": cached} for item in items]}, option=_OPTIONS
+            )
+
+        members = tuple(item.key for item in selection.items)
+        return Body(
+            encoded(cached=False),
+            encoded(cached=True) if question.keep else None,
+            self._now,
+            members,
+            self._made_from(members) if question.keep else {},
+        )
+
+    def _made_from(self, members: Sequence[int]) -> dict[int, int]:
+        named = [*members, *([] if self._question.reference is None else [self._question.reference])]
+        rows = self._tracks.rows_of(np.array(named, dtype=np.int64))
+        return dict(zip(named, self._tracks.offsets[rows].tolist(), strict=True))
+
+    def placement(self, chosen: Chosen, found: Placement, row: int) -> Body:
+        """Where a candidate, the track of a row, stands."""
+        item = None
+        if found.item is not None:
+            item = {**self._item(found.item, chosen.selection.choice, row), "cached": False}
+        similarity = float(chosen.source.similarity(np.array([row]))[0])
+        body = {
+            **self._head(),
+            **_how(chosen.selection),
+            "notes": list(chosen.selection.notes),
+            "generated_at": self._now,
+            "placement": {
+                "candidate": self._tracks.track_ids[row],
+                "stage": found.stage,
+                "listed": found.stage == "listed",
+                "rank": found.rank,
+                "detail": found.detail,
+                "similarity_score": round(similarity, _DECIMALS),
+                "recommendation": item,
+                "candidates": len(self._tracks),
+            },
+        }
+        return Body(orjson.dumps(body, option=_OPTIONS), None, self._now)
+
+    def comparison(self, made: Sequence[tuple[tuple[str, str | None], Chosen]]) -> Body:
+        """All lists side by side, with what they are worth."""
+        keys = {named(*one): chosen.selection.keys for one, chosen in made}
+        names = list(keys)
+        overlap = [
+            {
+                "one": one,
+                "other": other,
+                "jaccard": round(metrics.jaccard(keys[one], keys[other]), _DECIMALS),
+                "rank_biased_overlap": round(metrics.rank_biased_overlap(keys[one], keys[other]), _DECIMALS),
+            }
+            for i, one in enumerate(names)
+            for other in names[i + 1 :]
+        ]
+        count = len(self._tracks)
+        body = {
+            **self._head(),
+            "generated_at": self._now,
+            "comparison": {
+                "lists": [self._compared(one, chosen) for one, chosen in made],
+                "overlap": overlap,
+                "coverage": round(metrics.coverage(keys.values(), count), 9),
+                "candidates": count,
+            },
+        }
+        return Body(orjson.dumps(body, option=_OPTIONS), None, self._now)
+
+    def _compared(self, one: tuple[str, str | None], chosen: Chosen) -> dict[str, Any]:
+        selection = chosen.selection
+        pool = chosen.source.candidates(np.array(selection.indices, dtype=np.intp), vectors=True)
+        vectors: Vectors = chosen.source.vectors(np.array(selection.indices, dtype=np.intp))
+        shares = pool.probability
+        mean = float(pool.similarity.mean()) if len(pool) else 0.0
+        return {
+            "strategy": one[0],
+            "mode": one[1],
+            **_how(selection),
+            "recommendations": [{**item, "cached": False} for item in self._items(chosen)],
+            "notes": list(selection.notes),
+            "intra_list_diversity": round(metrics.intra_list_diversity(vectors), _DECIMALS),
+            "novelty": None if shares is None else round(metrics.novelty(shares), _DECIMALS),
+            "mean_similarity": round(mean, _DECIMALS),
+            "coverage": round(metrics.coverage([selection.keys], len(self._tracks)), 9),
+        }
+
+    def _items(self, chosen: Chosen) -> list[dict[str, Any]]:
+        return [self._item(item, chosen.selection.choice, item.index) for item in chosen.selection.items]
+
+    def _item(self, item: Item, choice: Choice, row: int) -> dict[str, Any]:
+        """One recommendation, `cached` aside."""
+        metadata = self._metadata(row)
+        several = bool(item.contributions)
+        return {
+            "track_id": self._tracks.track_ids[row],
+            "score": round(item.score, _DECIMALS),
+            "similarity_score": round(item.similarity, _DECIMALS),
+            "rank": item.rank,
+            "strategy_used": named(choice.strategy, choice.mode),
+            "explanation": item.explanation,
+            "components": {name: round(value, _DECIMALS) for name, value in item.components.items()},
+            "seed": self._seeds[item.seed] if several and item.seed is not None else None,
+            "contributions": {
+                seed: round(value, _DECIMALS)
+                for seed, value in zip(self._seeds, item.contributions, strict=False)
+            },
+            "relaxed": list(item.relaxed),
+            **{name: metadata[name] for name in _HEADLINE},
+            "filename": _filename(self._tracks.metadata[EXTRA].value(row)),
+            "tags": metadata["tags"],
+            "metadata": metadata,
+        }
+
+    def _metadata(self, row: int) -> dict[str, Any]:
+        metadata = self._tracks.metadata.row(row)
+        metadata |= {name: metadata[name] or () for name in LIST_FIELDS}
+        metadata[EXTRA] = orjson.Fragment(metadata[EXTRA] or b"{}")
+        return metadata
+
+    def _head(self) -> dict[str, Any]:
+        reference, metadata = None, None
+        if self._question.reference is not None:
+            (row,) = self._tracks.rows_of(np.array([self._question.reference], dtype=np.int64)).tolist()
+            reference, metadata = self._tracks.track_ids[row], self._metadata(row)
+        strategy, mode = self._question.asked
+        return {
+            "reference_track": reference,
+            "reference_metadata": metadata,
+            "strategy": strategy,
+            "mode": mode,
+        }
+
+
+def _filename(extra: bytes | None) -> str | None:
+    if extra is None or b'"filename"' not in extra:
+        return None
+    name = orjson.loads(extra).get("filename")
+    return name if isinstance(name, str) else None
+
+
+def _how(selection: Selection) -> dict[str, Any]:
+    """How a list came about."""
+    choice = selection.choice
+    chosen = {"strategy": choice.strategy, "mode": choice.mode, "reason": choice.reason}
+    return {
+        "chosen": None if choice.reason is None else chosen,
+        "relaxed": list(selection.relaxed),
+        "stages": [{"stage": stage.stage, "held": stage.held} for stage in selection.stages],
+    }
