@@ -2,15 +2,12 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from mess.cli.broker import DEFAULT_DATA_DIR, DataDir
 from mess.cli.console import fail
-
-if TYPE_CHECKING:
-    from streams.producers.items import Source
 
 Dimension = Annotated[
     int | None,
@@ -48,28 +45,67 @@ def register(app: typer.Typer) -> None:
 
 
 def publish(  # noqa: PLR0913, PLR0917 - each is an option of the command line
-    file: Annotated[
+    path: Annotated[
         Path | None,
-        typer.Argument(metavar="FILE.jsonl|-", help="Track events, a JSON line each; - is standard input."),
+        typer.Argument(
+            metavar="PATH|-",
+            help="Track events, a JSON line each (- is standard input); a folder of arrays, one a track; "
+            "or a .npy, .npz, .h5, .parquet, .feather or .arrow file of many.",
+        ),
     ] = None,
     features: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="A folder of .npy features instead of a file.")
+        Path | None, typer.Option(metavar="DIR", help="The same as PATH.", hidden=True)
     ] = None,
     metadata: Annotated[
         Path | None,
-        typer.Option(metavar="CSV|JSON", help="Metadata of the features, joined by track_id or file name."),
+        typer.Option(
+            metavar="FILE", help="A table of metadata (CSV, JSON, Parquet), joined by id or file name."
+        ),
+    ] = None,
+    maps: Annotated[
+        list[str] | None,
+        typer.Option("--map", metavar="FIELD=COLUMN", help="What a column means; repeat it for several."),
+    ] = None,
+    table_encoding: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Encoding of a table of text, if it is not UTF-8.")
+    ] = None,
+    ids: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Ids of an array's rows: .txt, .json, .npy or a table."),
+    ] = None,
+    key: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="The array or column of embeddings, where there are several."),
+    ] = None,
+    axes: Annotated[
+        str | None,
+        typer.Option(metavar="AXES", help="What the axes of arrays are, such as layers,time,width."),
     ] = None,
     pool: Annotated[
         str,
         typer.Option(metavar="mean|flatten|layer N", help="How the layers of features become one vector."),
     ] = "mean",
     layout: Annotated[LayoutOption | None, typer.Option(help="Read this layout of features only.")] = None,
-    layers: Annotated[int, typer.Option(min=1, help="Layers of the features.")] = 13,
-    width: Annotated[int, typer.Option(min=1, help="Width of a layer.")] = 768,
+    layers: Annotated[
+        int | None, typer.Option(min=1, help="Layers of the features, to tell axes apart; 13 if not given.")
+    ] = None,
+    width: Annotated[
+        int | None, typer.Option(min=1, help="Width of a layer, to tell axes apart; 768 if not given.")
+    ] = None,
     dimension: Dimension = None,
     encoding: Annotated[
         EncodingOption, typer.Option(help="How vectors travel: packed, or as JSON numbers.")
     ] = EncodingOption.FLOAT32,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Refuse a track for a metadata cell that cannot be read.")
+    ] = False,
+    require_metadata: Annotated[
+        bool, typer.Option("--require-metadata", help="Refuse a track that has no row in the table.")
+    ] = False,
+    report: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write what became of everything to this file, as JSON."),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where an interrupted run stopped.")] = False,
     state: Annotated[
         Path | None, typer.Option(help="State file of --resume; by default one beside the input.")
@@ -78,34 +114,52 @@ def publish(  # noqa: PLR0913, PLR0917 - each is an option of the command line
     dry_run: DryRun = False,
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
-    """Publish tracks from JSON lines, or from a folder of features.
+    """Publish tracks: from JSON lines, a folder of arrays, or a file of many embeddings.
 
     Exits with 0 if all were published, 1 if some were refused, 2 if it could not run, 130 if interrupted.
     """
     from mess.cli.publishing import Run  # noqa: PLC0415 - `mess --help` must not wait for Kafka
+    from streams.producers.axes import Pooling, parse_axes  # noqa: PLC0415
+    from streams.producers.columns import parse_map  # noqa: PLC0415
     from streams.producers.items import SourceError  # noqa: PLC0415
+    from streams.producers.sources import SourceOptions, open_source  # noqa: PLC0415
+    from streams.producers.tracks import EmbeddingOptions  # noqa: PLC0415
 
-    if (file is None) == (features is None):
-        fail("Give either a file of JSON lines (or -), or --features DIR.", hint="See `mess publish --help`.")
-    if metadata is not None and features is None:
-        fail("--metadata belongs to --features; a JSON line carries its own metadata.")
-    standard_input = file is not None and str(file) == "-"
+    if (path is None) == (features is None):
+        fail("Give one file, one folder, or - for standard input.", hint="See `mess publish --help`.")
+    given = path or features
+    standard_input = str(given) == "-"
     if resume and standard_input and state is None:
         fail("--resume of standard input needs --state FILE.")
+    if require_metadata and metadata is None:
+        fail("--require-metadata needs --metadata FILE.")
     try:
-        source: Source
-        if features is not None:
-            source = _features(features, metadata, pool, layout, (layers, width), encoding)
-        else:
-            from streams.producers.jsonl import JsonLines  # noqa: PLC0415
-
-            source = JsonLines(None if standard_input else file, dimension=dimension, encoding=encoding.value)
+        options = SourceOptions(
+            embeddings=EmbeddingOptions(
+                pooling=Pooling.parse(pool),
+                axes=parse_axes(axes) if axes else None,
+                layers=layers,
+                width=width,
+                key=key,
+                dimension=dimension,
+                encoding=encoding.value,
+                strict=strict,
+                require_metadata=require_metadata,
+            ),
+            metadata=metadata,
+            wanted=parse_map(maps or []),
+            table_encoding=table_encoding,
+            ids=ids,
+            layout=layout.value if layout else None,
+        )
+        source = open_source(None if standard_input else given, options)
     except (SourceError, ValueError) as exc:
         fail(str(exc))
-    beside = None if standard_input else features or file
-    Run(source, rejects=rejects, state=state or _beside(beside), resume=resume, dry_run=dry_run).execute(
-        data_dir
+    beside = None if standard_input else given
+    run = Run(
+        source, rejects=rejects, report=report, state=state or _beside(beside), resume=resume, dry_run=dry_run
     )
+    run.execute(data_dir)
 
 
 def delete(
@@ -134,24 +188,6 @@ def delete(
     except SourceError as exc:
         fail(str(exc))
     Run(source, rejects=rejects, verb="deleted", dry_run=dry_run).execute(data_dir)
-
-
-def _features(
-    folder: Path,
-    metadata: Path | None,
-    pool: str,
-    layout: LayoutOption | None,
-    shape: tuple[int, int],
-    encoding: EncodingOption,
-) -> "Source":
-    from streams.producers.features import FeatureFolder, Pooling  # noqa: PLC0415
-    from streams.producers.tables import MetadataTable  # noqa: PLC0415
-
-    pooling = Pooling.parse(pool, layers=shape[0], width=shape[1])
-    table = MetadataTable.read(metadata) if metadata is not None else None
-    return FeatureFolder(
-        folder, table, pooling=pooling, encoding=encoding.value, layout=layout.value if layout else None
-    )
 
 
 def _beside(path: Path | None) -> Path | None:

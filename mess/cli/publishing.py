@@ -32,6 +32,7 @@ class Run:
     Args:
         source: what to publish.
         rejects: file for what is refused.
+        report: file for what became of everything.
         state: state file for going on later; None: the run cannot be resumed.
         resume: go on from the state file.
         dry_run: check only.
@@ -43,6 +44,7 @@ class Run:
         source: Source,
         *,
         rejects: Path | None = None,
+        report: Path | None = None,
         state: Path | None = None,
         resume: bool = False,
         dry_run: bool = False,
@@ -50,6 +52,7 @@ class Run:
     ) -> None:
         self._source = source
         self._rejects_path = rejects
+        self._report_path = report
         self._checkpoint = (
             Checkpoint(state, source.fingerprint()) if state is not None and not dry_run else None
         )
@@ -85,7 +88,7 @@ class Run:
                 str(exc),
                 hint=self._how_to_resume() or "Is the broker running? `mess status` shows the local stack.",
             )
-        self._report(summary)
+        self._tell(summary)
 
     async def _publish(
         self, kafka: KafkaSettings, after: Position | None, show: Callable[[PublishSummary], None]
@@ -142,9 +145,13 @@ class Run:
             }
             self._rejects.write(orjson.dumps(entry, option=orjson.OPT_APPEND_NEWLINE))
 
-    def _report(self, summary: PublishSummary) -> None:
+    def _tell(self, summary: PublishSummary) -> None:
         if self._first:
             self._show_refused(summary)
+        for line in self._source.report.lines():
+            typer.echo(line, err=True)
+        if self._report_path is not None:
+            self._write_report(self._report_path, summary)
         rate = f" in {summary.seconds:.1f} s" if summary.seconds else ""
         typer.echo(f"{summary.published:,} {self._verb}, {summary.refused:,} refused{rate}")
         if summary.interrupted:
@@ -154,6 +161,25 @@ class Run:
             self._checkpoint.clear()
         if summary.refused:
             raise typer.Exit(console.INCOMPLETE)
+
+    def _write_report(self, path: Path, summary: PublishSummary) -> None:
+        document = {
+            "source": self._source.name,
+            "dry_run": self._dry_run,
+            "interrupted": summary.interrupted,
+            "published": summary.published,
+            "refused": summary.refused,
+            "refused_by_reason": dict(summary.reasons),
+            "first_refused": [
+                {"where": each.where, "track_id": each.track_id, "reason": each.reason, "detail": each.detail}
+                for each in self._first
+            ],
+            **self._source.report.as_dict(),
+        }
+        try:
+            path.write_bytes(orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+        except OSError as exc:
+            console.fail(f"{path} cannot be written: {exc.strerror}")
 
     def _show_refused(self, summary: PublishSummary) -> None:
         table = Table("Refused", "Where", "Why", title_justify="left", box=None, pad_edge=False)

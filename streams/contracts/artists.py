@@ -31,6 +31,10 @@ def _split(credit: str) -> list[str]:
     ]
 
 
+# One of these is in every text that may name several: most name one, and are not searched further.
+_SIGNS: Final = re.compile(r"[;|\0/\[]|\bf(?:ea)?t", re.IGNORECASE)
+
+
 def complete(known: dict[str, Any]) -> None:
     """Make `artists` of `artist` where only that is known, and the other way round.
 
@@ -40,15 +44,19 @@ def complete(known: dict[str, Any]) -> None:
         known: metadata by field; changed.
     """
     artist, artists = known.get("artist"), known.get("artists")
+    if artist is None and artists is None:
+        return
+    if artists is None and isinstance(artist, str) and not _SIGNS.search(artist):
+        known["artists"] = (artist,)
+        return
     listed = isinstance(artist, list | tuple) or (
         isinstance(artist, str) and literal_list(artist) is not None
     )
     try:
         if is_missing(artists) and not is_missing(artist):
-            if isinstance(artist, str | list | tuple):
-                known["artists"] = artists = credited(artist)
-            else:
-                known["artists"] = [artist]
+            known["artists"] = artists = (
+                credited(artist) if isinstance(artist, str | list | tuple) else [artist]
+            )
         if artists is not None and (listed or is_missing(artist)) and (who := credited(artists)):
             known["artist"] = ", ".join(who)
     except ValueError:

@@ -114,6 +114,9 @@ def decimal(value: str) -> str | None:
     return value if _NUMBER.fullmatch(value) else None
 
 
+_read_name: Final = text(_TAG_BYTES)
+
+
 def number(value: object) -> float | None:
     """Read a finite number, given as one or as text."""
     if is_missing(value):
@@ -157,10 +160,9 @@ def names(value: object, wanted: str) -> tuple[str, ...]:
     items: Sequence[object] = sorted(value, key=str) if isinstance(value, set | frozenset) else list(value)
     if len(items) > 4096:
         raise ValueError(f"has {len(items):,} items")
-    read = text(_TAG_BYTES)
     unique: dict[str, str] = {}
     for item in items:
-        if name := read(_unweighted(item)):
+        if name := _read_name(item if isinstance(item, str) else _unweighted(item)):
             unique.setdefault(name.casefold(), name)
     return tuple(unique.values())
 

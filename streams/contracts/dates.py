@@ -58,7 +58,10 @@ def year(value: object) -> int | None:
         if (digits := decimal(value)) is not None:
             value = float(digits)
     if isinstance(value, str | date):
-        found = partial_date(value)
+        try:
+            found = partial_date(value)
+        except ValueError:
+            raise refusal("a year", value) from None
         return int(found[:4]) if found else None
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise refusal("a year", value)

@@ -83,7 +83,7 @@ class TrackMetadata(_Known):  # its fields are those of `METADATA`
         if not isinstance(data, Mapping):
             return read(data)
         strict = bool(info.context and info.context.get(STRICT))
-        known, unread = {name: data[name] for name in _KNOWN if name in data}, {}
+        known, unread = {name: value for name, value in data.items() if name in _KNOWN}, {}
         artists.complete(known)
         extra, bad = _extra(data)
         if not strict:
@@ -103,8 +103,12 @@ class TrackMetadata(_Known):  # its fields are those of `METADATA`
 
     def present(self) -> dict[str, Any]:
         """Return the keys that have a value, `extra` included, as they travel in an event."""
-        values = {name: value for name, value in self.__dict__.items() if value not in (None, (), {})}
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+        return {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in self.__dict__.items()
+            # Empty are lists and `extra`; numbers may be zero.
+            if value or (value is not None and isinstance(value, int | float))
+        }
 
     @property
     def unread(self) -> tuple[str, ...]:

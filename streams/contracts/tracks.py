@@ -14,7 +14,7 @@ import numpy.typing as npt
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from streams.contracts.metadata import TrackMetadata
+from streams.contracts.metadata import STRICT, TrackMetadata
 from streams.contracts.reasons import InvalidEvent, Reason, shown
 from streams.contracts.validation import (
     MAX_EVENT_BYTES,
@@ -176,21 +176,37 @@ def parse_track_event(
     return _read_event(track_id, event, dimension)
 
 
-def read_track_event(value: bytes, *, dimension: int | None, max_bytes: int = MAX_EVENT_BYTES) -> TrackUpsert:
+def read_track_event(
+    value: bytes, *, dimension: int | None, max_bytes: int = MAX_EVENT_BYTES, strict: bool = False
+) -> TrackUpsert:
     """Read a track event that has no key yet, as a producer does before it sends one.
+
+    `strict` refuses it for a metadata value that its key cannot mean.
 
     Raises:
         InvalidEvent: the event breaks the contract.
     """
-    event = load_object(value, max_bytes=max_bytes)
-    return _read_event(check_track_id(event.get("track_id")), event, dimension)
+    return read_track_object(load_object(value, max_bytes=max_bytes), dimension=dimension, strict=strict)
 
 
-def _read_event(track_id: str, event: Mapping[str, Any], dimension: int | None) -> TrackUpsert:
+def read_track_object(
+    event: Mapping[str, Any], *, dimension: int | None, strict: bool = False
+) -> TrackUpsert:
+    """Read a track event that has been parsed; as `read_track_event`.
+
+    Raises:
+        InvalidEvent: the event breaks the contract.
+    """
+    return _read_event(check_track_id(event.get("track_id")), event, dimension, strict=strict)
+
+
+def _read_event(
+    track_id: str, event: Mapping[str, Any], dimension: int | None, *, strict: bool = False
+) -> TrackUpsert:
     return TrackUpsert(
         track_id,
         _read_embedding(event, dimension),
-        _read_metadata(event.get("metadata")),
+        read_metadata(event.get("metadata"), strict=strict),
         read_event_time(event.get("event_time")),
     )
 
@@ -245,13 +261,22 @@ def _decode(embedding: Mapping[str, Any]) -> npt.NDArray[np.floating[Any]]:
     return np.frombuffer(raw, dtype)
 
 
-def _read_metadata(metadata: object) -> TrackMetadata:
+def read_metadata(metadata: object, *, strict: bool = False) -> TrackMetadata:
+    """Return an event's metadata.
+
+    Args:
+        metadata: as it travels, or as a catalogue has it; None: nothing is known.
+        strict: refuse it for a value that its key cannot mean, instead of keeping that in `extra.raw`.
+
+    Raises:
+        InvalidEvent: `invalid_metadata`.
+    """
     if metadata is None:
         return TrackMetadata()
     if not isinstance(metadata, dict):
         raise InvalidEvent(Reason.INVALID_METADATA, f"metadata must be an object, not {kind(metadata)}")
     try:
-        return TrackMetadata.model_validate(metadata)
+        return TrackMetadata.model_validate(metadata, context={STRICT: strict})
     except ValidationError as exc:
         raise InvalidEvent(Reason.INVALID_METADATA, first_error(exc)) from None
 
@@ -282,7 +307,7 @@ def encode_track(
     check_track_id(track_id)
     unit = unit_vector(vector)
     if not isinstance(metadata, TrackMetadata):
-        metadata = _read_metadata(None if metadata is None else dict(metadata))
+        metadata = read_metadata(None if metadata is None else dict(metadata))
     event: dict[str, Any] = {"track_id": track_id, "embedding": _encode(unit, encoding)}
     if present := metadata.present():
         event["metadata"] = present

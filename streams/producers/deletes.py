@@ -7,6 +7,7 @@ from typing import Any
 
 from streams.contracts import InvalidEvent, Reason
 from streams.producers.items import Position, Record, Refusal, SourceError, TrackItem
+from streams.producers.report import SourceReport
 
 
 class Deletes:
@@ -20,6 +21,7 @@ class Deletes:
     def __init__(self, track_ids: Iterable[str], path: Path | None = None) -> None:
         self.name = str(path) if path is not None else "the command line"
         self.unit = "tracks"
+        self.report = SourceReport()
         self._given = list(track_ids)
         self._lines = _lines(path) if path is not None else []
         self.total: int | None = len(self._given) + sum(1 for line in self._lines if line.strip())

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from streams.contracts import InvalidEvent, TrackMetadata, check_track_id, encode_track
 from streams.errors import StreamsError
+from streams.producers.report import SourceReport
 
 # Where in its source a record stands: a line number, or a path. Sources yield positions in order.
 Position = int | str
@@ -115,11 +116,13 @@ class Source(Protocol):
         name: what people call it.
         unit: what `total` and `done` count: `bytes`, `files` or `tracks`.
         total: how much there is; None if that is not known.
+        report: what was found, complete when all records have been read.
     """
 
     name: str
     unit: str
     total: int | None
+    report: SourceReport
 
     def records(self, after: Position | None) -> Iterator[Record]:
         """Yield the records beyond `after`, or all; called once, read from a worker thread.

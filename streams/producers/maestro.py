@@ -12,14 +12,9 @@ from typing import Any, Final
 from streams.producers.composers import by_full_name
 
 DATASET: Final = "maestro"
-_COLUMNS: Final = frozenset({"canonical_composer", "canonical_title"})
+COLUMNS: Final = frozenset({"canonical_composer", "canonical_title"})
 _VERSION: Final = re.compile(r"maestro-v(\d+(?:\.\d+)*)", re.IGNORECASE)
 _OPUS: Final = re.compile(r"\b(?:Op\.?|BWV|K\.?|KV|D\.?|Hob\.?|L\.?|S\.?)\s?\d+[a-z]?(?:[,]?\s?No\.?\s?\d+)?")
-
-
-def is_maestro(columns: Mapping[str, Any]) -> bool:
-    """Tell whether a row's columns are MAESTRO's."""
-    return columns.keys() >= _COLUMNS
 
 
 def version_of(file_name: str) -> str | None:
@@ -28,7 +23,7 @@ def version_of(file_name: str) -> str | None:
     return found[1] if found else None
 
 
-def read_row(row: Mapping[str, Any], version: str | None) -> dict[str, Any]:
+def read_row(row: Mapping[str, Any]) -> dict[str, Any]:
     """Return a row as track metadata.
 
     `year` is the year of the performance, not of the work. A transcription names two composers
@@ -39,7 +34,7 @@ def read_row(row: Mapping[str, Any], version: str | None) -> dict[str, Any]:
     known = by_full_name(first)
     title = str(row.get("canonical_title") or "").strip()
     opus = _OPUS.search(title)
-    metadata = {
+    metadata: dict[str, Any] = {
         "title": title,
         "composer": first.split()[-1] if first else None,
         "composer_full": full,
@@ -49,7 +44,5 @@ def read_row(row: Mapping[str, Any], version: str | None) -> dict[str, Any]:
         "duration_seconds": row.get("duration"),
         "instrument": "piano",
         "dataset_source": DATASET,
-        "dataset_version": version,
     }
-    others = {key: value for key, value in row.items() if key not in _COLUMNS | {"year", "duration"}}
-    return metadata | others
+    return {name: value for name, value in metadata.items() if value is not None}

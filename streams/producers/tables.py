@@ -1,126 +1,123 @@
-"""Metadata tables, CSV or JSON, and finding a feature file's row in them."""
+"""Tables of metadata: a track's row, by its id or its file's name."""
 
-import csv
-import io
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-import orjson
-
-from streams.contracts.metadata import TrackMetadata
+from streams.metadata_fields import METADATA
 from streams.producers import maestro
+from streams.producers.columns import ID_COLUMNS, PATH_COLUMNS, ColumnMap
 from streams.producers.items import SourceError
+from streams.producers.joining import Match, RowIndex
+from streams.producers.presets import PRESETS, Facts
+from streams.producers.rawtables import RawTable, read_table
+from streams.producers.report import SourceReport
 
-# Columns that say which recording a row is of, in the order in which they are believed.
-_ID_COLUMNS: Final = ("track_id", "id")
-_FILE_COLUMNS: Final = ("filename", "file", "audio_filename", "midi_filename", "path")
-_EXTENSIONS: Final = re.compile(r"\.(?:npy|wav|mp3|flac|ogg|m4a|aiff?|midi?)$", re.IGNORECASE)
-_FIELDS: Final = frozenset(TrackMetadata.model_fields) | {*_ID_COLUMNS, *_FILE_COLUMNS}
+# Names by which a JSON object of columns is told from an object of tracks.
+KNOWN_COLUMNS: Final = frozenset(
+    name.casefold()
+    for names in (
+        (field.name for field in METADATA),
+        ID_COLUMNS,
+        PATH_COLUMNS,
+        *((*preset.columns, *preset.fields) for preset in PRESETS),
+    )
+    for name in names
+)
 
 
 class MetadataTable:
     """Rows of catalogue facts, found by track id or by file name.
 
-    Attributes:
-        rows: how many rows it holds.
-        duplicates: keys that several rows claim; the first row has them.
+    Args:
+        table: the table as it stands in its file.
+        wanted: field to column, as `--map` says.
+        name: of its file, for people.
+
+    Raises:
+        SourceError: it is empty, no column says which track a row is of, or `wanted` names a column that is not there.
     """
 
-    def __init__(self, rows: Iterable[Mapping[str, Any]], *, version: str | None = None) -> None:
-        self.rows = 0
-        self.duplicates: list[str] = []
-        self._by_key: dict[str, dict[str, Any]] = {}
-        for row in rows:
-            self.rows += 1
-            known = {_field(name): value for name, value in row.items()}
-            facts = maestro.read_row(known, version) if maestro.is_maestro(known) else known
-            keys = list(dict.fromkeys(_keys(known)))
-            if keys and keys[0] in self._by_key:
-                self.duplicates.append(keys[0])
-            for key in keys:
-                self._by_key.setdefault(key, facts)
+    def __init__(
+        self, table: RawTable, wanted: Mapping[str, str] | None = None, name: str = "the table"
+    ) -> None:
+        if not table.rows:
+            raise SourceError(f"{name} has no rows")
+        self.columns = ColumnMap(table.columns, wanted)
+        if not self.columns.names_tracks:
+            usual = ", ".join((*ID_COLUMNS, *PATH_COLUMNS))
+            raise SourceError(
+                f"{name} has no column that names a track: its columns are {', '.join(table.columns)}; "
+                f"one of {usual} is needed, or --map track_id=COLUMN or --map path=COLUMN"
+            )
+        self._rows = table.rows
+        self._notes = table.notes
+        self._version = maestro.version_of(name)
+        self.columns.learn_types(table.rows)
+        self._labels: dict[int, str] = {}
+        self._by_id: dict[str, int] = {}
+        self._duplicates: list[str] = []
+        self._index = RowIndex(self._names())
 
     @classmethod
-    def read(cls, path: Path) -> "MetadataTable":
-        """Read a table.
-
-        CSV needs a header; commas, semicolons or tabs part its columns. JSON is a list of objects, an
-        object of them by track id, an object with such a list under `tracks`, or an object of columns.
+    def read(
+        cls, path: Path, wanted: Mapping[str, str] | None = None, *, encoding: str | None = None
+    ) -> "MetadataTable":
+        """Read a table: CSV of any dialect, JSON in its usual shapes, JSON lines, Parquet, Arrow.
 
         Raises:
-            SourceError: it cannot be read, or no column says which track a row is of.
+            SourceError: as the class, or it cannot be read.
         """
-        try:
-            raw = path.read_bytes()
-            rows = (
-                _json_rows(raw) if path.suffix.casefold() == ".json" else _csv_rows(raw.decode("utf-8-sig"))
-            )
-        except OSError as exc:
-            raise SourceError(f"{path} cannot be read: {exc.strerror}") from exc
-        except UnicodeDecodeError as exc:
-            raise SourceError(f"{path} is not UTF-8 at byte {exc.start}") from exc
-        except (orjson.JSONDecodeError, csv.Error, _NotATableError) as exc:
-            raise SourceError(f"{path} cannot be read as a table: {exc}") from exc
-        table = cls(rows, version=maestro.version_of(path.name))
-        if table.rows and not table._by_key:
-            wanted = ", ".join((*_ID_COLUMNS, *_FILE_COLUMNS))
-            raise SourceError(f"{path} has no column that names a track; one of {wanted} is needed")
-        return table
+        return cls(read_table(path, encoding=encoding, known=KNOWN_COLUMNS), wanted, path.name)
 
-    def find(self, stem: str) -> dict[str, Any] | None:
-        """Return the row of a feature file, by its name without folder and extension."""
-        for key in (stem, stem.removesuffix("-SMD"), stem.removeprefix("maestro_")):
-            if (row := self._by_key.get(key)) is not None:
-                return row
-        return None
+    @classmethod
+    def of(cls, rows: Sequence[Mapping[str, Any]]) -> "MetadataTable":
+        """Return the table of these rows."""
+        return cls(RawTable.of(rows))
 
+    def _names(self) -> Iterable[tuple[int, str]]:
+        for at, row in enumerate(self._rows):
+            names = self.columns.names(row)
+            if not names:
+                continue
+            if names[0] in self._by_id:
+                self._duplicates.append(names[0])
+                continue
+            self._by_id[names[0]] = at
+            self._labels[at] = names[0]
+            yield from ((at, name) for name in names)
 
-class _NotATableError(ValueError):
-    pass
+    def match(self, paths: Sequence[str]) -> list[Match]:
+        """Return the row of each path; see `RowIndex.match`."""
+        return self._index.match(paths)
 
+    def find(self, name: str) -> Match:
+        """Return the row of one track, by its id, or else by the name it has."""
+        if (row := self._by_id.get(name)) is not None:
+            return row
+        return self._index.find(name)
 
-def _field(name: object) -> str:
-    """Return a column's name as the contract spells it, if it is one of its keys."""
-    plain = re.sub(r"[\s-]+", "_", str(name).strip()).casefold()
-    return plain if plain in _FIELDS or plain.startswith("canonical_") else str(name).strip()
+    def facts(self, row: int) -> Facts:
+        """Return a row's facts, and `track_id` if it has one."""
+        facts = self.columns.facts(self._rows[row])
+        if self._version is not None and "dataset_source" in facts:
+            facts.setdefault("dataset_version", self._version)
+        if (track_id := self.columns.track_id(self._rows[row])) is not None:
+            facts["track_id"] = track_id
+        return facts
 
+    def describe(self, report: SourceReport) -> None:
+        """Say in a report what the table is, and which rows repeat others."""
+        report.rows = len(self._rows)
+        report.notes += self._notes
+        if self.columns.preset is not None:
+            report.note(f"the table was read as {self.columns.preset.name}'s")
+        report.columns = dict(self.columns.fields)
+        report.extra_columns = list(self.columns.extra)
+        for name in self._duplicates:
+            report.duplicates.add(name)
 
-def _keys(row: Mapping[str, Any]) -> Iterable[str]:
-    for column in _ID_COLUMNS:
-        if row.get(column) not in (None, ""):
-            yield str(row[column]).strip()
-    for column in _FILE_COLUMNS:
-        if row.get(column) not in (None, ""):
-            yield _EXTENSIONS.sub("", re.split(r"[\\/]", str(row[column]).strip())[-1])
-
-
-def _csv_rows(text: str) -> list[dict[str, Any]]:
-    header = text.split("\n", 1)[0]
-    delimiter = max(",;\t", key=header.count)
-    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    rows = []
-    for row in reader:
-        if None in row:
-            raise _NotATableError(f"line {reader.line_num} has more columns than the header")
-        rows.append(row)
-    return rows
-
-
-def _json_rows(raw: bytes) -> list[dict[str, Any]]:
-    loaded = orjson.loads(raw)
-    if isinstance(loaded, dict) and isinstance(loaded.get("tracks"), list | dict):
-        loaded = loaded["tracks"]
-    if isinstance(loaded, dict) and loaded.keys() >= {"canonical_composer", "canonical_title"}:
-        # A data frame dumped by columns: {column: {row: value}}.
-        indices = loaded["canonical_title"]
-        loaded = [{column: cells.get(at) for column, cells in loaded.items()} for at in indices]
-    elif isinstance(loaded, dict):
-        loaded = [{"track_id": key, **row} if isinstance(row, dict) else row for key, row in loaded.items()]
-    if not isinstance(loaded, list):
-        raise _NotATableError("it holds neither a list nor an object of tracks")
-    for at, row in enumerate(loaded):
-        if not isinstance(row, dict):
-            raise _NotATableError(f"entry {at + 1} is not an object")
-    return loaded
+    def unused(self, used: Iterable[int]) -> Iterable[str]:
+        """Yield the names of rows that are not among `used`."""
+        held = set(used)
+        return (name for row, name in self._labels.items() if row not in held)

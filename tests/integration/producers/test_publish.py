@@ -123,13 +123,22 @@ def test_features_are_published_with_metadata(mess: Mess) -> None:
     folder.mkdir(parents=True)
     array = np.random.default_rng(3).standard_normal((13, 768)).astype(np.float32)
     np.save(folder / "x.npy", array)
-    np.save(folder / "wrong.npy", array.T)
+    np.save(folder / "wrong.npy", array[:, :512])
     (mess.folder / "m.csv").write_text(
-        f'track_id,filename,title,tags\n{name}/1,x.wav,Prélude,"a, b"\n', "utf-8"
+        f'track_id,filename,title,tags,year_composed\n{name}/1,x.wav,Prélude,"a, b",soon\nz,z.wav,,,\n',
+        "utf-8",
     )
-    done = mess.run("publish", "--features", "features", "--metadata", "m.csv", "--pool", "layer 3")
+    command = ("publish", "features", "--metadata", "m.csv", "--pool", "layer 3", "--report", "report.json")
+    done = mess.run(*command)
     assert (done.returncode, done.stdout[:24]) == (1, "1 published, 1 refused i")
-    assert "smd/aggregated/wrong.npy: wrong_shape: has shape (768, 13)" in done.stderr
+    assert "smd/aggregated/wrong.npy: wrong_shape: has shape (13, 512)" in done.stderr
+    assert "1 row has no track: z\n" in done.stderr
+    assert f"1 cell of year_composed could not be read and is kept in extra.raw: {name}/1\n" in done.stderr
+    report = json.loads((mess.folder / "report.json").read_text())
+    assert (report["published"], report["refused_by_reason"]) == (1, {"wrong_shape": 1})
+    assert report["without_row"] == {"count": 1, "first": ["smd/aggregated/wrong.npy"]}
+    assert report["unused_rows"] == {"count": 1, "first": ["z"]}
+    assert report["unread_cells"] == {"year_composed": {"count": 1, "first": [f"{name}/1"]}}
     (message,) = of(mess.messages("track-ingest"), name)
     read = parse_track_event(message["key"].encode(), json.dumps(message["value"]).encode(), dimension=768)
     assert isinstance(read, TrackUpsert)
@@ -181,11 +190,15 @@ def test_an_unknown_topic_is_one_line_that_lists_the_topics(mess: Mess) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["publish"], "Give either a file"),
+        (["publish"], "Give one file, one folder"),
         (["publish", "missing.jsonl"], "missing.jsonl cannot be read"),
-        (["publish", "-", "--metadata", "m.csv"], "--metadata belongs to --features"),
+        (["publish", "-", "--metadata", "m.csv"], "--metadata belongs to a folder or a file of embeddings"),
+        (["publish", "m.npy"], "m.npy cannot be read: no such file"),
+        (["publish", ".", "--map", "title"], "--map title: must be field=column"),
+        (["publish", ".", "--axes", "time"], "--axes needs width once"),
+        (["publish", ".", "--require-metadata"], "--require-metadata needs --metadata"),
         (["publish", "-", "--resume"], "needs --state"),
-        (["publish", "--features", "missing"], "is not a folder"),
+        (["publish", "--features", "missing"], "missing cannot be read"),
         (["publish", "--features", ".", "--pool", "median"], "none of mean, flatten, layer N"),
         (["delete"], "Give one track id"),
         (["delete", "--from-file", "missing"], "missing cannot be read"),

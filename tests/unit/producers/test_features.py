@@ -8,9 +8,11 @@ import numpy.typing as npt
 import pytest
 
 from streams.contracts import TrackUpsert, parse_track_event
-from streams.producers.features import FeatureFolder, Pooling
+from streams.producers.axes import AxisReader, Pooling
+from streams.producers.features import FeatureFolder
 from streams.producers.items import Refusal, SourceError, TrackItem
 from streams.producers.tables import MetadataTable
+from streams.producers.tracks import EmbeddingOptions
 
 pytestmark = pytest.mark.unit
 RANDOM = np.random.default_rng(7)
@@ -52,9 +54,13 @@ def test_segments_and_time_are_averaged_in_every_layout(
     """Mean averages layers, flatten keeps them in a row, a layer is one of them; all in float64."""
     array = features(*shape, dtype=dtype)
     layers = array.astype(np.float64).mean(axis=axes)
-    np.testing.assert_allclose(Pooling("mean").pool(array), layers.mean(axis=0), rtol=1e-12, atol=1e-15)
-    np.testing.assert_allclose(Pooling("flatten").pool(array), layers.ravel(), rtol=1e-12, atol=1e-15)
-    np.testing.assert_allclose(Pooling(7).pool(array), layers[7], rtol=1e-12, atol=1e-15)
+    roles = AxisReader().roles_of(shape)
+    for pooling, expected in (
+        (Pooling("mean"), layers.mean(axis=0)),
+        (Pooling("flatten"), layers.ravel()),
+        (Pooling(7), layers[7]),
+    ):
+        np.testing.assert_allclose(pooling.pool(array, roles), expected, rtol=1e-12, atol=1e-15)
 
 
 @pytest.mark.parametrize(
@@ -66,7 +72,7 @@ def test_pooling_is_named_in_words(text: str, mode: object) -> None:
     assert Pooling.parse(text).mode == mode
 
 
-@pytest.mark.parametrize("text", ["median", "layer", "layer 13", "-1", ""])
+@pytest.mark.parametrize("text", ["median", "layer", "-1", ""])
 def test_unknown_pooling_is_refused(text: str) -> None:
     """Another word, or a layer that is not there, is an error."""
     with pytest.raises(ValueError, match="layer"):
@@ -77,7 +83,8 @@ def test_wrong_files_are_refused_one_by_one_with_their_reasons(tmp_path: Path) -
     """Shapes, types, NaN, zeros, damage and pickles are told apart, and the good file is sent."""
     save(tmp_path / "good.npy", features(13, 768))
     save(tmp_path / "transposed.npy", features(768, 13))
-    save(tmp_path / "flat.npy", features(768))
+    save(tmp_path / "narrow.npy", features(13, 512))
+    save(tmp_path / "two_ways.npy", features(13, 13, 768))
     save(tmp_path / "five_axes.npy", features(1, 1, 13, 1, 768))
     save(tmp_path / "no_segments.npy", features(0, 13, 768))
     save(tmp_path / "integers.npy", np.ones((13, 768), np.int64))
@@ -93,11 +100,10 @@ def test_wrong_files_are_refused_one_by_one_with_their_reasons(tmp_path: Path) -
     save(tmp_path / "cut.npy", features(13, 768))
     (tmp_path / "cut.npy").write_bytes((tmp_path / "cut.npy").read_bytes()[:1000])
     sent, refused = read(FeatureFolder(tmp_path))
-    assert sent.keys() == {"good"}
+    assert sent.keys() == {"good", "transposed", "five_axes"}
     assert {refusal.where: refusal.reason for refusal in refused} == {
-        "transposed.npy": "wrong_shape",
-        "flat.npy": "wrong_shape",
-        "five_axes.npy": "wrong_shape",
+        "narrow.npy": "wrong_shape",
+        "two_ways.npy": "wrong_shape",
         "no_segments.npy": "wrong_shape",
         "integers.npy": "wrong_shape",
         "zero.npy": "zero_vector",
@@ -108,9 +114,7 @@ def test_wrong_files_are_refused_one_by_one_with_their_reasons(tmp_path: Path) -
         "empty.npy": "unreadable_file",
         "cut.npy": "unreadable_file",
     }
-    assert next(r.detail for r in refused if r.where == "transposed.npy").startswith(
-        "has shape (768, 13); wanted"
-    )
+    assert next(r.detail for r in refused if r.where == "two_ways.npy").endswith("--axes layers,time,width")
 
 
 def test_a_track_in_several_layouts_is_sent_once_from_the_least_to_read(tmp_path: Path) -> None:
@@ -132,29 +136,48 @@ def test_facts_come_from_the_table_then_the_file_name_then_the_folder(tmp_path: 
     """A row's value wins; what it lacks comes from a Saarland name, and the data set from the folder."""
     save(tmp_path / "classics" / f"{SMD}.npy", features(13, 768))
     save(tmp_path / "classics" / "unknown.npy", features(13, 768))
-    table = MetadataTable([{"filename": f"{SMD}.wav", "title": "Prelude", "era": "", "mood": "calm"}])
+    table = MetadataTable.of([{"filename": f"{SMD}.wav", "title": "Prelude", "era": "", "mood": "calm"}])
     folder = FeatureFolder(tmp_path, table)
     sent, _ = read(folder)
     metadata = sent[SMD].metadata
     assert (metadata.title, metadata.era, metadata.opus) == ("Prelude", "Baroque", "BWV 849")
     assert metadata.extra == {"filename": f"{SMD}.wav", "mood": "calm"}
     assert sent["unknown"].metadata.dataset_source == "classics"
-    assert folder.without_metadata == 1
+    assert folder.report.without_row.as_dict() == {"count": 1, "first": ["classics/unknown.npy"]}
 
 
-def test_the_tables_track_id_wins_and_two_files_may_not_share_one(tmp_path: Path) -> None:
-    """A row's own id names the track; a second file of the same id is refused, not sent over the first."""
-    save(tmp_path / "a" / "x.npy", features(13, 768))
-    save(tmp_path / "b" / "x.npy", features(13, 768))
-    sent, refused = read(FeatureFolder(tmp_path, MetadataTable([{"track_id": "t/1", "filename": "x.wav"}])))
+def test_the_tables_track_id_wins(tmp_path: Path) -> None:
+    """A row's own id names the track, whatever the file is called."""
+    save(tmp_path / "x.npy", features(13, 768))
+    sent, _ = read(FeatureFolder(tmp_path, MetadataTable.of([{"track_id": "t/1", "filename": "x.wav"}])))
     assert sent.keys() == {"t/1"}
-    assert [(r.where, r.reason) for r in refused] == [("b/x.npy", "duplicate_track_id")]
+
+
+def test_two_files_of_one_track_id_are_not_sent_over_each_other(tmp_path: Path) -> None:
+    """The second is refused, and the first named."""
+    save(tmp_path / "x.npy", features(13, 768))
+    np.savez(tmp_path / "x.npz", embedding=features(13, 768))
+    sent, refused = read(FeatureFolder(tmp_path))
+    assert sent.keys() == {"x"}
+    assert [(r.where, r.reason, r.detail) for r in refused] == [
+        ("x.npz", "duplicate_track_id", "x.npy has the same track id")
+    ]
+
+
+def test_required_metadata_refuses_a_track_without_a_row(tmp_path: Path) -> None:
+    """The others are sent."""
+    save(tmp_path / "x.npy", features(13, 768))
+    save(tmp_path / "y.npy", features(13, 768))
+    options = EmbeddingOptions(require_metadata=True)
+    sent, refused = read(FeatureFolder(tmp_path, MetadataTable.of([{"track_id": "x"}]), options))
+    assert sent.keys() == {"x"}
+    assert [(r.where, r.reason) for r in refused] == [("y.npy", "no_metadata")]
 
 
 def test_a_bad_cell_costs_that_cell(tmp_path: Path) -> None:
     """A value that its field cannot mean is kept in `extra.raw`, and the track goes in."""
     save(tmp_path / "x.npy", features(13, 768))
-    table = MetadataTable([{"track_id": "x", "duration_seconds": "abc", "title": "X"}])
+    table = MetadataTable.of([{"track_id": "x", "duration_seconds": "abc", "title": "X"}])
     sent, refused = read(FeatureFolder(tmp_path, table))
     assert not refused
     assert (sent["x"].metadata.title, sent["x"].metadata.extra["raw"]) == ("X", {"duration_seconds": "abc"})
@@ -172,5 +195,5 @@ def test_folders_without_features_are_one_clear_error(tmp_path: Path) -> None:
     """A missing folder and an empty one are named."""
     with pytest.raises(SourceError, match="is not a folder"):
         FeatureFolder(tmp_path / "nothing")
-    with pytest.raises(SourceError, match=r"holds no \.npy files"):
+    with pytest.raises(SourceError, match=r"holds no \.npy, \.npz or HDF5 files"):
         FeatureFolder(tmp_path)

@@ -9,6 +9,7 @@ import pytest
 from streams.contracts import MAX_EVENT_BYTES, TrackUpsert, parse_track_event
 from streams.producers.items import Record, Refusal, SourceError, TrackItem
 from streams.producers.jsonl import JsonLines
+from streams.producers.tracks import EmbeddingOptions
 
 pytestmark = pytest.mark.unit
 
@@ -63,9 +64,9 @@ def test_a_run_goes_on_after_the_line_it_came_to_and_with_its_dimension(tmp_path
 
 def test_a_given_dimension_binds_the_first_line_too(tmp_path: Path) -> None:
     """With the catalogue's dimension known, no line may fix another."""
-    assert shown(list(JsonLines(write(tmp_path, line("a")), dimension=3).records(None))) == [
-        (1, "wrong_dimension")
-    ]
+    assert shown(
+        list(JsonLines(write(tmp_path, line("a")), EmbeddingOptions(dimension=3)).records(None))
+    ) == [(1, "wrong_dimension")]
 
 
 def test_a_line_too_long_is_refused_and_the_next_is_read(tmp_path: Path) -> None:

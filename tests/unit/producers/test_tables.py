@@ -8,10 +8,19 @@ import pytest
 
 from streams.contracts import TrackMetadata
 from streams.producers.items import SourceError
+from streams.producers.report import SourceReport
 from streams.producers.saarland import parse_name
 from streams.producers.tables import MetadataTable
 
 pytestmark = pytest.mark.unit
+
+
+def row_of(table: MetadataTable, name: str) -> dict[str, Any]:
+    """The facts of a track's row."""
+    row = table.find(name)
+    assert isinstance(row, int)
+    return table.facts(row)
+
 
 MAESTRO = """canonical_composer,canonical_title,split,year,midi_filename,audio_filename,duration
 Franz Schubert / Franz Liszt,"Ständchen, S. 560",train,2018,2018/MIDI-A_wav--1.midi,2018/MIDI-A_wav--1.wav,698.661160312
@@ -91,16 +100,14 @@ def test_maestro_rows_become_track_metadata(tmp_path: Path) -> None:
     path = tmp_path / "maestro-v3.0.0.csv"
     path.write_text(MAESTRO, encoding="utf-8")
     table = MetadataTable.read(path)
-    row = table.find("MIDI-A_wav--1")
-    assert row is not None
-    metadata = TrackMetadata.model_validate(row)
+    metadata = TrackMetadata.model_validate(row_of(table, "MIDI-A_wav--1"))
     assert (metadata.composer, metadata.composer_full) == ("Schubert", "Franz Schubert / Franz Liszt")
     assert (metadata.era, metadata.title, metadata.opus) == ("Romantic", "Ständchen, S. 560", "S. 560")
     assert (metadata.recording_date, metadata.year_composed) == ("2018", None)
     assert metadata.duration_seconds == pytest.approx(698.661160312)
     assert (metadata.dataset_source, metadata.dataset_version) == ("maestro", "3.0.0")
     assert metadata.extra["split"] == "train"
-    berg = TrackMetadata.model_validate(table.find("maestro_B"))
+    berg = TrackMetadata.model_validate(row_of(table, "maestro_B"))
     assert (berg.composer, berg.opus, berg.duration_seconds) == ("Berg", "Op. 1", None)
 
 
@@ -114,8 +121,7 @@ def test_maestros_json_by_columns_is_the_same_table(tmp_path: Path) -> None:
         "duration": {"0": 12.5},
     }
     path.write_text(json.dumps(columns))
-    row = MetadataTable.read(path).find("B")
-    assert row is not None
+    row = row_of(MetadataTable.read(path), "B")
     assert (row["composer"], row["duration_seconds"]) == ("Berg", 12.5)
 
 
@@ -131,8 +137,7 @@ def test_json_tables_come_in_several_shapes(tmp_path: Path, content: Any) -> Non
     """Lists, objects by track id, and a list under `tracks` are read alike."""
     path = tmp_path / "t.json"
     path.write_text(json.dumps(content))
-    row = MetadataTable.read(path).find("a")
-    assert row is not None
+    row = row_of(MetadataTable.read(path), "a")
     assert row["title"] == "A"
 
 
@@ -143,25 +148,27 @@ def test_csv_columns_are_known_in_any_spelling(tmp_path: Path, delimiter: str, b
     rows = [["Track ID", "Year Composed", "Mood"], ["a", "1722.0", "calm"], ["b", "", ""]]
     path.write_text(bom + "\r\n".join(delimiter.join(row) for row in rows), encoding="utf-8")
     table = MetadataTable.read(path)
-    assert table.find("a") == {"track_id": "a", "year_composed": "1722.0", "Mood": "calm"}
-    assert table.rows == 2
+    assert row_of(table, "a") == {"track_id": "a", "year_composed": "1722.0", "Mood": "calm"}
+    assert row_of(table, "b") == {"track_id": "b"}
 
 
 def test_rows_are_found_by_id_or_file_name_with_and_without_suffixes() -> None:
     """The seed catalogue's ids lack the `-SMD` of the files."""
-    table = MetadataTable(
-        [{"track_id": "Bach_1", "filename": "audio/Bach_1-SMD.wav"}, {"file": r"c:\m\z.mp3"}]
+    table = MetadataTable.of(
+        [{"track_id": "Bach_1", "filename": "audio/Bach_1-SMD.wav"}, {"filename": r"c:\m\z.mp3"}]
     )
-    assert table.find("Bach_1") == table.find("Bach_1-SMD")
-    assert table.find("z") is not None
+    assert table.find("Bach_1") == table.find("Bach_1-SMD") == 0
+    assert table.find("z") == 1
     assert table.find("y") is None
 
 
 def test_the_first_of_several_rows_of_a_track_counts() -> None:
     """Duplicates are listed, not silently merged."""
-    table = MetadataTable([{"track_id": "a", "title": "1"}, {"track_id": "a", "title": "2"}])
-    assert table.find("a") == {"track_id": "a", "title": "1"}
-    assert table.duplicates == ["a"]
+    table = MetadataTable.of([{"track_id": "a", "title": "1"}, {"track_id": "a", "title": "2"}])
+    assert row_of(table, "a") == {"track_id": "a", "title": "1"}
+    report = SourceReport()
+    table.describe(report)
+    assert report.duplicates.first == ["a"]
 
 
 @pytest.mark.parametrize(
@@ -169,7 +176,9 @@ def test_the_first_of_several_rows_of_a_track_counts() -> None:
     [
         ("t.csv", b"title,era\nx,y\n", "no column that names a track"),
         ("t.csv", b"track_id,title\na,b,c\n", "more columns"),
-        ("t.csv", b"track_id\n\xff\n", "not UTF-8"),
+        ("t.csv", b"track_id\n\x81\n", "cannot be read as text"),
+        ("t.csv", b"", "has no rows"),
+        ("t.jsonl", b"\n", "has no rows"),
         ("t.csv", b'track_id,title\na,"b', "cannot be read as a table"),
         ("t.json", b"{bad", "cannot be read as a table"),
         ("t.json", b"3", "neither a list"),
