@@ -11,7 +11,7 @@ STAMP  := $(VENV)/.installed
 MUSIC  := $(VENV)/.music21
 NODE_STAMP := node_modules/.package-lock.json
 
-.PHONY: help setup up test index-test faults docker-test dashboards check lint types unit docs bench lock clean demo demo-test
+.PHONY: help setup up test index-test faults odd docker-test dashboards check lint types unit docs bench lock clean demo demo-test
 
 help:  ## list what can be made
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,6 +53,9 @@ FAULT_SEEDS ?= 1-20
 
 faults: setup  ## the long fault scenarios: minutes a seed (FAULT_SEEDS=1-20)
 	@FAULT_SEEDS=$(or $(FAULT_SEED),$(FAULT_SEEDS)) $(BIN)/python -m pytest -m faults tests/faults $(ARGS)
+
+odd: setup  ## publish odd messages and account for every one (ARGS='--messages 1000000 --seed 2')
+	@$(BIN)/python -m tests.faults.odd $(ARGS)
 
 docker-test: setup  ## try the production stack in containers: build, publish, kill, back up, restore (30 minutes, Docker)
 	@docker/test/run.sh $(ARGS)

@@ -1,6 +1,5 @@
 """A Kafka message as one line of JSON."""
 
-import base64
 import sys
 from typing import TYPE_CHECKING, Any, Final
 
@@ -8,6 +7,7 @@ import orjson
 import typer
 
 from mess.cli import console
+from mess.readable import shown_bytes, shown_value
 from streams.contracts import read_dead_letter_headers, times
 
 if TYPE_CHECKING:
@@ -36,37 +36,19 @@ def message_line(record: "ConsumerRecord[bytes, bytes]", *, shorten: bool) -> st
         record: the message.
         shorten: replace embeddings and long texts by what they are.
     """
-    value = _readable(record.value)
+    value = shown_value(record.value)
     line: dict[str, Any] = {
         "topic": record.topic,
         "partition": record.partition,
         "offset": record.offset,
         # A number is as the producer wrote it, and no time.
         "time": times.kafka_moment(record.timestamp) or record.timestamp,
-        "key": _text(record.key),
+        "key": shown_bytes(record.key),
         "value": _shortened(value) if shorten else value,
     }
     if record.headers:
         line["headers"] = read_dead_letter_headers(record.headers)
     return orjson.dumps(line, option=orjson.OPT_UTC_Z).decode()
-
-
-def _readable(raw: bytes | None) -> Any:
-    if raw is None:
-        return None
-    try:
-        return orjson.loads(raw)
-    except orjson.JSONDecodeError:
-        return _text(raw)
-
-
-def _text(raw: bytes | None) -> Any:
-    if raw is None:
-        return None
-    try:
-        return raw.decode()
-    except UnicodeDecodeError:
-        return {"base64": base64.b64encode(raw).decode()}
 
 
 def _shortened(value: Any) -> Any:
@@ -77,7 +59,7 @@ def _shortened(value: Any) -> Any:
             return f"{len(value):,} numbers"
         return [_shortened(item) for item in value]
     if isinstance(value, dict):
-        if value.keys() == {"dtype", "data"}:
+        if value.keys() == {"dtype", "data"} and isinstance(value["data"], str):
             return f"{len(value['data']):,} characters of {value['dtype']}"
         return {key: _shortened(item) for key, item in value.items()}
     return value

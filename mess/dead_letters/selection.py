@@ -16,6 +16,8 @@ from streams.settings import KafkaSettings
 
 State = Literal["open", "replayed", "dropped", "any"]
 
+# Of more places than this the whole topic is read: each takes a consumer of its own.
+_ONE_BY_ONE: Final = 20
 _PLACE: Final = re.compile(r"(\d{1,9}):(\d{1,18})")
 
 
@@ -112,7 +114,13 @@ async def _candidates(kafka: KafkaSettings, wanted: Wanted) -> AsyncIterator[Let
         async for letter in read_letters(kafka, since=since):
             yield letter
         return
-    for partition, offset in dict.fromkeys(wanted.places):
+    missing = dict.fromkeys(wanted.places)
+    if len(missing) > _ONE_BY_ONE:
+        async for letter in read_letters(kafka):
+            if letter.id[:2] in missing:
+                del missing[letter.id[:2]]
+                yield letter
+    for partition, offset in missing:
         yield await read_letter(kafka, partition, offset)
 
 

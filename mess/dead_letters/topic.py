@@ -24,7 +24,7 @@ from streams.contracts.dead_letters import (
     read_dead_letter_headers,
 )
 from streams.errors import StreamsError, TopicError
-from streams.kafka.clients import admin_client, group_less_consumer, start_producer
+from streams.kafka.clients import admin_client, group_less_consumer, sendable_key, start_producer
 from streams.kafka.topics import DEAD_LETTERS, TRACK_INGEST, partition_counts
 from streams.settings import KafkaSettings
 
@@ -242,7 +242,7 @@ class Replayer:
         known = letter.source.partition < self._partitions[letter.source.topic]
         delivery: asyncio.Future[Any] = await self._producer.send(
             letter.source.topic,
-            key=letter.key,
+            key=sendable_key(letter.key, letter.value),
             value=letter.value,
             partition=letter.source.partition if known else None,
             headers=letter.own_headers,

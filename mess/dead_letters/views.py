@@ -1,6 +1,5 @@
 """Dead letters for people and for programs."""
 
-import base64
 from datetime import UTC
 from typing import Any
 
@@ -10,6 +9,7 @@ from rich.text import Text
 
 from mess.dead_letters.selection import Found
 from mess.dead_letters.topic import Letter
+from mess.readable import shown_bytes, shown_value
 
 _HEX_WIDTH = 16
 
@@ -48,7 +48,7 @@ def description(found: Found, *, as_hex: bool) -> str:
     value = found.letter.value
     facts = _facts(found)
     if not as_hex:
-        facts["value"] = _readable(value)
+        facts["value"] = shown_value(value)
     text = orjson.dumps(facts, option=orjson.OPT_UTC_Z | orjson.OPT_INDENT_2).decode()
     return text if not as_hex else "\n".join([text, *_hex_lines(value or b"")])
 
@@ -61,9 +61,9 @@ def _facts(found: Found) -> dict[str, Any]:
         "reason": letter.reason or None,
         "detail": letter.detail or None,
         "source": _source(letter),
-        "key": _text(letter.key),
+        "key": shown_bytes(letter.key),
         "bytes": found.size,
-        "headers": [[name, _text(value)] for name, value in letter.own_headers],
+        "headers": [[name, shown_bytes(value)] for name, value in letter.own_headers],
         "state": found.state,
         "handled_at": found.handled.handled_at if found.handled else None,
     }
@@ -77,20 +77,6 @@ def _source(letter: Letter) -> dict[str, Any] | None:
         "partition": letter.source.partition,
         "offset": letter.source.offset,
     }
-
-
-def _readable(raw: bytes | None) -> Any:
-    try:
-        return None if raw is None else orjson.loads(raw)
-    except orjson.JSONDecodeError:
-        return _text(raw)
-
-
-def _text(raw: bytes | None) -> Any:
-    try:
-        return None if raw is None else raw.decode()
-    except UnicodeDecodeError:
-        return {"base64": base64.b64encode(raw or b"").decode()}
 
 
 def _one_line(raw: bytes | None) -> str:

@@ -14,7 +14,9 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 # What Go writes for a time that was never set.
 _GO_ZERO: Final = datetime.min.replace(tzinfo=UTC)
-LATEST: Final = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // _MICROSECOND
+# The last microsecond but one of the year 9999: asyncpg writes the last one as Postgres's infinity.
+_LAST: Final = datetime.max.replace(tzinfo=UTC) - _MICROSECOND
+LATEST: Final = (_LAST - _EPOCH) // _MICROSECOND
 
 
 def microseconds_of(moment: datetime) -> int:
@@ -28,6 +30,8 @@ def moment_of(microseconds: int) -> datetime:
     Raises:
         OverflowError: It is not within the years 1 to 9999.
     """
+    if microseconds > LATEST:
+        raise OverflowError(f"{microseconds} microseconds are behind the year 9999")
     return _EPOCH + timedelta(microseconds=microseconds)
 
 
@@ -39,7 +43,7 @@ def now_microseconds() -> int:
 def read_moment(text: str) -> datetime | None:
     """ISO 8601 text as an aware time in UTC, without a zone taken as UTC; None for Go's zero time.
 
-    Digits beyond microseconds are cut off.
+    Digits beyond microseconds are cut off, and the last microsecond of the year 9999 is the one before it.
 
     Raises:
         ValueError: It is no time within the years 1 to 9999 of UTC.
@@ -49,7 +53,7 @@ def read_moment(text: str) -> datetime | None:
         moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
     except OverflowError as error:
         raise ValueError(str(error)) from None
-    return None if moment == _GO_ZERO else moment
+    return None if moment == _GO_ZERO else min(moment, _LAST)
 
 
 def kafka_microseconds(timestamp: int) -> int | None:

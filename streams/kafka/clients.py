@@ -15,8 +15,10 @@ from aiokafka.errors import (
     KafkaTimeoutError,
     NoBrokersAvailable,
     NodeNotReadyError,
+    for_code,
 )
 from aiokafka.partitioner import murmur2
+from aiokafka.producer.transaction_manager import NO_PRODUCER_EPOCH, NO_PRODUCER_ID, PidAndEpoch
 from aiokafka.protocol.produce import ProduceRequest
 
 from streams.errors import BrokerUnavailable
@@ -198,6 +200,35 @@ def write_only_while(producer: AIOKafkaProducer, allowed: Callable[[], bool]) ->
     producer.client.send = send_if_allowed
 
 
+def _renew_id_when_refused(producer: AIOKafkaProducer) -> None:
+    """Let an idempotent producer take a new id when the broker refuses a batch of it for good.
+
+    aiokafka 0.14 numbers a batch before it is accepted. One that is refused leaves a gap, and behind a gap the broker takes
+    nothing more from the same id.
+    """
+    manager = producer._txn_manager  # noqa: SLF001 -- there is no public way
+    if manager is None:
+        return
+    send = producer.client.send
+
+    async def send_watching(node_id: int, request: object, **options: Any) -> Any:
+        response = await send(node_id, request, **options)
+        if isinstance(request, ProduceRequest) and manager.has_pid():
+            codes = {part[1] for _, parts in getattr(response, "topics", ()) for part in parts} - {0}
+            if any(not for_code(code).retriable for code in codes):
+                manager._pid_and_epoch = PidAndEpoch(NO_PRODUCER_ID, NO_PRODUCER_EPOCH)  # noqa: SLF001
+                manager._pid_waiter = asyncio.get_running_loop().create_future()  # noqa: SLF001
+                manager._sequence_numbers.clear()  # noqa: SLF001
+        return response
+
+    producer.client.send = send_watching
+
+
+def sendable_key(key: bytes | None, value: bytes | None) -> bytes | None:
+    """The key to send a message of others under: aiokafka's `send` takes none that has neither key nor value."""
+    return b"" if key is None and value is None else key
+
+
 async def deliver_in_batches(
     producer: AIOKafkaProducer, topic: str, messages: Iterable[tuple[bytes, bytes | None]]
 ) -> dict[int, int]:
@@ -289,5 +320,6 @@ async def start_producer(kafka: KafkaSettings, **overrides: Any) -> AIOKafkaProd
             await producer.stop()
             raise
         else:
+            _renew_id_when_refused(producer)
             return producer
     raise AssertionError("every attempt returns or raises")

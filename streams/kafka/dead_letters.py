@@ -10,6 +10,7 @@ from aiokafka.errors import MessageSizeTooLargeError
 
 from streams.contracts import HEADER_LEFT_OUT, dead_letter_headers
 from streams.faults import FaultPoint, reach
+from streams.kafka.clients import sendable_key
 from streams.kafka.received import Refused
 from streams.kafka.retry import until_done
 from streams.kafka.topics import DEAD_LETTERS
@@ -77,7 +78,7 @@ class DeadLetters:
         )
         try:
             delivery: asyncio.Future[object] = await self._producer.send(
-                DEAD_LETTERS, key=received.key, value=value, headers=headers
+                DEAD_LETTERS, key=sendable_key(received.key, value), value=value, headers=headers
             )
         except MessageSizeTooLargeError:
             return None

@@ -11,7 +11,7 @@ import orjson
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from streams.errors import StreamsError, TopicError
-from streams.kafka.clients import admin_client, group_less_consumer, start_producer
+from streams.kafka.clients import admin_client, group_less_consumer, sendable_key, start_producer
 from streams.kafka.topics import partition_counts
 from streams.settings import KafkaSettings
 
@@ -136,7 +136,7 @@ async def load(kafka: KafkaSettings, topic: str, lines: Iterable[bytes], *, into
             waiting.append(
                 await producer.send(
                     topic,
-                    key=message.key,
+                    key=sendable_key(message.key, message.value),
                     value=message.value,
                     timestamp_ms=message.timestamp,
                     headers=list(message.headers),

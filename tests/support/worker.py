@@ -19,6 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from mess.stack.ports import pick_free
 from streams.contracts import encode_track, track_key
 from streams.engine.similarity import brute_force
+from streams.kafka.header_names import tolerate_foreign_header_names
 
 PATIENCE = 60.0
 
@@ -92,6 +93,7 @@ def track_message(
 @asynccontextmanager
 async def reader(servers: str, topic: str) -> AsyncIterator[AIOKafkaConsumer]:
     """A consumer of all partitions of a topic, at their beginning."""
+    tolerate_foreign_header_names()
     consumer = AIOKafkaConsumer(
         topic,
         bootstrap_servers=servers,

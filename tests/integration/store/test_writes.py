@@ -185,6 +185,21 @@ async def test_tracks_are_read_for_the_engine_as_they_were_written(pool: asyncpg
     assert [int(track_id) for track_id in found.track_ids] == found.offsets.tolist()
 
 
+async def test_every_time_that_an_event_may_have_comes_back_from_the_store(pool: asyncpg.Pool) -> None:
+    """The first and the last there is, and one in between, by track and by list, to the microsecond."""
+    moments = [times.microseconds_of(datetime.min.replace(tzinfo=UTC)) + 1, 1, times.LATEST]
+    rows = [replace(row(str(key), key=key), event_time=times.moment_of(at)) for key, at in enumerate(moments)]
+    stored = replace(list_rows({key: [] for key in range(3)}), event_times=np.array(moments, dtype=np.int64))
+    async with transaction(pool) as connection:
+        await tracks.upsert(connection, rows)
+        await lists.flush(connection, stored, np.empty(0, dtype=np.int64))
+        found, kept = await lists.read_tracks(connection, 4), await lists.read_lists(connection)
+        read = await connection.fetch("SELECT event_time FROM neighbour_lists ORDER BY key")
+    assert found.event_times[np.argsort(found.keys)].tolist() == moments
+    assert kept.event_times[np.argsort(kept.keys)].tolist() == moments
+    assert [times.microseconds_of(each["event_time"]) for each in read] == moments
+
+
 async def test_whoever_claims_last_writes_alone(pool: asyncpg.Pool) -> None:
     """After another claim of a partition, writes under the older epoch fail and change nothing."""
     async with transaction(pool) as connection:

@@ -17,7 +17,6 @@ from streams.contracts import read_dead_letter_headers, times
 from streams.kafka.clients import start_producer
 from streams.kafka.dead_letters import DeadLetters
 from streams.kafka.received import Received
-from streams.kafka.topics import ensure_topics
 from streams.maintenance import decoding
 from streams.maintenance.ingest import Committed, Ingest
 from streams.maintenance.ownership import Ownership
@@ -26,8 +25,8 @@ from streams.recommender import interactions as counting
 from streams.recommender.interactions import Interactions
 from streams.recommender.metrics import RecommenderMetrics
 from streams.recommender.settings import RecommenderSettings
-from streams.settings import KafkaSettings, StreamSettings
-from tests.support.services import KafkaBroker
+from streams.settings import KafkaSettings
+from tests.support.services import KafkaBroker, renewed
 from tests.support.worker import read_topic
 
 pytestmark = pytest.mark.integration
@@ -65,10 +64,10 @@ class Bench:
 
 
 @pytest.fixture
-async def bench(database_url: str, fresh_broker: KafkaBroker) -> AsyncIterator[Bench]:
+async def bench(database_url: str, kafka_broker: KafkaBroker) -> AsyncIterator[Bench]:
     """Partition 0 is ours."""
-    kafka = KafkaSettings(bootstrap_servers=fresh_broker.bootstrap_servers)
-    await ensure_topics(kafka, StreamSettings(), wait=20)
+    broker = renewed(kafka_broker)
+    kafka = KafkaSettings(bootstrap_servers=broker.bootstrap_servers)
     pool = await open_pool(StoreSettings(database_url=SecretStr(database_url)), application_name="test")
     producer = await start_producer(kafka)
     metrics, ownership, handed_on = WorkerMetrics(), Ownership(), []
@@ -87,7 +86,7 @@ async def bench(database_url: str, fresh_broker: KafkaBroker) -> AsyncIterator[B
             Interactions(pool, letters, RecommenderSettings(), recommender_metrics, metrics),
             metrics,
             handed_on,
-            fresh_broker.bootstrap_servers,
+            broker.bootstrap_servers,
         )
     finally:
         await producer.stop()
