@@ -67,6 +67,14 @@ class WorkerMetrics:
             ["system"],
             registry=registry,
         )
+        self.feed_pending = Gauge(
+            "mess_feed_pending_lists",
+            "Changed lists that the change feed has yet to tell of; from 200,000 on, no list is flushed",
+            registry=registry,
+        )
+        self.feed_bytes = Gauge(
+            "mess_feed_pending_bytes", "Bytes held for lists that are yet to be told of", registry=registry
+        )
         self.consumed = Gauge(
             "mess_consumed_offset",
             "Next offset to read: everything below is in the store",
@@ -167,6 +175,10 @@ class WorkerMetrics:
             "is built",
         )
         self.search_bytes = gauge("mess_search_bytes", "Bytes held for search")
+        self.search_queue = gauge(
+            "mess_search_queue_bytes",
+            "Bytes of batches that wait for the search process; from 128 MiB on, the engine waits with them",
+        )
         self.search_seconds = gauge(
             "mess_search_seconds", "Seconds the search has worked since its start, by phase", ("phase",)
         )

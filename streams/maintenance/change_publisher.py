@@ -22,7 +22,7 @@ from streams.kafka.retry import until_done
 from streams.kafka.topics import RECOMMENDATIONS, TRACK_INGEST
 from streams.maintenance.names import TrackNames
 from streams.maintenance.ownership import Ownership
-from streams.maintenance.pending_changes import Block, WaitingLists
+from streams.maintenance.pending_changes import ROOM, Block, WaitingLists
 from streams.metrics import WorkerMetrics
 
 # Lists told of in a round at most.
@@ -69,6 +69,8 @@ class ChangeFeed:
         self._tombstones = False
         self._traces: list[SpanContext] = []
         self._wake = asyncio.Event()
+        self._fits = asyncio.Event()
+        self._fits.set()
         self._turn = asyncio.Lock()
 
     def add(
@@ -88,11 +90,25 @@ class ChangeFeed:
         self._added_at = time.monotonic()
         self._tombstones |= withdrawn
         self._wake.set()
+        self._observe()
+
+    async def room(self) -> None:
+        """Wait while so many lists wait to be told that no more should be added."""
+        await self._fits.wait()
+
+    def _observe(self) -> None:
+        self._metrics.feed_pending.set(self.pending)
+        self._metrics.feed_bytes.set(self._waiting.memory_bytes)
+        if self.pending < ROOM:
+            self._fits.set()
+        else:
+            self._fits.clear()
 
     def keep_only(self, owners: Collection[int]) -> None:
         """Forget what was to be told of lists of any other partition."""
         self._waiting.keep_only(owners)
         self._flushed = {owner: version for owner, version in self._flushed.items() if owner in owners}
+        self._observe()
 
     async def quiet(self) -> None:
         """Wait until nothing is on its way of partitions that are not ours."""
@@ -144,6 +160,7 @@ class ChangeFeed:
                     self._told_at.update(dict.fromkeys(block.keys.tolist(), now))
                     await self._publish(block)
             await self._settle()
+        self._observe()
         return len(due)
 
     def _take(self, due: Iterable[tuple[int, int]]) -> Block | None:

@@ -8,7 +8,7 @@ whoever takes the lists over.
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from dataclasses import dataclass, replace
 
 import asyncpg
@@ -138,10 +138,13 @@ class Maintainer:
         self._wake = asyncio.Event()
         self._applied_some = asyncio.Event()
         self._listeners: list[Listener] = []
+        self._brakes: list[Callable[[], Awaitable[None]]] = []
 
-    def tell(self, listener: Listener) -> None:
-        """Have a listener called with every batch that the engine gets, in the same order."""
+    def tell(self, listener: Listener, room: Callable[[], Awaitable[None]] | None = None) -> None:
+        """Have a listener called with every batch that the engine gets, in the same order; `room` is awaited before each."""
         self._listeners.append(listener)
+        if room is not None:
+            self._brakes.append(room)
 
     async def put(self, committed: Committed) -> None:
         """Take over a committed batch; waits while too many are pending."""
@@ -182,6 +185,8 @@ class Maintainer:
 
     async def apply(self, batch: TrackBatch | None, upto: dict[int, int]) -> None:
         """Apply a batch to the engine, which then holds everything below `upto`. The turn must be held."""
+        for room in self._brakes:
+            await room()
         if batch is not None:
             self._names.update(batch)
             self._withdrawn |= bool(len(batch.deleted))
@@ -258,6 +263,8 @@ class Maintainer:
         async with self._flush_turn:
             if not self._ownership.partitions:
                 return
+            # What was written is told, all of it: with too much to tell, the lists wait in the engine, which has them anyway.
+            await self._feed.room()
             taken = await self._take()
             changes, tenures = taken.changes, taken.tenures
             held = {p: tenures.get(p) for p in self._ownership.partitions}

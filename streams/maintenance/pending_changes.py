@@ -1,7 +1,8 @@
 """Changed lists that the change feed has yet to tell of: the latest of each track, and what was told before.
 
 They are rows of a table, not references to what each flush took: after a burst tens of thousands wait, changed by dozens of
-flushes, each of which would be kept whole for the sake of a few rows.
+flushes, each of which would be kept whole for the sake of a few rows. The table grows with what waits, a kilobyte a list, and
+shrinks again when most of it has been told; who flushes waits while it is full (`ROOM`).
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -12,6 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 _FIRST_ROWS = 1_024
+# A table of which less than this share is in use is made smaller.
+_SHRINK_BELOW = 0.25
+# Lists that may wait before another flush does: some 200 MB.
+ROOM = 200_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +73,11 @@ class WaitingLists:
     def __len__(self) -> int:
         return sum(map(len, self._rows.values()))
 
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes of the table, in use or not."""
+        return sum(column.nbytes for column in self._columns.values())
+
     def add(self, block: Block) -> None:
         """Take changed lists in; of one that waits already, what was told before it stays."""
         if not len(block):
@@ -105,12 +115,15 @@ class WaitingLists:
             return None
         index = np.array(rows, dtype=np.int64)
         self._free.extend(rows)
-        return Block(**{name: column[index] for name, column in self._columns.items()})
+        taken = Block(**{name: column[index] for name, column in self._columns.items()})
+        self._shrink()
+        return taken
 
     def keep_only(self, owners: Collection[int]) -> None:
         """Forget the lists of any other owner."""
         for owner in [owner for owner in self._rows if owner not in owners]:
             self._free.extend(self._rows.pop(owner).values())
+        self._shrink()
 
     def oldest(self, owners: Iterable[int]) -> Mapping[int, int]:
         """The oldest version that waits, by owner, where any does."""
@@ -126,6 +139,23 @@ class WaitingLists:
             return self._free.pop()
         self._size += 1
         return self._size - 1
+
+    def _shrink(self) -> None:
+        """Give memory back where most rows are free; the order in which lists wait stays."""
+        height, count = len(next(iter(self._columns.values()), ())), len(self)
+        if height <= 4 * _FIRST_ROWS or count >= _SHRINK_BELOW * height:
+            return
+        kept = np.fromiter((row for rows in self._rows.values() for row in rows.values()), np.int64, count)
+        for name, column in self._columns.items():
+            smaller = np.zeros((max(2 * count, _FIRST_ROWS), *column.shape[1:]), dtype=column.dtype)
+            smaller[:count] = column[kept]
+            self._columns[name] = smaller
+        places = iter(range(count))
+        # Dictionaries, too, keep the memory of what has been taken out of them.
+        self._rows = {
+            owner: {key: next(places) for key in rows} for owner, rows in self._rows.items() if rows
+        }
+        self._free, self._size = [], count
 
     def _fit(self, block: Block) -> None:
         """Make the table high enough for the rows given out, and as wide as the block."""

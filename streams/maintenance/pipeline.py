@@ -230,7 +230,7 @@ class Pipeline(Generic[Search]):
         self._exit.push_async_callback(process.stop)
         keeper = SearchKeeper(process, lambda: self._search_ready(process), self.metrics)
         self.searched = keeper.applied
-        maintainer.tell(keeper.put)
+        maintainer.tell(keeper.put, keeper.room)
         for listener in self._listeners:
             maintainer.tell(listener)
         self._spawn("search", keeper.run(self._pool, dimension))

@@ -20,6 +20,9 @@ log = structlog.get_logger(__name__)
 # Tracks sent to the process at a time when it is loaded.
 CHUNK = 4_096
 OBSERVE_SECONDS = 5.0
+# Bytes of batches that may wait for a process that is being loaded, or slow; then the engine waits, too, and Kafka keeps the
+# rest. Half a million tracks of 64 dimensions.
+QUEUE_BYTES = 128 * 1024 * 1024
 
 
 class SearchKeeper:
@@ -39,12 +42,27 @@ class SearchKeeper:
         self._process = process
         self._ready = ready
         self._metrics = metrics
-        # Batches are small beside the vectors that are held anyway, and a search is never long behind.
         self._batches: asyncio.Queue[tuple[TrackBatch | None, dict[int, int]]] = asyncio.Queue()
+        self._queued = 0
+        self._fits = asyncio.Event()
+        self._fits.set()
+
+    async def room(self) -> None:
+        """Wait while so much is queued that no further batch should be put."""
+        await self._fits.wait()
 
     def put(self, batch: TrackBatch | None, upto: dict[int, int]) -> None:
         """Have a batch applied, after which everything below `upto` is held; returns at once."""
         self._batches.put_nowait((batch, upto))
+        self._count(_size(batch))
+
+    def _count(self, size: int) -> None:
+        self._queued += size
+        self._metrics.search_queue.set(self._queued)
+        if self._queued < QUEUE_BYTES:
+            self._fits.set()
+        else:
+            self._fits.clear()
 
     async def run(self, pool: asyncpg.Pool, dimension: int) -> None:
         """Load the catalogue from the store, then apply batches for ever.
@@ -79,6 +97,7 @@ class SearchKeeper:
                 await self._process.apply(later_than(batch, applied))
             for partition, offset in upto.items():
                 self.applied[partition] = max(self.applied.get(partition, 0), offset)
+            self._count(-_size(batch))
 
     async def observe(self) -> None:
         """Show the process's state in the metrics, for ever; tell of each index that failed."""
@@ -108,6 +127,11 @@ class SearchKeeper:
             metrics.search_bytes.set(stats.memory_bytes)
             for phase, seconds in stats.seconds.items():
                 metrics.search_seconds.labels(phase).set(seconds)
+
+
+def _size(batch: TrackBatch | None) -> int:
+    """About how many bytes a batch holds."""
+    return 0 if batch is None else batch.vectors.nbytes + 200 * (len(batch.keys) + len(batch.deleted))
 
 
 async def _read(pool: asyncpg.Pool, dimension: int) -> tuple[TrackVectors, dict[int, int]]:

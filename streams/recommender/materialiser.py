@@ -27,6 +27,8 @@ Which = tuple[int, str, str | None, int]
 
 # Bodies that wait to be written: beyond this the oldest is given up, and made again when it is asked for again.
 _WAITING: Final = 1_000
+# Bodies whose hits are counted between two looks at the store, or while it is away: of others nothing is noted.
+_COUNTED: Final = 100_000
 # Bodies written in one transaction: its five round trips take longer than what is written in it.
 _TOGETHER: Final = 32
 _HIT_SECONDS: Final = 2.0
@@ -111,7 +113,8 @@ class Materialiser:
 
     def hit(self, which: Which, hits: int) -> None:
         """This was asked for so many times."""
-        self._hits[which] = self._hits.get(which, 0) + hits
+        if which in self._hits or len(self._hits) < _COUNTED:
+            self._hits[which] = self._hits.get(which, 0) + hits
 
     async def run_writing(self) -> None:
         """Write for ever what is to be kept; what waits while the store is away is written afterwards."""

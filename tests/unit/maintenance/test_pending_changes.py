@@ -1,11 +1,16 @@
 """The lists that the change feed has yet to tell of."""
 
+import asyncio
 from typing import Any
 
 import numpy as np
 import pytest
 
+from streams.maintenance.change_publisher import ChangeFeed
+from streams.maintenance.names import TrackNames
+from streams.maintenance.ownership import Ownership
 from streams.maintenance.pending_changes import Block, WaitingLists
+from streams.metrics import WorkerMetrics
 
 pytestmark = pytest.mark.unit
 
@@ -81,3 +86,48 @@ def test_thousands_of_lists_and_wider_ones_fit() -> None:
     assert taken.keys.tolist() == list(range(1, 5_000))
     assert taken.lengths[0] == 0
     assert taken.previous[-1].tolist() == [499_905, 499_906, 499_907]
+
+
+def test_memory_is_given_back_when_most_has_been_told() -> None:
+    """After a burst the table is as small as what is left, which is as it was and in the order it came."""
+    waiting = WaitingLists()
+    waiting.add(_block(list(range(20_000)), version=5, told=4))
+    full = waiting.memory_bytes
+    taken = waiting.take([(0, key) for key in range(19_900)])
+    assert taken is not None
+    assert len(waiting) == 100
+    assert waiting.memory_bytes < full / 10
+    waiting.add(_block([19_950, 30_000], version=6, told=5))
+    left = _all(waiting, 0)
+    assert left.keys.tolist() == [*range(19_900, 20_000), 30_000]
+    assert left.versions.tolist() == [6 if key in {19_950, 30_000} else 5 for key in left.keys.tolist()]
+    assert left.previous[:, 0].tolist() == [k * 100 + (5 if k == 30_000 else 4) for k in left.keys.tolist()]
+
+
+def test_what_lost_partitions_leave_behind_is_given_back() -> None:
+    """Of a partition that another worker has now nothing stays, not even its room."""
+    waiting = WaitingLists()
+    waiting.add(_block(list(range(20_000)), version=5, owner=1))
+    waiting.add(_block([7], version=5, owner=2))
+    full = waiting.memory_bytes
+    waiting.keep_only({2})
+    assert waiting.memory_bytes < full / 10
+    assert _all(waiting, 1, 2).keys.tolist() == [7]
+
+
+async def test_who_flushes_waits_while_too_much_is_to_be_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With no room there is none until something has been told, or is nobody's to tell; the metrics say how much it is."""
+    monkeypatch.setattr("streams.maintenance.change_publisher.ROOM", 3)
+    metrics = WorkerMetrics()
+    feed = ChangeFeed(None, None, Ownership(), TrackNames(), 1.0, metrics)  # type: ignore[arg-type]
+    feed.add(_block([1, 2], version=5), flushed={0: 5}, withdrawn=False)
+    await feed.room()
+    feed.add(_block([3], version=6), flushed={0: 6}, withdrawn=False)
+    waiting = asyncio.create_task(feed.room())
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    assert metrics.registry.get_sample_value("mess_feed_pending_lists") == 3
+    assert metrics.registry.get_sample_value("mess_feed_pending_bytes") > 0
+    feed.keep_only(())
+    await waiting
+    assert metrics.registry.get_sample_value("mess_feed_pending_lists") == 0
