@@ -11,7 +11,7 @@ STAMP  := $(VENV)/.installed
 MUSIC  := $(VENV)/.music21
 NODE_STAMP := node_modules/.package-lock.json
 
-.PHONY: help setup up test index-test faults odd docker-test dashboards check lint types unit docs bench lock clean demo demo-test
+.PHONY: help setup up test index-test faults kills odd docker-test dashboards check lint types unit docs bench lock clean demo demo-test
 
 help:  ## list what can be made
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,6 +56,13 @@ faults: setup  ## the long fault scenarios: minutes a seed (FAULT_SEEDS=1-20)
 
 odd: setup  ## publish odd messages and account for every one (ARGS='--messages 1000000 --seed 2')
 	@$(BIN)/python -m tests.faults.odd $(ARGS)
+
+# KILLS=20 for fewer, WORKERS=3 for that number alone.
+KILLS ?= 200
+WORKERS ?= 2,3
+
+kills: setup  ## 200 kills over two and three workers, in histories of 25, each compared with its log
+	@$(BIN)/python -m tests.faults.kills --kills $(KILLS) --workers $(WORKERS) $(ARGS)
 
 docker-test: setup  ## try the production stack in containers: build, publish, kill, back up, restore (30 minutes, Docker)
 	@docker/test/run.sh $(ARGS)

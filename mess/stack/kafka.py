@@ -142,6 +142,8 @@ class EmbeddedKafka:
             "default.replication.factor": 1,
             # A single consumer need not wait for others to join.
             "group.initial.rebalance.delay.ms": 0,
+            # What MESS_SESSION_TIMEOUT_SECONDS may be at least.
+            "group.min.session.timeout.ms": 1_000,
             "message.max.bytes": MAX_MESSAGE_BYTES,
             "replica.fetch.max.bytes": MAX_MESSAGE_BYTES,
             # How long a node that was killed is kept waiting for its own former self when it comes back.

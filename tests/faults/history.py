@@ -161,7 +161,7 @@ class History:
             orjson.dumps(event | {"embedding": [0.0] * DIMENSION}),
             orjson.dumps(event).replace(b"1.0,", b"1e999,", 1),
             orjson.dumps({"track_id": track_id, "metadata": {"title": f"bad {nonce}"}}),
-            orjson.dumps(event | {"metadata": {"duration_seconds": f"soon {nonce}"}}),
+            orjson.dumps(event | {"metadata": [f"bad {nonce}"]}),
         ]
         message = (track_id.encode(), values[int(self.rng.integers(len(values)))])
         self.meanings[message] = Meaning(Kind.BAD)

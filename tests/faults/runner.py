@@ -18,7 +18,7 @@ from mess import migrate
 from store.pool import UNAVAILABLE
 from streams.kafka.topics import ensure_topics
 from streams.settings import KafkaSettings, StreamSettings
-from tests.faults.history import Catalogue, Message
+from tests.faults.history import Catalogue, History, Message
 from tests.faults.oracle import at_rest, faults_at_rest, stored_lists
 from tests.faults.scenario import Fault, FaultKind, Part, Scenario
 from tests.faults.servers import Guardian, KeptWorker, Servers
@@ -75,19 +75,8 @@ class Runner:
 
     async def play(self, scenario: Scenario) -> list[str]:
         """Play it to its end; returns everything that is not as it must be, in words."""
-        await self._servers.start()
-        kafka = KafkaSettings(bootstrap_servers=self._servers.bootstrap_servers)
-        await ensure_topics(kafka, StreamSettings(), wait=20)
-        await self._migrate()
+        await self._begin()
         self._worker.run()
-        self._watcher.start()
-        self._producer = AIOKafkaProducer(
-            bootstrap_servers=self._servers.bootstrap_servers,
-            enable_idempotence=self._servers.broker_kind == "kafka",
-            acks="all",
-            request_timeout_ms=60_000,
-        )
-        await self._producer.start()
         faults: list[str] = []
         try:
             await _eventually(lambda: _active(self._worker) == 1, "the worker does not start")
@@ -98,7 +87,22 @@ class Runner:
         self.note("all parts played")
         await self._at_rest()
         self.note("at rest")
-        return faults + await self._judge(scenario)
+        return faults + await self._judge(scenario.history)
+
+    async def _begin(self) -> None:
+        """Start everything but the workers."""
+        await self._servers.start()
+        kafka = KafkaSettings(bootstrap_servers=self._servers.bootstrap_servers)
+        await ensure_topics(kafka, StreamSettings(), wait=20)
+        await self._migrate()
+        self._watcher.start()
+        self._producer = AIOKafkaProducer(
+            bootstrap_servers=self._servers.bootstrap_servers,
+            enable_idempotence=self._servers.broker_kind == "kafka",
+            acks="all",
+            request_timeout_ms=60_000,
+        )
+        await self._producer.start()
 
     async def close(self) -> None:
         """End every process."""
@@ -143,15 +147,17 @@ class Runner:
 
     async def _publish(self, part: Part) -> None:
         for chunk in part.chunks:
-            await asyncio.gather(
-                *[
-                    asyncio.create_task(
-                        self._delivery(message, await self._producer.send(*_arguments(message)))
-                    )
-                    for message in chunk
-                ]
-            )
+            await self._deliver(chunk)
             await asyncio.sleep(part.pause)
+
+    async def _deliver(self, chunk: list[Message]) -> None:
+        """Publish some messages, in order, and wait until each is delivered or has failed."""
+        await asyncio.gather(
+            *[
+                asyncio.create_task(self._delivery(message, await self._producer.send(*_arguments(message))))
+                for message in chunk
+            ]
+        )
 
     async def _delivery(self, message: Message, delivery: asyncio.Future) -> None:  # type: ignore[type-arg]
         try:
@@ -365,7 +371,7 @@ class Runner:
         with ThreadPoolExecutor(1) as pool:
             await asyncio.get_running_loop().run_in_executor(pool, migrate.upgrade, self._url)
 
-    def _new_worker(self) -> KeptWorker:
+    def _new_worker(self, session_seconds: int = 6) -> KeptWorker:
         name = f"worker-{len(self._workers) + 1}"
         worker = KeptWorker(
             self._guardian,
@@ -373,6 +379,7 @@ class Runner:
             self._servers.bootstrap_servers,
             self._directory / f"{name}.log",
             self.note,
+            session_seconds,
         )
         self._workers.append(worker)
         return worker
@@ -380,7 +387,7 @@ class Runner:
     async def _at_rest(self) -> None:
         await at_rest(self._url, self._servers.bootstrap_servers, PATIENCE_SECONDS)
 
-    async def _judge(self, scenario: Scenario) -> list[str]:
+    async def _judge(self, history: History) -> list[str]:
         await self._check_watcher()
         log = await read_topic(self._servers.bootstrap_servers, "track-ingest")
         kept = {(r.partition, r.offset): (r.key, r.value) for r in log}
@@ -389,7 +396,7 @@ class Runner:
             for partition, offset, message in self._delivered
             if kept.get((partition, offset)) != message
         ]
-        meanings = scenario.history.meanings
+        meanings = history.meanings
         faults += await faults_at_rest(
             self._url, self._servers.bootstrap_servers, Catalogue(meanings).read(log)
         )

@@ -131,18 +131,34 @@ class Server:
 class KeptWorker(WorkerProcess):
     """A worker that is started again whenever it ends, as a supervisor does.
 
+    Args:
+        guardian: Knows of its process.
+        database_url: Its database.
+        servers: Its broker.
+        log: Where its output goes; its stem is the worker's name.
+        note: Told of each end.
+        session_seconds: After which the group takes it for dead.
+
     Attributes:
         exits: How it ended, each time: the exit status, negative for a signal.
+        ends: Likewise in words: the point where it was to die, `random` for `kill_now`, else the status.
+        next_point: Gives the fault point of each further life; none of itself.
     """
 
     def __init__(
-        self, guardian: Guardian, database_url: str, servers: str, log: Path, note: Callable[[str], None]
+        self,
+        guardian: Guardian,
+        database_url: str,
+        servers: str,
+        log: Path,
+        note: Callable[[str], None],
+        session_seconds: int = 6,
     ) -> None:
         super().__init__(
             database_url,
             servers,
             log,
-            MESS_SESSION_TIMEOUT_SECONDS="6",
+            MESS_SESSION_TIMEOUT_SECONDS=str(session_seconds),
             MESS_WORKER_NAME=log.stem,
             # Often enough that most starts find one, of a state that is long past or of a partition that was lost since.
             MESS_DATA_DIR=str(log.with_suffix("")),
@@ -151,6 +167,9 @@ class KeptWorker(WorkerProcess):
         self.name = log.stem
         self._note = note
         self.exits: list[int] = []
+        self.ends: list[str] = []
+        self.next_point: Callable[[], str] = lambda: ""
+        self._fate = ""
         self._guardian = guardian
         self._keeper: asyncio.Task[None] | None = None
 
@@ -160,7 +179,7 @@ class KeptWorker(WorkerProcess):
         self._keeper = asyncio.create_task(self._keep(), name=f"keep {self.name}")
 
     def _start(self, fault_point: str = "") -> None:
-        self._environment["MESS_FAULT_POINT"] = fault_point
+        self._environment["MESS_FAULT_POINT"] = self._fate = fault_point
         self.start()
         assert self.process is not None
         self._guardian.add(self.process.pid)
@@ -172,9 +191,17 @@ class KeptWorker(WorkerProcess):
                 await asyncio.sleep(0.05)
             self._guardian.remove(self.process.pid)
             self.exits.append(self.process.returncode)
+            killed = self.process.returncode == -signal.SIGKILL and self._fate
+            self.ends.append(self._fate.partition(":")[0] if killed else f"status {self.process.returncode}")
             self._note(f"{self.name} ended with status {self.process.returncode}")
             await asyncio.sleep(0.2)
-            self._start()
+            self._start(self.next_point())
+
+    def kill_now(self) -> None:
+        """Kill it at whatever it is doing, if it runs."""
+        if self.process is not None and self.process.poll() is None:
+            self._fate = "random"
+            self.process.kill()
 
     async def end(self, number: signal.Signals = signal.SIGKILL) -> None:
         """End it and do not start it again; a SIGTERM that is not obeyed in time becomes a SIGKILL."""
@@ -190,7 +217,7 @@ class KeptWorker(WorkerProcess):
             self.process.wait(10)
         self._guardian.remove(self.process.pid)
         # The engine sees that its parent is gone.
-        _, left = await asyncio.to_thread(psutil.wait_procs, processes[1:], 10)
+        _, left = await asyncio.to_thread(psutil.wait_procs, processes[1:], 30)
         signal_all(left, signal.SIGKILL)
         assert not left, "a worker's children outlive it"
 

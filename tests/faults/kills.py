@@ -1,0 +1,291 @@
+"""Many kills in little time: `python -m tests.faults.kills --kills 200 --workers 2,3`. See docs/faults.md.
+
+Several workers share the partitions of a catalogue that changes all the time. They, Postgres and the broker are killed one
+after the other, each time as soon as something has moved on since; most lives of a worker end at a named point, where
+nobody has killed it before. After some twenty kills everything comes to rest, and the oracle looks at it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+import tempfile
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import asyncpg
+import numpy as np
+import orjson
+
+from store.pool import UNAVAILABLE
+from streams.faults import FaultPoint
+from tests.faults.history import History
+from tests.faults.runner import Runner
+from tests.faults.scenario import Fault, FaultKind
+from tests.faults.servers import KeptWorker, Servers, guarded
+from tests.support.polling import until
+
+# Kafka forgets a dead worker after so long, and gives its partitions to the others: what a kill costs in time.
+SESSION_SECONDS = 4
+# Of the rounds, the share in which a server is killed, and of a worker's lives the share that is to end at a point.
+SERVER_SHARE = 0.12
+POINT_SHARE = 0.8
+# Every other round waits so long for somebody to come to the point where it is to die.
+POINT_SECONDS = 10.0
+# Nothing has moved on for so long: a further kill may help or not, the oracle will see.
+STANDSTILL_SECONDS = 45.0
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One history.
+
+    Attributes:
+        seed: Of the messages and of who is killed when.
+        workers: How many share the partitions.
+        kills: How many kills it has at least.
+    """
+
+    seed: int
+    workers: int
+    kills: int
+
+
+@dataclass
+class Outcome:
+    """What became of a history.
+
+    Attributes:
+        plan: Which.
+        kills: By where or what: points, `random`, `postgres`, `broker`.
+        ended: How often a worker ended by itself, by what it said.
+        faults: What is not as it must be, in words.
+        report: What happened, for whoever looks for the reason.
+        seconds: How long it took.
+    """
+
+    plan: Plan
+    kills: Counter[str] = field(default_factory=Counter)
+    ended: Counter[str] = field(default_factory=Counter)
+    faults: list[str] = field(default_factory=list)
+    report: str = ""
+    seconds: float = 0.0
+
+    def __str__(self) -> str:
+        kinds = ", ".join(f"{kind} {count}" for kind, count in sorted(self.kills.items()))
+        ended = f"; ended by themselves: {dict(self.ended)}" if self.ended else ""
+        verdict = f"{len(self.faults)} FAULTS" if self.faults else "0 lost, 0 wrong"
+        return (
+            f"seed {self.plan.seed}, {self.plan.workers} workers: {self.kills.total()} kills in {self.seconds:.0f} s, "
+            f"{verdict} ({kinds}{ended})"
+        )
+
+
+class KillingRunner(Runner):
+    """Kills, again and again, until it was enough.
+
+    Args:
+        directory: Empty; everything is kept in it.
+        servers: Of its own.
+        guardian: Knows of all processes.
+        plan: What to do.
+    """
+
+    def __init__(self, directory: Path, servers: Servers, guardian, plan: Plan) -> None:  # type: ignore[no-untyped-def]
+        super().__init__(directory, servers, guardian)
+        self._plan = plan
+        self._rng = np.random.default_rng([plan.seed, plan.workers])
+        self._history = History(np.random.default_rng(plan.seed))
+        self._crew: list[KeptWorker] = []
+        self.server_kills: Counter[str] = Counter()
+
+    def kills(self) -> Counter[str]:
+        """Kills so far, by where or what."""
+        ends = [end for worker in self._crew for end in worker.ends]
+        return self.server_kills + Counter(end for end in ends if not end.startswith("status"))
+
+    def ended(self) -> Counter[str]:
+        """Why workers ended that nobody had killed, as their logs say."""
+        logs = [worker.log for worker in self._crew if worker.log.exists()]
+        lines = [line for log in logs for line in log.read_text(errors="replace").splitlines()]
+        said = [orjson.loads(line) for line in lines if line.startswith("{") and '"worker ' in line]
+        return Counter(
+            str(entry.get("error") or entry.get("exception", [{}])[-1].get("exc_type"))
+            for entry in said
+            if entry["event"] in ("worker stops", "worker crashed")
+        )
+
+    async def play_kills(self) -> list[str]:
+        """Do it; returns everything that is not as it must be, in words."""
+        self._crew = [self._new_worker(SESSION_SECONDS) for _ in range(self._plan.workers)]
+        await self._begin()
+        for worker in self._crew:
+            worker.next_point = self._draw_point
+            worker.run(self._draw_point())
+        publishing = asyncio.create_task(self._publish_for_ever(), name="publish")
+        try:
+            while self.kills().total() < self._plan.kills:
+                await self._move_on()
+                if self._rng.random() < 0.5 and await self._dies_at_a_point():
+                    continue
+                await asyncio.sleep(float(self._rng.uniform(0, 1.0)))
+                await self._kill()
+                if publishing.done():
+                    publishing.result()
+        finally:
+            publishing.cancel()
+            await asyncio.gather(publishing, return_exceptions=True)
+            await self._producer.flush()
+            await self._producer.stop()
+        for worker in self._crew:
+            worker.next_point = lambda: ""
+        self.note("killed enough")
+        # Who is still to die at a point may do so while the rest is worked off.
+        await self._at_rest()
+        self.note("at rest")
+        return await self._judge(self._history)
+
+    def _draw_point(self) -> str:
+        if self._rng.random() > POINT_SHARE:
+            return ""
+        points = list(FaultPoint)
+        return f"{points[int(self._rng.integers(len(points)))]}:{int(self._rng.geometric(0.5))}"
+
+    async def _publish_for_ever(self) -> None:
+        while True:
+            # A producer that waits for a broker which is away must not be interrupted: what it has sent may be in the log.
+            await asyncio.shield(
+                asyncio.create_task(self._deliver(self._history.events(int(self._rng.integers(2, 12)))))
+            )
+            await asyncio.sleep(0.25)
+
+    async def _dies_at_a_point(self) -> bool:
+        before = self.kills().total()
+        try:
+            async with asyncio.timeout(POINT_SECONDS):
+                await until(lambda: self.kills().total() > before)
+        except TimeoutError:
+            return False
+        return True
+
+    async def _kill(self) -> None:
+        draw = float(self._rng.random())
+        if draw < SERVER_SHARE:
+            survives = self._servers.broker_kind == "kafka"
+            kind = FaultKind.KILL_BROKER if survives and draw < SERVER_SHARE / 3 else FaultKind.KILL_POSTGRES
+            self.server_kills["broker" if kind is FaultKind.KILL_BROKER else "postgres"] += 1
+            away, number = float(self._rng.uniform(0, 1)), int(self._rng.integers(2))
+            fault = Fault(kind, after=0, away=away, number=number)
+            self.note(f"{fault}")
+            await self._kill_server(fault)
+            return
+        count = 1 + int(self._rng.integers(len(self._crew)))
+        for victim in self._rng.choice(len(self._crew), size=count, replace=False).tolist():
+            self.note(f"{self._crew[victim].name}: kill -9")
+            self._crew[victim].kill_now()
+
+    async def _move_on(self) -> None:
+        """Wait until more has been consumed, or somebody has died anyway."""
+        before, deaths = await self._consumed(), self.kills().total()
+        deadline = time.monotonic() + STANDSTILL_SECONDS
+        while self.kills().total() == deaths and time.monotonic() < deadline:
+            now = await self._consumed()
+            if before is not None and now is not None and now > before:
+                return
+            before = now if before is None else before
+            await asyncio.sleep(0.1)
+        if time.monotonic() >= deadline:
+            self.note(f"nothing has moved on for {STANDSTILL_SECONDS:.0f} s")
+
+    async def _consumed(self) -> int | None:
+        try:
+            connection = await asyncpg.connect(self._url, timeout=5, command_timeout=5)
+        except UNAVAILABLE:
+            return None
+        try:
+            return int(
+                await connection.fetchval("SELECT coalesce(sum(consumed_offset), 0) FROM ingest_partitions")
+            )
+        except UNAVAILABLE:
+            return None
+        finally:
+            connection.terminate()
+
+
+async def play(plan: Plan, directory: Path) -> Outcome:
+    """Play one history in an empty directory."""
+    outcome, began = Outcome(plan), time.monotonic()
+    with guarded() as guardian:
+        runner = KillingRunner(directory, Servers(directory, guardian), guardian, plan)
+        try:
+            outcome.faults = ["it did not come to its end"]
+            outcome.faults = await runner.play_kills()
+        except (AssertionError, OSError) as error:
+            outcome.faults = [f"it did not come to its end: {error}"]
+        finally:
+            outcome.kills, outcome.ended = runner.kills(), runner.ended()
+            outcome.report = runner.report()
+            await runner.close()
+    outcome.seconds = time.monotonic() - began
+    return outcome
+
+
+def plans(kills: int, workers: list[int], per_history: int, seed: int) -> list[Plan]:
+    """Histories that have so many kills together, by turns over each number of workers."""
+    count = -(-kills // per_history)
+    return [
+        Plan(seed + i, workers[i % len(workers)], min(per_history, kills - i * per_history))
+        for i in range(count)
+    ]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Play histories one after the other; the exit status says whether all was well."""
+    parser = argparse.ArgumentParser(prog="python -m tests.faults.kills", description=__doc__)
+    parser.add_argument("--kills", type=int, default=200, help="how many at least, of all together (200)")
+    parser.add_argument("--workers", default="2,3", help="how many workers, by turns (2,3)")
+    parser.add_argument(
+        "--per-history", type=int, default=25, help="kills between two looks of the oracle (25)"
+    )
+    parser.add_argument("--seed", type=int, default=1, help="of the first history (1)")
+    parser.add_argument(
+        "--keep", type=Path, help="where reports of faults are written; else they are printed"
+    )
+    options = parser.parse_args(arguments)
+    numbers = [int(number) for number in options.workers.split(",")]
+    total: Counter[str] = Counter()
+    faults, began = 0, time.monotonic()
+    for plan in plans(options.kills, numbers, options.per_history, options.seed):
+        with tempfile.TemporaryDirectory(prefix="mess-kills-") as directory:
+            outcome = asyncio.run(play(plan, Path(directory)))
+        _say(str(outcome))
+        total += outcome.kills
+        faults += len(outcome.faults)
+        if outcome.faults:
+            _tell_faults(outcome, options.keep)
+    kinds = ", ".join(f"{kind} {count}" for kind, count in total.most_common())
+    _say(f"{total.total()} kills in {time.monotonic() - began:.0f} s: {faults} faults; {kinds}")
+    return 1 if faults else 0
+
+
+def _tell_faults(outcome: Outcome, keep: Path | None) -> None:
+    lines = "\n".join([*outcome.faults[:50], outcome.report])
+    if keep is None:
+        _say(lines)
+        return
+    keep.mkdir(parents=True, exist_ok=True)
+    path = keep / f"seed-{outcome.plan.seed}-workers-{outcome.plan.workers}.txt"
+    path.write_text(lines)
+    _say(f"  {outcome.faults[0]}; all of it in {path}")
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

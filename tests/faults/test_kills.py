@@ -1,0 +1,26 @@
+"""A few kills over two workers, and what the command that does hundreds makes of its options."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.faults.kills import Plan, plans, play
+from tests.faults.test_faults import say
+
+pytestmark = pytest.mark.faults
+
+
+@pytest.mark.timeout(600)
+async def test_two_workers_that_are_killed_again_and_again_lose_nothing(tmp_path: Path) -> None:
+    """After kills at points and at any moment, of workers and perhaps of Postgres, everything is as the log says."""
+    outcome = await play(Plan(seed=5, workers=2, kills=4), tmp_path)
+    say(str(outcome))
+    if outcome.faults:
+        say(outcome.report)
+    assert outcome.faults == []
+    assert outcome.kills.total() >= 4
+
+
+def test_kills_are_shared_out_over_histories_and_numbers_of_workers() -> None:
+    """Each history has its own seed, the last one what is left, and numbers of workers take turns."""
+    assert plans(60, [2, 3], 25, seed=7) == [Plan(7, 2, 25), Plan(8, 3, 25), Plan(9, 2, 10)]
