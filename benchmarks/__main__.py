@@ -20,6 +20,7 @@ NAMES = (
     "on_demand",
     "strategies",
     "adhoc_search",
+    "map_layout",
 )
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)

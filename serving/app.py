@@ -28,6 +28,7 @@ from serving.openapi import describe
 from serving.parts import Parts, running
 from serving.recommend.questions import Questions
 from serving.routes import asking, changes, incipits, operations, pages, recommend, tracks
+from serving.routes import map as map_route
 from serving.routes import strategies as strategies_route
 from serving.settings import ServingSettings
 from serving.strategies import NAMED
@@ -155,7 +156,17 @@ def create_app(
     problems.install(app)
     # Routes are tried in order: those that end in a word of ours come before the track ids that could, and these before
     # the rest, as they are read most.
-    for room in (asking, changes, recommend, tracks, incipits, strategies_route, operations, pages):
+    for room in (
+        asking,
+        changes,
+        recommend,
+        tracks,
+        incipits,
+        map_route,
+        strategies_route,
+        operations,
+        pages,
+    ):
         room.register(app)
     describe(app, strategies, with_keys=settings.require_keys)
     _add_middleware(app, settings, made.metrics)

@@ -15,6 +15,7 @@ __all__ = ["Recommendation", "RecommendationBody", "SourcePosition", "TrackMetad
 MAX_PAGE = 500
 MAX_BATCH = 100
 MAX_INCIPITS = 100
+MAX_POINTS = 50_000
 
 
 class _Query(BaseModel):
@@ -141,6 +142,32 @@ class Incipits(BaseModel):
 
     incipits: list[Incipit]
     missing: str | None = Field(description="What is missing, where nothing is derived here.")
+
+
+class MapQuery(_Query):
+    """Which part of the map."""
+
+    after: int = Field(
+        default=0, ge=0, le=2**63 - 1, description="`next` of the page before; 0 for the first."
+    )
+    limit: int = Field(default=20_000, ge=1, le=MAX_POINTS, description="Points on a page, at most.")
+    field: Text | None = Field(
+        default=None,
+        description="A metadata field whose value each point brings, or `extra.` and a key.",
+        examples=["composer"],
+    )
+
+
+class MapPage(BaseModel):
+    """Points as columns of equal length."""
+
+    ids: list[str]
+    x: list[float]
+    y: list[float]
+    values: list[int] = Field(description="Of each point, the place in `names` of its field's value.")
+    names: list[str | None] = Field(description="The values there are on this page; null is none.")
+    next: int = Field(description="`after` of the page that follows, also of what will have changed later.")
+    more: bool = Field(description="Whether there is more already.")
 
 
 class StrategyAlias(BaseModel):

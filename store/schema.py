@@ -92,6 +92,21 @@ neighbour_lists = Table(
     postgresql_with={"fillfactor": "50"},
 )
 
+# One value a change of a place, so that a reader can ask for what has changed since.
+map_change = Sequence("map_change", metadata=metadata)
+
+map_positions = Table(
+    "map_positions",
+    metadata,
+    Column("key", BigInteger, primary_key=True, autoincrement=False),
+    Column("x", REAL, nullable=False),
+    Column("y", REAL, nullable=False),
+    Column("change", BigInteger, nullable=False, unique=True),
+    # Found by a layout; else it is the weighted place of the track's neighbours.
+    Column("settled", Boolean, nullable=False),
+    Column("placed_at", DateTime(timezone=True), nullable=False),
+)
+
 ingest_partitions = Table(
     "ingest_partitions",
     metadata,
@@ -256,6 +271,7 @@ READABLE = (
     tracks,
     search_words,
     neighbour_lists,
+    map_positions,
     ingest_partitions,
     absorbed_offsets,
     catalogue,

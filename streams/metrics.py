@@ -55,6 +55,11 @@ class WorkerMetrics:
             ["kind"],
             registry=registry,
         )
+        self.map_layouts = Counter(
+            "mess_map_layouts", "Layouts of the whole map: done, failed", ["outcome"], registry=registry
+        )
+        for outcome in ("done", "failed"):
+            self.map_layouts.labels(outcome)
         self.freshness = Histogram(
             "mess_list_freshness_seconds",
             "Seconds from an event's time to its lists being committed; events older than ten minutes are left out",

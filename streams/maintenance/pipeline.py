@@ -26,6 +26,7 @@ from streams.maintenance.following import Follower
 from streams.maintenance.ingest import Committed, Ingest
 from streams.maintenance.lease import Lease
 from streams.maintenance.maintainer import Listener, Maintainer
+from streams.maintenance.map_keeper import MapKeeper
 from streams.maintenance.names import TrackNames
 from streams.maintenance.ownership import Ownership
 from streams.maintenance.sampler import Sampler
@@ -215,6 +216,8 @@ class Pipeline(Generic[Search]):
             self._pool, maintainer, self.ownership, self.metrics, self._streams.sampled_lists_per_second
         )
         self._spawn("sampler", sampler.run())
+        keeper = MapKeeper(self._pool, self._store, self.ownership, self.metrics)
+        self._spawn("map", keeper.run())
         if self._streams.data_dir is not None:
             snapshots = Snapshots(
                 self._streams.data_dir,

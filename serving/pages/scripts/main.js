@@ -11,6 +11,7 @@ import { stop } from "./player.js";
 import { onChange, state } from "./state.js";
 import * as strategies from "./strategies.js";
 import { fillIn } from "./texts.js";
+import * as views from "./views.js";
 
 fillIn(document);
 onChange((now, before) => {
@@ -20,6 +21,7 @@ onChange((now, before) => {
   recommendations.update(now, before);
   comparison.update();
   pair.update();
+  views.update(before);
   if (now.track !== before.track) stop();
 });
 search.start();
@@ -30,3 +32,4 @@ curl.start();
 keyboard.start();
 recommendations.update(state(), null);
 pair.update();
+views.start();

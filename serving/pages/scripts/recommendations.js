@@ -109,7 +109,12 @@ function showList(body, added) {
   byId("freshness").textContent = [added ? texts.changed : "", rows.length ? "" : empty, whence(body)].filter(Boolean).join(" ");
   showStages(body.stages);
   showIncipits();
+  document.dispatchEvent(new Event("listed"));
 }
+
+/** The ids of the works in the list, as it is shown. @returns {string[]} */
+export const listed = () =>
+  [...byId("list").querySelectorAll(".row")].map((row) => /** @type {HTMLElement} */ (row).dataset.track ?? "");
 
 /** @param {any} body */
 function whence(body) {

@@ -2,6 +2,8 @@
 
 /**
  * @typedef {object} State
+ * @property {string} view "", "map" or "live": what stands above the lists.
+ * @property {string} color The field that colours the map, empty for the usual one.
  * @property {string} q What is searched for.
  * @property {string} track The chosen track's id, empty for none.
  * @property {string} strategy Empty for the API's default.
@@ -13,7 +15,7 @@
 
 /** @typedef {(now: State, before: State) => void} Listener */
 
-const OWN = new Set(["q", "track", "pair", "strategy", "mode", "compare"]);
+const OWN = new Set(["view", "color", "q", "track", "pair", "strategy", "mode", "compare"]);
 /** @type {Listener[]} */
 const listeners = [];
 let current = parse(location);
@@ -22,6 +24,8 @@ let current = parse(location);
 export function parse(place) {
   const query = new URLSearchParams(place.search);
   return {
+    view: query.get("view") ?? "",
+    color: query.get("color") ?? "",
     q: query.get("q") ?? "",
     track: query.get("track") ?? fromHash(place.hash),
     pair: query.get("pair") ?? "",
@@ -45,7 +49,7 @@ function fromHash(hash) {
 /** @param {State} state @returns {string} */
 export function serialise(state) {
   const query = new URLSearchParams();
-  for (const name of /** @type {const} */ (["q", "track", "pair", "strategy", "mode"])) if (state[name]) query.set(name, state[name]);
+  for (const name of /** @type {const} */ (["view", "color", "q", "track", "pair", "strategy", "mode"])) if (state[name]) query.set(name, state[name]);
   for (const [name, value] of state.conditions) query.append(name, value);
   if (state.compare) query.set("compare", "");
   const text = query.toString().replace(/compare=$/, "compare");

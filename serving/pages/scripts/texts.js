@@ -5,6 +5,14 @@ const works = (count) => (count === 1 ? "1 work" : `${count.toLocaleString("en")
 
 /** Texts of the markup, by the name in its `data-text`. */
 export const markup = {
+  "view.lists": "Lists",
+  "view.map": "Map",
+  "map.field": "Coloured by",
+  "map.in": "Zoom in",
+  "map.out": "Zoom out",
+  "map.whole": "Whole map",
+  "map.hint":
+    "Near works are near; lines lead to the listed works. Drag and scroll to move, click to choose. Keys: arrows point at works, + and − zoom, Shift and arrows move, Enter chooses.",
   skip: "Skip to the chosen work",
   lead: "Find a work, and the works most like it.",
   "search.label": "Search title, composer, form, opus, performer",
@@ -113,6 +121,9 @@ export const texts = {
   shared: "shared",
   sharedTitle: "What they share",
   yes: "yes",
+  /** @param {number} count */
+  onMap: (count) => `${works(count)} on the map.`,
+  noMapYet: "The map is not laid out yet: it takes a minute after the catalogue has come.",
   copied: "Copied.",
   changed: "The list has changed.",
   /** @param {number} status */

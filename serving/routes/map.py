@@ -1,0 +1,56 @@
+"""`/map`: where every track stands, as the workers have laid it out."""
+
+from typing import Annotated
+
+from fastapi import FastAPI, Query, Request
+from starlette.responses import Response
+
+from serving import models, problems
+from serving.context import context_of
+from serving.models import MapQuery, problem_responses
+from serving.reading import add_read
+from serving.recommend import replies
+from store import map_positions
+from store.columns import METADATA_FIELDS
+
+_EXTRA = "extra."
+
+
+async def read_map(request: Request, query: Annotated[MapQuery, Query()]) -> Response:
+    """Places that have changed since the change `after`, a page at a time, and of each track the value of one field.
+
+    Read from `after` 0 to the end for the whole map; then ask with the last `next` for what has moved or come since.
+    Near tracks are near; the axes mean nothing. Tracks that are gone are left out.
+    """
+    field = query.field
+    extra = field[len(_EXTRA) :] if field is not None and field.startswith(_EXTRA) else None
+    if field is not None and not extra and (field not in METADATA_FIELDS or field == "extra"):
+        raise problems.invalid_parameters(
+            [("field", "is not a metadata field, nor `extra.` and a key of it")]
+        )
+    points = await map_positions.read_points(
+        context_of(request).pool,
+        after=query.after,
+        limit=query.limit,
+        column=None if extra else field,
+        extra=extra,
+    )
+    body = {
+        **map_positions.described(points),
+        "next": points[-1].change if points else query.after,
+        "more": len(points) == query.limit,
+    }
+    return replies.json_response(body, headers={"cache-control": "no-store"})
+
+
+def register(app: FastAPI) -> None:
+    """Add this module's path."""
+    add_read(
+        app,
+        "/map",
+        read_map,
+        tags=["catalogue"],
+        summary="Read the map",
+        response_model=models.MapPage,
+        responses=problem_responses(422, 503),
+    )
