@@ -92,7 +92,7 @@ class PageStack:
         return f"{self.url}/?{urlencode(query)}" if query else f"{self.url}/"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def page_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PageStack]:
     """`mess up` on an own data directory, with 90 synthetic tracks."""
     find_chromium()
@@ -136,9 +136,9 @@ def page_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PageStack]:
                 process.stdout.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
-    """One Chromium for the session."""
+    """One Chromium for this folder: while it is open Playwright keeps a loop running, beside which none of asyncio's runs."""
     with running_chromium() as running:
         yield running
 
