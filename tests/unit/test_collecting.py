@@ -53,3 +53,44 @@ def test_what_was_set_aside_is_looked_at_again_in_time(setting_aside: collecting
     setting_aside.everything_at = time.monotonic() - collecting.EVERYTHING_SECONDS - 1
     gc.collect()
     assert gone() is None
+
+
+def test_dead_cycles_are_bounded_by_what_the_process_has_grown(
+    setting_aside: collecting.SettingAside, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Megabytes in cycles that died after they were set aside go once memory has grown by so much, long before an hour is over."""
+    alive: set[int] = set()
+
+    class Heavy:
+        def __init__(self, number: int) -> None:
+            self.itself = self
+            alive.add(number)
+            weakref.finalize(self, alive.discard, number)
+
+    # As a process would measure it whose every cycle holds a megabyte.
+    monkeypatch.setattr(setting_aside, "_resident", lambda: len(alive) << 20)
+    monkeypatch.setattr(setting_aside, "_before", 0)
+    most, kept = 0, list[Heavy]()
+    for number in range(400):
+        kept.append(Heavy(number))
+        if number % 20 == 19:
+            gc.collect()  # finds them alive, and sets them aside
+            kept.clear()
+            most = max(most, len(alive))
+    assert most <= (collecting.GROWN_BYTES >> 20) + 40
+
+
+def test_a_process_that_grows_for_good_looks_at_everything_a_few_times(
+    setting_aside: collecting.SettingAside, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Filling caches from nothing to ten gigabytes costs some twenty looks at everything, not one at each collection."""
+    size, looks = 0, 0
+    monkeypatch.setattr(setting_aside, "_resident", lambda: size)
+    monkeypatch.setattr(setting_aside, "_before", 0)
+    for _ in range(1_000):
+        size += 10 << 20
+        before = setting_aside.everything_at
+        setting_aside("start", {"generation": 2})
+        setting_aside("stop", {"generation": 2})
+        looks += setting_aside.everything_at != before
+    assert 10 < looks < 30
