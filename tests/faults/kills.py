@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import sys
 import tempfile
 import time
@@ -255,6 +256,8 @@ def main(arguments: list[str] | None = None) -> int:
         "--keep", type=Path, help="where reports of faults are written; else they are printed"
     )
     options = parser.parse_args(arguments)
+    # It tells of each attempt to reach a broker that is away, as one often is here.
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     numbers = [int(number) for number in options.workers.split(",")]
     total: Counter[str] = Counter()
     faults, began = 0, time.monotonic()
