@@ -140,7 +140,11 @@ class Health:
         behind = {partition: max(0, end - consumed.get(partition, 0)) for partition, end in ends.items()}
         total = sum(behind.values())
         status: Status = "degraded" if total > self._settings.lag_degraded else "ok"
-        figures = {"lag": total, "partitions": {str(key): value for key, value in behind.items()}}
+        figures = {
+            "lag": total,
+            "consumed": sum(consumed.values()),
+            "partitions": {str(key): value for key, value in behind.items()},
+        }
         return Check(status, f"{total:,} events behind", figures)
 
 

@@ -59,35 +59,45 @@ class MapKeeper:
         self._look_by = 0.0
 
     async def run(self) -> None:
-        """Look again and again, until cancelled."""
-        while True:
-            began = time.monotonic()
-            if _OWNERS_PARTITION in self._ownership:
-                try:
-                    await self._look()
-                except StoreUnavailableError as error:
-                    log.warning("the map waits for Postgres", error=str(error))
-            took = time.monotonic() - began
-            await asyncio.sleep(max(LOOK_SECONDS, _LOOK_SHARE * took))
+        """Look again and again, until cancelled. Newcomers are placed while a layout is computed, too."""
+        layout: asyncio.Task[None] | None = None
+        try:
+            while True:
+                began = time.monotonic()
+                if _OWNERS_PARTITION in self._ownership:
+                    try:
+                        due = await self._look()
+                    except StoreUnavailableError as error:
+                        log.warning("the map waits for Postgres", error=str(error))
+                    else:
+                        if due and (layout is None or layout.done()):
+                            layout = asyncio.create_task(self._lay_out(), name="map layout")
+                took = time.monotonic() - began
+                await asyncio.sleep(max(LOOK_SECONDS, _LOOK_SHARE * took))
+        finally:
+            if layout is not None:
+                layout.cancel()
+                await asyncio.gather(layout, return_exceptions=True)
 
-    async def _look(self) -> None:
+    async def _look(self) -> bool:
+        """Place newcomers; return whether all is to be laid out anew."""
         version = await map_positions.fetch_version(self._pool)
         same, self._version = version == self._version, version
         if version == self._done_at and time.monotonic() < self._look_by:
-            return
+            return False
         state = await map_positions.fetch_state(self._pool)
         before, self._seen = self._seen, state
         if state.lists < _FEWEST:
-            return
+            return False
         if state.settled:
             while await map_positions.place_newcomers(self._pool, _AT_ONCE) == _AT_ONCE:
                 pass
         # A catalogue that is being filled is laid out when it stands still.
         still = before is not None and before.tracks == state.tracks
-        if same and still and not self._due(state):
+        due = self._due(state)
+        if same and still and not due:
             self._done_at, self._look_by = version, time.monotonic() + _REST_SECONDS
-        elif still and time.monotonic() >= self._not_before:
-            await self._lay_out()
+        return still and due and time.monotonic() >= self._not_before
 
     @staticmethod
     def _due(state: MapState) -> bool:
@@ -95,6 +105,16 @@ class MapKeeper:
         return not state.settled or unsettled > _UNSETTLED * state.lists
 
     async def _lay_out(self) -> None:
+        try:
+            status: int | str = await self._run_layout()
+        except OSError as error:
+            status = str(error)
+        self._metrics.map_layouts.labels("failed" if status else "done").inc()
+        if status:
+            self._not_before = time.monotonic() + _AFTER_FAILURE
+            log.warning("the map could not be laid out; what is there stays", status=status)
+
+    async def _run_layout(self) -> int:
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
@@ -102,12 +122,8 @@ class MapKeeper:
             env=os.environ | {"MESS_DATABASE_URL": self._store.dsn},
         )
         try:
-            status = await process.wait()
+            return await process.wait()
         finally:
             if process.returncode is None:
                 process.kill()
                 await process.wait()
-        self._metrics.map_layouts.labels("failed" if status else "done").inc()
-        if status:
-            self._not_before = time.monotonic() + _AFTER_FAILURE
-            log.warning("the map could not be laid out; what is there stays", status=status)

@@ -3,6 +3,7 @@
 import { read, reasonOf } from "./api.js";
 import { button, byId, element, inputById, option } from "./dom.js";
 import { Camera, Painter } from "./map-canvas.js";
+import { follow } from "./events.js";
 import { followMap, Points } from "./map-data.js";
 import { listed } from "./recommendations.js";
 import { choose } from "./rows.js";
@@ -72,6 +73,8 @@ function load(field) {
   shownField = field;
   only = null;
   const fresh = new Points();
+  // A list that changes flashes where its track stands.
+  follow("changes", ({ event, data }) => event === "change" && flash(data.track_id), following.signal);
   followMap(
     field,
     (page, first) => {
@@ -87,13 +90,13 @@ function load(field) {
       search(state().q);
     },
     following.signal,
-  ).catch((error) => {
+  ).catch((/** @type {unknown} */ error) => {
     byId("map-told").textContent = reasonOf(error);
   });
 }
 
 /** Make a track flash, if it is on the map. @param {string} id */
-export function flash(id) {
+function flash(id) {
   const row = points.rows.get(id);
   if (row === undefined || !painter) return;
   painter.flashes.set(row, performance.now());

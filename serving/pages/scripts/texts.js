@@ -7,6 +7,9 @@ const works = (count) => (count === 1 ? "1 work" : `${count.toLocaleString("en")
 export const markup = {
   "view.lists": "Lists",
   "view.map": "Map",
+  "view.live": "Live",
+  "live.changes": "Lists as they change",
+  "live.checks": "Checks",
   "map.field": "Coloured by",
   "map.in": "Zoom in",
   "map.out": "Zoom out",
@@ -124,6 +127,17 @@ export const texts = {
   /** @param {number} count */
   onMap: (count) => `${works(count)} on the map.`,
   noMapYet: "The map is not laid out yet: it takes a minute after the catalogue has come.",
+  lineRate: "events a second",
+  lineChanges: "changes told a second",
+  lineLag: "events behind",
+  lineMissing: "lists to come",
+  lineTracks: "tracks",
+  lineDatabase: "database, ms",
+  unknown: "not known",
+  /** @param {string} status @param {string} version */
+  state: (status, version) => `The pipeline is ${status} (version ${version}).`,
+  /** @param {string} reason @param {number} added @param {number} removed */
+  change: (reason, added, removed) => `${reason}: ${added} added, ${removed} removed`,
   copied: "Copied.",
   changed: "The list has changed.",
   /** @param {number} status */

@@ -6,7 +6,7 @@ import { go, state } from "./state.js";
 /** @typedef {{start: () => void, update: (before: import("./state.js").State | null) => void, rest: () => void}} View */
 
 /** @type {Record<string, () => Promise<View>>} */
-const LOADERS = { map: () => import("./map.js") };
+const LOADERS = { map: () => import("./map.js"), live: () => import("./live.js") };
 /** @type {Record<string, View>} */
 const loaded = {};
 
