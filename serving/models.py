@@ -293,6 +293,14 @@ class Batch(BaseModel):
 def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """OpenAPI descriptions of the problem documents with these statuses."""
     said = {
+        400: "What came is no HTTP, or a key in a URL",
+        401: "A key is missing or not valid",
+        403: "The key is not for this",
+        408: "The request was not complete in time",
+        414: "The URL is too long",
+        429: "Over the rate of the key or the address; see `Retry-After`",
+        431: "The headers are too long or too many",
+        500: "A defect of ours",
         404: "No such track",
         413: "The request's body is too large",
         422: "A parameter cannot be used",

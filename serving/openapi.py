@@ -6,7 +6,7 @@ from typing import Any, Final
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from serving.models import ProblemDocument
+from serving.models import ProblemDocument, problem_responses
 from streams.contracts import RecommendationQuery, UserContext
 
 _DESCRIPTION = """Recommendations between the works of a catalogue that changes all day.
@@ -15,6 +15,17 @@ Every track has a list of the tracks most like it, computed as tracks arrive, ch
 is stored. Other strategies are computed when they are first asked for, kept, and kept fresh. Errors are problem documents (RFC 9457, `application/problem+json`). Track ids may hold any
 character but control and format characters: percent-encode them, `/` included. Unknown query parameters are refused, not ignored. Each answer
 carries `X-Request-ID`, your own if you send one."""
+
+# A server-sent event as OpenAPI 3.2 describes one; 3.1 has no word for it, and its readers pass it over.
+_EVENT: Final = {
+    "type": "object",
+    "properties": {
+        "event": {"enum": ["open", "change", "end"]},
+        "data": {"type": "string", "contentMediaType": "application/json"},
+        "id": {"type": "string"},
+        "retry": {"type": "integer"},
+    },
+}
 
 # Paths that take parameters with a name of their own behind a dot, which no model of theirs names.
 _ASKING: Final = ("/recommend/{track_id}", "/explain")
@@ -48,12 +59,35 @@ def _build(app: FastAPI, strategies: Sequence[dict[str, Any]]) -> dict[str, Any]
         schemas[model.__name__] = schema
     for unused in ("HTTPValidationError", "ValidationError"):
         schemas.pop(unused, None)
+    for operations in document["paths"].values():
+        for method, operation in operations.items():
+            _add_common(operation["responses"], has_body=method == "post")
+            for parameter in operation.get("parameters", ()):
+                parameter["schema"] = _without_null(parameter["schema"])
+            if "text/event-stream" in operation["responses"]["200"].get("content", ()):
+                operation["responses"]["200"]["content"]["text/event-stream"] = {"itemSchema": _EVENT}
     dotted = [*_settings(strategies), *_context()]
     for path in _ASKING:
         parameters = document["paths"][path]["get"]["parameters"]
         behind = 1 + [each["name"] for each in parameters].index("mode")
         parameters[behind:behind] = dotted
     return document
+
+
+def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
+    """The schema of a parameter: neither a URL nor a header can say null, only leave it out."""
+    kinds = [each for each in schema.get("anyOf", ()) if each.get("type") != "null"]
+    if not kinds:
+        return schema
+    rest = {name: value for name, value in schema.items() if name not in ("anyOf", "default")}
+    return kinds[0] | rest if len(kinds) == 1 else {"anyOf": kinds, **rest}
+
+
+def _add_common(responses: dict[str, Any], *, has_body: bool) -> None:
+    """What any path may answer: what is refused before it sees a request, and what is wrong with us."""
+    wanted = (400, 408, 413, 414, 431, 500, 503) if has_body else (400, 408, 414, 431, 500, 503)
+    for status, response in problem_responses(*wanted).items():
+        responses.setdefault(str(status), response)
 
 
 def _settings(strategies: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
@@ -98,7 +132,10 @@ def _ask_for_keys(document: dict[str, Any]) -> None:
         "header": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "Likewise."},
     }
     document["security"] = [{"bearer": []}, {"header": []}]
+    refusals = {str(status): response for status, response in problem_responses(401, 403, 429).items()}
     for path, operations in document["paths"].items():
-        if path.startswith(("/health", "/metrics")):
-            for operation in operations.values():
+        for operation in operations.values():
+            if path.startswith(("/health", "/metrics")):
                 operation["security"] = []
+            else:
+                operation["responses"] |= refusals

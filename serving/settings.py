@@ -90,6 +90,9 @@ class ServingSettings(BaseSettings):
     stream_stall: float = Field(
         default=30.0, gt=0, title="Seconds a stream waits for its reader to take anything; then it is cut off"
     )
+    stream_lifetime: float = Field(
+        default=3600.0, gt=0, title="Seconds after which a stream ends, for its reader to come back"
+    )
     stream_ping: float = Field(default=15.0, gt=0, title="Seconds after which an idle stream sends a comment")
     worker_group: str = Field(
         default="mess-worker", title="Consumer group of the workers, to tell whether there are any"

@@ -8,7 +8,10 @@ from typing import Any, Final
 import orjson
 from aiokafka import ConsumerRecord
 
-_ID: Final = re.compile(r"[0-9]{1,6}:-?[0-9]{1,19}(,[0-9]{1,6}:-?[0-9]{1,19})*")
+_POSITION: Final = "[0-9]{1,6}:(-1|[0-9]{1,18})"
+# What a `Last-Event-ID` says: for each partition, the offset seen last, -1 before the first message.
+POSITIONS: Final = f"^({_POSITION}(,{_POSITION}){{0,999}})?$"
+_ID: Final = re.compile(POSITIONS)
 # What a change takes beside its bytes.
 _CHANGE_BYTES: Final = 200
 
@@ -78,15 +81,17 @@ def _reason(value: Mapping[str, Any]) -> str:
 
 
 def read_positions(text: str) -> dict[int, int]:
-    """What a `Last-Event-ID` says was seen last: partition to offset, -1 before the first message.
+    """What a `Last-Event-ID` says was seen last: partition to offset, -1 before the first message; nothing if it is empty.
+
+    Of a partition that it names several times the lowest offset counts: nothing is left out.
 
     Raises:
         ValueError: It is not one of ours.
     """
-    if len(text) > 20_000 or not _ID.fullmatch(text):
-        raise ValueError("is not partition:offset, or several of these separated by commas")
-    pairs = [part.split(":") for part in text.split(",")]
-    seen = {int(partition): int(offset) for partition, offset in pairs}
-    if len(seen) != len(pairs) or min(seen.values()) < -1 or max(seen.values()) >= 2**63:
-        raise ValueError("names a partition twice, or an offset that cannot be")
+    if not _ID.fullmatch(text):
+        raise ValueError("is not partition:offset, or up to a thousand of these separated by commas")
+    seen: dict[int, int] = {}
+    for part in text.split(",") if text else ():
+        partition, offset = map(int, part.split(":"))
+        seen[partition] = min(offset, seen.get(partition, offset))
     return seen

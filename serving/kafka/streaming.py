@@ -58,10 +58,11 @@ class EventStream(EventSourceResponse):
 
     Args:
         events: Encoded events; ends by raising `End`. Closed with the stream, however that ends.
-        streams: Told of the beginning, and of the end: `gone`, `stalled`, `stopping`, `failed`, or the reason of `End`.
+        streams: Told of the beginning, and of the end: `gone`, `stalled`, `stopping`, `renew`, `failed`, or the reason of `End`.
         closing: Set when the process is to stop.
         ping: Seconds after which an idle stream sends a comment, which finds out readers who are gone.
         stall: Seconds a reader may take to accept one event.
+        lifetime: Seconds after which the stream ends, so that a reader comes back: with a key that holds, by the proxy's choice.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class EventStream(EventSourceResponse):
         closing: asyncio.Event,
         ping: float,
         stall: float,
+        lifetime: float,
     ) -> None:
         super().__init__(events, headers=_HEADERS)
         self._events = events
@@ -79,6 +81,7 @@ class EventStream(EventSourceResponse):
         self._closing = closing
         self._ping = ping
         self._stall = stall
+        self._lifetime = lifetime
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send it."""
@@ -114,7 +117,7 @@ class EventStream(EventSourceResponse):
         sending = asyncio.create_task(self._send_events(send), name="events")
         tasks = (gone, closing, sending)
         try:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait(tasks, timeout=self._lifetime, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for task in tasks:
                 if not task.done():
@@ -124,8 +127,9 @@ class EventStream(EventSourceResponse):
             return sending.result()
         if not gone.cancelled():
             return "gone"
-        await self._finish(send, End("stopping", ""))
-        return "stopping"
+        end = End("stopping" if done else "renew", "")
+        await self._finish(send, end)
+        return end.reason
 
     async def _send_events(self, send: Send) -> str:
         following: asyncio.Task[bytes] | None = None

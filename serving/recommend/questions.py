@@ -19,6 +19,8 @@ from streams.contracts import (
     DEFAULT_TOP_K,
     MAX_EXCLUDED,
     MAX_TOP_K,
+    STRATEGY_MODES,
+    STRATEGY_NAMES,
     RecommendationQuery,
     Text,
     TrackId,
@@ -27,7 +29,11 @@ from streams.contracts import (
 )
 from streams.metadata_fields import DATE_FIELDS, LIST_FIELDS, METADATA, NUMBER_FIELDS
 
+# Digits that are too many are told as a number out of bounds, up to a length.
 _OFFSET = re.compile(r"([0-9]{1,100}):([0-9]{1,100})")
+# What is in bounds: a partition to a million, an offset below 2^63.
+_DATE_PATTERN = r"^[0-9]{4}(-(0[1-9]|1[0-2])(-(0[1-9]|[12][0-9]|3[01]))?)?$"
+_OFFSET_PATTERN = r"^0*([0-9]{1,6}|1000000):0*[0-9]{1,18}$"
 _SIMILARITY = "similarity"
 _RANGES = (*NUMBER_FIELDS, *DATE_FIELDS)
 _FILTERED = tuple(field.name for field in METADATA)
@@ -42,7 +48,7 @@ def _offset(value: str) -> str:
     return value
 
 
-Offset = Annotated[str, AfterValidator(_offset)]
+Offset = Annotated[str, Field(json_schema_extra={"pattern": _OFFSET_PATTERN}), AfterValidator(_offset)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
@@ -54,10 +60,16 @@ class _Asked(BaseModel):
     top_k: int = Field(default=DEFAULT_TOP_K, ge=1, le=MAX_TOP_K, description="How many tracks to recommend.")
     strategy: Text = Field(
         default=_SIMILARITY,
+        json_schema_extra={"enum": list(STRATEGY_NAMES)},
         description="How to choose: a name or alias that `/strategies` lists.",
         examples=["similarity"],
     )
-    mode: Text | None = Field(default=None, description="A mode of the strategy, where it has any.")
+    mode: Text | None = Field(
+        default=None,
+        description="A mode of the strategy, where it has any.",
+        examples=["mmr"],
+        json_schema_extra={"enum": [mode for modes in STRATEGY_MODES.values() for mode in modes]},
+    )
     exclude: list[TrackId] = Field(
         default=[],
         max_length=MAX_EXCLUDED,
@@ -120,8 +132,15 @@ def _filters() -> dict[str, Any]:
     for name in _RANGES:
         kind = Finite if name in NUMBER_FIELDS else Text
         said = name.replace("_", " ")
-        made[f"{name}_min"] = (kind | None, Field(default=None, description=f"Least {said}."))
-        made[f"{name}_max"] = (kind | None, Field(default=None, description=f"Greatest {said}."))
+        form: Any = {"pattern": _DATE_PATTERN} if name in DATE_FIELDS else None
+        made[f"{name}_min"] = (
+            kind | None,
+            Field(default=None, description=f"Least {said}.", json_schema_extra=form),
+        )
+        made[f"{name}_max"] = (
+            kind | None,
+            Field(default=None, description=f"Greatest {said}.", json_schema_extra=form),
+        )
     return made
 
 

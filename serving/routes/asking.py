@@ -230,7 +230,10 @@ _BATCH_BODY = {
                             "type": "array",
                             "minItems": 1,
                             "maxItems": MAX_BATCH,
-                            "items": {"$ref": "#/components/schemas/RecommendationQuery"},
+                            "items": {
+                                "description": "A request; whatever else stands here is answered with a problem in its place.",
+                                "anyOf": [{"$ref": "#/components/schemas/RecommendationQuery"}, {}],
+                            },
                         }
                     },
                 }

@@ -13,7 +13,7 @@ from serving import problems
 from serving.context import context_of
 from serving.kafka.broker import BrokerUnavailableError
 from serving.kafka.change_subscriber import ChangeFeed, Subscription
-from serving.kafka.changes import Change, UnreadableChangeError, described, read_positions
+from serving.kafka.changes import POSITIONS, Change, UnreadableChangeError, described, read_positions
 from serving.kafka.replay import Part, ReplayBusyError
 from serving.kafka.streaming import End, EventStream
 from serving.metrics import Metrics
@@ -33,6 +33,7 @@ LastEventId = Annotated[
     str | None,
     Header(
         alias="Last-Event-ID",
+        pattern=POSITIONS,
         description="The `id` of the last event seen, `partition:offset`, several separated by commas: what has come"
         " since is told first.",
     ),
@@ -75,6 +76,7 @@ async def _stream(request: Request, track_id: str | None) -> Response:
         closing=context.closing,
         ping=settings.stream_ping,
         stall=settings.stream_stall,
+        lifetime=settings.stream_lifetime,
     )
 
 

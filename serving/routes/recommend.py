@@ -12,9 +12,10 @@ from serving.reading import WaitingRoute, add_read
 from serving.recommend import replies
 from serving.recommend.questions import RecommendQuery, in_query_terms
 from serving.recommend.service import Answer
+from streams.contracts import TrackId
 
 TrackIdPath = Annotated[
-    str,
+    TrackId,
     Path(description="The track's id, percent-encoded (`/` as `%2F`).", examples=["bach/bwv66.6"]),
 ]
 

@@ -71,6 +71,7 @@ from streams.contracts.strategy_names import (
     DEFAULT_STRATEGY,
     STRATEGY_ALIASES,
     STRATEGY_MODES,
+    STRATEGY_NAMES,
     UnknownStrategy,
     canonical_strategy,
 )
@@ -107,6 +108,7 @@ __all__ = [
     "PROBLEM_PREFIX",
     "STRATEGY_ALIASES",
     "STRATEGY_MODES",
+    "STRATEGY_NAMES",
     "WHOLE",
     "CapsOption",
     "Chosen",

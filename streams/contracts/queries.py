@@ -12,6 +12,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    JsonValue,
     ValidationError,
     ValidatorFunctionWrapHandler,
     WrapValidator,
@@ -86,8 +87,27 @@ Scalar = Text | Flag | Number
 Scalars = Annotated[list[Scalar], Field(min_length=1, max_length=100)]
 
 
+def _given(kinds: dict[str, JsonValue]) -> JsonValue:
+    """JSON Schemas of objects that have a member of this name, and of one of these kinds, one for each name."""
+    return [{"required": [name], "properties": {name: {"type": kind}}} for name, kind in kinds.items()]
+
+
 class FilterCondition(_Strict):
     """Conditions on one metadata field, all of which hold."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "anyOf": _given(
+                {
+                    "any": "array",
+                    "all": "array",
+                    "min": ["number", "string"],
+                    "max": ["number", "string"],
+                    "not": ["array", "string", "number", "boolean"],
+                }
+            )
+        }
+    )
 
     any: Scalars | None = Field(None, description="One of these", examples=[["Baroque", "Classical"]])
     all: Scalars | None = Field(None, description="All of these; for tags", examples=[["piano", "fugue"]])
@@ -129,7 +149,11 @@ def _filtered(name: str) -> str:
     return name
 
 
-FilterName = Annotated[Text, AfterValidator(_filtered)]
+FilterName = Annotated[
+    Text,
+    Field(json_schema_extra={"pattern": rf"^({'|'.join(sorted(_FILTERED))}|extra\.[^\u0000]+)$"}),
+    AfterValidator(_filtered),
+]
 # The many ways in which a value is none of these are told in one line.
 FilterValue = Annotated[FilterCondition | Scalars | Scalar, WrapValidator(_condition)]
 
@@ -208,7 +232,9 @@ def _known(strategy: str) -> str:
     return strategy
 
 
-StrategyName = Annotated[Name, AfterValidator(_known)]
+StrategyName = Annotated[
+    Name, Field(json_schema_extra={"enum": list(STRATEGY_NAMES)}), AfterValidator(_known)
+]
 
 
 class MinOffset(_Strict):

@@ -50,8 +50,17 @@ def _setting(value: Any) -> bool | int | float:
 
 
 # What is asked is written down, as JSON and in Postgres: text that these cannot hold is refused at the door.
-Text = Annotated[str, Field(min_length=1, max_length=2_000), AfterValidator(cleaning.storable)]
-Name = Annotated[str, Field(min_length=1, max_length=50), AfterValidator(cleaning.storable)]
+_STORABLE: Final = {"pattern": r"^[^\u0000]*$"}
+Text = Annotated[
+    str,
+    Field(min_length=1, max_length=2_000, json_schema_extra=_STORABLE),
+    AfterValidator(cleaning.storable),
+]
+Name = Annotated[
+    str,
+    Field(min_length=1, max_length=50, json_schema_extra=_STORABLE),
+    AfterValidator(cleaning.storable),
+]
 Json = Annotated[Any, AfterValidator(cleaning.plain_json)]
 
 Flag = Annotated[bool, Strict()]

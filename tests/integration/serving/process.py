@@ -43,14 +43,25 @@ class Process:
 
 
 @asynccontextmanager
-async def running_api(url: str, *, files: int | None = None, **environment: str) -> AsyncIterator[Process]:
-    """Run the API against the store at `url`; `files` is how many it may open, `environment` holds further settings."""
+async def running_api(
+    url: str, *, files: int | None = None, servers: str | None = None, **environment: str
+) -> AsyncIterator[Process]:
+    """Run the API against the store at `url`.
+
+    Args:
+        url: Where the store is.
+        files: How many files it may open; None for as many as this process.
+        servers: Where the broker is; None for an API without one.
+        environment: Further settings.
+    """
+    program = ["-c", SERVE] if servers is None else ["-m", "mess", "api"]
+    if servers is not None:
+        environment |= {"MESS_KAFKA_BOOTSTRAP_SERVERS": servers}
     limited = [] if files is None else ["sh", "-c", f'ulimit -n {files}; exec "$@"', "sh"]
     process = await asyncio.create_subprocess_exec(
         *limited,
         sys.executable,
-        "-c",
-        SERVE,
+        *program,
         env={**os.environ, "MESS_DATABASE_URL": url, "MESS_API_PORT": "0", **environment},
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,

@@ -218,7 +218,7 @@ async def test_streams_end_when_the_process_stops(api: Client) -> None:
 async def test_bad_streams_are_refused(api: Client) -> None:
     """An unknown track and a Last-Event-ID that is none are problems, not streams."""
     problem_of(await api.get("/recommend/no%20such/stream"), 404, "track-not-found")
-    for given in ("x", "1", "1:2,1:3", "1:-2", "0:99999999999999999999"):
+    for given in ("x", "1", "1:-2", "1:2,", "0:99999999999999999999"):
         response = await api.get("/changes", headers={"last-event-id": given})
         assert fields_of(problem_of(response, 422, "invalid-parameters")) == ["Last-Event-ID"]
 

@@ -49,7 +49,12 @@ async def _ending(*events: bytes) -> AsyncGenerator[bytes, None]:
 async def _stream(
     reader: _Reader, events: AsyncGenerator[bytes, None], ends: list[str], **options: Any
 ) -> None:
-    settings: dict[str, Any] = {"closing": asyncio.Event(), "ping": 60.0, "stall": 60.0} | options
+    settings: dict[str, Any] = {
+        "closing": asyncio.Event(),
+        "ping": 60.0,
+        "stall": 60.0,
+        "lifetime": 60.0,
+    } | options
     streams = OpenStreams(ends.append)
     await EventStream(events, streams=streams, **settings)({}, reader.receive, reader.send)  # type: ignore[arg-type]
     assert streams.open == 0
@@ -146,3 +151,12 @@ async def test_an_error_that_nobody_has_foreseen_is_told() -> None:
     assert (ends, held.held) == (["failed"], False)
     assert '{"reason":"failed"}' in reader.text
     assert reader.sent[-1]["more_body"] is False
+
+
+async def test_a_stream_that_has_lasted_long_enough_ends() -> None:
+    """Its reader is told to come back, with what it has seen last."""
+    reader, ends = _Reader(), list[str]()
+    await _stream(reader, _forever(b"id: 3\n\n"), ends, lifetime=0.05)
+    assert ends == ["renew"]
+    assert reader.text.startswith("id: 3\n\nevent: end\n")
+    assert "id:" not in reader.text[8:]

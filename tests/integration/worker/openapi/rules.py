@@ -1,0 +1,43 @@
+"""Checks of schemathesis: a request that meets the document is refused only for what no schema can say."""
+
+import re
+
+import schemathesis
+from schemathesis.core.failures import Failure
+
+# What binds several parts of a request together, or a part to the catalogue, by what is said of it.
+_RULES = re.compile(
+    r"exactly one of|is not a mode of|contradicts|is what to start from, too|must be at most top_k|min is above max|candidate and compare exclude"
+    r"|components; this catalogue has|has no entry|is longer than|are longer than|is not a cursor|belongs to a listing"
+    r"|names no track of the catalogue|is given more than once|is not a parameter of|must be a date|is not zero|not all zero|bytes long"
+)
+
+
+@schemathesis.check
+def refused_by_a_rule(
+    ctx: schemathesis.CheckContext, response: schemathesis.Response, case: schemathesis.Case
+) -> None:
+    """Each error of a 422 is by such a rule, if the request meets the document."""
+    meta = case.meta
+    if meta is None or not meta.generation.mode.is_positive or response.status_code != 422:
+        return
+    for error in response.json().get("errors", ()):
+        if not _RULES.search(error["message"]):
+            raise Failure(
+                operation=case.operation.label,
+                title="Refused though the document allows it",
+                message=f"{error['field']}: {error['message']}",
+            )
+
+
+@schemathesis.check
+def put_off_for_an_event(
+    ctx: schemathesis.CheckContext, response: schemathesis.Response, case: schemathesis.Case
+) -> None:
+    """A 503 is for an event that has not been taken in, and says when to ask again."""
+    if response.status_code != 503:
+        return
+    if not response.json()["type"].endswith(":event-not-taken-in") or "retry-after" not in response.headers:
+        raise Failure(
+            operation=case.operation.label, title="Unavailable", message=response.json().get("detail", "")
+        )
