@@ -12,8 +12,13 @@ from serving.kafka.broker import BrokerUnavailableError, LogEnds
 from serving.settings import ServingSettings
 from store.columns import REVISION
 from store.errors import SchemaMismatchError, StoreError, StoreUnavailableError
+from store.lives import RECENT_SECONDS, WorkersState, fetch_workers
 from store.pool import require_schema
 from store.status import StoreCounts, fetch_counts
+
+# A worker says every five seconds that it owns partitions; a restart takes less than this.
+_UNOWNED_SECONDS = 15.0
+_STALLED_SECONDS = 30.0
 
 Status = Literal["ok", "degraded", "down", "unknown"]
 Value = TypeVar("Value")
@@ -65,6 +70,7 @@ class Health:
         self._settings = settings
         self._pool = pool
         self._counts = _Kept(lambda: self._in_time(fetch_counts(pool)), settings.health_ttl, StoreError)
+        self._workers = _Kept(lambda: self._in_time(fetch_workers(pool)), settings.health_ttl, StoreError)
         self._ends = (
             None
             if log_ends is None
@@ -85,6 +91,7 @@ class Health:
                 counts = await self._counts.get()
             except StoreError as error:
                 checks["database"] = Check("down", str(error))
+        checks["workers"] = await self._workers_check(reachable=counts is not None)
         checks.update(await self._broker_checks(counts))
         checks.update(_catalogue_checks(counts))
         return _overall(checks), {name: check.as_dict() for name, check in checks.items()}
@@ -116,6 +123,14 @@ class Health:
         database = Check("ok", f"answered in {milliseconds} ms", {"latency_ms": milliseconds})
         return {"database": database, "migrations": migrations}
 
+    async def _workers_check(self, *, reachable: bool) -> Check:
+        if not reachable:
+            return Check("unknown", "the database does not answer")
+        try:
+            return workers_check(await self._workers.get())
+        except StoreError as error:
+            return Check("unknown", str(error))
+
     async def _broker_checks(self, counts: StoreCounts | None) -> dict[str, Check]:
         if self._ends is None:
             nothing = Check("unknown", "no broker is configured")
@@ -146,6 +161,31 @@ class Health:
             "partitions": {str(key): value for key, value in behind.items()},
         }
         return Check(status, f"{total:,} events behind", figures)
+
+
+def workers_check(state: WorkersState) -> Check:
+    """Whether workers stay alive, own partitions and get on."""
+    figures = {
+        "alive": state.alive,
+        "deaths": state.deaths,
+        "last_error": state.last_error,
+        "owned_seconds_ago": None if state.owned_ago is None else round(state.owned_ago, 1),
+        "stalled_seconds": round(state.stalled, 1),
+    }
+    wrong = []
+    if state.deaths > 1:
+        wrong.append(
+            f"workers have died {state.deaths} times in {RECENT_SECONDS // 60} minutes; {state.last_error}"
+        )
+    if state.owned_ago is not None and state.owned_ago > _UNOWNED_SECONDS:
+        wrong.append(f"no worker has owned a partition for {state.owned_ago:.0f} s")
+    if state.stalled > _STALLED_SECONDS:
+        wrong.append(f"events have waited for {state.stalled:.0f} s and none is consumed")
+    if wrong:
+        return Check("degraded", "; ".join(wrong), figures)
+    if state.owned_ago is None:
+        return Check("unknown", "no worker has owned a partition yet", figures)
+    return Check("ok", f"{state.alive} alive", figures)
 
 
 def _catalogue_checks(counts: StoreCounts | None) -> dict[str, Check]:

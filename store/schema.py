@@ -266,8 +266,32 @@ handled_letters = Table(
     CheckConstraint("action IN ('replayed', 'dropped')", name="known_action"),
 )
 
+# Starts and ends of workers: see store/lives.py.
+worker_lives = Table(
+    "worker_lives",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("worker", Text, nullable=False),
+    # As it claims partitions: name and process.
+    Column("owner", Text, nullable=False),
+    Column("begun_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Column("seen_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    # When it last held a partition.
+    Column("owning_at", DateTime(timezone=True)),
+    Column("stalled_seconds", Float, nullable=False, server_default=text("0")),
+    Column("ended_at", DateTime(timezone=True)),
+    # None where it was asked to end.
+    Column("error", Text),
+    # By partition that it held, the next offset to read when it ended.
+    Column("offsets", JSONB, nullable=False, server_default=text("'{}'")),
+    # The message that was last worked on alone.
+    Column("trial_partition", Integer),
+    Column("trial_offset", BigInteger),
+)
+
 # What the API's role may read; it may write nothing.
 READABLE = (
+    worker_lives,
     tracks,
     search_words,
     neighbour_lists,

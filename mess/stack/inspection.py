@@ -43,6 +43,7 @@ class StackReport(BaseModel):
     full_lists: int | None
     topics: list[TopicLag] | None
     health: str | None
+    problems: list[str]
 
 
 async def inspect(data_dir: Path) -> StackReport | None:
@@ -56,6 +57,7 @@ async def inspect(data_dir: Path) -> StackReport | None:
         return None
     processes = [process_report(name, pid) for name, pid in _named(state.pids)]
     counts = await _counts(state)
+    health, problems = await _health(state.http_url)
     return StackReport(
         running=all(process.alive for process in processes),
         http_url=state.http_url,
@@ -66,7 +68,8 @@ async def inspect(data_dir: Path) -> StackReport | None:
         lists=counts.lists if counts else None,
         full_lists=counts.full_lists if counts else None,
         topics=await _lags(state, counts),
-        health=await _health(state.http_url),
+        health=health,
+        problems=problems,
     )
 
 
@@ -117,11 +120,18 @@ async def _lags(state: StackState, counts: StoreCounts | None) -> list[TopicLag]
         return None
 
 
-async def _health(http_url: str) -> str | None:
+async def _health(http_url: str) -> tuple[str | None, list[str]]:
+    """The API's status, and what each check that is not well says."""
     answer = await get(f"{http_url}/health/detailed")
     if answer is None:
-        return None
+        return None, []
     try:
-        return str(orjson.loads(answer[1])["status"])
-    except (orjson.JSONDecodeError, KeyError, TypeError):
-        return f"HTTP {answer[0]}"
+        report = orjson.loads(answer[1])
+        problems = [
+            f"{name}: {check['detail']}"
+            for name, check in report["checks"].items()
+            if check["status"] in {"degraded", "down"}
+        ]
+        return str(report["status"]), problems
+    except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
+        return f"HTTP {answer[0]}", []

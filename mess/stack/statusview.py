@@ -20,6 +20,8 @@ def render(report: StackReport) -> RenderableType:
 def _facts(report: StackReport) -> Table:
     facts = Table.grid(padding=(0, 2))
     facts.add_row("API", f"{report.http_url}  ({report.health or 'does not answer'})")
+    for problem in report.problems:
+        facts.add_row("", problem)
     facts.add_row("broker", f"{report.broker} at {report.bootstrap_servers}")
     facts.add_row("tracks", _count(report.tracks))
     facts.add_row("lists", f"{_count(report.lists)}, of which full: {_count(report.full_lists)}")

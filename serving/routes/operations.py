@@ -31,7 +31,7 @@ async def ready(request: Request) -> Response:
 
 
 async def detailed(request: Request) -> Response:
-    """Database, migrations, broker, consumer lag, catalogue and lists, each with its state and figures."""
+    """Database, migrations, broker, workers, consumer lag, catalogue and lists, each with its state and figures."""
     return _report(*await context_of(request).health.detailed())
 
 

@@ -1,18 +1,19 @@
 """The ingest agent's work: a micro-batch of raw messages becomes tracks in the store, and engine batches."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence, Set
+from collections.abc import Awaitable, Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 import asyncpg
 import structlog
 from opentelemetry.trace import SpanContext
 
-from store import partitions, tracks
+from store import lives, partitions, tracks
 from store.columns import METADATA_FIELDS
+from store.lives import Suspect
 from store.pool import transaction
 from store.tracks import Withdrawal
-from streams.contracts import InvalidEvent, TrackDelete, TrackUpsert, times, tracing
+from streams.contracts import InvalidEvent, Reason, TrackDelete, TrackUpsert, times, tracing
 from streams.faults import FaultPoint, reach
 from streams.kafka.dead_letters import DeadLetters
 from streams.kafka.poison import isolating, refusal_of
@@ -25,6 +26,10 @@ from streams.metrics import WorkerMetrics
 
 # Clocks of machines in order differ by less.
 _FUTURE_MICROSECONDS = 60_000_000
+# From where workers have died on, so many offsets are taken one by one: what one batch may have held.
+_ALONE_OFFSETS = 1_024
+# A message that has ended so many workers while nothing else was worked on is refused unseen.
+_TRIALS = 2
 
 log = structlog.get_logger(__name__)
 
@@ -56,6 +61,7 @@ class Ingest:
         hand_on: Takes what was committed, waiting while too much is pending.
         metrics: Where events are counted.
         dimension: The catalogue's dimension if it is known.
+        owner: This life of the worker, as the store knows it.
     """
 
     def __init__(
@@ -66,6 +72,7 @@ class Ingest:
         hand_on: Callable[[Committed], Awaitable[None]],
         metrics: WorkerMetrics,
         dimension: int | None,
+        owner: str = "",
     ) -> None:
         self._pool = pool
         self._ownership = ownership
@@ -73,6 +80,20 @@ class Ingest:
         self._hand_on = hand_on
         self._metrics = metrics
         self._dimension = dimension
+        self._owner = owner
+        self._suspects: dict[int, Suspect] = {}
+
+    def suspect(self, found: Mapping[int, Suspect]) -> None:
+        """Take the messages one by one that come where workers have died more than once."""
+        self._suspects = {p: at for p, at in found.items() if at.died > 1 or at.tried}
+        for partition, at in self._suspects.items():
+            log.warning(
+                "workers have died here: messages are taken one by one",
+                topic=TRACK_INGEST,
+                partition=partition,
+                offset=at.offset,
+                deaths=at.died,
+            )
 
     async def process(self, messages: Sequence[Received]) -> None:
         """Apply a micro-batch. When this returns, its events may be acknowledged.
@@ -88,7 +109,32 @@ class Ingest:
         self._metrics.batch_events.observe(len(fresh))
         links = tracing.origins(m.headers for m in fresh)
         with tracing.span("ingest batch", "consumer", links=links, mess_batch_events=len(fresh)):
-            await self._process(fresh)
+            if not any(self._is_suspect(message) for message in fresh):
+                await self._process(fresh)
+                return
+            for message in fresh:
+                await self._process_alone(message)
+
+    def _is_suspect(self, message: Received) -> bool:
+        at = self._suspects.get(message.partition)
+        return at is not None and message.offset < at.offset + _ALONE_OFFSETS
+
+    async def _process_alone(self, message: Received) -> None:
+        at = self._suspects.get(message.partition)
+        if at is not None and at.offset == message.offset and at.tried >= _TRIALS:
+            why = f"WorkerDied: {at.tried} workers died while they worked on nothing but this message"
+            refused = [Refused(message, InvalidEvent(Reason.UNPROCESSABLE, why))]
+            await self._dead_letters.send(TRACK_INGEST, refused)
+            await self.pass_over({message.partition: message.offset + 1})
+            self._count(Decoded(refused=refused))
+            return
+        await until_done(
+            lambda: lives.attempt(self._pool, self._owner, message.partition, message.offset),
+            what="note a trial",
+            system="postgres",
+            metrics=self._metrics,
+        )
+        await self._process([message])
 
     async def pass_over(self, upto: dict[int, int]) -> None:
         """Move offsets on over a stretch of the log in which there is nothing to read.

@@ -1,6 +1,7 @@
 """A worker's inside, put together: from raw messages to lists in the store and on the change feed."""
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
@@ -10,8 +11,9 @@ import asyncpg
 import structlog
 from aiokafka import AIOKafkaProducer
 
-from store import partitions, tracks
-from store.errors import FencedError
+from store import lives, partitions, tracks
+from store.errors import FencedError, StoreError, StoreUnavailableError
+from store.lives import Suspect
 from store.pool import open_pool, require_schema, transaction
 from store.settings import StoreSettings
 from streams.engine.process import EngineProcess
@@ -45,6 +47,8 @@ Search = TypeVar("Search", bound=SearchProcess)
 # Together they stay below what a supervisor or an orchestrator grants before it kills.
 DRAIN_SECONDS = 4.0
 CLOSE_SECONDS = 1.0
+# How often a worker says that it is there: health looks back 15 seconds.
+BEAT_SECONDS = 5.0
 # Messages of the change feed that travel together.
 FEED_BATCH_BYTES = 512 * 1024
 # How often a worker of an empty catalogue looks whether it still is.
@@ -64,6 +68,7 @@ class Pipeline(Generic[Search]):
 
     Attributes:
         log_end: Where the log of a partition ends, as far as is known; to be set before `start`.
+        stalled_for: For how many seconds events have waited with none consumed; to be set likewise.
         search: Searches the whole catalogue; None as long as there is none, or it is being loaded.
         searched: By partition, the offset below which `search` holds everything.
     """
@@ -83,6 +88,9 @@ class Pipeline(Generic[Search]):
         self.metrics = metrics
         self.ownership = Ownership()
         self.log_end: Callable[[int], int] = lambda _: 0
+        self.stalled_for: Callable[[], float] = lambda: 0.0
+        self._owner = f"{streams.worker_name}/{os.getpid()}"
+        self._begun = False
         self.search: Search | None = None
         self.searched: Mapping[int, int] = {}
         self._exit = AsyncExitStack()
@@ -110,6 +118,14 @@ class Pipeline(Generic[Search]):
         self._pool = await until_done(connect, what="reach Postgres", system="postgres", metrics=self.metrics)
         self._exit.push_async_callback(_close_pool, self._pool)
         await require_schema(self._pool)
+        await until_done(
+            lambda: lives.begin(self._pool, self._streams.worker_name, self._owner),
+            what="note the start",
+            system="postgres",
+            metrics=self.metrics,
+        )
+        self._begun = True
+        self._spawn("heartbeat", self._beat())
         self._lease = Lease(self._store, self._streams.session_timeout_seconds)
         self._lease.start()
         self._exit.push_async_callback(self._lease.close)
@@ -130,7 +146,7 @@ class Pipeline(Generic[Search]):
             self._lease,
             self.ownership,
             self._feed,
-            f"{self._streams.worker_name}/{os.getpid()}",
+            self._owner,
             self._streams.session_timeout_seconds,
             self.metrics,
         )
@@ -142,6 +158,7 @@ class Pipeline(Generic[Search]):
             self._hand_on,
             self.metrics,
             dimension,
+            self._owner,
         )
         if dimension is None:
             self._spawn("first track", self._await_dimension())
@@ -272,6 +289,15 @@ class Pipeline(Generic[Search]):
         """These partitions are ours and no others: see `Claiming.claim`."""
         await self._claiming.claim(assigned, source)
 
+        async def look() -> Mapping[int, Suspect]:
+            async with transaction(self._pool) as connection:
+                return await lives.suspects(connection, assigned)
+
+        found = await until_done(
+            look, what="look where workers died", system="postgres", metrics=self.metrics
+        )
+        self._ingest.suspect(found)
+
     def revoke(self, revoked: Sequence[int]) -> None:
         """These partitions are not ours any more."""
         self.ownership.lose(revoked)
@@ -339,12 +365,37 @@ class Pipeline(Generic[Search]):
             except (TimeoutError, FencedError) as error:
                 log.warning("stopped with work left; the next start catches up", error=repr(error))
 
-    async def stop(self) -> None:
-        """Finish, and let go of everything."""
+    async def _beat(self) -> None:
+        """For ever, say in the store that this worker is there."""
+        while True:
+            with contextlib.suppress(StoreUnavailableError):
+                await lives.beat(
+                    self._pool,
+                    self._owner,
+                    owning=bool(self.ownership.partitions),
+                    stalled_seconds=self.stalled_for(),
+                )
+            await asyncio.sleep(BEAT_SECONDS)
+
+    async def ended(self, error: BaseException | None) -> None:
+        """Note in the store that this worker ends, and what ends it, as far as that can be done quickly."""
+        if not self._begun:
+            return
+        self._begun = False
+        text = None if error is None else " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        try:
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await lives.end(self._pool, self._streams.worker_name, text)
+        except (StoreError, TimeoutError) as failure:
+            log.warning("the end of this worker is not noted", error=str(failure))
+
+    async def stop(self, error: BaseException | None = None) -> None:
+        """Finish, and let go of everything; `error` is what ends this worker, None where it was asked to."""
         await self.finish()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.ended(error)
         self.metrics.active.set(0)
         await self._exit.aclose()
 

@@ -130,7 +130,7 @@ class WorkerApp(faust.App):
         await self.pipeline.finish()
         await self.recommendations.stop()
         await self.leave()
-        await self.pipeline.stop()
+        await self.pipeline.stop(self.crash_reason)
         await self.site.stop()
 
     async def leave(self) -> None:
@@ -185,12 +185,9 @@ def create_app(
 
     app.task(pass_over)
     app.pipeline.metrics.lag.set_function(lambda: _lag(app))
-    app.site = WorkerSite(
-        streams.worker_host,
-        streams.worker_port,
-        app.pipeline.metrics,
-        Liveness(lambda: _lag(app), lambda: app.pipeline.ownership.total_consumed),
-    )
+    liveness = Liveness(lambda: _lag(app), lambda: app.pipeline.ownership.total_consumed)
+    app.pipeline.stalled_for = liveness.stalled_for
+    app.site = WorkerSite(streams.worker_host, streams.worker_port, app.pipeline.metrics, liveness)
     _add_recommendations(app, kafka, streams, store, recommender)
     _add_agent(app, streams)
     _follow_rebalances(app, kafka)
@@ -337,12 +334,17 @@ async def run(app: WorkerApp, stop: asyncio.Event) -> None:
         await app.leave()
         await app.pipeline.stop()
         return
-    await starting
+    try:
+        await starting
+    except Exception as error:
+        await app.pipeline.ended(error)
+        raise
     crashed = asyncio.create_task(app.wait_until_stopped(), name="crash")
     await asyncio.wait({stopped, crashed}, return_when=asyncio.FIRST_COMPLETED)
     stopped.cancel()
     crashed.cancel()
     if app.crash_reason is not None:
+        await app.pipeline.ended(app.crash_reason)
         raise app.crash_reason
     try:
         async with asyncio.timeout(STOP_SECONDS):

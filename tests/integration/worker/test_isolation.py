@@ -82,7 +82,7 @@ async def bench(database_url: str, kafka_broker: KafkaBroker) -> AsyncIterator[B
     try:
         yield Bench(
             pool,
-            Ingest(pool, ownership, letters, hand_on, metrics, 2),
+            Ingest(pool, ownership, letters, hand_on, metrics, 2, "test"),
             Interactions(pool, letters, RecommenderSettings(), recommender_metrics, metrics),
             metrics,
             handed_on,

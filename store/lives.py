@@ -1,0 +1,139 @@
+"""The lives of workers: when each began, whether it is well, how it ended, and what it was working on.
+
+What a process that was killed can say nothing about, the next start of its worker makes up for.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import asyncpg
+from asyncpg.pool import PoolConnectionProxy
+
+from store.pool import transaction, translated
+
+# Deaths that are still looked at: more than a supervisor's longest wait between two starts.
+RECENT_SECONDS = 600
+# A life of a name that is not seen for so long has ended without notice.
+_FORGOTTEN_DAYS = 7
+_NO_NOTICE = "ended without notice"
+
+_END = """
+UPDATE worker_lives AS l SET ended_at = now(), error = $2, offsets = coalesce(
+    (SELECT jsonb_object_agg(p.partition, p.consumed_offset) FROM ingest_partitions AS p WHERE p.owner = l.owner), '{}'
+)
+WHERE l.worker = $1 AND l.ended_at IS NULL
+"""
+_DIED_AT = """
+SELECT p.partition, p.consumed_offset, l.died, l.tried
+FROM ingest_partitions AS p, LATERAL (
+    SELECT count(*) AS died,
+        count(*) FILTER (WHERE trial_partition = p.partition AND trial_offset = p.consumed_offset) AS tried
+    FROM worker_lives
+    WHERE error IS NOT NULL AND ended_at > now() - interval '1 hour' AND (offsets ->> p.partition::text)::bigint = p.consumed_offset
+) AS l
+WHERE p.partition = ANY($1::int[]) AND l.died > 0
+"""
+_STATE = """
+SELECT
+    count(*) FILTER (WHERE error IS NOT NULL AND ended_at > now() - $1 * interval '1 second') AS deaths,
+    (SELECT worker || ': ' || error FROM worker_lives WHERE error IS NOT NULL ORDER BY ended_at DESC LIMIT 1) AS last_error,
+    count(*) FILTER (WHERE ended_at IS NULL AND seen_at > now() - interval '15 seconds') AS alive,
+    extract(epoch FROM now() - max(owning_at))::float8 AS owned_ago,
+    max(stalled_seconds) FILTER (WHERE ended_at IS NULL AND seen_at > now() - interval '15 seconds') AS stalled
+FROM worker_lives
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Suspect:
+    """An offset at which workers have died within the hour.
+
+    Attributes:
+        offset: The next one to read of its partition.
+        died: How often.
+        tried: How often of these while nothing but the message there was worked on.
+    """
+
+    offset: int
+    died: int
+    tried: int
+
+
+@dataclass(frozen=True, slots=True)
+class WorkersState:
+    """How the workers are.
+
+    Attributes:
+        deaths: How many have died within `RECENT_SECONDS`.
+        last_error: Worker and error of the latest death; None where none is remembered.
+        alive: How many have been seen within the last 15 seconds.
+        owned_ago: Seconds since one of them held a partition; None where none ever did.
+        stalled: For how many seconds events have waited with none consumed, for the worker that waits longest.
+    """
+
+    deaths: int
+    last_error: str | None
+    alive: int
+    owned_ago: float | None
+    stalled: float
+
+
+async def begin(pool: asyncpg.Pool, worker: str, owner: str) -> None:
+    """A worker starts: a life of its name that has not ended ends without notice.
+
+    Args:
+        pool: The store.
+        worker: Its name, the same at each start.
+        owner: As it claims partitions in this life.
+    """
+    async with transaction(pool) as connection:
+        await connection.execute(_END, worker, _NO_NOTICE)
+        await connection.execute(
+            "DELETE FROM worker_lives WHERE begun_at < now() - make_interval(days => $1)", _FORGOTTEN_DAYS
+        )
+        await connection.execute("INSERT INTO worker_lives (worker, owner) VALUES ($1, $2)", worker, owner)
+
+
+async def beat(pool: asyncpg.Pool, owner: str, *, owning: bool, stalled_seconds: float) -> None:
+    """A worker is there; whether it holds partitions, and for how long events have waited with none consumed."""
+    with translated():
+        await pool.execute(
+            "UPDATE worker_lives SET seen_at = now(), stalled_seconds = $2, "
+            "owning_at = CASE WHEN $3 THEN now() ELSE owning_at END WHERE owner = $1 AND ended_at IS NULL",
+            owner,
+            stalled_seconds,
+            owning,
+        )
+
+
+async def end(pool: asyncpg.Pool, worker: str, error: str | None) -> None:
+    """A worker ends; `error` is what ended it, None where it was asked to."""
+    with translated():
+        await pool.execute(_END, worker, error)
+
+
+async def attempt(pool: asyncpg.Pool, owner: str, partition: int, offset: int) -> None:
+    """Nothing but the message there is worked on from now on."""
+    with translated():
+        await pool.execute(
+            "UPDATE worker_lives SET trial_partition = $2, trial_offset = $3 WHERE owner = $1 AND ended_at IS NULL",
+            owner,
+            partition,
+            offset,
+        )
+
+
+async def suspects(connection: PoolConnectionProxy, partitions: Sequence[int]) -> Mapping[int, Suspect]:
+    """By partition, the next offset to read where workers have died at it."""
+    rows = await connection.fetch(_DIED_AT, list(partitions))
+    return {row[0]: Suspect(row[1], row[2], row[3]) for row in rows}
+
+
+async def fetch_workers(pool: asyncpg.Pool) -> WorkersState:
+    """How the workers are, by Postgres's clock."""
+    with translated():
+        row = await pool.fetchrow(_STATE, float(RECENT_SECONDS))
+    assert row is not None
+    return WorkersState(
+        row["deaths"], row["last_error"], row["alive"], row["owned_ago"], row["stalled"] or 0.0
+    )

@@ -1,0 +1,99 @@
+"""Workers that die at the same message: it is found among its neighbours, and left behind; health says so."""
+
+from typing import Any
+
+import pytest
+
+from store import lives
+from store.lives import fetch_workers
+from store.pool import transaction
+from streams.maintenance import ingest
+from tests.integration.worker.test_isolation import Bench, bench, event
+
+pytestmark = pytest.mark.integration
+__all__ = ["bench"]
+
+
+async def look(bench: Bench) -> None:
+    """What a worker does when it has claimed its partition."""
+    async with transaction(bench.pool) as connection:
+        bench.ingest.suspect(await lives.suspects(connection, [0]))
+
+
+class Killed(BaseException):
+    """The process ends here: nothing is noted."""
+
+
+async def life(bench: Bench, monkeypatch: pytest.MonkeyPatch, count: int) -> list[int]:
+    """One life of a worker that a message kills; returns how many messages each batch had."""
+    await lives.begin(bench.pool, "w", "test")
+    await look(bench)
+    sizes: list[int] = []
+    real = ingest.decode
+
+    def deadly(messages: Any, dimension: int | None) -> Any:
+        sizes.append(len(messages))
+        if any(message.key == b"deadly" for message in messages):
+            raise Killed
+        return real(messages, dimension)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ingest, "decode", deadly)
+        names = [f"good/{i}" for i in range(3)] + ["deadly"] + [f"late/{i}" for i in range(3)]
+        messages = [event(offset, name) for offset, name in enumerate(names)][:count]
+        try:
+            await bench.ingest.process(messages)
+        except Killed:
+            sizes.append(0)
+    return sizes
+
+
+async def test_a_message_that_kills_whoever_reads_it_is_refused_after_a_few_deaths(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two deaths in a batch, then one by one, two deaths at the message alone, then it is a dead letter and all goes on."""
+    assert [await life(bench, monkeypatch, 7) for _ in range(2)] == [[7, 0], [7, 0]]
+    assert await life(bench, monkeypatch, 7) == [1, 1, 1, 1, 0]
+    assert await life(bench, monkeypatch, 7) == [1, 0]
+    assert await life(bench, monkeypatch, 7) == [1, 1, 1]
+    assert sorted(await bench.titles()) == [
+        *(f"good/{i}" for i in range(3)),
+        *(f"late/{i}" for i in range(3)),
+    ]
+    letters = await bench.letters("track-ingest")
+    assert letters == {
+        3: ("unprocessable", "WorkerDied: 2 workers died while they worked on nothing but this message")
+    }
+
+
+async def test_deaths_elsewhere_make_nobody_suspect(bench: Bench) -> None:
+    """Ends that were asked for, and deaths at other offsets, change nothing."""
+    for _ in range(3):
+        await lives.begin(bench.pool, "w", "test")
+        await lives.end(bench.pool, "w", None)
+    async with transaction(bench.pool) as connection:
+        assert await lives.suspects(connection, [0]) == {}
+    for _ in range(2):
+        await lives.begin(bench.pool, "w", "test")
+        await lives.end(bench.pool, "w", "OverflowError: date value out of range")
+    await bench.ingest.process([event(0, "a")])
+    async with transaction(bench.pool) as connection:
+        assert await lives.suspects(connection, [0]) == {}
+
+
+async def test_the_store_knows_how_the_workers_are(bench: Bench) -> None:
+    """Deaths with their last error, who is alive, when one last owned a partition, how long events have waited."""
+    assert (await fetch_workers(bench.pool)).owned_ago is None
+    for _ in range(3):  # the second and the third find one that has ended without notice
+        await lives.begin(bench.pool, "w", "test")
+    await lives.beat(bench.pool, "test", owning=True, stalled_seconds=41.0)
+    state = await fetch_workers(bench.pool)
+    assert (state.deaths, state.alive, state.stalled) == (2, 1, 41.0)
+    assert state.last_error == "w: ended without notice"
+    assert state.owned_ago is not None
+    assert state.owned_ago < 10
+    await bench.pool.execute("UPDATE worker_lives SET owning_at = now() - interval '20 seconds'")
+    await lives.end(bench.pool, "w", "KeyError: 'x'")
+    state = await fetch_workers(bench.pool)
+    assert (state.deaths, state.alive, state.last_error) == (3, 0, "w: KeyError: 'x'")
+    assert round(state.owned_ago or 0) >= 20
