@@ -52,9 +52,10 @@ async def test_the_engine_waits_for_a_search_that_is_far_behind(monkeypatch: pyt
     monkeypatch.setattr(searching, "_read", read)
     batches = [batch({f"t{i}": np.ones(8)}, dimension=8, first=i) for i in range(3)]
     monkeypatch.setattr(searching, "QUEUE_BYTES", 2 * searching._size(batches[0]))
-    process, ready, metrics = SlowProcess(), list[object](), WorkerMetrics()
-    keeper = SearchKeeper(process, ready.append, metrics)  # type: ignore[arg-type]
+    process, ready, metrics = SlowProcess(), asyncio.Event(), WorkerMetrics()
+    keeper = SearchKeeper(process, ready.set, metrics)  # type: ignore[arg-type]
     running = asyncio.create_task(keeper.run(SimpleNamespace(), 8))  # type: ignore[arg-type]
+    await ready.wait()
     for offset, part in enumerate(batches[:2]):
         await keeper.room()
         keeper.put(part, {0: offset + 1})
