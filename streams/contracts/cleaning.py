@@ -246,7 +246,11 @@ def as_stored(value: object, depth: int = 2) -> object:
     try:
         return _json_scalar(value)
     except ValueError:
+        pass
+    try:
         return _storable_text(str(value))
+    except RecursionError:
+        return "nested too deeply to be kept"
 
 
 def _storable_text(value: str) -> str:
@@ -265,13 +269,15 @@ def extra_json(value: object) -> object:
         return plain_json(_without_nul(value))
 
 
-def _without_nul(value: object) -> object:
+def _without_nul(value: object, depth: int = 1) -> object:
     if isinstance(value, str):
         return value.replace("\0", "")
+    if depth > _EXTRA_DEPTH:  # it is refused for that
+        return value
     if isinstance(value, Mapping):
-        return {str(name).replace("\0", ""): _without_nul(item) for name, item in value.items()}
+        return {str(name).replace("\0", ""): _without_nul(item, depth + 1) for name, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_without_nul(item) for item in value]
+        return [_without_nul(item, depth + 1) for item in value]
     return value
 
 

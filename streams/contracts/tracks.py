@@ -277,6 +277,8 @@ def read_metadata(metadata: object, *, strict: bool = False) -> TrackMetadata:
         raise InvalidEvent(Reason.INVALID_METADATA, f"metadata must be an object, not {kind(metadata)}")
     try:
         return TrackMetadata.model_validate(metadata, context={STRICT: strict})
+    except RecursionError:
+        raise InvalidEvent(Reason.INVALID_METADATA, "metadata is nested too deeply") from None
     except ValidationError as exc:
         raise InvalidEvent(Reason.INVALID_METADATA, first_error(exc)) from None
 

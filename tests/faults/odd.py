@@ -184,11 +184,13 @@ async def at_rest(url: str, servers: str, worker: KeptWorker, account: Account) 
         letters: Account = Account()
         await read_letters(servers, letters)
         replied = await count_messages(servers, RECOMMENDATION_REPLIES)
+        unanswered = (
+            account.sent[RECOMMENDATION_REQUESTS] - replied - letters.refused_of(RECOMMENDATION_REQUESTS)
+        )
         left = {
             TRACK_INTERACTIONS: account.sent[TRACK_INTERACTIONS] - listened,
-            RECOMMENDATION_REQUESTS: account.sent[RECOMMENDATION_REQUESTS]
-            - replied
-            - letters.refused_of(RECOMMENDATION_REQUESTS),
+            # Replied to at least once each: after a rebalance some are twice.
+            RECOMMENDATION_REQUESTS: max(0, unanswered),
         }
         if not any(left.values()):
             return

@@ -1,6 +1,7 @@
 """The door of `track-ingest`: what passes, and what each refusal says."""
 
 import base64
+import contextlib
 import json
 import math
 from datetime import UTC, datetime
@@ -251,3 +252,16 @@ def test_only_one_axis_of_real_numbers_is_encoded(vector: object) -> None:
     with pytest.raises(InvalidEvent) as caught:
         encode_track("a", vector)  # type: ignore[arg-type]
     assert caught.value.reason is Reason.INVALID_EMBEDDING
+
+
+@pytest.mark.parametrize("levels", [16, 17, 300, 900, 1_000])
+@pytest.mark.parametrize("key", ["title", "musicbrainz_recording_id", "tags", "x", "extra"])
+@pytest.mark.parametrize("inside", ["", '"\\u0000"', "1e400"])
+def test_metadata_nested_however_deep_is_read_or_refused(levels: int, key: str, inside: str) -> None:
+    """Nesting that JSON readers take and recursion does not is no error that nobody foresaw."""
+    nested = "[" * levels + inside + "]" * levels
+    value = f'{{"track_id": "a", "embedding": [1, 2], "metadata": {{"{key}": {nested}}}}}'.encode()
+    with contextlib.suppress(InvalidEvent):
+        read = parse_track_event(b"a", value, dimension=2)
+        assert isinstance(read, TrackUpsert)
+        orjson.dumps(read.metadata.present())
