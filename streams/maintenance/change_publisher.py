@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable, Mapping
 from itertools import islice
 
 import asyncpg
+import structlog
 from aiokafka import AIOKafkaProducer
 from opentelemetry.trace import SpanContext
 
@@ -18,12 +19,15 @@ from store.pool import transaction
 from streams.contracts import encode_list_change, encode_scores, times, tracing, track_key
 from streams.faults import FaultPoint, reach
 from streams.kafka.clients import deliver_in_batches
+from streams.kafka.poison import refusal_of
 from streams.kafka.retry import until_done
 from streams.kafka.topics import RECOMMENDATIONS, TRACK_INGEST
 from streams.maintenance.names import TrackNames
 from streams.maintenance.ownership import Ownership
 from streams.maintenance.pending_changes import ROOM, Block, WaitingLists
 from streams.metrics import WorkerMetrics
+
+log = structlog.get_logger(__name__)
 
 # Lists told of in a round at most.
 ROUND = 1_024
@@ -194,27 +198,50 @@ class ChangeFeed:
             strict=True,
         )
         messages: list[tuple[bytes, bytes | None]] = []
-        for key, keys, scores, length, before, told, partition, offset, version, at in rows:
-            track_id = self._names.of(key)
-            if track_id is None:  # it has been withdrawn since: its tombstone says so
+        for row in rows:
+            try:
+                message = self._encode(*row)
+            except Exception as error:
+                refusal_of(error)  # raises what is not the list's own
+                log.exception("a list cannot be told of", key=row[0], partition=row[6], offset=row[7])
+                self._metrics.changes_published.labels("left_out").inc()
                 continue
-            now = keys[:length]
-            added, removed = self._difference(now, None if told < 0 else before[:told])
-            names, known = self._names.of_all(now), scores[:length]
-            if None in names:
-                known = [score for name, score in zip(names, known, strict=True) if name is not None]
-            message = encode_list_change(
-                track_id,
-                version=version,
-                neighbours=[name for name in names if name is not None],
-                scores=known,
-                added=added,
-                removed=removed,
-                source=(TRACK_INGEST, partition, offset),
-                generated_at=times.moment_of(at),
-            )
-            messages.append(message)
+            if message is not None:
+                messages.append(message)
         return messages
+
+    def _encode(  # noqa: PLR0913, PLR0917 -- the columns of a block
+        self,
+        key: int,
+        keys: list[int],
+        scores: list[bytes],
+        length: int,
+        before: list[int],
+        told: int,
+        partition: int,
+        offset: int,
+        version: int,
+        at: int,
+    ) -> tuple[bytes, bytes | None] | None:
+        """One list's message; None where its track has been withdrawn since, as its tombstone says so."""
+        track_id = self._names.of(key)
+        if track_id is None:
+            return None
+        now = keys[:length]
+        added, removed = self._difference(now, None if told < 0 else before[:told])
+        names, known = self._names.of_all(now), scores[:length]
+        if None in names:
+            known = [score for name, score in zip(names, known, strict=True) if name is not None]
+        return encode_list_change(
+            track_id,
+            version=version,
+            neighbours=[name for name in names if name is not None],
+            scores=known,
+            added=added,
+            removed=removed,
+            source=(TRACK_INGEST, partition, offset),
+            generated_at=times.moment_of(at),
+        )
 
     def _difference(
         self, now: list[int], told: list[int] | None

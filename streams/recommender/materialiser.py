@@ -5,7 +5,7 @@ import contextlib
 import itertools
 import math
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,7 +16,9 @@ from store import materialised
 from store.errors import BodyRejectedError, StoreUnavailableError
 from store.materialised import Hits, Kept, NewBody
 from store.pool import translated
+from streams.contracts import InvalidEvent
 from streams.engine.search.process import SearchStoppedError
+from streams.kafka.poison import isolating
 from streams.recommender.metrics import RecommenderMetrics
 from streams.recommender.settings import RecommenderSettings
 from streams.recommender.told_changes import ToldChanges
@@ -127,7 +129,7 @@ class Materialiser:
                     del self._waiting[which]
                 self._writing = True
                 try:
-                    await self._write(list(taken.values()))
+                    await isolating(list(taken.values()), self._write, self._reject)
                 except StoreUnavailableError:
                     # What has been made anew meanwhile is newer.
                     self._waiting = taken | self._waiting
@@ -135,7 +137,13 @@ class Materialiser:
                 finally:
                     self._writing = False
 
-    async def _write(self, bodies: list[_ToKeep]) -> None:
+    async def _reject(self, body: _ToKeep, error: InvalidEvent) -> None:
+        new = body.new
+        where = {"key": new.key, "strategy": new.strategy, "mode": new.mode, "variant": new.variant}
+        log.error("a recommendation cannot be kept", **where, error=error.detail)
+        self._metrics.bodies.labels("rejected").inc()
+
+    async def _write(self, bodies: Sequence[_ToKeep]) -> None:
         written = await materialised.write(self._pool, [body.new for body in bodies])
         for body, kept in zip(bodies, written, strict=True):
             if isinstance(kept, BodyRejectedError):

@@ -54,6 +54,8 @@ log = structlog.get_logger(__name__)
 
 Offsets = Callable[[], Mapping[int, int]]
 
+# What one body's own data may raise: the others are refreshed all the same.
+_UNFORESEEN: Final = (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, RecursionError)
 _POLL_SECONDS: Final = 0.01
 # How long a question waits for a catalogue that is being loaded, or for a track that has just been accepted; and between
 # two looks for it.
@@ -373,8 +375,16 @@ class Recommender:
             await self._compute(request, kept.variant, "refreshed")
         except (ProblemError, ValidationError) as error:
             log.info("a kept recommendation is given up", track_id=kept.track_id, reason=str(error))
-            which = (track_key(kept.track_id), kept.strategy, kept.mode, kept.variant)
-            await materialised.drop(self._pool, *which)
+            await self._give_up(kept)
+        except _UNFORESEEN:
+            log.exception(
+                "a kept recommendation cannot be computed anew and is given up", track_id=kept.track_id
+            )
+            await self._give_up(kept)
+
+    async def _give_up(self, kept: Kept) -> None:
+        which = (track_key(kept.track_id), kept.strategy, kept.mode, kept.variant)
+        await materialised.drop(self._pool, *which)
 
 
 def _source(own: StoredList | None) -> dict[str, Any] | None:
