@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
+from store.columns import METADATA_FIELDS
 from streams.contracts import Recommendation, RecommendationBody, SourcePosition, Text, TrackMetadata
 from streams.contracts.recommendations import Comparison, Placement
 
@@ -144,6 +145,9 @@ class Incipits(BaseModel):
     missing: str | None = Field(description="What is missing, where nothing is derived here.")
 
 
+_FIELD_PATTERN = rf"^({'|'.join(sorted({*METADATA_FIELDS} - {'extra'}))}|extra\.[^\u0000]+)$"
+
+
 class MapQuery(_Query):
     """Which part of the map."""
 
@@ -155,6 +159,7 @@ class MapQuery(_Query):
         default=None,
         description="A metadata field whose value each point brings, or `extra.` and a key.",
         examples=["composer"],
+        json_schema_extra={"pattern": _FIELD_PATTERN},
     )
 
 

@@ -32,7 +32,7 @@ async def _drain(running: Process) -> None:
         pass
 
 
-async def _schemathesis(url: str) -> tuple[int, str]:
+async def _schemathesis(url: str, folder: Path) -> tuple[int, str]:
     process = await asyncio.create_subprocess_exec(
         Path(sys.executable).parent / "schemathesis",
         f"--config-file={HERE / 'schemathesis.toml'}",
@@ -44,7 +44,11 @@ async def _schemathesis(url: str) -> tuple[int, str]:
         "--generation-database=none",
         "--no-color",
         env=os.environ
-        | {"SCHEMATHESIS_HOOKS": "tests.integration.worker.openapi.rules", "PYTHONPATH": str(Path.cwd())},
+        | {
+            "SCHEMATHESIS_HOOKS": "tests.integration.worker.openapi.rules",
+            "PYTHONPATH": str(HERE.parents[3]),
+        },
+        cwd=folder,  # what it keeps of a run must not be in the next
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
@@ -54,7 +58,9 @@ async def _schemathesis(url: str) -> tuple[int, str]:
 
 
 @pytest.mark.timeout(420)
-async def test_every_operation_answers_as_documented(line: Line, postgres_server: PostgresServer) -> None:
+async def test_every_operation_answers_as_documented(
+    line: Line, postgres_server: PostgresServer, tmp_path: Path
+) -> None:
     """All checks, on all operations, by examples, corner cases, chance and sequences, by a fixed seed: no finding."""
     events = [
         track_message(name, vector, title=f"No. {at}", composer="Bach", era="Baroque", tags=TAGS)
@@ -74,7 +80,7 @@ async def test_every_operation_answers_as_documented(line: Line, postgres_server
         draining = asyncio.create_task(_drain(running))
         async with httpx.AsyncClient(base_url=address) as client:
             paths = (await client.get("/openapi.json")).json()["paths"]
-        status, told = await _schemathesis(address)
+        status, told = await _schemathesis(address, tmp_path)
         draining.cancel()
     assert status == 0, told
     operations = sum(len(methods) for methods in paths.values())
