@@ -366,7 +366,7 @@ async def test_an_engine_takes_what_is_read_for_it(
         await engine.stop()
     # The test's catalogue rounds scores otherwise than the engine does; the lists are the same.
     read = dict(zip(stored.keys.tolist(), stored.neighbours.tolist(), strict=True))
-    assert changes.keys.size
+    assert stored.keys.size
     for key, neighbours in zip(changes.keys.tolist(), changes.neighbours.tolist(), strict=True):
         assert neighbours == read[key]
 

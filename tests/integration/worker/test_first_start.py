@@ -17,6 +17,7 @@ from streams.maintenance.pipeline import Pipeline
 from streams.maintenance.sampler import Sampler
 from streams.maintenance.snapshots import NOTES, SNAPSHOT
 from streams.metrics import WorkerMetrics
+from streams.recommender.answering import AnswerProcess
 from streams.settings import KafkaSettings, StreamSettings
 from tests.integration.worker.conftest import Line, owners, worker_of
 from tests.integration.worker.test_worker import DIMENSION, random_tracks
@@ -65,6 +66,7 @@ async def pipeline(database_url: str, pipeline_broker: KafkaBroker) -> AsyncIter
         StreamSettings(sampled_lists_per_second=0),
         StoreSettings(database_url=SecretStr(database_url)),
         WorkerMetrics(),
+        AnswerProcess,
     )
     await inside.start()
     await inside.claim([0], EmptyLog())
@@ -175,6 +177,7 @@ async def test_a_worker_that_has_just_been_restored_finds_no_list_wrong(
             StreamSettings(sampled_lists_per_second=0, data_dir=tmp_path, snapshot_seconds=0.05),
             StoreSettings(database_url=SecretStr(database_url)),
             WorkerMetrics(),
+            AnswerProcess,
         )
 
     tracks = [track_message(name, vector) for name, vector in random_tracks("sampled", 90).items()]
