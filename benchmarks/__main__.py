@@ -27,7 +27,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions
 
 
 @app.command()
-def run(
+def run_benchmarks(
     names: Annotated[list[str] | None, typer.Argument(help="Which; all of them if none is named.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Smaller and shorter; figures are rougher.")] = False,
     listing: Annotated[bool, typer.Option("--list", help="Say what there is.")] = False,
@@ -38,7 +38,7 @@ def run(
         typer.echo(f"There is no benchmark {', '.join(unknown)}. There are: {', '.join(NAMES)}.", err=True)
         raise typer.Exit(2)
     if not listing:
-        report.console.print(f"{os.cpu_count()} cores, load average {machine.load()}\n")
+        report.console.print(f"{os.cpu_count()} cores, load average {machine.load_average()}\n")
     for name in names or NAMES:
         module = importlib.import_module(f"benchmarks.{name}")
         if listing:

@@ -20,7 +20,7 @@ import psutil
 from threadpoolctl import threadpool_limits
 
 from benchmarks import data, machine, report
-from benchmarks.sizes import Size
+from benchmarks.sizes import CatalogueSize
 from streams.engine.search import SearchProcess, SearchSettings
 from streams.engine.search.searcher import Searcher
 from streams.engine.types import Keys, Vectors
@@ -45,7 +45,7 @@ Search = Callable[[Vectors], Rows]
 
 
 @dataclass(frozen=True, slots=True)
-class Peer:
+class SearchPeer:
     """Something that searches: `widen` sets its parameter, `widths` are what that may be, `spent` tells its processor time."""
 
     name: str
@@ -77,7 +77,7 @@ def between(near: Vectors) -> Vectors:
     return scaled
 
 
-def hnswlib_peer(vectors: Vectors) -> Peer:
+def hnswlib_search_peer(vectors: Vectors) -> SearchPeer:
     """Raises ImportError where it is not installed."""
     hnswlib = importlib.import_module("hnswlib")
     began = time.perf_counter()
@@ -85,7 +85,7 @@ def hnswlib_peer(vectors: Vectors) -> Peer:
     index.init_index(max_elements=len(vectors), M=LINKS, ef_construction=BUILD_WIDTH)
     index.add_items(vectors)
     built = time.perf_counter() - began
-    return Peer(
+    return SearchPeer(
         "hnswlib",
         lambda q: index.knn_query(q, k=COUNT, num_threads=1)[0].astype(np.int64),
         built,
@@ -94,7 +94,7 @@ def hnswlib_peer(vectors: Vectors) -> Peer:
     )
 
 
-def faiss_hnsw(vectors: Vectors) -> Peer:
+def faiss_hnsw(vectors: Vectors) -> SearchPeer:
     """Raises ImportError where it is not installed."""
     faiss: Any = importlib.import_module("faiss")
     faiss.omp_set_num_threads(os.cpu_count())
@@ -108,10 +108,10 @@ def faiss_hnsw(vectors: Vectors) -> Peer:
         index.hnsw.efSearch = width
 
     faiss.omp_set_num_threads(1)
-    return Peer("faiss HNSW", lambda q: index.search(q, COUNT)[1], built, widen, WIDTHS)
+    return SearchPeer("faiss HNSW", lambda q: index.search(q, COUNT)[1], built, widen, WIDTHS)
 
 
-def faiss_ivf(vectors: Vectors) -> Peer:
+def faiss_ivf(vectors: Vectors) -> SearchPeer:
     """Raises ImportError where it is not installed."""
     faiss: Any = importlib.import_module("faiss")
     faiss.omp_set_num_threads(os.cpu_count())
@@ -127,11 +127,11 @@ def faiss_ivf(vectors: Vectors) -> Peer:
         index.nprobe = width
 
     faiss.omp_set_num_threads(1)
-    return Peer(f"faiss IVF, {lists} lists", lambda q: index.search(q, COUNT)[1], built, widen, PROBES)
+    return SearchPeer(f"faiss IVF, {lists} lists", lambda q: index.search(q, COUNT)[1], built, widen, PROBES)
 
 
 @contextmanager
-def ours(vectors: Vectors, names: list[str]) -> Iterator[tuple[Peer, asyncio.Runner, SearchProcess]]:
+def ours(vectors: Vectors, names: list[str]) -> Iterator[tuple[SearchPeer, asyncio.Runner, SearchProcess]]:
     """The search process, from the outside, with its index built."""
     numbers: Keys = np.arange(len(vectors), dtype=np.int64)
     before = {name: os.environ.get(name) for name in THREADS}
@@ -148,7 +148,7 @@ def ours(vectors: Vectors, names: list[str]) -> Iterator[tuple[Peer, asyncio.Run
                 time.sleep(0.2)
             built = time.perf_counter() - began
             search = lambda q: runner.run(process.search(q, COUNT)).keys  # noqa: E731
-            yield Peer("search process", search, built, spent=_spent), runner, process
+            yield SearchPeer("search process", search, built, spent=_spent), runner, process
         finally:
             runner.run(process.stop())
             for name, value in before.items():
@@ -161,11 +161,11 @@ def _spent() -> float:
     return time.process_time() + sum(one.user + one.system for one in times)
 
 
-def scan_peer(vectors: Vectors, names: list[str]) -> Peer:
+def scan_peer(vectors: Vectors, names: list[str]) -> SearchPeer:
     """The exact scan of the same code, in this process."""
     searcher = Searcher(vectors.shape[1], SearchSettings())
     searcher.load(np.arange(len(vectors), dtype=np.int64), names, vectors)
-    return Peer("exact scan", lambda q: searcher.search(q, COUNT, None, None).keys, 0.0)
+    return SearchPeer("exact scan", lambda q: searcher.search(q, COUNT, None, None).keys, 0.0)
 
 
 def recall(found: Rows, true: Rows) -> float:
@@ -174,7 +174,7 @@ def recall(found: Rows, true: Rows) -> float:
 
 
 @dataclass(frozen=True, slots=True)
-class Rate:
+class QueryRate:
     """Queries a second, and the processor time of one in microseconds."""
 
     queries: float
@@ -185,26 +185,26 @@ class Rate:
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class SearchMeasurement:
     """Of one peer with one kind of queries: at the first width that reaches the recall, or the last."""
 
     width: int
     recall: float
-    batched: Rate
-    single: Rate
+    batched: QueryRate
+    single: QueryRate
 
 
-def measure(peer: Peer, queries: Vectors, true: Rows) -> Measured:
+def measure_search_peer(peer: SearchPeer, queries: Vectors, true: Rows) -> SearchMeasurement:
     """Raise the peer's width until the recall is reached, then time it: in batches, and one query at a time."""
     for width in peer.widths:
         peer.widen(width)
         reached = recall(peer.search(queries), true)
         if reached >= WANTED:
             break
-    return Measured(width, reached, _rate(peer, queries, BATCH), _rate(peer, queries, 1))
+    return SearchMeasurement(width, reached, _rate(peer, queries, BATCH), _rate(peer, queries, 1))
 
 
-def _rate(peer: Peer, queries: Vectors, size: int) -> Rate:
+def _rate(peer: SearchPeer, queries: Vectors, size: int) -> QueryRate:
     """For some seconds, or as long as a round of all queries takes."""
     asked, began, spent = 0, time.perf_counter(), peer.spent()
     while asked < len(queries) and time.perf_counter() < began + MOST_SECONDS:
@@ -213,10 +213,10 @@ def _rate(peer: Peer, queries: Vectors, size: int) -> Rate:
             peer.search(part)
         asked += min(len(queries), PART)
     took = time.perf_counter() - began
-    return Rate(asked / took, 1e6 * (peer.spent() - spent) / asked)
+    return QueryRate(asked / took, 1e6 * (peer.spent() - spent) / asked)
 
 
-def _add(table: report.Table, kind: str, peer: Peer, got: Measured, scanned: float) -> None:
+def _add(table: report.Table, kind: str, peer: SearchPeer, got: SearchMeasurement, scanned: float) -> None:
     row = (
         f"{kind}: {peer.name}",
         f"{peer.built:,.0f}" if peer.built else "",
@@ -225,14 +225,14 @@ def _add(table: report.Table, kind: str, peer: Peer, got: Measured, scanned: flo
         str(got.batched),
         str(got.single),
         f"{got.single.queries / scanned:.1f} x",
-        machine.load(),
+        machine.load_average(),
     )
     table.add_row(*row)
     # Building takes minutes: what is known is told.
     report.console.print(" | ".join(row), markup=False)
 
 
-def compare(size: Size, embeddings: str) -> None:
+def compare_search_peers(size: CatalogueSize, embeddings: str) -> None:
     """Measure one size of one kind of embeddings and print its table."""
     make_vectors = EMBEDDINGS[embeddings]
     vectors, names = make_vectors(size.tracks, size.dimension, 0), data.track_ids(size.tracks)
@@ -240,7 +240,7 @@ def compare(size: Size, embeddings: str) -> None:
     kinds = {"near": near, "between": between(near)}
     exact = scan_peer(vectors, names)
     truth = {kind: exact.search(queries) for kind, queries in kinds.items()}
-    table = report.table(
+    table = report.make_table(
         f"Search, {size}, {embeddings}: queries/s at recall@{COUNT} of {WANTED}, one thread",
         *(
             "queries: what",
@@ -256,11 +256,11 @@ def compare(size: Size, embeddings: str) -> None:
     scanned = {}
     with threadpool_limits(1):
         for kind, queries in kinds.items():
-            got = measure(exact, queries[:256], truth[kind][:256])
+            got = measure_search_peer(exact, queries[:256], truth[kind][:256])
             scanned[kind] = got.single.queries
             _add(table, kind, exact, got, scanned[kind])
     missing = []
-    for make in (hnswlib_peer, faiss_hnsw, faiss_ivf):
+    for make in (hnswlib_search_peer, faiss_hnsw, faiss_ivf):
         try:
             peer = make(vectors)
         except ImportError as error:
@@ -268,11 +268,11 @@ def compare(size: Size, embeddings: str) -> None:
             continue
         with threadpool_limits(1):
             for kind, queries in kinds.items():
-                _add(table, kind, peer, measure(peer, queries, truth[kind]), scanned[kind])
+                _add(table, kind, peer, measure_search_peer(peer, queries, truth[kind]), scanned[kind])
         del peer
     told = _compare_ours(table, vectors, names, kinds, truth, scanned)
     left_out = f" Not installed and left out: {', '.join(missing)}." if missing else ""
-    report.show(table, told + left_out)
+    report.print_table(table, told + left_out)
 
 
 def _compare_ours(
@@ -287,7 +287,7 @@ def _compare_ours(
     with ours(vectors, names) as (peer, runner, process):
         for kind, queries in kinds.items():
             before = runner.run(process.stats())
-            got = measure(peer, queries, truth[kind])
+            got = measure_search_peer(peer, queries, truth[kind])
             after = runner.run(process.stats())
             exactly = after.exact_queries - before.exact_queries
             by_graph = after.graph_queries - before.graph_queries
@@ -310,16 +310,18 @@ EMBEDDINGS: dict[str, Callable[[int, int, int], Vectors]] = {
 }
 
 
-def _sizes(text: str | None) -> list[Size]:
+def _sizes(text: str | None) -> list[CatalogueSize]:
     pairs = (part.lower().split("x") for part in (text or "").split(",") if part)
-    return [Size(int(tracks), int(dimension)) for tracks, dimension in pairs]
+    return [CatalogueSize(int(tracks), int(dimension)) for tracks, dimension in pairs]
 
 
 def main(*, quick: bool = False) -> None:
     """Run it and print a table for each size: 50,000 x 768, or what MESS_BENCH_SIZES says."""
-    for size in _sizes(os.environ.get("MESS_BENCH_SIZES")) or [Size(10_000 if quick else 50_000, 768)]:
+    for size in _sizes(os.environ.get("MESS_BENCH_SIZES")) or [
+        CatalogueSize(10_000 if quick else 50_000, 768)
+    ]:
         for embeddings in EMBEDDINGS:
-            compare(size, embeddings)
+            compare_search_peers(size, embeddings)
 
 
 if __name__ == "__main__":

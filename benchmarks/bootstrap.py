@@ -14,17 +14,21 @@ import psutil
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # it publishes none
 
 from benchmarks import end_to_end, machine, processes, report
-from benchmarks.engine_rates import Followed, Tracks, Trickle
-from benchmarks.sizes import Size, chosen
+from benchmarks.engine_rates import FollowedLists, SteadyInflow, SyntheticTracks
+from benchmarks.sizes import CatalogueSize, chosen_sizes
 from mess import migrate
 from streams.engine import acceleration
 from streams.engine.approximate import EXACT_UPTO, ApproximateEngine
-from streams.engine.audit import Findings
+from streams.engine.audit import AuditFindings
 from streams.engine.types import StoredLists, no_events
 
-SIZES = [Size(10_000, 768, audited=1_000), Size(50_000, 768, audited=1_000), Size(50_000, 128, audited=1_000)]
-QUICK = [Size(4_000, 128, audited=1_000)]
-WHOLE_WAY = Size(50_000, 768, audited=1_000)
+SIZES = [
+    CatalogueSize(10_000, 768, audited=1_000),
+    CatalogueSize(50_000, 768, audited=1_000),
+    CatalogueSize(50_000, 128, audited=1_000),
+]
+QUICK = [CatalogueSize(4_000, 128, audited=1_000)]
+WHOLE_WAY = CatalogueSize(50_000, 768, audited=1_000)
 # Larger ones take their peers too long.
 PEERS_UPTO = 60_000
 SLICE = 2_048
@@ -35,13 +39,13 @@ COMPARED = 4_096
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
+class BootstrapMethod:
     """One way to all lists: wall and processor seconds, the lists against brute force, and how it went."""
 
     name: str
     seconds: float
     processor: float
-    findings: Findings
+    findings: AuditFindings
     load: str
     note: str = ""
 
@@ -64,14 +68,20 @@ def _nothing() -> StoredLists:
     )
 
 
-def _loaded(size: Size, tracks: Tracks, exact_upto: int) -> ApproximateEngine:
+def _loaded(size: CatalogueSize, tracks: SyntheticTracks, exact_upto: int) -> ApproximateEngine:
     engine = ApproximateEngine(size.dimension, exact_upto=exact_upto)
-    engine.accelerate(acceleration.load())
+    engine.accelerate(acceleration.load_kernels())
     engine.load(tracks.batch(0, size.tracks), _nothing())
     return engine
 
 
-def _engine(size: Size, tracks: Tracks, engine: ApproximateEngine, followed: Followed, name: str) -> Way:
+def _engine(
+    size: CatalogueSize,
+    tracks: SyntheticTracks,
+    engine: ApproximateEngine,
+    followed: FollowedLists,
+    name: str,
+) -> BootstrapMethod:
     """The engine, loaded without lists, as its idle time makes them."""
     slowest, said = 0.0, time.perf_counter()
     with _clock() as taken:
@@ -81,7 +91,7 @@ def _engine(size: Size, tracks: Tracks, engine: ApproximateEngine, followed: Fol
             slowest = max(slowest, time.perf_counter() - began)
             if time.perf_counter() - said > PROGRESS_SECONDS:
                 said = time.perf_counter()
-                report.progress(f"{size}: {waiting:,} lists to be made, load {machine.load()}")
+                report.progress(f"{size}: {waiting:,} lists to be made, load {machine.load_average()}")
     followed.take(engine.take_changes())
     memory, raw = engine.stats().memory_bytes, size.tracks * size.dimension * 4
     lists = engine.lists.memory_bytes
@@ -89,16 +99,25 @@ def _engine(size: Size, tracks: Tracks, engine: ApproximateEngine, followed: Fol
         f"slices of {SLICE:,}, longest {slowest * 1000:,.0f} ms; vectors and index {(memory - lists) / raw:.2f} x the raw"
         f" vectors, lists {lists / size.tracks:,.0f} bytes a track"
     )
-    return Way(name, *taken, _right(size, tracks, followed, size.tracks), machine.load(), note)
+    return BootstrapMethod(
+        name, *taken, _right(size, tracks, followed, size.tracks), machine.load_average(), note
+    )
 
 
-def _right(size: Size, tracks: Tracks, followed: Followed, count: int) -> Findings:
+def _right(
+    size: CatalogueSize, tracks: SyntheticTracks, followed: FollowedLists, count: int
+) -> AuditFindings:
     return tracks.findings(followed.lists, count, size.audited)
 
 
 def _compared(
-    size: Size, tracks: Tracks, engine: ApproximateEngine, followed: Followed, most: int, count: int
-) -> Way:
+    size: CatalogueSize,
+    tracks: SyntheticTracks,
+    engine: ApproximateEngine,
+    followed: FollowedLists,
+    most: int,
+    count: int,
+) -> BootstrapMethod:
     """Pending tracks compared with all, in what would be idle time; no more than `most`."""
     pending = engine.stats().unverified
     said = time.perf_counter()
@@ -107,20 +126,24 @@ def _compared(
             engine.refill(SLICE)
             if time.perf_counter() - said > PROGRESS_SECONDS:
                 said = time.perf_counter()
-                report.progress(f"{size}: {left:,} tracks to be compared with all, load {machine.load()}")
+                report.progress(
+                    f"{size}: {left:,} tracks to be compared with all, load {machine.load_average()}"
+                )
     followed.take(engine.take_changes())
     share = min(1.0, most / pending)
     note = "in idle time"
     if share < 1:
         note += f"; {most:,} of them, at this rate {taken[0] / share:,.0f} s for all"
-    return Way("  and compared with all", *taken, _right(size, tracks, followed, count), machine.load(), note)
+    return BootstrapMethod(
+        "  and compared with all", *taken, _right(size, tracks, followed, count), machine.load_average(), note
+    )
 
 
-def _exact(size: Size, tracks: Tracks) -> list[Way]:
+def _exact(size: CatalogueSize, tracks: SyntheticTracks) -> list[BootstrapMethod]:
     """Exact lists; then inserts into that catalogue as above the threshold, right at once and in the end."""
-    engine, followed = _loaded(size, tracks, size.tracks), Followed(tracks.keys)
+    engine, followed = _loaded(size, tracks, size.tracks), FollowedLists(tracks.keys)
     ways = [_engine(size, tracks, engine, followed, "engine, exact")]
-    engine.exact_upto, engine.flow, end = 0, Trickle(), size.tracks + size.events
+    engine.exact_upto, engine.flow, end = 0, SteadyInflow(), size.tracks + size.events
     while not engine.nearest.look_near(1.0):
         pass
     with _clock() as taken:
@@ -128,19 +151,21 @@ def _exact(size: Size, tracks: Tracks) -> list[Way]:
             engine.apply(tracks.batch(start, min(start + 256, end)))
     followed.take(engine.take_changes())
     found, note = _right(size, tracks, followed, end), "lists of the whole catalogue, right at once"
-    ways.append(Way(f"  {size.events:,} inserts by cells", *taken, found, machine.load(), note))
+    ways.append(
+        BootstrapMethod(f"  {size.events:,} inserts by cells", *taken, found, machine.load_average(), note)
+    )
     return [*ways, _compared(size, tracks, engine, followed, size.events, end)]
 
 
-def _near(size: Size, tracks: Tracks) -> list[Way]:
+def _near(size: CatalogueSize, tracks: SyntheticTracks) -> list[BootstrapMethod]:
     """Lists made from cells and from lists, as above the threshold; some of them compared with all."""
     engine = _loaded(size, tracks, min(EXACT_UPTO, size.tracks // 2))
-    followed = Followed(tracks.keys)
+    followed = FollowedLists(tracks.keys)
     ways = [_engine(size, tracks, engine, followed, "engine, by cells")]
     return [*ways, _compared(size, tracks, engine, followed, COMPARED, size.tracks)]
 
 
-def _numpy(size: Size, tracks: Tracks) -> Way:
+def _numpy(size: CatalogueSize, tracks: SyntheticTracks) -> BootstrapMethod:
     """A blocked product and a selection of the 50 best: what one would write."""
     vectors, k = tracks.vectors[: size.tracks], 50
     found = np.empty((size.tracks, k), dtype=np.int64)
@@ -151,16 +176,16 @@ def _numpy(size: Size, tracks: Tracks) -> Way:
             best = np.argpartition(-block, k - 1, axis=1)[:, :k]
             ranks = np.argsort(-np.take_along_axis(block, best, axis=1), axis=1)
             found[start : start + len(block)] = np.take_along_axis(best, ranks, axis=1)
-    return Way(
+    return BootstrapMethod(
         "blocked numpy",
         *taken,
         _findings(size, tracks, found),
-        machine.load(),
+        machine.load_average(),
         "all cores, float32 ties and all",
     )
 
 
-def _findings(size: Size, tracks: Tracks, found: np.ndarray) -> Findings:
+def _findings(size: CatalogueSize, tracks: SyntheticTracks, found: np.ndarray) -> AuditFindings:
     """Hold rows of neighbours, intp (n, 50), against brute force; scores are computed for it."""
     keys = tracks.keys[: size.tracks]
     scores = np.empty(found.shape, dtype=np.float32)
@@ -172,7 +197,7 @@ def _findings(size: Size, tracks: Tracks, found: np.ndarray) -> Findings:
     )
 
 
-def _pynndescent(size: Size, tracks: Tracks) -> Way:
+def _pynndescent(size: CatalogueSize, tracks: SyntheticTracks) -> BootstrapMethod:
     from pynndescent import NNDescent  # noqa: PLC0415 - it imports numba and scikit-learn, which take a while
 
     vectors = tracks.vectors[: size.tracks]
@@ -188,10 +213,12 @@ def _pynndescent(size: Size, tracks: Tracks) -> Way:
     unfilled = ((graph == len(graph) - 1) & (distances >= 1.0)).sum()
     found = graph[~own].reshape(len(graph), -1)[:, :50]
     note = f"the graph alone, one build to warm up ({cold[0]:.0f} s) left out; {unfilled} places unfilled"
-    return Way("pynndescent", *taken, _findings(size, tracks, found), machine.load(), note)
+    return BootstrapMethod(
+        "pynndescent", *taken, _findings(size, tracks, found), machine.load_average(), note
+    )
 
 
-def _hnswlib(size: Size, tracks: Tracks) -> Way:
+def _hnswlib(size: CatalogueSize, tracks: SyntheticTracks) -> BootstrapMethod:
     import hnswlib  # noqa: PLC0415 - optional
 
     index = hnswlib.Index(space="ip", dim=size.dimension)
@@ -203,13 +230,17 @@ def _hnswlib(size: Size, tracks: Tracks) -> Way:
     own = found == np.arange(len(found))[:, None].astype(found.dtype)
     own[(~own).all(axis=1), -1] = True
     near = found[~own].reshape(len(found), -1)[:, :50].astype(np.int64)
-    return Way(
-        "hnswlib", *taken, _findings(size, tracks, near), machine.load(), "M 16, ef_construction 200, ef 100"
+    return BootstrapMethod(
+        "hnswlib",
+        *taken,
+        _findings(size, tracks, near),
+        machine.load_average(),
+        "M 16, ef_construction 200, ef 100",
     )
 
 
-def _show(size: Size, ways: list[Way], gflops: float) -> None:
-    table = report.table(
+def _show(size: CatalogueSize, ways: list[BootstrapMethod], gflops: float) -> None:
+    table = report.make_table(
         f"All lists of {size} from nothing",
         "what",
         "seconds",
@@ -233,15 +264,15 @@ def _show(size: Size, ways: list[Way], gflops: float) -> None:
         )
     whole = 2.0 * size.tracks**2 * size.dimension / gflops / 1e9
     peak = psutil.Process().memory_info().rss
-    report.show(
+    report.print_table(
         table,
         f"The whole product of all with all takes {whole:,.1f} s at the {gflops:.0f} GFLOP/s measured here. Resident"
         f" memory of this process at the end, peers and all: {report.mebibytes(peak)}.",
     )
 
 
-def _measure(size: Size) -> None:
-    tracks = Tracks.make(size.tracks + size.events, size.dimension)
+def _measure(size: CatalogueSize) -> None:
+    tracks = SyntheticTracks.make(size.tracks + size.events, size.dimension)
     gflops = machine.gemm_gflops(min(size.tracks, 100_000), size.dimension)
     ways = _near(size, tracks) if size.tracks > EXACT_UPTO else _exact(size, tracks) + _near(size, tracks)
     if size.tracks <= PEERS_UPTO:
@@ -259,7 +290,7 @@ def main(*, quick: bool = False) -> None:
     MESS_BENCH_SIZES (`1000000x128`) chooses other sizes, and leaves the topic out; with MESS_BENCH_TOPIC=1 it is only
     from the topic that these are measured.
     """
-    given, only_topic = chosen(), bool(os.environ.get("MESS_BENCH_TOPIC"))
+    given, only_topic = chosen_sizes(), bool(os.environ.get("MESS_BENCH_TOPIC"))
     for size in given or (QUICK if quick else SIZES):
         if not only_topic:
             _measure(size)

@@ -11,9 +11,9 @@ from tools.demo_catalogue.quality import NEAREST, Answer
 from tools.demo_catalogue.quality import measure as measure_catalogue
 
 
-def measure(sample: int | None = None) -> list[Answer]:
+def measure_demo_quality(sample: int | None = None) -> list[Answer]:
     """Measure the committed catalogue; see `tools.demo_catalogue.quality.measure`."""
-    return measure_catalogue(catalogue.load(), sample=sample)
+    return measure_catalogue(catalogue.load_demo_catalogue(), sample=sample)
 
 
 def main(*, quick: bool = False) -> None:
@@ -22,7 +22,7 @@ def main(*, quick: bool = False) -> None:
     table.add_column("label")
     for heading in ("works", "labels", "share", "by chance", "times chance", "shuffled", "balanced"):
         table.add_column(heading, justify="right")
-    for answer in measure(2_000 if quick else None):
+    for answer in measure_demo_quality(2_000 if quick else None):
         table.add_row(
             answer.name,
             f"{answer.works:,}",

@@ -16,9 +16,9 @@ from aiokafka.structs import RecordMetadata
 from pydantic import SecretStr
 
 from benchmarks import machine, processes, report
-from benchmarks.engine_rates import Tracks
-from benchmarks.sizes import Size
-from mess.audit import AuditReport, audit
+from benchmarks.engine_rates import SyntheticTracks
+from benchmarks.sizes import CatalogueSize
+from mess.audit import AuditReport, audit_store
 from store import lists
 from store.pool import open_pool, transaction
 from store.rows import ListRows
@@ -58,7 +58,7 @@ SELECT extract(epoch FROM generated_at - event_time)::float8, version FROM neigh
 
 
 @dataclass(slots=True)
-class Measured:
+class EndToEndMeasurement:
     """What was measured at one size.
 
     Attributes:
@@ -71,7 +71,7 @@ class Measured:
             of every version of a list that was seen in the steady part, from its first event to its last list. It is
             looked at several times a second, so a version that another soon replaced may be missed; looking costs
             Postgres up to a twentieth of a core.
-        flush_rate: Lists a second of `store.lists.flush` alone on this Postgres.
+        flush_rate: Lists a second of `store.lists.flush_lists` alone on this Postgres.
         audited: All stored lists against brute force.
         peaks: Peak memory by process.
         load: Load average at the end.
@@ -89,10 +89,10 @@ class Measured:
     load: str = ""
 
 
-class Publisher:
+class BenchmarkPublisher:
     """Sends inserts and knows where they are in the log."""
 
-    def __init__(self, producer: AIOKafkaProducer, tracks: Tracks) -> None:
+    def __init__(self, producer: AIOKafkaProducer, tracks: SyntheticTracks) -> None:
         self._producer = producer
         self._tracks = tracks
         self._prepared: dict[int, tuple[bytes, bytes]] = {}
@@ -133,7 +133,7 @@ class Publisher:
 
 
 async def committed(
-    store: asyncpg.Pool, worker: processes.Worker, ends: dict[int, int], patience: float = PATIENCE
+    store: asyncpg.Pool, worker: processes.BenchmarkWorker, ends: dict[int, int], patience: float = PATIENCE
 ) -> None:
     """Wait until the stored lists have absorbed everything up to `ends` and none is short."""
     began = said = time.monotonic()
@@ -150,17 +150,17 @@ async def committed(
     raise RuntimeError(f"the lists were not committed within {patience:.0f} s")
 
 
-def _how_far(worker: processes.Worker) -> str:
+def _how_far(worker: processes.BenchmarkWorker) -> str:
     now = worker.metrics()
     tracks, lists_written = now.get("mess_engine_tracks", 0), now.get("mess_lists_written_total", 0)
     waiting = now.get("mess_engine_waiting_refills", 0)
     return (
         f"the engine holds {tracks:,.0f} tracks, {waiting:,.0f} lists to be made, {lists_written:,.0f} written;"
-        f" load {machine.load()}"
+        f" load {machine.load_average()}"
     )
 
 
-def _spent(worker: processes.Worker) -> dict[str, float]:
+def _spent(worker: processes.BenchmarkWorker) -> dict[str, float]:
     found = {}
     for name, value in worker.metrics().items():
         for prefix in ("mess_ingest_phase_seconds_sum", "mess_engine_seconds"):
@@ -170,7 +170,7 @@ def _spent(worker: processes.Worker) -> dict[str, float]:
     return found
 
 
-def _processor_seconds(worker: processes.Worker) -> dict[str, float]:
+def _processor_seconds(worker: processes.BenchmarkWorker) -> dict[str, float]:
     """Processor time so far of everything that takes part, by what it is."""
     found = {"publisher": sum(psutil.Process().cpu_times()[:2])}
     parts = {pid: name for name, pid in _named(worker).items()}
@@ -191,13 +191,15 @@ async def _flush_rate(store: asyncpg.Pool) -> float:
     for _ in range(3):
         began = time.perf_counter()
         async with transaction(store) as connection:
-            await lists.flush(connection, rows, np.empty(0, dtype=np.int64))
+            await lists.flush_lists(connection, rows, np.empty(0, dtype=np.int64))
         best = min(best, time.perf_counter() - began)
     return len(rows.keys) / best
 
 
 @asynccontextmanager
-async def clients(facts: dict[str, str], tracks: Tracks) -> AsyncIterator[tuple[asyncpg.Pool, Publisher]]:
+async def clients(
+    facts: dict[str, str], tracks: SyntheticTracks
+) -> AsyncIterator[tuple[asyncpg.Pool, BenchmarkPublisher]]:
     """Make the topics; yields the store and who publishes these tracks."""
     kafka = KafkaSettings(bootstrap_servers=facts["bootstrap_servers"])
     await ensure_topics(kafka, StreamSettings(), wait=30)
@@ -205,7 +207,7 @@ async def clients(facts: dict[str, str], tracks: Tracks) -> AsyncIterator[tuple[
     store = await open_pool(settings, application_name="benchmark")
     producer = await start_producer(kafka, linger_ms=5, max_batch_size=512 * 1024)
     try:
-        yield store, Publisher(producer, tracks)
+        yield store, BenchmarkPublisher(producer, tracks)
     finally:
         await producer.stop()
         await store.close()
@@ -213,12 +215,16 @@ async def clients(facts: dict[str, str], tracks: Tracks) -> AsyncIterator[tuple[
 
 @asynccontextmanager
 async def _with_catalogue(
-    size: Size, facts: dict[str, str], log: Path, connected: tuple[asyncpg.Pool, Publisher], found: Measured
-) -> AsyncIterator[processes.Worker]:
+    size: CatalogueSize,
+    facts: dict[str, str],
+    log: Path,
+    connected: tuple[asyncpg.Pool, BenchmarkPublisher],
+    found: EndToEndMeasurement,
+) -> AsyncIterator[processes.BenchmarkWorker]:
     """A worker that has made the catalogue's lists from nothing; notes in `found` how long, and its memory to the end."""
     store, publisher = connected
     with (
-        processes.worker(facts["database_url"], facts["bootstrap_servers"], log) as worker,
+        processes.running_worker(facts["database_url"], facts["bootstrap_servers"], log) as worker,
         machine.peak_memory(lambda: _named(worker)) as found.peaks,
     ):
         began = time.perf_counter()
@@ -229,7 +235,7 @@ async def _with_catalogue(
 
 
 async def _freshness(store: asyncpg.Pool, steady: Coroutine[Any, Any, None]) -> np.ndarray:
-    """See `Measured.freshness`: of the versions of lists that appear while `steady` runs."""
+    """See `EndToEndMeasurement.freshness`: of the versions of lists that appear while `steady` runs."""
     version = await store.fetchval("SELECT coalesce(max(version), 0) FROM neighbour_lists")
     seen: list[float] = []
     async with asyncio.TaskGroup() as group:
@@ -244,10 +250,10 @@ async def _freshness(store: asyncpg.Pool, steady: Coroutine[Any, Any, None]) -> 
     return np.array(seen)
 
 
-async def _measure(size: Size, facts: dict[str, str], log: Path) -> Measured:
+async def _measure(size: CatalogueSize, facts: dict[str, str], log: Path) -> EndToEndMeasurement:
     steady = int(size.events * FRESHNESS_SECONDS)
-    tracks = Tracks.make(size.tracks + BURSTS * size.events + steady, size.dimension)
-    found = Measured()
+    tracks = SyntheticTracks.make(size.tracks + BURSTS * size.events + steady, size.dimension)
+    found = EndToEndMeasurement()
     async with clients(facts, tracks) as (store, publisher):
         async with _with_catalogue(size, facts, log, (store, publisher), found) as worker:
             events = BURSTS * size.events
@@ -274,27 +280,29 @@ async def _measure(size: Size, facts: dict[str, str], log: Path) -> Measured:
             found.freshness = await _freshness(store, publish())
         found.flush_rate = await _flush_rate(store)
         sample = None if size.tracks <= size.audited else size.audited // 4
-        found.audited = await audit(store, sample=sample)
-    found.load = machine.load()
+        found.audited = await audit_store(store, sample=sample)
+    found.load = machine.load_average()
     return found
 
 
-async def _measure_start(size: Size, facts: dict[str, str], log: Path) -> Measured:
-    tracks = Tracks.make(size.tracks, size.dimension)
-    found = Measured()
+async def _measure_start(size: CatalogueSize, facts: dict[str, str], log: Path) -> EndToEndMeasurement:
+    tracks = SyntheticTracks.make(size.tracks, size.dimension)
+    found = EndToEndMeasurement()
     async with clients(facts, tracks) as (store, publisher):
         async with _with_catalogue(size, facts, log, (store, publisher), found) as worker:
             found.phases = {k: v / found.bootstrap_seconds for k, v in _spent(worker).items()}
-        found.audited = await audit(store, sample=min(size.tracks, size.audited))
-    found.load = machine.load()
+        found.audited = await audit_store(store, sample=min(size.tracks, size.audited))
+    found.load = machine.load_average()
     return found
 
 
-def measure_start(size: Size, facts: dict[str, str], log: Path) -> None:
+def measure_start(size: CatalogueSize, facts: dict[str, str], log: Path) -> None:
     """Measure only how long a catalogue takes from the topic to all its lists committed, and print it."""
     found = asyncio.run(_measure_start(size, facts, log))
     assert found.audited is not None
-    table = report.table(f"From topic to all lists committed, {size}, {facts['broker']}", "what", "figure")
+    table = report.make_table(
+        f"From topic to all lists committed, {size}, {facts['broker']}", "what", "figure"
+    )
     table.add_row("seconds", f"{found.bootstrap_seconds:.1f}")
     table.add_row("events/s", f"{size.tracks / found.bootstrap_seconds:,.0f}")
     table.add_row("recall@50 of the stored lists", f"{found.audited.findings.recall(50):.6f}")
@@ -303,20 +311,22 @@ def measure_start(size: Size, facts: dict[str, str], log: Path) -> None:
         table.add_row(f"peak memory, {name}", report.mebibytes(peak))
     table.add_row("load average", found.load)
     spent = ", ".join(f"{name} {share:.0%}" for name, share in sorted(found.phases.items(), key=_by_share))
-    report.show(table, f"Shares of the time by phase (they overlap): {spent}.")
+    report.print_table(table, f"Shares of the time by phase (they overlap): {spent}.")
 
 
-def _named(worker: processes.Worker) -> dict[str, int]:
+def _named(worker: processes.BenchmarkWorker) -> dict[str, int]:
     engine = machine.engine_pid(worker.pid)
     return {"worker": worker.pid} | ({"engine": engine} if engine else {})
 
 
-def measure(size: Size, facts: dict[str, str], log: Path, engine_rate: float | None) -> float:
+def measure_end_to_end(
+    size: CatalogueSize, facts: dict[str, str], log: Path, engine_rate: float | None
+) -> float:
     """Measure one size on an empty database and broker, print its table, and return events a second."""
     found = asyncio.run(_measure(size, facts, log))
     assert found.audited is not None
     p50, p90, p99 = report.percentiles(found.freshness)
-    table = report.table(f"From topic to lists committed, {size}, {facts['broker']}", "what", "figure")
+    table = report.make_table(f"From topic to lists committed, {size}, {facts['broker']}", "what", "figure")
     table.add_row("catalogue from nothing, seconds", f"{found.bootstrap_seconds:.1f}")
     table.add_row("catalogue from nothing, events/s", f"{size.tracks / found.bootstrap_seconds:,.0f}")
     table.add_row(f"events/s, {BURSTS * size.events:,} inserts into it", f"{found.rate:,.0f}")
@@ -332,7 +342,7 @@ def measure(size: Size, facts: dict[str, str], log: Path, engine_rate: float | N
         table.add_row(f"peak memory, {name}", report.mebibytes(peak))
     table.add_row("load average", found.load)
     spent = ", ".join(f"{name} {share:.0%}" for name, share in sorted(found.phases.items(), key=_by_share))
-    report.show(table, f"Shares of the time by phase (they overlap): {spent}.")
+    report.print_table(table, f"Shares of the time by phase (they overlap): {spent}.")
     return found.rate
 
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from benchmarks import data, machine, report
-from benchmarks.sizes import Size
+from benchmarks.sizes import CatalogueSize
 from streams.engine import acceleration
-from streams.engine.approximate import Flow
-from streams.engine.audit import Auditor, Findings
+from streams.engine.approximate import InflowEstimate
+from streams.engine.audit import AuditFindings, Auditor
 from streams.engine.exact import ExactEngine
 from streams.engine.process import EngineProcess
 from streams.engine.types import Keys, ListChanges, StoredLists, TrackBatch, Vectors, no_events
@@ -20,7 +20,7 @@ SINGLES = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Tracks:
+class SyntheticTracks:
     """Tracks to insert: the catalogue first, then those whose insertion is timed."""
 
     names: list[str]
@@ -28,7 +28,7 @@ class Tracks:
     vectors: Vectors
 
     @classmethod
-    def make(cls, count: int, dimension: int) -> "Tracks":
+    def make(cls, count: int, dimension: int) -> "SyntheticTracks":
         """So many."""
         names = data.track_ids(count)
         return cls(names, data.keys(names), data.vectors(count, dimension))
@@ -38,7 +38,7 @@ class Tracks:
         part = slice(start, min(stop, len(self.names)))
         return data.batch(self.keys[part], self.names[part], self.vectors[part])
 
-    def findings(self, lists: StoredLists, count: int, sample: int) -> Findings:
+    def findings(self, lists: StoredLists, count: int, sample: int) -> AuditFindings:
         """Hold lists of the first `count` tracks, or of a sample of them, against brute force."""
         auditor = Auditor(self.keys[:count], self.names[:count], self.vectors[:count])
         rows = np.arange(count)
@@ -47,7 +47,7 @@ class Tracks:
         return auditor.check_all(rows, lists)
 
 
-class Trickle(Flow):
+class SteadyInflow(InflowEstimate):
     """What an engine takes a stream for that doesn't fill a catalogue: each newcomer gets its list at once."""
 
     def fills(self, tracks: int, *, large: bool) -> bool:
@@ -55,7 +55,7 @@ class Trickle(Flow):
         return False
 
 
-class Followed:
+class FollowedLists:
     """The lists as a store would hold them, change by change."""
 
     def __init__(self, keys: Keys, published: int = 50) -> None:
@@ -88,7 +88,7 @@ class Followed:
 
 
 @dataclass(slots=True)
-class Rates:
+class EngineRates:
     """What was measured of one engine."""
 
     what: str
@@ -96,14 +96,16 @@ class Rates:
     batches: list[float]
     singles: list[float]
     load: str
-    findings: Findings
+    findings: AuditFindings
     phases: dict[str, float]
 
 
-def _in_process(size: Size, tracks: Tracks, followed: Followed) -> tuple[Rates, float]:
+def _in_process(
+    size: CatalogueSize, tracks: SyntheticTracks, followed: FollowedLists
+) -> tuple[EngineRates, float]:
     """Time the engine itself; also returns the rate at which it was filled from nothing."""
     engine = ExactEngine(size.dimension)
-    engine.accelerate(acceleration.load())
+    engine.accelerate(acceleration.load_kernels())
     began = time.perf_counter()
     for start in range(0, size.tracks, BATCH):
         engine.apply(tracks.batch(start, min(start + BATCH, size.tracks)))
@@ -127,10 +129,12 @@ def _in_process(size: Size, tracks: Tracks, followed: Followed) -> tuple[Rates, 
         followed.take(engine.take_changes())
         singles.append(time.perf_counter() - one)
     findings = tracks.findings(followed.lists, end + SINGLES, size.audited)
-    return Rates("engine", size.events / took, batches, singles, machine.load(), findings, phases), filled
+    return EngineRates(
+        "engine", size.events / took, batches, singles, machine.load_average(), findings, phases
+    ), filled
 
 
-async def _behind_pipe(size: Size, tracks: Tracks, lists: StoredLists) -> Rates:
+async def _behind_pipe(size: CatalogueSize, tracks: SyntheticTracks, lists: StoredLists) -> EngineRates:
     """Time the engine process, loaded with lists as at a worker's start."""
     engine = EngineProcess(size.dimension, accelerated_from=0)
     await engine.start()
@@ -138,7 +142,7 @@ async def _behind_pipe(size: Size, tracks: Tracks, lists: StoredLists) -> Rates:
         while not (await engine.stats()).compiled:  # noqa: ASYNC110 - another process knows
             await asyncio.sleep(0.1)
         await engine.load(tracks.batch(0, len(lists.keys)), lists)
-        followed = Followed(tracks.keys)
+        followed = FollowedLists(tracks.keys)
         followed.take(await engine.take_changes())
         for name in ("neighbours", "scores", "lengths"):
             getattr(followed.lists, name)[: len(lists.keys)] = getattr(lists, name)
@@ -160,17 +164,19 @@ async def _behind_pipe(size: Size, tracks: Tracks, lists: StoredLists) -> Rates:
         findings = tracks.findings(followed.lists, end + SINGLES, size.audited)
     finally:
         await engine.stop()
-    return Rates("behind its pipe", size.events / took, batches, singles, machine.load(), findings, {})
+    return EngineRates(
+        "behind its pipe", size.events / took, batches, singles, machine.load_average(), findings, {}
+    )
 
 
-def measure(size: Size) -> tuple[float, Tracks, StoredLists]:
+def measure_engine(size: CatalogueSize) -> tuple[float, SyntheticTracks, StoredLists]:
     """Measure one size and print its table.
 
     Returns:
         Events a second of the engine, the tracks, and the lists of the first `size.tracks`, for peers to start from.
     """
-    tracks = Tracks.make(size.tracks + size.events + SINGLES, size.dimension)
-    followed = Followed(tracks.keys)
+    tracks = SyntheticTracks.make(size.tracks + size.events + SINGLES, size.dimension)
+    followed = FollowedLists(tracks.keys)
     gflops = machine.gemm_gflops(size.tracks, size.dimension, BATCH)
     alone, filled = _in_process(size, tracks, followed)
     # Lists at the size to start from: exact by the audit above, recomputed for the smaller catalogue.
@@ -178,7 +184,7 @@ def measure(size: Size) -> tuple[float, Tracks, StoredLists]:
     piped = asyncio.run(_behind_pipe(size, tracks, lists))
     gflops = max(gflops, machine.gemm_gflops(size.tracks, size.dimension, BATCH))
     limit = gflops * 1e9 / (2.0 * size.tracks * size.dimension)
-    table = report.table(
+    table = report.make_table(
         f"Engine alone, {size}: inserts in batches of {BATCH}, then one by one",
         "what",
         "events/s",
@@ -206,7 +212,7 @@ def measure(size: Size) -> tuple[float, Tracks, StoredLists]:
             row.load,
         )
     spent = ", ".join(f"{name} {share:.0%}" for name, share in alone.phases.items() if share >= 0.005)
-    report.show(
+    report.print_table(
         table,
         f"Product's limit: {limit:,.0f} events/s at the {gflops:.0f} GFLOP/s measured here. Filled from nothing at"
         f" {filled:,.0f}/s.\nWhere the engine's time went: {spent}.",
@@ -214,7 +220,7 @@ def measure(size: Size) -> tuple[float, Tracks, StoredLists]:
     return alone.rate, tracks, lists
 
 
-def exact_lists(tracks: Tracks, count: int) -> StoredLists:
+def exact_lists(tracks: SyntheticTracks, count: int) -> StoredLists:
     """The true lists of the first `count` tracks."""
     auditor = Auditor(tracks.keys[:count], tracks.names[:count], tracks.vectors[:count])
     blocks = [

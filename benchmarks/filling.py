@@ -12,8 +12,8 @@ from benchmarks import bare
 from mess import migrate
 from mess.demo import catalogue
 from serving.recommend import replies
-from serving.recommend.lists import Lists
-from serving.recommend.track_fragments import Cards
+from serving.recommend.lists import ListReader
+from serving.recommend.track_fragments import TrackFragments
 from store import lists, materialised, tracks
 from store.columns import METADATA_FIELDS
 from store.pool import open_pool, transaction
@@ -41,7 +41,7 @@ def fill(database_url: str, count: int) -> list[str]:
 
 
 async def _fill(database_url: str, count: int) -> list[str]:
-    demo = catalogue.load()
+    demo = catalogue.load_demo_catalogue()
     chosen = np.sort(np.random.default_rng(3).permutation(len(demo))[:count])
     names = [demo.tracks[row].track_id for row in chosen]
     vectors = demo.embeddings[chosen]
@@ -59,8 +59,8 @@ async def _fill(database_url: str, count: int) -> list[str]:
             blob = vectors[at].astype("<f4").tobytes()
             rows.append(TrackRow(name, track_key(name), values, blob, at % PARTITIONS, at // PARTITIONS, now))
         async with transaction(pool) as connection:
-            await tracks.upsert(connection, rows)
-            await lists.flush(connection, _lists(names, vectors), np.empty(0, dtype=np.int64))
+            await tracks.upsert_tracks(connection, rows)
+            await lists.flush_lists(connection, _lists(names, vectors), np.empty(0, dtype=np.int64))
             await _offsets(connection, count)
         await _keep_bodies(pool, names)
     return names
@@ -95,7 +95,7 @@ async def _offsets(connection: asyncpg.Connection, count: int) -> None:
 
 
 async def _keep_bodies(pool: asyncpg.Pool, names: list[str]) -> None:
-    stored = Lists(pool, Cards(pool, 0, STORE_SECONDS), STORE_SECONDS)
+    stored = ListReader(pool, TrackFragments(pool, 0, STORE_SECONDS), STORE_SECONDS)
     whole = []
     for name in names:
         found = await stored.read(name, limit=10)
@@ -113,8 +113,8 @@ async def _keep_bodies(pool: asyncpg.Pool, names: list[str]) -> None:
             list_version=found.header.version,
             generated_at=found.header.generated_at,
         )
-        await materialised.write(pool, [new])
-        whole.append((name, replies.sealed(opened, stale=False, began=time.perf_counter())))
+        await materialised.write_bodies(pool, [new])
+        whole.append((name, replies.sealed_body(opened, stale=False, began=time.perf_counter())))
     await pool.execute(f"CREATE TABLE {bare.TABLE} (track_id text PRIMARY KEY, body bytea NOT NULL)")
     await pool.execute(f"ALTER TABLE {bare.TABLE} ALTER COLUMN body SET STORAGE EXTERNAL")
     await pool.copy_records_to_table(bare.TABLE, records=whole)

@@ -7,20 +7,20 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import machine, report
-from benchmarks.engine_rates import BATCH, Tracks, Trickle
-from benchmarks.sizes import Size, chosen
+from benchmarks.engine_rates import BATCH, SteadyInflow, SyntheticTracks
+from benchmarks.sizes import CatalogueSize, chosen_sizes
 from streams.engine import acceleration
 from streams.engine.approximate import ApproximateEngine
 
-SIZES = [Size(100_000, 768), Size(200_000, 128)]
-QUICK = [Size(8_000, 128)]
+SIZES = [CatalogueSize(100_000, 768), CatalogueSize(200_000, 128)]
+QUICK = [CatalogueSize(8_000, 128)]
 STOPS = (1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000, 200_000, 500_000, 1_000_000)
 PICTURE = Path(__file__).parents[1] / "docs" / "benchmarks" / "growth.png"
 BATCHES, SINGLES = 4, 20
 
 
 @dataclass(slots=True)
-class Curve:
+class GrowthCurve:
     """Milliseconds an event by catalogue size, and bytes a track of vectors and index, and of lists.
 
     Processor time, which a busy machine leaves as it is, but for `batched`, which is wall time.
@@ -35,7 +35,7 @@ class Curve:
     memory: list[tuple[float, float]] = field(default_factory=list)
 
 
-def _product(tracks: Tracks, count: int) -> float:
+def _product(tracks: SyntheticTracks, count: int) -> float:
     """Milliseconds of the processor that an event costs by the plain product alone, the best of three."""
     best = float("inf")
     for _ in range(3):
@@ -45,12 +45,12 @@ def _product(tracks: Tracks, count: int) -> float:
     return best * 1000 / BATCH
 
 
-def _curve(size: Size, tracks: Tracks, name: str, exact_upto: int) -> Curve:
-    engine, curve, at = ApproximateEngine(size.dimension, exact_upto=exact_upto), Curve(name), 0
-    engine.accelerate(acceleration.load())
-    engine.flow = Trickle()
+def _curve(size: CatalogueSize, tracks: SyntheticTracks, name: str, exact_upto: int) -> GrowthCurve:
+    engine, curve, at = ApproximateEngine(size.dimension, exact_upto=exact_upto), GrowthCurve(name), 0
+    engine.accelerate(acceleration.load_kernels())
+    engine.flow = SteadyInflow()
     for stop in [stop for stop in STOPS if stop <= size.tracks]:
-        report.progress(f"{name}: growing to {stop:,}, load {machine.load()}")
+        report.progress(f"{name}: growing to {stop:,}, load {machine.load_average()}")
         while at < stop:
             engine.apply(tracks.batch(at, min(at + 4 * BATCH, stop)))
             at = min(at + 4 * BATCH, stop)
@@ -76,7 +76,7 @@ def _curve(size: Size, tracks: Tracks, name: str, exact_upto: int) -> Curve:
     return curve
 
 
-def _draw(curves: list[Curve], path: Path) -> None:
+def _draw(curves: list[GrowthCurve], path: Path) -> None:
     # Imported here: only the benchmarks' plots want it.
     from matplotlib.figure import Figure  # noqa: PLC0415
 
@@ -109,14 +109,14 @@ def _draw(curves: list[Curve], path: Path) -> None:
 
 def main(*, quick: bool = False) -> None:
     """Run it, print the table and draw the picture; MESS_BENCH_SIZES (`500000x128`) says how far to grow."""
-    given = chosen()
+    given = chosen_sizes()
     curves = []
     for size in given or (QUICK if quick else SIZES):
-        tracks = Tracks.make(size.tracks + len(STOPS) * (BATCHES * BATCH + SINGLES), size.dimension)
+        tracks = SyntheticTracks.make(size.tracks + len(STOPS) * (BATCHES * BATCH + SINGLES), size.dimension)
         curves.append(_curve(size, tracks, f"{size.dimension} dimensions", size.tracks * 2))
         if size.dimension <= 128:
             curves.append(_curve(size, tracks, f"{size.dimension} dimensions, cells", size.tracks // 20))
-    table = report.table(
+    table = report.make_table(
         "Cost of an insert, milliseconds an event",
         "what",
         "tracks",
@@ -140,7 +140,9 @@ def main(*, quick: bool = False) -> None:
                 f"{vectors:,.0f}",
                 f"{lists:,.0f}",
             )
-    report.show(table, f"Load average {machine.load()}; the processor's time is that of all threads.")
+    report.print_table(
+        table, f"Load average {machine.load_average()}; the processor's time is that of all threads."
+    )
     if not quick:
         _draw(curves, PICTURE)
 

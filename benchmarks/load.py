@@ -17,7 +17,7 @@ import uvloop
 
 
 @dataclass(frozen=True)
-class Plan:
+class LoadPlan:
     """What to ask.
 
     Attributes:
@@ -36,7 +36,7 @@ class Plan:
 
 
 class _Run:
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: LoadPlan) -> None:
         self.plan = plan
         self.next = 0
         self.seconds: list[float] = []
@@ -98,7 +98,7 @@ class _Connection(asyncio.Protocol):
             self._run.finished.set()
 
 
-async def _drive(plan: Plan) -> dict[str, Any]:
+async def _drive(plan: LoadPlan) -> dict[str, Any]:
     run = _Run(plan)
     loop = asyncio.get_running_loop()
     run.end = time.perf_counter() + plan.seconds
@@ -126,7 +126,7 @@ def main() -> None:
     """Read a plan, carry it out, and print what came of it."""
     given = orjson.loads(sys.stdin.buffer.read())
     requests = [text.encode() for text in given.pop("requests")]
-    result = uvloop.run(_drive(Plan(requests=requests, **given)))
+    result = uvloop.run(_drive(LoadPlan(requests=requests, **given)))
     sys.stdout.buffer.write(orjson.dumps(result))
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import psutil
 
 
-def load() -> str:
+def load_average() -> str:
     """The load average of the last minute, to be printed beside a figure."""
     return f"{os.getloadavg()[0]:.1f}"
 

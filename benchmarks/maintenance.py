@@ -5,17 +5,19 @@ import tempfile
 from pathlib import Path
 
 from benchmarks import end_to_end, engine_rates, processes, report
-from benchmarks.peers import Peer, hnswlib_peer, pgvector_peer
-from benchmarks.sizes import Size, chosen
+from benchmarks.peers import MaintenancePeer, hnswlib_peer, pgvector_peer
+from benchmarks.sizes import CatalogueSize, chosen_sizes
 from mess import migrate
 
-SMALL = [Size(10_000, 768), Size(10_000, 128)]
-MEDIUM = [Size(50_000, 768, audited=4_000), Size(100_000, 128, audited=4_000)]
-QUICK = [Size(4_000, 128, events=1_024)]
+SMALL = [CatalogueSize(10_000, 768), CatalogueSize(10_000, 128)]
+MEDIUM = [CatalogueSize(50_000, 768, audited=4_000), CatalogueSize(100_000, 128, audited=4_000)]
+QUICK = [CatalogueSize(4_000, 128, events=1_024)]
 
 
-def _peers(size: Size, rate: float, tracks: engine_rates.Tracks, lists: engine_rates.StoredLists) -> None:
-    peers: list[Peer] = []
+def _peers(
+    size: CatalogueSize, rate: float, tracks: engine_rates.SyntheticTracks, lists: engine_rates.StoredLists
+) -> None:
+    peers: list[MaintenancePeer] = []
     missing = ""
     try:
         peers.append(hnswlib_peer(size, tracks, lists))
@@ -23,7 +25,7 @@ def _peers(size: Size, rate: float, tracks: engine_rates.Tracks, lists: engine_r
         missing = "hnswlib is not installed (it is in the dependency group `bench`), so that it is not compared with."
     with processes.services("--broker", "none") as facts:
         peers.append(asyncio.run(pgvector_peer(size, tracks, facts["admin_url"])))
-    table = report.table(
+    table = report.make_table(
         f"Peers, {size}", "what", "events/s", "engine is", "recall@50", "lists not right", "load", "how"
     )
     table.columns[-1].justify = "left"
@@ -38,13 +40,13 @@ def _peers(size: Size, rate: float, tracks: engine_rates.Tracks, lists: engine_r
             peer.load,
             peer.note,
         )
-    report.show(table, missing)
+    report.print_table(table, missing)
 
 
-def _end_to_end(size: Size, rate: float | None) -> None:
+def _end_to_end(size: CatalogueSize, rate: float | None) -> None:
     with tempfile.TemporaryDirectory(prefix="mess-bench-") as directory, processes.services() as facts:
         migrate.upgrade(facts["database_url"])
-        end_to_end.measure(size, facts, Path(directory) / "worker.log", rate)
+        end_to_end.measure_end_to_end(size, facts, Path(directory) / "worker.log", rate)
 
 
 def main(*, quick: bool = False) -> None:
@@ -53,14 +55,14 @@ def main(*, quick: bool = False) -> None:
     Without `quick`: the engine at four sizes, its peers and the whole way at the two smaller ones. MESS_BENCH_SIZES
     (`50000x768,...`) runs all three at other sizes instead.
     """
-    given = chosen()
+    given = chosen_sizes()
     whole = given or (QUICK if quick else SMALL)
     for size in whole:
-        rate, tracks, lists = engine_rates.measure(size)
+        rate, tracks, lists = engine_rates.measure_engine(size)
         _peers(size, rate, tracks, lists)
         _end_to_end(size, rate)
     for size in [] if quick or given else MEDIUM:
-        engine_rates.measure(size)
+        engine_rates.measure_engine(size)
 
 
 if __name__ == "__main__":

@@ -63,7 +63,7 @@ def quality(size: int) -> None:
     from sklearn.manifold import trustworthiness  # type: ignore[import-untyped]  # noqa: PLC0415
     from umap import UMAP  # noqa: PLC0415
 
-    vectors = catalogue.load().embeddings
+    vectors = catalogue.load_demo_catalogue().embeddings
     near, scores = _lists(vectors, NEIGHBOURS - 1)
     sample = np.random.default_rng(1).choice(len(vectors), size, replace=False)
     plane = PrincipalPlane(vectors[::3]).places(vectors)

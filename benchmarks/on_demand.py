@@ -35,7 +35,7 @@ JSON = {"Content-Type": "application/json"}
 
 
 @dataclass(frozen=True)
-class Asked:
+class RateOutcome:
     """What came of one rate."""
 
     rate: int
@@ -46,7 +46,7 @@ class Asked:
     load: str
 
 
-class Asker:
+class QuestionLoad:
     """Asks what nobody has asked before."""
 
     def __init__(self, url: str, names: list[str], seed: int) -> None:
@@ -65,7 +65,7 @@ class Asker:
             asked["caps"] = {"composer": 2}
         return asked
 
-    async def run(self, rate: int, seconds: float) -> Asked:
+    async def run(self, rate: int, seconds: float) -> RateOutcome:
         """Ask at a rate, whether or not answers keep up (open loop, exponential gaps)."""
         taken: list[float] = []
         computed: list[float] = []
@@ -90,7 +90,7 @@ class Asker:
                 group.create_task(one(session, due))
                 due += self._random.exponential(1 / rate)
         achieved = len(taken) / (time.perf_counter() - start)
-        return Asked(rate, achieved, taken, computed, failed, machine.load())
+        return RateOutcome(rate, achieved, taken, computed, failed, machine.load_average())
 
 
 def _computed(body: bytes) -> float:
@@ -100,8 +100,8 @@ def _computed(body: bytes) -> float:
     return float(found[1])
 
 
-def _show_rates(results: list[Asked]) -> None:
-    table = report.table(
+def _show_rates(results: list[RateOutcome]) -> None:
+    table = report.make_table(
         "Through Kafka and back, milliseconds from when a request was due",
         "requests/s",
         "n",
@@ -121,7 +121,7 @@ def _show_rates(results: list[Asked]) -> None:
             ", ".join(f"{count} {kind}" for kind, count in one.failed.items()) or "0",
             one.load,
         )
-    report.show(table)
+    report.print_table(table)
 
 
 def _counted(url: str) -> dict[str, float]:
@@ -144,16 +144,18 @@ def _zipf(names: list[str], count: int) -> list[tuple[str, str]]:
     return [(names[work], STRATEGIES[which]) for work, which in zip(works, strategies, strict=True)]
 
 
-def _traffic(stack: processes.Stack, names: list[str], count: int, seconds: float) -> None:
+def _traffic(stack: processes.BenchmarkStack, names: list[str], count: int, seconds: float) -> None:
     asked = _zipf(names, count)
     requests = [
-        reads.get(f"/recommend/{quote(work, safe='')}" + ("" if how == "similarity" else f"?strategy={how}"))
+        reads.get_request(
+            f"/recommend/{quote(work, safe='')}" + ("" if how == "similarity" else f"?strategy={how}")
+        )
         for work, how in asked
     ]
     api = stack.pids()["api"]
-    server = reads.Server(urlsplit(stack.state.http_url).port or 0, api)
+    server = reads.ServerUnderLoad(urlsplit(stack.state.http_url).port or 0, api)
     before = _counted(stack.state.http_url)
-    result = reads.load(server, requests, 32, seconds)
+    result = reads.drive_load(server, requests, 32, seconds)
     after = _counted(stack.state.http_url)
     grown = {name: value - before.get(name, 0.0) for name, value in after.items()}
     done = (asked * (result["count"] // len(asked) + 1))[: result["count"]]
@@ -161,8 +163,8 @@ def _traffic(stack: processes.Stack, names: list[str], count: int, seconds: floa
     distinct = len(set(computable))
     computed = grown["mess_api_worker_requests_total"]
     redundant = len(computable) - distinct
-    table = report.table(
-        f"Zipf traffic (exponent {EXPONENT:g}), 32 connections, load {machine.load()}", "what", ""
+    table = report.make_table(
+        f"Zipf traffic (exponent {EXPONENT:g}), 32 connections, load {machine.load_average()}", "what", ""
     )
     rows = (
         ("requests answered", f"{len(done):,} at {result['rate']:,.0f}/s"),
@@ -182,12 +184,12 @@ def _traffic(stack: processes.Stack, names: list[str], count: int, seconds: floa
     )
     for row in rows:
         table.add_row(*row)
-    report.show(table)
+    report.print_table(table)
 
 
 def main(*, quick: bool = False) -> None:
     """Run it and print the tables."""
-    names = [track.track_id for track in catalogue.load().tracks]
+    names = [track.track_id for track in catalogue.load_demo_catalogue().tracks]
     seconds = 5.0 if quick else 10.0
     with (
         tempfile.TemporaryDirectory(prefix="mess-bench-") as directory,
@@ -195,7 +197,7 @@ def main(*, quick: bool = False) -> None:
     ):
         stack.wait_for_lists()
         time.sleep(REST_SECONDS)
-        asker = Asker(stack.state.http_url, names, seed=5)
+        asker = QuestionLoad(stack.state.http_url, names, seed=5)
         uvloop.run(asker.run(20, 5.0))  # warm-up
         results = [uvloop.run(asker.run(rate, seconds)) for rate in RATES]
         _show_rates(results)

@@ -7,9 +7,9 @@ import asyncpg
 import numpy as np
 
 from benchmarks import machine
-from benchmarks.engine_rates import BATCH, Tracks
-from benchmarks.sizes import Size
-from streams.engine.audit import Auditor, Findings
+from benchmarks.engine_rates import BATCH, SyntheticTracks
+from benchmarks.sizes import CatalogueSize
+from streams.engine.audit import AuditFindings, Auditor
 from streams.engine.types import StoredLists, no_events
 
 # The usual parameters of both libraries' manuals; `ef` twice the list's length.
@@ -20,17 +20,17 @@ PGVECTOR_QUERIES = 500
 
 
 @dataclass(frozen=True, slots=True)
-class Peer:
+class MaintenancePeer:
     """What was measured of a peer: `note` says how its lists came about."""
 
     name: str
     rate: float
-    findings: Findings
+    findings: AuditFindings
     load: str
     note: str
 
 
-def hnswlib_peer(size: Size, tracks: Tracks, lists: StoredLists) -> Peer:
+def hnswlib_peer(size: CatalogueSize, tracks: SyntheticTracks, lists: StoredLists) -> MaintenancePeer:
     """Insert with hnswlib, and query again the lists of each newcomer's own top 50.
 
     Raises:
@@ -64,7 +64,7 @@ def hnswlib_peer(size: Size, tracks: Tracks, lists: StoredLists) -> Peer:
     held = StoredLists(tracks.keys[:end], neighbours, scores, np.full(end, LIST), no_events())
     findings = tracks.findings(held, end, size.audited)
     note = "add, own query, then the lists of the own top 50 queried again"
-    return Peer("hnswlib", size.events / took, findings, machine.load(), note)
+    return MaintenancePeer("hnswlib", size.events / took, findings, machine.load_average(), note)
 
 
 def _without_self(found: np.ndarray, rows: np.ndarray) -> np.ndarray:
@@ -77,7 +77,7 @@ def _encode(vector: np.ndarray) -> bytes:
     return len(vector).to_bytes(2, "big") + bytes(2) + vector.astype(">f4").tobytes()
 
 
-async def pgvector_peer(size: Size, tracks: Tracks, admin_url: str) -> Peer:
+async def pgvector_peer(size: CatalogueSize, tracks: SyntheticTracks, admin_url: str) -> MaintenancePeer:
     """Insert into a table with an HNSW index; lists are what a query gives when read."""
     connection = await asyncpg.connect(admin_url, command_timeout=300)
     try:
@@ -103,15 +103,17 @@ async def pgvector_peer(size: Size, tracks: Tracks, admin_url: str) -> Peer:
     finally:
         await connection.close()
     note = f"inserts alone; a list is a query when read, {queried:,.0f} queries/s on one connection"
-    return Peer("pgvector HNSW", PGVECTOR_EVENTS / took, findings, machine.load(), note)
+    return MaintenancePeer("pgvector HNSW", PGVECTOR_EVENTS / took, findings, machine.load_average(), note)
 
 
-async def _copy(connection: asyncpg.Connection, tracks: Tracks, start: int, stop: int) -> None:
+async def _copy(connection: asyncpg.Connection, tracks: SyntheticTracks, start: int, stop: int) -> None:
     records = zip(tracks.keys[start:stop].tolist(), tracks.vectors[start:stop], strict=True)
     await connection.copy_records_to_table("bench_vectors", records=records)
 
 
-async def _read_lists(connection: asyncpg.Connection, tracks: Tracks, count: int) -> tuple[float, Findings]:
+async def _read_lists(
+    connection: asyncpg.Connection, tracks: SyntheticTracks, count: int
+) -> tuple[float, AuditFindings]:
     """Queries a second, and what a sample of the lists is worth."""
     await connection.execute(f"SET hnsw.ef_search = {SEARCH_WIDTH}")
     rows = np.random.default_rng(4).choice(count, PGVECTOR_QUERIES, replace=False)

@@ -31,7 +31,7 @@ def environment(**settings: str) -> dict[str, str]:
     return kept | settings
 
 
-def end(process: subprocess.Popen[str]) -> None:
+def end_process(process: subprocess.Popen[str]) -> None:
     """Stop a process of ours and wait."""
     if process.poll() is None:
         process.send_signal(signal.SIGTERM)
@@ -42,7 +42,7 @@ def end(process: subprocess.Popen[str]) -> None:
             process.wait()
 
 
-class Stack:
+class BenchmarkStack:
     """A running `mess up`.
 
     Attributes:
@@ -83,7 +83,7 @@ class Stack:
 
 
 @contextlib.contextmanager
-def local_stack(directory: Path, *arguments: str) -> Iterator[Stack]:
+def local_stack(directory: Path, *arguments: str) -> Iterator[BenchmarkStack]:
     """Run `mess up` on a fresh data directory."""
     log = directory / "up.log"
     data = directory / "data"
@@ -105,9 +105,9 @@ def local_stack(directory: Path, *arguments: str) -> Iterator[Stack]:
                 state = read_state(data)
                 if not line.startswith("ready") or state is None:
                     raise RuntimeError(f"the stack did not start:\n{log.read_text(encoding='utf-8')}")
-                yield Stack(process, log, started, state)
+                yield BenchmarkStack(process, log, started, state)
             finally:
-                end(process)
+                end_process(process)
 
 
 @contextlib.contextmanager
@@ -131,10 +131,10 @@ def services(*arguments: str) -> Iterator[dict[str, str]]:
             yield orjson.loads(line)
         finally:
             process.stdin.close()
-            end(process)
+            end_process(process)
 
 
-class Worker:
+class BenchmarkWorker:
     """A running `mess worker`."""
 
     def __init__(self, process: subprocess.Popen[str], port: int) -> None:
@@ -159,7 +159,9 @@ class Worker:
 
 
 @contextlib.contextmanager
-def worker(database_url: str, bootstrap_servers: str, log: Path, **settings: str) -> Iterator[Worker]:
+def running_worker(
+    database_url: str, bootstrap_servers: str, log: Path, **settings: str
+) -> Iterator[BenchmarkWorker]:
     """Run a worker on these services, with further settings, and wait until it maintains lists."""
     (port,) = pick_free(1)
     variables = environment(
@@ -174,7 +176,7 @@ def worker(database_url: str, bootstrap_servers: str, log: Path, **settings: str
         )
     with process:
         try:
-            running = Worker(process, port)
+            running = BenchmarkWorker(process, port)
             deadline = time.monotonic() + START_SECONDS
             while time.monotonic() < deadline:
                 running.require()
@@ -184,4 +186,4 @@ def worker(database_url: str, bootstrap_servers: str, log: Path, **settings: str
                 time.sleep(0.02)
             yield running
         finally:
-            end(process)
+            end_process(process)

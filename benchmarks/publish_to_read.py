@@ -21,7 +21,7 @@ from aiokafka import AIOKafkaProducer
 from pydantic import SecretStr
 
 from benchmarks import machine, processes, report
-from mess.audit import AuditReport, audit
+from mess.audit import AuditReport, audit_store
 from mess.demo import catalogue
 from mess.demo.catalogue import DemoCatalogue
 from store.pool import open_pool
@@ -36,7 +36,7 @@ SERIES_SECONDS = 25.0
 POLL_SECONDS = 0.005
 
 
-class Prober:
+class FreshnessProber:
     """Publishes single events and reads until their effect shows.
 
     Args:
@@ -162,21 +162,21 @@ class Prober:
 
 
 @contextlib.asynccontextmanager
-async def prober(stack: processes.Stack, demo: DemoCatalogue) -> AsyncIterator[Prober]:
+async def prober(stack: processes.BenchmarkStack, demo: DemoCatalogue) -> AsyncIterator[FreshnessProber]:
     """A prober of a stack."""
     producer = AIOKafkaProducer(bootstrap_servers=stack.state.bootstrap_servers, acks="all", linger_ms=0)
     await producer.start()
     store = await asyncpg.connect(stack.state.database_url)
     try:
         async with aiohttp.ClientSession() as http:
-            yield Prober(stack.state.http_url, producer, http, store, demo)
+            yield FreshnessProber(stack.state.http_url, producer, http, store, demo)
     finally:
         await store.close()
         await producer.stop()
 
 
 @dataclass(slots=True)
-class Measured:
+class LatencyMeasurement:
     """One row of the table."""
 
     what: str
@@ -184,7 +184,9 @@ class Measured:
     load: str
 
 
-async def _series(what: str, count: int, one: Callable[[int], Awaitable[float]], first: int = 0) -> Measured:
+async def _series(
+    what: str, count: int, one: Callable[[int], Awaitable[float]], first: int = 0
+) -> LatencyMeasurement:
     seconds: list[float] = []
     end = time.perf_counter() + SERIES_SECONDS
     for number in range(first, first + count):
@@ -195,12 +197,14 @@ async def _series(what: str, count: int, one: Callable[[int], Awaitable[float]],
         await asyncio.sleep(0.05 * np.random.default_rng(number).random())
     p50, p90, p99 = report.percentiles(seconds)
     report.console.print(
-        f"{what}: p50 {p50} ms, p90 {p90}, p99 {p99}, n {len(seconds)}, load {machine.load()}"
+        f"{what}: p50 {p50} ms, p90 {p90}, p99 {p99}, n {len(seconds)}, load {machine.load_average()}"
     )
-    return Measured(what, seconds, machine.load())
+    return LatencyMeasurement(what, seconds, machine.load_average())
 
 
-async def _probe(stack: processes.Stack, demo: DemoCatalogue, count: int) -> list[Measured]:
+async def _probe(
+    stack: processes.BenchmarkStack, demo: DemoCatalogue, count: int
+) -> list[LatencyMeasurement]:
     async with prober(stack, demo) as probe:
         await _series("warm-up", 5, probe.insert, first=10**6)
         rows = [
@@ -227,11 +231,13 @@ async def _probe(stack: processes.Stack, demo: DemoCatalogue, count: int) -> lis
 async def _audit(database_url: str) -> AuditReport:
     settings = StoreSettings(database_url=SecretStr(database_url), command_timeout=300)
     async with await open_pool(settings, application_name="benchmark", read_only=True) as pool:
-        return await audit(pool)
+        return await audit_store(pool)
 
 
-def _show(stack: processes.Stack, listed: float, rows: list[Measured], peaks: dict[str, int]) -> None:
-    table = report.table(
+def _show(
+    stack: processes.BenchmarkStack, listed: float, rows: list[LatencyMeasurement], peaks: dict[str, int]
+) -> None:
+    table = report.make_table(
         "From the broker's acknowledgement to the effect over HTTP, milliseconds",
         "what",
         "n",
@@ -242,24 +248,24 @@ def _show(stack: processes.Stack, listed: float, rows: list[Measured], peaks: di
     )
     for row in rows:
         table.add_row(row.what, str(len(row.seconds)), *report.percentiles(row.seconds), row.load)
-    report.show(
+    report.print_table(
         table,
         "Limited, when idle, by the waits that gather events into batches (Faust's 20 ms, the feed of the consumer),\n"
         "the commit of the track, and the commit of the lists behind it; a delete also by reading some 50 lists.",
     )
-    start = report.table("Start of the stack", "what", "seconds")
+    start = report.make_table("Start of the stack", "what", "seconds")
     start.add_row(f"to ready ({stack.state.broker})", f"{stack.ready_seconds:.1f}")
     start.add_row("to all works having their lists", f"{listed:.1f}")
-    report.show(start)
-    memory = report.table("Peak memory (proportional set size)", "process", "peak")
+    report.print_table(start)
+    memory = report.make_table("Peak memory (proportional set size)", "process", "peak")
     for name, peak in peaks.items():
         memory.add_row(name, report.mebibytes(peak))
-    report.show(memory)
+    report.print_table(memory)
 
 
 def main(*, quick: bool = False) -> None:
     """Run it and print the tables."""
-    demo = catalogue.load()
+    demo = catalogue.load_demo_catalogue()
     with tempfile.TemporaryDirectory(prefix="mess-bench-") as directory:
         with processes.local_stack(Path(directory)) as stack, machine.peak_memory(stack.pids) as peaks:
             listed = stack.wait_for_lists()
@@ -267,7 +273,7 @@ def main(*, quick: bool = False) -> None:
             rows = asyncio.run(_probe(stack, demo, 20 if quick else 120))
             last = asyncio.run(_audit(stack.state.database_url))
         _show(stack, listed, rows, peaks)
-    recall = report.table(
+    recall = report.make_table(
         "Stored lists against brute force", "when", "tracks", "right", "recall@10", "recall@50"
     )
     for when, audited in (("after the start", first), ("after the changes", last)):
@@ -279,7 +285,7 @@ def main(*, quick: bool = False) -> None:
             f"{found.recall(10):.6f}",
             f"{found.recall(50):.6f}",
         )
-    report.show(recall)
+    report.print_table(recall)
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ START_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
-class Server:
+class ServerUnderLoad:
     """A process that listens on `port`."""
 
     port: int
@@ -37,7 +37,7 @@ class Server:
 
 
 @dataclass(frozen=True)
-class Way:
+class ReadPath:
     """One way of reading.
 
     Attributes:
@@ -48,13 +48,13 @@ class Way:
     """
 
     name: str
-    server: Server
+    server: ServerUnderLoad
     requests: list[str]
     peer: str | None = None
 
 
 @contextlib.contextmanager
-def listening(command: list[str], port: int, log: Path, **settings: str) -> Iterator[Server]:
+def listening_server(command: list[str], port: int, log: Path, **settings: str) -> Iterator[ServerUnderLoad]:
     """Run a server and wait until it answers."""
     with log.open("w", encoding="utf-8") as output:
         process = subprocess.Popen(
@@ -69,12 +69,14 @@ def listening(command: list[str], port: int, log: Path, **settings: str) -> Iter
                 if process.poll() is not None or time.monotonic() > deadline:
                     raise RuntimeError(f"the server did not start:\n{log.read_text(encoding='utf-8')}")
                 time.sleep(0.05)
-            yield Server(port, process.pid)
+            yield ServerUnderLoad(port, process.pid)
         finally:
-            processes.end(process)
+            processes.end_process(process)
 
 
-def load(server: Server, requests: list[str], connections: int, seconds: float) -> dict[str, Any]:
+def drive_load(
+    server: ServerUnderLoad, requests: list[str], connections: int, seconds: float
+) -> dict[str, Any]:
     """Drive a server; adds its CPU time a request, its share of a core, and its memory afterwards."""
     plan = {
         "host": "127.0.0.1",
@@ -102,57 +104,67 @@ def load(server: Server, requests: list[str], connections: int, seconds: float) 
     return result
 
 
-def get(path: str) -> str:
+def get_request(path: str) -> str:
     """A request."""
     return f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAccept: */*\r\n\r\n"
 
 
-def _ways(names: list[str], memory: Server, store: Server, nothing: Server, plain: Server) -> list[Way]:
+def _ways(
+    names: list[str],
+    memory: ServerUnderLoad,
+    store: ServerUnderLoad,
+    nothing: ServerUnderLoad,
+    plain: ServerUnderLoad,
+) -> list[ReadPath]:
     ids = [quote(name, safe="") for name in names]
     few = ids[:500]
     return [
-        Way("bare Starlette, the same bytes", plain, [get(f"/bytes/{each}") for each in few]),
-        Way(
+        ReadPath("bare Starlette, the same bytes", plain, [get_request(f"/bytes/{each}") for each in few]),
+        ReadPath(
             "memory",
             memory,
-            [get(f"/recommend/{each}") for each in few],
+            [get_request(f"/recommend/{each}") for each in few],
             "bare Starlette, the same bytes",
         ),
-        Way("bare Starlette and asyncpg, by primary key", plain, [get(f"/row/{each}") for each in ids]),
-        Way(
+        ReadPath(
+            "bare Starlette and asyncpg, by primary key", plain, [get_request(f"/row/{each}") for each in ids]
+        ),
+        ReadPath(
             "store, a kept body",
             store,
-            [get(f"/recommend/{each}?strategy={filling.KEPT_STRATEGY}") for each in ids],
+            [get_request(f"/recommend/{each}?strategy={filling.KEPT_STRATEGY}") for each in ids],
             "bare Starlette and asyncpg, by primary key",
         ),
         # Lists and the versions of rows come from Postgres; what has not changed in a row, from memory.
-        Way(
+        ReadPath(
             "store, a list, unchanged texts from memory",
             store,
-            [get(f"/recommend/{each}") for each in ids],
+            [get_request(f"/recommend/{each}") for each in ids],
             "bare Starlette and asyncpg, by primary key",
         ),
-        Way(
+        ReadPath(
             "store, a list, nothing at hand",
             nothing,
-            [get(f"/recommend/{each}") for each in ids],
+            [get_request(f"/recommend/{each}") for each in ids],
             "bare Starlette and asyncpg, by primary key",
         ),
     ]
 
 
-def _measure(ways: list[Way], connections: int, seconds: float, rounds: int) -> dict[str, dict[str, Any]]:
+def _measure(
+    ways: list[ReadPath], connections: int, seconds: float, rounds: int
+) -> dict[str, dict[str, Any]]:
     """Each way in turn, round after round; of each, the median round by rate."""
     results: dict[str, list[dict[str, Any]]] = {way.name: [] for way in ways}
     for _ in range(rounds):
         for way in ways:
-            results[way.name].append(load(way.server, way.requests, connections, seconds))
+            results[way.name].append(drive_load(way.server, way.requests, connections, seconds))
     return {name: sorted(found, key=lambda one: one["rate"])[rounds // 2] for name, found in results.items()}
 
 
-def _show(ways: list[Way], connections: int, found: dict[str, dict[str, Any]]) -> None:
-    table = report.table(
-        f"{connections} connections, load {machine.load()}",
+def _show(ways: list[ReadPath], connections: int, found: dict[str, dict[str, Any]]) -> None:
+    table = report.make_table(
+        f"{connections} connections, load {machine.load_average()}",
         "way",
         "requests/s",
         "of its peer",
@@ -177,7 +189,7 @@ def _show(ways: list[Way], connections: int, found: dict[str, dict[str, Any]]) -
             f"{one['cpu']:.2f}",
             f"{one['memory'] / 2**20:,.0f}",
         )
-    report.show(table)
+    report.print_table(table)
 
 
 def main(*, quick: bool = False) -> None:
@@ -194,8 +206,8 @@ def main(*, quick: bool = False) -> None:
         common = {"MESS_DATABASE_URL": facts["api_database_url"]}
         plain = [sys.executable, "-m", "benchmarks.bare", facts["database_url"], str(third)]
         with (
-            listening(api, port, logs / "memory.log", MESS_API_PORT=str(port), **common) as memory,
-            listening(
+            listening_server(api, port, logs / "memory.log", MESS_API_PORT=str(port), **common) as memory,
+            listening_server(
                 api,
                 other,
                 logs / "store.log",
@@ -203,7 +215,7 @@ def main(*, quick: bool = False) -> None:
                 MESS_API_MEMORY_BYTES="0",
                 **common,
             ) as store,
-            listening(
+            listening_server(
                 api,
                 fourth,
                 logs / "nothing.log",
@@ -212,11 +224,11 @@ def main(*, quick: bool = False) -> None:
                 MESS_API_TRACK_BYTES="0",
                 **common,
             ) as nothing,
-            listening(plain, third, logs / "bare.log") as bare,
+            listening_server(plain, third, logs / "bare.log") as bare,
         ):
             ways = _ways(names, memory, store, nothing, bare)
             for way in ways:  # warm-up, long enough for each to have read everything once
-                load(way.server, way.requests, 8, max(1.0, count / 1_000))
+                drive_load(way.server, way.requests, 8, max(1.0, count / 1_000))
             for connections in CONNECTIONS:
                 found = _measure(ways, connections, seconds, rounds if connections == 32 else 1)
                 _show(ways, connections, found)

@@ -18,7 +18,7 @@ def percentiles(seconds: Sequence[float] | np.ndarray) -> tuple[str, str, str]:
     return f"{p50:,.0f}", f"{p90:,.0f}", f"{p99:,.0f}"
 
 
-def table(title: str, *headings: str) -> Table:
+def make_table(title: str, *headings: str) -> Table:
     """A table whose first column is text and whose others are figures."""
     made = Table(title=title, title_justify="left")
     for i, heading in enumerate(headings):
@@ -26,7 +26,7 @@ def table(title: str, *headings: str) -> Table:
     return made
 
 
-def show(made: Table, note: str = "") -> None:
+def print_table(made: Table, note: str = "") -> None:
     """Print a table, and below it what limits the figures."""
     console.print(made)
     if note:

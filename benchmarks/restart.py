@@ -12,21 +12,21 @@ from pathlib import Path
 import asyncpg
 
 from benchmarks import end_to_end, machine, processes, report
-from benchmarks.engine_rates import Tracks
-from benchmarks.sizes import Size, chosen
+from benchmarks.engine_rates import SyntheticTracks
+from benchmarks.sizes import CatalogueSize, chosen_sizes
 from mess import migrate
-from mess.audit import audit
+from mess.audit import audit_store
 from streams.maintenance.snapshots import NOTES, SNAPSHOT
 
-SIZES = [Size(50_000, 768, audited=1_000)]
-QUICK = [Size(4_000, 128, audited=1_000)]
+SIZES = [CatalogueSize(50_000, 768, audited=1_000)]
+QUICK = [CatalogueSize(4_000, 128, audited=1_000)]
 # Events that come while the worker is down: the tail of the log that it starts with.
 TAIL = 500
 SNAPSHOT_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Restart:
+class RestartMeasurement:
     """One start of the worker.
 
     Attributes:
@@ -49,9 +49,9 @@ class _Bench:
         self,
         facts: dict[str, str],
         store: asyncpg.Pool,
-        publisher: end_to_end.Publisher,
+        publisher: end_to_end.BenchmarkPublisher,
         directory: Path,
-        size: Size,
+        size: CatalogueSize,
     ) -> None:
         self._facts = facts
         self._store = store
@@ -60,9 +60,9 @@ class _Bench:
         self._log = directory / "worker.log"
         self._sent = size.tracks
 
-    def worker(self) -> AbstractContextManager[processes.Worker]:
+    def worker(self) -> AbstractContextManager[processes.BenchmarkWorker]:
         """The worker, with a directory that keeps snapshots."""
-        return processes.worker(
+        return processes.running_worker(
             self._facts["database_url"],
             self._facts["bootstrap_servers"],
             self._log,
@@ -81,7 +81,7 @@ class _Bench:
                 await asyncio.sleep(0.1)
             await asyncio.sleep(2 * SNAPSHOT_SECONDS)  # one that had begun before may have ended first
 
-    async def start(self, name: str, before: Callable[[Path], object] = lambda _: None) -> Restart:
+    async def start(self, name: str, before: Callable[[Path], object] = lambda _: None) -> RestartMeasurement:
         """Publish the tail while no worker runs, and start one."""
         await self._publisher.send(self._sent, self._sent + TAIL)
         self._sent += TAIL
@@ -91,11 +91,13 @@ class _Bench:
             active = time.perf_counter() - began
             await end_to_end.committed(self._store, worker, self._publisher.ends)
             caught_up = time.perf_counter() - began
-        return Restart(name, active, caught_up, machine.load())
+        return RestartMeasurement(name, active, caught_up, machine.load_average())
 
 
-async def _measure(size: Size, facts: dict[str, str], directory: Path) -> tuple[list[Restart], str]:
-    tracks = Tracks.make(size.tracks + 4 * TAIL, size.dimension)
+async def _measure(
+    size: CatalogueSize, facts: dict[str, str], directory: Path
+) -> tuple[list[RestartMeasurement], str]:
+    tracks = SyntheticTracks.make(size.tracks + 4 * TAIL, size.dimension)
     async with end_to_end.clients(facts, tracks) as (store, publisher):
         bench = _Bench(facts, store, publisher, directory, size)
         await bench.load()
@@ -105,7 +107,7 @@ async def _measure(size: Size, facts: dict[str, str], directory: Path) -> tuple[
             await bench.start("Postgres, as the snapshot is damaged", _damage),
             await bench.start("Postgres alone, without a snapshot", shutil.rmtree),
         ]
-        audited = await audit(store, sample=size.audited)
+        audited = await audit_store(store, sample=size.audited)
         wrong = audited.findings.tracks - audited.findings.right
         return restarts, f"Lists audited after all of it: {audited.findings.tracks:,}, not right: {wrong:,}."
 
@@ -119,11 +121,11 @@ def _damage(data: Path) -> None:
 
 def main(*, quick: bool = False) -> None:
     """Run it and print a table for each size."""
-    for size in chosen() or (QUICK if quick else SIZES):
+    for size in chosen_sizes() or (QUICK if quick else SIZES):
         with tempfile.TemporaryDirectory(prefix="mess-bench-") as directory, processes.services() as facts:
             migrate.upgrade(facts["database_url"])
             restarts, note = asyncio.run(_measure(size, facts, Path(directory)))
-        table = report.table(
+        table = report.make_table(
             f"A worker's start, {size}, {TAIL} events waiting, {facts['broker']}",
             "from",
             "keeps lists after s",
@@ -132,7 +134,7 @@ def main(*, quick: bool = False) -> None:
         )
         for one in restarts:
             table.add_row(one.name, f"{one.active:.1f}", f"{one.caught_up:.1f}", one.load)
-        report.show(table, note)
+        report.print_table(table, note)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ LARGE = 200_000
 
 
 @dataclass(frozen=True, slots=True)
-class Size:
+class CatalogueSize:
     """A catalogue.
 
     Attributes:
@@ -26,10 +26,10 @@ class Size:
         return f"{self.tracks:,} x {self.dimension}"
 
 
-def chosen() -> list[Size]:
+def chosen_sizes() -> list[CatalogueSize]:
     """Sizes as MESS_BENCH_SIZES names them, `50000x768,100000x128`; none if it is not set."""
     given = os.environ.get("MESS_BENCH_SIZES")
     pairs = [part.lower().split("x") for part in given.split(",")] if given else []
-    sizes = [Size(int(tracks), int(dimension)) for tracks, dimension in pairs]
+    sizes = [CatalogueSize(int(tracks), int(dimension)) for tracks, dimension in pairs]
     # A list held against a million vectors takes as long as twenty against fifty thousand.
     return [replace(size, audited=2_000) if size.tracks > LARGE else size for size in sizes]

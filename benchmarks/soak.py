@@ -26,13 +26,13 @@ from aiokafka import AIOKafkaProducer
 from pydantic import SecretStr
 
 from benchmarks import machine, on_demand, processes, report
-from mess.audit import audit
+from mess.audit import audit_store
 from mess.demo import catalogue
 from mess.demo.catalogue import DemoCatalogue
 from store.pool import open_pool
 from store.settings import StoreSettings
 from streams.contracts import encode_track
-from streams.engine.audit import Findings
+from streams.engine.audit import AuditFindings
 from streams.kafka.topics import TRACK_INGEST
 
 # From the end of the start's own work, before memory is measured first.
@@ -98,7 +98,7 @@ class Traffic:
         self._demo = demo
         self._names = [track.track_id for track in demo.tracks]
         self._rng = np.random.default_rng(1)
-        self._asker = on_demand.Asker(url, self._names, seed=2)
+        self._asker = on_demand.QuestionLoad(url, self._names, seed=2)
         self._guests: list[str] = []
         self._made = 0
         self.events = Counter[str]()
@@ -153,7 +153,7 @@ class Traffic:
         stream.seconds.append(time.perf_counter() - due)
 
 
-def memory(stack: processes.Stack) -> dict[str, int]:
+def memory(stack: processes.BenchmarkStack) -> dict[str, int]:
     """Bytes of each process of a stack, proportional set size: the parts of a worker by name, all others with what they run."""
     pids = stack.pids()
     worker = stack.state.pids.workers[0]
@@ -183,7 +183,9 @@ async def _at_rest(database_url: str) -> None:
         await connection.close()
 
 
-async def soak(stack: processes.Stack, demo: DemoCatalogue, options: argparse.Namespace) -> Findings:
+async def soak(
+    stack: processes.BenchmarkStack, demo: DemoCatalogue, options: argparse.Namespace
+) -> AuditFindings:
     """Play the traffic, measure, and print what came of it; returns what brute force says of the lists."""
     seconds = options.minutes * 60
     async with AsyncExitStack() as stacked:
@@ -206,27 +208,27 @@ async def soak(stack: processes.Stack, demo: DemoCatalogue, options: argparse.Na
                 group.create_task(at_rate(rate, seconds, np.random.default_rng(number), one))
             await asyncio.sleep(seconds / 2)
             measured["middle"] = memory(stack)
-            report.progress(f"half of it; load {machine.load()}")
+            report.progress(f"half of it; load {machine.load_average()}")
         await _at_rest(stack.state.database_url)
         measured["end"] = memory(stack)
     _show(options, traffic, measured)
     settings = StoreSettings(database_url=SecretStr(stack.state.database_url), command_timeout=300)
     async with await open_pool(settings, application_name="soak", read_only=True) as pool:
-        return (await audit(pool)).findings
+        return (await audit_store(pool)).findings
 
 
 def _show(options: argparse.Namespace, traffic: Traffic, measured: dict[str, dict[str, int]]) -> None:
-    sizes = report.table("Memory, proportional set size", "process", *measured, "grown")
+    sizes = report.make_table("Memory, proportional set size", "process", *measured, "grown")
     for name, first in measured["start"].items():
         row = [at.get(name, 0) for at in measured.values()]
         sizes.add_row(name, *map(report.mebibytes, row), f"{(row[-1] / max(first, 1) - 1):+.0%}")
     totals = [sum(at.values()) for at in measured.values()]
     sizes.add_row("all", *map(report.mebibytes, totals), f"{(totals[-1] / totals[0] - 1):+.0%}")
-    report.show(
+    report.print_table(
         sizes,
         f"{options.minutes:g} minutes; measured {WARM_SECONDS:.0f} s after all lists were there, halfway, and at rest",
     )
-    answers = report.table(
+    answers = report.make_table(
         "Answers, milliseconds from when they were due", "", "n", "p50", "p90", "p99", "late", "errors"
     )
     for name, stream in (("reads", traffic.reads), ("questions", traffic.questions)):
@@ -234,8 +236,8 @@ def _show(options: argparse.Namespace, traffic: Traffic, measured: dict[str, dic
             figures = report.percentiles(stream.seconds)
             errors = ", ".join(f"{count} x {kind}" for kind, count in stream.failed.most_common()) or "none"
             answers.add_row(name, f"{len(stream.seconds):,}", *figures, str(stream.late), errors)
-    late = f"Late: reads after {READ_SECONDS:g} s, questions after {QUESTION_SECONDS:g} s. Load {machine.load()}."
-    report.show(answers, late)
+    late = f"Late: reads after {READ_SECONDS:g} s, questions after {QUESTION_SECONDS:g} s. Load {machine.load_average()}."
+    report.print_table(answers, late)
     told = ", ".join(f"{count:,} {kind}" for kind, count in traffic.events.most_common())
     report.console.print(f"Events: {told}", markup=False)
 
@@ -257,7 +259,7 @@ def main(arguments: list[str] | None = None) -> int:
         processes.local_stack(Path(directory)) as stack,
     ):
         report.progress(f"all lists {stack.wait_for_lists():.0f} s after the start")
-        findings = uvloop.run(soak(stack, catalogue.load(), options))
+        findings = uvloop.run(soak(stack, catalogue.load_demo_catalogue(), options))
     wrong = findings.missing + findings.short + findings.wrong + findings.strangers
     report.console.print(f"Lists in the end: {findings.tracks:,} compared with brute force, {wrong} wrong")
     return 1 if wrong else 0

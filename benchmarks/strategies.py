@@ -12,12 +12,12 @@ import numpy as np
 from benchmarks import machine, report
 from mess.demo import catalogue
 from mess.evaluate import lists, plan, works
-from mess.evaluate.listening import Listening, Model, simulated
-from mess.evaluate.plan import LENGTH, Entry
+from mess.evaluate.listening import ListeningModel, SimulatedListening, simulated
+from mess.evaluate.plan import LENGTH, PlanEntry
 from mess.evaluate.works import Works
 from streams.engine.audit import Auditor
-from streams.strategies import Candidates, Seed, hubs, select
-from streams.strategies.picking import Run
+from streams.strategies import Candidates, Seed, hubs, select_list
+from streams.strategies.picking import PickingRun
 
 CANDIDATES = 200
 CALLS = 500
@@ -25,7 +25,7 @@ Call = Callable[[], object]
 
 
 def questions(
-    found: Works, listening: Listening, density: np.ndarray, count: int
+    found: Works, listening: SimulatedListening, density: np.ndarray, count: int
 ) -> list[tuple[Seed, Candidates]]:
     """Seeds drawn from the catalogue, each with its 200 nearest and all that is known of them."""
     seeds = np.sort(np.random.default_rng(0).choice(len(found), count, replace=False))
@@ -56,9 +56,9 @@ def top_k(candidates: Candidates) -> np.ndarray:
     return nearest[np.argsort(-candidates.similarity[nearest])]
 
 
-def picked(candidates: Candidates, entry: Entry, seed: Seed) -> list[int]:
+def picked(candidates: Candidates, entry: PlanEntry, seed: Seed) -> list[int]:
     """The picks alone: no counts of stages, no explanations."""
-    run = Run(candidates, entry.query(seed))
+    run = PickingRun(candidates, entry.query(seed))
     run.fill(LENGTH)
     return [pick.index for pick in run.picks]
 
@@ -77,11 +77,11 @@ def milliseconds(calls: list[Call]) -> np.ndarray:
 
 def main(*, quick: bool = False) -> None:
     """Print p50 and p99 of each strategy, of its picks alone, and how many times a plain top-k that is."""
-    found = works.of_demo(catalogue.load())
-    listening = simulated(len(found), Model())
-    asked = questions(found, listening, lists.densities(found, hubs.NEIGHBOURS), 60 if quick else CALLS)
-    made = report.table(
-        f"One list of {LENGTH} from {CANDIDATES} candidates, {found.vectors.shape[1]} dimensions (load {machine.load()})",
+    found = works.of_demo(catalogue.load_demo_catalogue())
+    listening = simulated(len(found), ListeningModel())
+    asked = questions(found, listening, lists.list_densities(found, hubs.NEIGHBOURS), 60 if quick else CALLS)
+    made = report.make_table(
+        f"One list of {LENGTH} from {CANDIDATES} candidates, {found.vectors.shape[1]} dimensions (load {machine.load_average()})",
         "strategy",
         "p50 ms",
         "p99 ms",
@@ -94,7 +94,7 @@ def main(*, quick: bool = False) -> None:
     entries = plan.entries()
     for entry in (*entries, entries[0].corrected(1.0)):
         whole = milliseconds(
-            [lambda e=entry, s=seed, one=one: select(one, e.query(s)) for seed, one in asked]
+            [lambda e=entry, s=seed, one=one: select_list(one, e.query(s)) for seed, one in asked]
         )
         alone = milliseconds([lambda e=entry, s=seed, one=one: picked(one, e, s) for seed, one in asked])
         half = float(np.median(whole))
@@ -110,7 +110,7 @@ def main(*, quick: bool = False) -> None:
         "candidates with what is listed; of hybrid's, a third reads the facts of the candidates; of cluster's, a fifth is "
         "k-means. A list that is stored or materialised costs none of it."
     )
-    report.show(made, note)
+    report.print_table(made, note)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import numpy as np
 from store import lists, tracks
 from store.pool import require_schema, snapshot
 from store.rows import ListRows
-from streams.engine.audit import Auditor, Findings
+from streams.engine.audit import AuditFindings, Auditor
 from streams.engine.types import StoredLists, no_events
 
 
@@ -28,10 +28,10 @@ class AuditReport:
     tracks: int
     lists: int
     orphans: int
-    findings: Findings
+    findings: AuditFindings
 
 
-async def audit(
+async def audit_store(
     pool: asyncpg.Pool,
     *,
     size: int = 50,
@@ -57,21 +57,21 @@ async def audit(
         stored, orphans = await lists.count_lists(connection)
         dimension = await tracks.read_dimension(connection)
         if dimension is None:
-            return AuditReport(0, stored, orphans, Findings())
-        found = await lists.read_tracks(connection, dimension)
+            return AuditReport(0, stored, orphans, AuditFindings())
+        found = await lists.read_track_vectors(connection, dimension)
         auditor = await asyncio.to_thread(Auditor, found.keys, found.track_ids, found.vectors, size)
         chosen = np.arange(len(found.keys))
         if sample is not None and sample < len(chosen):
             chosen = np.random.default_rng().choice(len(chosen), sample, replace=False)
-        findings = Findings()
+        findings = AuditFindings()
         for start in range(0, len(chosen), auditor.block_rows):
             block = chosen[start : start + auditor.block_rows]
             rows = await lists.read_lists_of(connection, found.keys[block])
-            findings += await asyncio.to_thread(auditor.check, block, as_stored(rows))
+            findings += await asyncio.to_thread(auditor.check, block, stored_as_engine_lists(rows))
             show(findings.tracks, len(chosen))
     return AuditReport(len(found.keys), stored, orphans, findings)
 
 
-def as_stored(rows: ListRows) -> StoredLists:
+def stored_as_engine_lists(rows: ListRows) -> StoredLists:
     """Lists of the store as the engine and the auditor take them."""
     return StoredLists(rows.keys, rows.neighbours, rows.scores, rows.lengths, no_events())

@@ -28,7 +28,7 @@ def resident_bytes() -> int:
     return resident
 
 
-class SettingAside:
+class GarbageCollectionFreezer:
     """Sets aside what a full collection has left; an entry of `gc.callbacks`.
 
     Attributes:
@@ -64,5 +64,5 @@ class SettingAside:
 
 def keep_short() -> None:
     """From now on; to be called once, when everything has been imported."""
-    gc.callbacks.append(SettingAside())
+    gc.callbacks.append(GarbageCollectionFreezer())
     gc.collect()

@@ -29,6 +29,6 @@ def downgrade(database_url: str, revision: str) -> None:
     command.downgrade(alembic_config(database_url), revision)
 
 
-def check(database_url: str) -> None:
+def check_migrations(database_url: str) -> None:
     """Raise if the migrations and the tables in `store.schema` differ."""
     command.check(alembic_config(database_url))

@@ -11,7 +11,7 @@ from mess.cli.console import fail
 Settings = TypeVar("Settings", bound=BaseSettings)
 
 
-def read(settings: Callable[[], Settings]) -> Settings:
+def read_settings(settings: Callable[[], Settings]) -> Settings:
     """Read a settings class from the environment; what is missing or wrong is told in one line, exit status 2."""
     try:
         return settings()

@@ -25,13 +25,13 @@ class WarmingError(Exception):
     """What was to be compiled was not used, so that nothing is known to have been compiled."""
 
 
-def warm() -> SearchStats:
+def warm_caches() -> SearchStats:
     """Compile the engine's inner loops, and build, search and replace an index.
 
     Raises:
         WarmingError: No index came about.
     """
-    acceleration.load()
+    acceleration.load_kernels()
     return asyncio.run(_warm_search())
 
 

@@ -21,7 +21,7 @@ from streams.errors import StreamsError
 from streams.faults import VARIABLE, arm
 from streams.recommender.settings import RecommenderSettings
 from streams.settings import KafkaSettings, StreamSettings
-from streams.worker.app import create_app, run
+from streams.worker.app import create_worker_app, run_worker_app
 
 log = structlog.get_logger(__name__)
 
@@ -71,7 +71,7 @@ async def _run(kafka: KafkaSettings, streams: StreamSettings, store: StoreSettin
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     try:
-        await run(create_app(kafka, streams, store, RecommenderSettings()), stop)
+        await run_worker_app(create_worker_app(kafka, streams, store, RecommenderSettings()), stop)
     except (StoreError, StreamsError, EngineStoppedError, SearchStoppedError, OSError) as error:
         log.error("worker stops", error=str(error))
         return 1

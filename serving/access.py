@@ -10,12 +10,12 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving import problems
-from serving.keys import Keys
+from serving.keys import ApiKeyRing
 from serving.keys_in_urls import holds_key
-from serving.metrics import Metrics
-from serving.middleware import Observe
+from serving.metrics import ApiMetrics
+from serving.middleware import RequestObserver
 from serving.problems import ProblemError
-from serving.rates import Rate, RateLimiter, Taken, caller_at, headers_of
+from serving.rates import RateDecision, RateLimiter, RequestRate, caller_at, rate_headers
 from serving.settings import ServingSettings
 from store.keys import ApiKey
 
@@ -68,10 +68,10 @@ def scope_missing(scope: str) -> ProblemError:
     )
 
 
-def too_many_requests(rate: Rate, taken: Taken) -> ProblemError:
+def too_many_requests(rate: RequestRate, taken: RateDecision) -> ProblemError:
     """429: over the rate."""
     seconds = max(1, math.ceil(taken.retry_after))
-    told = {name.decode(): value.decode() for name, value in headers_of(rate, taken)}
+    told = {name.decode(): value.decode() for name, value in rate_headers(rate, taken)}
     return ProblemError(
         429,
         "too-many-requests",
@@ -81,7 +81,7 @@ def too_many_requests(rate: Rate, taken: Taken) -> ProblemError:
     )
 
 
-class Refusal:
+class ProblemResponder:
     """An application that answers every request with the problem in its scope."""
 
     MEMBER = "mess.problem"
@@ -92,14 +92,16 @@ class Refusal:
         await problems.problem_response(problem, problems.instance_of(scope)[:1000])(scope, receive, send)
 
 
-def guard(app: ASGIApp, settings: ServingSettings, keys: Keys | None, metrics: Metrics) -> "Access":
-    """`Access` around `app`, as the settings want it."""
+def guard(
+    app: ASGIApp, settings: ServingSettings, keys: ApiKeyRing | None, metrics: ApiMetrics
+) -> "AccessControl":
+    """`AccessControl` around `app`, as the settings want it."""
     # Refusals are logged, counted and told to pages of other origins as any answer is.
-    refuse: ASGIApp = Refusal()
+    refuse: ASGIApp = ProblemResponder()
     if settings.cors_origins:
         refuse = CORSMiddleware(refuse, **cors_options(settings))
-    refuse = Observe(refuse, metrics=metrics, access_log=settings.access_log)
-    return Access(
+    refuse = RequestObserver(refuse, metrics=metrics, access_log=settings.access_log)
+    return AccessControl(
         app,
         refuse=refuse,
         keys=keys,
@@ -126,12 +128,12 @@ def cors_options(settings: ServingSettings) -> dict[str, Any]:
     }
 
 
-class Access:
+class AccessControl:
     """Lets requests through to `app`, or answers them with a problem.
 
     Args:
         app: Where requests go that may.
-        refuse: Where requests go that may not, their problem in the scope: `Refusal`, within what logs and counts it.
+        refuse: Where requests go that may not, their problem in the scope: `ProblemResponder`, within what logs and counts it.
         keys: The keys; None where none is asked for.
         key_rate: What a key may ask for that has no rate of its own; None for no limit.
         address_rate: What an address may ask for without a valid key; None for no limit.
@@ -143,10 +145,10 @@ class Access:
         app: ASGIApp,
         *,
         refuse: ASGIApp,
-        keys: Keys | None,
-        key_rate: Rate | None,
-        address_rate: Rate | None,
-        metrics: Metrics,
+        keys: ApiKeyRing | None,
+        key_rate: RequestRate | None,
+        address_rate: RequestRate | None,
+        metrics: ApiMetrics,
     ) -> None:
         self._app = app
         self._refuse = refuse
@@ -174,11 +176,11 @@ class Access:
             problem = too_many_requests(rate, taken)
         if problem is not None:
             self._metrics.refused.labels(problem.name).inc()
-            return await self._refuse({**scope, Refusal.MEMBER: problem}, receive, send)
+            return await self._refuse({**scope, ProblemResponder.MEMBER: problem}, receive, send)
         if key is not None:
             self._metrics.key_requests.labels(key.prefix).inc()
         if rate is not None and taken is not None:
-            send = _telling(send, headers_of(rate, taken))
+            send = _telling(send, rate_headers(rate, taken))
         return await self._app(scope, receive, send)
 
     def _caller(self, scope: Scope, path: bytes) -> tuple[ApiKey | None, ProblemError | None]:
@@ -194,7 +196,7 @@ class Access:
         wanted = "recommend" if path.startswith(_RECOMMENDING) else "read"
         return key, None if wanted in key.scopes else scope_missing(wanted)
 
-    def _take(self, scope: Scope, key: ApiKey | None) -> tuple[Rate | None, Taken | None]:
+    def _take(self, scope: Scope, key: ApiKey | None) -> tuple[RequestRate | None, RateDecision | None]:
         """Count a request where there is a rate for its caller."""
         if key is not None and self._keys is not None:
             rate = self._keys.rate_of(key) or self._key_rate

@@ -14,25 +14,25 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serving import problems
 from serving.access import cors_options, guard
-from serving.context import Context, State
-from serving.fast_path import HotReads
+from serving.context import ApiContext, LifespanState
+from serving.fast_path import FastPath
 from serving.headers import SecurityHeaders
-from serving.health import Health
-from serving.kafka.broker import LogEnds
+from serving.health import HealthChecks
+from serving.kafka.broker import IngestLogEnds
 from serving.kafka.streaming import OpenStreams
-from serving.keys import Keys
-from serving.logging import AccessLines
-from serving.metrics import Metrics
-from serving.middleware import Limits, Observe
-from serving.openapi import describe
-from serving.parts import Parts, running
-from serving.recommend.questions import Questions
+from serving.keys import ApiKeyRing
+from serving.logging import AccessLog
+from serving.metrics import ApiMetrics
+from serving.middleware import RequestLimits, RequestObserver
+from serving.openapi import describe_openapi
+from serving.parts import ApiParts, running_parts
+from serving.recommend.questions import QuestionReader
 from serving.routes import asking, changes, incipits, operations, pages, recommend, tracks
 from serving.routes import map as map_route
 from serving.routes import strategies as strategies_route
 from serving.settings import ServingSettings
 from serving.strategies import NAMED
-from serving.tracing import Traced
+from serving.tracing import TracingMiddleware
 from serving.version import VERSION
 from store.pool import open_pool, require_schema
 from store.settings import StoreSettings
@@ -63,25 +63,25 @@ class _Made:
 
     settings: ServingSettings
     store: StoreSettings
-    kafka: LogEnds | None
+    kafka: IngestLogEnds | None
     kafka_options: dict[str, Any] | None
     strategies: Sequence[dict[str, Any]]
-    metrics: Metrics
-    keys: Keys | None
-    lines: AccessLines | None
+    metrics: ApiMetrics
+    keys: ApiKeyRing | None
+    lines: AccessLog | None
     closing: asyncio.Event
 
     @asynccontextmanager
-    async def lifespan(self, _: FastAPI) -> AsyncIterator[State]:
+    async def lifespan(self, _: FastAPI) -> AsyncIterator[LifespanState]:
         """Run everything that works by itself around the application."""
         settings = self.settings
         pool = await open_pool(_for_reads(self.store, settings), application_name="mess-api", read_only=True)
         try:
             await require_schema(pool)
             self.metrics.watch_pool(pool)
-            async with running(settings, pool, self.kafka_options, self.metrics, self.keys) as parts:
+            async with running_parts(settings, pool, self.kafka_options, self.metrics, self.keys) as parts:
                 logger.info("api started", version=VERSION)
-                yield State(context=self._context(pool, parts))
+                yield LifespanState(context=self._context(pool, parts))
         finally:
             if self.kafka is not None:
                 await self.kafka.close()
@@ -90,18 +90,18 @@ class _Made:
                 self.lines.flush()
             logger.info("api stopped")
 
-    def _context(self, pool: asyncpg.Pool, parts: Parts) -> Context:
+    def _context(self, pool: asyncpg.Pool, parts: ApiParts) -> ApiContext:
         metrics = self.metrics
         streams = OpenStreams(lambda why: metrics.streams_ended.labels(why).inc())
         metrics.streams.set_function(lambda: streams.open)
-        return Context(
+        return ApiContext(
             settings=self.settings,
             pool=pool,
-            health=Health(self.settings, pool, self.kafka),
+            health=HealthChecks(self.settings, pool, self.kafka),
             metrics=metrics,
             memory=parts.memory,
             recommending=parts.recommending,
-            questions=Questions(),
+            questions=QuestionReader(),
             feed=parts.feed,
             streams=streams,
             strategies=self.strategies,
@@ -112,7 +112,7 @@ class _Made:
 def create_app(
     settings: ServingSettings,
     store: StoreSettings,
-    kafka: LogEnds | None = None,
+    kafka: IngestLogEnds | None = None,
     *,
     kafka_options: dict[str, Any] | None = None,
     strategies: Sequence[dict[str, Any]] = NAMED,
@@ -138,9 +138,9 @@ def create_app(
         kafka=kafka,
         kafka_options=kafka_options,
         strategies=strategies,
-        metrics=Metrics(),
-        keys=Keys(settings.key_refresh, settings.store_timeout) if settings.require_keys else None,
-        lines=AccessLines() if _logs_lines(settings) else None,
+        metrics=ApiMetrics(),
+        keys=ApiKeyRing(settings.key_refresh, settings.store_timeout) if settings.require_keys else None,
+        lines=AccessLog() if _logs_lines(settings) else None,
         closing=asyncio.Event(),
     )
     app = Api(
@@ -153,7 +153,7 @@ def create_app(
     )
     app.state.closing = made.closing
     app.state.metrics = made.metrics
-    problems.install(app)
+    problems.install_problem_handlers(app)
     # Routes are tried in order: those that end in a word of ours come before the track ids that could, and these before
     # the rest, as they are read most.
     for room in (
@@ -168,7 +168,7 @@ def create_app(
         pages,
     ):
         room.register(app)
-    describe(app, strategies, with_keys=settings.require_keys)
+    describe_openapi(app, strategies, with_keys=settings.require_keys)
     _add_middleware(app, settings, made.metrics)
     _put_in_front(app, made)
     return app
@@ -178,7 +178,7 @@ def _put_in_front(app: Api, made: _Made) -> None:
     settings, keys = made.settings, made.keys
     if not settings.access_log or made.lines is not None:
         app.put_in_front(
-            lambda inner: HotReads(
+            lambda inner: FastPath(
                 inner,
                 log=made.lines,
                 max_url_bytes=settings.max_url_bytes,
@@ -189,25 +189,25 @@ def _put_in_front(app: Api, made: _Made) -> None:
         # In front of the shortest way, too: nothing leads around it.
         app.put_in_front(lambda inner: guard(inner, settings, keys, made.metrics))
     app.put_in_front(SecurityHeaders)
-    if tracing.on():
-        app.put_in_front(Traced)
+    if tracing.tracing_enabled():
+        app.put_in_front(TracingMiddleware)
 
 
 def _logs_lines(settings: ServingSettings) -> bool:
     return settings.access_log and settings.log_format == "json" and settings.log_level in {"debug", "info"}
 
 
-def _add_middleware(app: FastAPI, settings: ServingSettings, metrics: Metrics) -> None:
+def _add_middleware(app: FastAPI, settings: ServingSettings, metrics: ApiMetrics) -> None:
     # Added last, met first.
     app.add_middleware(
-        Limits,
+        RequestLimits,
         max_body_bytes=settings.max_body_bytes,
         max_url_bytes=settings.max_url_bytes,
         body_timeout=settings.body_timeout,
     )
     if settings.cors_origins:
         app.add_middleware(CORSMiddleware, **cors_options(settings))
-    app.add_middleware(Observe, metrics=metrics, access_log=settings.access_log)
+    app.add_middleware(RequestObserver, metrics=metrics, access_log=settings.access_log)
 
 
 def _for_reads(store: StoreSettings, settings: ServingSettings) -> StoreSettings:

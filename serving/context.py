@@ -8,18 +8,18 @@ from typing import Any, TypedDict, cast
 import asyncpg
 from starlette.requests import Request
 
-from serving.health import Health
-from serving.kafka.change_subscriber import ChangeFeed
+from serving.health import HealthChecks
+from serving.kafka.change_subscriber import ChangeSubscriber
 from serving.kafka.streaming import OpenStreams
-from serving.metrics import Metrics
-from serving.recommend.questions import Questions
-from serving.recommend.response_cache import Memory
-from serving.recommend.service import Recommending
+from serving.metrics import ApiMetrics
+from serving.recommend.questions import QuestionReader
+from serving.recommend.response_cache import ResponseCache
+from serving.recommend.service import ReadService
 from serving.settings import ServingSettings
 
 
 @dataclass(frozen=True, slots=True)
-class Context:
+class ApiContext:
     """What the routes of one application work with.
 
     Attributes:
@@ -38,23 +38,23 @@ class Context:
 
     settings: ServingSettings
     pool: asyncpg.Pool
-    health: Health
-    metrics: Metrics
-    memory: Memory
-    recommending: Recommending
-    questions: Questions
-    feed: ChangeFeed | None
+    health: HealthChecks
+    metrics: ApiMetrics
+    memory: ResponseCache
+    recommending: ReadService
+    questions: QuestionReader
+    feed: ChangeSubscriber | None
     streams: OpenStreams
     strategies: Sequence[dict[str, Any]]
     closing: asyncio.Event
 
 
-class State(TypedDict):
+class LifespanState(TypedDict):
     """The lifespan's state."""
 
-    context: Context
+    context: ApiContext
 
 
-def context_of(request: Request) -> Context:
+def context_of(request: Request) -> ApiContext:
     """The context of the application that serves `request`."""
-    return cast("Context", request.scope["state"]["context"])
+    return cast("ApiContext", request.scope["state"]["context"])

@@ -23,13 +23,13 @@ def _listing(wanted: TrackFilter) -> str:
     return hashlib.blake2b(orjson.dumps(astuple(wanted)), digest_size=6).hexdigest()
 
 
-def encode(after: Place, wanted: TrackFilter) -> str:
+def encode_cursor(after: Place, wanted: TrackFilter) -> str:
     """A cursor for the page behind `after` of the listing that `wanted` describes."""
     packed = orjson.dumps([_VERSION, _listing(wanted), after.tier, after.track_id])
     return base64.urlsafe_b64encode(packed).rstrip(b"=").decode()
 
 
-def decode(cursor: str, wanted: TrackFilter) -> Place:
+def decode_cursor(cursor: str, wanted: TrackFilter) -> Place:
     """The place that `cursor` stands behind.
 
     Raises:

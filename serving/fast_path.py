@@ -13,9 +13,9 @@ import structlog
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serving import problems
-from serving.context import Context
+from serving.context import ApiContext
 from serving.keys_in_urls import loggable
-from serving.logging import AccessLines
+from serving.logging import AccessLog
 from serving.middleware import SANE_REQUEST_ID
 from serving.parameters import decode_track_id
 from serving.problems import ProblemError
@@ -34,7 +34,7 @@ _CHECK = (b"cache-control", b"no-cache")
 _NEVER = (b"cache-control", b"no-store")
 
 
-class HotReads:
+class FastPath:
     """Answers the path that is read most in front of `app`.
 
     Args:
@@ -44,7 +44,7 @@ class HotReads:
         cors: Whether requests that name an origin go to `app`.
     """
 
-    def __init__(self, app: ASGIApp, *, log: AccessLines | None, max_url_bytes: int, cors: bool) -> None:
+    def __init__(self, app: ASGIApp, *, log: AccessLog | None, max_url_bytes: int, cors: bool) -> None:
         self._app = app
         self._log = log
         self._max_url_bytes = max_url_bytes
@@ -90,7 +90,7 @@ class HotReads:
             reading.refuse(problem)
         except StoreUnavailableError as error:
             logger.warning("store unavailable", error=str(error), request_id=reading.request_id.decode())
-            reading.refuse(problems.store_unavailable())
+            reading.refuse(problems.store_unavailable_problem())
         except Exception:  # noqa: BLE001 -- see above
             return False
         reading.headers.append((b"x-request-id", reading.request_id))
@@ -126,7 +126,7 @@ class _Reading:
         self.path = path
         self.query: bytes = scope["query_string"]
         self.target = path + b"?" + self.query if self.query else path
-        self.context: Context = scope["state"]["context"]
+        self.context: ApiContext = scope["state"]["context"]
         self.request_id = b""
         self.unless = b""
         self.status = 200

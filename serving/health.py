@@ -8,7 +8,7 @@ from typing import Any, Generic, Literal, TypeVar
 
 import asyncpg
 
-from serving.kafka.broker import BrokerUnavailableError, LogEnds
+from serving.kafka.broker import BrokerUnavailableError, IngestLogEnds
 from serving.settings import ServingSettings
 from store.columns import REVISION
 from store.errors import SchemaMismatchError, StoreError, StoreUnavailableError
@@ -25,7 +25,7 @@ Value = TypeVar("Value")
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
+class HealthCheckResult:
     """One thing looked at: its state, a sentence about it, and its figures."""
 
     status: Status
@@ -63,10 +63,10 @@ class _Kept(Generic[Value]):
         return self._value  # type: ignore[return-value]  # set, or there is an error
 
 
-class Health:
+class HealthChecks:
     """Looks at the store and at the broker. Counts and lag are kept a second, so that probes stay cheap."""
 
-    def __init__(self, settings: ServingSettings, pool: asyncpg.Pool, log_ends: LogEnds | None) -> None:
+    def __init__(self, settings: ServingSettings, pool: asyncpg.Pool, log_ends: IngestLogEnds | None) -> None:
         self._settings = settings
         self._pool = pool
         self._counts = _Kept(lambda: self._in_time(fetch_counts(pool)), settings.health_ttl, StoreError)
@@ -90,7 +90,7 @@ class Health:
             try:
                 counts = await self._counts.get()
             except StoreError as error:
-                checks["database"] = Check("down", str(error))
+                checks["database"] = HealthCheckResult("down", str(error))
         checks["workers"] = await self._workers_check(reachable=counts is not None)
         checks.update(await self._broker_checks(counts))
         checks.update(_catalogue_checks(counts))
@@ -105,53 +105,58 @@ class Health:
             waited = f"{self._settings.store_timeout:g} s"
             raise StoreUnavailableError(f"Postgres has not answered within {waited}") from error
 
-    async def _store_checks(self) -> dict[str, Check]:
+    async def _store_checks(self) -> dict[str, HealthCheckResult]:
         began = time.perf_counter()
         revisions = {"expected": REVISION}
         try:
             await self._in_time(require_schema(self._pool))
         except SchemaMismatchError as error:
-            migrations = Check("down", str(error), {"revision": error.found, **revisions})
+            migrations = HealthCheckResult("down", str(error), {"revision": error.found, **revisions})
         except StoreError as error:
             return {
-                "database": Check("down", str(error)),
-                "migrations": Check("unknown", "the database does not answer", revisions),
+                "database": HealthCheckResult("down", str(error)),
+                "migrations": HealthCheckResult("unknown", "the database does not answer", revisions),
             }
         else:
-            migrations = Check("ok", f"at revision {REVISION}", {"revision": REVISION, **revisions})
+            migrations = HealthCheckResult(
+                "ok", f"at revision {REVISION}", {"revision": REVISION, **revisions}
+            )
         milliseconds = round((time.perf_counter() - began) * 1000, 2)
-        database = Check("ok", f"answered in {milliseconds} ms", {"latency_ms": milliseconds})
+        database = HealthCheckResult("ok", f"answered in {milliseconds} ms", {"latency_ms": milliseconds})
         return {"database": database, "migrations": migrations}
 
-    async def _workers_check(self, *, reachable: bool) -> Check:
+    async def _workers_check(self, *, reachable: bool) -> HealthCheckResult:
         if not reachable:
-            return Check("unknown", "the database does not answer")
+            return HealthCheckResult("unknown", "the database does not answer")
         try:
             return workers_check(await self._workers.get())
         except StoreError as error:
-            return Check("unknown", str(error))
+            return HealthCheckResult("unknown", str(error))
 
-    async def _broker_checks(self, counts: StoreCounts | None) -> dict[str, Check]:
+    async def _broker_checks(self, counts: StoreCounts | None) -> dict[str, HealthCheckResult]:
         if self._ends is None:
-            nothing = Check("unknown", "no broker is configured")
+            nothing = HealthCheckResult("unknown", "no broker is configured")
             return {"broker": nothing, "consumer_lag": nothing}
         try:
             ends = await self._ends.get()
         except BrokerUnavailableError as error:
             return {
-                "broker": Check("degraded", f"reads go on, but nothing new arrives: {error}"),
-                "consumer_lag": Check("unknown", "the broker does not answer"),
+                "broker": HealthCheckResult("degraded", f"reads go on, but nothing new arrives: {error}"),
+                "consumer_lag": HealthCheckResult("unknown", "the broker does not answer"),
             }
         topic = self._settings.ingest_topic
         if not ends:
-            broker = Check("degraded", f"the broker has no topic {topic}", {"partitions": 0})
+            broker = HealthCheckResult("degraded", f"the broker has no topic {topic}", {"partitions": 0})
         else:
-            broker = Check("ok", f"{topic} has {len(ends)} partitions", {"partitions": len(ends)})
+            broker = HealthCheckResult("ok", f"{topic} has {len(ends)} partitions", {"partitions": len(ends)})
         if counts is None:
-            return {"broker": broker, "consumer_lag": Check("unknown", "the database does not answer")}
+            return {
+                "broker": broker,
+                "consumer_lag": HealthCheckResult("unknown", "the database does not answer"),
+            }
         return {"broker": broker, "consumer_lag": self._lag(ends, counts.consumed_offsets)}
 
-    def _lag(self, ends: dict[int, int], consumed: dict[int, int]) -> Check:
+    def _lag(self, ends: dict[int, int], consumed: dict[int, int]) -> HealthCheckResult:
         behind = {partition: max(0, end - consumed.get(partition, 0)) for partition, end in ends.items()}
         total = sum(behind.values())
         status: Status = "degraded" if total > self._settings.lag_degraded else "ok"
@@ -160,10 +165,10 @@ class Health:
             "consumed": sum(consumed.values()),
             "partitions": {str(key): value for key, value in behind.items()},
         }
-        return Check(status, f"{total:,} events behind", figures)
+        return HealthCheckResult(status, f"{total:,} events behind", figures)
 
 
-def workers_check(state: WorkersState) -> Check:
+def workers_check(state: WorkersState) -> HealthCheckResult:
     """Whether workers stay alive, own partitions and get on."""
     figures = {
         "alive": state.alive,
@@ -182,20 +187,20 @@ def workers_check(state: WorkersState) -> Check:
     if state.stalled > _STALLED_SECONDS:
         wrong.append(f"events have waited for {state.stalled:.0f} s and none is consumed")
     if wrong:
-        return Check("degraded", "; ".join(wrong), figures)
+        return HealthCheckResult("degraded", "; ".join(wrong), figures)
     if state.owned_ago is None:
-        return Check("unknown", "no worker has owned a partition yet", figures)
-    return Check("ok", f"{state.alive} alive", figures)
+        return HealthCheckResult("unknown", "no worker has owned a partition yet", figures)
+    return HealthCheckResult("ok", f"{state.alive} alive", figures)
 
 
-def _catalogue_checks(counts: StoreCounts | None) -> dict[str, Check]:
+def _catalogue_checks(counts: StoreCounts | None) -> dict[str, HealthCheckResult]:
     if counts is None:
-        unknown = Check("unknown", "the database does not answer")
+        unknown = HealthCheckResult("unknown", "the database does not answer")
         return {"catalogue": unknown, "lists": unknown}
-    catalogue = Check(
+    catalogue = HealthCheckResult(
         "ok", f"{counts.tracks:,} tracks", {"tracks": counts.tracks, "dimension": counts.dimension}
     )
-    lists = Check(
+    lists = HealthCheckResult(
         "ok" if counts.complete else "degraded",
         f"{counts.full_lists:,} of {counts.tracks:,} lists are full",
         {"lists": counts.lists, "full_lists": counts.full_lists},
@@ -203,6 +208,6 @@ def _catalogue_checks(counts: StoreCounts | None) -> dict[str, Check]:
     return {"catalogue": catalogue, "lists": lists}
 
 
-def _overall(checks: dict[str, Check]) -> Status:
+def _overall(checks: dict[str, HealthCheckResult]) -> Status:
     statuses = {check.status for check in checks.values()}
     return "down" if "down" in statuses else "degraded" if "degraded" in statuses else "ok"

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import asyncpg
 import structlog
 
-from serving.rates import Rate
+from serving.rates import RequestRate
 from store.errors import StoreError
 from store.keys import ApiKey, digest_of, fetch_keys_version, fetch_usable_keys, prefix_of
 
@@ -18,7 +18,7 @@ _NOBODY = digest_of("")
 _WHOLE_EVERY = 60
 
 
-class Keys:
+class ApiKeyRing:
     """Every usable key. Looking one up asks nobody, so a flood of wrong keys does not reach Postgres.
 
     While Postgres is away the keys last read go on working, until they expire.
@@ -32,7 +32,7 @@ class Keys:
         self._refresh = refresh
         self._timeout = timeout
         self._keys: dict[str, ApiKey] = {}
-        self._rates: dict[str, Rate] = {}
+        self._rates: dict[str, RequestRate] = {}
         self._version = -1
 
     def __len__(self) -> int:
@@ -51,7 +51,7 @@ class Keys:
             return None
         return key
 
-    def rate_of(self, key: ApiKey) -> Rate | None:
+    def rate_of(self, key: ApiKey) -> RequestRate | None:
         """The key's own rate; None for the usual one."""
         return self._rates.get(key.prefix)
 
@@ -89,9 +89,9 @@ class Keys:
                 away = True
 
 
-def _rate(key: ApiKey) -> Rate | None:
+def _rate(key: ApiKey) -> RequestRate | None:
     try:
-        return Rate.parse(key.rate_limit) if key.rate_limit else None
+        return RequestRate.parse(key.rate_limit) if key.rate_limit else None
     except ValueError as error:
         logger.error("a key has no usable rate: the usual one holds", key=key.prefix, error=str(error))
         return None

@@ -68,7 +68,7 @@ def configure_logging(form: str, minimum: str) -> None:
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
 
 
-class AccessLines:
+class AccessLog:
     """Access lines of the shortest way, in the form that `configure_logging` gives the others, written some at a time.
 
     A line costs a microsecond or two and reaches standard output within a tenth of a second.

@@ -14,8 +14,8 @@ from prometheus_client import (
 )
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
-from serving.recommend.response_cache import Memory
-from serving.recommend.track_fragments import Cards
+from serving.recommend.response_cache import ResponseCache
+from serving.recommend.track_fragments import TrackFragments
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 UNMATCHED = "unmatched"
@@ -24,7 +24,7 @@ _METHODS = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 
 
-class Metrics:
+class ApiMetrics:
     """One registry with the API's metrics; one object an application."""
 
     def __init__(self) -> None:
@@ -132,7 +132,7 @@ class Metrics:
             ("source",),
             registry=self.registry,
         )
-        self._watched: Memory | None = None
+        self._watched: ResponseCache | None = None
         self._reads_from: dict[str, Any] = {}
         self._memory = Gauge(
             "mess_api_memory", "Ready answers in memory: entries, bytes.", ("what",), registry=self.registry
@@ -190,7 +190,7 @@ class Metrics:
             child = self._reads_from[source] = self.reads.labels(source)
         child.inc()
 
-    def watch_memory(self, memory: Memory, cards: Cards) -> None:
+    def watch_memory(self, memory: ResponseCache, cards: TrackFragments) -> None:
         """Report what `memory` and `cards` hold, have lost or read, and have answered, whenever the metrics are read."""
         self._watched = memory
         self._memory.labels("entries").set_function(lambda: len(memory))

@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving import problems
 from serving.keys_in_urls import loggable
-from serving.metrics import UNMATCHED, Metrics
+from serving.metrics import UNMATCHED, ApiMetrics
 
 access = structlog.get_logger("serving.access")
 logger = structlog.get_logger("serving")
@@ -22,7 +22,7 @@ SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 CLIENT_GONE = 499
 
 
-def request_id_of(headers: Headers) -> str:
+def caller_request_id(headers: Headers) -> str:
     """The caller's X-Request-ID where it is short and harmless, else a new one."""
     given = headers.get("x-request-id", "")
     return given if SANE_REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
@@ -59,14 +59,14 @@ class _Answer:
 HEADERS_ONLY: Final = "mess.headers_only"
 
 
-class Observe:
+class RequestObserver:
     """Gives each request its id, counts and logs its answer, and answers for what nobody caught.
 
     Two things are settled here for all routes: they see the path as it came, percent-encoded, so that a slash
     inside a track id stays apart from one between segments; and HEAD is GET without the body.
     """
 
-    def __init__(self, app: ASGIApp, *, metrics: Metrics, access_log: bool) -> None:
+    def __init__(self, app: ASGIApp, *, metrics: ApiMetrics, access_log: bool) -> None:
         self._app = app
         self._metrics = metrics
         self._access_log = access_log
@@ -78,7 +78,7 @@ class Observe:
             return
         began = time.perf_counter()
         method: str = scope["method"]
-        request_id = request_id_of(Headers(scope=scope))
+        request_id = caller_request_id(Headers(scope=scope))
         # A copy: the server looks at its own scope again when it writes the answer.
         head = method == "HEAD"
         scope = {**scope, "path": _raw_path(scope), "method": "GET" if head else method, HEADERS_ONLY: head}
@@ -98,7 +98,7 @@ class Observe:
             logger.exception("request failed", path=loggable(scope["path"]))
             if answer.status:  # too late for another answer: let the server cut the connection
                 raise
-            problem = problems.internal_error(request_id)
+            problem = problems.internal_problem(request_id)
             await problems.problem_response(problem, scope["path"])(scope, receive, answer.send)
 
     def _report(self, scope: Scope, method: str, answer: _Answer, seconds: float) -> None:
@@ -125,7 +125,7 @@ def _access_line(
     }
 
 
-class Limits:
+class RequestLimits:
     """Refuses URLs and bodies that are too long, by what they declare and by what really comes, and bodies that take too long."""
 
     def __init__(self, app: ASGIApp, *, max_body_bytes: int, max_url_bytes: int, body_timeout: float) -> None:

@@ -9,7 +9,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from store.columns import METADATA_FIELDS
 from streams.contracts import Recommendation, RecommendationBody, SourcePosition, Text, TrackMetadata
-from streams.contracts.recommendations import Comparison, Placement
+from streams.contracts.recommendations import Comparison, PlacementBody
 
 __all__ = ["Recommendation", "RecommendationBody", "SourcePosition", "TrackMetadata"]
 
@@ -100,14 +100,14 @@ class NameCount(BaseModel):
     count: int = Field(examples=[413])
 
 
-class Composers(BaseModel):
+class ComposerList(BaseModel):
     """Composers by the number of their tracks."""
 
     composers: list[NameCount]
     total: int = Field(description="Composers in the catalogue.")
 
 
-class Tags(BaseModel):
+class TagList(BaseModel):
     """Tags by the number of their tracks."""
 
     tags: list[NameCount]
@@ -125,7 +125,7 @@ class IncipitsQuery(_Query):
     )
 
 
-class Incipit(BaseModel):
+class IncipitBody(BaseModel):
     """How a work begins."""
 
     track_id: str
@@ -141,7 +141,7 @@ class Incipit(BaseModel):
 class Incipits(BaseModel):
     """Incipits in the order they were asked for."""
 
-    incipits: list[Incipit]
+    incipits: list[IncipitBody]
     missing: str | None = Field(description="What is missing, where nothing is derived here.")
 
 
@@ -212,7 +212,7 @@ class StrategyInfo(BaseModel):
     parameters: list[StrategyParameter]
 
 
-class Strategies(BaseModel):
+class StrategyList(BaseModel):
     """All strategies, and the one that is used if none is named."""
 
     strategies: list[StrategyInfo]
@@ -233,19 +233,19 @@ class _Computed(BaseModel):
     computation_time_ms: float
 
 
-class Explained(_Computed):
+class ExplanationResponse(_Computed):
     """Where a candidate stands, and why."""
 
-    placement: Placement
+    placement: PlacementBody
 
 
-class Compared(_Computed):
+class ComparisonResponse(_Computed):
     """The strategies' lists side by side."""
 
     comparison: Comparison
 
 
-class Alive(BaseModel):
+class LivenessReport(BaseModel):
     """The process answers."""
 
     status: Literal["ok"]
@@ -289,7 +289,7 @@ class ProblemDocument(BaseModel):
     errors: list[FieldError] = Field(default=[], description="The parameters at fault, for status 422.")
 
 
-class Batch(BaseModel):
+class BatchResponse(BaseModel):
     """Answers in the order of the requests; one with a `status` of 400 or above is a problem document."""
 
     results: list[RecommendationBody | ProblemDocument] = Field(max_length=MAX_BATCH)

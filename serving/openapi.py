@@ -31,7 +31,7 @@ _EVENT: Final = {
 _ASKING: Final = ("/recommend/{track_id}", "/explain")
 
 
-def describe(app: FastAPI, strategies: Sequence[dict[str, Any]], *, with_keys: bool = False) -> None:
+def describe_openapi(app: FastAPI, strategies: Sequence[dict[str, Any]], *, with_keys: bool = False) -> None:
     """Make `app.openapi` build the document once, when it is first asked for.
 
     Args:

@@ -24,10 +24,10 @@ def decode_track_id(segment: str) -> str:
     try:
         return check_track_id(unquote_to_bytes(segment).decode())
     except UnicodeDecodeError:
-        raise problems.invalid_parameters([("track_id", "is not percent-encoded UTF-8")]) from None
+        raise problems.invalid_parameters_problem([("track_id", "is not percent-encoded UTF-8")]) from None
     except InvalidEvent as error:
         message = error.detail.removeprefix("track_id ")
-        raise problems.invalid_parameters([("track_id", message)]) from None
+        raise problems.invalid_parameters_problem([("track_id", message)]) from None
 
 
 def _bounds(field: FieldInfo) -> str:
@@ -92,7 +92,7 @@ class QueryReader(Generic[Model]):
             # Of several values it is told which one.
             which = f"value {place[0] + 1}: " if place and len(grouped[name]) > 1 else ""
             told.append((name, which + message))
-        problem = problems.invalid_parameters(told)
+        problem = problems.invalid_parameters_problem(told)
         known = [*self._model.model_fields, *(f"{prefix}.*" for prefix in self._dotted)]
         if known and any(error["type"] == "extra_forbidden" for error in errors):
             problem.members["known"] = sorted(known)
@@ -112,9 +112,9 @@ class QueryReader(Generic[Model]):
                 max_num_fields=_MAX_PARAMETERS,
             )
         except UnicodeDecodeError:
-            raise problems.invalid_parameters([("query", "is not percent-encoded UTF-8")]) from None
+            raise problems.invalid_parameters_problem([("query", "is not percent-encoded UTF-8")]) from None
         except ValueError:
-            raise problems.invalid_parameters(
+            raise problems.invalid_parameters_problem(
                 [("query", f"has more than {_MAX_PARAMETERS} parameters")]
             ) from None
         values: dict[str, Any] = {}
@@ -122,7 +122,7 @@ class QueryReader(Generic[Model]):
             if name in self._lists or name.partition(".")[0] in self._dotted:
                 values.setdefault(name, []).append(value)
             elif name in values:
-                raise problems.invalid_parameters([(name, "is given more than once")])
+                raise problems.invalid_parameters_problem([(name, "is given more than once")])
             else:
                 values[name] = value
         return values

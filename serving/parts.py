@@ -11,16 +11,16 @@ from typing import Any
 import asyncpg
 import structlog
 
-from serving.kafka.change_subscriber import ChangeFeed
+from serving.kafka.change_subscriber import ChangeSubscriber
 from serving.kafka.changes import Change
-from serving.kafka.worker_client import Asker, AskingOptions
-from serving.keys import Keys
-from serving.metrics import Metrics
-from serving.recommend.lists import Lists
-from serving.recommend.offset_watcher import StoreWatch
-from serving.recommend.response_cache import Memory
-from serving.recommend.service import Recommending
-from serving.recommend.track_fragments import Cards
+from serving.kafka.worker_client import WorkerClient, WorkerClientOptions
+from serving.keys import ApiKeyRing
+from serving.metrics import ApiMetrics
+from serving.recommend.lists import ListReader
+from serving.recommend.offset_watcher import OffsetWatcher
+from serving.recommend.response_cache import ResponseCache
+from serving.recommend.service import ReadService
+from serving.recommend.track_fragments import TrackFragments
 from serving.settings import ServingSettings
 from store.errors import StoreError
 from streams.kafka.header_names import tolerate_foreign_header_names
@@ -29,8 +29,8 @@ logger = structlog.get_logger("serving")
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
-    """What `running` runs.
+class ApiParts:
+    """What `running_parts` runs.
 
     Attributes:
         memory: Ready answers.
@@ -38,19 +38,19 @@ class Parts:
         feed: The change feed; None without a broker.
     """
 
-    memory: Memory
-    recommending: Recommending
-    feed: ChangeFeed | None
+    memory: ResponseCache
+    recommending: ReadService
+    feed: ChangeSubscriber | None
 
 
 @asynccontextmanager
-async def running(
+async def running_parts(
     settings: ServingSettings,
     pool: asyncpg.Pool,
     kafka: dict[str, Any] | None,
-    metrics: Metrics,
-    keys: Keys | None = None,
-) -> AsyncIterator[Parts]:
+    metrics: ApiMetrics,
+    keys: ApiKeyRing | None = None,
+) -> AsyncIterator[ApiParts]:
     """Run the parts around a block. If one of their tasks fails, the process ends: half an API would mislead.
 
     Args:
@@ -62,27 +62,27 @@ async def running(
     """
     if keys is not None:
         await keys.load(pool)
-    memory = Memory(settings.memory_bytes)
-    cards = Cards(pool, settings.track_bytes, settings.store_timeout)
+    memory = ResponseCache(settings.memory_bytes)
+    cards = TrackFragments(pool, settings.track_bytes, settings.store_timeout)
     metrics.watch_memory(memory, cards)
-    watch = StoreWatch(pool, memory, settings.watch_interval, settings.store_timeout)
+    watch = OffsetWatcher(pool, memory, settings.watch_interval, settings.store_timeout)
     feed = asker = None
     work: dict[str, Coroutine[Any, Any, None]] = {"watch": watch.run()}
     if keys is not None:
         work["keys"] = keys.run(pool)
     if kafka is not None:
         tolerate_foreign_header_names()
-        feed = ChangeFeed(
+        feed = ChangeSubscriber(
             kafka,
             settings.changes_topic,
             _listener(memory, metrics),
             limit=settings.stream_backlog,
             max_bytes=settings.stream_backlog_bytes,
         )
-        asker = Asker(kafka, _asking(settings), metrics)
+        asker = WorkerClient(kafka, _asking(settings), metrics)
         work |= {"change feed": feed.run(), "replies": asker.run()}
-    lists = Lists(pool, cards, settings.store_timeout)
-    recommending = Recommending(settings, pool, memory, lists, watch, asker, metrics)
+    lists = ListReader(pool, cards, settings.store_timeout)
+    recommending = ReadService(settings, pool, memory, lists, watch, asker, metrics)
     with contextlib.suppress(StoreError, TimeoutError):  # it is looked for again
         async with asyncio.timeout(settings.store_timeout):
             await watch.look()
@@ -90,7 +90,7 @@ async def running(
     for task in tasks:
         task.add_done_callback(_failed)
     try:
-        yield Parts(memory, recommending, feed)
+        yield ApiParts(memory, recommending, feed)
     finally:
         for task in tasks:
             task.cancel()
@@ -100,8 +100,8 @@ async def running(
             await asker.close()
 
 
-def _asking(settings: ServingSettings) -> AskingOptions:
-    return AskingOptions(
+def _asking(settings: ServingSettings) -> WorkerClientOptions:
+    return WorkerClientOptions(
         requests=settings.requests_topic,
         replies=settings.replies_topic,
         group=settings.worker_group,
@@ -111,7 +111,7 @@ def _asking(settings: ServingSettings) -> AskingOptions:
     )
 
 
-def _listener(memory: Memory, metrics: Metrics) -> Any:
+def _listener(memory: ResponseCache, metrics: ApiMetrics) -> Any:
     def listen(change: Change) -> None:
         metrics.feed_messages.inc()
         if change.value is None:

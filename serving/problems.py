@@ -14,7 +14,7 @@ from starlette.responses import Response
 
 from store.errors import StoreError, StoreUnavailableError
 from streams import contracts
-from streams.contracts import Problem
+from streams.contracts import ProblemDetails
 
 logger = structlog.get_logger("serving")
 
@@ -56,7 +56,7 @@ class ProblemError(HTTPException):
         self.members = members
 
 
-def track_not_found(track_id: str) -> ProblemError:
+def track_not_found_problem(track_id: str) -> ProblemError:
     """404: no such track."""
     return ProblemError(404, "track-not-found", "Unknown track", f"There is no track {track_id!r}.")
 
@@ -72,16 +72,16 @@ def list_not_ready(track_id: str) -> ProblemError:
     )
 
 
-def refused(problem: Problem) -> ProblemError:
+def refused_request(problem: ProblemDetails) -> ProblemError:
     """A problem of the contract's as this API's answer."""
     members = problem.model_dump(exclude={"type", "title", "status", "detail"})
     name = problem.type.removeprefix(TYPE_PREFIX)
     return ProblemError(problem.status, name, problem.title, problem.detail or problem.title, **members)
 
 
-def invalid_parameters(errors: Sequence[tuple[str, str]], *, left_out: int = 0) -> ProblemError:
+def invalid_parameters_problem(errors: Sequence[tuple[str, str]], *, left_out: int = 0) -> ProblemError:
     """422: parameters that cannot be used, as (field, message); `left_out` is how many others there are."""
-    return refused(contracts.invalid_parameters(errors, left_out=left_out))
+    return refused_request(contracts.invalid_parameters(errors, left_out=left_out))
 
 
 def parameter_message(error: Mapping[str, Any]) -> str:
@@ -149,7 +149,7 @@ def key_in_url() -> ProblemError:
     )
 
 
-def internal_error(request_id: str) -> ProblemError:
+def internal_problem(request_id: str) -> ProblemError:
     """500: a defect of ours; the log has the details under the request id."""
     return ProblemError(
         500,
@@ -160,7 +160,7 @@ def internal_error(request_id: str) -> ProblemError:
     )
 
 
-def store_unavailable() -> ProblemError:
+def store_unavailable_problem() -> ProblemError:
     """503: Postgres is away."""
     return ProblemError(
         503,
@@ -238,13 +238,13 @@ def not_taken_in(partition: int, offset: int) -> ProblemError:
     )
 
 
-def from_reply(error: Mapping[str, Any]) -> ProblemError:
+def problem_of_reply(error: Mapping[str, Any]) -> ProblemError:
     """The problem that a worker replied with."""
     members = {k: v for k, v in error.items() if k not in _OWN_MEMBERS and v}
     status = error.get("status")
     if not isinstance(status, int) or not 400 <= status <= 599:
         status = 500
-    title = str(error.get("title") or "Problem")
+    title = str(error.get("title") or "ProblemDetails")
     return ProblemError(
         status,
         str(error.get("type", "")).removeprefix(TYPE_PREFIX) or "internal-error",
@@ -288,7 +288,9 @@ async def _on_validation(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     # Where a parameter stands, such as "query", is no part of its name.
     errors = [{**each, "loc": each["loc"][1:] or each["loc"]} for each in error.errors()]
-    problem = invalid_parameters([(contracts.field_of(each), parameter_message(each)) for each in errors])
+    problem = invalid_parameters_problem(
+        [(contracts.field_of(each), parameter_message(each)) for each in errors]
+    )
     return problem_response(problem, instance_of(request.scope))
 
 
@@ -296,7 +298,7 @@ async def _on_store_error(request: Request, error: Exception) -> Response:
     if not isinstance(error, StoreUnavailableError):
         raise error
     logger.warning("store unavailable", error=str(error))
-    return problem_response(store_unavailable(), instance_of(request.scope))
+    return problem_response(store_unavailable_problem(), instance_of(request.scope))
 
 
 async def _on_http_error(request: Request, error: Exception) -> Response:
@@ -336,8 +338,8 @@ def _on_method(request: Request, headers: Mapping[str, str]) -> Response:
     return problem_response(problem, instance_of(request.scope))
 
 
-def install(app: FastAPI) -> None:
-    """Make `app` answer every error with a problem document (unexpected ones: see `middleware.Observe`)."""
+def install_problem_handlers(app: FastAPI) -> None:
+    """Make `app` answer every error with a problem document (unexpected ones: see `middleware.RequestObserver`)."""
     app.add_exception_handler(ProblemError, _on_problem)
     app.add_exception_handler(RequestValidationError, _on_validation)
     app.add_exception_handler(HTTPException, _on_http_error)

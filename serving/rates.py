@@ -17,7 +17,7 @@ MAX_CALLERS: Final = 100_000
 
 
 @dataclass(frozen=True, slots=True)
-class Rate:
+class RequestRate:
     """So many requests in so many seconds; all of them may come at once.
 
     Attributes:
@@ -29,7 +29,7 @@ class Rate:
     seconds: int
 
     @classmethod
-    def parse(cls, text: str) -> "Rate":
+    def parse(cls, text: str) -> "RequestRate":
         """Read `100/minute`; also second, hour and day.
 
         Raises:
@@ -45,7 +45,7 @@ class Rate:
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class RateDecision:
     """What became of one request.
 
     Attributes:
@@ -77,20 +77,20 @@ class RateLimiter:
         self._paid_off: LRUCache[Hashable, float] = LRUCache(callers)
         self._clock = clock
 
-    def take(self, caller: Hashable, rate: Rate) -> Taken:
+    def take(self, caller: Hashable, rate: RequestRate) -> RateDecision:
         """Count one request of `caller`, unless it is over `rate`."""
         now = self._clock()
         each = rate.seconds / rate.requests
         before = max(self._paid_off.get(caller, now), now)
         after = before + each
         if (excess := after - now - rate.seconds) > each * 1e-6:
-            return Taken(False, 0, before - now, excess)
+            return RateDecision(False, 0, before - now, excess)
         self._paid_off[caller] = after
         remaining = int((rate.seconds - (after - now)) / each + 1e-6)
-        return Taken(True, remaining, after - now, 0.0)
+        return RateDecision(True, remaining, after - now, 0.0)
 
 
-def headers_of(rate: Rate, taken: Taken) -> list[tuple[bytes, bytes]]:
+def rate_headers(rate: RequestRate, taken: RateDecision) -> list[tuple[bytes, bytes]]:
     """`RateLimit-Policy` and `RateLimit` as draft-ietf-httpapi-ratelimit-headers has them."""
     return [
         (b"ratelimit-policy", b'"default";q=%d;w=%d' % (rate.requests, rate.seconds)),

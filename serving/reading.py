@@ -76,7 +76,7 @@ def _lean(endpoint: Endpoint, model: type[BaseModel] | None, *, takes_track: boo
             async with asyncio.timeout(timeout):
                 response = await endpoint(**arguments)
         except TimeoutError:
-            raise problems.store_unavailable() from None
+            raise problems.store_unavailable_problem() from None
         await response(scope, receive, send)
 
     return app

@@ -14,7 +14,7 @@ from serving.app import create_app
 from serving.connections import ConnectionLimits, LimitedConfig, LimitedProtocol, connections_for
 from serving.kafka.broker import KafkaLogEnds
 from serving.logging import configure_logging
-from serving.metrics import Metrics
+from serving.metrics import ApiMetrics
 from serving.settings import ServingSettings
 from serving.strategies import NAMED
 from store.keys import fetch_keys_version
@@ -41,7 +41,7 @@ async def check_store(store: StoreSettings, *, keys: bool = False) -> None:
             await fetch_keys_version(pool)
 
 
-class Server(uvicorn.Server):
+class ApiServer(uvicorn.Server):
     """A server that ends its streams as soon as it is asked to stop: it would wait for them otherwise."""
 
     def __init__(self, config: uvicorn.Config, closing: asyncio.Event) -> None:
@@ -67,8 +67,8 @@ def server_of(
     store: StoreSettings,
     kafka_options: dict[str, Any] | None,
     strategies: Sequence[dict[str, Any]] = NAMED,
-) -> Server:
-    """A server that is ready to run; arguments as of `serve`."""
+) -> ApiServer:
+    """A server that is ready to run; arguments as of `serve_api`."""
     kafka = None
     if kafka_options is not None:
         kafka = KafkaLogEnds(kafka_options, settings.ingest_topic, timeout=settings.broker_timeout)
@@ -84,7 +84,7 @@ def server_of(
         write=max(settings.write_timeout, settings.stream_stall + 1),
         keep_alive=settings.keep_alive,
     )
-    metrics: Metrics = app.state.metrics
+    metrics: ApiMetrics = app.state.metrics
     config = LimitedConfig(
         app,
         limits,
@@ -100,12 +100,12 @@ def server_of(
         ws="none",
         timeout_graceful_shutdown=settings.shutdown_timeout,
     )
-    server = Server(config, app.state.closing)
+    server = ApiServer(config, app.state.closing)
     metrics.connections.set_function(lambda: len(server.server_state.connections))
     return server
 
 
-def serve(
+def serve_api(
     settings: ServingSettings,
     store: StoreSettings,
     kafka_options: dict[str, Any] | None = None,

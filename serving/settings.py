@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from serving.rates import Rate
+from serving.rates import RequestRate
 
 
 class ServingSettings(BaseSettings):
@@ -114,18 +114,18 @@ class ServingSettings(BaseSettings):
     @classmethod
     def _check_rate(cls, value: str | None) -> str | None:
         if value is not None:
-            Rate.parse(value)
+            RequestRate.parse(value)
         return value
 
     @property
-    def key_rate(self) -> Rate | None:
+    def key_rate(self) -> RequestRate | None:
         """The usual rate of a key; None for no limit."""
-        return None if self.key_rate_limit is None else Rate.parse(self.key_rate_limit)
+        return None if self.key_rate_limit is None else RequestRate.parse(self.key_rate_limit)
 
     @property
-    def address_rate(self) -> Rate | None:
+    def address_rate(self) -> RequestRate | None:
         """The rate of an address; None for no limit."""
-        return None if self.address_rate_limit is None else Rate.parse(self.address_rate_limit)
+        return None if self.address_rate_limit is None else RequestRate.parse(self.address_rate_limit)
 
     @field_validator("cors_origins", mode="before")
     @classmethod

@@ -16,7 +16,7 @@ _KNOWN: Final = frozenset(
 )
 
 
-class Traced:
+class TracingMiddleware:
     """Traces requests around `app`; to stand in front of everything, and only where spans go anywhere."""
 
     def __init__(self, app: ASGIApp) -> None:
@@ -30,7 +30,7 @@ class Traced:
         parent = tracing.parent_of((str(name, "latin-1"), value) for name, value in scope["headers"])
         segment = scope["path"].split("/", 2)[1] if scope["path"].startswith("/") else ""
         name = f"{scope['method']} /{segment}" if segment in _KNOWN else scope["method"]
-        with tracing.span(
+        with tracing.traced_span(
             name,
             "server",
             parent=parent,

@@ -9,7 +9,7 @@ import asyncpg
 import numpy as np
 import numpy.typing as npt
 
-from store.pool import translated
+from store.pool import translated_errors
 
 _KNOWN = "SELECT key FROM tracks WHERE key = ANY($1::bigint[])"
 
@@ -26,7 +26,7 @@ _ARRAY_HEADER: Final = 20
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class StoredList:
+class StoredNeighbours:
     """A neighbour list as the store has it.
 
     Attributes:
@@ -50,25 +50,25 @@ class StoredList:
 
 async def existing(pool: asyncpg.Pool, keys: Sequence[int]) -> set[int]:
     """Those of these keys that belong to a track."""
-    with translated():
+    with translated_errors():
         return {row[0] for row in await pool.fetch(_KNOWN, list(keys))}
 
 
-async def fetch_list(pool: asyncpg.Pool, key: int) -> StoredList | None:
+async def fetch_list(pool: asyncpg.Pool, key: int) -> StoredNeighbours | None:
     """One track's stored list; None where it has none yet."""
-    with translated():
+    with translated_errors():
         row = await pool.fetchrow(_LIST, key)
     if row is None:
         return None
     neighbours = _elements(row[0], ">i8").astype(np.int64)
-    return StoredList(neighbours, _elements(row[1], ">f4").astype(np.float32), *row[2:])
+    return StoredNeighbours(neighbours, _elements(row[1], ">f4").astype(np.float32), *row[2:])
 
 
 async def densities(
     pool: asyncpg.Pool, neighbours: int
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
     """The mean similarity of every track with a list to the first few of it, float64 (m,), with their keys, ascending."""
-    with translated():
+    with translated_errors():
         rows = await pool.fetch(_DENSITIES, neighbours)
     keys = np.array([row[0] for row in rows], dtype=np.int64)
     return keys, np.array([row[1] for row in rows], dtype=np.float64)
@@ -82,6 +82,6 @@ def _elements(sent: bytes, kind: str) -> npt.NDArray[Any]:
 
 async def fetch_dimension(pool: asyncpg.Pool) -> int | None:
     """The length of the catalogue's embeddings, which never changes; None before the first track."""
-    with translated():
+    with translated_errors():
         found: int | None = await pool.fetchval("SELECT dimension FROM catalogue")
     return found

@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 import asyncpg
 
 from store.errors import StoreError
-from store.pool import transaction, translated
+from store.pool import transaction, translated_errors
 
 Action = Literal["replayed", "dropped"]
 
@@ -17,7 +17,7 @@ Action = Literal["replayed", "dropped"]
 _KEPT_DAYS = 60
 
 
-class LettersBusyError(StoreError):
+class DeadLettersBusyError(StoreError):
     """Another `mess dead-letters` is replaying or dropping."""
 
     def __init__(self) -> None:
@@ -26,7 +26,7 @@ class LettersBusyError(StoreError):
         )
 
 
-class LetterId(NamedTuple):
+class DeadLetterId(NamedTuple):
     """Names one dead letter for good.
 
     Attributes:
@@ -41,32 +41,32 @@ class LetterId(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Handled:
+class HandledDeadLetter:
     """What was done about a letter, and when."""
 
     action: Action
     handled_at: datetime
 
 
-async def fetch_handled(pool: asyncpg.Pool) -> dict[LetterId, Handled]:
+async def fetch_handled(pool: asyncpg.Pool) -> dict[DeadLetterId, HandledDeadLetter]:
     """Every letter that something has been done about.
 
     Raises:
         StoreUnavailableError: Postgres cannot be reached.
     """
-    with translated():
+    with translated_errors():
         rows = await pool.fetch(
             'SELECT partition, "offset", written_at, action, handled_at FROM handled_letters'
         )
     return {
-        LetterId(row["partition"], row["offset"], row["written_at"]): Handled(
+        DeadLetterId(row["partition"], row["offset"], row["written_at"]): HandledDeadLetter(
             row["action"], row["handled_at"]
         )
         for row in rows
     }
 
 
-async def mark_handled(pool: asyncpg.Pool, letters: Collection[LetterId], action: Action) -> None:
+async def mark_handled(pool: asyncpg.Pool, letters: Collection[DeadLetterId], action: Action) -> None:
     """Note that `action` was done about `letters`; a later action replaces an earlier one. Forgets very old ones.
 
     Raises:
@@ -100,7 +100,7 @@ async def tracks_written_since(
     """
     # Postgres has no text with a NUL in it, so no such track either.
     sought = [event for event in events if "\0" not in event[0]]
-    with translated():
+    with translated_errors():
         rows = await pool.fetch(
             """
             SELECT asked.track_id, asked.partition, asked.position
@@ -123,10 +123,10 @@ async def only_operator(pool: asyncpg.Pool) -> AsyncIterator[None]:
         LettersBusyError: Somebody else holds it.
         StoreUnavailableError: Postgres cannot be reached.
     """
-    with translated():
+    with translated_errors():
         async with pool.acquire() as connection:
             if not await connection.fetchval("SELECT pg_try_advisory_lock(hashtext('mess-dead-letters'))"):
-                raise LettersBusyError
+                raise DeadLettersBusyError
             try:
                 yield
             finally:

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
-from store.pool import translated
+from store.pool import translated_errors
 
 _OPEN = """
 INSERT INTO interaction_offsets (partition, next_offset) SELECT p, 0 FROM unnest($1::int[]) AS p
@@ -55,20 +55,24 @@ class InteractionRow:
     event_time: datetime
 
 
-async def offsets(pool: asyncpg.Pool) -> dict[int, int]:
+async def interaction_offsets(pool: asyncpg.Pool) -> dict[int, int]:
     """For each partition of track-interactions, the next offset to read."""
-    with translated():
+    with translated_errors():
         rows = await pool.fetch("SELECT partition, next_offset FROM interaction_offsets")
     return {row[0]: row[1] for row in rows}
 
 
-async def hold(connection: PoolConnectionProxy, partitions: Sequence[int]) -> dict[int, int]:
+async def hold_interaction_partitions(
+    connection: PoolConnectionProxy, partitions: Sequence[int]
+) -> dict[int, int]:
     """Lock these partitions to the end of the transaction; returns the next offset to read of each."""
     await connection.execute(_OPEN, sorted(partitions))
     return {row[0]: row[1] for row in await connection.fetch(_HOLD, sorted(partitions))}
 
 
-async def remember(connection: PoolConnectionProxy, rows: Sequence[InteractionRow]) -> set[bytes]:
+async def remember_interactions(
+    connection: PoolConnectionProxy, rows: Sequence[InteractionRow]
+) -> set[bytes]:
     """Remember interactions; returns the identities of those that were not known."""
     if not rows:
         return set()
@@ -77,7 +81,7 @@ async def remember(connection: PoolConnectionProxy, rows: Sequence[InteractionRo
     return {row[0] for row in fresh}
 
 
-async def add(
+async def add_popularity(
     connection: PoolConnectionProxy,
     keys: Sequence[int],
     values: Sequence[float],
@@ -100,23 +104,23 @@ async def add(
         await connection.execute(_ADD, list(keys), list(values), list(counts), reference, half_life)
 
 
-async def advance(connection: PoolConnectionProxy, next_offsets: Mapping[int, int]) -> None:
+async def advance_interactions(connection: PoolConnectionProxy, next_offsets: Mapping[int, int]) -> None:
     """Note how far partitions that are held have been consumed."""
     await connection.execute(_ADVANCE, list(next_offsets), list(next_offsets.values()))
 
 
-async def restart(pool: asyncpg.Pool, partitions: Sequence[int]) -> None:
+async def restart_interactions(pool: asyncpg.Pool, partitions: Sequence[int]) -> None:
     """Another log has taken the place of the one consumed: these partitions are read from their start."""
-    with translated():
+    with translated_errors():
         await pool.execute(
             "UPDATE interaction_offsets SET next_offset = 0 WHERE partition = ANY($1::int[])",
             list(partitions),
         )
 
 
-async def forget(pool: asyncpg.Pool, age: timedelta) -> int:
+async def forget_interactions(pool: asyncpg.Pool, age: timedelta) -> int:
     """Forget the identities of interactions received longer ago than `age`; returns how many."""
-    with translated():
+    with translated_errors():
         status: str = await pool.execute(
             "DELETE FROM interactions WHERE received_at < now() - $1::interval", age
         )

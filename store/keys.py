@@ -12,7 +12,7 @@ from typing import Final
 import asyncpg
 
 from store.errors import StoreError
-from store.pool import transaction, translated
+from store.pool import transaction, translated_errors
 
 # What a key may be used for, and what that means to people.
 SCOPES: Final = {
@@ -155,7 +155,7 @@ async def list_keys(pool: asyncpg.Pool) -> list[ApiKey]:
     Raises:
         StoreUnavailableError: Postgres cannot be reached.
     """
-    with translated():
+    with translated_errors():
         rows = await pool.fetch(f"SELECT {_COLUMNS} FROM api_keys ORDER BY created_at, prefix")  # noqa: S608
     return [_key(row) for row in rows]
 
@@ -167,7 +167,7 @@ async def fetch_keys_version(pool: asyncpg.Pool) -> int:
         KeysUnreadableError: This role may not read keys.
         StoreUnavailableError: Postgres cannot be reached.
     """
-    with translated(), _readable():
+    with translated_errors(), _readable():
         version: int = await pool.fetchval("SELECT coalesce(max(version), 0) FROM api_keys")
     return version
 
@@ -179,7 +179,7 @@ async def fetch_usable_keys(pool: asyncpg.Pool) -> list[ApiKey]:
         KeysUnreadableError: This role may not read keys.
         StoreUnavailableError: Postgres cannot be reached.
     """
-    with translated(), _readable():
+    with translated_errors(), _readable():
         rows = await pool.fetch(
             f"SELECT {_COLUMNS} FROM api_keys"  # noqa: S608
             " WHERE revoked_at IS NULL AND coalesce(expires_at > now(), true) LIMIT $1",

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import asyncpg
 
 from store.columns import METADATA_FIELDS
-from store.pool import translated
+from store.pool import translated_errors
 from store.reads import Metadata
 
 # A track id, and how many of its neighbours are wanted.
@@ -93,7 +93,7 @@ class ListHeader(NamedTuple):
     owner: int = 0
 
 
-class StoredList(NamedTuple):
+class ServedList(NamedTuple):
     """A track's list without what it says of the tracks in it.
 
     A row's version is the same only as long as nothing in the row changes; versions are to be compared within an epoch.
@@ -122,7 +122,7 @@ class ListedTrack(NamedTuple):
 
     Attributes:
         key: Its key.
-        version: Of its row, as `StoredList` has it.
+        version: Of its row, as `ServedList` has it.
         track_id: Its id.
         metadata: Every field of the contract, None where the catalogue says nothing.
     """
@@ -133,22 +133,22 @@ class ListedTrack(NamedTuple):
     metadata: Metadata
 
 
-async def read_lists(pool: asyncpg.Pool, wanted: Sequence[Wanted]) -> dict[Wanted, StoredList]:
+async def read_served_lists(pool: asyncpg.Pool, wanted: Sequence[Wanted]) -> dict[Wanted, ServedList]:
     """The first so many neighbours, of those that are still there, of each of these tracks; unknown tracks are left out."""
-    with translated():
+    with translated_errors():
         rows = await pool.fetch(_LISTS, *(list(column) for column in zip(*wanted, strict=True)))
     return {row[:2]: _list(row) for row in rows}
 
 
-def _list(row: asyncpg.Record) -> StoredList:
+def _list(row: asyncpg.Record) -> ServedList:
     epoch, key, version, keys, scores, versions, *header = row[2:]
     about = None if header[0] is None else ListHeader(*header)
-    return StoredList(epoch, key, version, keys or [], scores or [], versions or [], about)
+    return ServedList(epoch, key, version, keys or [], scores or [], versions or [], about)
 
 
-async def read_tracks(pool: asyncpg.Pool, keys: Sequence[int]) -> tuple[float, list[ListedTrack]]:
+async def read_listed_tracks(pool: asyncpg.Pool, keys: Sequence[int]) -> tuple[float, list[ListedTrack]]:
     """The tracks with these keys, in any order, and the epoch of their versions; those that are gone are left out."""
-    with translated():
+    with translated_errors():
         rows = await pool.fetch(_TRACKS, keys)
     tracks = [
         ListedTrack(key, version, track_id, dict(zip(METADATA_FIELDS, values, strict=True)))

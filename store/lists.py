@@ -49,7 +49,7 @@ ON CONFLICT (key) DO NOTHING
 PAGE_ROWS = 8_192
 
 
-async def flush(
+async def flush_lists(
     connection: PoolConnectionProxy, rows: ListRows, deleted: npt.NDArray[np.int64]
 ) -> tuple[int, int]:
     """Write changed lists and drop those of deleted tracks.
@@ -101,7 +101,7 @@ DELETE FROM neighbour_lists WHERE key IN (
 _COMPARED_ROWS = 16 * PAGE_ROWS
 
 
-async def drop_orphans(connection: PoolConnectionProxy) -> int:
+async def drop_orphaned_lists(connection: PoolConnectionProxy) -> int:
     """Drop lists whose track has gone; return how many there were."""
     dropped, first = 0, -(2**63)
     while (last := await connection.fetchval(_PAGE_END, first, _COMPARED_ROWS)) is not None:
@@ -118,7 +118,7 @@ _TRACKS_READ = 2_048
 _DESCRIBED_READ = 256
 
 
-async def read_tracks(
+async def read_track_vectors(
     connection: PoolConnectionProxy, dimension: int, *, metadata: bool = False
 ) -> TrackVectors:
     """Every track's vector. Must run inside a transaction, the one that also reads the lists and offsets.

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
-from store.pool import transaction, translated
+from store.pool import transaction, translated_errors
 
 # Deaths that are still looked at: more than a supervisor's longest wait between two starts.
 RECENT_SECONDS = 600
@@ -96,7 +96,7 @@ async def begin(pool: asyncpg.Pool, worker: str, owner: str) -> None:
 
 async def beat(pool: asyncpg.Pool, owner: str, *, owning: bool, stalled_seconds: float) -> None:
     """A worker is there; whether it holds partitions, and for how long events have waited with none consumed."""
-    with translated():
+    with translated_errors():
         await pool.execute(
             "UPDATE worker_lives SET seen_at = now(), stalled_seconds = $2, "
             "owning_at = CASE WHEN $3 THEN now() ELSE owning_at END WHERE owner = $1 AND ended_at IS NULL",
@@ -108,13 +108,13 @@ async def beat(pool: asyncpg.Pool, owner: str, *, owning: bool, stalled_seconds:
 
 async def end(pool: asyncpg.Pool, worker: str, error: str | None) -> None:
     """A worker ends; `error` is what ended it, None where it was asked to."""
-    with translated():
+    with translated_errors():
         await pool.execute(_END, worker, error)
 
 
 async def attempt(pool: asyncpg.Pool, owner: str, partition: int, offset: int) -> None:
     """Nothing but the message there is worked on from now on."""
-    with translated():
+    with translated_errors():
         await pool.execute(
             "UPDATE worker_lives SET trial_partition = $2, trial_offset = $3 WHERE owner = $1 AND ended_at IS NULL",
             owner,
@@ -131,7 +131,7 @@ async def suspects(connection: PoolConnectionProxy, partitions: Sequence[int]) -
 
 async def fetch_workers(pool: asyncpg.Pool) -> WorkersState:
     """How the workers are, by Postgres's clock."""
-    with translated():
+    with translated_errors():
         row = await pool.fetchrow(_STATE, float(RECENT_SECONDS))
     assert row is not None
     return WorkersState(

@@ -11,7 +11,7 @@ import asyncpg
 import numpy as np
 import numpy.typing as npt
 
-from store.pool import snapshot, transaction, translated
+from store.pool import snapshot, transaction, translated_errors
 from streams.metadata_fields import LIST_FIELDS
 
 Pool = asyncpg.Pool
@@ -112,14 +112,14 @@ class MapPoint(NamedTuple):
 
 async def fetch_version(pool: asyncpg.Pool) -> int:
     """What moves with every list that is written: one look at a sequence."""
-    with translated():
+    with translated_errors():
         version: int = await pool.fetchval("SELECT last_value FROM list_version")
     return version
 
 
 async def fetch_state(pool: asyncpg.Pool) -> MapState:
     """How far the map has come: counts whole tables."""
-    with translated():
+    with translated_errors():
         row = await pool.fetchrow(_STATE)
     assert row is not None
     return MapState(*row)
@@ -155,7 +155,7 @@ async def read_graph(pool: asyncpg.Pool, width: int) -> MapGraph:
 
 async def read_vectors(pool: asyncpg.Pool, keys: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
     """The embeddings of these tracks, in their order, zeros for one that is gone."""
-    with translated():
+    with translated_errors():
         rows = await pool.fetch(
             "SELECT k.at, t.embedding FROM unnest($1::bigint[]) WITH ORDINALITY AS k (key, at) JOIN tracks AS t USING (key)",
             keys.tolist(),
@@ -206,7 +206,7 @@ async def read_points(
         value = f"t.{column}[1]" if column in LIST_FIELDS else f"t.{column}::text"
     elif extra is not None:
         value, values = "t.extra ->> $3", [extra]
-    with translated():
+    with translated_errors():
         rows = await pool.fetch(_PAGE.format(value=value), after, limit, *values)
     return [MapPoint(*row) for row in rows]
 
@@ -218,7 +218,7 @@ def rows_of(keys: npt.NDArray[np.int64], neighbours: npt.NDArray[np.int64]) -> n
     return np.where(keys[at] == neighbours, at, -1)
 
 
-def described(points: Sequence[MapPoint]) -> dict[str, object]:
+def described_map(points: Sequence[MapPoint]) -> dict[str, object]:
     """Points as columns, values as numbers of a list of names: a third of the size that an object a point would have."""
     names: dict[str | None, int] = {}
     codes = [names.setdefault(point.value, len(names)) for point in points]

@@ -13,7 +13,7 @@ import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
 from store.errors import BodyRejectedError
-from store.pool import REJECTED, transaction, translated
+from store.pool import REJECTED, transaction, translated_errors
 
 # Primary key: the track's key, strategy, mode ("" for none), variant.
 Place = tuple[int, str, str, int]
@@ -173,7 +173,7 @@ class NewBody:
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class BodyKey:
     """Which body it is, and what it answers."""
 
     track_id: str
@@ -184,7 +184,7 @@ class Kept:
 
 
 @dataclass(frozen=True, slots=True)
-class Hits:
+class BodyHits:
     """How often a body was asked for, and the binary logarithm of what that counts."""
 
     key: int
@@ -199,7 +199,7 @@ class _RowsHeldError(Exception):
     """Another transaction holds a row that is to be written."""
 
 
-async def read(
+async def read_body(
     connection: Connection, key: int, strategy: str, mode: str | None = None, variant: int = 0
 ) -> StoredBody | None:
     """One body by its primary key, in one round trip; None where none is kept.
@@ -214,34 +214,34 @@ async def read(
     Raises:
         StoreUnavailableError: Postgres cannot be reached.
     """
-    with translated():
+    with translated_errors():
         row = await connection.fetchrow(_READ, key, strategy, mode or "", variant)
     return None if row is None else StoredBody(*row)
 
 
-async def read_many(connection: Connection, places: Sequence[Place]) -> dict[Place, StoredBody]:
+async def read_bodies(connection: Connection, places: Sequence[Place]) -> dict[Place, StoredBody]:
     """Bodies by their primary keys, in one round trip; those that are not kept are left out.
 
     Raises:
         StoreUnavailableError: Postgres cannot be reached.
     """
-    with translated():
+    with translated_errors():
         rows = await connection.fetch(_READ_MANY, *(list(column) for column in zip(*places, strict=True)))
     return {tuple(row[:4]): StoredBody(*row[4:]) for row in rows}
 
 
-async def check_many(connection: Connection, places: Sequence[Place]) -> dict[Place, tuple[str, bool]]:
+async def check_bodies(connection: Connection, places: Sequence[Place]) -> dict[Place, tuple[str, bool]]:
     """Entity tag and whether it is stale, for bodies by their primary keys; those not kept are left out.
 
     Raises:
         StoreUnavailableError: Postgres cannot be reached.
     """
-    with translated():
+    with translated_errors():
         rows = await connection.fetch(_CHECK_MANY, *(list(column) for column in zip(*places, strict=True)))
     return {tuple(row[:4]): (row[4], row[5]) for row in rows}
 
 
-async def write(pool: asyncpg.Pool, new: Sequence[NewBody]) -> list[bool | BodyRejectedError]:
+async def write_bodies(pool: asyncpg.Pool, new: Sequence[NewBody]) -> list[bool | BodyRejectedError]:
     """Keep bodies, each unless one that was made from more is there.
 
     Returns:
@@ -311,7 +311,7 @@ def _values(new: NewBody, members: list[int]) -> tuple[Any, ...]:
     )
 
 
-async def hit(pool: asyncpg.Pool, hits: Sequence[Hits]) -> None:
+async def count_hits(pool: asyncpg.Pool, hits: Sequence[BodyHits]) -> None:
     """Count that bodies were asked for. A body that is not kept any more is passed over."""
     if not hits:
         return
@@ -319,27 +319,27 @@ async def hit(pool: asyncpg.Pool, hits: Sequence[Hits]) -> None:
     columns = zip(
         *((h.key, h.strategy, h.mode or "", h.variant, h.hits, h.heat) for h in ordered), strict=True
     )
-    with translated():
+    with translated_errors():
         await pool.execute(_HIT, *(list(column) for column in columns))
 
 
-async def stale_ones(connection: Connection, limit: int) -> list[Kept]:
+async def stale_bodies(connection: Connection, limit: int) -> list[BodyKey]:
     """The hottest bodies that something has changed for, hottest first."""
-    with translated():
+    with translated_errors():
         rows = await connection.fetch(_STALE_ONES, limit)
-    return [Kept(row[0], row[1], row[2] or None, row[3], row[4]) for row in rows]
+    return [BodyKey(row[0], row[1], row[2] or None, row[3], row[4]) for row in rows]
 
 
-async def evict(pool: asyncpg.Pool, keep: int) -> int:
+async def evict_bodies(pool: asyncpg.Pool, keep: int) -> int:
     """Keep the `keep` hottest bodies; returns how many others there were."""
-    with translated():
+    with translated_errors():
         status: str = await pool.execute(_EVICT, keep)
     return int(status.rpartition(" ")[2])
 
 
-async def drop(pool: asyncpg.Pool, key: int, strategy: str, mode: str | None, variant: int) -> None:
+async def drop_body(pool: asyncpg.Pool, key: int, strategy: str, mode: str | None, variant: int) -> None:
     """Keep this body no more."""
-    with translated():
+    with translated_errors():
         await pool.execute(
             "DELETE FROM materialised_recommendations "
             "WHERE key = $1 AND strategy = $2 AND mode = $3 AND variant = $4",
@@ -350,10 +350,10 @@ async def drop(pool: asyncpg.Pool, key: int, strategy: str, mode: str | None, va
         )
 
 
-async def mark_outdated(connection: Connection, keys: Sequence[int]) -> None:
+async def mark_bodies_outdated(connection: Connection, keys: Sequence[int]) -> None:
     """Something is not so any more that bodies say of these tracks."""
     if keys:
-        with translated():
+        with translated_errors():
             await connection.execute(_MARK, list(keys))
 
 
@@ -369,19 +369,19 @@ async def lock_withdrawals(connection: PoolConnectionProxy) -> None:
     await connection.execute("SELECT pg_advisory_xact_lock($1)", _WITHDRAWAL_LOCK)
 
 
-async def drop_naming(connection: PoolConnectionProxy, keys: Sequence[int]) -> None:
+async def drop_bodies_naming(connection: PoolConnectionProxy, keys: Sequence[int]) -> None:
     """After tracks were withdrawn, in the same transaction: remove every body of them, and every body that names one."""
     await connection.execute(_DROP_NAMING, list(keys))
 
 
 async def begin_refreshing(connection: PoolConnectionProxy) -> bool:
     """Whether this session is the one that refreshes, until it ends or `end_refreshing`."""
-    with translated():
+    with translated_errors():
         mine: bool = await connection.fetchval("SELECT pg_try_advisory_lock($1)", _REFRESH_LOCK)
     return mine
 
 
 async def end_refreshing(connection: PoolConnectionProxy) -> None:
     """Let another session refresh."""
-    with translated():
+    with translated_errors():
         await connection.execute("SELECT pg_advisory_unlock($1)", _REFRESH_LOCK)

@@ -14,7 +14,7 @@ from store.pool import UNAVAILABLE
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
+class PartitionClaim:
     """A partition as its new owner finds it.
 
     Attributes:
@@ -110,12 +110,14 @@ RETURNING partition
 """
 
 
-async def claim(connection: PoolConnectionProxy, partitions: list[int], owner: str) -> dict[int, Claim]:
+async def claim_partitions(
+    connection: PoolConnectionProxy, partitions: list[int], owner: str
+) -> dict[int, PartitionClaim]:
     """Take `partitions` over under new epochs."""
     await connection.execute(_TAKE_FROM_HOLDERS, partitions)
     rows = await connection.fetch(_CLAIM, sorted(partitions), owner)
     return {
-        row["partition"]: Claim(
+        row["partition"]: PartitionClaim(
             row["epoch"], row["consumed_offset"], row["published_version"], row["generation"]
         )
         for row in rows
@@ -148,7 +150,7 @@ async def evicting(pool: asyncpg.Pool, process: int, patience: float) -> AsyncIt
             await task
 
 
-async def advance(
+async def advance_consumed(
     connection: PoolConnectionProxy, epochs: Mapping[int, int], next_offsets: Mapping[int, int]
 ) -> None:
     """Move the consumed offsets of the partitions in `next_offsets` forward; never back.
@@ -163,7 +165,7 @@ async def advance(
     _require_all({p: epochs[p] for p in partitions}, {row["partition"] for row in rows})
 
 
-async def hold(connection: PoolConnectionProxy, epochs: Mapping[int, int]) -> None:
+async def hold_partitions(connection: PoolConnectionProxy, epochs: Mapping[int, int]) -> None:
     """Make sure that these partitions stay ours to the end of the transaction.
 
     Others may hold them, and move their offsets, at the same time; only a claim waits.
@@ -182,18 +184,20 @@ def _require_all(epochs: Mapping[int, int], found: set[int]) -> None:
             raise FencedError(partition, epoch)
 
 
-async def absorb(connection: PoolConnectionProxy, owners: list[int], next_offsets: Mapping[int, int]) -> None:
+async def record_absorbed(
+    connection: PoolConnectionProxy, owners: list[int], next_offsets: Mapping[int, int]
+) -> None:
     """Record that the lists of `owners` hold the effect of each source partition below its offset."""
     await connection.execute(_ABSORB, owners, list(next_offsets), list(next_offsets.values()))
 
 
-async def consumed(connection: PoolConnectionProxy) -> dict[int, int]:
+async def consumed_offsets(connection: PoolConnectionProxy) -> dict[int, int]:
     """For each partition, the next offset to read."""
     rows = await connection.fetch("SELECT partition, consumed_offset FROM ingest_partitions")
     return {row["partition"]: row["consumed_offset"] for row in rows}
 
 
-async def absorbed(connection: PoolConnectionProxy) -> dict[int, dict[int, int]]:
+async def absorbed_offsets(connection: PoolConnectionProxy) -> dict[int, dict[int, int]]:
     """For each owner partition, the offset below which each source partition has been absorbed."""
     found: dict[int, dict[int, int]] = {}
     for row in await connection.fetch("SELECT * FROM absorbed_offsets"):
@@ -238,6 +242,6 @@ async def _forget_offsets(connection: PoolConnectionProxy, partitions: list[int]
     await materialised.forget_progress(connection)
 
 
-async def set_published(connection: PoolConnectionProxy, versions: Mapping[int, int]) -> None:
+async def record_published(connection: PoolConnectionProxy, versions: Mapping[int, int]) -> None:
     """Record, by partition, up to which version the change feed has all its lists."""
     await connection.execute(_SET_PUBLISHED, list(versions), list(versions.values()))

@@ -73,7 +73,7 @@ async def open_pool(
     Raises:
         StoreUnavailableError: Postgres cannot be reached.
     """
-    with translated():
+    with translated_errors():
         return await asyncpg.create_pool(
             settings.dsn,
             min_size=settings.pool_min_size,
@@ -90,7 +90,7 @@ async def open_pool(
         )
 
 
-class translated:  # noqa: N801 -- reads as a clause: `with translated():`
+class translated_errors:  # noqa: N801 -- reads as a clause: `with translated():`
     """Turn asyncpg's connection failures into `StoreUnavailableError`; usable as a plain context manager."""
 
     def __enter__(self) -> None:
@@ -115,7 +115,7 @@ async def transaction(pool: asyncpg.Pool) -> AsyncIterator[asyncpg.pool.PoolConn
         StoreUnavailableError: Postgres went away; whether the transaction was committed is unknown, so what
             runs in it must be safe to run again.
     """
-    with translated():
+    with translated_errors():
         async with pool.acquire() as connection, connection.transaction():
             yield connection
 
@@ -127,7 +127,7 @@ async def snapshot(pool: asyncpg.Pool) -> AsyncIterator[asyncpg.pool.PoolConnect
     Raises:
         StoreUnavailableError: Postgres went away.
     """
-    with translated():
+    with translated_errors():
         async with (
             pool.acquire() as connection,
             connection.transaction(isolation="repeatable_read", readonly=True),
@@ -137,7 +137,7 @@ async def snapshot(pool: asyncpg.Pool) -> AsyncIterator[asyncpg.pool.PoolConnect
 
 async def current_revision(pool: asyncpg.Pool) -> str | None:
     """The schema's Alembic revision, or None where there is no schema."""
-    with translated():
+    with translated_errors():
         if await pool.fetchval("SELECT to_regclass('alembic_version')") is None:
             return None
         revision: str | None = await pool.fetchval("SELECT version_num FROM alembic_version")

@@ -8,7 +8,7 @@ import asyncpg
 import numpy as np
 import numpy.typing as npt
 
-from store.pool import translated
+from store.pool import translated_errors
 
 # Grows with every batch of interactions, after it was committed: what has been read afterwards has that batch.
 _VERSION = "SELECT last_value + is_called::int FROM popularity_version"
@@ -26,7 +26,7 @@ _TRAILER_BYTES: Final = 2
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Listening:
+class StoredPopularity:
     """What is known of the listening to each track of the catalogue.
 
     Attributes:
@@ -46,24 +46,24 @@ class Listening:
 
 async def version(pool: asyncpg.Pool) -> int:
     """The version of the popularity; another one, and somebody has listened."""
-    with translated():
+    with translated_errors():
         found: int = await pool.fetchval(_VERSION)
     return found
 
 
-async def bump(pool: asyncpg.Pool) -> int:
+async def bump_popularity(pool: asyncpg.Pool) -> int:
     """After interactions were committed: a new version."""
-    with translated():
+    with translated_errors():
         await pool.fetchval("SELECT nextval('popularity_version')")
     return await version(pool)
 
 
-async def read(pool: asyncpg.Pool) -> Listening:
+async def read_popularity(pool: asyncpg.Pool) -> StoredPopularity:
     """Everything, as of now."""
     found = await version(pool)
     rows = await _copied(pool, _ALL, (">i8", ">f8", ">f8", ">f8"))
     keys, created_at, values, references = rows
-    return Listening(
+    return StoredPopularity(
         found, keys.astype(np.int64), *(c.astype(np.float64) for c in (created_at, values, references))
     )
 
@@ -71,7 +71,7 @@ async def read(pool: asyncpg.Pool) -> Listening:
 async def list_counts(pool: asyncpg.Pool) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64], int]:
     """For each track that some list holds: its key (m,), ascending, and in how many (m,); and how many lists there are."""
     keys, counts = await _copied(pool, _OCCURRENCES, (">i8", ">f8"))
-    with translated():
+    with translated_errors():
         lists: int = await pool.fetchval("SELECT count(*) FROM neighbour_lists")
     return keys.astype(np.int64), counts.astype(np.float64), lists
 
@@ -79,7 +79,7 @@ async def list_counts(pool: asyncpg.Pool) -> tuple[npt.NDArray[np.int64], npt.ND
 async def _copied(pool: asyncpg.Pool, query: str, types: tuple[str, ...]) -> list[npt.NDArray[Any]]:
     """The columns of a query whose values have eight bytes each and are never null, by binary COPY."""
     output = io.BytesIO()
-    with translated():
+    with translated_errors():
         async with pool.acquire() as connection:
             await connection.copy_from_query(query, output=output, format="binary")
     fields: list[Any] = [("fields", ">i2")]

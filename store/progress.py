@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import asyncpg
 
-from store.pool import translated
+from store.pool import translated_errors
 
 # One statement, so that both belong to one snapshot.
 _PROGRESS = """
@@ -36,7 +36,7 @@ _WITHDRAWN = "SELECT track_id FROM withdrawals"
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class StoreProgress:
     """One snapshot of the offsets.
 
     Attributes:
@@ -54,15 +54,15 @@ class Progress:
         return any(offset > taken.get(source, 0) for source, offset in self.consumed.items())
 
 
-async def fetch_progress(pool: asyncpg.Pool) -> Progress:
+async def fetch_progress(pool: asyncpg.Pool) -> StoreProgress:
     """The offsets as of now."""
-    with translated():
+    with translated_errors():
         row = await pool.fetchrow(_PROGRESS)
     assert row is not None
     absorbed: dict[int, dict[int, int]] = {}
     for owner, source, offset in zip(row["owners"], row["sources"], row["absorbed"], strict=True):
         absorbed.setdefault(owner, {})[source] = offset
-    return Progress(dict(zip(row["partitions"], row["consumed"], strict=True)), absorbed)
+    return StoreProgress(dict(zip(row["partitions"], row["consumed"], strict=True)), absorbed)
 
 
 async def fetch_written(
@@ -76,18 +76,18 @@ async def fetch_written(
     moved = [(p, since.get(p, 0), end) for p, end in until.items() if end > since.get(p, 0)]
     if not moved:
         return []
-    with translated():
+    with translated_errors():
         rows = await pool.fetch(_WRITTEN, *(list(column) for column in zip(*moved, strict=True)), limit + 1)
     return None if len(rows) > limit else [row["track_id"] for row in rows]
 
 
 async def fetch_withdrawn(pool: asyncpg.Pool) -> list[str]:
     """Ids of the tracks that have been withdrawn and of which the change feed has not told yet."""
-    with translated():
+    with translated_errors():
         return [row["track_id"] for row in await pool.fetch(_WITHDRAWN)]
 
 
 async def fetch_versions(pool: asyncpg.Pool, keys: Sequence[int]) -> dict[int, int]:
     """The version of each of these tracks' lists; those without one are left out."""
-    with translated():
+    with translated_errors():
         return {row[0]: row[1] for row in await pool.fetch(_VERSIONS, keys)}

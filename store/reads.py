@@ -1,6 +1,6 @@
 """Reads that serve requests about tracks, and what a catalogue holds.
 
-Every function takes one connection of the pool for one round trip (`list_tracks` two), computes no similarity,
+Every function takes one connection of the pool for one round trip (`read_track_page` two), computes no similarity,
 and raises `StoreUnavailableError` where Postgres cannot be reached.
 """
 
@@ -11,8 +11,8 @@ from typing import Any
 import asyncpg
 
 from store.columns import METADATA_FIELDS
-from store.pool import translated
-from store.search_text import SearchWords, correctable, deletions, one_typo
+from store.pool import translated_errors
+from store.search_text import SearchWords, correctable, deletion_variants, one_typo
 
 Metadata = dict[str, Any]
 Connection = asyncpg.pool.PoolConnectionProxy
@@ -125,7 +125,7 @@ class TrackPage:
 
 
 @dataclass(frozen=True, slots=True)
-class Names:
+class NameCounts:
     """Names with how many tracks bear them, the most frequent first, and how many names there are."""
 
     counts: list[tuple[str, int]]
@@ -138,7 +138,7 @@ def _stored(row: asyncpg.Record) -> StoredTrack:
 
 async def fetch_track(pool: asyncpg.Pool, track_id: str) -> TrackRecord | None:
     """One track, or None where there is no such track."""
-    with translated():
+    with translated_errors():
         row = await pool.fetchrow(_TRACK, track_id)
     return None if row is None else TrackRecord(_stored(row), *row[1 + _WIDTH :])
 
@@ -158,7 +158,7 @@ def _all(conditions: list[str]) -> str:
     return " AND ".join(conditions) or "true"
 
 
-async def list_tracks(
+async def read_track_page(
     pool: asyncpg.Pool, wanted: TrackFilter, *, limit: int, after: Place | None
 ) -> TrackPage:
     """One page of the tracks that `wanted` describes.
@@ -171,7 +171,7 @@ async def list_tracks(
             differ between pages of a catalogue that changes.
     """
     where, values = _conditions(wanted)
-    with translated():
+    with translated_errors():
         async with pool.acquire() as connection:
             if wanted.search is not None:
                 return await _Search(connection, where, values, wanted.search).page(limit, after)
@@ -282,23 +282,23 @@ class _Search:
             if await self._connection.fetchval(_KNOWN, f"'{word}':*"):
                 known.add(word)
             if len(word) >= _SHORTEST_PART and word.isalpha():
-                near = [word, *deletions(word)] if correctable(word) else []
+                near = [word, *deletion_variants(word)] if correctable(word) else []
                 rows = await self._connection.fetch(_ALIKE, near, word, _MOST_ALIKE)
                 alike[word] = [each for (each,) in rows if word in each or one_typo(word, each)]
         return known, alike
 
 
-async def count_composers(pool: asyncpg.Pool, *, limit: int) -> Names:
+async def count_composers(pool: asyncpg.Pool, *, limit: int) -> NameCounts:
     """The composers with the most tracks."""
     return await _names(pool, _COMPOSERS, limit)
 
 
-async def count_tags(pool: asyncpg.Pool, *, limit: int) -> Names:
+async def count_tags(pool: asyncpg.Pool, *, limit: int) -> NameCounts:
     """The tags on the most tracks."""
     return await _names(pool, _TAGS, limit)
 
 
-async def _names(pool: asyncpg.Pool, query: str, limit: int) -> Names:
-    with translated():
+async def _names(pool: asyncpg.Pool, query: str, limit: int) -> NameCounts:
+    with translated_errors():
         rows = await pool.fetch(query, limit)
-    return Names([(row["name"], row["count"]) for row in rows], rows[0]["total"] if rows else 0)
+    return NameCounts([(row["name"], row["count"]) for row in rows], rows[0]["total"] if rows else 0)

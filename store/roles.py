@@ -3,7 +3,7 @@
 import asyncpg
 
 from store.errors import StoreError
-from store.pool import transaction, translated
+from store.pool import transaction, translated_errors
 from store.schema import READABLE
 
 # The tables and sequences that the API's role may read; the last tells it which schema it meets.
@@ -75,7 +75,7 @@ async def role_findings(pool: asyncpg.Pool, role: str) -> list[str]:
     Raises:
         StoreUnavailableError: Postgres cannot be reached.
     """
-    with translated():
+    with translated_errors():
         found = await pool.fetchrow("SELECT rolsuper, rolcanlogin FROM pg_roles WHERE rolname = $1", role)
         if found is None:
             return [f"there is no role {role}"]

@@ -92,7 +92,7 @@ def weighted_words(track_id: str, metadata: Mapping[str, Any]) -> dict[str, str]
     return dict(list(weights.items())[:_MOST_WORDS])
 
 
-def document(words: Mapping[str, str]) -> str:
+def search_document(words: Mapping[str, str]) -> str:
     """A `tsvector` literal. Words are letters or digits alone: nothing in them needs quoting."""
     return " ".join(f"'{word}':{weight}" for word, weight in words.items())
 
@@ -102,7 +102,7 @@ def correctable(word: str) -> bool:
     return _SHORTEST_CORRECTED <= len(word) <= _LONGEST_CORRECTED and word.isalpha()
 
 
-def deletions(word: str) -> list[str]:
+def deletion_variants(word: str) -> list[str]:
     """Each word that is `word` without one letter. Two words one typo apart share one of these, or are one themselves."""
     return sorted({word[:at] + word[at + 1 :] for at in range(len(word))})
 

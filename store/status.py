@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import asyncpg
 
 from store.columns import REVISION
-from store.pool import require_schema, translated
+from store.pool import require_schema, translated_errors
 
 # How many neighbours a stored list holds once the catalogue is large enough.
 LIST_LENGTH = 50
@@ -69,7 +69,7 @@ async def fetch_counts(pool: asyncpg.Pool) -> StoreCounts:
         SchemaMismatchError: The schema is missing or another version's.
     """
     await require_schema(pool)
-    with translated():
+    with translated_errors():
         row = await pool.fetchrow(_COUNTS, LIST_LENGTH)
     assert row is not None
     return StoreCounts(

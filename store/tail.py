@@ -21,7 +21,7 @@ TAIL_TRACKS = 512
 
 
 @dataclass(frozen=True, slots=True)
-class Position:
+class ConsumedPosition:
     """How far a partition has been consumed.
 
     Attributes:
@@ -49,7 +49,7 @@ class Departures:
 
 
 @dataclass(frozen=True, slots=True)
-class Tail:
+class CommittedTail:
     """A stretch of several partitions, each up to its own offset.
 
     Attributes:
@@ -91,15 +91,15 @@ WHERE d.source_partition = a.source_partition AND d.source_offset < a.absorbed
 """
 
 
-async def positions(connection: PoolConnectionProxy | asyncpg.Pool) -> dict[int, Position]:
+async def consumed_positions(connection: PoolConnectionProxy | asyncpg.Pool) -> dict[int, ConsumedPosition]:
     """How far each partition has been consumed; one statement."""
     rows = await connection.fetch("SELECT partition, consumed_offset, generation FROM ingest_partitions")
-    return {row["partition"]: Position(row["consumed_offset"], row["generation"]) for row in rows}
+    return {row["partition"]: ConsumedPosition(row["consumed_offset"], row["generation"]) for row in rows}
 
 
 async def read_tail(
     connection: PoolConnectionProxy, dimension: int, after: Mapping[int, int], *, limit: int = TAIL_TRACKS
-) -> Tail:
+) -> CommittedTail:
     """Read what each partition in `after` has from that offset on; inside a transaction of one snapshot.
 
     Args:
@@ -108,7 +108,7 @@ async def read_tail(
         after: By partition, the first offset that is wanted.
         limit: Tracks of each partition at most.
     """
-    consumed = await positions(connection)
+    consumed = await consumed_positions(connection)
     upto = {
         p: consumed[p].consumed
         for p, first in after.items()
@@ -127,7 +127,7 @@ async def read_tail(
         partitions=np.array([row["source_partition"] for row in gone], dtype=np.int32),
         offsets=np.array([row["source_offset"] for row in gone], dtype=np.int64),
     )
-    return Tail(tracks, departures, upto, whole=not full)
+    return CommittedTail(tracks, departures, upto, whole=not full)
 
 
 async def read_keys(connection: PoolConnectionProxy) -> npt.NDArray[np.int64]:
@@ -152,10 +152,10 @@ async def _pages(connection: PoolConnectionProxy, columns: str) -> AsyncIterator
         yield rows
 
 
-async def identity(connection: PoolConnectionProxy) -> str:
+async def catalogue_identity(connection: PoolConnectionProxy) -> str:
     """Which catalogue this is, and of which logs its offsets are: another database has another one."""
     made = await connection.fetchval("SELECT created_at FROM catalogue")
-    found = await positions(connection)
+    found = await consumed_positions(connection)
     return f"{made} {[found[p].generation for p in sorted(found)]}"
 
 

@@ -110,7 +110,7 @@ SELECT * FROM unnest($1::bigint[], $2::int[], $3::bigint[]) ON CONFLICT DO NOTHI
 """
 
 
-async def upsert(connection: PoolConnectionProxy, rows: Sequence[TrackRow]) -> None:
+async def upsert_tracks(connection: PoolConnectionProxy, rows: Sequence[TrackRow]) -> None:
     """Insert or update tracks; a row that is already newer stays.
 
     Raises:
@@ -124,7 +124,7 @@ async def upsert(connection: PoolConnectionProxy, rows: Sequence[TrackRow]) -> N
         await connection.copy_records_to_table("incoming_tracks", records=records, columns=_STAGED)
         await connection.execute(_UPSERT)
         await connection.execute(_LEARN_WORDS, words)
-        await materialised.mark_outdated(connection, [r.key for r in rows])
+        await materialised.mark_bodies_outdated(connection, [r.key for r in rows])
     except asyncpg.UniqueViolationError as error:
         same_key = error.constraint_name == _UNIQUE_KEY
         message = "another track has the same 64-bit key" if same_key else str(error)
@@ -140,11 +140,13 @@ def _records(rows: Sequence[TrackRow]) -> tuple[list[tuple[Any, ...]], list[str]
         found = search_text.weighted_words(r.track_id, dict(zip(METADATA_FIELDS, r.metadata, strict=True)))
         words.update(filter(search_text.correctable, found))
         place = (r.partition, r.offset, r.event_time)
-        records.append((r.track_id, r.key, *r.metadata, r.embedding, *place, search_text.document(found)))
+        records.append(
+            (r.track_id, r.key, *r.metadata, r.embedding, *place, search_text.search_document(found))
+        )
     return records, sorted(words)
 
 
-async def withdraw(connection: PoolConnectionProxy, withdrawals: Sequence[Withdrawal]) -> list[str]:
+async def withdraw_tracks(connection: PoolConnectionProxy, withdrawals: Sequence[Withdrawal]) -> list[str]:
     """Delete tracks and note that the change feed owes each a tombstone; return the ids that were there.
 
     One that is not there is owed a tombstone too: where the log is read again into an empty database, the feed may
@@ -163,7 +165,7 @@ async def withdraw(connection: PoolConnectionProxy, withdrawals: Sequence[Withdr
     await connection.execute(_OWE_TOMBSTONES, [w.track_id for w in withdrawals], *coordinates)
     await connection.execute(_DEPART, [w.key for w in withdrawals], *coordinates)
     if gone:
-        await materialised.drop_naming(connection, [row["key"] for row in gone])
+        await materialised.drop_bodies_naming(connection, [row["key"] for row in gone])
     return [row["track_id"] for row in gone]
 
 

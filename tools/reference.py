@@ -22,8 +22,8 @@ from pydantic_core import PydanticUndefined
 from pydantic_settings import BaseSettings
 from typer.testing import CliRunner
 
-from mess.cli import build
-from serving.metrics import Metrics
+from mess.cli import build_cli
+from serving.metrics import ApiMetrics
 from serving.settings import ServingSettings
 from store.settings import StoreSettings
 from streams.metrics import WorkerMetrics
@@ -124,7 +124,7 @@ def _metrics_page() -> str:
             worker,
         ),
         ("Recommendations", "Beside those, on the worker's `/metrics`.", RecommenderMetrics(registry)),
-        ("The API", "`GET /metrics`; Python's own process metrics are there, too.", Metrics()),
+        ("The API", "`GET /metrics`; Python's own process metrics are there, too.", ApiMetrics()),
     )
     text = f"{_NOTICE}\n# Metrics\n\nIn Prometheus's text format.\n"
     for title, where, metrics in parts:
@@ -141,7 +141,7 @@ def _metric(metric: MetricWrapperBase) -> tuple[str, ...]:
 
 
 def _command_line_page() -> str:
-    app = build()
+    app = build_cli()
     text = f"{_NOTICE}\n# The command line\n"
     for path in _commands(typer.main.get_command(app), ()):
         shown = CliRunner().invoke(app, [*path, "--help"], prog_name="mess", terminal_width=100)

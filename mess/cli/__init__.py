@@ -24,7 +24,7 @@ COMMAND_MODULES = (
 )
 
 
-def build() -> typer.Typer:
+def build_cli() -> typer.Typer:
     """The command-line application."""
     app = typer.Typer(
         name="mess",
@@ -41,4 +41,4 @@ def build() -> typer.Typer:
 
 def main() -> None:
     """Entry point of the `mess` command."""
-    build()()
+    build_cli()()

@@ -20,9 +20,9 @@ def asyncapi(
     """Generate the AsyncAPI document of the topics from the event models."""
     from importlib.metadata import version  # noqa: PLC0415 - `mess --help` must not wait for the models
 
-    from streams.kafka.asyncapi import document, to_yaml  # noqa: PLC0415
+    from streams.kafka.asyncapi import asyncapi_document, to_yaml  # noqa: PLC0415
 
-    text = to_yaml(document(version("mess-ai")))
+    text = to_yaml(asyncapi_document(version("mess-ai")))
     try:
         if check is not None:
             if check.read_text(encoding="utf-8") != text:

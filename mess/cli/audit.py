@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Add the command to `app`."""
-    app.command()(audit)
+    app.command("audit")(audit_command)
 
 
-def audit(
+def audit_command(
     sample: Annotated[
         int | None, typer.Option(min=1, help="Audit so many lists, drawn at random, instead of all.")
     ] = None,
@@ -45,7 +45,7 @@ def audit(
     from streams.settings import StreamSettings  # noqa: PLC0415
 
     console.quiet_libraries()
-    store, size = store_settings(data_dir), settings.read(StreamSettings).list_size
+    store, size = store_settings(data_dir), settings.read_settings(StreamSettings).list_size
     try:
         report = asyncio.run(_audit(store, size, sample))
     except StoreError as error:
@@ -59,7 +59,7 @@ def audit(
 async def _audit(store: "StoreSettings", size: int, sample: int | None) -> "AuditReport":
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn  # noqa: PLC0415
 
-    from mess.audit import audit as run  # noqa: PLC0415
+    from mess.audit import audit_store as run  # noqa: PLC0415
     from mess.cli import console  # noqa: PLC0415
     from store.pool import open_pool  # noqa: PLC0415
 

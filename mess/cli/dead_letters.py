@@ -15,8 +15,8 @@ from mess.cli.store import store_settings
 if TYPE_CHECKING:
     import asyncpg
 
-    from mess.dead_letters.selection import Found, Wanted
-    from mess.dead_letters.topic import Letter
+    from mess.dead_letters.selection import DeadLetterSelection, SelectedDeadLetters
+    from mess.dead_letters.topic import DeadLetter
     from streams.settings import KafkaSettings
 
 Result = TypeVar("Result")
@@ -70,7 +70,7 @@ def list_letters(
         for each in shown:
             typer.echo(views.line(each))
     elif shown:
-        out().print(views.table(shown))
+        out().print(views.dead_letter_table(shown))
     else:
         typer.echo("There are no such dead letters.", err=True)
     if len(found) > len(shown):
@@ -86,15 +86,15 @@ def show(
     """Show one dead letter: why it was refused, its own headers, its key and its value."""
     from mess.dead_letters import selection as letters  # noqa: PLC0415 - `mess --help` must not wait for Kafka
     from mess.dead_letters import views  # noqa: PLC0415
-    from mess.dead_letters.topic import read_letter  # noqa: PLC0415
+    from mess.dead_letters.topic import read_dead_letter  # noqa: PLC0415
     from store.dead_letters import fetch_handled  # noqa: PLC0415
 
     where = _placed(place)
 
-    async def look(kafka: "KafkaSettings", pool: "asyncpg.Pool") -> "tuple[Letter, Found]":
-        letter = await read_letter(kafka, *where)
+    async def look(kafka: "KafkaSettings", pool: "asyncpg.Pool") -> "tuple[DeadLetter, SelectedDeadLetters]":
+        letter = await read_dead_letter(kafka, *where)
         size = None if letter.value is None else len(letter.value)
-        return letter, letters.Found(letter, size, (await fetch_handled(pool)).get(letter.id))
+        return letter, letters.SelectedDeadLetters(letter, size, (await fetch_handled(pool)).get(letter.id))
 
     letter, found = _run(data_dir, look)
     if raw:
@@ -146,7 +146,7 @@ def replay(  # noqa: PLR0913, PLR0917 - a command's options
 async def _replay(
     kafka: "KafkaSettings",
     pool: "asyncpg.Pool",
-    wanted: "Wanted",
+    wanted: "DeadLetterSelection",
     left: list[str],
     *,
     over_newer: bool,
@@ -168,7 +168,7 @@ async def _replay(
         if not found:
             return 0
         await asyncio.to_thread(_confirm, "Send back", found, asked=ask)
-        return await letters.replay(
+        return await letters.replay_dead_letters(
             kafka, pool, found, lambda letter, why: left.append(f"{letter.place}: {why}")
         )
 
@@ -195,7 +195,7 @@ def drop(
             found = await letters.find(kafka, pool, wanted)
             if found:
                 await asyncio.to_thread(_confirm, "Drop", found, asked=not yes and not wanted.places)
-                await letters.drop(pool, found)
+                await letters.drop_dead_letters(pool, found)
             return len(found)
 
     if not (dropped := _run(data_dir, work)):
@@ -203,7 +203,7 @@ def drop(
     typer.echo(f"{dropped:,} dropped")
 
 
-def _nothing(wanted: "Wanted") -> NoReturn:
+def _nothing(wanted: "DeadLetterSelection") -> NoReturn:
     """End where there is nothing to do; an error only where somebody named something."""
     if wanted.places:
         fail(
@@ -229,15 +229,15 @@ def _wanted(
     since: str | None,
     until: str | None,
     state: Any,
-) -> "Wanted":
+) -> "DeadLetterSelection":
     from datetime import UTC, datetime  # noqa: PLC0415
 
-    from mess.dead_letters.selection import Wanted  # noqa: PLC0415
+    from mess.dead_letters.selection import DeadLetterSelection  # noqa: PLC0415
     from mess.moments import parse_moment  # noqa: PLC0415
 
     now = datetime.now(UTC)
     try:
-        return Wanted(
+        return DeadLetterSelection(
             tuple(_placed(place) for place in places or ()),
             reason,
             topic,
@@ -249,13 +249,13 @@ def _wanted(
         fail(str(error))
 
 
-def _require_choice(wanted: "Wanted", *, everything: bool) -> None:
+def _require_choice(wanted: "DeadLetterSelection", *, everything: bool) -> None:
     if wanted.everything != everything:
         problem = "--all means all of them" if everything else "nothing says which dead letters"
         fail(f"{problem}: name some, or give filters, or --all alone.")
 
 
-def _confirm(verb: str, found: "list[Found]", *, asked: bool) -> None:
+def _confirm(verb: str, found: "list[SelectedDeadLetters]", *, asked: bool) -> None:
     """Ask before many are dealt with; where nobody can be asked, --yes is needed."""
     from mess.dead_letters.selection import counted  # noqa: PLC0415
 

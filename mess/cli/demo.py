@@ -31,7 +31,9 @@ def demo(
 
     quiet_libraries()
     try:
-        asyncio.run(_bring(settings.read(KafkaSettings), settings.read(StoreSettings), wait=wait))
+        asyncio.run(
+            _bring(settings.read_settings(KafkaSettings), settings.read_settings(StoreSettings), wait=wait)
+        )
     except (CatalogueError, StoreError, StreamsError) as error:
         fail(str(error))
     except KeyboardInterrupt:
@@ -39,10 +41,10 @@ def demo(
 
 
 async def _bring(kafka: "KafkaSettings", store: "StoreSettings", *, wait: bool) -> None:
-    from mess.stack.demo import Demo, Watch  # noqa: PLC0415 - `mess --help` must not wait for it
+    from mess.stack.demo import DemoPublisher, DemoWatcher  # noqa: PLC0415 - `mess --help` must not wait for it
 
-    catalogue = await asyncio.to_thread(Demo)
-    async with Watch(store.dsn, kafka) as watch:
+    catalogue = await asyncio.to_thread(DemoPublisher)
+    async with DemoWatcher(store.dsn, kafka) as watch:
         counts = await watch.counts()
         if counts.dimension not in (None, catalogue.dimension):
             fail(

@@ -9,9 +9,9 @@ import typer
 from mess.cli.console import fail
 
 if TYPE_CHECKING:
-    from mess.evaluate.evaluation import Options
-    from mess.evaluate.listening import Listening, Model
-    from mess.evaluate.report import Report
+    from mess.evaluate.evaluation import EvaluationOptions
+    from mess.evaluate.listening import ListeningModel, SimulatedListening
+    from mess.evaluate.report import EvaluationReport
     from mess.evaluate.works import Works
 
 _WIDE = 160
@@ -72,7 +72,7 @@ def evaluate(  # noqa: PLR0913, PLR0917 - every option of the command is a param
     """
     from mess.cli import console  # noqa: PLC0415 - `mess --help` must not wait for any of this
     from mess.evaluate import evaluation, plan  # noqa: PLC0415
-    from mess.evaluate.listening import Model  # noqa: PLC0415
+    from mess.evaluate.listening import ListeningModel  # noqa: PLC0415
     from streams.strategies import InvalidQuery  # noqa: PLC0415
 
     for option, path in (("--plot", plot), ("--markdown", markdown)):
@@ -85,7 +85,7 @@ def evaluate(  # noqa: PLR0913, PLR0917 - every option of the command is a param
         entries = plan.entries(["similarity", *strategy] if strategy else [])
     except InvalidQuery as error:
         fail(f"--strategy: {error}")
-    options = evaluation.Options(
+    options = evaluation.EvaluationOptions(
         entries=entries,
         seeds=seeds,
         random_seed=random_seed,
@@ -93,7 +93,7 @@ def evaluate(  # noqa: PLR0913, PLR0917 - every option of the command is a param
         hub_cap=hub_cap,
         processes=processes or min(4, os.cpu_count() or 1),
     )
-    works, listening = _read(database_url, Model(random_seed=random_seed, per_track=plays))
+    works, listening = _read(database_url, ListeningModel(random_seed=random_seed, per_track=plays))
     report = _run(works, listening, options)
     _print(report, as_json=as_json)
     if markdown is not None:
@@ -110,7 +110,7 @@ def _require_matplotlib() -> None:
         fail("--plot needs matplotlib, which is not installed.", hint="pip install 'mess-ai[plots]'")
 
 
-def _read(database_url: str | None, model: "Model") -> "tuple[Works, Listening]":
+def _read(database_url: str | None, model: "ListeningModel") -> "tuple[Works, SimulatedListening]":
     """The catalogue and the listening: a store's own where there has been any, else simulated."""
     from mess.evaluate.listening import simulated  # noqa: PLC0415
 
@@ -121,13 +121,13 @@ def _read(database_url: str | None, model: "Model") -> "tuple[Works, Listening]"
     from mess.evaluate import works as evaluated  # noqa: PLC0415
 
     try:
-        works = evaluated.of_demo(catalogue.load())
+        works = evaluated.of_demo(catalogue.load_demo_catalogue())
     except catalogue.CatalogueError as error:
         fail(str(error))
     return works, simulated(len(works), model)
 
 
-def _stored(database_url: str) -> "tuple[Works, Listening | None]":
+def _stored(database_url: str) -> "tuple[Works, SimulatedListening | None]":
     import asyncio  # noqa: PLC0415
 
     from pydantic import SecretStr  # noqa: PLC0415
@@ -137,13 +137,13 @@ def _stored(database_url: str) -> "tuple[Works, Listening | None]":
     from store.pool import open_pool  # noqa: PLC0415
     from store.settings import StoreSettings  # noqa: PLC0415
 
-    async def read() -> "tuple[Works, Listening | None] | None":
+    async def read() -> "tuple[Works, SimulatedListening | None] | None":
         # A large catalogue takes its time to be read.
         settings = StoreSettings(
             database_url=SecretStr(database_url), command_timeout=600.0, pool_min_size=0, pool_max_size=1
         )
         async with await open_pool(settings, application_name="mess-evaluate", read_only=True) as pool:
-            return await database.read(pool)
+            return await database.read_catalogue(pool)
 
     try:
         found = asyncio.run(read())
@@ -154,7 +154,7 @@ def _stored(database_url: str) -> "tuple[Works, Listening | None]":
     return found
 
 
-def _run(works: "Works", listening: "Listening", options: "Options") -> "Report":
+def _run(works: "Works", listening: "SimulatedListening", options: "EvaluationOptions") -> "EvaluationReport":
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn  # noqa: PLC0415
 
     from mess.cli import console  # noqa: PLC0415
@@ -164,7 +164,7 @@ def _run(works: "Works", listening: "Listening", options: "Options") -> "Report"
     with Progress(*columns, console=console.err(), transient=True) as bars:
         task = bars.add_task("starting", total=None)
         try:
-            return evaluation.run(
+            return evaluation.run_evaluation(
                 works,
                 listening,
                 options,
@@ -174,7 +174,7 @@ def _run(works: "Works", listening: "Listening", options: "Options") -> "Report"
             fail(f"{error}; an evaluation needs two.")
 
 
-def _print(report: "Report", *, as_json: bool) -> None:
+def _print(report: "EvaluationReport", *, as_json: bool) -> None:
     from mess.cli import console  # noqa: PLC0415
     from mess.evaluate import table  # noqa: PLC0415
 
@@ -194,7 +194,7 @@ def _print(report: "Report", *, as_json: bool) -> None:
         out.print(table.for_terminal(sheet))
 
 
-def _write(report: "Report", path: Path) -> None:
+def _write(report: "EvaluationReport", path: Path) -> None:
     from mess.evaluate import table  # noqa: PLC0415
 
     try:
@@ -203,7 +203,7 @@ def _write(report: "Report", path: Path) -> None:
         fail(f"--markdown: {error}")
 
 
-def _draw(report: "Report", path: Path) -> None:
+def _draw(report: "EvaluationReport", path: Path) -> None:
     from mess.evaluate import plot  # noqa: PLC0415
 
     try:

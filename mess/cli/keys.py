@@ -31,13 +31,13 @@ _NAME_CHARACTERS = 100
 def register(app: typer.Typer) -> None:
     """Add the commands to `app`."""
     group = typer.Typer(help="Make, list and revoke the keys of the API's callers.", no_args_is_help=True)
-    group.command()(create)
+    group.command("create")(create_key)
     group.command("list")(list_all)
     group.command()(revoke)
     app.add_typer(group, name="keys")
 
 
-def create(
+def create_key(
     name: Annotated[str, typer.Argument(help="Whose it is, or what for; shown in the list.")],
     scope: Annotated[
         list[str] | None,
@@ -154,11 +154,11 @@ def _shown(value: Any) -> str:
 
 
 def _check_rate(rate: str | None) -> None:
-    from serving.rates import Rate  # noqa: PLC0415
+    from serving.rates import RequestRate  # noqa: PLC0415
 
     try:
         if rate is not None:
-            Rate.parse(rate)
+            RequestRate.parse(rate)
     except ValueError as error:
         fail(str(error))
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _SHOWN_CHARACTERS: Final = 200
 
 
-def show(record: "ConsumerRecord[bytes, bytes]", *, shorten: bool) -> None:
+def print_message(record: "ConsumerRecord[bytes, bytes]", *, shorten: bool) -> None:
     """Print a message, in colour on a terminal."""
     line = message_line(record, shorten=shorten)
     if not sys.stdout.isatty():

@@ -118,7 +118,7 @@ def publish(  # noqa: PLR0913, PLR0917 - each is an option of the command line
 
     Exits with 0 if all were published, 1 if some were refused, 2 if it could not run, 130 if interrupted.
     """
-    from mess.cli.publishing import Run  # noqa: PLC0415 - `mess --help` must not wait for Kafka
+    from mess.cli.publishing import PublishRun  # noqa: PLC0415 - `mess --help` must not wait for Kafka
     from streams.producers.axes import Pooling, parse_axes  # noqa: PLC0415
     from streams.producers.columns import parse_map  # noqa: PLC0415
     from streams.producers.items import SourceError  # noqa: PLC0415
@@ -156,7 +156,7 @@ def publish(  # noqa: PLR0913, PLR0917 - each is an option of the command line
     except (SourceError, ValueError) as exc:
         fail(str(exc))
     beside = None if standard_input else given
-    run = Run(
+    run = PublishRun(
         source, rejects=rejects, report=report, state=state or _beside(beside), resume=resume, dry_run=dry_run
     )
     run.execute(data_dir)
@@ -177,17 +177,17 @@ def delete(
 
     A track that does not exist is no error: its delete has nothing to do.
     """
-    from mess.cli.publishing import Run  # noqa: PLC0415 - `mess --help` must not wait for Kafka
-    from streams.producers.deletes import Deletes  # noqa: PLC0415
+    from mess.cli.publishing import PublishRun  # noqa: PLC0415 - `mess --help` must not wait for Kafka
+    from streams.producers.deletes import DeleteSource  # noqa: PLC0415
     from streams.producers.items import SourceError  # noqa: PLC0415
 
     if not track_ids and from_file is None:
         fail("Give one track id or more, or --from-file FILE.")
     try:
-        source = Deletes(track_ids or [], from_file)
+        source = DeleteSource(track_ids or [], from_file)
     except SourceError as exc:
         fail(str(exc))
-    Run(source, rejects=rejects, verb="deleted", dry_run=dry_run).execute(data_dir)
+    PublishRun(source, rejects=rejects, verb="deleted", dry_run=dry_run).execute(data_dir)
 
 
 def _beside(path: Path | None) -> Path | None:

@@ -18,7 +18,7 @@ from mess.cli import console
 from mess.cli.broker import kafka_settings
 from streams.errors import StreamsError
 from streams.producers.checkpoint import Checkpoint
-from streams.producers.items import Position, PublishSummary, Record, Refusal, Source, SourceError
+from streams.producers.items import Position, PublishSummary, Record, RefusedRecord, SourceError, TrackSource
 from streams.producers.publisher import publish_all
 from streams.settings import KafkaSettings
 
@@ -26,7 +26,7 @@ _SHOWN = 10
 _PLAIN_EVERY = 5.0
 
 
-class Run:
+class PublishRun:
     """One run from a source to the broker.
 
     Args:
@@ -41,7 +41,7 @@ class Run:
 
     def __init__(
         self,
-        source: Source,
+        source: TrackSource,
         *,
         rejects: Path | None = None,
         report: Path | None = None,
@@ -59,7 +59,7 @@ class Run:
         self._resume = resume
         self._dry_run = dry_run
         self._verb = "would be " + verb if dry_run else verb
-        self._first: list[Refusal] = []
+        self._first: list[RefusedRecord] = []
         self._rejects: IO[bytes] | None = None
 
     def execute(self, data_dir: Path) -> None:
@@ -125,7 +125,7 @@ class Run:
     def _count(self, record: Record, summary: PublishSummary) -> None:
         if record is None:
             return
-        if isinstance(record, Refusal):
+        if isinstance(record, RefusedRecord):
             summary.refused += 1
             summary.reasons[record.reason] += 1
             self._note_refusal(record)
@@ -133,7 +133,7 @@ class Run:
             summary.published += 1
         summary.done = record.done
 
-    def _note_refusal(self, refusal: Refusal) -> None:
+    def _note_refusal(self, refusal: RefusedRecord) -> None:
         if len(self._first) < _SHOWN:
             self._first.append(refusal)
         if self._rejects is not None:
@@ -210,7 +210,7 @@ class Run:
 
 
 @contextlib.contextmanager
-def _progress(source: Source, verb: str) -> Iterator[Callable[[PublishSummary], None]]:
+def _progress(source: TrackSource, verb: str) -> Iterator[Callable[[PublishSummary], None]]:
     """Yield what shows a summary: a bar on a terminal, else a line now and then."""
     errors = console.err()
     if not errors.is_terminal:

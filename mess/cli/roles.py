@@ -26,12 +26,12 @@ DataDir = Annotated[
 def register(app: typer.Typer) -> None:
     """Add the commands to `app`."""
     group = typer.Typer(help="Grant the API's database role its reads, and check it.", no_args_is_help=True)
-    group.command()(grant)
-    group.command()(check)
+    group.command("grant")(grant_role)
+    group.command("check")(check_role)
     app.add_typer(group, name="roles")
 
 
-def grant(role: Role = "mess_api", data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
+def grant_role(role: Role = "mess_api", data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
     """Let the API's role read what it serves and nothing else; make it where it is missing.
 
     With MESS_API_PASSWORD in the environment, that becomes its password. Run it as the schema's owner, for a role of
@@ -44,7 +44,7 @@ def grant(role: Role = "mess_api", data_dir: DataDir = DEFAULT_DATA_DIR) -> None
     typer.echo(f"{role} {'is made and ' if made else ''}may read what the API serves, and write nothing")
 
 
-def check(role: Role = "mess_api", data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
+def check_role(role: Role = "mess_api", data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
     """Say what the API's role may and should not, or should and may not; exits with 1 where there is any."""
     from store.roles import role_findings  # noqa: PLC0415 - `mess --help` must not wait for it
 

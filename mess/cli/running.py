@@ -14,14 +14,14 @@ from rich.progress import Progress as Bars
 from mess.cli import console
 from mess.stack import datadir
 from mess.stack.broker import BrokerChoice
-from mess.stack.demo import Demo, Progress, Watch
-from mess.stack.stack import Stack, StackOptions
+from mess.stack.demo import DemoPublisher, DemoWatcher, Progress
+from mess.stack.stack import LocalStack, StackOptions
 from store.status import LIST_LENGTH
 
 _PLAIN_EVERY_SECONDS = 5.0
 
 
-def run(options: StackOptions) -> None:
+def run_up(options: StackOptions) -> None:
     """Run the stack until a signal asks it to stop.
 
     Raises:
@@ -42,7 +42,7 @@ class _Session:
         self._stop = asyncio.Event()
 
     async def run(self) -> None:
-        stack = Stack(self._options, self._say)
+        stack = LocalStack(self._options, self._say)
         self._take_signals(stack)
         work = asyncio.create_task(self._work(stack), name="the stack")
         stopping = asyncio.create_task(self._stop.wait(), name="wait for a signal")
@@ -60,7 +60,7 @@ class _Session:
             raise error
         self._say("stopped; the data is kept")
 
-    def _take_signals(self, stack: Stack) -> None:
+    def _take_signals(self, stack: LocalStack) -> None:
         def asked() -> None:
             if self._stop.is_set():
                 stack.kill()
@@ -70,7 +70,7 @@ class _Session:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             loop.add_signal_handler(number, asked)
 
-    async def _work(self, stack: Stack) -> None:
+    async def _work(self, stack: LocalStack) -> None:
         """Start the stack, bring the demo catalogue, and keep going until something fails for good."""
         state = await stack.start()
         typer.echo(f"ready {state.http_url}")
@@ -92,10 +92,10 @@ class _Session:
         if not task.cancelled() and (error := task.exception()) is not None:
             self._say(f"{task.get_name()}: {' '.join(str(error).split())}")
 
-    async def _bring_catalogue(self, stack: Stack) -> None:
+    async def _bring_catalogue(self, stack: LocalStack) -> None:
         """Publish the demo catalogue if it is not there yet, and show until every track has its list."""
         began = time.monotonic()
-        async with Watch(stack.state.database_url, stack.kafka) as watch:
+        async with DemoWatcher(stack.state.database_url, stack.kafka) as watch:
             before = await watch.look()
             demo = await self._demo_to_publish(before)
             if demo is None and before.settled:
@@ -104,11 +104,11 @@ class _Session:
             settled = await self._publish_and_settle(stack, watch, demo)
         self._announce(settled, time.monotonic() - began, stack.state.http_url, demo)
 
-    async def _demo_to_publish(self, before: Progress) -> Demo | None:
+    async def _demo_to_publish(self, before: Progress) -> DemoPublisher | None:
         """Return the demo catalogue if it is wanted and not there yet."""
         if not self._options.demo:
             return None
-        demo = await asyncio.to_thread(Demo, self._options.data_dir)
+        demo = await asyncio.to_thread(DemoPublisher, self._options.data_dir)
         if demo.published:
             return None
         if before.tracks >= len(demo):
@@ -116,7 +116,9 @@ class _Session:
             return None
         return demo
 
-    async def _publish_and_settle(self, stack: Stack, watch: Watch, demo: Demo | None) -> Progress:
+    async def _publish_and_settle(
+        self, stack: LocalStack, watch: DemoWatcher, demo: DemoPublisher | None
+    ) -> Progress:
         """Publish `demo`, if there is one, and wait for the effect of everything published."""
         wanted = 0 if demo is None else len(demo)
         while True:
@@ -137,7 +139,7 @@ class _Session:
                 return settled
             self._say(f"only {settled.tracks:,} of {wanted:,} works arrived; publishing them again")
 
-    def _announce(self, settled: Progress, seconds: float, url: str, demo: Demo | None) -> None:
+    def _announce(self, settled: Progress, seconds: float, url: str, demo: DemoPublisher | None) -> None:
         neighbours = f"their {LIST_LENGTH} neighbours" if settled.tracks > LIST_LENGTH else "their neighbours"
         line = f"{settled.tracks:,} works have {neighbours}, {seconds:.0f} s after ready"
         if demo is not None:

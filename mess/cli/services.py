@@ -21,29 +21,38 @@ def worker() -> None:
     from streams.settings import KafkaSettings, StreamSettings  # noqa: PLC0415
 
     refuse_unfit()
-    process.main(settings.read(KafkaSettings), settings.read(StreamSettings), settings.read(StoreSettings))
+    process.main(
+        settings.read_settings(KafkaSettings),
+        settings.read_settings(StreamSettings),
+        settings.read_settings(StoreSettings),
+    )
 
 
 def api() -> None:
     """Run one API process: serves what the store holds, and asks the workers for the rest. Needs MESS_DATABASE_URL."""
     from mess import collecting, settings, tracing  # noqa: PLC0415 -- `mess --help` must not wait for FastAPI
     from mess.cli.console import fail  # noqa: PLC0415
-    from serving.server import serve  # noqa: PLC0415
+    from serving.server import serve_api  # noqa: PLC0415
     from serving.settings import ServingSettings  # noqa: PLC0415
     from store.errors import StoreError  # noqa: PLC0415
     from store.settings import StoreSettings  # noqa: PLC0415
     from streams.kafka.clients import aiokafka_options  # noqa: PLC0415
     from streams.settings import KafkaSettings  # noqa: PLC0415
-    from streams.strategies.registry import describe  # noqa: PLC0415
+    from streams.strategies.registry import describe_strategies  # noqa: PLC0415
 
     refuse_unfit()
     # What is stored needs no broker: without one, health reports say so, and nothing is computed on demand.
     has_broker = bool(os.environ.get("MESS_KAFKA_BOOTSTRAP_SERVERS"))
-    options = aiokafka_options(settings.read(KafkaSettings)) if has_broker else None
+    options = aiokafka_options(settings.read_settings(KafkaSettings)) if has_broker else None
     send_traces = tracing.start("mess-api")
     collecting.keep_short()
     try:
-        serve(settings.read(ServingSettings), settings.read(StoreSettings), options, describe())
+        serve_api(
+            settings.read_settings(ServingSettings),
+            settings.read_settings(StoreSettings),
+            options,
+            describe_strategies(),
+        )
     except StoreError as error:
         fail(str(error), hint="Check MESS_DATABASE_URL, and run `mess migrate` once.", code=1)
     finally:

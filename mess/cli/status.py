@@ -26,12 +26,12 @@ def status(
 
     from mess.cli.console import out, quiet_libraries  # noqa: PLC0415
     from mess.stack.errors import StackError  # noqa: PLC0415
-    from mess.stack.inspection import inspect  # noqa: PLC0415
+    from mess.stack.inspection import inspect_stack  # noqa: PLC0415
     from mess.stack.statusview import render  # noqa: PLC0415
 
     quiet_libraries()
     try:
-        report = asyncio.run(inspect(data_dir))
+        report = asyncio.run(inspect_stack(data_dir))
     except StackError as error:
         fail(str(error), code=INCOMPLETE)
     if report is None:

@@ -25,7 +25,7 @@ def store_settings(data_dir: Path) -> "StoreSettings":
     from store.settings import StoreSettings  # noqa: PLC0415
 
     if os.environ.get("MESS_DATABASE_URL"):
-        return settings.read(StoreSettings)
+        return settings.read_settings(StoreSettings)
     try:
         state = read_state(data_dir)
     except StackError as error:

@@ -85,7 +85,7 @@ async def _print(
     reader: "AIOKafkaConsumer", ends: "dict[Any, int] | None", limit: int | None, *, shorten: bool
 ) -> None:
     """Print messages until `limit` is reached or, with `ends`, every partition is read up to its end."""
-    from mess.cli.messages import show  # noqa: PLC0415
+    from mess.cli.messages import print_message  # noqa: PLC0415
 
     shown = 0
     while True:
@@ -94,7 +94,7 @@ async def _print(
         batches: dict[Any, list[ConsumerRecord[bytes, bytes]]] = await reader.getmany(timeout_ms=500)
         for records in batches.values():
             for record in records:
-                show(record, shorten=shorten)
+                print_message(record, shorten=shorten)
                 shown += 1
                 if shown == limit:
                     return

@@ -46,7 +46,7 @@ def create(
     from streams.settings import StreamSettings  # noqa: PLC0415
 
     kafka, store = kafka_settings(data_dir), _store_settings(data_dir)
-    created = _run(make_topics(kafka, settings.read(StreamSettings), store, wait=wait))
+    created = _run(make_topics(kafka, settings.read_settings(StreamSettings), store, wait=wait))
     typer.echo(f"created: {', '.join(created)}" if created else "All topics are there.")
 
 
@@ -56,7 +56,7 @@ def check(data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
     from streams.kafka.topics import topic_differences  # noqa: PLC0415
     from streams.settings import StreamSettings  # noqa: PLC0415
 
-    differences = _run(topic_differences(kafka_settings(data_dir), settings.read(StreamSettings)))
+    differences = _run(topic_differences(kafka_settings(data_dir), settings.read_settings(StreamSettings)))
     for line in differences:
         typer.echo(line)
     if differences:
@@ -68,7 +68,7 @@ def dump(topic: Topic, data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
     """Write every message that a topic holds now to standard output, a JSON line each, byte for byte."""
     from streams.kafka import topic_copies  # noqa: PLC0415 - `mess --help` must not wait for Kafka
 
-    count = _run(topic_copies.dump(kafka_settings(data_dir), topic, sys.stdout.buffer.write))
+    count = _run(topic_copies.dump_topic(kafka_settings(data_dir), topic, sys.stdout.buffer.write))
     sys.stdout.buffer.flush()
     typer.echo(f"{count:,} messages of {topic} copied", err=True)
 
@@ -85,7 +85,7 @@ def load(
     from streams.kafka import topic_copies  # noqa: PLC0415 - `mess --help` must not wait for Kafka
 
     with _opened(file) as lines:
-        count = _run(topic_copies.load(kafka_settings(data_dir), topic, lines, into_used=into_used))
+        count = _run(topic_copies.load_topic(kafka_settings(data_dir), topic, lines, into_used=into_used))
     typer.echo(f"{count:,} messages written to {topic}")
 
 

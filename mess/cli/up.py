@@ -47,7 +47,7 @@ def up(
     MESS_DATABASE_URL or MESS_KAFKA_BOOTSTRAP_SERVERS set, those are used instead of embedded ones.
     """
     from mess import settings  # noqa: PLC0415
-    from mess.cli.running import run  # noqa: PLC0415 - `mess --help` must not wait for it
+    from mess.cli.running import run_up  # noqa: PLC0415 - `mess --help` must not wait for it
     from mess.stack.broker import BrokerChoice  # noqa: PLC0415
     from mess.stack.errors import ServiceFailedError, StackError  # noqa: PLC0415
     from mess.stack.stack import StackOptions  # noqa: PLC0415
@@ -61,12 +61,12 @@ def up(
         port=port,
         workers=workers,
         broker=BrokerChoice(broker.value),
-        database_url=settings.read(StoreSettings).dsn if own_database else None,
-        kafka=settings.read(KafkaSettings) if own_broker else None,
+        database_url=settings.read_settings(StoreSettings).dsn if own_database else None,
+        kafka=settings.read_settings(KafkaSettings) if own_broker else None,
         demo=demo,
     )
     try:
-        run(options)
+        run_up(options)
     except ServiceFailedError as error:
         for line in error.log_tail:
             typer.echo(f"  {error.name} | {line}", err=True)

@@ -18,7 +18,7 @@ def warm() -> None:
 
     began = time.monotonic()
     try:
-        warming.warm()
+        warming.warm_caches()
     except warming.WarmingError as error:
         fail(str(error), code=1)
     typer.echo(f"compiled in {time.monotonic() - began:.0f} s")

@@ -9,8 +9,14 @@ from typing import Final, Literal
 
 import asyncpg
 
-from mess.dead_letters.topic import Letter, read_letter, read_letters, replay_letters
-from store.dead_letters import Handled, LetterId, fetch_handled, mark_handled, tracks_written_since
+from mess.dead_letters.topic import DeadLetter, read_dead_letter, read_dead_letters, resend_dead_letters
+from store.dead_letters import (
+    DeadLetterId,
+    HandledDeadLetter,
+    fetch_handled,
+    mark_handled,
+    tracks_written_since,
+)
 from streams.contracts import times
 from streams.settings import KafkaSettings
 
@@ -22,7 +28,7 @@ _PLACE: Final = re.compile(r"(\d{1,9}):(\d{1,18})")
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class DeadLetterSelection:
     """Which dead letters are meant; what is None or empty does not choose.
 
     Attributes:
@@ -46,7 +52,7 @@ class Wanted:
         """Whether nothing but the state chooses."""
         return not (self.places or self.reason or self.topic or self.since or self.until)
 
-    def admits(self, letter: Letter) -> bool:
+    def admits(self, letter: DeadLetter) -> bool:
         """Whether a letter is meant, whatever has been done about it."""
         return (
             (not self.places or (letter.id.partition, letter.id.offset) in self.places)
@@ -58,7 +64,7 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class SelectedDeadLetters:
     """A dead letter and what is known of it.
 
     Attributes:
@@ -67,9 +73,9 @@ class Found:
         handled: What has been done about it; None for nothing.
     """
 
-    letter: Letter
+    letter: DeadLetter
     size: int | None
-    handled: Handled | None
+    handled: HandledDeadLetter | None
 
     @property
     def state(self) -> State:
@@ -89,7 +95,9 @@ def parse_place(text: str) -> tuple[int, int]:
     return int(matched[1]), int(matched[2])
 
 
-async def find(kafka: KafkaSettings, pool: asyncpg.Pool, wanted: Wanted) -> list[Found]:
+async def find(
+    kafka: KafkaSettings, pool: asyncpg.Pool, wanted: DeadLetterSelection
+) -> list[SelectedDeadLetters]:
     """The letters that are meant, in the order of the topic, without their values.
 
     Raises:
@@ -103,28 +111,28 @@ async def find(kafka: KafkaSettings, pool: asyncpg.Pool, wanted: Wanted) -> list
         state: State = handled.action if handled else "open"
         if wanted.admits(letter) and wanted.state in ("any", state):
             size = None if letter.value is None else len(letter.value)
-            found.append(Found(replace(letter, value=None), size, handled))
+            found.append(SelectedDeadLetters(replace(letter, value=None), size, handled))
     return found
 
 
-async def _candidates(kafka: KafkaSettings, wanted: Wanted) -> AsyncIterator[Letter]:
+async def _candidates(kafka: KafkaSettings, wanted: DeadLetterSelection) -> AsyncIterator[DeadLetter]:
     """Letters to look at: those at the places named, else all that are young enough."""
     if not wanted.places:
         since = 0 if wanted.since is None else times.microseconds_of(wanted.since) // 1_000
-        async for letter in read_letters(kafka, since=since):
+        async for letter in read_dead_letters(kafka, since=since):
             yield letter
         return
     missing = dict.fromkeys(wanted.places)
     if len(missing) > _ONE_BY_ONE:
-        async for letter in read_letters(kafka):
+        async for letter in read_dead_letters(kafka):
             if letter.id[:2] in missing:
                 del missing[letter.id[:2]]
                 yield letter
     for partition, offset in missing:
-        yield await read_letter(kafka, partition, offset)
+        yield await read_dead_letter(kafka, partition, offset)
 
 
-async def overtaken(pool: asyncpg.Pool, found: Sequence[Found]) -> set[LetterId]:
+async def overtaken(pool: asyncpg.Pool, found: Sequence[SelectedDeadLetters]) -> set[DeadLetterId]:
     """Those of `found` whose track the store has a later event of: sent back, they would replace it.
 
     Raises:
@@ -135,11 +143,11 @@ async def overtaken(pool: asyncpg.Pool, found: Sequence[Found]) -> set[LetterId]
     return {name for name, event in events.items() if event in newer}
 
 
-async def replay(
+async def replay_dead_letters(
     kafka: KafkaSettings,
     pool: asyncpg.Pool,
-    found: Sequence[Found],
-    left_out: Callable[[Letter, str], object],
+    found: Sequence[SelectedDeadLetters],
+    left_out: Callable[[DeadLetter, str], object],
 ) -> int:
     """Send the letters back, telling `left_out` of each that cannot be, and return how many were sent.
 
@@ -147,14 +155,14 @@ async def replay(
         StreamsError: The broker is away, or did not take one; what was sent before has been noted.
         StoreUnavailableError: Postgres cannot be reached.
     """
-    return await replay_letters(kafka, pool, _again(kafka, found), left_out)
+    return await resend_dead_letters(kafka, pool, _again(kafka, found), left_out)
 
 
-async def _again(kafka: KafkaSettings, found: Sequence[Found]) -> AsyncIterator[Letter]:
+async def _again(kafka: KafkaSettings, found: Sequence[SelectedDeadLetters]) -> AsyncIterator[DeadLetter]:
     """The letters with their values, read anew: a topic of large ones need not fit into memory."""
     missing = {each.letter.id for each in found}
     first = min(each.letter.id.written_at for each in found)
-    async for letter in read_letters(kafka, since=first):
+    async for letter in read_dead_letters(kafka, since=first):
         if letter.id in missing:
             missing.discard(letter.id)
             yield letter
@@ -162,7 +170,7 @@ async def _again(kafka: KafkaSettings, found: Sequence[Found]) -> AsyncIterator[
             return
 
 
-async def drop(pool: asyncpg.Pool, found: Sequence[Found]) -> None:
+async def drop_dead_letters(pool: asyncpg.Pool, found: Sequence[SelectedDeadLetters]) -> None:
     """Note that nothing more is to be done about the letters; the topic keeps them for as long as it keeps any.
 
     Raises:
@@ -171,7 +179,7 @@ async def drop(pool: asyncpg.Pool, found: Sequence[Found]) -> None:
     await mark_handled(pool, [each.letter.id for each in found], "dropped")
 
 
-def counted(found: Sequence[Found]) -> str:
+def counted(found: Sequence[SelectedDeadLetters]) -> str:
     """How many there are of each reason, the most frequent first."""
     reasons = Counter(each.letter.reason or "no reason" for each in found)
     return ", ".join(f"{count:,} {reason}" for reason, count in reasons.most_common())

@@ -11,7 +11,7 @@ import asyncpg
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
 
-from store.dead_letters import LetterId, mark_handled
+from store.dead_letters import DeadLetterId, mark_handled
 from streams.contracts import times
 from streams.contracts.dead_letters import (
     HEADER_DETAIL,
@@ -46,12 +46,12 @@ _CHUNK: Final = 100
 _CHUNK_BYTES: Final = 16 * 1024 * 1024
 
 
-class LetterError(StreamsError):
+class DeadLetterError(StreamsError):
     """There is no such dead letter, or it cannot be sent back."""
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class DeadLetterSource:
     """Where a refused message was read."""
 
     topic: str
@@ -63,7 +63,7 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
-class Letter:
+class DeadLetter:
     """One message of dead-letters.
 
     Attributes:
@@ -77,13 +77,13 @@ class Letter:
         failed_at: When it was refused, aware.
     """
 
-    id: LetterId
+    id: DeadLetterId
     key: bytes | None
     value: bytes | None
     headers: tuple[tuple[str, bytes], ...]
     reason: str
     detail: str
-    source: Source | None
+    source: DeadLetterSource | None
     failed_at: datetime
 
     @classmethod
@@ -92,7 +92,7 @@ class Letter:
         told = read_dead_letter_headers(record.headers)
         written_at = times.kafka_moment(record.timestamp) or times.moment_of(0)
         return cls(
-            LetterId(record.partition, record.offset, record.timestamp),
+            DeadLetterId(record.partition, record.offset, record.timestamp),
             record.key,
             record.value,
             tuple((name, value or b"") for name, value in record.headers),
@@ -123,7 +123,7 @@ class Letter:
             return None
 
 
-async def read_letters(kafka: KafkaSettings, *, since: int = 0) -> AsyncIterator[Letter]:
+async def read_dead_letters(kafka: KafkaSettings, *, since: int = 0) -> AsyncIterator[DeadLetter]:
     """Every dead letter that the topic holds now, in order; `since`, milliseconds since 1970, leaves out older ones.
 
     Raises:
@@ -137,10 +137,10 @@ async def read_letters(kafka: KafkaSettings, *, since: int = 0) -> AsyncIterator
                 continue
             reader.seek(partition, start)
             async for record in _until(reader, partition, end):
-                yield Letter.of(record)
+                yield DeadLetter.of(record)
 
 
-async def read_letter(kafka: KafkaSettings, partition: int, offset: int) -> Letter:
+async def read_dead_letter(kafka: KafkaSettings, partition: int, offset: int) -> DeadLetter:
     """The dead letter at one place.
 
     Raises:
@@ -157,9 +157,9 @@ async def read_letter(kafka: KafkaSettings, partition: int, offset: int) -> Lett
             reader.seek(where, offset)
             async for record in _until(reader, where, ends[where]):
                 if record.offset == offset:
-                    return Letter.of(record)
+                    return DeadLetter.of(record)
                 break
-    raise LetterError(f"there is no dead letter {partition}:{offset}, or it is not kept any more")
+    raise DeadLetterError(f"there is no dead letter {partition}:{offset}, or it is not kept any more")
 
 
 async def _ends(kafka: KafkaSettings, reader: AIOKafkaConsumer) -> dict[TopicPartition, int]:
@@ -192,7 +192,7 @@ async def _until(
                 yield record
 
 
-class Replayer:
+class DeadLetterReplayer:
     """Sends dead letters back, each to the topic and partition it came from, and notes it in the store.
 
     A crash between the two repeats at most `_CHUNK` letters at the next replay; every consumer here applies an event
@@ -209,7 +209,7 @@ class Replayer:
         self._pool = pool
         self._partitions = partitions
 
-    async def replay(self, letters: Sequence[Letter]) -> list[tuple[Letter, str]]:
+    async def replay(self, letters: Sequence[DeadLetter]) -> list[tuple[DeadLetter, str]]:
         """Send `letters` back, in order, and return those that cannot be, each with why.
 
         Raises:
@@ -223,11 +223,11 @@ class Replayer:
         try:
             await asyncio.gather(*deliveries)
         except KafkaError as exc:
-            raise LetterError(f"the broker did not take a letter back: {exc}") from exc
+            raise DeadLetterError(f"the broker did not take a letter back: {exc}") from exc
         await mark_handled(self._pool, [letter.id for letter in sent], "replayed")
         return left
 
-    def _objection(self, letter: Letter) -> str:
+    def _objection(self, letter: DeadLetter) -> str:
         if letter.source is None:
             return "nothing says where it came from"
         if any(name == HEADER_LEFT_OUT for name, _ in letter.headers):
@@ -236,7 +236,7 @@ class Replayer:
             return f"it came from {letter.source.topic!r}, to which nothing can be sent back"
         return ""
 
-    async def _send(self, letter: Letter) -> "asyncio.Future[Any]":
+    async def _send(self, letter: DeadLetter) -> "asyncio.Future[Any]":
         assert letter.source is not None
         # Its own partition, so that a producer's own way of choosing one is kept; by key where that has gone.
         known = letter.source.partition < self._partitions[letter.source.topic]
@@ -250,11 +250,11 @@ class Replayer:
         return delivery
 
 
-async def replay_letters(
+async def resend_dead_letters(
     kafka: KafkaSettings,
     pool: asyncpg.Pool,
-    letters: AsyncIterator[Letter],
-    left_out: Callable[[Letter, str], object],
+    letters: AsyncIterator[DeadLetter],
+    left_out: Callable[[DeadLetter, str], object],
 ) -> int:
     """Send `letters` back some at a time, telling `left_out` of each that cannot be.
 
@@ -269,7 +269,7 @@ async def replay_letters(
     async with admin_client(kafka) as admin:
         partitions = await partition_counts(admin)
     producer = await start_producer(kafka)
-    replayer = Replayer(producer, pool, partitions)
+    replayer = DeadLetterReplayer(producer, pool, partitions)
     sent = 0
     try:
         async for chunk in _chunks(letters):
@@ -282,8 +282,8 @@ async def replay_letters(
     return sent
 
 
-async def _chunks(letters: AsyncIterator[Letter]) -> AsyncIterator[list[Letter]]:
-    chunk: list[Letter] = []
+async def _chunks(letters: AsyncIterator[DeadLetter]) -> AsyncIterator[list[DeadLetter]]:
+    chunk: list[DeadLetter] = []
     size = 0
     async for letter in letters:
         chunk.append(letter)
@@ -295,11 +295,11 @@ async def _chunks(letters: AsyncIterator[Letter]) -> AsyncIterator[list[Letter]]
         yield chunk
 
 
-def _source(told: dict[str, str]) -> Source | None:
+def _source(told: dict[str, str]) -> DeadLetterSource | None:
     partition, offset = told.get(HEADER_SOURCE_PARTITION, ""), told.get(HEADER_SOURCE_OFFSET, "")
     if HEADER_SOURCE_TOPIC not in told or not (_PARTITION.fullmatch(partition) and _OFFSET.fullmatch(offset)):
         return None
-    return Source(told[HEADER_SOURCE_TOPIC], int(partition), int(offset))
+    return DeadLetterSource(told[HEADER_SOURCE_TOPIC], int(partition), int(offset))
 
 
 def _moment(text: str) -> datetime | None:

@@ -7,14 +7,14 @@ import orjson
 from rich.table import Table
 from rich.text import Text
 
-from mess.dead_letters.selection import Found
-from mess.dead_letters.topic import Letter
+from mess.dead_letters.selection import SelectedDeadLetters
+from mess.dead_letters.topic import DeadLetter
 from mess.readable import shown_bytes, shown_value
 
 _HEX_WIDTH = 16
 
 
-def table(found: list[Found]) -> Table:
+def dead_letter_table(found: list[SelectedDeadLetters]) -> Table:
     """A table, a row for each."""
     shown = Table(box=None, pad_edge=False)
     for name in ("place", "refused at", "reason", "source", "key"):
@@ -38,12 +38,12 @@ def table(found: list[Found]) -> Table:
     return shown
 
 
-def line(found: Found) -> str:
+def line(found: SelectedDeadLetters) -> str:
     """One line of JSON, everything but the value."""
     return orjson.dumps(_facts(found), option=orjson.OPT_UTC_Z).decode()
 
 
-def description(found: Found, *, as_hex: bool) -> str:
+def description(found: SelectedDeadLetters, *, as_hex: bool) -> str:
     """JSON over several lines, with the value: parsed, as text, as base64, or as a dump in hexadecimal below it."""
     value = found.letter.value
     facts = _facts(found)
@@ -53,7 +53,7 @@ def description(found: Found, *, as_hex: bool) -> str:
     return text if not as_hex else "\n".join([text, *_hex_lines(value or b"")])
 
 
-def _facts(found: Found) -> dict[str, Any]:
+def _facts(found: SelectedDeadLetters) -> dict[str, Any]:
     letter = found.letter
     return {
         "place": letter.place,
@@ -69,7 +69,7 @@ def _facts(found: Found) -> dict[str, Any]:
     }
 
 
-def _source(letter: Letter) -> dict[str, Any] | None:
+def _source(letter: DeadLetter) -> dict[str, Any] | None:
     if letter.source is None:
         return None
     return {

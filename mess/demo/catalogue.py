@@ -34,7 +34,7 @@ class DemoTrack:
 
 
 @dataclass(frozen=True)
-class Block:
+class FeatureBlock:
     """A group of embedding columns: its name, how many columns it has, and its weight in the cosine."""
 
     name: str
@@ -55,14 +55,14 @@ class DemoCatalogue:
 
     embeddings: NDArray[np.float32]
     tracks: list[DemoTrack]
-    blocks: list[Block]
+    blocks: list[FeatureBlock]
     version: str
 
     def __len__(self) -> int:
         return len(self.tracks)
 
 
-def load(data_dir: Path = DATA_DIR) -> DemoCatalogue:
+def load_demo_catalogue(data_dir: Path = DATA_DIR) -> DemoCatalogue:
     """Read the catalogue and check it against its manifest.
 
     Raises:
@@ -75,7 +75,7 @@ def load(data_dir: Path = DATA_DIR) -> DemoCatalogue:
         lines = gzip.decompress(_checked(data_dir, manifest, TRACKS)).splitlines()
         rows = [orjson.loads(line) for line in lines]
         tracks = [DemoTrack(row["track_id"], row["metadata"]) for row in rows]
-        blocks = [Block(**block) for block in manifest["blocks"]]
+        blocks = [FeatureBlock(**block) for block in manifest["blocks"]]
         expected, version = (int(manifest["tracks"]), sum(b.size for b in blocks)), str(manifest["music21"])
     except (OSError, EOFError, ValueError, KeyError, TypeError, zlib.error, zipfile.BadZipFile) as exc:
         raise CatalogueError(f"{data_dir}: the demo catalogue cannot be read: {exc}") from exc
@@ -93,9 +93,9 @@ def iter_tracks(data_dir: Path = DATA_DIR) -> Iterator[tuple[str, NDArray[np.flo
     """Yield (track_id, embedding of shape (d,), metadata) of each work, in a fixed order.
 
     Raises:
-        CatalogueError: As `load`.
+        CatalogueError: As `load_demo_catalogue`.
     """
-    catalogue = load(data_dir)
+    catalogue = load_demo_catalogue(data_dir)
     for track, embedding in zip(catalogue.tracks, catalogue.embeddings, strict=True):
         yield track.track_id, embedding, track.metadata
 

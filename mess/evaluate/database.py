@@ -3,14 +3,14 @@
 import asyncpg
 
 from mess.evaluate import listening, works
-from mess.evaluate.listening import Listening
+from mess.evaluate.listening import SimulatedListening
 from mess.evaluate.works import Works
 from store import facts, lists, popularity, tracks
 from store.pool import require_schema, snapshot
 from streams.strategies import hubs
 
 
-async def read(pool: asyncpg.Pool) -> tuple[Works, Listening | None] | None:
+async def read_catalogue(pool: asyncpg.Pool) -> tuple[Works, SimulatedListening | None] | None:
     """The store's catalogue and its listening, if there has been any; None before its first track.
 
     Memory: the vectors, the lists, and the facts of every track.
@@ -24,11 +24,11 @@ async def read(pool: asyncpg.Pool) -> tuple[Works, Listening | None] | None:
         dimension = await tracks.read_dimension(connection)
         if dimension is None:
             return None
-        vectors = await lists.read_tracks(connection, dimension)
+        vectors = await lists.read_track_vectors(connection, dimension)
         if not vectors.track_ids:
             return None
         known = await facts.read_facts(connection, works.FIELDS)
         stored = await lists.read_lists(connection)
-    made, keys = works.of_store(vectors, known, stored, hubs.NEIGHBOURS)
-    heard = await popularity.read(pool)
-    return made, listening.of_store(heard, keys)
+    made, keys = works.works_of_store(vectors, known, stored, hubs.NEIGHBOURS)
+    heard = await popularity.read_popularity(pool)
+    return made, listening.listening_of_store(heard, keys)

@@ -9,12 +9,12 @@ import numpy.typing as npt
 
 from mess.evaluate import intervals, labels, lists, measures, plan
 from mess.evaluate.labels import Label
-from mess.evaluate.listening import Listening, Model, simulated
-from mess.evaluate.lists import SEEN, Job, Made
+from mess.evaluate.listening import ListeningModel, SimulatedListening, simulated
+from mess.evaluate.lists import SEEN, ListJob, Made
 from mess.evaluate.measures import Lists
-from mess.evaluate.plan import CHANCE, LENGTH, MOST_PLAYED, Entry
+from mess.evaluate.plan import CHANCE, LENGTH, MOST_PLAYED, PlanEntry
 from mess.evaluate.rationing import Wishes, ration
-from mess.evaluate.report import Figures, LabelFacts, Report, Shift
+from mess.evaluate.report import EvaluationReport, LabelFacts, MeasuredFigures, PopularityShift
 from mess.evaluate.works import Works
 from streams.strategies import hubs
 from streams.strategies.types import Floats
@@ -32,7 +32,7 @@ Show = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
+class EvaluationOptions:
     """What to evaluate, and how.
 
     Attributes:
@@ -44,7 +44,7 @@ class Options:
         processes: How many to work in.
     """
 
-    entries: Sequence[Entry]
+    entries: Sequence[PlanEntry]
     seeds: int | None = None
     random_seed: int = 0
     hub_correction: float | None = None
@@ -56,12 +56,12 @@ class TooFewTracksError(Exception):
     """There is nothing to evaluate: lists need at least two tracks."""
 
 
-def run(
+def run_evaluation(
     works: Works,
-    listening: Listening,
-    options: Options,
+    listening: SimulatedListening,
+    options: EvaluationOptions,
     show: Show = lambda what, done, total: None,
-) -> Report:
+) -> EvaluationReport:
     """Evaluate the strategies on a catalogue.
 
     Args:
@@ -86,17 +86,19 @@ def draw_seeds(count: int, wanted: int | None, random_seed: int) -> Seeds:
 
 
 class _Evaluation:
-    def __init__(self, works: Works, listening: Listening, options: Options, show: Show) -> None:
+    def __init__(
+        self, works: Works, listening: SimulatedListening, options: EvaluationOptions, show: Show
+    ) -> None:
         self._listening, self._options, self._show = listening, options, show
         self._labels = labels.of(works)
         self._seeds = draw_seeds(len(works), options.seeds, options.random_seed)
         if options.hub_correction is not None and works.density is None:
             show("measuring densities", 0, 1)
-            works = replace(works, density=lists.densities(works, hubs.NEIGHBOURS))
+            works = replace(works, density=lists.list_densities(works, hubs.NEIGHBOURS))
         self._works = works
         self._made: Made = {}
 
-    def report(self) -> Report:
+    def report(self) -> EvaluationReport:
         entries = list(self._options.entries)
         self._make(entries, "making lists")
         if self._works.lists is not None and (SIMILARITY, SEEN) in self._made:
@@ -104,7 +106,7 @@ class _Evaluation:
         held_back = self._hold_hubs_back(entries)
         lines = self._figures([*_baselines(), *entries], [*entries, *held_back])
         named = {one.name: one for one in lines}
-        return Report(
+        return EvaluationReport(
             catalogue=self._works.name,
             fingerprint=self._works.fingerprint(),
             tracks=len(self._works),
@@ -118,8 +120,8 @@ class _Evaluation:
             shift=self._shift() if any(entry.strategy == POPULAR for entry in entries) else None,
         )
 
-    def _job(self, entries: Sequence[Entry], listening: Listening | None) -> Job:
-        return Job(
+    def _job(self, entries: Sequence[PlanEntry], listening: SimulatedListening | None) -> ListJob:
+        return ListJob(
             works=self._works,
             listening=listening,
             entries=entries,
@@ -127,7 +129,7 @@ class _Evaluation:
             asked={label.name: label.known for label in self._labels},
         )
 
-    def _make(self, entries: Sequence[Entry], what: str) -> None:
+    def _make(self, entries: Sequence[PlanEntry], what: str) -> None:
         done = 0
 
         def count(more: int) -> None:
@@ -145,7 +147,7 @@ class _Evaluation:
         made[:, :width] = stored[self._seeds, :width]
         return made
 
-    def _hold_hubs_back(self, entries: Sequence[Entry]) -> list[Entry]:
+    def _hold_hubs_back(self, entries: Sequence[PlanEntry]) -> list[PlanEntry]:
         """Make the lists of each entry with hubs corrected, and with hubs capped, where asked for."""
         correction, cap = self._options.hub_correction, self._options.hub_cap
         fit = [entry for entry in entries if entry.ranks_by_similarity]
@@ -157,7 +159,7 @@ class _Evaluation:
             self._cap(capped, cap)
         return [*corrected, *capped]
 
-    def _cap(self, entries: Sequence[Entry], share: float) -> None:
+    def _cap(self, entries: Sequence[PlanEntry], share: float) -> None:
         before = {
             (entry.name, variant): self._made[entry.name.removesuffix(plan.CAPPED), variant]
             for entry in entries
@@ -178,7 +180,7 @@ class _Evaluation:
 
         self._made |= ration(before, self._seeds, self._works.vectors, share, remake)
 
-    def _figures(self, first: Sequence[Entry], others: Sequence[Entry]) -> list[Figures]:
+    def _figures(self, first: Sequence[PlanEntry], others: Sequence[PlanEntry]) -> list[MeasuredFigures]:
         every = list({entry.name: entry for entry in (*first, *others)}.values())
         random = np.random.default_rng([self._options.random_seed, 3])
         self._made[CHANCE, SEEN] = plan.by_chance(self._seeds, len(self._works), random)
@@ -189,7 +191,7 @@ class _Evaluation:
             values[entry.name] = self._values(entry)
         return _Summary(values, random).figures(self._made, len(self._works), self._seen)
 
-    def _values(self, entry: Entry) -> dict[str, Floats]:
+    def _values(self, entry: PlanEntry) -> dict[str, Floats]:
         """Measure to its value for each seed."""
         seeds, works = self._seeds, self._works
         made = self._made[entry.name, SEEN]
@@ -200,7 +202,7 @@ class _Evaluation:
             found[f"ndcg_{label.name}"] = measures.ndcg(blind, seeds, label)
         found["diversity"] = measures.diversity(made, works.vectors)
         found["closeness"] = measures.closeness(made, seeds, works.vectors)
-        found["novelty"] = measures.novelty(made, self._listening.probability)
+        found["novelty"] = measures.mean_novelty(made, self._listening.probability)
         found["percentile"] = measures.mean_percentile(made, self._listening.percentile)
         return found
 
@@ -222,32 +224,32 @@ class _Evaluation:
             hidden=tuple(sorted(label.hidden)),
         )
 
-    def _shift(self) -> Shift:
+    def _shift(self) -> PopularityShift:
         """How `popular` moves with listening: none, one draw of the model, another draw of it."""
         self._show("moving popularity", 0, 1)
         count, seed = len(self._works), self._options.random_seed
         drawn = draw_seeds(len(self._seeds), min(SHIFT_SEEDS, len(self._seeds)), seed)
         chosen = self._seeds[drawn]
         popular, similar = plan.entries([POPULAR]), plan.entries([SIMILARITY])
-        first, second = (simulated(count, Model(random_seed=seed + more)) for more in (1000, 1001))
+        first, second = (simulated(count, ListeningModel(random_seed=seed + more)) for more in (1000, 1001))
         made = [
             lists.make_lists(self._job(popular, listening), chosen)[POPULAR, SEEN]
             for listening in (None, first, second)
         ]
         plain = lists.make_lists(self._job(similar, None), chosen)[SIMILARITY, SEEN]
 
-        def mean(which: int, by: Listening) -> float:
+        def mean(which: int, by: SimulatedListening) -> float:
             return float(measures.mean_percentile(made[which], by.percentile).mean())
 
-        return Shift(
+        return PopularityShift(
             seeds=len(chosen),
             before=mean(0, first),
             first_by_first=mean(1, first),
             second_by_first=mean(2, first),
             second_by_second=mean(2, second),
             first_by_second=mean(1, second),
-            kept=measures.overlap(made[0], made[1]),
-            kept_between=measures.overlap(made[1], made[2]),
+            kept=measures.mean_overlap(made[0], made[1]),
+            kept_between=measures.mean_overlap(made[1], made[2]),
             same_as_similarity=bool((made[0] == plain).all()),
         )
 
@@ -259,8 +261,8 @@ def _scattered(found: Lists, places: Lists, count: int) -> Lists:
     return made
 
 
-def _baselines() -> list[Entry]:
-    return [Entry(CHANCE), Entry(MOST_PLAYED)]
+def _baselines() -> list[PlanEntry]:
+    return [PlanEntry(CHANCE), PlanEntry(MOST_PLAYED)]
 
 
 class _Summary:
@@ -275,11 +277,13 @@ class _Summary:
         self._means[asked] = np.nanmean(table[:, asked], axis=0)
         self._draws = intervals.resampled(table, random)
 
-    def figures(self, made: Made, count: int, seen: Callable[[str], dict[str, float]]) -> list[Figures]:
+    def figures(
+        self, made: Made, count: int, seen: Callable[[str], dict[str, float]]
+    ) -> list[MeasuredFigures]:
         lines = dict.fromkeys(line for line, _ in self._names)
         return [self._line(line, made[line, SEEN], count, seen(line)) for line in lines]
 
-    def _line(self, line: str, made: Lists, count: int, seen: dict[str, float]) -> Figures:
+    def _line(self, line: str, made: Lists, count: int, seen: dict[str, float]) -> MeasuredFigures:
         means, against = {}, {}
         for name, measure in self._names:
             if name != line:
@@ -292,8 +296,8 @@ class _Summary:
                     float(self._means[own] - self._means[reference]),
                     self._draws[:, own] - self._draws[:, reference],
                 )
-        found = measures.exposure(made, count)
-        return Figures(
+        found = measures.exposure_of(made, count)
+        return MeasuredFigures(
             name=line,
             means=means,
             against=against,

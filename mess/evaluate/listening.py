@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from store.popularity import Listening as StoredListening
+from store.popularity import StoredPopularity as StoredListening
 from streams.strategies import popularity
 from streams.strategies.popularity import Tallies
 from streams.strategies.types import Floats, Mask
@@ -14,7 +14,7 @@ DAY = 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
-class Model:
+class ListeningModel:
     """Seeded listening.
 
     Tracks are dealt ranks at random, so that popularity has nothing to do with the music, and a track of rank r draws
@@ -46,7 +46,7 @@ class Model:
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Listening:
+class SimulatedListening:
     """What is known of n tracks' popularity.
 
     Attributes:
@@ -62,7 +62,7 @@ class Listening:
     heard: Mask
 
 
-def simulated(count: int, model: Model, moment: float = 0.0) -> Listening:
+def simulated(count: int, model: ListeningModel, moment: float = 0.0) -> SimulatedListening:
     """Interactions drawn from the model, tallied and smoothed as real ones are; every track was always there."""
     random = np.random.default_rng([model.random_seed, 1])
     ranks = random.permutation(count) + 1
@@ -75,14 +75,14 @@ def simulated(count: int, model: Model, moment: float = 0.0) -> Listening:
     return of_tallies(tallies, count, model.describe(count))
 
 
-def of_tallies(tallies: Tallies, count: int, source: str) -> Listening:
+def of_tallies(tallies: Tallies, count: int, source: str) -> SimulatedListening:
     """Popularity of tracks 0 to count - 1 from their tallies; those without one were never listened to."""
     values, heard = np.zeros(count), np.zeros(count, dtype=np.bool_)
     values[tallies.keys], heard[tallies.keys] = tallies.values, True
     return _of_values(values, np.full(count, np.inf), heard, source)
 
 
-def of_store(stored: StoredListening, keys: npt.NDArray[np.int64]) -> Listening | None:
+def listening_of_store(stored: StoredListening, keys: npt.NDArray[np.int64]) -> SimulatedListening | None:
     """What a store knows of the popularity of tracks, int64 (n,), at the latest moment that it knows of.
 
     A track that it does not know was never listened to. None where nothing was.
@@ -101,5 +101,5 @@ def of_store(stored: StoredListening, keys: npt.NDArray[np.int64]) -> Listening 
     )
 
 
-def _of_values(values: Floats, ages: Floats, heard: Mask, source: str) -> Listening:
-    return Listening(source, *popularity.standing(values, popularity.exposure(ages)), heard)
+def _of_values(values: Floats, ages: Floats, heard: Mask, source: str) -> SimulatedListening:
+    return SimulatedListening(source, *popularity.standing(values, popularity.exposure_seconds(ages)), heard)

@@ -13,12 +13,12 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from mess.evaluate.listening import Listening
+from mess.evaluate.listening import SimulatedListening
 from mess.evaluate.measures import Lists
-from mess.evaluate.plan import LENGTH, Entry
+from mess.evaluate.plan import LENGTH, PlanEntry
 from mess.evaluate.works import Works
 from streams.engine.audit import Auditor
-from streams.strategies import Candidates, Seed, candidates_wanted, fields_needed, select
+from streams.strategies import Candidates, Seed, candidates_wanted, fields_needed, select_list
 from streams.strategies.types import Floats
 
 # Lists made with all metadata in sight; any other variant is the name of the label that was held out.
@@ -31,7 +31,7 @@ _THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "VECLI
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Job:
+class ListJob:
     """What lists are made from.
 
     Attributes:
@@ -44,23 +44,23 @@ class Job:
     """
 
     works: Works
-    listening: Listening | None
-    entries: Sequence[Entry]
+    listening: SimulatedListening | None
+    entries: Sequence[PlanEntry]
     hidden: Mapping[str, frozenset[str]] = field(default_factory=dict)
     asked: Mapping[str, npt.NDArray[np.bool_]] = field(default_factory=dict)
     wishes: Mapping[tuple[str, str], Mapping[int, frozenset[int]]] | None = None
 
-    def variants(self, entry: Entry) -> tuple[str, ...]:
+    def variants(self, entry: PlanEntry) -> tuple[str, ...]:
         """The ways in which an entry makes its lists."""
         return (SEEN, *self.hidden) if entry.reads_facts else (SEEN,)
 
-    def wants(self, entry: Entry, variant: str, seed: int) -> bool:
+    def wants(self, entry: PlanEntry, variant: str, seed: int) -> bool:
         """Whether this list is to be made."""
         if self.wishes is not None:
             return seed in self.wishes.get((entry.name, variant), ())
         return variant == SEEN or bool(self.asked[variant][seed])
 
-    def without(self, entry: Entry, variant: str, seed: int) -> frozenset[int]:
+    def without(self, entry: PlanEntry, variant: str, seed: int) -> frozenset[int]:
         """The tracks that this list may not hold."""
         return frozenset() if self.wishes is None else self.wishes[entry.name, variant][seed]
 
@@ -71,7 +71,7 @@ Made = dict[tuple[str, str], Lists]
 class ListMaker:
     """Makes the lists of a job, some seeds at a time: the engine's exact search, then each strategy."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: ListJob) -> None:
         self._job = job
         count = len(job.works)
         # Lists that may not hold some tracks look farther for others.
@@ -100,7 +100,7 @@ class ListMaker:
 
     def _select(
         self,
-        entry: Entry,
+        entry: PlanEntry,
         variant: str,
         seed: int,
         nearest: npt.NDArray[np.intp],
@@ -125,13 +125,13 @@ class ListMaker:
             density=None if works.density is None else works.density[nearest],
         )
         exclude = self._job.without(entry, variant, seed)
-        return select(candidates, replace(query, seeds=(start,), exclude=exclude)).keys
+        return select_list(candidates, replace(query, seeds=(start,), exclude=exclude)).keys
 
 
 _maker: ListMaker | None = None
 
 
-def _start(job: Job, vectors: Path) -> None:
+def _start(job: ListJob, vectors: Path) -> None:
     """Set a process up: the vectors are mapped, not copied, so that they are in memory once."""
     global _maker  # noqa: PLW0603 - a pool's processes are set up once and have no other place to keep it
     shared = np.load(vectors, mmap_mode="r")
@@ -144,7 +144,7 @@ def _run(seeds: npt.NDArray[np.int64]) -> Made:
 
 
 def make_lists(
-    job: Job,
+    job: ListJob,
     seeds: npt.NDArray[np.int64],
     *,
     processes: int = 1,
@@ -168,7 +168,9 @@ def make_lists(
     return {key: np.concatenate([parts[number][key] for number in range(len(tasks))]) for key in parts[0]}
 
 
-def _results(job: Job, tasks: Sequence[npt.NDArray[np.int64]], processes: int) -> Iterator[tuple[int, Made]]:
+def _results(
+    job: ListJob, tasks: Sequence[npt.NDArray[np.int64]], processes: int
+) -> Iterator[tuple[int, Made]]:
     if processes == 1 or len(tasks) == 1:
         maker = ListMaker(job)
         yield from ((number, maker.make(task)) for number, task in enumerate(tasks))
@@ -203,7 +205,7 @@ def _one_thread_each() -> Iterator[None]:
                 os.environ[name] = value
 
 
-def densities(works: Works, nearest: int) -> Floats:
+def list_densities(works: Works, nearest: int) -> Floats:
     """Mean cosine of every track to its nearest, by brute force: float64 (n,)."""
     search = Auditor(np.arange(len(works)), works.track_ids, works.vectors, nearest)
     found = np.zeros(len(works))

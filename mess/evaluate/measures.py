@@ -68,7 +68,7 @@ def closeness(lists: Lists, seeds: Lists, vectors: Vectors) -> Floats:
     return made
 
 
-def novelty(lists: Lists, probability: Floats) -> Floats:
+def mean_novelty(lists: Lists, probability: Floats) -> Floats:
     """Mean self-information of each list in bits, float64 (m,). T. Zhou et al., PNAS 107(10), 2010."""
     return _mean_of_held(-np.log2(probability)[lists], lists)
 
@@ -83,7 +83,7 @@ def _mean_of_held(values: npt.NDArray[np.floating], lists: Lists) -> Floats:
     return np.asarray((values * held).sum(axis=1) / np.maximum(held.sum(axis=1), 1), dtype=np.float64)
 
 
-def overlap(one: Lists, other: Lists) -> float:
+def mean_overlap(one: Lists, other: Lists) -> float:
     """Mean Jaccard index of lists side by side, 0 to 1."""
     pairs = zip(one.tolist(), other.tolist(), strict=True)
     return float(np.mean([metrics.jaccard(_held(first), _held(second)) for first, second in pairs]))
@@ -112,7 +112,7 @@ class Exposure:
     counts: npt.NDArray[np.int64]
 
 
-def exposure(lists: Lists, catalogue_size: int) -> Exposure:
+def exposure_of(lists: Lists, catalogue_size: int) -> Exposure:
     """Coverage, concentration and hubs, see `streams.strategies.metrics`."""
     counts = metrics.occurrences(lists, catalogue_size)
     found = metrics.hubness(counts, len(lists), share=HUB_SHARE)

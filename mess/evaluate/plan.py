@@ -7,7 +7,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from mess.evaluate.listening import Listening
+from mess.evaluate.listening import SimulatedListening
 from streams.strategies import registry
 from streams.strategies.types import Query, Seed
 
@@ -32,7 +32,7 @@ _BLIND: Final = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class PlanEntry:
     """A strategy in one mode with its settings, or a baseline.
 
     Attributes:
@@ -76,23 +76,23 @@ class Entry:
             hub_correction=self.hub_correction,
         )
 
-    def corrected(self, strength: float) -> "Entry":
+    def corrected(self, strength: float) -> "PlanEntry":
         """The same with hubs corrected."""
         return replace(self, name=self.name + CORRECTED, hub_correction=strength)
 
-    def capped(self) -> "Entry":
+    def capped(self) -> "PlanEntry":
         """The same, for lists in which hubs are capped."""
         return replace(self, name=self.name + CAPPED)
 
 
-def entries(wanted: Sequence[str] = ()) -> list[Entry]:
+def entries(wanted: Sequence[str] = ()) -> list[PlanEntry]:
     """Every strategy in every mode, or those called by `wanted`: `strategy`, `strategy/mode`, or another name of it.
 
     Raises:
         InvalidQuery: there is no such strategy or mode.
     """
     every = [
-        Entry(f"{strategy.name}/{mode.name}" if mode.name else strategy.name, strategy.name, mode.name)
+        PlanEntry(f"{strategy.name}/{mode.name}" if mode.name else strategy.name, strategy.name, mode.name)
         for strategy in registry.STRATEGIES
         for mode in strategy.modes
     ]
@@ -102,7 +102,7 @@ def entries(wanted: Sequence[str] = ()) -> list[Entry]:
     return [entry for entry in every if entry.name in chosen]
 
 
-def _named(wanted: str, every: Iterable[Entry]) -> list[str]:
+def _named(wanted: str, every: Iterable[PlanEntry]) -> list[str]:
     name, _, mode = wanted.partition("/")
     resolved = registry.resolve(name, mode or None)
     if not mode and name not in registry.ALIASES:
@@ -124,7 +124,7 @@ def by_chance(seeds: npt.NDArray[np.int64], count: int, random: np.random.Genera
     return made
 
 
-def most_played(seeds: npt.NDArray[np.int64], listening: Listening) -> npt.NDArray[np.int64]:
+def most_played(seeds: npt.NDArray[np.int64], listening: SimulatedListening) -> npt.NDArray[np.int64]:
     """The most popular tracks without the seed itself, the same for everybody, int64 (m, 10)."""
     top = np.argsort(-listening.percentile, kind="stable")[: LENGTH + 1]
     made = np.full((len(seeds), LENGTH), -1, dtype=np.int64)

@@ -9,12 +9,12 @@ from matplotlib.figure import Figure
 
 from mess.evaluate.measures import HUB_SHARE
 from mess.evaluate.plan import CAPPED, CHANCE, CORRECTED, LENGTH, MOST_PLAYED
-from mess.evaluate.report import Report
+from mess.evaluate.report import EvaluationReport
 
 _GREY = "#888888"
 
 
-def draw(report: Report, path: Path) -> None:
+def draw(report: EvaluationReport, path: Path) -> None:
     """Write the picture: the trade of precision for diversity, exposure, the largest hubs, and how `popular` moves.
 
     Raises:
@@ -34,7 +34,7 @@ def draw(report: Report, path: Path) -> None:
         figure.savefig(path, dpi=120, metadata={"Software": None} if path.suffix == ".png" else None)
 
 
-def _trade(axes: Any, report: Report) -> None:
+def _trade(axes: Any, report: EvaluationReport) -> None:
     axes.set(xlabel="diversity within a list (mean of 1 - cosine)", title="What diversity costs")
     names = [one.name for one in report.labels]
     if not names:
@@ -70,7 +70,7 @@ def _trade(axes: Any, report: Report) -> None:
     axes.margins(x=0.12, y=0.35)
 
 
-def _lorenz(axes: Any, report: Report) -> None:
+def _lorenz(axes: Any, report: EvaluationReport) -> None:
     for line in report.lines:
         if line.name == MOST_PLAYED:
             continue
@@ -88,7 +88,7 @@ def _lorenz(axes: Any, report: Report) -> None:
     axes.legend(fontsize=7, frameon=False)
 
 
-def _hubs(axes: Any, report: Report) -> None:
+def _hubs(axes: Any, report: EvaluationReport) -> None:
     lines = [line for line in report.lines if line.name != MOST_PLAYED]
     lines.sort(key=lambda line: line.largest)
     kinds = (("as it is", "", "o"), ("corrected", CORRECTED, "v"), ("capped", CAPPED, "s"))
@@ -116,7 +116,7 @@ def _hubs(axes: Any, report: Report) -> None:
     axes.legend(fontsize=7, frameon=False, loc="lower right")
 
 
-def _moves(axes: Any, report: Report) -> None:
+def _moves(axes: Any, report: EvaluationReport) -> None:
     axes.set_title("popular moves with listening")
     shift = report.shift
     if shift is None:

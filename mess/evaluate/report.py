@@ -14,7 +14,7 @@ ROUNDED: Final = 5
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Figures:
+class MeasuredFigures:
     """One line of the table.
 
     Attributes:
@@ -74,7 +74,7 @@ class LabelFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class Shift:
+class PopularityShift:
     """How `popular` follows the listening: the same seeds before any, after some, and after other listening.
 
     Attributes:
@@ -101,7 +101,7 @@ class Shift:
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Report:
+class EvaluationReport:
     """All of it.
 
     Attributes:
@@ -126,11 +126,11 @@ class Report:
     random_seed: int
     listening: str
     labels: Sequence[LabelFacts]
-    lines: Sequence[Figures]
-    shift: Shift | None = None
-    hubs: Sequence[Figures] = field(default_factory=tuple)
+    lines: Sequence[MeasuredFigures]
+    shift: PopularityShift | None = None
+    hubs: Sequence[MeasuredFigures] = field(default_factory=tuple)
 
-    def line(self, name: str) -> Figures | None:
+    def line(self, name: str) -> MeasuredFigures | None:
         """The line called `name`."""
         return next((one for one in (*self.lines, *self.hubs) if one.name == name), None)
 

@@ -7,11 +7,11 @@ from rich.table import Table
 
 from mess.evaluate.intervals import Interval
 from mess.evaluate.plan import LENGTH
-from mess.evaluate.report import Figures, Report
+from mess.evaluate.report import EvaluationReport, MeasuredFigures
 
 
 @dataclass(frozen=True, slots=True)
-class Sheet:
+class EvaluationTable:
     """A table: its title, its headings, its rows; all text."""
 
     title: str
@@ -19,7 +19,7 @@ class Sheet:
     rows: Sequence[tuple[str, ...]]
 
 
-def sheets(report: Report) -> Iterator[Sheet]:
+def sheets(report: EvaluationReport) -> Iterator[EvaluationTable]:
     """The tables of a report: accuracy, what lies beyond it, and what was asked for besides."""
     yield _accuracy(
         report, report.lines, f"Precision and nDCG at {LENGTH}, the label held out (± half of 95 %)"
@@ -34,7 +34,7 @@ def sheets(report: Report) -> Iterator[Sheet]:
         yield _shift(report)
 
 
-def facts(report: Report) -> list[str]:
+def facts(report: EvaluationReport) -> list[str]:
     """What the tables were measured on, in sentences."""
     said = [
         f"{report.catalogue}, fingerprint {report.fingerprint}: {report.tracks:,} tracks, {report.dimension} dimensions; "
@@ -49,15 +49,15 @@ def facts(report: Report) -> list[str]:
     return said
 
 
-def _accuracy(report: Report, lines: Sequence[Figures], title: str) -> Sheet:
+def _accuracy(report: EvaluationReport, lines: Sequence[MeasuredFigures], title: str) -> EvaluationTable:
     names = [label.name for label in report.labels]
     measures = [f"{kind}_{name}" for kind in ("precision", "ndcg") for name in names]
     headings = ("strategy", *(f"P {name}" for name in names), *(f"nDCG {name}" for name in names))
     rows = [(line.name, *(_sure(line.means[measure]) for measure in measures)) for line in lines]
-    return Sheet(title, headings, rows)
+    return EvaluationTable(title, headings, rows)
 
 
-def _beyond(lines: Sequence[Figures], title: str) -> Sheet:
+def _beyond(lines: Sequence[MeasuredFigures], title: str) -> EvaluationTable:
     headings = (
         "strategy",
         "diversity",
@@ -78,22 +78,22 @@ def _beyond(lines: Sequence[Figures], title: str) -> Sheet:
         )
         for line in lines
     ]
-    return Sheet(title, headings, rows)
+    return EvaluationTable(title, headings, rows)
 
 
-def _exposure(line: Figures) -> tuple[str, ...]:
+def _exposure(line: MeasuredFigures) -> tuple[str, ...]:
     return (f"{line.coverage:.3f}", f"{line.gini:.3f}", str(line.hubs), f"{line.largest:.2%}")
 
 
-def _against(report: Report, lines: Sequence[Figures]) -> Sheet:
+def _against(report: EvaluationReport, lines: Sequence[MeasuredFigures]) -> EvaluationTable:
     names = [label.name for label in report.labels]
     headings = ("strategy", "diversity", *(f"P {name}" for name in names), "novelty, bits")
     measures = ("diversity", *(f"precision_{name}" for name in names), "novelty")
     rows = [(line.name, *(_signed(line.against[measure]) for measure in measures)) for line in lines]
-    return Sheet("Against similarity, of the same seeds (95 %)", headings, rows)
+    return EvaluationTable("Against similarity, of the same seeds (95 %)", headings, rows)
 
 
-def _hubs(report: Report) -> Sheet:
+def _hubs(report: EvaluationReport) -> EvaluationTable:
     names = [label.name for label in report.labels]
     headings = (
         "strategy",
@@ -110,10 +110,10 @@ def _hubs(report: Report) -> Sheet:
         coverage, gini, hubs, largest = _exposure(line)
         diversity = f"{line.means['diversity'].mean:.3f}"
         rows.append((line.name, hubs, largest, coverage, gini, diversity, *precisions))
-    return Sheet("Hubs held back", headings, rows)
+    return EvaluationTable("Hubs held back", headings, rows)
 
 
-def _with_their_own(report: Report) -> Iterable[Figures]:
+def _with_their_own(report: EvaluationReport) -> Iterable[MeasuredFigures]:
     """Each line, followed by the same with hubs held back."""
     for line in report.lines:
         own = [held for held in report.hubs if held.name.startswith(f"{line.name}, ")]
@@ -121,7 +121,7 @@ def _with_their_own(report: Report) -> Iterable[Figures]:
             yield from (line, *own)
 
 
-def _shift(report: Report) -> Sheet:
+def _shift(report: EvaluationReport) -> EvaluationTable:
     shift = report.shift
     assert shift is not None
     headings = ("lists of popular", "mean percentile by A", "by B", "in common with A's (Jaccard)")
@@ -135,7 +135,7 @@ def _shift(report: Report) -> Sheet:
             f"{shift.kept_between:.3f}",
         ),
     ]
-    return Sheet(f"popular moves with listening ({shift.seeds:,} seeds)", headings, rows)
+    return EvaluationTable(f"popular moves with listening ({shift.seeds:,} seeds)", headings, rows)
 
 
 def _sure(one: Interval) -> str:
@@ -146,7 +146,7 @@ def _signed(one: Interval) -> str:
     return "" if one.mean != one.mean else f"{one.mean:+.3f} [{one.low:+.3f}, {one.high:+.3f}]"
 
 
-def for_terminal(sheet: Sheet) -> Table:
+def for_terminal(sheet: EvaluationTable) -> Table:
     """The table as rich prints it."""
     table = Table(title=sheet.title, title_justify="left")
     for number, heading in enumerate(sheet.headings):
@@ -156,7 +156,7 @@ def for_terminal(sheet: Sheet) -> Table:
     return table
 
 
-def as_markdown(report: Report) -> str:
+def as_markdown(report: EvaluationReport) -> str:
     """All tables, and what they were measured on."""
     parts = ["\n".join(f"- {fact}" for fact in facts(report))]
     for sheet in sheets(report):

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from mess.demo.catalogue import DemoCatalogue
 from store.rows import ListRows, TrackVectors
-from streams.strategies import Columns
+from streams.strategies import CandidateColumns
 from streams.strategies.types import Column, Floats, Vectors
 
 Rows = npt.NDArray[np.int64]
@@ -68,11 +68,11 @@ def of_demo(catalogue: DemoCatalogue) -> Works:
         name=f"demo catalogue (music21 {catalogue.version})",
         track_ids=[track.track_id for track in rows],
         vectors=catalogue.embeddings[order],
-        columns=Columns(metadata, FIELDS),
+        columns=CandidateColumns(metadata, FIELDS),
     )
 
 
-def of_store(
+def works_of_store(
     tracks: TrackVectors, facts: Mapping[int, Mapping[str, Any]], lists: ListRows, nearest: int
 ) -> tuple[Works, Rows]:
     """A store's tracks, and their keys in the order of the rows.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Finished:
+class FinishedCommand:
     """How a program ended: its exit status, and what it wrote to its output and errors, in order."""
 
     status: int
@@ -21,7 +21,9 @@ class Finished:
         return lines[-1].strip() if lines else "no reason given"
 
 
-def run(argv: Sequence[str], *, env: Mapping[str, str] | None = None, timeout: float = 120.0) -> Finished:
+def run_command(
+    argv: Sequence[str], *, env: Mapping[str, str] | None = None, timeout: float = 120.0
+) -> FinishedCommand:
     """Run a program without input and wait for its end.
 
     Args:
@@ -43,4 +45,4 @@ def run(argv: Sequence[str], *, env: Mapping[str, str] | None = None, timeout: f
         check=False,
         timeout=timeout,
     )
-    return Finished(done.returncode, done.stdout)
+    return FinishedCommand(done.returncode, done.stdout)

@@ -47,7 +47,7 @@ class Progress:
         return self.lag == 0 and self.full_lists >= self.tracks
 
 
-class Watch:
+class DemoWatcher:
     """Looks at how far the pipeline is. Use as an asynchronous context manager."""
 
     def __init__(self, database_url: str, kafka: KafkaSettings) -> None:
@@ -56,7 +56,7 @@ class Watch:
         self._ends = KafkaLogEnds(aiokafka_options(kafka), TRACK_INGEST, timeout=5.0)
         self._pool: asyncpg.Pool | None = None
 
-    async def __aenter__(self) -> Watch:
+    async def __aenter__(self) -> DemoWatcher:
         self._pool = await open_pool(self._store, application_name="mess-up", read_only=True)
         return self
 
@@ -113,7 +113,7 @@ class Watch:
         return sum(max(0, end - counts.consumed_offsets.get(part, 0)) for part, end in ends.items())
 
 
-class Demo:
+class DemoPublisher:
     """The demo catalogue and the note, in a local stack's data directory, that it has been published.
 
     Args:
@@ -127,7 +127,7 @@ class Demo:
             mess.demo.catalogue.CatalogueError: Its files are missing or damaged.
         """
         self._note = None if data_dir is None else data_dir / "demo.json"
-        self._catalogue = catalogue.load()
+        self._catalogue = catalogue.load_demo_catalogue()
 
     def __len__(self) -> int:
         return len(self._catalogue)

@@ -25,7 +25,7 @@ def _signal(send: Callable[[int, int], None], target: int, number: int) -> bool:
     return True
 
 
-def end(groups: dict[int, int]) -> None:
+def end_children(groups: dict[int, int]) -> None:
     """Ask the groups' leaders to stop, and kill what is left of the groups when their grace is over."""
     deadline = time.monotonic() + GRACE_SECONDS
     asked = [group for group, number in reversed(groups.items()) if _signal(os.kill, group, number)]
@@ -46,7 +46,7 @@ def main() -> None:
                 groups[int(group)] = int(number)
             case ["-", group]:
                 groups.pop(int(group), None)
-    end(groups)
+    end_children(groups)
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ def prepare_incipits(data_dir: Path, log: Path, *, stage: int) -> ServiceSpec | 
     path = incipit_path(data_dir)
     file = IncipitFile(path)
     there = find_spec("music21") is not None
-    file.create(track.track_id for track in catalogue.load().tracks)
+    file.create(track.track_id for track in catalogue.load_demo_catalogue().tracks)
     path.chmod(0o600)
     file.say_missing(None if there or not file.pending() else MISSING)
     if not there or not file.pending():

@@ -12,7 +12,7 @@ from pydantic import BaseModel, SecretStr
 from mess.stack import datadir
 from mess.stack.statefile import Pids, StackState, read_state
 from mess.stack.topic_lag import TopicLag, read_lags
-from mess.stack.web import get
+from mess.stack.web import get_json
 from store.errors import StoreError
 from store.pool import open_pool
 from store.settings import StoreSettings
@@ -46,7 +46,7 @@ class StackReport(BaseModel):
     problems: list[str]
 
 
-async def inspect(data_dir: Path) -> StackReport | None:
+async def inspect_stack(data_dir: Path) -> StackReport | None:
     """Return what can be told of the stack in a data directory, or None if none runs there.
 
     Raises:
@@ -122,7 +122,7 @@ async def _lags(state: StackState, counts: StoreCounts | None) -> list[TopicLag]
 
 async def _health(http_url: str) -> tuple[str | None, list[str]]:
     """The API's status, and what each check that is not well says."""
-    answer = await get(f"{http_url}/health/detailed")
+    answer = await get_json(f"{http_url}/health/detailed")
     if answer is None:
         return None, []
     try:

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from mess.stack.commands import run
+from mess.stack.commands import run_command
 from mess.stack.errors import StackError
 
 MINIMUM_VERSION = 17
@@ -32,7 +32,7 @@ def find_java() -> Path:
     if launcher is None:
         raise KafkaUnavailableError(f"no Java found (Kafka needs Java {MINIMUM_VERSION} or later)")
     try:
-        done = run([launcher, "-version"], timeout=30)
+        done = run_command([launcher, "-version"], timeout=30)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise KafkaUnavailableError(f"Java at {launcher} does not start") from error
     version = parse_version(done.output)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from mess.stack.broker_probe import answers
 from mess.stack.classes import ClassArchive
-from mess.stack.commands import run
+from mess.stack.commands import run_command
 from mess.stack.errors import StackError
 from mess.stack.files import private_directory
 from mess.stack.jars import KAFKA_VERSION
@@ -166,7 +166,7 @@ class EmbeddedKafka:
             str(self._path("server.properties")),
         ]
         with self._classes.written() as options:
-            done = run(self._command(options, "kafka.tools.StorageTool", *arguments))
+            done = run_command(self._command(options, "kafka.tools.StorageTool", *arguments))
             if done.status:
                 shutil.rmtree(logs, ignore_errors=True)
                 raise StackError(f"Kafka {KAFKA_VERSION} cannot format {logs}: {done.last_line}")

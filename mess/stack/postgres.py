@@ -17,7 +17,7 @@ import asyncpg
 import orjson
 import psutil
 
-from mess.stack.commands import run
+from mess.stack.commands import run_command
 from mess.stack.errors import StackError
 from mess.stack.files import tail_lines, write_private
 from mess.stack.ports import LOOPBACK
@@ -237,7 +237,7 @@ class EmbeddedPostgres:
             *([] if self._durable else ["--no-sync"]),
         ]
         try:
-            done = run(command, env=_environment())
+            done = run_command(command, env=_environment())
         finally:
             password_file.unlink()
         if done.status:
@@ -318,7 +318,7 @@ def _root_prefix(*, owned_by_root: bool) -> list[str]:
         if program is None:
             continue
         command = [program, *prefix[1:]]
-        if run([*command, str(binaries() / "initdb"), "--version"]).status == 0:
+        if run_command([*command, str(binaries() / "initdb"), "--version"]).status == 0:
             return command
     raise StackError(
         "Postgres does not run as root, and neither unshare nor setpriv can drop root here; "

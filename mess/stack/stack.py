@@ -61,7 +61,7 @@ class StackOptions:
     demo: bool = False
 
 
-class Stack:
+class LocalStack:
     """One local stack. `start`, then `wait`, and in the end always `stop`; within `datadir.locked`."""
 
     def __init__(

@@ -9,14 +9,14 @@ from urllib.parse import urlsplit
 TIMEOUT_SECONDS = 5.0
 
 
-async def get(url: str) -> tuple[int, bytes] | None:
+async def get_json(url: str) -> tuple[int, bytes] | None:
     """Return status and body of a loopback URL, or None if nothing answers there."""
     return await asyncio.to_thread(_get, url)
 
 
 async def answers_ok(url: str) -> bool:
     """Say whether a loopback URL answers with status 200."""
-    answer = await get(url)
+    answer = await get_json(url)
     return answer is not None and answer[0] == http.client.OK
 
 

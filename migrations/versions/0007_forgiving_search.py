@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
-from store.search_text import correctable, deletions, document, weighted_words
+from store.search_text import correctable, deletion_variants, search_document, weighted_words
 
 revision = "0007"
 down_revision = "0006"
@@ -77,11 +77,13 @@ def _fill(connection: sa.Connection) -> None:
     while rows := connection.execute(page, {"after": after}).all():
         found = {row[0]: weighted_words(row[0], dict(zip(_NOW, row[1:], strict=True))) for row in rows}
         connection.execute(
-            write, [{"track_id": each, "words": document(words)} for each, words in found.items()]
+            write, [{"track_id": each, "words": search_document(words)} for each, words in found.items()]
         )
         new = {word for words in found.values() for word in words if correctable(word)} - known
         if new:
-            connection.execute(learn, [{"word": word, "deletions": deletions(word)} for word in sorted(new)])
+            connection.execute(
+                learn, [{"word": word, "deletions": deletion_variants(word)} for word in sorted(new)]
+            )
         known |= new
         after = rows[-1][0]
 

@@ -27,7 +27,7 @@ class BrokerUnavailableError(Exception):
 _ending: set[asyncio.Task[None]] = set()
 
 
-async def started(client: AIOKafkaConsumer | AIOKafkaProducer | AIOKafkaAdminClient) -> None:
+async def start_client(client: AIOKafkaConsumer | AIOKafkaProducer | AIOKafkaAdminClient) -> None:
     """Start a client; cancelled meanwhile, it may connect first: aiokafka forgets to close what it is opening."""
     task = asyncio.create_task(client.start(), name="start a Kafka client")
     try:
@@ -41,7 +41,7 @@ async def started(client: AIOKafkaConsumer | AIOKafkaProducer | AIOKafkaAdminCli
         raise
 
 
-async def stopped(client: AIOKafkaConsumer | AIOKafkaProducer | AIOKafkaAdminClient) -> None:
+async def stop_client(client: AIOKafkaConsumer | AIOKafkaProducer | AIOKafkaAdminClient) -> None:
     """Stop a client, in a task of its own: aiokafka swallows a cancellation that comes meanwhile.
 
     A client that hangs, or fails to stop, is left to itself: nobody may wait for it.
@@ -97,7 +97,7 @@ async def partitions_of(consumer: AIOKafkaConsumer, topic: str) -> set[int]:
         await asyncio.sleep(0.5)
 
 
-class LogEnds(Protocol):
+class IngestLogEnds(Protocol):
     """Tells where the log of the ingest topic ends. Called once a health report at most."""
 
     async def end_offsets(self) -> dict[int, int]:
@@ -112,7 +112,7 @@ class LogEnds(Protocol):
 
 
 class KafkaLogEnds:
-    """`LogEnds` from a Kafka consumer without a group: it commits nothing and reads no message."""
+    """`IngestLogEnds` from a Kafka consumer without a group: it commits nothing and reads no message."""
 
     def __init__(self, kafka_options: dict[str, Any], topic: str, *, timeout: float) -> None:
         """Prepare; nothing is connected before the first question.
@@ -129,7 +129,7 @@ class KafkaLogEnds:
         self._one_at_a_time = asyncio.Lock()
 
     async def end_offsets(self) -> dict[int, int]:
-        """See `LogEnds`."""
+        """See `IngestLogEnds`."""
         async with self._one_at_a_time:
             try:
                 async with asyncio.timeout(self._timeout):
@@ -145,9 +145,9 @@ class KafkaLogEnds:
                 **self._options, group_id=None, enable_auto_commit=False, isolation_level=READ_COMMITTED
             )
             try:
-                await started(consumer)
+                await start_client(consumer)
             except BaseException:
-                await stopped(consumer)
+                await stop_client(consumer)
                 raise
             self._consumer = consumer
         if self._topic not in await self._consumer.topics():
@@ -162,9 +162,9 @@ class KafkaLogEnds:
     async def _drop(self) -> None:
         consumer, self._consumer = self._consumer, None
         if consumer is not None:
-            await stopped(consumer)
+            await stop_client(consumer)
 
     async def close(self) -> None:
-        """See `LogEnds`."""
+        """See `IngestLogEnds`."""
         async with self._one_at_a_time:
             await self._drop()

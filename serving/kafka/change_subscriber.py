@@ -9,7 +9,13 @@ import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.partitioner import murmur2
 
-from serving.kafka.broker import BrokerUnavailableError, keep_following, partitions_of, started, stopped
+from serving.kafka.broker import (
+    BrokerUnavailableError,
+    keep_following,
+    partitions_of,
+    start_client,
+    stop_client,
+)
 from serving.kafka.changes import Change, change_of
 from serving.kafka.replay import Part, Replayer
 from streams.kafka.clients import READ_COMMITTED
@@ -21,7 +27,7 @@ _AT_ONCE: Final = 32
 _AT_ONCE_BYTES: Final = 64 * 1024
 
 
-class Subscription:
+class ChangeSubscription:
     """The changes that one reader waits for; bounded, so that one who does not read costs little.
 
     Args:
@@ -70,7 +76,7 @@ class Subscription:
         return taken
 
 
-class ChangeFeed:
+class ChangeSubscriber:
     """Follows the topic from its end; tells listeners of each change, and subscribers of those they want.
 
     Args:
@@ -98,8 +104,8 @@ class ChangeFeed:
         self._listener = listener
         self._limit = limit
         self._max_bytes = max_bytes
-        self._everything: set[Subscription] = set()
-        self._by_track: dict[str, set[Subscription]] = {}
+        self._everything: set[ChangeSubscription] = set()
+        self._by_track: dict[str, set[ChangeSubscription]] = {}
         self._replayer = Replayer(options, topic)
         self._found = asyncio.Event()
         self.positions: dict[int, int] = {}
@@ -126,16 +132,16 @@ class ChangeFeed:
         """The partition that a track's changes are in."""
         return int(murmur2(track_id.encode()) & 0x7FFFFFFF) % len(self.positions)
 
-    def subscribe(self, track_id: str | None) -> Subscription:
+    def subscribe(self, track_id: str | None) -> ChangeSubscription:
         """From now on, keep the changes of one track, or all, for a reader; `unsubscribe` it."""
-        made = Subscription(self._limit, self._max_bytes, track_id)
+        made = ChangeSubscription(self._limit, self._max_bytes, track_id)
         if track_id is None:
             self._everything.add(made)
         else:
             self._by_track.setdefault(track_id, set()).add(made)
         return made
 
-    def unsubscribe(self, subscription: Subscription) -> None:
+    def unsubscribe(self, subscription: ChangeSubscription) -> None:
         """Keep nothing more for it."""
         if subscription.wanted is None:
             self._everything.discard(subscription)
@@ -159,7 +165,7 @@ class ChangeFeed:
             metadata_max_age_ms=5_000,
         )
         try:
-            await started(consumer)
+            await start_client(consumer)
             await self._place(consumer)
             while True:
                 for records in (await consumer.getmany(timeout_ms=1_000)).values():
@@ -167,7 +173,7 @@ class ChangeFeed:
                         self._take(record)
                 await self._adopt(consumer)
         finally:
-            await stopped(consumer)
+            await stop_client(consumer)
 
     async def _place(self, consumer: AIOKafkaConsumer) -> None:
         """Go on where it was, or start at the end."""

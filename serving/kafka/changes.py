@@ -44,7 +44,7 @@ def change_of(record: ConsumerRecord) -> Change | None:
     return Change(record.partition, record.offset, track_id, record.value) if track_id else None
 
 
-def described(change: Change, *, whole: bool) -> dict[str, Any]:
+def described_change(change: Change, *, whole: bool) -> dict[str, Any]:
     """A change as subscribers see it.
 
     Args:

@@ -7,14 +7,14 @@ from typing import Any
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaConnectionError, KafkaError, NoBrokersAvailable
 
-from serving.kafka.broker import BrokerUnavailableError, started, stopped
+from serving.kafka.broker import BrokerUnavailableError, start_client, stop_client
 
 _FRESH_SECONDS = 1.0
 # States of a consumer group that has no member.
 _DESERTED = frozenset({"Empty", "Dead", ""})
 
 
-class WorkerPresence:
+class WorkerDiscovery:
     """Looks at the members of the workers' consumer group. Callers at the same time share one look.
 
     A worker that has died counts as there until its session times out: its group keeps it so long.
@@ -67,9 +67,9 @@ class WorkerPresence:
         if self._client is None:
             client = AIOKafkaAdminClient(**self._options)
             try:
-                await started(client)
+                await start_client(client)
             except BaseException:
-                await stopped(client)
+                await stop_client(client)
                 raise
             self._client = client
         (answer,) = await self._client.describe_consumer_groups([self._group])
@@ -78,7 +78,7 @@ class WorkerPresence:
     async def _drop(self) -> None:
         client, self._client = self._client, None
         if client is not None:
-            await stopped(client)
+            await stop_client(client)
 
     async def close(self) -> None:
         """Let go of the broker."""

@@ -8,7 +8,7 @@ from typing import Any, Final
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
-from serving.kafka.broker import BrokerUnavailableError, started, stopped
+from serving.kafka.broker import BrokerUnavailableError, start_client, stop_client
 from serving.kafka.changes import Change, change_of
 from streams.kafka.clients import READ_COMMITTED
 
@@ -98,13 +98,13 @@ class Replayer:
         )
         try:
             async with asyncio.timeout(_PART):
-                await started(consumer)
+                await start_client(consumer)
                 await self._read(consumer, part, ends, track_id)
         except (KafkaError, OSError) as error:  # a timeout is an OSError too
             if part.seen == before or not isinstance(error, TimeoutError):
                 raise BrokerUnavailableError(str(error) or "no answer in time") from error
         finally:
-            await stopped(consumer)
+            await stop_client(consumer)
 
     async def _read(
         self, consumer: AIOKafkaConsumer, part: Part, ends: Mapping[int, int], track_id: str | None

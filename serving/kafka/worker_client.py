@@ -18,10 +18,16 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPa
 from aiokafka.errors import KafkaError
 
 from serving import problems
-from serving.kafka.broker import BrokerUnavailableError, keep_following, partitions_of, started, stopped
-from serving.kafka.presence import WorkerPresence
+from serving.kafka.broker import (
+    BrokerUnavailableError,
+    keep_following,
+    partitions_of,
+    start_client,
+    stop_client,
+)
+from serving.kafka.presence import WorkerDiscovery
 from serving.kafka.queue_delay import QueueDelay
-from serving.metrics import Metrics
+from serving.metrics import ApiMetrics
 from streams.contracts import RecommendationQuery, split_reply, tracing
 from streams.kafka.clients import READ_COMMITTED
 
@@ -37,7 +43,7 @@ _FETCH_BYTES = 9 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class AskingOptions:
+class WorkerClientOptions:
     """How requests travel.
 
     Attributes:
@@ -58,7 +64,7 @@ class AskingOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class WorkerReply:
     """What workers answered.
 
     Attributes:
@@ -81,12 +87,12 @@ class _Flight:
     sent_at: float = field(default_factory=time.monotonic)
 
 
-def question(query: RecommendationQuery) -> dict[str, Any]:
+def question_fields(query: RecommendationQuery) -> dict[str, Any]:
     """What is asked, without what is as it is by default: equal questions, equal values."""
     return query.model_dump(mode="json", by_alias=True, exclude_defaults=True)
 
 
-class Asker:
+class WorkerClient:
     """Asks the workers.
 
     Args:
@@ -95,11 +101,11 @@ class Asker:
         metrics: Where requests and replies are counted.
     """
 
-    def __init__(self, kafka: dict[str, Any], options: AskingOptions, metrics: Metrics) -> None:
+    def __init__(self, kafka: dict[str, Any], options: WorkerClientOptions, metrics: ApiMetrics) -> None:
         self._kafka = kafka
         self._options = options
         self._metrics = metrics
-        self._presence = WorkerPresence(kafka, options.group, options.broker_timeout)
+        self._presence = WorkerDiscovery(kafka, options.group, options.broker_timeout)
         self._prefix = f"api-{os.urandom(6).hex()}-"
         self._numbers = itertools.count(1)
         self._pending: dict[str, _Flight] = {}
@@ -121,7 +127,7 @@ class Asker:
         """Whether so much is under way that what nobody waits for should not be asked."""
         return self._delay.busy
 
-    async def ask(self, query: RecommendationQuery, *, hits: int = 1, tick: int = 0) -> Reply:
+    async def ask(self, query: RecommendationQuery, *, hits: int = 1, tick: int = 0) -> WorkerReply:
         """The workers' answer to `query`.
 
         Args:
@@ -133,7 +139,7 @@ class Asker:
             ProblemError: The workers' own refusal; 504 where none came in time, 503 without a worker or a broker, or where
                 the workers cannot be expected to answer in time.
         """
-        asked = question(query)
+        asked = question_fields(query)
         alike = orjson.dumps(asked, option=orjson.OPT_SORT_KEYS)
         flight = self._alike.get(alike)
         if flight is not None:
@@ -141,7 +147,7 @@ class Asker:
         else:
             self._admit()
             flight = self._start(asked, alike, hits, tick)
-        return Reply(await asyncio.shield(flight.reply), flight.tick)
+        return WorkerReply(await asyncio.shield(flight.reply), flight.tick)
 
     def _admit(self) -> None:
         """Refuse at once what would be answered too late; one is always asked, to find out how fast workers are."""
@@ -171,7 +177,7 @@ class Asker:
         """See to one request; whatever happens, those who wait for it are told."""
         try:
             async with asyncio.timeout(self._options.timeout):
-                with tracing.span("ask workers", "client", mess_request_id=flight.request_id):
+                with tracing.traced_span("ask workers", "client", mess_request_id=flight.request_id):
                     await self._send(flight, value)
                     await self._wait(flight)
         except problems.ProblemError as problem:
@@ -183,7 +189,7 @@ class Asker:
             raise
         except Exception:
             logger.exception("a request to the workers failed", worker_request_id=flight.request_id)
-            self._give_up(flight, problems.internal_error(flight.request_id))
+            self._give_up(flight, problems.internal_problem(flight.request_id))
         finally:
             self._forget(flight)
 
@@ -196,7 +202,7 @@ class Asker:
                     self._options.requests,
                     key=flight.request_id.encode(),
                     value=value,
-                    headers=tracing.headers(),
+                    headers=tracing.trace_headers(),
                 )
         except (KafkaError, OSError) as error:  # a timeout is an OSError too
             raise problems.broker_unavailable() from error
@@ -253,8 +259,8 @@ class Asker:
         )
         producer = AIOKafkaProducer(**self._kafka, acks=1)
         try:
-            await started(consumer)
-            await started(producer)
+            await start_client(consumer)
+            await start_client(producer)
             await self._place(consumer, await partitions_of(consumer, self._options.replies))
             self._producer = producer
             self._connected.set()
@@ -268,8 +274,8 @@ class Asker:
         finally:
             self._connected.clear()
             self._producer = None
-            await stopped(producer)
-            await stopped(consumer)
+            await stop_client(producer)
+            await stop_client(consumer)
 
     async def _place(self, consumer: AIOKafkaConsumer, partitions: set[int]) -> None:
         """Stand at the end of the replies before the first request is sent."""
@@ -292,11 +298,11 @@ class Asker:
         self._delay.answered()
         try:
             body, error = split_reply(request_id, record.value or b"")
-            problem = None if body is not None else problems.from_reply(error or {})
+            problem = None if body is not None else problems.problem_of_reply(error or {})
         except Exception as broken:  # noqa: BLE001 -- a message from outside must not end this process
             logger.warning("a reply cannot be read", worker_request_id=request_id, error=repr(broken))
             self._metrics.replies.labels("broken").inc()
-            self._give_up(flight, problems.internal_error(request_id))
+            self._give_up(flight, problems.internal_problem(request_id))
             return
         self._metrics.replies.labels("used").inc()
         if body is not None:

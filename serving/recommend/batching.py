@@ -10,7 +10,7 @@ Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
 
 
-class Batched(Generic[Key, Value]):
+class RequestBatcher(Generic[Key, Value]):
     """Asks for many keys at a time: what is asked for while one query is under way waits for the next.
 
     Args:

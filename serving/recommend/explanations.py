@@ -24,7 +24,7 @@ _FIELDS = tuple(field for field, _ in _SHARED)
 # Two anonymous works do not have their composer in common.
 _NOBODY = frozenset({"anonymous", "anon", "anon.", "unknown", "traditional", "trad", "trad.", "various"})
 
-# Of a similarity and what `Facts.shared_with` says, as JSON: "Cosine similarity 0.914; same composer (Bach) and form (fugue)".
+# Of a similarity and what `ExplanationFacts.shared_with` says, as JSON: "Cosine similarity 0.914; same composer (Bach) and form (fugue)".
 SENTENCE = b'"Cosine similarity %.3f%b"'
 
 
@@ -37,7 +37,7 @@ def _known(field: str, value: str) -> str:
     return "" if nothing else sys.intern(f"{field}:{text}")
 
 
-class Facts:
+class ExplanationFacts:
     """What a track may have in common with others, prepared once for all of them.
 
     Args:
@@ -59,7 +59,7 @@ class Facts:
         # What was said before, by the facts that are shared.
         self._shared: dict[frozenset[str], bytes] = {}
 
-    def shared_with(self, seed: "Facts") -> bytes:
+    def shared_with(self, seed: "ExplanationFacts") -> bytes:
         """Composer, form, key, era and instrument where both have the same, as JSON within quotes, as this track has them.
 
         Such as "; same composer (Bach) and form (fugue)", what `SENTENCE` ends with; empty where they have nothing in common.
@@ -72,11 +72,11 @@ class Facts:
 
 
 @lru_cache(maxsize=4096)
-def _facts(*values: str | None) -> Facts:
-    return Facts(*values)
+def _facts(*values: str | None) -> ExplanationFacts:
+    return ExplanationFacts(*values)
 
 
-def facts_of(metadata: Metadata) -> Facts:
+def facts_of(metadata: Metadata) -> ExplanationFacts:
     """What a track may have in common with others: one object for all tracks with the same facts, few as they are."""
     return _facts(*map(metadata.get, _FIELDS))
 

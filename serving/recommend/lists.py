@@ -7,15 +7,15 @@ from typing import NamedTuple
 import asyncpg
 
 from serving import problems
-from serving.recommend.batching import Batched
-from serving.recommend.track_fragments import Card, Cards
+from serving.recommend.batching import RequestBatcher
+from serving.recommend.track_fragments import TrackFragment, TrackFragments
 from store import listed
 from store.errors import StoreUnavailableError
-from store.listed import ListHeader, StoredList, Wanted
+from store.listed import ListHeader, ServedList, Wanted
 from streams.contracts import track_key
 
 
-class Listed(NamedTuple):
+class TrackWithNeighbours(NamedTuple):
     """A track and the first of its neighbours.
 
     Attributes:
@@ -26,12 +26,12 @@ class Listed(NamedTuple):
     """
 
     key: int
-    seed: Card
+    seed: TrackFragment
     header: ListHeader
-    neighbours: list[tuple[Card, float]]
+    neighbours: list[tuple[TrackFragment, float]]
 
 
-class Lists:
+class ListReader:
     """Reads lists: in one round trip where every track in them is at hand, else in two.
 
     Args:
@@ -40,12 +40,16 @@ class Lists:
         timeout: Seconds a read may take.
     """
 
-    def __init__(self, pool: asyncpg.Pool, cards: Cards, timeout: float) -> None:
+    def __init__(self, pool: asyncpg.Pool, cards: TrackFragments, timeout: float) -> None:
         self._cards = cards
         self._timeout = timeout
-        self._lists = Batched[Wanted, StoredList](lambda wanted: listed.read_lists(pool, wanted), timeout)
+        self._lists = RequestBatcher[Wanted, ServedList](
+            lambda wanted: listed.read_served_lists(pool, wanted), timeout
+        )
 
-    async def read(self, track_id: str, *, limit: int, exclude: Sequence[str] = ()) -> Listed | None:
+    async def read(
+        self, track_id: str, *, limit: int, exclude: Sequence[str] = ()
+    ) -> TrackWithNeighbours | None:
         """The first `limit` neighbours of a track that are still there and not excluded; None where it has no list yet.
 
         Raises:
@@ -56,7 +60,7 @@ class Lists:
         # So many are enough, whichever of them are excluded.
         found = await self._lists.get((track_id, limit + len(exclude)))
         if found is None:
-            raise problems.track_not_found(track_id)
+            raise problems.track_not_found_problem(track_id)
         if found.header is None:
             return None
         keys, scores, versions = found.keys, found.scores, found.versions
@@ -71,15 +75,15 @@ class Lists:
             cards = await self._completed(keys, cards, deadline)
         seed, *others = cards
         if seed is None:  # withdrawn since its list was read
-            raise problems.track_not_found(track_id)
+            raise problems.track_not_found_problem(track_id)
         pairs = zip(others, scores, strict=True)
-        return Listed(
+        return TrackWithNeighbours(
             found.key, seed, found.header, [(card, score) for card, score in pairs if card is not None]
         )
 
     async def _completed(
-        self, keys: list[int], cards: list[Card | None], deadline: float
-    ) -> list[Card | None]:
+        self, keys: list[int], cards: list[TrackFragment | None], deadline: float
+    ) -> list[TrackFragment | None]:
         """The same cards, and those that are not at hand from the store."""
         missing = [key for key, card in zip(keys, cards, strict=True) if card is None]
         try:

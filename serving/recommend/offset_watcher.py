@@ -11,10 +11,10 @@ from collections.abc import Callable
 import asyncpg
 import structlog
 
-from serving.recommend.response_cache import ANY, Memory
+from serving.recommend.response_cache import ANY, ResponseCache
 from store import progress
 from store.errors import StoreError
-from store.progress import Progress
+from store.progress import StoreProgress
 
 logger = structlog.get_logger("serving")
 
@@ -26,7 +26,7 @@ _EAGER = 0.005
 _TRUST = 1.0
 
 
-class StoreWatch:
+class OffsetWatcher:
     """What the store's offsets were a moment ago.
 
     Args:
@@ -42,7 +42,7 @@ class StoreWatch:
         seen: The offsets as of the last look.
     """
 
-    def __init__(self, pool: asyncpg.Pool, memory: Memory, interval: float, timeout: float) -> None:
+    def __init__(self, pool: asyncpg.Pool, memory: ResponseCache, interval: float, timeout: float) -> None:
         self._pool = pool
         self._memory = memory
         self._interval = interval
@@ -55,7 +55,7 @@ class StoreWatch:
         self._waiting = 0
         self.tick = 0
         self.written = 0
-        self.seen = Progress({}, {})
+        self.seen = StoreProgress({}, {})
 
     def trusted(self, now: float) -> bool:
         """Whether the store has answered lately, so that what was seen holds; `now` is of `time.perf_counter`."""
@@ -69,7 +69,7 @@ class StoreWatch:
         """Whether events have been accepted that the lists of a partition, or of ANY, have not taken in."""
         return self._behind.get(owner, False)
 
-    async def until(self, wanted: Callable[[Progress], bool], seconds: float) -> bool:
+    async def until(self, wanted: Callable[[StoreProgress], bool], seconds: float) -> bool:
         """Wait until the offsets are as `wanted`, for so many seconds at most; return whether they are."""
         if self.trusted(time.perf_counter()) and wanted(self.seen):
             return True
@@ -136,7 +136,7 @@ class StoreWatch:
         async with self._changed:
             self._changed.notify_all()
 
-    async def _outdate_written(self, before: Progress, found: Progress) -> None:
+    async def _outdate_written(self, before: StoreProgress, found: StoreProgress) -> None:
         """Tracks that were written are in other tracks' bodies with what they were before."""
         if not len(self._memory):
             return

@@ -24,7 +24,7 @@ from streams.contracts import (
     RecommendationQuery,
     Text,
     TrackId,
-    refusal,
+    request_refusal,
     track_key,
 )
 from streams.metadata_fields import DATE_FIELDS, LIST_FIELDS, METADATA, NUMBER_FIELDS
@@ -161,19 +161,19 @@ RecommendQuery: type[_Asked] = create_model("RecommendQuery", __base__=_Asked, *
 RecommendQuery.__doc__ = "Parameters of a recommendation."
 
 
-class ExplainAsked(_Asked):
+class ExplanationQuery(_Asked):
     """Parameters of an explanation."""
 
     seed: TrackId = Field(description="The reference track.", examples=["bach/bwv66.6"])
     candidate: TrackId = Field(description="The track whose place is asked for.", examples=["bach/bwv83.5"])
 
 
-ExplainQuery: type[ExplainAsked] = create_model("ExplainQuery", __base__=ExplainAsked, **_filters())
-ExplainQuery.__doc__ = ExplainAsked.__doc__
+ExplainQuery: type[ExplanationQuery] = create_model("ExplainQuery", __base__=ExplanationQuery, **_filters())
+ExplainQuery.__doc__ = ExplanationQuery.__doc__
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class ReadQuestion:
     """One question, whatever the track.
 
     Attributes:
@@ -199,7 +199,11 @@ class Question:
             ProblemError: 422, where that is a track to keep away from.
         """
         about = self.query.model_copy(update={"track_id": track_id})
-        return checked(about.model_dump(by_alias=True, exclude_defaults=True)) if about.negatives else about
+        return (
+            checked_request(about.model_dump(by_alias=True, exclude_defaults=True))
+            if about.negatives
+            else about
+        )
 
     def place(self, track_id: str) -> Place | None:
         """Where the store keeps the body that answers it for a track; None where it keeps none."""
@@ -208,13 +212,13 @@ class Question:
         return track_key(track_id), self.strategy, self.mode or "", self.variant
 
 
-def question_of(query: RecommendationQuery) -> Question:
+def question_of(query: RecommendationQuery) -> ReadQuestion:
     """A question in the request's terms, made ready to be answered."""
     strategy, mode = query.canonical
     event = None if query.min_offset is None else (query.min_offset.partition, query.min_offset.offset)
     # Waiting is done here; what is asked of the store is the question without it.
     plain = query.model_copy(update={"min_offset": None})
-    return Question(query, strategy, mode, _listed(plain, strategy), plain.variant(), event)
+    return ReadQuestion(query, strategy, mode, _listed(plain, strategy), plain.variant(), event)
 
 
 def _listed(query: RecommendationQuery, strategy: str) -> bool:
@@ -226,14 +230,14 @@ def _listed(query: RecommendationQuery, strategy: str) -> bool:
     )
 
 
-class Questions:
+class QuestionReader:
     """Reads query strings into questions; those lately read are remembered."""
 
     def __init__(self) -> None:
         self._reader = QueryReader(RecommendQuery, dotted=DOTTED)
-        self._remembered: LRUCache[bytes, Question] = LRUCache(_REMEMBERED)
+        self._remembered: LRUCache[bytes, ReadQuestion] = LRUCache(_REMEMBERED)
 
-    def read(self, query_string: bytes) -> Question:
+    def read(self, query_string: bytes) -> ReadQuestion:
         """What a query string asks.
 
         Raises:
@@ -245,13 +249,13 @@ class Questions:
             # What is asked does not depend on the track, as long as it is none that the question names itself.
             some = next(name for n in itertools.count(1) if (name := "-" * n) not in asked.negatives)
             with in_query_terms():
-                found = question_of(checked(asked_by(asked, dotted, track_id=some)))
+                found = question_of(checked_request(asked_by(asked, dotted, track_id=some)))
             if len(query_string) <= _REMEMBERED_BYTES:
                 self._remembered[query_string] = found
         return found
 
 
-def checked(payload: dict[str, Any]) -> RecommendationQuery:
+def checked_request(payload: dict[str, Any]) -> RecommendationQuery:
     """A request's terms from plain values.
 
     Raises:
@@ -260,7 +264,7 @@ def checked(payload: dict[str, Any]) -> RecommendationQuery:
     try:
         return RecommendationQuery.model_validate(payload)
     except ValidationError as error:
-        raise problems.refused(refusal(error, RecommendationQuery)) from None
+        raise problems.refused_request(request_refusal(error, RecommendationQuery)) from None
 
 
 @contextmanager
@@ -281,7 +285,7 @@ def in_query_terms(**renamed: str) -> Iterator[None]:
             raise
         left_out = problem.members.get("left_out", 0)
         spelled = [_spelled(each["field"], each["message"], renamed) for each in errors]
-        told = problems.invalid_parameters(spelled, left_out=left_out)
+        told = problems.invalid_parameters_problem(spelled, left_out=left_out)
         detail = told.detail if problem.status_code == told.status_code else problem.detail
         members = {**problem.members, "errors": told.members["errors"]}
         raise ProblemError(
@@ -371,7 +375,7 @@ def _word(text: str) -> bool | int | float | str:
 
 def _single(name: str, key: str, texts: list[str]) -> bool | float | str:
     if len(texts) > 1:
-        raise problems.invalid_parameters([(f"{name}.{key}", "is given more than once")])
+        raise problems.invalid_parameters_problem([(f"{name}.{key}", "is given more than once")])
     return _value(texts[0])
 
 

@@ -8,7 +8,7 @@ import orjson
 from starlette.responses import Response
 
 from serving.recommend.explanations import SENTENCE
-from serving.recommend.lists import Listed
+from serving.recommend.lists import TrackWithNeighbours
 from serving.recommend.track_fragments import headline
 from store.listed import ListHeader
 from store.reads import StoredTrack, TrackRecord
@@ -25,12 +25,12 @@ def json_response(value: Any, status: int = 200, headers: dict[str, str] | None 
     return Response(orjson.dumps(value, option=_OPTIONS), status, headers, JSON)
 
 
-def summary(track: StoredTrack) -> dict[str, Any]:
+def track_summary(track: StoredTrack) -> dict[str, Any]:
     """A track with the fields most asked for."""
     return {"track_id": track.track_id, **headline(track.metadata), "metadata": track.metadata}
 
 
-def detail(record: TrackRecord, topic: str) -> dict[str, Any]:
+def track_detail(record: TrackRecord, topic: str) -> dict[str, Any]:
     """A track with where it came from and the state of its list."""
     listed = None
     if record.list_version is not None:
@@ -40,7 +40,7 @@ def detail(record: TrackRecord, topic: str) -> dict[str, Any]:
             "generated_at": record.list_generated_at,
         }
     return {
-        **summary(record.track),
+        **track_summary(record.track),
         "source": _source(topic, record),
         "created_at": record.created_at,
         "updated_at": record.updated_at,
@@ -57,7 +57,7 @@ def _source(topic: str, written: ListHeader | TrackRecord) -> dict[str, Any]:
     }
 
 
-def list_body(found: Listed, topic: str, wanted: int) -> tuple[bytes, str]:
+def list_body(found: TrackWithNeighbours, topic: str, wanted: int) -> tuple[bytes, str]:
     """The body of a stored list, without `cached`, `stale` and `computation_time_ms`, as an open JSON object, and its tag.
 
     The same bytes as long as nothing stored changes. A note says why there are fewer than `wanted`. The tag is a weak entity
@@ -91,7 +91,7 @@ def list_body(found: Listed, topic: str, wanted: int) -> tuple[bytes, str]:
     if count:
         pieces[2] = pieces[2][1:]  # no comma before the first
     pieces.append(b"]")
-    return b"".join(pieces), entity_tag(b"".join(tagged))
+    return b"".join(pieces), body_entity_tag(b"".join(tagged))
 
 
 def _rounded(scores: list[float]) -> list[bytes]:
@@ -107,22 +107,22 @@ def _short(count: int, length: int) -> str:
     return f"{left}: the stored list holds {length}"
 
 
-def as_kept(answer: bytes) -> tuple[bytes, tuple[str, ...]]:
+def materialised_body(answer: bytes) -> tuple[bytes, tuple[str, ...]]:
     """A worker's answer as it keeps it in the store, byte for byte, and the tracks that it mentions."""
     body = orjson.loads(answer)
     for name in ("cached", "stale", "computation_time_ms"):
         body.pop(name, None)
     for item in body["recommendations"]:
         item["cached"] = True
-    return orjson.dumps(body), mentioned(body)
+    return orjson.dumps(body), mentioned_tracks(body)
 
 
-def mentioned(body: dict[str, Any]) -> tuple[str, ...]:
+def mentioned_tracks(body: dict[str, Any]) -> tuple[str, ...]:
     """The ids of every track in a body of recommendations for a track."""
     return (body["reference_track"], *(item["track_id"] for item in body["recommendations"]))
 
 
-def entity_tag(body: bytes) -> str:
+def body_entity_tag(body: bytes) -> str:
     """A weak entity tag of a body without its timing: equal tags, equal content."""
     return f'W/"{hashlib.blake2b(body, digest_size=9).hexdigest()}"'
 
@@ -134,7 +134,7 @@ def matches_tag(if_none_match: str, tag: str) -> bool:
     return if_none_match.strip() == "*" or opaque in given
 
 
-def sealed(body: bytes, *, stale: bool, began: float) -> bytes:
+def sealed_body(body: bytes, *, stale: bool, began: float) -> bytes:
     """An open body with what changes from one delivery to the next, closed.
 
     Args:

@@ -19,7 +19,7 @@ _MENTION_BYTES = 150
 
 
 @dataclass(slots=True, eq=False)
-class Entry:
+class CachedResponse:
     """A body that is ready to send but for its last members, which change from one delivery to the next.
 
     Attributes:
@@ -61,15 +61,15 @@ class Entry:
         self.size = _ENTRY_BYTES + len(self.target) + len(self.body) + _MENTION_BYTES * len(self.mentions)
 
 
-class _Entries(LRUCache[bytes, Entry]):
+class _Entries(LRUCache[bytes, CachedResponse]):
     """The entries by target, and which of them mention a track."""
 
     def __init__(self, maxsize: int) -> None:
         super().__init__(maxsize, getsizeof=lambda entry: entry.size)
-        self.mentioning: dict[str, set[Entry]] = {}
+        self.mentioning: dict[str, set[CachedResponse]] = {}
         self.evicted = 0
 
-    def __setitem__(self, target: bytes, entry: Entry) -> None:
+    def __setitem__(self, target: bytes, entry: CachedResponse) -> None:
         if target in self:
             del self[target]
         super().__setitem__(target, entry)
@@ -85,12 +85,12 @@ class _Entries(LRUCache[bytes, Entry]):
             if not entries:
                 del self.mentioning[track_id]
 
-    def popitem(self) -> tuple[bytes, Entry]:
+    def popitem(self) -> tuple[bytes, CachedResponse]:
         self.evicted += 1
         return super().popitem()
 
 
-class Memory:
+class ResponseCache:
     """Ready answers by path and query.
 
     Args:
@@ -107,11 +107,11 @@ class Memory:
         self.hits = 0
         self.invalidated = 0
 
-    def get(self, target: bytes) -> Entry | None:
+    def get(self, target: bytes) -> CachedResponse | None:
         """The entry for a path and query as they came."""
         return self._entries.get(target)
 
-    def put(self, entry: Entry) -> None:
+    def put(self, entry: CachedResponse) -> None:
         """Keep an entry, unless it alone is too large."""
         if entry.size <= self._entries.maxsize:
             self._entries[entry.target] = entry

@@ -14,20 +14,20 @@ import orjson
 import structlog
 
 from serving import problems
-from serving.kafka.worker_client import Asker, Reply
-from serving.metrics import Metrics
+from serving.kafka.worker_client import WorkerClient, WorkerReply
+from serving.metrics import ApiMetrics
 from serving.problems import ProblemError
 from serving.recommend import replies
-from serving.recommend.batching import Batched
-from serving.recommend.lists import Lists
-from serving.recommend.offset_watcher import StoreWatch
-from serving.recommend.questions import Question
-from serving.recommend.response_cache import ANY, Entry, Memory
+from serving.recommend.batching import RequestBatcher
+from serving.recommend.lists import ListReader
+from serving.recommend.offset_watcher import OffsetWatcher
+from serving.recommend.questions import ReadQuestion
+from serving.recommend.response_cache import ANY, CachedResponse, ResponseCache
 from serving.settings import ServingSettings
 from store import materialised, progress
 from store.errors import StoreUnavailableError
 from store.materialised import Place, StoredBody
-from store.progress import Progress
+from store.progress import StoreProgress
 from streams.contracts import RecommendationQuery
 
 logger = structlog.get_logger("serving")
@@ -42,7 +42,7 @@ _GRACE_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ReadAnswer:
     """Bytes that answer a question.
 
     Attributes:
@@ -56,7 +56,7 @@ class Answer:
     source: str
 
 
-class Recommending:
+class ReadService:
     """Answers questions.
 
     Args:
@@ -77,11 +77,11 @@ class Recommending:
         self,
         settings: ServingSettings,
         pool: asyncpg.Pool,
-        memory: Memory,
-        lists: Lists,
-        watch: StoreWatch,
-        asker: Asker | None,
-        metrics: Metrics,
+        memory: ResponseCache,
+        lists: ListReader,
+        watch: OffsetWatcher,
+        asker: WorkerClient | None,
+        metrics: ApiMetrics,
     ) -> None:
         self._settings = settings
         self._memory = memory
@@ -93,14 +93,18 @@ class Recommending:
         # The longest way there is: a wait for an event, a look, a read, the workers, and a read again. Each step has its
         # own bound; this one holds should a step forget it.
         self.bound = settings.min_offset_wait + 3 * timeout + settings.request_timeout + _GRACE_SECONDS
-        self._versions = Batched[int, int](lambda keys: progress.fetch_versions(pool, keys), timeout)
-        self._bodies = Batched[Place, StoredBody](lambda at: materialised.read_many(pool, at), timeout)
-        self._checks = Batched[Place, tuple[str, bool]](lambda at: materialised.check_many(pool, at), timeout)
-        self._loads: dict[bytes, asyncio.Future[Entry | bytes]] = {}
+        self._versions = RequestBatcher[int, int](lambda keys: progress.fetch_versions(pool, keys), timeout)
+        self._bodies = RequestBatcher[Place, StoredBody](
+            lambda at: materialised.read_bodies(pool, at), timeout
+        )
+        self._checks = RequestBatcher[Place, tuple[str, bool]](
+            lambda at: materialised.check_bodies(pool, at), timeout
+        )
+        self._loads: dict[bytes, asyncio.Future[CachedResponse | bytes]] = {}
         self._refreshed: dict[bytes, float] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
 
-    def certain(self, entry: Entry, now: float) -> bool:
+    def certain(self, entry: CachedResponse, now: float) -> bool:
         """Whether an entry is known to be the newest, without another look."""
         return (
             not entry.outdated
@@ -109,13 +113,17 @@ class Recommending:
             and self.watch.trusted(now)
         )
 
-    def ready(self, entry: Entry, began: float, *, stale: bool = False) -> tuple[bytes, bytes]:
+    def ready(self, entry: CachedResponse, began: float, *, stale: bool = False) -> tuple[bytes, bytes]:
         """Body and entity tag of an entry as they are sent; `stale` where it is known to be so."""
         stale = stale or entry.stale or self.watch.behind(entry.owner)
         entry.hits += 1
-        return replies.sealed(entry.body, stale=stale, began=began), entry.tag_stale if stale else entry.tag
+        return replies.sealed_body(
+            entry.body, stale=stale, began=began
+        ), entry.tag_stale if stale else entry.tag
 
-    async def answer(self, target: bytes, track_id: str | None, question: Question, began: float) -> Answer:
+    async def answer(
+        self, target: bytes, track_id: str | None, question: ReadQuestion, began: float
+    ) -> ReadAnswer:
         """The answer to a question.
 
         Args:
@@ -134,27 +142,29 @@ class Recommending:
         except TimeoutError:
             raise problems.no_reply(self.bound) from None
 
-    async def _answer(self, target: bytes, track_id: str | None, question: Question, began: float) -> Answer:
+    async def _answer(
+        self, target: bytes, track_id: str | None, question: ReadQuestion, began: float
+    ) -> ReadAnswer:
         if question.event is not None and not await self._taken_in(*question.event):
             return await self._provisional(track_id, question)
         if track_id is None or not (question.listed or question.variant is not None):
-            return Answer(await self._ask(question, track_id), b"", "workers")
+            return ReadAnswer(await self._ask(question, track_id), b"", "workers")
         # Who names an event reads what the store has now.
         entry = self._memory.get(target) if question.event is None else None
         try:
             if entry is not None and await self._holds(entry, began):
-                return Answer(*self.ready(entry, began), "checked")
+                return ReadAnswer(*self.ready(entry, began), "checked")
             found = await self._load(target, track_id, question, entry)
         except StoreUnavailableError:
             if entry is None:
                 raise
-            return Answer(*self.ready(entry, began, stale=True), "fallback")
-        if isinstance(found, Entry) and found.stale and not question.listed:
+            return ReadAnswer(*self.ready(entry, began, stale=True), "fallback")
+        if isinstance(found, CachedResponse) and found.stale and not question.listed:
             self._refresh(found, question)
         if isinstance(found, bytes):
-            return Answer(found, b"", "workers")
+            return ReadAnswer(found, b"", "workers")
         source = "lists" if isinstance(found.place, int) else "bodies"
-        return Answer(*self.ready(found, began), source)
+        return ReadAnswer(*self.ready(found, began), source)
 
     async def ask(self, query: RecommendationQuery, *, hits: int = 1) -> bytes:
         """The workers' answer; `hits` is how often it was wanted since they were asked for it.
@@ -164,33 +174,33 @@ class Recommending:
         """
         return (await self._reply(query, hits)).body
 
-    async def _reply(self, query: RecommendationQuery, hits: int) -> Reply:
+    async def _reply(self, query: RecommendationQuery, hits: int) -> WorkerReply:
         if self._asker is None:
             raise problems.broker_unavailable()
         return await self._asker.ask(query, hits=hits, tick=self.watch.tick)
 
-    async def _ask(self, question: Question, track_id: str | None) -> bytes:
+    async def _ask(self, question: ReadQuestion, track_id: str | None) -> bytes:
         return await self.ask(question.query if track_id is None else question.about(track_id))
 
     async def _taken_in(self, partition: int, offset: int) -> bool:
         """Wait, not for long, until an event is in every list it can be in."""
 
-        def taken(seen: Progress) -> bool:
+        def taken(seen: StoreProgress) -> bool:
             lists = seen.absorbed.values()
             return bool(lists) and all(sources.get(partition, 0) > offset for sources in lists)
 
         return await self.watch.until(taken, self._settings.min_offset_wait)
 
-    async def _provisional(self, track_id: str | None, question: Question) -> Answer:
+    async def _provisional(self, track_id: str | None, question: ReadQuestion) -> ReadAnswer:
         """What the workers find by a search of their own."""
         try:
-            return Answer(await self._ask(question, track_id), b"", "workers")
+            return ReadAnswer(await self._ask(question, track_id), b"", "workers")
         except ProblemError as problem:
             if problem.status_code == 404 and question.event is not None:
                 raise problems.not_taken_in(*question.event) from problem
             raise
 
-    async def _searched(self, question: Question, track_id: str, *, hits: int) -> Reply:
+    async def _searched(self, question: ReadQuestion, track_id: str, *, hits: int) -> WorkerReply:
         """The workers' answer in place of one that the store will have."""
         try:
             return await self._reply(question.about(track_id), hits)
@@ -199,7 +209,7 @@ class Recommending:
                 raise problems.list_not_ready(track_id) from problem
             raise
 
-    async def _holds(self, entry: Entry, now: float) -> bool:
+    async def _holds(self, entry: CachedResponse, now: float) -> bool:
         """Whether an entry is still the newest, after a look at the store where that is not certain."""
         if self.certain(entry, now) and not entry.stale:
             return True
@@ -219,8 +229,8 @@ class Recommending:
         return holds and not entry.outdated
 
     async def _load(
-        self, target: bytes, track_id: str, question: Question, before: Entry | None
-    ) -> Entry | bytes:
+        self, target: bytes, track_id: str, question: ReadQuestion, before: CachedResponse | None
+    ) -> CachedResponse | bytes:
         """What the store or else the workers have; readers who want the same at the same time share one read."""
         if not question.listed:
             # Bodies are read many at a time, and requests to the workers are shared: nothing more to share here.
@@ -244,8 +254,8 @@ class Recommending:
         return found
 
     async def _loaded(
-        self, target: bytes, track_id: str, question: Question, before: Entry | None
-    ) -> Entry | bytes:
+        self, target: bytes, track_id: str, question: ReadQuestion, before: CachedResponse | None
+    ) -> CachedResponse | bytes:
         entry = await self._stored(target, track_id, question)
         if entry is not None and _short(entry, question):
             # What is excluded is all that the list has: only a search finds others.
@@ -272,7 +282,7 @@ class Recommending:
             self._memory.put(entry)
         return entry
 
-    def _remember(self, target: bytes, track_id: str, question: Question, reply: Reply) -> None:
+    def _remember(self, target: bytes, track_id: str, question: ReadQuestion, reply: WorkerReply) -> None:
         """Have at hand what workers have answered and are about to write: who asks at once need not ask them again."""
         place = None if question.listed or question.event is not None else question.place(track_id)
         # As in `_loaded`: what was made while tracks were being written may show them as they were.
@@ -281,10 +291,10 @@ class Recommending:
         there = self._memory.get(target)
         if there is not None and there.checked >= reply.tick:  # another who asked the same has seen to it
             return
-        kept, mentions = replies.as_kept(reply.body)
-        tag = replies.entity_tag(kept)
+        kept, mentions = replies.materialised_body(reply.body)
+        tag = replies.body_entity_tag(kept)
         self._memory.put(
-            Entry(
+            CachedResponse(
                 target=target,
                 body=kept[:-1],
                 tag=tag.encode(),
@@ -298,12 +308,14 @@ class Recommending:
             )
         )
 
-    async def _stored(self, target: bytes, track_id: str, question: Question) -> Entry | None:
+    async def _stored(self, target: bytes, track_id: str, question: ReadQuestion) -> CachedResponse | None:
         """What the store has; None where it has nothing."""
         read = self._from_list if question.listed else self._from_body
         return await read(target, track_id, question, self.watch.tick)
 
-    async def _from_list(self, target: bytes, track_id: str, question: Question, tick: int) -> Entry | None:
+    async def _from_list(
+        self, target: bytes, track_id: str, question: ReadQuestion, tick: int
+    ) -> CachedResponse | None:
         query = question.query
         found = await self._lists.read(track_id, limit=query.top_k, exclude=query.exclude)
         if found is None:
@@ -311,7 +323,7 @@ class Recommending:
         # Of use to memory alone, and to whoever counts what is left of a list.
         named = self._memory.max_bytes or query.exclude
         body, tag = replies.list_body(found, self._settings.ingest_topic, query.top_k)
-        return Entry(
+        return CachedResponse(
             target=target,
             body=body,
             tag=tag.encode(),
@@ -324,12 +336,14 @@ class Recommending:
             stale=found.header.behind,
         )
 
-    async def _from_body(self, target: bytes, track_id: str, question: Question, tick: int) -> Entry | None:
+    async def _from_body(
+        self, target: bytes, track_id: str, question: ReadQuestion, tick: int
+    ) -> CachedResponse | None:
         place = question.place(track_id)
         found = None if place is None else await self._bodies.get(place)
         if place is None or found is None or not (question.event is None or found.has(*question.event)):
             return None
-        return Entry(
+        return CachedResponse(
             target=target,
             body=found.body[:-1],
             tag=found.tag.encode(),
@@ -337,13 +351,13 @@ class Recommending:
             place=place,
             state=found.tag,
             owner=ANY,
-            mentions=replies.mentioned(orjson.loads(found.body)) if self._memory.max_bytes else (),
+            mentions=replies.mentioned_tracks(orjson.loads(found.body)) if self._memory.max_bytes else (),
             checked=tick,
             due=time.perf_counter() + _BODY_CHECK_SECONDS,
             stale=found.stale,
         )
 
-    def _refresh(self, entry: Entry, question: Question) -> None:
+    def _refresh(self, entry: CachedResponse, question: ReadQuestion) -> None:
         """Ask for a stale body anew, without anybody waiting for it."""
         now = time.perf_counter()
         if (
@@ -374,7 +388,7 @@ class Recommending:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
 
-def _short(entry: Entry, question: Question) -> bool:
+def _short(entry: CachedResponse, question: ReadQuestion) -> bool:
     """Whether a list has lost so much to `exclude` that it is shorter than what was asked for."""
     query = question.query
     return question.listed and bool(query.exclude) and len(entry.mentions) - 1 < query.top_k

@@ -12,7 +12,7 @@ import asyncpg
 import orjson
 from cachetools import LRUCache
 
-from serving.recommend.batching import Batched
+from serving.recommend.batching import RequestBatcher
 from serving.recommend.explanations import facts_of
 from store import listed
 from store.listed import ListedTrack
@@ -41,7 +41,7 @@ def headline(metadata: Metadata) -> dict[str, Any]:
     }
 
 
-class Card:
+class TrackFragment:
     """A track as a list has it.
 
     Attributes:
@@ -73,7 +73,7 @@ class Card:
         return self.ended[self._metadata_at : -1]
 
 
-class Cards:
+class TrackFragments:
     """Cards of tracks by key: at hand, or read many at a time.
 
     Args:
@@ -90,10 +90,10 @@ class Cards:
         self._max_bytes = max_bytes
         self._cards = self._no_cards()
         self._epoch: float | None = None
-        self._reads = Batched[tuple[int, ...], dict[int, Card]](self._read, timeout)
+        self._reads = RequestBatcher[tuple[int, ...], dict[int, TrackFragment]](self._read, timeout)
         self.read_count = 0
 
-    def at_hand(self, epoch: float, keys: list[int], versions: list[int]) -> list[Card | None]:
+    def at_hand(self, epoch: float, keys: list[int], versions: list[int]) -> list[TrackFragment | None]:
         """The cards for rows of these versions, in the same order; None for those that are not at hand.
 
         Args:
@@ -109,7 +109,7 @@ class Cards:
             for card, version in zip(cards, versions, strict=True)
         ]
 
-    async def read(self, keys: Iterable[int]) -> dict[int, Card]:
+    async def read(self, keys: Iterable[int]) -> dict[int, TrackFragment]:
         """The cards of these tracks as of now, perhaps with others; those of tracks that have gone are left out.
 
         Raises:
@@ -117,21 +117,21 @@ class Cards:
         """
         return await self._reads.get(tuple(keys)) or {}
 
-    def _no_cards(self) -> LRUCache[int, Card]:
+    def _no_cards(self) -> LRUCache[int, TrackFragment]:
         return LRUCache(self._max_bytes, getsizeof=lambda card: card.size)
 
-    def _keep(self, key: int, card: Card) -> None:
+    def _keep(self, key: int, card: TrackFragment) -> None:
         if card.size <= self._max_bytes:
             self._cards[key] = card
 
-    async def _read(self, groups: list[tuple[int, ...]]) -> dict[tuple[int, ...], dict[int, Card]]:
+    async def _read(self, groups: list[tuple[int, ...]]) -> dict[tuple[int, ...], dict[int, TrackFragment]]:
         """Every reader's tracks, each once; all readers get all of them."""
         keys = list({key for group in groups for key in group})
-        cards: dict[int, Card] = {}
+        cards: dict[int, TrackFragment] = {}
         for start in range(0, len(keys), _TOGETHER):
-            epoch, tracks = await listed.read_tracks(self._pool, keys[start : start + _TOGETHER])
+            epoch, tracks = await listed.read_listed_tracks(self._pool, keys[start : start + _TOGETHER])
             for track in tracks:
-                card = cards[track.key] = Card(track)
+                card = cards[track.key] = TrackFragment(track)
                 if epoch == self._epoch:
                     self._keep(track.key, card)
             self.read_count += len(tracks)

@@ -11,9 +11,16 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
 from serving import problems
-from serving.context import Context, context_of
-from serving.kafka.worker_client import question
-from serving.models import MAX_BATCH, Batch, Compared, Explained, RecommendationBody, problem_responses
+from serving.context import ApiContext, context_of
+from serving.kafka.worker_client import question_fields
+from serving.models import (
+    MAX_BATCH,
+    BatchResponse,
+    ComparisonResponse,
+    ExplanationResponse,
+    RecommendationBody,
+    problem_responses,
+)
 from serving.parameters import QueryReader
 from serving.problems import ProblemError
 from serving.reading import WaitingRoute, add_read
@@ -21,16 +28,16 @@ from serving.recommend import replies
 from serving.recommend.questions import (
     DOTTED,
     ExplainQuery,
-    Question,
+    ReadQuestion,
     asked_by,
-    checked,
+    checked_request,
     in_query_terms,
     question_of,
 )
-from serving.recommend.service import Answer
+from serving.recommend.service import ReadAnswer
 from serving.routes.recommend import RecommendRoute, TrackIdPath, response_of
 from store.errors import StoreUnavailableError
-from streams.contracts import DEFAULT_TOP_K, MAX_TOP_K, WHOLE, RecommendationQuery, kind
+from streams.contracts import DEFAULT_TOP_K, MAX_TOP_K, WHOLE, RecommendationQuery, json_kind
 
 logger = structlog.get_logger("serving")
 
@@ -53,17 +60,17 @@ async def _json(request: Request) -> Any:
     try:
         return orjson.loads(await request.body())
     except orjson.JSONDecodeError as error:
-        raise problems.invalid_parameters([("body", f"is not JSON: {error}")]) from None
+        raise problems.invalid_parameters_problem([("body", f"is not JSON: {error}")]) from None
 
 
-def _question(asked: Any) -> Question:
+def _question(asked: Any) -> ReadQuestion:
     if not isinstance(asked, dict):
-        raise problems.invalid_parameters([(WHOLE, f"must be a JSON object, not {kind(asked)}")])
-    return question_of(checked(asked))
+        raise problems.invalid_parameters_problem([(WHOLE, f"must be a JSON object, not {json_kind(asked)}")])
+    return question_of(checked_request(asked))
 
 
-async def _answered(context: Context, asked: Question, began: float) -> Answer:
-    target = b"POST " + orjson.dumps(question(asked.query), option=orjson.OPT_SORT_KEYS)
+async def _answered(context: ApiContext, asked: ReadQuestion, began: float) -> ReadAnswer:
+    target = b"POST " + orjson.dumps(question_fields(asked.query), option=orjson.OPT_SORT_KEYS)
     answer = await context.recommending.answer(target, asked.query.track_id, asked, began)
     context.metrics.read_from(answer.source)
     return answer
@@ -83,10 +90,12 @@ async def ask_many(request: Request) -> Response:
     asked = await _json(request)
     entries = asked.get("requests") if isinstance(asked, dict) else None
     if not isinstance(entries, list) or not 1 <= len(entries) <= MAX_BATCH:
-        raise problems.invalid_parameters([("requests", f"must be a list of 1 to {MAX_BATCH} requests")])
+        raise problems.invalid_parameters_problem(
+            [("requests", f"must be a list of 1 to {MAX_BATCH} requests")]
+        )
     if asked.keys() != {"requests"}:
         unknown = sorted(asked.keys() - {"requests"})
-        raise problems.invalid_parameters([(name, "is not a member of a batch") for name in unknown])
+        raise problems.invalid_parameters_problem([(name, "is not a member of a batch") for name in unknown])
     context = context_of(request)
     places = asyncio.Semaphore(_AT_ONCE), asyncio.Semaphore(_ASKED_AT_ONCE)
     # A batch takes no longer than one answer may: entries that have had no place by then have none.
@@ -118,7 +127,7 @@ def _alike(entry: Any, at: int) -> bytes:
 
 
 async def _entry(
-    context: Context, asked: Any, places: tuple[asyncio.Semaphore, asyncio.Semaphore], deadline: float
+    context: ApiContext, asked: Any, places: tuple[asyncio.Semaphore, asyncio.Semaphore], deadline: float
 ) -> bytes | ProblemError:
     try:
         wanted = _question(asked)
@@ -128,19 +137,19 @@ async def _entry(
     except ProblemError as problem:
         return problem
     except StoreUnavailableError:
-        return problems.store_unavailable()
+        return problems.store_unavailable_problem()
     except TimeoutError:
         return problems.no_reply(context.recommending.bound)
     except Exception:  # one entry's defect is not the others'
         logger.exception("an entry of a batch failed")
-        return problems.internal_error(structlog.contextvars.get_contextvars().get("request_id", ""))
+        return problems.internal_problem(structlog.contextvars.get_contextvars().get("request_id", ""))
 
 
 def _told(found: bytes | ProblemError, instance: str) -> bytes:
     return found if isinstance(found, bytes) else orjson.dumps(problems.problem_document(found, instance))
 
 
-async def compare(
+async def compare_route(
     request: Request, track_id: TrackIdPath, query: Annotated[CompareQuery, Query()]
 ) -> Response:
     """Every strategy's list for a track side by side: diversity, novelty and coverage of each, and how they overlap."""
@@ -148,7 +157,7 @@ async def compare(
     return await _computed(request, wanted)
 
 
-async def explain(
+async def explain_route(
     request: Request,
     query: Annotated[ExplainQuery, Query()],
 ) -> Response:
@@ -159,7 +168,7 @@ async def explain(
     asked, dotted = _EXPLAIN.read_all(request.scope["query_string"])
     started = asked_by(asked, dotted, track_id=asked.seed, candidate=asked.candidate)
     with in_query_terms(track_id="seed"):
-        return await _computed(request, checked(started))
+        return await _computed(request, checked_request(started))
 
 
 _EXPLAIN = QueryReader(ExplainQuery, dotted=DOTTED)
@@ -182,7 +191,7 @@ def register(app: FastAPI) -> None:
     """Add this module's paths; those that end in a word of ours come before the track ids that could."""
     for path, endpoint, summary, model, asked in (
         ("/recommend", ask, "Recommend by any question", RecommendationBody, RecommendationQuery),
-        ("/recommend/batch", ask_many, "Ask many questions at once", Batch, None),
+        ("/recommend/batch", ask_many, "Ask many questions at once", BatchResponse, None),
     ):
         app.add_api_route(
             path,
@@ -197,21 +206,21 @@ def register(app: FastAPI) -> None:
     add_read(
         app,
         "/recommend/{track_id:path}/compare",
-        compare,
+        compare_route,
         route=WaitingRoute,
         tags=["recommendations"],
         summary="Compare the strategies for a track",
-        response_model=Compared,
+        response_model=ComparisonResponse,
         responses=problem_responses(404, 422, 503, 504),
     )
     add_read(
         app,
         "/explain",
-        explain,
+        explain_route,
         route=RecommendRoute,
         tags=["recommendations"],
         summary="Explain why a track is recommended, or why not",
-        response_model=Explained,
+        response_model=ExplanationResponse,
         responses=problem_responses(404, 422, 503, 504),
     )
 

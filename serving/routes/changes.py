@@ -12,11 +12,11 @@ from starlette.responses import Response
 from serving import problems
 from serving.context import context_of
 from serving.kafka.broker import BrokerUnavailableError
-from serving.kafka.change_subscriber import ChangeFeed, Subscription
-from serving.kafka.changes import POSITIONS, Change, UnreadableChangeError, described, read_positions
+from serving.kafka.change_subscriber import ChangeSubscriber, ChangeSubscription
+from serving.kafka.changes import POSITIONS, Change, UnreadableChangeError, described_change, read_positions
 from serving.kafka.replay import Part, ReplayBusyError
 from serving.kafka.streaming import End, EventStream
-from serving.metrics import Metrics
+from serving.metrics import ApiMetrics
 from serving.models import problem_responses
 from serving.reading import ReadRoute, add_read
 from serving.routes.recommend import TrackIdPath
@@ -53,7 +53,7 @@ async def track_changes(
 ) -> Response:
     """One track's list as it changes, whole, with what came and what went, why, and the offset."""
     if await reads.fetch_track(context_of(request).pool, track_id) is None:
-        raise problems.track_not_found(track_id)
+        raise problems.track_not_found_problem(track_id)
     return await _stream(request, track_id)
 
 
@@ -87,7 +87,7 @@ def _seen(request: Request) -> dict[int, int]:
     try:
         return read_positions(given)
     except ValueError as error:
-        raise problems.invalid_parameters([("Last-Event-ID", str(error))]) from None
+        raise problems.invalid_parameters_problem([("Last-Event-ID", str(error))]) from None
 
 
 class _Following:
@@ -99,7 +99,7 @@ class _Following:
         track_id: The one track it is about, None for all.
     """
 
-    def __init__(self, feed: ChangeFeed, metrics: Metrics, track_id: str | None) -> None:
+    def __init__(self, feed: ChangeSubscriber, metrics: ApiMetrics, track_id: str | None) -> None:
         self._feed = feed
         self._metrics = metrics
         self._track_id = track_id
@@ -137,7 +137,7 @@ class _Following:
                 feed.unsubscribe(subscription)
         raise End("too-slow", self._id)
 
-    def _subscribed(self) -> tuple[Subscription | None, dict[int, int]]:
+    def _subscribed(self) -> tuple[ChangeSubscription | None, dict[int, int]]:
         """A subscription, and the positions before which it has nothing; none for a reader who is far behind.
 
         For one who is, nothing is kept: what has come is read from the log until there is little of it left.
@@ -169,7 +169,7 @@ class _Following:
         """The event of a change; nothing for one that cannot be read, which would end the stream again and again."""
         self._seen[change.partition] = change.offset
         try:
-            told = described(change, whole=self._only is not None)
+            told = described_change(change, whole=self._only is not None)
         except UnreadableChangeError as error:
             place = {"partition": change.partition, "offset": change.offset}
             logger.warning("a change cannot be told", **place, error=str(error))

@@ -25,7 +25,7 @@ async def read_map(request: Request, query: Annotated[MapQuery, Query()]) -> Res
     field = query.field
     extra = field[len(_EXTRA) :] if field is not None and field.startswith(_EXTRA) else None
     if field is not None and not extra and (field not in METADATA_FIELDS or field == "extra"):
-        raise problems.invalid_parameters(
+        raise problems.invalid_parameters_problem(
             [("field", "is not a metadata field, nor `extra.` and a key of it")]
         )
     points = await map_positions.read_points(
@@ -36,7 +36,7 @@ async def read_map(request: Request, query: Annotated[MapQuery, Query()]) -> Res
         extra=extra,
     )
     body = {
-        **map_positions.described(points),
+        **map_positions.described_map(points),
         "next": points[-1].change if points else query.after,
         "more": len(points) == query.limit,
     }

@@ -66,7 +66,7 @@ def register(app: FastAPI) -> None:
         methods=["GET"],
         tags=["operations"],
         summary="Liveness probe",
-        response_model=models.Alive,
+        response_model=models.LivenessReport,
     )
     app.add_api_route(
         "/metrics",

@@ -11,7 +11,7 @@ from serving.models import RecommendationBody, problem_responses
 from serving.reading import WaitingRoute, add_read
 from serving.recommend import replies
 from serving.recommend.questions import RecommendQuery, in_query_terms
-from serving.recommend.service import Answer
+from serving.recommend.service import ReadAnswer
 from streams.contracts import TrackId
 
 TrackIdPath = Annotated[
@@ -27,7 +27,7 @@ def target_of(request: Request) -> bytes:
     return path + b"?" + query if query else path
 
 
-def response_of(answer: Answer, if_none_match: str = "") -> Response:
+def response_of(answer: ReadAnswer, if_none_match: str = "") -> Response:
     """An answer as it is sent: with its entity tag where it was read, never to be kept where it was computed."""
     if not answer.tag:
         return Response(answer.body, headers={"cache-control": "no-store"}, media_type=replies.JSON)

@@ -24,6 +24,6 @@ def register(app: FastAPI) -> None:
         list_strategies,
         tags=["recommendations"],
         summary="List strategies",
-        response_model=models.Strategies,
+        response_model=models.StrategyList,
         responses=problem_responses(422),
     )

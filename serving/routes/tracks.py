@@ -14,19 +14,19 @@ from serving.routes.recommend import TrackIdPath
 from store import reads
 
 
-async def list_tracks(request: Request, query: Annotated[TracksQuery, Query()]) -> Response:
+async def tracks_route(request: Request, query: Annotated[TracksQuery, Query()]) -> Response:
     """The tracks of the catalogue in the order of their ids, those of a search the best first, a page at a time."""
     wanted = reads.TrackFilter(query.composer, query.era, query.form, query.search)
     try:
-        after = None if query.cursor is None else cursor.decode(query.cursor, wanted)
+        after = None if query.cursor is None else cursor.decode_cursor(query.cursor, wanted)
     except cursor.InvalidCursorError as error:
-        raise problems.invalid_parameters([("cursor", str(error))]) from None
-    page = await reads.list_tracks(context_of(request).pool, wanted, limit=query.limit, after=after)
+        raise problems.invalid_parameters_problem([("cursor", str(error))]) from None
+    page = await reads.read_track_page(context_of(request).pool, wanted, limit=query.limit, after=after)
     body = {
-        "tracks": [replies.summary(track) for track in page.tracks],
+        "tracks": [replies.track_summary(track) for track in page.tracks],
         "total": page.total,
         "total_exact": page.total_exact,
-        "next": None if page.next is None else cursor.encode(page.next, wanted),
+        "next": None if page.next is None else cursor.encode_cursor(page.next, wanted),
     }
     return replies.json_response(body)
 
@@ -34,10 +34,10 @@ async def list_tracks(request: Request, query: Annotated[TracksQuery, Query()]) 
 async def read_track(request: Request, track_id: TrackIdPath) -> Response:
     """A track: its metadata, where it came from, and the state of its list."""
     record = await _record(request, track_id)
-    return replies.json_response(replies.detail(record, context_of(request).settings.ingest_topic))
+    return replies.json_response(replies.track_detail(record, context_of(request).settings.ingest_topic))
 
 
-async def read_metadata(request: Request, track_id: TrackIdPath) -> Response:
+async def metadata_route(request: Request, track_id: TrackIdPath) -> Response:
     """A track's metadata alone."""
     return replies.json_response((await _record(request, track_id)).track.metadata)
 
@@ -54,14 +54,14 @@ async def list_tags(request: Request, query: Annotated[NamesQuery, Query()]) -> 
     return replies.json_response({"tags": _counts(names), "total": names.total})
 
 
-def _counts(names: reads.Names) -> list[dict[str, str | int]]:
+def _counts(names: reads.NameCounts) -> list[dict[str, str | int]]:
     return [{"name": name, "count": count} for name, count in names.counts]
 
 
 async def _record(request: Request, track_id: str) -> reads.TrackRecord:
     record = await reads.fetch_track(context_of(request).pool, track_id)
     if record is None:
-        raise problems.track_not_found(track_id)
+        raise problems.track_not_found_problem(track_id)
     return record
 
 
@@ -74,7 +74,7 @@ def register(app: FastAPI) -> None:
     add_read(
         app,
         "/tracks",
-        list_tracks,
+        tracks_route,
         tags=tags,
         summary="List tracks",
         response_model=models.TracksPage,
@@ -83,7 +83,7 @@ def register(app: FastAPI) -> None:
     add_read(
         app,
         "/tracks/{track_id:path}/metadata",
-        read_metadata,
+        metadata_route,
         tags=tags,
         summary="Read a track's metadata",
         response_model=models.TrackMetadata,
@@ -104,7 +104,7 @@ def register(app: FastAPI) -> None:
         list_composers,
         tags=tags,
         summary="List composers",
-        response_model=models.Composers,
+        response_model=models.ComposerList,
         responses=problem_responses(422, 503),
     )
     add_read(
@@ -113,6 +113,6 @@ def register(app: FastAPI) -> None:
         list_tags,
         tags=tags,
         summary="List tags",
-        response_model=models.Tags,
+        response_model=models.TagList,
         responses=problem_responses(422, 503),
     )

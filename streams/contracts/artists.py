@@ -35,7 +35,7 @@ def _split(credit: str) -> list[str]:
 _SIGNS: Final = re.compile(r"[;|\0/\[]|\bf(?:ea)?t", re.IGNORECASE)
 
 
-def complete(known: dict[str, Any]) -> None:
+def completed_artists(known: dict[str, Any]) -> None:
     """Make `artists` of `artist` where only that is known, and the other way round.
 
     What cannot be read is left for the fields' own readers to refuse.

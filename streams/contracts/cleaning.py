@@ -74,7 +74,7 @@ def checked_text(value: str, limit: int) -> str:
     return value
 
 
-def text(limit: int) -> Callable[[object], str | None]:
+def text_reader(limit: int) -> Callable[[object], str | None]:
     """Return a reader of text of at most `limit` bytes; numbers are taken as their digits."""
 
     def read(value: object) -> str | None:
@@ -114,7 +114,7 @@ def decimal(value: str) -> str | None:
     return value if _NUMBER.fullmatch(value) else None
 
 
-_read_name: Final = text(_TAG_BYTES)
+_read_name: Final = text_reader(_TAG_BYTES)
 
 
 def number(value: object) -> float | None:

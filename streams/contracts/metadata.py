@@ -24,8 +24,8 @@ _MAX_LISTED: Final = 256
 
 _Listed = tuple[str, ...]
 _TYPES: Final[dict[FieldKind, Any]] = {
-    FieldKind.TEXT: Annotated[str | None, BeforeValidator(cleaning.text(_TEXT_BYTES))],
-    FieldKind.TERM: Annotated[str | None, BeforeValidator(cleaning.text(_TERM_BYTES))],
+    FieldKind.TEXT: Annotated[str | None, BeforeValidator(cleaning.text_reader(_TEXT_BYTES))],
+    FieldKind.TERM: Annotated[str | None, BeforeValidator(cleaning.text_reader(_TERM_BYTES))],
     FieldKind.UUID: Annotated[str | None, BeforeValidator(identifiers.uuid)],
     FieldKind.ISRC: Annotated[str | None, BeforeValidator(identifiers.isrc)],
     FieldKind.DATE: Annotated[str | None, BeforeValidator(dates.partial_date)],
@@ -84,7 +84,7 @@ class TrackMetadata(_Known):  # its fields are those of `METADATA`
             return read(data)
         strict = bool(info.context and info.context.get(STRICT))
         known, unread = {name: value for name, value in data.items() if name in _KNOWN}, {}
-        artists.complete(known)
+        artists.completed_artists(known)
         extra, bad = _extra(data)
         if not strict:
             unread = bad

@@ -56,7 +56,7 @@ class FieldProblem(BaseModel):
     message: str
 
 
-class Problem(BaseModel):
+class ProblemDetails(BaseModel):
     """What went wrong, as RFC 9457 has it."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
@@ -75,26 +75,26 @@ class InvalidRequest(InvalidEvent):
         problem: What is told to who asked.
     """
 
-    def __init__(self, problem: Problem) -> None:
+    def __init__(self, problem: ProblemDetails) -> None:
         first, more = problem.errors[0], len(problem.errors) - 1 + _others(problem)
         also = f" (and {more} more)" if more else ""
         super().__init__(Reason.INVALID_REQUEST, f"{first.field}: {first.message}{also}")
         self.problem = problem
 
 
-def refused(message: str) -> PydanticCustomError:
+def refused_value(message: str) -> PydanticCustomError:
     """An error about the kind of a value, for its validator to raise."""
     return PydanticCustomError("refused", "{message}", {"message": message})
 
 
-def named(field: str, message: str) -> PydanticCustomError:
+def field_error(field: str, message: str) -> PydanticCustomError:
     """An error of a model's own about one of its fields, for a validator of the whole model to raise."""
     return PydanticCustomError("named", "{field}: {message}", {"field": field, "message": message})
 
 
 def invalid_parameters(
     errors: Sequence[tuple[str, str]], *, name: str = "invalid-parameters", left_out: int = 0, **members: Any
-) -> Problem:
+) -> ProblemDetails:
     """422: what cannot be used, as (field, message).
 
     Args:
@@ -112,7 +112,7 @@ def invalid_parameters(
     if left_out:
         sentences.append(f"and {left_out:,} more")
         members["left_out"] = left_out
-    return Problem(
+    return ProblemDetails(
         type=PROBLEM_PREFIX + name,
         title="Unknown strategy" if name == UNKNOWN_STRATEGY else "Invalid parameters",
         status=422,
@@ -122,12 +122,12 @@ def invalid_parameters(
     )
 
 
-def _others(problem: Problem) -> int:
+def _others(problem: ProblemDetails) -> int:
     """How many errors a problem has beyond those that it tells."""
     return int((problem.model_extra or {}).get("left_out", 0))
 
 
-def refusal(error: ValidationError, model: type[BaseModel]) -> Problem:
+def request_refusal(error: ValidationError, model: type[BaseModel]) -> ProblemDetails:
     """Why a request is refused: 422, with `known` strategies or fields of `model` where it is those that it misses."""
     errors = error.errors(include_url=False, include_input=False)
     told = [(field_of(each), message_of(each)) for each in errors]

@@ -21,8 +21,8 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from streams.contracts.metadata import TrackMetadata
-from streams.contracts.problems import UNKNOWN_STRATEGY, message_of, named, refused
-from streams.contracts.reasons import InvalidEvent, shown
+from streams.contracts.problems import UNKNOWN_STRATEGY, field_error, message_of, refused_value
+from streams.contracts.reasons import InvalidEvent, quoted
 from streams.contracts.strategy_names import (
     DEFAULT_STRATEGY,
     STRATEGY_NAMES,
@@ -65,7 +65,7 @@ class _Strict(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
 
-class Seed(_Strict):
+class SeedOption(_Strict):
     """A track to start from, or to keep away from, and how much it counts."""
 
     track_id: TrackId
@@ -75,13 +75,13 @@ class Seed(_Strict):
 def _seed(value: Any) -> Any:
     if isinstance(value, str):
         return {"track_id": value}
-    if not isinstance(value, dict | Seed):
-        raise refused("must be a track id, or an object of track_id and weight")
+    if not isinstance(value, dict | SeedOption):
+        raise refused_value("must be a track id, or an object of track_id and weight")
     return value
 
 
 # A seed of weight 1 may be written as its track id alone.
-SeedLike = Annotated[Seed, BeforeValidator(_seed, json_schema_input_type=TrackId | Seed)]
+SeedLike = Annotated[SeedOption, BeforeValidator(_seed, json_schema_input_type=TrackId | SeedOption)]
 
 Scalar = Text | Flag | Number
 Scalars = Annotated[list[Scalar], Field(min_length=1, max_length=100)]
@@ -192,7 +192,7 @@ def _near(value: Any) -> Any:
     if isinstance(value, bool):
         return {} if value else None
     if not isinstance(value, dict | NearDuplicatesOption | None):
-        raise refused("must be true, false, or an object of same_work, cosine and of_seeds")
+        raise refused_value("must be true, false, or an object of same_work, cosine and of_seeds")
     return value
 
 
@@ -255,11 +255,11 @@ def _vector(value: Any) -> Any:
     except InvalidEvent as error:
         part = _NAMED_PART.match(error.detail)
         if part is None:
-            raise refused(error.detail) from None
+            raise refused_value(error.detail) from None
         message = error.detail[part.end() :]
         if part.lastindex is None:
-            raise refused(message) from None
-        raise named(part[part.lastindex], message) from None
+            raise refused_value(message) from None
+        raise field_error(part[part.lastindex], message) from None
     return components if isinstance(components, list) else components.tolist()
 
 
@@ -343,15 +343,15 @@ class RecommendationQuery(_Strict):
         if self.candidate is not None and self.compare:
             raise ValueError("candidate and compare exclude each other")
         if both := self.started & {negative.track_id for negative in self.negatives}:
-            raise named("negatives", f"{shown(min(both))} is what to start from, too")
+            raise field_error("negatives", f"{quoted(min(both))} is what to start from, too")
         if self.at_least is not None and self.at_least > self.top_k:
-            raise named("at_least", "must be at most top_k")
+            raise field_error("at_least", "must be at most top_k")
         if self.filters and len(orjson.dumps(self.wanted_filters())) > _MAX_FILTER_BYTES:
-            raise named("filters", f"are longer than {_MAX_FILTER_BYTES:,} bytes")
+            raise field_error("filters", f"are longer than {_MAX_FILTER_BYTES:,} bytes")
         try:
             canonical_strategy(self.strategy, self.mode)
         except UnknownStrategy as error:
-            raise named(error.field, error.reason) from None
+            raise field_error(error.field, error.reason) from None
         return self
 
     @property

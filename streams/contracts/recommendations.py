@@ -10,7 +10,7 @@ import orjson
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from streams.contracts.metadata import TrackMetadata
-from streams.contracts.problems import InvalidRequest, Problem, refusal
+from streams.contracts.problems import InvalidRequest, ProblemDetails, request_refusal
 from streams.contracts.queries import RecommendationRequest, RequestId
 from streams.contracts.reasons import InvalidEvent, Reason
 from streams.contracts.validation import MAX_EVENT_BYTES, TrackId, load_object
@@ -71,7 +71,7 @@ class Stage(_Frozen):
     held: int = Field(ge=0, examples=[42])
 
 
-class Chosen(_Frozen):
+class ChosenStrategy(_Frozen):
     """What `auto` chose, and why."""
 
     strategy: str = Field(examples=["diverse"])
@@ -86,7 +86,7 @@ class RecommendationBody(_Frozen):
     reference_metadata: TrackMetadata | None = None
     strategy: str = Field(description="As its own name, whatever name was used", examples=["similarity"])
     mode: str | None = None
-    chosen: Chosen | None = Field(None, description="What `auto` chose, and why")
+    chosen: ChosenStrategy | None = Field(None, description="What `auto` chose, and why")
     provisional: bool = Field(
         False, description="The stored list does not have what was asked for yet: this was searched meanwhile"
     )
@@ -108,7 +108,7 @@ class RecommendationBody(_Frozen):
     computation_time_ms: float = Field(ge=0, examples=[0.4])
 
 
-class Placement(_Frozen):
+class PlacementBody(_Frozen):
     """Where a candidate stands in an answer, and why."""
 
     candidate: TrackId
@@ -131,7 +131,7 @@ class ComparedList(_Frozen):
 
     strategy: str
     mode: str | None = None
-    chosen: Chosen | None = None
+    chosen: ChosenStrategy | None = None
     recommendations: list[Recommendation] = Field(max_length=50)
     relaxed: list[str] = Field(default_factory=list)
     stages: list[Stage] = Field(default_factory=list)
@@ -144,7 +144,7 @@ class ComparedList(_Frozen):
     coverage: float = Field(description="Share of the catalogue that it holds")
 
 
-class Overlap(_Frozen):
+class ListOverlap(_Frozen):
     """How far two lists agree."""
 
     one: str = Field(examples=["similarity"])
@@ -157,7 +157,7 @@ class Comparison(_Frozen):
     """Every strategy's answer to one question."""
 
     lists: list[ComparedList]
-    overlap: list[Overlap]
+    overlap: list[ListOverlap]
     coverage: float = Field(description="Share of the catalogue that all lists together hold")
     candidates: int = Field(ge=0, description="How many candidates the one with the most chose from")
 
@@ -172,12 +172,12 @@ class RecommendationReply(BaseModel):
 
     request_id: RequestId
     status: Literal["ok", "error"]
-    error: Problem | None = None
+    error: ProblemDetails | None = None
     reference_track: str | None = None
     reference_metadata: TrackMetadata | None = None
     strategy: str | None = None
     mode: str | None = None
-    chosen: Chosen | None = None
+    chosen: ChosenStrategy | None = None
     provisional: bool = False
     relaxed: list[str] = Field(default_factory=list)
     stages: list[Stage] = Field(default_factory=list)
@@ -185,7 +185,7 @@ class RecommendationReply(BaseModel):
     source: SourcePosition | None = None
     generated_at: AwareDatetime | None = None
     recommendations: list[Recommendation] | None = Field(None, max_length=50)
-    placement: Placement | None = None
+    placement: PlacementBody | None = None
     comparison: Comparison | None = None
     cached: bool | None = None
     stale: bool | None = None
@@ -218,7 +218,7 @@ def encode_reply(request_id: str, body: bytes) -> bytes:
     return b"%s%s" % (_prefix(request_id), memoryview(body)[1:])
 
 
-def encode_error(request_id: str, problem: Problem) -> bytes:
+def encode_error(request_id: str, problem: ProblemDetails) -> bytes:
     """The reply that carries a problem."""
     error = problem.model_dump(mode="json", exclude_none=True, exclude_defaults=False)
     return orjson.dumps({"request_id": request_id, "status": "error", "error": error})
@@ -261,7 +261,7 @@ def parse_request(
     try:
         request = RecommendationRequest.model_validate(asked)
     except ValidationError as exc:
-        raise InvalidRequest(refusal(exc, RecommendationRequest)) from None
+        raise InvalidRequest(request_refusal(exc, RecommendationRequest)) from None
     except UnicodeError:
         load_object(value, max_bytes=max_bytes)
         raise

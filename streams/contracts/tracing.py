@@ -49,13 +49,13 @@ def configure(provider: TracerProvider | None) -> None:
     _tracing.tracer = None if provider is None else provider.get_tracer("mess-ai")
 
 
-def on() -> bool:
+def tracing_enabled() -> bool:
     """Whether spans go anywhere."""
     return _tracing.tracer is not None
 
 
 @contextmanager
-def span(
+def traced_span(
     name: str,
     kind: Kind = "internal",
     *,
@@ -86,7 +86,7 @@ def span(
         yield started
 
 
-def current() -> SpanContext | None:
+def current_span() -> SpanContext | None:
     """What is under way, for what follows from it later; None where nothing is traced."""
     if _tracing.tracer is None:
         return None
@@ -94,7 +94,7 @@ def current() -> SpanContext | None:
     return context if context.is_valid else None
 
 
-def headers() -> list[tuple[str, bytes]]:
+def trace_headers() -> list[tuple[str, bytes]]:
     """Headers that tell the reader of a message what it belongs to; none where nothing is traced."""
     if _tracing.tracer is None:
         return []

@@ -15,14 +15,14 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from streams.contracts.metadata import STRICT, TrackMetadata
-from streams.contracts.reasons import InvalidEvent, Reason, shown
+from streams.contracts.reasons import InvalidEvent, Reason, quoted
 from streams.contracts.validation import (
     MAX_EVENT_BYTES,
     TrackId,
     check_same_track,
     check_track_id,
     first_error,
-    kind,
+    json_kind,
     load_object,
     read_event_time,
     read_key,
@@ -229,12 +229,14 @@ def embedding_components(embedding: object) -> list[float] | npt.NDArray[np.floa
     if not isinstance(embedding, list):
         raise InvalidEvent(
             Reason.INVALID_EMBEDDING,
-            f"embedding must be a list of numbers or an object, not {kind(embedding)}",
+            f"embedding must be a list of numbers or an object, not {json_kind(embedding)}",
         )
     # numpy would read True as 1.0 and "1.5" as 1.5.
     if not _NUMBERS.issuperset(map(type, embedding)):
         at, item = next((i, x) for i, x in enumerate(embedding) if type(x) not in _NUMBERS)
-        raise InvalidEvent(Reason.INVALID_EMBEDDING, f"embedding[{at}] must be a number, not {kind(item)}")
+        raise InvalidEvent(
+            Reason.INVALID_EMBEDDING, f"embedding[{at}] must be a number, not {json_kind(item)}"
+        )
     return embedding
 
 
@@ -243,7 +245,7 @@ def _decode(embedding: Mapping[str, Any]) -> npt.NDArray[np.floating[Any]]:
     dtype = _DTYPES.get(name) if isinstance(name, str) else None
     if dtype is None:
         raise InvalidEvent(
-            Reason.INVALID_EMBEDDING, f"embedding.dtype must be float32 or float16, not {shown(name)}"
+            Reason.INVALID_EMBEDDING, f"embedding.dtype must be float32 or float16, not {quoted(name)}"
         )
     if not isinstance(data, str):
         raise InvalidEvent(Reason.INVALID_EMBEDDING, "embedding.data must be base64 text")
@@ -274,7 +276,7 @@ def read_metadata(metadata: object, *, strict: bool = False) -> TrackMetadata:
     if metadata is None:
         return TrackMetadata()
     if not isinstance(metadata, dict):
-        raise InvalidEvent(Reason.INVALID_METADATA, f"metadata must be an object, not {kind(metadata)}")
+        raise InvalidEvent(Reason.INVALID_METADATA, f"metadata must be an object, not {json_kind(metadata)}")
     try:
         return TrackMetadata.model_validate(metadata, context={STRICT: strict})
     except RecursionError:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final
 import orjson
 from pydantic import AfterValidator, Field, ValidationError
 
-from streams.contracts.reasons import InvalidEvent, Reason, shown
+from streams.contracts.reasons import InvalidEvent, Reason, quoted
 from streams.contracts.times import read_moment
 
 MAX_EVENT_BYTES: Final = 4 * 1024 * 1024
@@ -42,7 +42,7 @@ def is_identifier(text: str) -> bool:
 
 def _identifier(track_id: str) -> str:
     if not is_identifier(track_id):
-        raise ValueError(f"{shown(track_id)} {_WRONG}")
+        raise ValueError(f"{quoted(track_id)} {_WRONG}")
     return track_id
 
 
@@ -60,7 +60,7 @@ TrackId = Annotated[
 ]
 
 
-def kind(value: object) -> str:
+def json_kind(value: object) -> str:
     """Return what JSON calls a value of this type, with its article."""
     return _KINDS.get(type(value), type(value).__name__)
 
@@ -72,13 +72,13 @@ def check_track_id(track_id: object) -> str:
         InvalidEvent: `invalid_track_id`, unless it is 1 to 512 characters, as `is_identifier` has them.
     """
     if not isinstance(track_id, str):
-        wrong = "is missing" if track_id is None else f"must be text, not {kind(track_id)}"
+        wrong = "is missing" if track_id is None else f"must be text, not {json_kind(track_id)}"
     elif not track_id:
         wrong = "is empty"
     elif len(track_id) > _MAX_TRACK_ID:
         wrong = f"is {len(track_id):,} characters long; at most {_MAX_TRACK_ID} are allowed"
     elif not is_identifier(track_id):
-        wrong = f"{shown(track_id)} {_WRONG}"
+        wrong = f"{quoted(track_id)} {_WRONG}"
     else:
         return track_id
     raise InvalidEvent(Reason.INVALID_TRACK_ID, f"track_id {wrong}")
@@ -99,7 +99,7 @@ def check_same_track(track_id: str, event: Mapping[str, Any]) -> None:
     """Raise `InvalidEvent` (`key_mismatch`, `invalid_track_id`) unless the event is of the key's track."""
     inside = check_track_id(event.get("track_id"))
     if inside != track_id:
-        raise InvalidEvent(Reason.KEY_MISMATCH, f"key is {shown(track_id)} but track_id is {shown(inside)}")
+        raise InvalidEvent(Reason.KEY_MISMATCH, f"key is {quoted(track_id)} but track_id is {quoted(inside)}")
 
 
 def _utf8(raw: bytes, part: str) -> str:
@@ -139,7 +139,7 @@ def load_object(
         if not any_text and (wrong := _unwritable(loaded)):
             raise InvalidEvent(Reason.MALFORMED_JSON, wrong) from None
     if not isinstance(loaded, dict):
-        raise InvalidEvent(Reason.MALFORMED_JSON, f"value must be a JSON object, not {kind(loaded)}")
+        raise InvalidEvent(Reason.MALFORMED_JSON, f"value must be a JSON object, not {json_kind(loaded)}")
     return loaded
 
 
@@ -185,5 +185,5 @@ def read_event_time(value: object) -> datetime | None:
     try:
         return read_moment(value if isinstance(value, str) else "")
     except ValueError:
-        wrong = f"event_time must be an ISO 8601 time, not {shown(value)}"
+        wrong = f"event_time must be an ISO 8601 time, not {quoted(value)}"
         raise InvalidEvent(Reason.INVALID_EVENT_TIME, wrong) from None

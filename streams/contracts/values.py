@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final
 from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, Strict
 
 from streams.contracts import cleaning
-from streams.contracts.problems import refused
+from streams.contracts.problems import refused_value
 
 # JSON writes no longer integers here: what is longer is read as a float, as JSON readers do.
 _LEAST: Final = -(2**63)
@@ -18,7 +18,7 @@ def _whole(value: Any) -> int:
     if isinstance(value, float) and value.is_integer():
         return int(value)
     if isinstance(value, bool) or not isinstance(value, int):
-        raise refused("must be a whole number")
+        raise refused_value("must be a whole number")
     return value
 
 
@@ -37,7 +37,7 @@ def _finite(value: Any) -> int | float | None:
 
 def _number(value: Any) -> int | float:
     if (number := _finite(value)) is None:
-        raise refused("must be a finite number")
+        raise refused_value("must be a finite number")
     return number
 
 
@@ -45,7 +45,7 @@ def _setting(value: Any) -> bool | int | float:
     if isinstance(value, bool):
         return value
     if (number := _finite(value)) is None:
-        raise refused("must be a number or true or false")
+        raise refused_value("must be a number or true or false")
     return number
 
 

@@ -42,7 +42,7 @@ class Kernels:
     similarities: Callable[..., Any]
 
 
-def load() -> Kernels:
+def load_kernels() -> Kernels:
     """The compiled functions; takes as long as the compiler does unless they are in the cache."""
     kernels, departing = (importlib.import_module(f"streams.engine.{name}") for name in MODULES)
     kernels.warm()
@@ -68,7 +68,7 @@ def fill_cache() -> None:
 
     threading.Thread(target=watch, name="parent", daemon=True).start()
     os.nice(NICENESS)
-    load()
+    load_kernels()
 
 
 def _mark() -> Path:
@@ -88,7 +88,7 @@ def _mark() -> Path:
     return place / f"kernels-{hashlib.sha256(made_of).hexdigest()[:16]}.ready"
 
 
-class Loading:
+class KernelLoader:
     """Gets the compiled functions in the background, once started.
 
     Attributes:
@@ -112,7 +112,7 @@ class Loading:
             if not mark.exists():
                 self._compile()
                 mark.touch()
-            self.kernels = load()
+            self.kernels = load_kernels()
         except Exception as error:  # noqa: BLE001 -- the thread has nobody to tell but by `failure`
             # Without them everything works, slower. (Numba raises RuntimeError where it finds no place for its cache.)
             self.stop()

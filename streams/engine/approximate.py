@@ -19,7 +19,7 @@ import numpy.typing as npt
 from streams.engine import cells
 from streams.engine.exact import ExactEngine
 from streams.engine.lists import UNKNOWN
-from streams.engine.nearest import Found
+from streams.engine.nearest import EngineMatches
 from streams.engine.types import (
     EngineStats,
     Events,
@@ -57,7 +57,7 @@ FILLED_EVENTS = 1_000
 PAUSE_SECONDS = 2.0
 
 
-class Flow:
+class InflowEstimate:
     """What comes in, and whether it is so much that lists are better made when it ebbs than again and again meanwhile."""
 
     def __init__(self) -> None:
@@ -97,7 +97,7 @@ class ApproximateEngine(ExactEngine):
     ) -> None:
         super().__init__(dimension, published=published, kept=kept)
         self.exact_upto = exact_upto
-        self.flow = Flow()
+        self.flow = InflowEstimate()
         self._new: Slots = np.empty(0, dtype=np.int32)
         # Lists that are to be made cell by cell, and which were known before that began.
         self._unmade: Slots = np.empty(0, dtype=np.int32)
@@ -150,7 +150,9 @@ class ApproximateEngine(ExactEngine):
             short = short[lists.horizon[short] != UNKNOWN]
         return np.setdiff1d(short, but_not)[:limit].astype(np.int32)
 
-    def _find(self, rows: Slots, own: npt.NDArray[np.bool_], others: npt.NDArray[np.bool_] | None) -> Found:
+    def _find(
+        self, rows: Slots, own: npt.NDArray[np.bool_], others: npt.NDArray[np.bool_] | None
+    ) -> EngineMatches:
         lists = self.lists
         # A refill of a list that is known replaces what is right by what is right.
         wanted = others is not None or (lists.horizon[rows] == UNKNOWN).all()
@@ -254,7 +256,7 @@ class ApproximateEngine(ExactEngine):
         farthest: Slots = rows[np.sort(np.argsort(closeness)[: int(STRAYS * len(rows))])]
         return farthest
 
-    def _put(self, rows: Slots, found: Found) -> None:
+    def _put(self, rows: Slots, found: EngineMatches) -> None:
         with self._timed("lists"):
             differs = self.lists.put(rows, found.best, found.scores, self.catalogue.track_ids, complete=False)
             self.lists.changed[rows] |= differs

@@ -27,7 +27,7 @@ Rows = npt.NDArray[np.intp]
 
 
 @dataclass(frozen=True, slots=True)
-class Findings:
+class AuditFindings:
     """What an audit of some tracks' lists found. Findings of different tracks can be added.
 
     Attributes:
@@ -52,8 +52,8 @@ class Findings:
     hits: dict[int, int] = field(default_factory=lambda: dict.fromkeys(DEPTHS, 0))
     wanted: dict[int, int] = field(default_factory=lambda: dict.fromkeys(DEPTHS, 0))
 
-    def __add__(self, other: "Findings") -> "Findings":
-        return Findings(
+    def __add__(self, other: "AuditFindings") -> "AuditFindings":
+        return AuditFindings(
             tracks=self.tracks + other.tracks,
             missing=self.missing + other.missing,
             short=self.short + other.short,
@@ -126,7 +126,7 @@ class Auditor:
             found[i], scores[i] = candidates[best], exact[best]
         return found, scores
 
-    def check(self, rows: Rows, stored: StoredLists) -> Findings:
+    def check(self, rows: Rows, stored: StoredLists) -> AuditFindings:
         """Compare the stored lists of some tracks with the true ones.
 
         Args:
@@ -143,7 +143,7 @@ class Auditor:
         # (m, size, size): which true neighbour is which stored one.
         same = (true[:, :, None] == neighbours[:, None, :]) & used[:, None, :]
         depths = {depth: min(depth, self.size) for depth in DEPTHS}
-        return Findings(
+        return AuditFindings(
             tracks=len(rows),
             missing=int((~has).sum()) if self.size > 0 else 0,
             short=int((has & ~full).sum()),
@@ -180,9 +180,9 @@ class Auditor:
         known: npt.NDArray[np.bool_] = self.keys[self._by_key[place]] == keys
         return known
 
-    def check_all(self, rows: Rows, stored: StoredLists) -> Findings:
+    def check_all(self, rows: Rows, stored: StoredLists) -> AuditFindings:
         """`check` of any number of tracks, block by block."""
-        found = Findings()
+        found = AuditFindings()
         for start in range(0, len(rows), self.block_rows):
             found += self.check(rows[start : start + self.block_rows], stored)
         return found

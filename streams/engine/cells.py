@@ -27,7 +27,7 @@ ROWS = 4_096
 Clusters = tuple[npt.NDArray[np.intp], Vectors]
 
 
-class Cells:
+class InvertedFile:
     """Which slots are in which cell.
 
     They are made slice by slice (`advance`); what is placed or forgotten meanwhile is taken account of in the end.

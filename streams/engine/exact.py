@@ -11,9 +11,9 @@ import numpy.typing as npt
 from streams.engine.acceleration import Kernels
 from streams.engine.catalogue import Catalogue
 from streams.engine.lists import COMPLETE, UNKNOWN, NeighbourLists
-from streams.engine.nearest import Found, Nearest
+from streams.engine.nearest import EngineMatches, NeighbourSearch
 from streams.engine.snapshot import (
-    Left,
+    RemainingParts,
     Rows,
     SnapshotError,
     SnapshotWriter,
@@ -54,7 +54,7 @@ class ExactEngine:
             raise ValueError(f"published must be between 1 and kept, not {published} of {kept}")
         self.catalogue = Catalogue(dimension)
         self.lists = NeighbourLists(published, kept, self.catalogue.capacity)
-        self.nearest = Nearest(self.catalogue, self.lists, self._timed)
+        self.nearest = NeighbourSearch(self.catalogue, self.lists, self._timed)
         self._owned: frozenset[int] | None = None
         # By key, the partition of the track that was deleted.
         self._deleted: dict[int, int] = {}
@@ -278,7 +278,9 @@ class ExactEngine:
             self._fill_slice(rows[start : start + step], None, None, no_events())
             self._refilled += len(rows[start : start + step])
 
-    def _find(self, rows: Slots, own: npt.NDArray[np.bool_], others: npt.NDArray[np.bool_] | None) -> Found:
+    def _find(
+        self, rows: Slots, own: npt.NDArray[np.bool_], others: npt.NDArray[np.bool_] | None
+    ) -> EngineMatches:
         """Search for tracks: the lists of those in `own`, and, of `others`, whose lists they may enter."""
         return self.nearest.search(rows, own, others)
 
@@ -302,7 +304,7 @@ class ExactEngine:
         self.lists.mark(rows[own], events[which[own]])
         self._enter(found, rows, which, events)
 
-    def _enter(self, found: Found, rows: Slots, which: npt.NDArray[np.intp], events: Events) -> None:
+    def _enter(self, found: EngineMatches, rows: Slots, which: npt.NDArray[np.intp], events: Events) -> None:
         """Enter `rows` into the lists that they may enter, where these admit them."""
         with self._timed("merge"):
             newcomers = rows[found.row]
@@ -372,7 +374,7 @@ class ExactEngine:
         if writer is None:
             raise SnapshotError("no snapshot is being written")
         deleted = self._in_flight_deleted | self._deleted
-        left = Left(
+        left = RemainingParts(
             np.fromiter(deleted.keys(), dtype=np.int64, count=len(deleted)),
             np.fromiter(deleted.values(), dtype=np.int32, count=len(deleted)),
         )

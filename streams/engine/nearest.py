@@ -18,7 +18,7 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # i
 
 from streams.engine.acceleration import Kernels
 from streams.engine.catalogue import Catalogue
-from streams.engine.cells import Cells
+from streams.engine.cells import InvertedFile
 from streams.engine.lists import UNKNOWN, NeighbourLists
 from streams.engine.projection import Projection
 from streams.engine.similarity import (
@@ -46,7 +46,7 @@ THREAD_ROWS = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class EngineMatches:
     """What a search for m tracks found.
 
     Attributes:
@@ -64,7 +64,7 @@ class Found:
     entries: Scores
 
 
-class Nearest:
+class NeighbourSearch:
     """Searches a catalogue.
 
     Args:
@@ -76,7 +76,7 @@ class Nearest:
     def __init__(self, catalogue: Catalogue, lists: NeighbourLists, timed: Callable[[str], Any]) -> None:
         self.projection = Projection(catalogue.dimension)
         self.computed = 0
-        self.cells: Cells | None = None
+        self.cells: InvertedFile | None = None
         self.probes = PROBES
         self.among = AMONG
         self._last_computed = 0
@@ -135,7 +135,7 @@ class Nearest:
             return False
         if self.cells is None:
             slots = np.flatnonzero(self._catalogue.alive[: self._catalogue.used]).astype(np.int32)
-            self.cells = Cells(self._catalogue.vectors, slots)
+            self.cells = InvertedFile(self._catalogue.vectors, slots)
         if self.cells.ready:
             return True
         with self._timed("cells"):
@@ -153,7 +153,7 @@ class Nearest:
 
     def search(
         self, rows: Slots, wanted: npt.NDArray[np.bool_], open_to: npt.NDArray[np.bool_] | None
-    ) -> Found:
+    ) -> EngineMatches:
         """Search for some tracks, at most `step`.
 
         Args:
@@ -179,7 +179,7 @@ class Nearest:
         rows: Slots,
         wanted: npt.NDArray[np.bool_],
         open_to: npt.NDArray[np.bool_] | None,
-    ) -> Found:
+    ) -> EngineMatches:
         catalogue, lists, used = self._catalogue, self._lists, self._catalogue.used
         matrix, error = self._matrix()
         bounds = self._bounds(open_to, error)
@@ -214,7 +214,7 @@ class Nearest:
         product: Scores = np.matmul(some, others.T, out=memory[:size].reshape(len(some), len(others)))
         return product
 
-    def search_near(self, rows: Slots, open_to: npt.NDArray[np.bool_] | None) -> Found:
+    def search_near(self, rows: Slots, open_to: npt.NDArray[np.bool_] | None) -> EngineMatches:
         """As `search` for lists of all the rows, looking only where it is likely; `look_near` must have said yes.
 
         Args:
@@ -251,7 +251,7 @@ class Nearest:
 
         return self._shared(len(rows), run)
 
-    def search_cells(self, rows: Slots, open_to: npt.NDArray[np.bool_]) -> Found:
+    def search_cells(self, rows: Slots, open_to: npt.NDArray[np.bool_]) -> EngineMatches:
         """Better lists of tracks cell by cell: all of a cell are compared with the same others, in one product.
 
         Args:
@@ -290,7 +290,7 @@ class Nearest:
 
     def search_known(
         self, rows: Slots, wanted: npt.NDArray[np.bool_], open_to: npt.NDArray[np.bool_]
-    ) -> Found:
+    ) -> EngineMatches:
         """As `search` of tracks whose lists hold nearly all that belongs there, and nothing that is gone.
 
         What is not better than the last of a list need not be ranked: a part of the catalogue at a time is gone through
@@ -343,7 +343,7 @@ class Nearest:
         count: int,
         run: Callable[[slice, Slots, Scores], tuple[Slots, Slots, Scores, int]],
         shares: list[slice] | None = None,
-    ) -> Found:
+    ) -> EngineMatches:
         """Share rows out among the threads, evenly if it isn't said how, and put together what they find."""
         assert self._threads is not None
         best = np.full((count, self._lists.kept), EMPTY, dtype=np.int32)
@@ -362,11 +362,11 @@ class Nearest:
             row, targets, entries = (np.concatenate([part[i] for part in parts]) for i in range(3))
         self._last_computed = sum(part[3] for part in parts)
         self.computed += self._last_computed
-        return Found(best, scores, row, targets, entries)
+        return EngineMatches(best, scores, row, targets, entries)
 
     def _search(
         self, rows: Slots, wanted: npt.NDArray[np.bool_], open_to: npt.NDArray[np.bool_] | None
-    ) -> Found:
+    ) -> EngineMatches:
         with self._timed("product"):
             product = self._product(rows)
         bounds = self._bounds(open_to, self._error)
@@ -387,7 +387,7 @@ class Nearest:
             own = rough >= own_bounds[row]
             best, scores = self._best(len(rows), row[own], candidates[own], exact[own])
         enters = (rough >= bounds[candidates]) & (exact >= self._lists.horizon[candidates])
-        return Found(best, scores, row[enters], candidates[enters], exact[enters])
+        return EngineMatches(best, scores, row[enters], candidates[enters], exact[enters])
 
     def _product(self, rows: Slots) -> Scores:
         """Approximate similarities of some tracks to all slots, float32 (m, used); -inf where there is none."""

@@ -18,12 +18,12 @@ from multiprocessing.process import BaseProcess
 from typing import Any, ClassVar, Protocol, TypeVar, cast
 
 from streams.engine.endings import how_it_ended
-from streams.engine.wire import Answers, receive, send
+from streams.engine.wire import PendingAnswers, receive, send
 
 Answer = TypeVar("Answer")
 
 
-class Duty(Protocol):
+class IdleDuty(Protocol):
     """What a process does while nobody calls."""
 
     def until_called(self) -> bool:
@@ -37,7 +37,7 @@ class Duty(Protocol):
 
 
 def _run(
-    connection: Connection, build: Callable[..., tuple[object, Duty]], arguments: tuple[object, ...]
+    connection: Connection, build: Callable[..., tuple[object, IdleDuty]], arguments: tuple[object, ...]
 ) -> None:
     # Ctrl-C reaches the whole process group; the parent decides when the process ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -51,7 +51,7 @@ def _run(
             send(connection, (True, None))
 
 
-def _serve(connection: Connection, part: object, duty: Duty) -> bool:
+def _serve(connection: Connection, part: object, duty: IdleDuty) -> bool:
     """Answer calls of `part`'s methods; returns True when told to stop, False when the parent is gone."""
     while True:
         if not duty.until_called():
@@ -113,7 +113,7 @@ class PipedProcess:
 
     def __init__(
         self,
-        build: Callable[..., tuple[object, Duty]],
+        build: Callable[..., tuple[object, IdleDuty]],
         *arguments: object,
         environment: Mapping[str, str] | None = None,
     ) -> None:
@@ -211,7 +211,7 @@ class LoopedProcess(PipedProcess):
     A thread between them costs two hand-overs a call, each of them a wait for the interpreter where others want it, too.
     """
 
-    _answers: Answers | None = None
+    _answers: PendingAnswers | None = None
 
     async def start(self) -> None:
         """See `PipedProcess.start`."""
@@ -221,7 +221,7 @@ class LoopedProcess(PipedProcess):
         ours = socket.socket(fileno=os.dup(self._connection.fileno()))
         ours.setblocking(False)
         loop = asyncio.get_running_loop()
-        _, self._answers = await loop.create_unix_connection(Answers, sock=ours)
+        _, self._answers = await loop.create_unix_connection(PendingAnswers, sock=ours)
         await self._call("stats")
 
     async def stop(self) -> None:

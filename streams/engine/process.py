@@ -12,7 +12,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, cast
 
-from streams.engine.acceleration import Loading
+from streams.engine.acceleration import KernelLoader
 from streams.engine.approximate import EXACT_UPTO, ApproximateEngine
 from streams.engine.exact import ExactEngine
 from streams.engine.piped import PipedProcess
@@ -59,7 +59,7 @@ class _Idle:
         self._connection = connection
         self._engine = engine
         self._accelerated_from = accelerated_from
-        self._loading: Loading | None = None
+        self._loading: KernelLoader | None = None
         self._failed_at = -math.inf
         self._lists = 1
         self._called = time.monotonic()
@@ -88,7 +88,7 @@ class _Idle:
         if self._loading is None:
             due = time.monotonic() > self._failed_at + COMPILE_AGAIN_SECONDS
             if due and len(self._engine.catalogue) >= self._accelerated_from:
-                self._loading = Loading()
+                self._loading = KernelLoader()
                 self._loading.start()
         elif self._loading.failure:
             self._engine.note_uncompiled(self._loading.failure)

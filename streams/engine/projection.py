@@ -62,7 +62,7 @@ def reduced_error(columns: int) -> np.float32:
     return np.float32(product_error(columns) + 3 * 2.0**-24)
 
 
-class DirectionSearch:
+class ComponentSearch:
     """Looks for the leading directions of a catalogue in a thread, and anew whenever it has grown enough."""
 
     def __init__(self) -> None:
@@ -155,7 +155,7 @@ class Projection:
         none = np.empty((0, 0), dtype=np.float32)
         self._current = _Reduced(none, np.empty((0, dimension)), 0)
         self._next: _Reduced | None = None
-        self._search = DirectionSearch()
+        self._search = ComponentSearch()
 
     @property
     def ready(self) -> bool:

@@ -48,7 +48,7 @@ class SnapshotError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Left:
+class RemainingParts:
     """Deletions not told yet: keys and the partitions of the tracks, int64 and int32 (m,)."""
 
     keys: npt.NDArray[np.int64]
@@ -155,7 +155,7 @@ class SnapshotWriter:
         """Whether there is nothing left to do: `header` says what was written, or `error` why it was not."""
         return self.error is not None or (self._finishing is not None and not self._finishing.is_alive())
 
-    def advance(self, seconds: float, left: Left, again: Rows) -> None:
+    def advance(self, seconds: float, left: RemainingParts, again: Rows) -> None:
         """Write for about so long.
 
         Args:
@@ -209,7 +209,7 @@ class SnapshotWriter:
                 self._write(kind, part)
                 yield len(part)
 
-    def _complete(self, left: Left, again: Rows) -> None:
+    def _complete(self, left: RemainingParts, again: Rows) -> None:
         again = again[self._catalogue.alive[again] & self._lists.owned[again]]
         for _ in self._pass():
             pass
@@ -321,7 +321,7 @@ class _Payload:
         return found
 
 
-def load_state(path: str | os.PathLike[str], catalogue: Catalogue, lists: NeighbourLists) -> Left:
+def load_state(path: str | os.PathLike[str], catalogue: Catalogue, lists: NeighbourLists) -> RemainingParts:
     """Fill an empty catalogue and its lists from a snapshot whose header has been checked.
 
     Returns:
@@ -336,10 +336,10 @@ def load_state(path: str | os.PathLike[str], catalogue: Catalogue, lists: Neighb
     if catalogue.reserve(header.used):
         lists.resize(catalogue.capacity)
     ids: list[str | None] = [None] * header.used
-    left = Left(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int32))
+    left = RemainingParts(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int32))
     for kind, rows, start, payload in frames:
         if kind == LEFT:
-            left = Left(payload.take(np.int64, rows).copy(), payload.take(np.int32, rows).copy())
+            left = RemainingParts(payload.take(np.int64, rows).copy(), payload.take(np.int32, rows).copy())
             continue
         into: Any = slice(start, start + rows) if start >= 0 else payload.take(np.int32, rows)
         if kind == AGAIN:

@@ -1,7 +1,7 @@
 """How messages travel between two of our processes: a pickle, and beside it large arrays as they are, uncopied.
 
 A message is a head (how many arrays, and how long the pickle is), the arrays' sizes, the pickle, the arrays. Either end
-may block until a message is whole (`send`, `receive`), or have the event loop tell when an answer is (`Answers`).
+may block until a message is whole (`send`, `receive`), or have the event loop tell when an answer is (`PendingAnswers`).
 """
 
 import asyncio
@@ -36,7 +36,7 @@ def encoded(message: object) -> list[bytes | memoryview]:
     return [b"".join((_HEAD.pack(len(beside), len(pickled)), *sizes, pickled)), *beside]
 
 
-class Incoming:
+class IncomingCalls:
     """A message that is being read, piece by piece: `room` says where the next bytes belong, `filled` how many came."""
 
     def __init__(self) -> None:
@@ -86,7 +86,7 @@ def receive(connection: Connection) -> Any:
     Raises:
         EOFError: The other end is gone.
     """
-    incoming = Incoming()
+    incoming = IncomingCalls()
     while True:
         count = os.readv(connection.fileno(), [incoming.room])
         if not count:
@@ -95,12 +95,12 @@ def receive(connection: Connection) -> Any:
             return incoming.message()
 
 
-class Answers(asyncio.BufferedProtocol):
+class PendingAnswers(asyncio.BufferedProtocol):
     """The asking end on an event loop: each message is answered, in order."""
 
     def __init__(self) -> None:
         self._waiting: deque[asyncio.Future[Any]] = deque()
-        self._incoming = Incoming()
+        self._incoming = IncomingCalls()
         self._transport: asyncio.Transport | None = None
 
     async def ask(self, message: object) -> Any:
@@ -137,7 +137,7 @@ class Answers(asyncio.BufferedProtocol):
         """See `asyncio.BufferedProtocol`."""
         if not self._incoming.filled(nbytes):
             return
-        whole, self._incoming = self._incoming, Incoming()
+        whole, self._incoming = self._incoming, IncomingCalls()
         answer = self._waiting.popleft()
         if answer.done():  # whoever asked may have gone
             return

@@ -43,7 +43,7 @@ _PLAIN: Final = re.compile(r"[A-Za-z_$/][A-Za-z0-9_.$/-]*")
 _YAML_WORDS: Final = frozenset({"null", "true", "false", "yes", "no", "on", "off", "y", "n"})
 
 
-def document(version: str) -> dict[str, Any]:
+def asyncapi_document(version: str) -> dict[str, Any]:
     """Return the document; `version` is the application's."""
     models = [model for model, _, _ in _CONTRACTS.values() if model is not None]
     _, schemas = models_json_schema(

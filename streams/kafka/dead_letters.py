@@ -11,7 +11,7 @@ from aiokafka.errors import MessageSizeTooLargeError
 from streams.contracts import HEADER_LEFT_OUT, dead_letter_headers
 from streams.faults import FaultPoint, reach
 from streams.kafka.clients import sendable_key
-from streams.kafka.received import Refused
+from streams.kafka.received import RefusedMessage
 from streams.kafka.retry import until_done
 from streams.kafka.topics import DEAD_LETTERS
 from streams.metrics import WorkerMetrics
@@ -19,7 +19,7 @@ from streams.metrics import WorkerMetrics
 log = structlog.get_logger(__name__)
 
 
-class DeadLetters:
+class DeadLetterSender:
     """Delivers dead letters. A replay may deliver one again; its source coordinates tell.
 
     Args:
@@ -31,7 +31,7 @@ class DeadLetters:
         self._producer = producer
         self._metrics = metrics
 
-    async def send(self, topic: str, refused: Sequence[Refused]) -> None:
+    async def send(self, topic: str, refused: Sequence[RefusedMessage]) -> None:
         """Deliver all of them, in order; returns when the broker has them."""
         if not refused:
             return
@@ -67,7 +67,7 @@ class DeadLetters:
             self._metrics.dead_letters.labels(topic, letter.error.reason.value).inc()
 
     async def _send(
-        self, topic: str, letter: Refused, *, whole: bool = True
+        self, topic: str, letter: RefusedMessage, *, whole: bool = True
     ) -> "asyncio.Future[object] | None":
         """Hand a letter to the producer; None if it is larger than the producer may send."""
         received, value, own = letter.received, letter.received.value, letter.received.headers
@@ -84,7 +84,9 @@ class DeadLetters:
             return None
         return delivery
 
-    async def _settled(self, topic: str, letter: Refused, delivery: "asyncio.Future[object] | None") -> None:
+    async def _settled(
+        self, topic: str, letter: RefusedMessage, delivery: "asyncio.Future[object] | None"
+    ) -> None:
         """Wait until the broker has a letter: without its value where that is more than the topic takes."""
         if delivery is not None:
             with contextlib.suppress(MessageSizeTooLargeError):

@@ -17,7 +17,7 @@ log = structlog.get_logger(__name__)
 ASK_SECONDS = 1.0
 
 
-class LogEnds:
+class LogEndsCache:
     """The ends of a topic's partitions, as far as is known. Call it with a partition: 0 where nothing is known.
 
     Args:

@@ -10,7 +10,7 @@ APPEND_TIME: Final = 1
 
 
 @dataclass(frozen=True, slots=True)
-class Received:
+class ReceivedMessage:
     """A message as Kafka gave it.
 
     Attributes:
@@ -33,8 +33,8 @@ class Received:
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class RefusedMessage:
     """A message that can never be applied, and why."""
 
-    received: Received
+    received: ReceivedMessage
     error: InvalidEvent

@@ -68,7 +68,7 @@ class CopiedMessage:
             raise CopyError("not a message of a topic's copy") from exc
 
 
-async def dump(kafka: KafkaSettings, topic: str, write: Callable[[bytes], object]) -> int:
+async def dump_topic(kafka: KafkaSettings, topic: str, write: Callable[[bytes], object]) -> int:
     """Hand each message that `topic` holds now to `write`, as a line, partition by partition in order.
 
     Returns:
@@ -104,13 +104,15 @@ async def _dump_partition(
     return count
 
 
-async def load(kafka: KafkaSettings, topic: str, lines: Iterable[bytes], *, into_used: bool = False) -> int:
+async def load_topic(
+    kafka: KafkaSettings, topic: str, lines: Iterable[bytes], *, into_used: bool = False
+) -> int:
     """Write the messages of a copy to `topic`: each to the partition its key belongs to, in order, with its time.
 
     Args:
         kafka: How to reach the broker.
         topic: An existing topic.
-        lines: What `dump` wrote; empty lines are left out.
+        lines: What `dump_topic` wrote; empty lines are left out.
         into_used: Whether the topic may hold messages already.
 
     Returns:

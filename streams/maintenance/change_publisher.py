@@ -24,7 +24,7 @@ from streams.kafka.retry import until_done
 from streams.kafka.topics import RECOMMENDATIONS, TRACK_INGEST
 from streams.maintenance.names import TrackNames
 from streams.maintenance.ownership import Ownership
-from streams.maintenance.pending_changes import ROOM, Block, WaitingLists
+from streams.maintenance.pending_changes import ROOM, ChangedBlock, PendingChanges
 from streams.metrics import WorkerMetrics
 
 log = structlog.get_logger(__name__)
@@ -38,7 +38,7 @@ REST = 3.0
 BUSY_SECONDS = 0.5
 
 
-class ChangeFeed:
+class ChangePublisher:
     """Holds changed lists until their window opens, and publishes them.
 
     Args:
@@ -65,7 +65,7 @@ class ChangeFeed:
         self._names = names
         self._window = window
         self._metrics = metrics
-        self._waiting = WaitingLists()
+        self._waiting = PendingChanges()
         # The newest version that has come here, by owner.
         self._flushed: dict[int, int] = {}
         self._added_at = 0.0
@@ -79,7 +79,7 @@ class ChangeFeed:
 
     def add(
         self,
-        block: Block,
+        block: ChangedBlock,
         *,
         flushed: Mapping[int, int],
         withdrawn: bool,
@@ -157,7 +157,7 @@ class ChangeFeed:
             return 0
         self._tombstones = False
         traces, self._traces = self._traces, []
-        with tracing.span("publish changes", "producer", links=traces, mess_lists=len(due)):
+        with tracing.traced_span("publish changes", "producer", links=traces, mess_lists=len(due)):
             for start in range(0, len(due), ROUND):
                 block = self._take(due[start : start + ROUND])
                 if block is not None:
@@ -167,11 +167,11 @@ class ChangeFeed:
         self._observe()
         return len(due)
 
-    def _take(self, due: Iterable[tuple[int, int]]) -> Block | None:
+    def _take(self, due: Iterable[tuple[int, int]]) -> ChangedBlock | None:
         """Lists that are still to be told of, by us, and are not from now on."""
         return self._waiting.take((owner, key) for owner, key in due if owner in self._ownership)
 
-    async def _publish(self, block: Block) -> None:
+    async def _publish(self, block: ChangedBlock) -> None:
         messages = await asyncio.to_thread(self._encode_all, block)
 
         async def deliver() -> None:
@@ -182,7 +182,7 @@ class ChangeFeed:
         reach(FaultPoint.AFTER_PUBLISH)
         self._metrics.changes_published.labels("list").inc(len(messages))
 
-    def _encode_all(self, block: Block) -> list[tuple[bytes, bytes | None]]:
+    def _encode_all(self, block: ChangedBlock) -> list[tuple[bytes, bytes | None]]:
         # Whole columns at a time: a hundred numbers a list are turned into Python's own.
         rows = zip(
             block.keys.tolist(),
@@ -273,9 +273,9 @@ class ChangeFeed:
                 self._producer, RECOMMENDATIONS, [(track_id.encode(), None) for _, track_id in owed]
             )
             async with transaction(self._pool) as connection:
-                await partitions.hold(connection, epochs)
+                await partitions.hold_partitions(connection, epochs)
                 await tracks.settle_tombstones(connection, [at for at, _ in owed])
-                await partitions.set_published(connection, told)
+                await partitions.record_published(connection, told)
             return len(owed)
 
         async def settle_held() -> int:

@@ -16,18 +16,18 @@ import structlog
 
 from store import lists, partitions
 from store.errors import StoreUnavailableError
-from store.partitions import Claim
+from store.partitions import PartitionClaim
 from store.pool import snapshot, transaction
 from store.rows import ListRows
 from streams.kafka.retry import until_done
 from streams.maintenance.arrays import stored_lists
-from streams.maintenance.change_publisher import ChangeFeed
+from streams.maintenance.change_publisher import ChangePublisher
 from streams.maintenance.following import Follower
-from streams.maintenance.lease import Lease
-from streams.maintenance.maintainer import Maintainer
+from streams.maintenance.lease import PartitionLease
+from streams.maintenance.maintainer import ListMaintainer
 from streams.maintenance.ownership import Ownership
-from streams.maintenance.pending_changes import Block
-from streams.maintenance.snapshots import Restored
+from streams.maintenance.pending_changes import ChangedBlock
+from streams.maintenance.snapshots import RestoredSnapshot
 from streams.metrics import WorkerMetrics
 
 Result = TypeVar("Result")
@@ -35,7 +35,7 @@ Result = TypeVar("Result")
 log = structlog.get_logger(__name__)
 
 
-class Log(Protocol):
+class IngestLog(Protocol):
     """What is asked of the ingest topic after a rebalance."""
 
     def current(self) -> bool:
@@ -52,7 +52,7 @@ class LeaseUncertainError(StoreUnavailableError):
     """Whether the lease is still held is not known for the moment."""
 
 
-class Claiming:
+class PartitionClaimer:
     """Claims for one worker.
 
     Args:
@@ -68,9 +68,9 @@ class Claiming:
     def __init__(
         self,
         pool: asyncpg.Pool,
-        lease: Lease,
+        lease: PartitionLease,
         ownership: Ownership,
-        feed: ChangeFeed,
+        feed: ChangePublisher,
         owner: str,
         patience: float,
         metrics: WorkerMetrics,
@@ -83,12 +83,12 @@ class Claiming:
         self._patience = patience
         self._metrics = metrics
         self._turn = asyncio.Lock()
-        self._maintainer: Maintainer | None = None
+        self._maintainer: ListMaintainer | None = None
         self._follower: Follower | None = None
-        self._restored: Restored | None = None
+        self._restored: RestoredSnapshot | None = None
 
     async def attend(
-        self, maintainer: Maintainer, follower: Follower, restored: Restored | None = None
+        self, maintainer: ListMaintainer, follower: Follower, restored: RestoredSnapshot | None = None
     ) -> None:
         """From now on there is an engine, perhaps with lists from a snapshot: it keeps those of what is ours.
 
@@ -103,7 +103,7 @@ class Claiming:
             async with maintainer.turn:
                 await self._until_done(lambda: follower.catch_up(everything=False), "catch up with the store")
 
-    async def claim(self, assigned: Sequence[int], source: Log) -> None:
+    async def claim(self, assigned: Sequence[int], source: IngestLog) -> None:
         """Take partitions over, all others being let go of, and say from where they are read.
 
         The store's consumed offsets are the truth. Returns without having claimed anything where a further rebalance has
@@ -143,18 +143,18 @@ class Claiming:
             await self._feed.quiet()
             await self._lease.release(going)
 
-    async def _claim(self, assigned: Sequence[int]) -> dict[int, Claim]:
+    async def _claim(self, assigned: Sequence[int]) -> dict[int, PartitionClaim]:
         async with transaction(self._pool) as connection:
             waiting = connection.get_server_pid()
             async with partitions.evicting(self._pool, waiting, self._patience):
-                claims = await partitions.claim(connection, list(assigned), self._owner)
+                claims = await partitions.claim_partitions(connection, list(assigned), self._owner)
             # Not committed then: one that has been replaced must not fence off its successor.
             self._lease.require()
             if not self._lease.certain():
                 raise LeaseUncertainError("the lease is in doubt; partitions are not claimed for the moment")
             return claims
 
-    async def _take(self, claims: dict[int, Claim]) -> None:
+    async def _take(self, claims: dict[int, PartitionClaim]) -> None:
         """These are ours under their new epochs; `Ownership.claiming` is held where there are any."""
         if self._maintainer is None:
             self._feed.keep_only(())
@@ -167,7 +167,7 @@ class Claiming:
         self._metrics.active.set(1 if claims else 0)
         self._metrics.owned_partitions.set(len(claims))
 
-    async def _adopt(self, claims: dict[int, Claim], fresh: Set[int]) -> None:
+    async def _adopt(self, claims: dict[int, PartitionClaim], fresh: Set[int]) -> None:
         """Have the engine keep the lists of `claims`, of which those of `fresh` are read from the store."""
         assert self._maintainer is not None
         assert self._follower is not None
@@ -193,7 +193,7 @@ class Claiming:
                 self._ownership.take(claims, claims.keys() - fresh)
             self._tell_again(stored, {p: claims[p] for p in fresh})
 
-    async def _read_lists(self, fresh: Mapping[int, Claim]) -> tuple[ListRows, dict[int, int]]:
+    async def _read_lists(self, fresh: Mapping[int, PartitionClaim]) -> tuple[ListRows, dict[int, int]]:
         """The stored lists of partitions, and by source partition the offset below which all have absorbed everything.
 
         Of those whose lists are in a snapshot, only what was written after it, or has not been told.
@@ -209,14 +209,14 @@ class Claiming:
             }
         async with transaction(self._pool) as connection:
             # Of tracks that were deleted without a flush following, whom no engine knows of any more.
-            await lists.drop_orphans(connection)
+            await lists.drop_orphaned_lists(connection)
         async with snapshot(self._pool) as connection:
             stored = await lists.read_lists_owned(connection, newer_than)
-            absorbed = await partitions.absorbed(connection)
+            absorbed = await partitions.absorbed_offsets(connection)
         sources = set.intersection(*(set(absorbed.get(p, {})) for p in fresh))
         return stored, {s: min(absorbed[p][s] for p in fresh) for s in sources}
 
-    def _tell_again(self, stored: ListRows, claims: dict[int, Claim]) -> None:
+    def _tell_again(self, stored: ListRows, claims: dict[int, PartitionClaim]) -> None:
         """Tell the change feed of lists that were written but perhaps not told; before anything newer is flushed."""
         published = np.array(
             [claims[owner].published_version for owner in stored.owners.tolist()], dtype=np.int64
@@ -225,7 +225,7 @@ class Claiming:
         flushed = {p: claim.published_version for p, claim in claims.items()}
         for owner, version in zip(stored.owners[late].tolist(), stored.versions[late].tolist(), strict=True):
             flushed[owner] = max(flushed[owner], version)
-        block = Block(
+        block = ChangedBlock(
             keys=stored.keys[late],
             neighbours=stored.neighbours[late],
             scores=stored.scores[late],
@@ -240,7 +240,7 @@ class Claiming:
         )
         self._feed.add(block, flushed=flushed, withdrawn=True)
 
-    async def _follow_replaced_log(self, source: Log) -> None:
+    async def _follow_replaced_log(self, source: IngestLog) -> None:
         """Where the topic ends before what was consumed, another log has taken its place: read it from its start."""
         replaced = await source.replaced({p: self._ownership.consumed(p) for p in self._ownership.partitions})
         if not replaced:

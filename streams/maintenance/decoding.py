@@ -18,11 +18,11 @@ from streams.contracts import (
 )
 from streams.engine.types import EVENT, TrackBatch
 from streams.kafka.poison import refusal_of
-from streams.kafka.received import Received, Refused
+from streams.kafka.received import ReceivedMessage, RefusedMessage
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Accepted:
+class AcceptedEvent:
     """An event that passed the door, and the message it came in.
 
     Attributes:
@@ -32,14 +32,14 @@ class Accepted:
         time: When it happened, microseconds since 1970: as the event says, else as the message does, else now.
     """
 
-    received: Received
+    received: ReceivedMessage
     event: TrackUpsert | TrackDelete
     key: int
     time: int
 
 
 @dataclass(slots=True)
-class Decoded:
+class DecodedBatch:
     """A micro-batch after the door.
 
     Attributes:
@@ -50,28 +50,28 @@ class Decoded:
         deleted: The tracks that its deletions have taken out of the store.
     """
 
-    accepted: list[Accepted] = field(default_factory=list)
+    accepted: list[AcceptedEvent] = field(default_factory=list)
     superseded: int = 0
-    refused: list[Refused] = field(default_factory=list)
+    refused: list[RefusedMessage] = field(default_factory=list)
     dimension: int | None = None
     deleted: set[str] = field(default_factory=set)
 
 
-def decode(messages: Iterable[Received], dimension: int | None) -> Decoded:
+def decode_messages(messages: Iterable[ReceivedMessage], dimension: int | None) -> DecodedBatch:
     """Read messages of track-ingest. Takes CPU time: not for the event loop.
 
     Args:
         messages: In the order of their partitions.
         dimension: The catalogue's; None lets the first accepted track fix it.
     """
-    decoded = Decoded(dimension=dimension)
-    last: dict[str, Accepted] = {}
+    decoded = DecodedBatch(dimension=dimension)
+    last: dict[str, AcceptedEvent] = {}
     for received in messages:
         try:
             event = parse_track_event(received.key, received.value, dimension=decoded.dimension)
-            accepted = Accepted(received, event, track_key(event.track_id), _time_of(received, event))
+            accepted = AcceptedEvent(received, event, track_key(event.track_id), _time_of(received, event))
         except Exception as error:  # noqa: BLE001 -- whatever one message does, the others are not its fault
-            decoded.refused.append(Refused(received, refusal_of(error)))
+            decoded.refused.append(RefusedMessage(received, refusal_of(error)))
             continue
         if isinstance(event, TrackUpsert):
             decoded.dimension = len(event.vector)
@@ -82,7 +82,7 @@ def decode(messages: Iterable[Received], dimension: int | None) -> Decoded:
     return decoded
 
 
-def _time_of(received: Received, event: TrackUpsert | TrackDelete) -> int:
+def _time_of(received: ReceivedMessage, event: TrackUpsert | TrackDelete) -> int:
     said = event.event_time if isinstance(event, TrackUpsert) else None
     if said is not None:
         return times.microseconds_of(said)
@@ -90,7 +90,7 @@ def _time_of(received: Received, event: TrackUpsert | TrackDelete) -> int:
     return times.now_microseconds() if stamped is None else stamped
 
 
-def track_rows(accepted: Iterable[Accepted]) -> list[TrackRow]:
+def track_rows(accepted: Iterable[AcceptedEvent]) -> list[TrackRow]:
     """The rows to insert or update."""
     return [
         TrackRow(
@@ -112,7 +112,7 @@ def _metadata_values(metadata: TrackMetadata) -> tuple[object, ...]:
     return tuple(list(value) if isinstance(value, tuple) else value for value in values)
 
 
-def withdrawals(accepted: Iterable[Accepted]) -> list[Withdrawal]:
+def withdrawal_rows(accepted: Iterable[AcceptedEvent]) -> list[Withdrawal]:
     """The rows to delete."""
     return [
         Withdrawal(a.event.track_id, a.key, a.received.partition, a.received.offset)
@@ -121,7 +121,7 @@ def withdrawals(accepted: Iterable[Accepted]) -> list[Withdrawal]:
     ]
 
 
-def engine_batch(accepted: Sequence[Accepted], dimension: int) -> TrackBatch:
+def engine_batch(accepted: Sequence[AcceptedEvent], dimension: int) -> TrackBatch:
     """What the neighbour engine is to apply, and the search beside it."""
     upserts = [a for a in accepted if isinstance(a.event, TrackUpsert)]
     deletes = [a for a in accepted if isinstance(a.event, TrackDelete)]
@@ -141,5 +141,5 @@ def engine_batch(accepted: Sequence[Accepted], dimension: int) -> TrackBatch:
     )
 
 
-def _events(accepted: Sequence[Accepted]) -> np.ndarray:
+def _events(accepted: Sequence[AcceptedEvent]) -> np.ndarray:
     return np.array([(a.received.partition, a.received.offset, a.time) for a in accepted], dtype=EVENT)

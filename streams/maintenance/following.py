@@ -13,12 +13,12 @@ import numpy as np
 import structlog
 
 from store import tail
-from store.pool import snapshot, transaction, translated
-from store.tail import Position, Tail
+from store.pool import snapshot, transaction, translated_errors
+from store.tail import CommittedTail, ConsumedPosition
 from streams.engine.types import TrackBatch, no_events
 from streams.kafka.retry import until_done
 from streams.maintenance.arrays import events_of
-from streams.maintenance.maintainer import Maintainer
+from streams.maintenance.maintainer import ListMaintainer
 from streams.maintenance.ownership import Ownership
 from streams.metrics import WorkerMetrics
 
@@ -49,7 +49,7 @@ class Follower:
     def __init__(
         self,
         pool: asyncpg.Pool,
-        maintainer: Maintainer,
+        maintainer: ListMaintainer,
         ownership: Ownership,
         dimension: int,
         generations: dict[int, int],
@@ -76,8 +76,8 @@ class Follower:
 
     async def _look(self) -> bool:
         """Apply what others have committed; whether there are no others."""
-        with translated():
-            found = await tail.positions(self._pool)
+        with translated_errors():
+            found = await tail.consumed_positions(self._pool)
         others = {p: at for p, at in found.items() if p not in self._ownership}
         self.check(others)
         applied = self._maintainer.applied
@@ -89,7 +89,7 @@ class Follower:
             self._metrics.followed.labels(partition).set(at.consumed)
         return not others
 
-    def check(self, found: Mapping[int, Position]) -> None:
+    def check(self, found: Mapping[int, ConsumedPosition]) -> None:
         """Raise unless these are offsets in the logs that have been followed.
 
         Raises:
@@ -110,7 +110,7 @@ class Follower:
             everything: Also look for deletions that nobody has noted down for us, as nobody knew of us.
         """
         async with transaction(self._pool) as connection:
-            found = await tail.positions(connection)
+            found = await tail.consumed_positions(connection)
         self.check(found)
         while not await self._step(list(found)):
             pass
@@ -133,7 +133,7 @@ class Follower:
             await tail.prune_departures(connection)
 
 
-def batch_of(part: Tail) -> TrackBatch | None:
+def batch_of(part: CommittedTail) -> TrackBatch | None:
     """A stretch of the tail as the engine takes it; None if nothing is in it."""
     tracks, gone = part.tracks, part.departures
     keys, first = np.unique(gone.keys, return_index=True)

@@ -15,12 +15,18 @@ from store.pool import transaction
 from store.tracks import Withdrawal
 from streams.contracts import InvalidEvent, Reason, TrackDelete, TrackUpsert, times, tracing
 from streams.faults import FaultPoint, reach
-from streams.kafka.dead_letters import DeadLetters
+from streams.kafka.dead_letters import DeadLetterSender
 from streams.kafka.poison import isolating, refusal_of
-from streams.kafka.received import Received, Refused
+from streams.kafka.received import ReceivedMessage, RefusedMessage
 from streams.kafka.retry import until_done
 from streams.kafka.topics import TRACK_INGEST
-from streams.maintenance.decoding import Accepted, Decoded, decode, track_rows, withdrawals
+from streams.maintenance.decoding import (
+    AcceptedEvent,
+    DecodedBatch,
+    decode_messages,
+    track_rows,
+    withdrawal_rows,
+)
 from streams.maintenance.ownership import Ownership
 from streams.metrics import WorkerMetrics
 
@@ -35,7 +41,7 @@ log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Committed:
+class CommittedBatch:
     """What the store has committed and the lists have yet to absorb.
 
     Attributes:
@@ -45,7 +51,7 @@ class Committed:
         trace: What it was committed in; None where nothing is traced.
     """
 
-    accepted: list[Accepted]
+    accepted: list[AcceptedEvent]
     next_offsets: dict[int, int]
     dimension: int | None
     trace: SpanContext | None = None
@@ -68,8 +74,8 @@ class Ingest:
         self,
         pool: asyncpg.Pool,
         ownership: Ownership,
-        dead_letters: DeadLetters,
-        hand_on: Callable[[Committed], Awaitable[None]],
+        dead_letters: DeadLetterSender,
+        hand_on: Callable[[CommittedBatch], Awaitable[None]],
         metrics: WorkerMetrics,
         dimension: int | None,
         owner: str = "",
@@ -95,7 +101,7 @@ class Ingest:
                 deaths=at.died,
             )
 
-    async def process(self, messages: Sequence[Received]) -> None:
+    async def process(self, messages: Sequence[ReceivedMessage]) -> None:
         """Apply a micro-batch. When this returns, its events may be acknowledged.
 
         Raises:
@@ -108,25 +114,25 @@ class Ingest:
             return
         self._metrics.batch_events.observe(len(fresh))
         links = tracing.origins(m.headers for m in fresh)
-        with tracing.span("ingest batch", "consumer", links=links, mess_batch_events=len(fresh)):
+        with tracing.traced_span("ingest batch", "consumer", links=links, mess_batch_events=len(fresh)):
             if not any(self._is_suspect(message) for message in fresh):
                 await self._process(fresh)
                 return
             for message in fresh:
                 await self._process_alone(message)
 
-    def _is_suspect(self, message: Received) -> bool:
+    def _is_suspect(self, message: ReceivedMessage) -> bool:
         at = self._suspects.get(message.partition)
         return at is not None and message.offset < at.offset + _ALONE_OFFSETS
 
-    async def _process_alone(self, message: Received) -> None:
+    async def _process_alone(self, message: ReceivedMessage) -> None:
         at = self._suspects.get(message.partition)
         if at is not None and at.offset == message.offset and at.tried >= _TRIALS:
             why = f"WorkerDied: {at.tried} workers died while they worked on nothing but this message"
-            refused = [Refused(message, InvalidEvent(Reason.UNPROCESSABLE, why))]
+            refused = [RefusedMessage(message, InvalidEvent(Reason.UNPROCESSABLE, why))]
             await self._dead_letters.send(TRACK_INGEST, refused)
             await self.pass_over({message.partition: message.offset + 1})
-            self._count(Decoded(refused=refused))
+            self._count(DecodedBatch(refused=refused))
             return
         await until_done(
             lambda: lives.attempt(self._pool, self._owner, message.partition, message.offset),
@@ -147,20 +153,20 @@ class Ingest:
             await self._store([], ours)
             await self._applied([], ours)
 
-    async def _process(self, fresh: Sequence[Received]) -> None:
-        with self._metrics.phase_seconds.labels("decode").time(), tracing.span("decode"):
+    async def _process(self, fresh: Sequence[ReceivedMessage]) -> None:
+        with self._metrics.phase_seconds.labels("decode").time(), tracing.traced_span("decode"):
             decoded = await self._decode(fresh)
         # Before the offsets are committed: a crash in between repeats a dead letter but never loses one.
         await self._dead_letters.send(TRACK_INGEST, decoded.refused)
         next_offsets: dict[int, int] = {}
         for message in fresh:
             next_offsets[message.partition] = max(next_offsets.get(message.partition, 0), message.offset + 1)
-        with self._metrics.phase_seconds.labels("commit").time(), tracing.span("commit tracks"):
+        with self._metrics.phase_seconds.labels("commit").time(), tracing.traced_span("commit tracks"):
             decoded = await self._commit(fresh, decoded, next_offsets)
         self._count(decoded)
 
-    async def _decode(self, messages: Sequence[Received]) -> Decoded:
-        decoded = await asyncio.to_thread(decode, messages, self._dimension)
+    async def _decode(self, messages: Sequence[ReceivedMessage]) -> DecodedBatch:
+        decoded = await asyncio.to_thread(decode_messages, messages, self._dimension)
         if self._dimension is None and (found := decoded.dimension) is not None:
 
             async def fix() -> int:
@@ -172,12 +178,12 @@ class Ingest:
             )
             log.info("the first track fixes the catalogue's dimension", dimension=self._dimension)
             if self._dimension != found:
-                return await asyncio.to_thread(decode, messages, self._dimension)
+                return await asyncio.to_thread(decode_messages, messages, self._dimension)
         return decoded
 
     async def _commit(
-        self, messages: Sequence[Received], decoded: Decoded, next_offsets: dict[int, int]
-    ) -> Decoded:
+        self, messages: Sequence[ReceivedMessage], decoded: DecodedBatch, next_offsets: dict[int, int]
+    ) -> DecodedBatch:
         """Store what was decoded of `messages`; returns what came of it, without events that cannot be stored."""
         try:
             decoded.deleted |= await self._store(decoded.accepted, next_offsets)
@@ -189,7 +195,9 @@ class Ingest:
         await self._applied(decoded.accepted, next_offsets)
         return decoded
 
-    async def _without_culprits(self, messages: Sequence[Received], decoded: Decoded) -> Decoded:
+    async def _without_culprits(
+        self, messages: Sequence[ReceivedMessage], decoded: DecodedBatch
+    ) -> DecodedBatch:
         while refused := await self._isolate(decoded):
             await self._dead_letters.send(TRACK_INGEST, refused)
             refused += decoded.refused
@@ -200,30 +208,30 @@ class Ingest:
             decoded = rest
         return decoded
 
-    async def _isolate(self, decoded: Decoded) -> list[Refused]:
+    async def _isolate(self, decoded: DecodedBatch) -> list[RefusedMessage]:
         """Store what can be, without moving offsets; returns what cannot."""
-        refused: list[Refused] = []
+        refused: list[RefusedMessage] = []
 
-        async def store(part: Sequence[Accepted]) -> None:
+        async def store(part: Sequence[AcceptedEvent]) -> None:
             decoded.deleted |= await self._store(part, {})
 
-        async def refuse(culprit: Accepted, error: InvalidEvent) -> None:
-            refused.append(Refused(culprit.received, error))
+        async def refuse(culprit: AcceptedEvent, error: InvalidEvent) -> None:
+            refused.append(RefusedMessage(culprit.received, error))
 
         await isolating(decoded.accepted, store, refuse)
         return refused
 
-    async def _store(self, accepted: Sequence[Accepted], next_offsets: dict[int, int]) -> set[str]:
+    async def _store(self, accepted: Sequence[AcceptedEvent], next_offsets: dict[int, int]) -> set[str]:
         """Write events and offsets in one transaction; returns the tracks that this deleted."""
-        rows, gone = await asyncio.to_thread(lambda: (track_rows(accepted), withdrawals(accepted)))
+        rows, gone = await asyncio.to_thread(lambda: (track_rows(accepted), withdrawal_rows(accepted)))
         touched = {a.received.partition for a in accepted} | set(next_offsets)
 
         async def write(epochs: dict[int, int]) -> list[str]:
             async with transaction(self._pool) as connection:
-                await partitions.hold(connection, {p: epochs.get(p, 0) for p in touched})
-                await tracks.upsert(connection, rows)
-                deleted = await tracks.withdraw(connection, gone)
-                await partitions.advance(connection, epochs, next_offsets)
+                await partitions.hold_partitions(connection, {p: epochs.get(p, 0) for p in touched})
+                await tracks.upsert_tracks(connection, rows)
+                deleted = await tracks.withdraw_tracks(connection, gone)
+                await partitions.advance_consumed(connection, epochs, next_offsets)
                 reach(FaultPoint.BEFORE_TRACK_COMMIT)
                 return deleted
 
@@ -232,13 +240,13 @@ class Ingest:
 
         return set(await until_done(commit, what="commit a batch", system="postgres", metrics=self._metrics))
 
-    async def _applied(self, accepted: list[Accepted], next_offsets: dict[int, int]) -> None:
+    async def _applied(self, accepted: list[AcceptedEvent], next_offsets: dict[int, int]) -> None:
         """What the store has, the lists are to have."""
         reach(FaultPoint.AFTER_TRACK_COMMIT)
         self._ownership.advance(next_offsets)
         for partition, offset in next_offsets.items():
             self._metrics.consumed.labels(partition).set(offset)
-        await self._hand_on(Committed(accepted, next_offsets, self._dimension, tracing.current()))
+        await self._hand_on(CommittedBatch(accepted, next_offsets, self._dimension, tracing.current_span()))
 
     def _count_deletes(self, gone: Sequence[Withdrawal], deleted: Set[str]) -> None:
         self._metrics.events.labels("deleted").inc(len(deleted))
@@ -257,10 +265,10 @@ class Ingest:
                 "key.converter=org.apache.kafka.connect.storage.StringConverter",
             )
 
-    def _count(self, decoded: Decoded) -> None:
+    def _count(self, decoded: DecodedBatch) -> None:
         upserts = sum(not isinstance(a.event, TrackDelete) for a in decoded.accepted)
         self._metrics.events.labels("upserted").inc(upserts)
-        self._count_deletes(withdrawals(decoded.accepted), decoded.deleted)
+        self._count_deletes(withdrawal_rows(decoded.accepted), decoded.deleted)
         self._metrics.events.labels("superseded").inc(decoded.superseded)
         self._metrics.events.labels("refused").inc(len(decoded.refused))
         for accepted in decoded.accepted:
@@ -269,7 +277,7 @@ class Ingest:
                     self._metrics.unread_cells.labels(name if name in METADATA_FIELDS else "extra").inc()
         self._note_future(decoded.accepted)
 
-    def _note_future(self, accepted: Sequence[Accepted]) -> None:
+    def _note_future(self, accepted: Sequence[AcceptedEvent]) -> None:
         """Tell of events that have not happened yet: a producer's clock is wrong, or this machine's."""
         now = times.now_microseconds()
         if ahead := [a for a in accepted if a.time > now + _FUTURE_MICROSECONDS]:

@@ -39,7 +39,7 @@ class LeaseLostError(Exception):
     """Another worker has a partition that this one still took for its own."""
 
 
-class Lease:
+class PartitionLease:
     """The locks of this worker's partitions.
 
     Args:

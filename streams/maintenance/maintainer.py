@@ -26,12 +26,12 @@ from streams.engine.types import ListChanges, TrackBatch
 from streams.faults import FaultPoint, reach
 from streams.kafka.retry import until_done
 from streams.maintenance.arrays import deletions
-from streams.maintenance.change_publisher import ChangeFeed
-from streams.maintenance.decoding import Accepted, engine_batch
-from streams.maintenance.ingest import Committed
+from streams.maintenance.change_publisher import ChangePublisher
+from streams.maintenance.decoding import AcceptedEvent, engine_batch
+from streams.maintenance.ingest import CommittedBatch
 from streams.maintenance.names import TrackNames
 from streams.maintenance.ownership import Ownership
-from streams.maintenance.pending_changes import Block
+from streams.maintenance.pending_changes import ChangedBlock
 from streams.metrics import WorkerMetrics
 
 # Told of a batch, and of the offsets below which everything has come with it or before.
@@ -84,7 +84,7 @@ class _Written:
     owners: list[int]
 
 
-class Maintainer:
+class ListMaintainer:
     """Applies committed batches to the engine and flushes changed lists.
 
     Args:
@@ -109,7 +109,7 @@ class Maintainer:
         pool: asyncpg.Pool,
         engine: EngineProcess,
         ownership: Ownership,
-        feed: ChangeFeed,
+        feed: ChangePublisher,
         names: TrackNames,
         applied: dict[int, int],
         metrics: WorkerMetrics,
@@ -126,7 +126,7 @@ class Maintainer:
         self._names = names
         self._metrics = metrics
         self._log_end = log_end
-        self._batches: asyncio.Queue[Committed] = asyncio.Queue(maxsize=PENDING_BATCHES)
+        self._batches: asyncio.Queue[CommittedBatch] = asyncio.Queue(maxsize=PENDING_BATCHES)
         self._flush_turn = asyncio.Lock()
         # What was recorded last: in which tenures, and up to where.
         self._recorded: object = None
@@ -146,7 +146,7 @@ class Maintainer:
         if room is not None:
             self._brakes.append(room)
 
-    async def put(self, committed: Committed) -> None:
+    async def put(self, committed: CommittedBatch) -> None:
         """Take over a committed batch; waits while too many are pending."""
         await self._batches.put(committed)
 
@@ -166,8 +166,8 @@ class Maintainer:
             for _ in waiting:
                 self._batches.task_done()
 
-    async def _apply_committed(self, waiting: list[Committed]) -> None:
-        last: dict[str, Accepted] = {}
+    async def _apply_committed(self, waiting: list[CommittedBatch]) -> None:
+        last: dict[str, AcceptedEvent] = {}
         upto: dict[int, int] = {}
         for committed in waiting:
             upto |= committed.next_offsets
@@ -274,7 +274,7 @@ class Maintainer:
             self._flushes += 1
             with (
                 self._metrics.phase_seconds.labels("flush").time(),
-                tracing.span("flush lists", links=taken.traces, mess_lists=len(changes)),
+                tracing.traced_span("flush lists", links=taken.traces, mess_lists=len(changes)),
             ):
                 written = await until_done(
                     lambda: self._write_when_held(taken),
@@ -282,7 +282,7 @@ class Maintainer:
                     system="postgres",
                     metrics=self._metrics,
                 )
-                trace = tracing.current()
+                trace = tracing.current_span()
             reach(FaultPoint.AFTER_LIST_COMMIT)
             self.note_version(written.version)
             self._recorded = now
@@ -323,11 +323,11 @@ class Maintainer:
         )
         deleted = changes.deleted[np.isin(changes.deleted_owners, owners)]
         async with transaction(self._pool) as connection:
-            await partitions.hold(connection, {p: epochs[p] for p in owners})
-            version, generated_at = await lists.flush(connection, rows, deleted)
+            await partitions.hold_partitions(connection, {p: epochs[p] for p in owners})
+            version, generated_at = await lists.flush_lists(connection, rows, deleted)
             # Of lists that are not known the store may hold ones that have absorbed less.
             known = [p for p in owners if p not in changes.unknown]
-            await partitions.absorb(connection, known, taken.applied)
+            await partitions.record_absorbed(connection, known, taken.applied)
             reach(FaultPoint.BEFORE_LIST_COMMIT)
         return _Written(version, generated_at, owners)
 
@@ -360,10 +360,10 @@ class Maintainer:
             self._metrics.engine_seconds.labels(phase).set(seconds)
 
 
-def _block(changes: ListChanges, written: _Written) -> Block:
+def _block(changes: ListChanges, written: _Written) -> ChangedBlock:
     mine = np.isin(changes.owners, written.owners)
     count = int(mine.sum())
-    return Block(
+    return ChangedBlock(
         keys=changes.keys[mine],
         neighbours=changes.neighbours[mine],
         scores=changes.scores[mine],

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from typing import TypeVar
 
 from store.errors import FencedError
-from store.partitions import Claim
+from store.partitions import PartitionClaim
 
 Result = TypeVar("Result")
 
@@ -19,7 +19,7 @@ class Ownership:
     """
 
     def __init__(self) -> None:
-        self._claims: dict[int, Claim] = {}
+        self._claims: dict[int, PartitionClaim] = {}
         self._consumed: dict[int, int] = {}
         self._epochs_held: dict[int, int] = {}
         self._tenures: dict[int, int] = {}
@@ -52,7 +52,7 @@ class Ownership:
                 if error.partition not in epochs or now.get(error.partition) == error.epoch:
                     raise
 
-    def take(self, claims: dict[int, Claim], continued: Iterable[int] = ()) -> None:
+    def take(self, claims: dict[int, PartitionClaim], continued: Iterable[int] = ()) -> None:
         """These partitions, and no others, are ours now; the tenure of those in `continued` goes on."""
         self.renew(claims.keys() - set(continued))
         self._claims = dict(claims)
@@ -79,7 +79,7 @@ class Ownership:
         """Wait until something is ours."""
         await self._held.wait()
 
-    def follows(self, partition: int, claim: Claim) -> bool:
+    def follows(self, partition: int, claim: PartitionClaim) -> bool:
         """Whether nobody has held the partition between our last claim and this one."""
         return self._epochs_held.get(partition) == claim.epoch - 1
 
@@ -93,7 +93,7 @@ class Ownership:
         return sorted(self._claims)
 
     @property
-    def claims(self) -> dict[int, Claim]:
+    def claims(self) -> dict[int, PartitionClaim]:
         """What is ours, as it was found when it was claimed."""
         return dict(self._claims)
 

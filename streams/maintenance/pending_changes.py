@@ -20,7 +20,7 @@ ROOM = 200_000
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
+class ChangedBlock:
     """Changed lists, each of another track.
 
     Attributes:
@@ -52,16 +52,16 @@ class Block:
     def __len__(self) -> int:
         return len(self.keys)
 
-    def rows(self, which: npt.NDArray[np.int64]) -> "Block":
+    def rows(self, which: npt.NDArray[np.int64]) -> "ChangedBlock":
         """Some of the rows, copied."""
-        return Block(**{f.name: getattr(self, f.name)[which] for f in fields(self)})
+        return ChangedBlock(**{f.name: getattr(self, f.name)[which] for f in fields(self)})
 
 
 # Columns that stay as they were when a list that waits changes again.
 _TOLD = ("previous", "previous_lengths")
 
 
-class WaitingLists:
+class PendingChanges:
     """A table of lists, found by owner and key. Not for use by two threads at once."""
 
     def __init__(self) -> None:
@@ -78,7 +78,7 @@ class WaitingLists:
         """Bytes of the table, in use or not."""
         return sum(column.nbytes for column in self._columns.values())
 
-    def add(self, block: Block) -> None:
+    def add(self, block: ChangedBlock) -> None:
         """Take changed lists in; of one that waits already, what was told before it stays."""
         if not len(block):
             return
@@ -104,7 +104,7 @@ class WaitingLists:
         """(owner, key) of what waits of these owners, as it came."""
         return ((owner, key) for owner in owners for key in self._rows.get(owner, ()))
 
-    def take(self, which: Iterable[tuple[int, int]]) -> Block | None:
+    def take(self, which: Iterable[tuple[int, int]]) -> ChangedBlock | None:
         """Take out those of (owner, key) that wait; None if none does."""
         rows = [
             row
@@ -115,7 +115,7 @@ class WaitingLists:
             return None
         index = np.array(rows, dtype=np.int64)
         self._free.extend(rows)
-        taken = Block(**{name: column[index] for name, column in self._columns.items()})
+        taken = ChangedBlock(**{name: column[index] for name, column in self._columns.items()})
         self._shrink()
         return taken
 
@@ -157,9 +157,9 @@ class WaitingLists:
         }
         self._free, self._size = [], count
 
-    def _fit(self, block: Block) -> None:
+    def _fit(self, block: ChangedBlock) -> None:
         """Make the table high enough for the rows given out, and as wide as the block."""
-        for name in (f.name for f in fields(Block)):
+        for name in (f.name for f in fields(ChangedBlock)):
             values = getattr(block, name)
             have = self._columns.get(name)
             if have is None:

@@ -19,21 +19,21 @@ from store.settings import StoreSettings
 from streams.engine.process import EngineProcess
 from streams.engine.search import SearchProcess
 from streams.kafka.clients import start_producer, write_only_while
-from streams.kafka.dead_letters import DeadLetters
-from streams.kafka.received import Received
+from streams.kafka.dead_letters import DeadLetterSender
+from streams.kafka.received import ReceivedMessage
 from streams.kafka.retry import until_done
-from streams.maintenance.change_publisher import ChangeFeed
-from streams.maintenance.claiming import Claiming, Log
+from streams.maintenance.change_publisher import ChangePublisher
+from streams.maintenance.claiming import IngestLog, PartitionClaimer
 from streams.maintenance.following import Follower
-from streams.maintenance.ingest import Committed, Ingest
-from streams.maintenance.lease import Lease
-from streams.maintenance.maintainer import Listener, Maintainer
+from streams.maintenance.ingest import CommittedBatch, Ingest
+from streams.maintenance.lease import PartitionLease
+from streams.maintenance.maintainer import Listener, ListMaintainer
 from streams.maintenance.map_keeper import MapKeeper
 from streams.maintenance.names import TrackNames
 from streams.maintenance.ownership import Ownership
-from streams.maintenance.sampler import Sampler
-from streams.maintenance.searching import SearchKeeper
-from streams.maintenance.snapshots import Snapshots
+from streams.maintenance.sampler import ListSampler
+from streams.maintenance.searching import SearchSupervisor
+from streams.maintenance.snapshots import SnapshotTask
 from streams.maintenance.start import load_engine
 from streams.metrics import WorkerMetrics
 from streams.settings import KafkaSettings, StreamSettings
@@ -95,7 +95,7 @@ class Pipeline(Generic[Search]):
         self.searched: Mapping[int, int] = {}
         self._exit = AsyncExitStack()
         self._names = TrackNames()
-        self._maintainer: Maintainer | None = None
+        self._maintainer: ListMaintainer | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._when_searchable: list[Callable[[Search], None]] = []
         self._listeners: list[Listener] = []
@@ -126,14 +126,14 @@ class Pipeline(Generic[Search]):
         )
         self._begun = True
         self._spawn("heartbeat", self._beat())
-        self._lease = Lease(self._store, self._streams.session_timeout_seconds)
+        self._lease = PartitionLease(self._store, self._streams.session_timeout_seconds)
         self._lease.start()
         self._exit.push_async_callback(self._lease.close)
         self._producer = await until_done(
             self._open_producer, what="reach Kafka", system="kafka", metrics=self.metrics
         )
         self._exit.push_async_callback(_within_time, self._producer.stop)
-        self._feed = ChangeFeed(
+        self._feed = ChangePublisher(
             self._pool,
             self._producer,
             self.ownership,
@@ -141,7 +141,7 @@ class Pipeline(Generic[Search]):
             self._streams.feed_window_seconds,
             self.metrics,
         )
-        self._claiming = Claiming(
+        self._claiming = PartitionClaimer(
             self._pool,
             self._lease,
             self.ownership,
@@ -154,7 +154,7 @@ class Pipeline(Generic[Search]):
         self._ingest = Ingest(
             self._pool,
             self.ownership,
-            DeadLetters(self._producer, self.metrics),
+            DeadLetterSender(self._producer, self.metrics),
             self._hand_on,
             self.metrics,
             dimension,
@@ -174,7 +174,7 @@ class Pipeline(Generic[Search]):
         """How far the store has come; returns the catalogue's dimension if it has one."""
         wanted = self._streams.embedding_dimension
         async with transaction(self._pool) as connection:
-            self.ownership.remember(await partitions.consumed(connection))
+            self.ownership.remember(await partitions.consumed_offsets(connection))
             if wanted is not None:
                 fixed = await tracks.fix_dimension(connection, wanted)
                 if fixed != wanted:
@@ -219,7 +219,7 @@ class Pipeline(Generic[Search]):
         )
         # From here on it gets every batch that is committed. What was committed before is read when the lists are taken
         # over; only then may it apply anything, or it would believe that it had what lies below.
-        self._maintainer = maintainer = Maintainer(
+        self._maintainer = maintainer = ListMaintainer(
             self._pool, engine, self.ownership, self._feed, self._names, applied, self.metrics, self.log_end
         )
         follower = Follower(self._pool, maintainer, self.ownership, dimension, generations, self.metrics)
@@ -229,14 +229,14 @@ class Pipeline(Generic[Search]):
         self._spawn("flushing", maintainer.run_flushing())
         self._spawn("following", follower.run())
         self._spawn("change feed", self._feed.run())
-        sampler = Sampler(
+        sampler = ListSampler(
             self._pool, maintainer, self.ownership, self.metrics, self._streams.sampled_lists_per_second
         )
         self._spawn("sampler", sampler.run())
         keeper = MapKeeper(self._pool, self._store, self.ownership, self.metrics)
         self._spawn("map", keeper.run())
         if self._streams.data_dir is not None:
-            snapshots = Snapshots(
+            snapshots = SnapshotTask(
                 self._streams.data_dir,
                 maintainer,
                 self.ownership,
@@ -245,10 +245,10 @@ class Pipeline(Generic[Search]):
             )
             self._spawn("snapshots", snapshots.run())
 
-    def _start_search(self, maintainer: Maintainer, dimension: int) -> None:
+    def _start_search(self, maintainer: ListMaintainer, dimension: int) -> None:
         process = self._make_search(dimension)
         self._exit.push_async_callback(process.stop)
-        keeper = SearchKeeper(process, lambda: self._search_ready(process), self.metrics)
+        keeper = SearchSupervisor(process, lambda: self._search_ready(process), self.metrics)
         self.searched = keeper.applied
         maintainer.tell(keeper.put, keeper.room)
         for listener in self._listeners:
@@ -285,8 +285,8 @@ class Pipeline(Generic[Search]):
                     raise error
             await asyncio.sleep(0.2)
 
-    async def claim(self, assigned: Sequence[int], source: Log) -> None:
-        """These partitions are ours and no others: see `Claiming.claim`."""
+    async def claim(self, assigned: Sequence[int], source: IngestLog) -> None:
+        """These partitions are ours and no others: see `PartitionClaimer.claim`."""
         await self._claiming.claim(assigned, source)
 
         async def look() -> Mapping[int, Suspect]:
@@ -302,7 +302,7 @@ class Pipeline(Generic[Search]):
         """These partitions are not ours any more."""
         self.ownership.lose(revoked)
 
-    async def process(self, messages: Sequence[Received]) -> bool:
+    async def process(self, messages: Sequence[ReceivedMessage]) -> bool:
         """Apply a micro-batch; True if it may be acknowledged, False if it is left to be read again.
 
         Raises:
@@ -344,7 +344,7 @@ class Pipeline(Generic[Search]):
                 log.warning("a batch is left to the partition's next owner", error=str(error))
                 return None
 
-    async def _hand_on(self, committed: Committed) -> None:
+    async def _hand_on(self, committed: CommittedBatch) -> None:
         if self._maintainer is None and committed.dimension is not None:
             await self._start_engine(committed.dimension)
         # Without an engine, loading one will read this batch from the store. Whether one that has been loaded meanwhile

@@ -23,7 +23,7 @@ from store.rows import ListRows
 from streams.contracts import times
 from streams.engine.audit import DEPTHS
 from streams.engine.types import TrueLists
-from streams.maintenance.maintainer import Maintainer
+from streams.maintenance.maintainer import ListMaintainer
 from streams.maintenance.ownership import Ownership
 from streams.metrics import WorkerMetrics
 
@@ -61,7 +61,7 @@ class _Stored:
         return None if row is None else self.rows.neighbours[row, : int(self.rows.lengths[row])]
 
 
-class Sampler:
+class ListSampler:
     """Samples lists for ever.
 
     Args:
@@ -75,7 +75,7 @@ class Sampler:
     def __init__(
         self,
         pool: asyncpg.Pool,
-        maintainer: Maintainer,
+        maintainer: ListMaintainer,
         ownership: Ownership,
         metrics: WorkerMetrics,
         lists_per_second: float,

@@ -25,7 +25,7 @@ OBSERVE_SECONDS = 5.0
 QUEUE_BYTES = 128 * 1024 * 1024
 
 
-class SearchKeeper:
+class SearchSupervisor:
     """Starts the search process, loads it, and passes on what the engine gets.
 
     Args:
@@ -136,6 +136,6 @@ def _size(batch: TrackBatch | None) -> int:
 
 async def _read(pool: asyncpg.Pool, dimension: int) -> tuple[TrackVectors, dict[int, int]]:
     async with snapshot(pool) as connection:
-        positions = await tail.positions(connection)
-        found = await lists.read_tracks(connection, dimension, metadata=True)
+        positions = await tail.consumed_positions(connection)
+        found = await lists.read_track_vectors(connection, dimension, metadata=True)
     return found, {partition: at.consumed for partition, at in positions.items()}

@@ -15,7 +15,7 @@ import structlog
 
 from streams.engine.process import EngineProcess
 from streams.engine.snapshot import SnapshotError, read_snapshot_header
-from streams.maintenance.maintainer import Maintainer
+from streams.maintenance.maintainer import ListMaintainer
 from streams.maintenance.ownership import Ownership
 
 log = structlog.get_logger(__name__)
@@ -25,7 +25,7 @@ NOTES = "engine.snapshot.json"
 
 
 @dataclass(frozen=True, slots=True)
-class Restored:
+class RestoredSnapshot:
     """What a snapshot brought.
 
     Attributes:
@@ -39,9 +39,9 @@ class Restored:
     version: int
 
 
-async def restore(
+async def restore_snapshot(
     directory: Path, engine: EngineProcess, identity: str, consumed: Mapping[int, int]
-) -> Restored | None:
+) -> RestoredSnapshot | None:
     """Load an empty engine from a worker's snapshot; None where there is none that fits.
 
     Args:
@@ -58,7 +58,7 @@ async def restore(
         if notes["created"] != read_snapshot_header(path).created:
             raise SnapshotError("what was noted down about the snapshot is of another one")
         applied = await engine.load_snapshot(path, identity, consumed)
-        restored = Restored(applied, frozenset(notes["owned"]), int(notes["version"]))
+        restored = RestoredSnapshot(applied, frozenset(notes["owned"]), int(notes["version"]))
     except (OSError, ValueError, KeyError, TypeError) as error:
         log.warning("the snapshot is not used; vectors are read from Postgres", reason=str(error))
         return None
@@ -66,7 +66,7 @@ async def restore(
     return restored
 
 
-class Snapshots:
+class SnapshotTask:
     """Writes a snapshot now and then.
 
     Args:
@@ -80,7 +80,7 @@ class Snapshots:
     def __init__(
         self,
         directory: Path,
-        maintainer: Maintainer,
+        maintainer: ListMaintainer,
         ownership: Ownership,
         identity: str,
         interval: float,

@@ -8,17 +8,17 @@ import structlog
 
 from store import lists, tail
 from store.pool import snapshot
-from store.tail import Position
+from store.tail import ConsumedPosition
 from streams.engine.process import EngineProcess
 from streams.maintenance.arrays import catalogue_batch, stored_lists
 from streams.maintenance.names import TrackNames
-from streams.maintenance.snapshots import Restored, restore
+from streams.maintenance.snapshots import RestoredSnapshot, restore_snapshot
 
 log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Loaded:
+class LoadedEngine:
     """An engine's state after its start.
 
     Attributes:
@@ -28,28 +28,30 @@ class Loaded:
         identity: Which catalogue it is.
     """
 
-    positions: dict[int, Position]
+    positions: dict[int, ConsumedPosition]
     applied: dict[int, int]
-    restored: Restored | None
+    restored: RestoredSnapshot | None
     identity: str
 
 
 async def load_engine(
     pool: asyncpg.Pool, engine: EngineProcess, names: TrackNames, dimension: int, directory: Path | None
-) -> Loaded:
+) -> LoadedEngine:
     """Load the engine's vectors, from this worker's snapshot where there is one, else from the store."""
     async with snapshot(pool) as connection:
-        positions = await tail.positions(connection)
-        identity = await tail.identity(connection)
+        positions = await tail.consumed_positions(connection)
+        identity = await tail.catalogue_identity(connection)
         consumed = {partition: at.consumed for partition, at in positions.items()}
-        restored = None if directory is None else await restore(directory, engine, identity, consumed)
+        restored = (
+            None if directory is None else await restore_snapshot(directory, engine, identity, consumed)
+        )
         if restored is not None:
             keys, track_ids = await tail.read_names(connection)
         else:
-            found = await lists.read_tracks(connection, dimension)
+            found = await lists.read_track_vectors(connection, dimension)
             keys, track_ids = found.keys, found.track_ids
             await engine.own([])
             await engine.load(catalogue_batch(found), stored_lists(lists.NO_LISTS))
     names.load(keys.tolist(), track_ids)
     log.info("engine loaded", tracks=len(keys), snapshot=restored is not None)
-    return Loaded(positions, consumed if restored is None else restored.applied, restored, identity)
+    return LoadedEngine(positions, consumed if restored is None else restored.applied, restored, identity)

@@ -7,7 +7,7 @@ from typing import Any, Final
 from streams.contracts.cleaning import is_missing
 from streams.metadata_fields import LIST_FIELDS, METADATA
 from streams.producers.items import SourceError
-from streams.producers.presets import Facts, Preset, preset_of, together
+from streams.producers.presets import Facts, Preset, joined_values, preset_of
 
 # Columns that say which track a row is, and which file, in the order in which they are believed.
 ID_COLUMNS: Final = ("track_id", "id")
@@ -159,7 +159,7 @@ class ColumnMap:
             by_field.setdefault(field, []).append(row.get(column))
         for field, values in by_field.items():
             present = [value for value in values if not is_missing(value)]
-            value = together(values) if field in LIST_FIELDS else (present[0] if present else None)
+            value = joined_values(values) if field in LIST_FIELDS else (present[0] if present else None)
             facts[field.removeprefix(_EXTRA)] = value
         if self.preset and self.preset.more:
             self.preset.more(row, facts)

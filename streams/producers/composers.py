@@ -3,7 +3,7 @@
 from typing import Final, NamedTuple
 
 
-class Composer(NamedTuple):
+class ComposerFacts(NamedTuple):
     """A composer's full name and era."""
 
     full: str
@@ -11,51 +11,51 @@ class Composer(NamedTuple):
 
 
 _COMPOSERS: Final = {
-    "albeniz": Composer("Isaac Albéniz", "Romantic"),
-    "bach": Composer("Johann Sebastian Bach", "Baroque"),
-    "balakirev": Composer("Mily Balakirev", "Romantic"),
-    "bartok": Composer("Béla Bartók", "Modern"),
-    "beethoven": Composer("Ludwig van Beethoven", "Classical"),
-    "berg": Composer("Alban Berg", "Modern"),
-    "brahms": Composer("Johannes Brahms", "Romantic"),
-    "busoni": Composer("Ferruccio Busoni", "Romantic"),
-    "chopin": Composer("Frédéric Chopin", "Romantic"),
-    "clementi": Composer("Muzio Clementi", "Classical"),
-    "debussy": Composer("Claude Debussy", "Modern"),
-    "franck": Composer("César Franck", "Romantic"),
-    "grieg": Composer("Edvard Grieg", "Romantic"),
-    "handel": Composer("George Frideric Handel", "Baroque"),
-    "haydn": Composer("Joseph Haydn", "Classical"),
-    "liszt": Composer("Franz Liszt", "Romantic"),
-    "medtner": Composer("Nikolai Medtner", "Modern"),
-    "mendelssohn": Composer("Felix Mendelssohn", "Romantic"),
-    "mozart": Composer("Wolfgang Amadeus Mozart", "Classical"),
-    "mussorgsky": Composer("Modest Mussorgsky", "Romantic"),
-    "prokofiev": Composer("Sergei Prokofiev", "Modern"),
-    "purcell": Composer("Henry Purcell", "Baroque"),
-    "rachmaninoff": Composer("Sergei Rachmaninoff", "Romantic"),
-    "rachmaninov": Composer("Sergei Rachmaninoff", "Romantic"),
-    "rameau": Composer("Jean-Philippe Rameau", "Baroque"),
-    "ravel": Composer("Maurice Ravel", "Modern"),
-    "scarlatti": Composer("Domenico Scarlatti", "Baroque"),
-    "schubert": Composer("Franz Schubert", "Romantic"),
-    "schumann": Composer("Robert Schumann", "Romantic"),
-    "scriabin": Composer("Alexander Scriabin", "Romantic"),
-    "shostakovich": Composer("Dmitri Shostakovich", "Modern"),
-    "skryabin": Composer("Alexander Scriabin", "Romantic"),
-    "soler": Composer("Antonio Soler", "Classical"),
-    "stravinsky": Composer("Igor Stravinsky", "Modern"),
-    "tchaikovsky": Composer("Pyotr Ilyich Tchaikovsky", "Romantic"),
-    "weber": Composer("Carl Maria von Weber", "Romantic"),
+    "albeniz": ComposerFacts("Isaac Albéniz", "Romantic"),
+    "bach": ComposerFacts("Johann Sebastian Bach", "Baroque"),
+    "balakirev": ComposerFacts("Mily Balakirev", "Romantic"),
+    "bartok": ComposerFacts("Béla Bartók", "Modern"),
+    "beethoven": ComposerFacts("Ludwig van Beethoven", "Classical"),
+    "berg": ComposerFacts("Alban Berg", "Modern"),
+    "brahms": ComposerFacts("Johannes Brahms", "Romantic"),
+    "busoni": ComposerFacts("Ferruccio Busoni", "Romantic"),
+    "chopin": ComposerFacts("Frédéric Chopin", "Romantic"),
+    "clementi": ComposerFacts("Muzio Clementi", "Classical"),
+    "debussy": ComposerFacts("Claude Debussy", "Modern"),
+    "franck": ComposerFacts("César Franck", "Romantic"),
+    "grieg": ComposerFacts("Edvard Grieg", "Romantic"),
+    "handel": ComposerFacts("George Frideric Handel", "Baroque"),
+    "haydn": ComposerFacts("Joseph Haydn", "Classical"),
+    "liszt": ComposerFacts("Franz Liszt", "Romantic"),
+    "medtner": ComposerFacts("Nikolai Medtner", "Modern"),
+    "mendelssohn": ComposerFacts("Felix Mendelssohn", "Romantic"),
+    "mozart": ComposerFacts("Wolfgang Amadeus Mozart", "Classical"),
+    "mussorgsky": ComposerFacts("Modest Mussorgsky", "Romantic"),
+    "prokofiev": ComposerFacts("Sergei Prokofiev", "Modern"),
+    "purcell": ComposerFacts("Henry Purcell", "Baroque"),
+    "rachmaninoff": ComposerFacts("Sergei Rachmaninoff", "Romantic"),
+    "rachmaninov": ComposerFacts("Sergei Rachmaninoff", "Romantic"),
+    "rameau": ComposerFacts("Jean-Philippe Rameau", "Baroque"),
+    "ravel": ComposerFacts("Maurice Ravel", "Modern"),
+    "scarlatti": ComposerFacts("Domenico Scarlatti", "Baroque"),
+    "schubert": ComposerFacts("Franz Schubert", "Romantic"),
+    "schumann": ComposerFacts("Robert Schumann", "Romantic"),
+    "scriabin": ComposerFacts("Alexander Scriabin", "Romantic"),
+    "shostakovich": ComposerFacts("Dmitri Shostakovich", "Modern"),
+    "skryabin": ComposerFacts("Alexander Scriabin", "Romantic"),
+    "soler": ComposerFacts("Antonio Soler", "Classical"),
+    "stravinsky": ComposerFacts("Igor Stravinsky", "Modern"),
+    "tchaikovsky": ComposerFacts("Pyotr Ilyich Tchaikovsky", "Romantic"),
+    "weber": ComposerFacts("Carl Maria von Weber", "Romantic"),
 }
 _BY_FULL_NAME: Final = {composer.full.casefold(): composer for composer in _COMPOSERS.values()}
 
 
-def by_surname(surname: str) -> Composer | None:
+def by_surname(surname: str) -> ComposerFacts | None:
     """Return the composer that a data set means by this surname alone."""
     return _COMPOSERS.get(surname.casefold())
 
 
-def by_full_name(name: str) -> Composer | None:
+def by_full_name(name: str) -> ComposerFacts | None:
     """Return the composer of this full name; a bare surname does not do, since families share theirs."""
     return _BY_FULL_NAME.get(name.casefold())

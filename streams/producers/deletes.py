@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from streams.contracts import InvalidEvent, Reason
-from streams.producers.items import Position, Record, Refusal, SourceError, TrackItem
+from streams.producers.items import Position, Record, RefusedRecord, SourceError, TrackItem
 from streams.producers.report import SourceReport
 
 
-class Deletes:
+class DeleteSource:
     """Track ids to withdraw.
 
     Args:
@@ -39,15 +39,15 @@ class Deletes:
                 yield _record(raw, done, len(self._given))
 
 
-def _record(raw: str | bytes, done: int, given: int) -> TrackItem | Refusal:
+def _record(raw: str | bytes, done: int, given: int) -> TrackItem | RefusedRecord:
     where = f"line {done - given}" if isinstance(raw, bytes) else f"track id {done}"
     try:
         track_id = raw if isinstance(raw, str) else raw.decode().rstrip("\r")
         return TrackItem(TrackItem.delete(track_id).key, None, done, done)
     except UnicodeDecodeError:
-        return Refusal(where, Reason.NOT_UTF8.value, "the line is not UTF-8", position=done, done=done)
+        return RefusedRecord(where, Reason.NOT_UTF8.value, "the line is not UTF-8", position=done, done=done)
     except InvalidEvent as exc:
-        return Refusal.of(exc, where, position=done, done=done)
+        return RefusedRecord.of(exc, where, position=done, done=done)
 
 
 def _lines(path: Path) -> list[bytes]:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy.typing as npt
 
 from streams.contracts import InvalidEvent, Reason
-from streams.producers.items import Position, Record, Refusal, TrackItem
+from streams.producers.items import Position, Record, RefusedRecord, TrackItem
 from streams.producers.report import SourceReport
 from streams.producers.row_files import RowFile
 from streams.producers.tables import MetadataTable
@@ -75,13 +75,13 @@ class EmbeddingRows:
         facts: Mapping[str, Any],
         position: int,
         seen: set[int],
-    ) -> TrackItem | Refusal:
+    ) -> TrackItem | RefusedRecord:
         try:
             track_id, facts = self._named(track_id, facts, seen)
             vector = vector_of(array, self._axes, self._options.pooling)
             return self._encoder.encode(track_id, vector, facts, position, position)
         except TrackRefusedError as exc:
-            return Refusal(f"row {position}", exc.reason, exc.detail, track_id, position, position)
+            return RefusedRecord(f"row {position}", exc.reason, exc.detail, track_id, position, position)
         except InvalidEvent as exc:
             return refused(exc, f"row {position}", track_id, position, position)
 

@@ -8,7 +8,7 @@ from typing import Any, Final, Literal
 from streams.contracts import InvalidEvent
 from streams.producers import saarland
 from streams.producers.arrays import ARRAY_KINDS, ArrayFile, UnreadableArrayError
-from streams.producers.items import Position, Record, Refusal, SourceError, TrackItem
+from streams.producers.items import Position, Record, RefusedRecord, SourceError, TrackItem
 from streams.producers.joining import Match, without_array_suffix
 from streams.producers.report import SourceReport
 from streams.producers.tables import MetadataTable
@@ -117,7 +117,7 @@ class FeatureFolder:
 
     def _record(
         self, path: PurePosixPath, position: str, done: int, seen: dict[str, str]
-    ) -> TrackItem | Refusal:
+    ) -> TrackItem | RefusedRecord:
         track_id = self._ids[path]
         try:
             facts = self._facts(path)
@@ -128,9 +128,9 @@ class FeatureFolder:
             vector = vector_of(features, self._axes, self._options.pooling)
             return self._encoder.encode(track_id, vector, facts, position, done)
         except UnreadableArrayError as exc:
-            return Refusal(position, UNREADABLE, str(exc), track_id, position, done)
+            return RefusedRecord(position, UNREADABLE, str(exc), track_id, position, done)
         except TrackRefusedError as exc:
-            return Refusal(position, exc.reason, exc.detail, track_id, position, done)
+            return RefusedRecord(position, exc.reason, exc.detail, track_id, position, done)
         except InvalidEvent as exc:
             return refused(exc, position, track_id, position, done)
 

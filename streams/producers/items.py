@@ -49,7 +49,7 @@ class TrackItem:
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class RefusedRecord:
     """A record that is not sent, and why.
 
     Attributes:
@@ -77,13 +77,13 @@ class Refusal:
         track_id: str | None = None,
         position: Position = 0,
         done: int = 0,
-    ) -> "Refusal":
+    ) -> "RefusedRecord":
         """Return the refusal that an `InvalidEvent` means."""
         return cls(where, error.reason.value, error.detail, track_id, position, done)
 
 
 # None: nothing to read at the moment, as on a slow pipe.
-Record = TrackItem | Refusal | None
+Record = TrackItem | RefusedRecord | None
 
 
 @dataclass(slots=True)
@@ -109,7 +109,7 @@ class PublishSummary:
     seconds: float = 0.0
 
 
-class Source(Protocol):
+class TrackSource(Protocol):
     """A source of tracks.
 
     Attributes:

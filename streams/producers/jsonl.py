@@ -18,7 +18,7 @@ from streams.contracts.validation import load_object
 from streams.producers.arrays import VECTOR_NAMES
 from streams.producers.columns import ColumnMap
 from streams.producers.compressed import is_compressed, open_bytes
-from streams.producers.items import Position, Record, Refusal, SourceError, TrackItem
+from streams.producers.items import Position, Record, RefusedRecord, SourceError, TrackItem
 from streams.producers.report import SourceReport
 from streams.producers.tracks import EmbeddingOptions
 
@@ -114,11 +114,11 @@ class JsonLines:
         finally:
             os.close(descriptor)
 
-    def _record(self, line: _Line) -> TrackItem | Refusal | None:
+    def _record(self, line: _Line) -> TrackItem | RefusedRecord | None:
         where = f"line {line.number}"
         if line.data is None:
             detail = f"the line is longer than {MAX_EVENT_BYTES:,} bytes"
-            return Refusal(where, Reason.TOO_LARGE.value, detail, position=line.number, done=line.end)
+            return RefusedRecord(where, Reason.TOO_LARGE.value, detail, position=line.number, done=line.end)
         data = line.data.strip()
         if not data:
             return None
@@ -134,7 +134,7 @@ class JsonLines:
                 encoding=self._options.encoding,
             )
         except InvalidEvent as exc:
-            return Refusal.of(exc, where, position=line.number, done=line.end)
+            return RefusedRecord.of(exc, where, position=line.number, done=line.end)
         self.report.count_unread(upsert.track_id, upsert.metadata.unread)
         return TrackItem(key, value, line.number, line.end)
 

@@ -189,7 +189,7 @@ def preset_of(columns: Iterable[str]) -> Preset | None:
     return next((preset for preset in PRESETS if preset.columns <= held), None)
 
 
-def together(values: list[Any]) -> Any:
+def joined_values(values: list[Any]) -> Any:
     """Return the values of several columns of one list field as one list."""
     present = [value for value in values if not is_missing(value)]
     if len(present) < 2:

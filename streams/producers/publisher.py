@@ -15,7 +15,7 @@ from streams.errors import BrokerUnavailable, TopicError
 from streams.kafka.clients import admin_client, start_producer
 from streams.kafka.topics import TRACK_INGEST, partition_counts
 from streams.producers.checkpoint import Checkpoint
-from streams.producers.items import Position, PublishSummary, Record, Refusal, TrackItem
+from streams.producers.items import Position, PublishSummary, Record, RefusedRecord, TrackItem
 from streams.settings import KafkaSettings
 
 _CHUNK: Final = 64
@@ -23,7 +23,7 @@ _MAX_IN_FLIGHT: Final = 2_000
 _BATCH_BYTES: Final = 512 * 1024
 
 OnProgress = Callable[[PublishSummary], None]
-OnRefused = Callable[[Refusal], None]
+OnRefused = Callable[[RefusedRecord], None]
 
 
 class TrackPublisher:
@@ -86,7 +86,7 @@ class TrackPublisher:
         else:
             delivery.add_done_callback(lambda done: self._delivered(done, item, ticket))
 
-    def refuse(self, refusal: Refusal) -> None:
+    def refuse(self, refusal: RefusedRecord) -> None:
         """Count a record that is not sent."""
         self._refused(refusal, self._watermark.enter(refusal.position))
 
@@ -119,10 +119,10 @@ class TrackPublisher:
         detail = f"the event is {size:,} bytes long, more than the broker takes"
         track_id = item.key.decode(errors="replace")
         self._refused(
-            Refusal(str(item.position), Reason.TOO_LARGE.value, detail, track_id, item.position), ticket
+            RefusedRecord(str(item.position), Reason.TOO_LARGE.value, detail, track_id, item.position), ticket
         )
 
-    def _refused(self, refusal: Refusal, ticket: int) -> None:
+    def _refused(self, refusal: RefusedRecord, ticket: int) -> None:
         self.summary.refused += 1
         self.summary.reasons[refusal.reason] += 1
         self.summary.position = self._watermark.leave(ticket)
@@ -199,7 +199,7 @@ async def publish_all(
                 for record in records:
                     await (
                         _refuse(publisher, record)
-                        if isinstance(record, Refusal)
+                        if isinstance(record, RefusedRecord)
                         else publisher.publish(record)
                     )
                     summary.done = max(summary.done, record.done)
@@ -218,13 +218,13 @@ async def publish_all(
     return summary
 
 
-async def _refuse(publisher: TrackPublisher, refusal: Refusal) -> None:
+async def _refuse(publisher: TrackPublisher, refusal: RefusedRecord) -> None:
     publisher.refuse(refusal)
 
 
-def _take(iterator: Iterator[Record]) -> tuple[list[TrackItem | Refusal], bool]:
+def _take(iterator: Iterator[Record]) -> tuple[list[TrackItem | RefusedRecord], bool]:
     """Return the next few records, fewer where none is ready, and whether the source has ended."""
-    records: list[TrackItem | Refusal] = []
+    records: list[TrackItem | RefusedRecord] = []
     for record in iterator:
         if record is None:
             return records, False

@@ -10,7 +10,7 @@ from streams.producers.columnar import ColumnarFile
 from streams.producers.compressed import kind_of
 from streams.producers.embedding_rows import EmbeddingRows
 from streams.producers.features import FeatureFolder, Layout
-from streams.producers.items import Source, SourceError
+from streams.producers.items import SourceError, TrackSource
 from streams.producers.jsonl import JsonLines
 from streams.producers.rawtables import COLUMNAR_KINDS, CSV_KINDS
 from streams.producers.row_files import array_rows
@@ -51,7 +51,7 @@ class SourceOptions:
         return MetadataTable.read(self.metadata, self.wanted, encoding=self.table_encoding)
 
 
-def open_source(path: Path | None, options: SourceOptions) -> Source:
+def open_source(path: Path | None, options: SourceOptions) -> TrackSource:
     """Return the source of tracks that a path is; None is standard input.
 
     Raises:

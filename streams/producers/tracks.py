@@ -9,7 +9,7 @@ import numpy.typing as npt
 from streams.contracts import InvalidEvent, Reason, TrackMetadata, check_track_id
 from streams.contracts.tracks import Encoding, encode_track, read_metadata
 from streams.producers.axes import AxisReader, Pooling, Roles
-from streams.producers.items import Position, Refusal, TrackItem
+from streams.producers.items import Position, RefusedRecord, TrackItem
 from streams.producers.joining import AmbiguousName, Match
 from streams.producers.presets import Facts
 from streams.producers.report import SourceReport
@@ -110,10 +110,12 @@ class TrackEncoder:
         return TrackItem(key, value, position, done)
 
 
-def refused(error: InvalidEvent, where: str, track_id: str | None, position: Position, done: int) -> Refusal:
+def refused(
+    error: InvalidEvent, where: str, track_id: str | None, position: Position, done: int
+) -> RefusedRecord:
     """Return the refusal of a track whose array breaks the contract."""
     detail = "the features hold NaN or infinity" if error.reason is Reason.NOT_FINITE else error.detail
-    return Refusal(where, error.reason.value, detail, track_id, position, done)
+    return RefusedRecord(where, error.reason.value, detail, track_id, position, done)
 
 
 def vector_of(array: npt.NDArray[Any] | None, axes: AxisReader, pooling: Pooling) -> npt.NDArray[Any]:

@@ -9,7 +9,7 @@ from typing import cast
 import numpy as np
 
 from store.columns import METADATA_FIELDS
-from streams.engine.piped import Duty
+from streams.engine.piped import IdleDuty
 from streams.engine.search.masked import MaskedSearch
 from streams.engine.search.process import SearchProcess, tended
 from streams.engine.search.searcher import Searcher
@@ -26,7 +26,7 @@ from streams.recommender.catalogue_questions import (
 from streams.recommender.catalogue_source import CatalogueSource, FieldIndexes
 from streams.recommender.popularity import ListFacts, Popularity
 from streams.recommender.rendering import Chosen, Renderer, compared_strategies
-from streams.strategies import InvalidQuery, Query, Seed, explain, select
+from streams.strategies import InvalidQuery, Query, Seed, explain_candidate, select_list
 from streams.strategies.seeds import combine
 
 
@@ -76,11 +76,11 @@ class QuestionAnswerer(Searcher):
         if question.compare:
             asked = [(one, query.with_strategy(*one, {})) for one in compared_strategies()]
             return renderer.comparison(
-                [(one, Chosen(each, select(source, each), source)) for one, each in asked]
+                [(one, Chosen(each, select_list(source, each), source)) for one, each in asked]
             )
-        chosen = Chosen(query, select(source, query), source)
+        chosen = Chosen(query, select_list(source, query), source)
         if question.candidate is not None:
-            found = explain(source, query, question.candidate)
+            found = explain_candidate(source, query, question.candidate)
             return renderer.placement(chosen, found, rows[question.candidate])
         body = renderer.recommendations(chosen)
         return replace(body, popularity=self._popularity.version)
@@ -108,7 +108,7 @@ class QuestionAnswerer(Searcher):
         )
 
 
-def _build(connection: Connection, dimension: int, settings: SearchSettings) -> tuple[Searcher, Duty]:
+def _build(connection: Connection, dimension: int, settings: SearchSettings) -> tuple[Searcher, IdleDuty]:
     return tended(connection, QuestionAnswerer(dimension, settings))
 
 

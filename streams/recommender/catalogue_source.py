@@ -12,7 +12,7 @@ from streams.engine.search.metadata import Codes, EncodedColumn
 from streams.engine.search.rows import TrackRows
 from streams.engine.types import EMPTY
 from streams.recommender.popularity import ListFacts, Popularity
-from streams.strategies import Candidates, Columns
+from streams.strategies import CandidateColumns, Candidates
 from streams.strategies.types import Column, Filter, Indices, Mask, Vectors
 from streams.strategies.values import Grouping, ValueIndex
 
@@ -82,7 +82,7 @@ class FieldIndexes:
         return None if written is None else orjson.loads(written).get(field.removeprefix(_EXTRA_KEY))
 
 
-class _RowColumns(Columns):
+class _RowColumns(CandidateColumns):
     """Metadata of some rows by field, each column made when it is first asked for."""
 
     def __init__(self, columns: Mapping[str, EncodedColumn], rows: Indices) -> None:

@@ -22,9 +22,9 @@ from streams.contracts import (
     times,
     track_key,
 )
-from streams.kafka.dead_letters import DeadLetters
+from streams.kafka.dead_letters import DeadLetterSender
 from streams.kafka.poison import isolating, refusal_of
-from streams.kafka.received import Received, Refused
+from streams.kafka.received import ReceivedMessage, RefusedMessage
 from streams.kafka.retry import until_done
 from streams.kafka.topics import TRACK_INTERACTIONS
 from streams.metrics import WorkerMetrics
@@ -42,7 +42,7 @@ _NOTHING: Final = 1e-100
 class _Counted:
     """An interaction that passed the door, where it stood, and when it happened, in microseconds since 1970."""
 
-    received: Received
+    received: ReceivedMessage
     event: Interaction
     identity: bytes | None
     time: int
@@ -51,11 +51,11 @@ class _Counted:
 @dataclass(slots=True)
 class _Read:
     counted: list[_Counted] = field(default_factory=list)
-    refused: list[Refused] = field(default_factory=list)
+    refused: list[RefusedMessage] = field(default_factory=list)
     duplicates: int = 0
 
 
-def _read(messages: Sequence[Received]) -> _Read:
+def _read(messages: Sequence[ReceivedMessage]) -> _Read:
     """Take messages through the door; of those that are the same event, the first."""
     read = _Read()
     seen: set[bytes] = set()
@@ -64,7 +64,7 @@ def _read(messages: Sequence[Received]) -> _Read:
             event = parse_interaction(received.key, received.value)
             counted = _Counted(received, event, interaction_identity(event), _time_of(received, event))
         except Exception as error:  # noqa: BLE001 -- whatever one message does, the others are not its fault
-            read.refused.append(Refused(received, refusal_of(error)))
+            read.refused.append(RefusedMessage(received, refusal_of(error)))
             continue
         if counted.identity is not None and counted.identity in seen:
             read.duplicates += 1
@@ -75,7 +75,7 @@ def _read(messages: Sequence[Received]) -> _Read:
     return read
 
 
-def _time_of(received: Received, event: Interaction) -> int:
+def _time_of(received: ReceivedMessage, event: Interaction) -> int:
     """As the event says, else as the message does, else now."""
     if event.event_time is not None:
         return times.microseconds_of(event.event_time)
@@ -83,7 +83,7 @@ def _time_of(received: Received, event: Interaction) -> int:
     return times.now_microseconds() if stamped is None else stamped
 
 
-class Interactions:
+class InteractionConsumer:
     """Applies batches of track-interactions. Safe to call again with the same messages, by any worker.
 
     Args:
@@ -97,7 +97,7 @@ class Interactions:
     def __init__(
         self,
         pool: asyncpg.Pool,
-        dead_letters: DeadLetters,
+        dead_letters: DeadLetterSender,
         settings: RecommenderSettings,
         metrics: RecommenderMetrics,
         worker_metrics: WorkerMetrics,
@@ -111,7 +111,7 @@ class Interactions:
     async def offsets(self) -> dict[int, int]:
         """From where each partition is to be read: the store's offsets are the truth."""
         return await until_done(
-            lambda: interactions.offsets(self._pool),
+            lambda: interactions.interaction_offsets(self._pool),
             what="read the offsets of interactions",
             system="postgres",
             metrics=self._worker_metrics,
@@ -120,13 +120,13 @@ class Interactions:
     async def restart(self, partitions: Sequence[int]) -> None:
         """Another log has taken the place of the one that was consumed."""
         await until_done(
-            lambda: interactions.restart(self._pool, partitions),
+            lambda: interactions.restart_interactions(self._pool, partitions),
             what="restart interactions",
             system="postgres",
             metrics=self._worker_metrics,
         )
 
-    async def process(self, messages: Sequence[Received]) -> None:
+    async def process(self, messages: Sequence[ReceivedMessage]) -> None:
         """Apply a batch. When this returns, its messages may be acknowledged."""
         read = await asyncio.to_thread(_read, messages)
         # Before the offsets are committed: a crash in between repeats a dead letter but never loses one.
@@ -135,7 +135,7 @@ class Interactions:
         # Also after a replay: a commit whose answer was lost has not been told of.
         if read.counted:
             await until_done(
-                lambda: popularity.bump(self._pool),
+                lambda: popularity.bump_popularity(self._pool),
                 what="tell of another popularity",
                 system="postgres",
                 metrics=self._worker_metrics,
@@ -149,12 +149,12 @@ class Interactions:
         for outcome, count in outcomes.items():
             self._metrics.interactions.labels(outcome).inc(count)
 
-    async def _count(self, messages: Sequence[Received], read: _Read) -> tuple[int, int, int]:
+    async def _count(self, messages: Sequence[ReceivedMessage], read: _Read) -> tuple[int, int, int]:
         """Commit a batch, in parts where one event does not let the others be counted; see `_commit`."""
         events = {id(c.received): c for c in read.counted}
         totals = np.zeros(3, dtype=np.int64)
 
-        async def commit(part: Sequence[Received]) -> None:
+        async def commit(part: Sequence[ReceivedMessage]) -> None:
             counted = [events[id(m)] for m in part if id(m) in events]
             outcome = await until_done(
                 lambda: self._commit(part, counted),
@@ -164,10 +164,10 @@ class Interactions:
             )
             totals[:] += outcome
 
-        async def refuse(culprit: Received, error: InvalidEvent) -> None:
+        async def refuse(culprit: ReceivedMessage, error: InvalidEvent) -> None:
             if id(culprit) not in events:  # it is the offsets that cannot be moved
                 raise error
-            letter = Refused(culprit, error)
+            letter = RefusedMessage(culprit, error)
             await self._dead_letters.send(TRACK_INTERACTIONS, [letter])
             read.refused.append(letter)
             del events[id(culprit)]
@@ -179,14 +179,14 @@ class Interactions:
         return counted, duplicates, replayed
 
     async def _commit(
-        self, messages: Sequence[Received], counted: Sequence[_Counted]
+        self, messages: Sequence[ReceivedMessage], counted: Sequence[_Counted]
     ) -> tuple[int, int, int]:
         """Count what is new, and move the offsets, in one transaction: (counted, duplicates, replayed)."""
         ends: dict[int, int] = {}
         for message in messages:
             ends[message.partition] = max(ends.get(message.partition, 0), message.offset + 1)
         async with transaction(self._pool) as connection:
-            held = await interactions.hold(connection, list(ends))
+            held = await interactions.hold_interaction_partitions(connection, list(ends))
             new = [c for c in counted if c.received.offset >= held[c.received.partition]]
             rows = [
                 InteractionRow(
@@ -198,10 +198,12 @@ class Interactions:
                 for c in new
                 if c.identity is not None
             ]
-            known = await interactions.remember(connection, rows)
+            known = await interactions.remember_interactions(connection, rows)
             fresh = [c for c in new if c.identity is None or c.identity in known]
             await self._add(connection, fresh)
-            await interactions.advance(connection, {p: max(end, held[p]) for p, end in ends.items()})
+            await interactions.advance_interactions(
+                connection, {p: max(end, held[p]) for p, end in ends.items()}
+            )
         return len(fresh), len(new) - len(fresh), len(counted) - len(new)
 
     async def _add(self, connection: asyncpg.pool.PoolConnectionProxy, fresh: Sequence[_Counted]) -> None:
@@ -215,7 +217,7 @@ class Interactions:
             time.time(),
             half_life=half_life,
         )
-        await interactions.add(
+        await interactions.add_popularity(
             connection,
             sums.keys.tolist(),
             *(
@@ -232,6 +234,6 @@ class Interactions:
         while True:
             await asyncio.sleep(_FORGET_SECONDS)
             try:
-                await interactions.forget(self._pool, age)
+                await interactions.forget_interactions(self._pool, age)
             except StoreUnavailableError:
                 continue

@@ -21,12 +21,12 @@ _FACTS_REST = 50.0
 _FACTS_SECONDS = 10.0
 
 
-def make_popularity(read: stored.Listening, now: float, half_life: float) -> Popularity:
+def make_popularity(read: stored.StoredPopularity, now: float, half_life: float) -> Popularity:
     """Smoothed rates, their percentiles and shares. Takes CPU time: not for the event loop."""
     if not read.references.any():
         return Popularity(version=read.version)
     values = read.values * popularity.decay_factor(now - read.references, half_life)
-    exposures = popularity.exposure(np.maximum(now - read.created_at, 0.0), half_life)
+    exposures = popularity.exposure_seconds(np.maximum(now - read.created_at, 0.0), half_life)
     # One more track, of which nothing is known, stands for all that are newer than this.
     percentile, probability = popularity.standing(
         np.append(values, 0.0), np.append(exposures, 0.0), half_life
@@ -41,7 +41,7 @@ def make_popularity(read: stored.Listening, now: float, half_life: float) -> Pop
     )
 
 
-class Listeners:
+class PopularityCache:
     """Keeps the newest popularity at hand, and counts hubs when asked.
 
     Args:
@@ -86,7 +86,7 @@ class Listeners:
         version = await stored.version(self._pool)
         if version == self.current.version and time.monotonic() - self._read_at < _RELOAD_SECONDS:
             return
-        read = await stored.read(self._pool)
+        read = await stored.read_popularity(self._pool)
         self.current = await asyncio.to_thread(make_popularity, read, time.time(), self._half_life)
         self._read_at = time.monotonic()
 

@@ -14,8 +14,8 @@ import structlog
 
 from store import materialised
 from store.errors import BodyRejectedError, StoreUnavailableError
-from store.materialised import Hits, Kept, NewBody
-from store.pool import translated
+from store.materialised import BodyHits, BodyKey, NewBody
+from store.pool import translated_errors
 from streams.contracts import InvalidEvent
 from streams.engine.search.process import SearchStoppedError
 from streams.kafka.poison import isolating
@@ -75,7 +75,7 @@ class Materialiser:
         self,
         pool: asyncpg.Pool,
         changes: ToldChanges,
-        compute: Callable[[Kept], Awaitable[None]],
+        compute: Callable[[BodyKey], Awaitable[None]],
         settings: RecommenderSettings,
         metrics: RecommenderMetrics,
     ) -> None:
@@ -144,7 +144,7 @@ class Materialiser:
         self._metrics.bodies.labels("rejected").inc()
 
     async def _write(self, bodies: Sequence[_ToKeep]) -> None:
-        written = await materialised.write(self._pool, [body.new for body in bodies])
+        written = await materialised.write_bodies(self._pool, [body.new for body in bodies])
         for body, kept in zip(bodies, written, strict=True):
             if isinstance(kept, BodyRejectedError):
                 new = body.new
@@ -155,7 +155,7 @@ class Materialiser:
             self._metrics.bodies.labels(body.reason if kept else "withdrawn").inc()
             # Told of while the body was being made: whoever marked bodies then did not see this one.
             if kept and not self._changes.unchanged(body.made_from):
-                await materialised.mark_outdated(self._pool, list(body.made_from))
+                await materialised.mark_bodies_outdated(self._pool, list(body.made_from))
 
     async def run_counting(self) -> None:
         """For ever, note what is asked for, and give up what is asked for least."""
@@ -166,7 +166,7 @@ class Materialiser:
                 await self.flush_hits()
                 if time.monotonic() - evicted > _EVICT_SECONDS:
                     evicted = time.monotonic()
-                    count = await materialised.evict(self._pool, self._settings.kept_bodies)
+                    count = await materialised.evict_bodies(self._pool, self._settings.kept_bodies)
                     self._metrics.bodies.labels("crowded_out").inc(count)
 
     async def flush_hits(self) -> None:
@@ -180,8 +180,9 @@ class Materialiser:
         self._hits = {which: hits for which, hits in self._hits.items() if which not in taken}
         now = time.time()
         try:
-            await materialised.hit(
-                self._pool, [Hits(*which, hits, heat_of(hits, now)) for which, hits in taken.items() if hits]
+            await materialised.count_hits(
+                self._pool,
+                [BodyHits(*which, hits, heat_of(hits, now)) for which, hits in taken.items() if hits],
             )
         except StoreUnavailableError:
             for which, hits in taken.items():
@@ -202,12 +203,12 @@ class Materialiser:
 
     async def _refresh_some(self) -> int:
         """Refresh a second's worth of bodies; returns how many."""
-        with translated():
+        with translated_errors():
             async with self._pool.acquire() as connection:
                 if not await materialised.begin_refreshing(connection):
                     return 0
                 try:
-                    stale = await materialised.stale_ones(
+                    stale = await materialised.stale_bodies(
                         connection, max(1, round(self._settings.refreshes_per_second))
                     )
                     for kept in stale:

@@ -2,32 +2,32 @@
 
 from collections.abc import Sequence
 
-from streams.contracts import PROBLEM_PREFIX, FieldProblem, Problem, invalid_parameters
+from streams.contracts import PROBLEM_PREFIX, FieldProblem, ProblemDetails, invalid_parameters
 
 
-class ProblemError(Exception):
+class RequestProblemError(Exception):
     """A request that cannot be answered with a list; the problem is its answer."""
 
-    def __init__(self, problem: Problem) -> None:
+    def __init__(self, problem: ProblemDetails) -> None:
         super().__init__(problem.detail or problem.title)
         self.problem = problem
 
 
 def _problem(
     status: int, name: str, title: str, detail: str, errors: Sequence[tuple[str, str]] = ()
-) -> ProblemError:
+) -> RequestProblemError:
     named = [FieldProblem(field=field, message=message) for field, message in errors]
-    return ProblemError(
-        Problem(type=PROBLEM_PREFIX + name, title=title, status=status, detail=detail, errors=named)
+    return RequestProblemError(
+        ProblemDetails(type=PROBLEM_PREFIX + name, title=title, status=status, detail=detail, errors=named)
     )
 
 
-def invalid(field: str, message: str) -> ProblemError:
+def invalid_parameter(field: str, message: str) -> RequestProblemError:
     """422: a parameter cannot be used."""
-    return ProblemError(invalid_parameters([(field, message)]))
+    return RequestProblemError(invalid_parameters([(field, message)]))
 
 
-def track_not_found(track_ids: Sequence[str], field: str) -> ProblemError:
+def unknown_track(track_ids: Sequence[str], field: str) -> RequestProblemError:
     """404: no such track."""
     shown = ", ".join(repr(track_id) for track_id in track_ids[:5])
     more = f" and {len(track_ids) - 5} more" if len(track_ids) > 5 else ""
@@ -40,7 +40,7 @@ def track_not_found(track_ids: Sequence[str], field: str) -> ProblemError:
     )
 
 
-def reused_request_id() -> ProblemError:
+def reused_request_id() -> RequestProblemError:
     """409: another request has the same request_id."""
     return _problem(
         409,
@@ -51,21 +51,21 @@ def reused_request_id() -> ProblemError:
     )
 
 
-def internal_error() -> ProblemError:
+def internal_failure() -> RequestProblemError:
     """500: a defect of ours."""
     return _problem(
         500, "internal-error", "Internal error", "Something went wrong on our side; the worker's log has it."
     )
 
 
-def store_unavailable() -> ProblemError:
+def store_away() -> RequestProblemError:
     """503: Postgres is away."""
     return _problem(
         503, "store-unavailable", "Store unavailable", "The store cannot be reached at the moment: try again."
     )
 
 
-def search_unavailable() -> ProblemError:
+def search_unavailable() -> RequestProblemError:
     """503: there is nothing to search in yet."""
     return _problem(
         503,
@@ -75,6 +75,6 @@ def search_unavailable() -> ProblemError:
     )
 
 
-def too_late() -> ProblemError:
+def too_late() -> RequestProblemError:
     """504: nobody waits any longer."""
     return _problem(504, "too-late", "Too late", "The request's timeout passed before there was an answer.")

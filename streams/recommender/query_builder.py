@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from streams.contracts import InvalidEvent, RecommendationQuery, Seed, track_key, unit_vector
+from streams.contracts import InvalidEvent, RecommendationQuery, SeedOption, track_key, unit_vector
 from streams.contracts.dates import partial_date
 from streams.recommender import problems
 from streams.strategies import Caps, InvalidQuery, NearDuplicates, Query, filters, registry
@@ -15,18 +15,18 @@ from streams.strategies.types import Vector
 
 
 @dataclass(frozen=True, slots=True)
-class Named:
+class NamedTracks:
     """The tracks that a request names, by the part of it that does."""
 
-    seeds: tuple[Seed, ...]
-    negatives: tuple[Seed, ...]
+    seeds: tuple[SeedOption, ...]
+    negatives: tuple[SeedOption, ...]
     candidate: str | None
 
     @staticmethod
-    def of(request: RecommendationQuery) -> "Named":
+    def of(request: RecommendationQuery) -> "NamedTracks":
         """The tracks that must exist for the request to mean something."""
-        alone = [] if request.track_id is None else [Seed(track_id=request.track_id, weight=1.0)]
-        return Named(tuple(request.seeds or alone), tuple(request.negatives), request.candidate)
+        alone = [] if request.track_id is None else [SeedOption(track_id=request.track_id, weight=1.0)]
+        return NamedTracks(tuple(request.seeds or alone), tuple(request.negatives), request.candidate)
 
     @property
     def keys(self) -> list[int]:
@@ -36,7 +36,7 @@ class Named:
             names.append(self.candidate)
         return list(dict.fromkeys(track_key(name) for name in names))
 
-    def not_found(self, unknown: Collection[int], *, one: bool) -> problems.ProblemError:
+    def not_found(self, unknown: Collection[int], *, one: bool) -> problems.RequestProblemError:
         """404 for these keys, of which at least one is named."""
         parts = (
             ("track_id" if one else "seeds", [s.track_id for s in self.seeds]),
@@ -48,7 +48,7 @@ class Named:
             for field, given in parts
             if (names := [name for name in given if track_key(name) in unknown])
         ]
-        return problems.track_not_found(*missing[0])
+        return problems.unknown_track(*missing[0])
 
 
 def make_query(
@@ -69,7 +69,7 @@ def make_query(
     Raises:
         ProblemError: 422, with the field at fault.
     """
-    named = Named.of(request)
+    named = NamedTracks.of(request)
     context = request.user_context
     try:
         query = Query(
@@ -96,7 +96,7 @@ def _conditions(request: RecommendationQuery) -> dict[str, Any]:
     """What the list must meet, and how far that may be relaxed."""
     near = request.near_duplicates
     return {
-        "filters": filters.parse(request.wanted_filters(), partial_date),
+        "filters": filters.parse_filters(request.wanted_filters(), partial_date),
         "caps": Caps(**request.caps.model_dump()),
         "hub_correction": request.hub_correction,
         "near_duplicates": None if near is None else NearDuplicates(**near.model_dump()),
@@ -104,10 +104,10 @@ def _conditions(request: RecommendationQuery) -> dict[str, Any]:
     }
 
 
-def as_problem(error: InvalidQuery, request: RecommendationQuery) -> problems.ProblemError:
+def as_problem(error: InvalidQuery, request: RecommendationQuery) -> problems.RequestProblemError:
     """What the strategies refuse, by the name that the request has for it."""
     field = f"parameters.{error.field}" if error.field in request.parameters else error.field
-    return problems.invalid(field, error.reason)
+    return problems.invalid_parameter(field, error.reason)
 
 
 def _parameters(request: RecommendationQuery) -> dict[str, bool | int | float]:
@@ -124,7 +124,7 @@ def _embedding(values: Sequence[float], dimension: int | None) -> Vector:
         raise InvalidQuery("embedding", error.detail.removeprefix("embedding ")) from None
 
 
-def _starting(seeds: tuple[Seed, ...]) -> tuple[StartingTrack, ...]:
+def _starting(seeds: tuple[SeedOption, ...]) -> tuple[StartingTrack, ...]:
     """Seeds as the strategies take them; the weights of one given twice add up."""
     weights: dict[int, float] = {}
     for seed in seeds:

@@ -14,9 +14,9 @@ import structlog
 from pydantic import ValidationError
 
 from store import materialised
-from store.candidates import StoredList, existing, fetch_dimension, fetch_list
+from store.candidates import StoredNeighbours, existing, fetch_dimension, fetch_list
 from store.errors import StoreUnavailableError
-from store.materialised import Kept, NewBody
+from store.materialised import BodyKey, NewBody
 from streams.contracts import (
     MinOffset,
     RecommendationQuery,
@@ -39,12 +39,12 @@ from streams.recommender.catalogue_questions import (
     RefusedQuestion,
     UnknownTracks,
 )
-from streams.recommender.listening import Listeners
+from streams.recommender.listening import PopularityCache
 from streams.recommender.materialiser import Materialiser, heat_of
 from streams.recommender.metrics import RecommenderMetrics
 from streams.recommender.popularity import ListFacts, Popularity
-from streams.recommender.problems import ProblemError
-from streams.recommender.query_builder import Named, as_problem, make_query, plain
+from streams.recommender.problems import RequestProblemError
+from streams.recommender.query_builder import NamedTracks, as_problem, make_query, plain
 from streams.recommender.rendering import entity_tag
 from streams.recommender.settings import RecommenderSettings
 from streams.recommender.told_changes import ToldChanges
@@ -93,7 +93,7 @@ class _Asked:
 
     request: RecommendationQuery
     query: Query
-    own: StoredList | None
+    own: StoredNeighbours | None
     searched: Mapping[int, int]
     question: CatalogueQuestion
 
@@ -126,7 +126,7 @@ class Recommender:
         self._metrics = metrics
         self._applied = applied
         self._changes = ToldChanges()
-        self.listeners = Listeners(pool, settings.popularity_window_seconds, settings.half_life_days)
+        self.listeners = PopularityCache(pool, settings.popularity_window_seconds, settings.half_life_days)
         self.materialiser = Materialiser(pool, self._changes, self._refresh, settings, metrics)
         self._in_flight: dict[bytes, asyncio.Task[Body]] = {}
         self._dimension: int | None = None
@@ -177,17 +177,17 @@ class Recommender:
         try:
             async with asyncio.timeout(seconds):
                 body = await self._body(request, began)
-        except ProblemError as error:
+        except RequestProblemError as error:
             return self._failed(request, error)
         except StoreUnavailableError:
-            return self._failed(request, problems.store_unavailable())
+            return self._failed(request, problems.store_away())
         except SearchStoppedError:
             return self._failed(request, problems.search_unavailable())
         except TimeoutError:
             return self._failed(request, problems.too_late())
         return encode_reply(request.request_id, body)
 
-    def _failed(self, request: RecommendationRequest, error: ProblemError) -> bytes:
+    def _failed(self, request: RecommendationRequest, error: RequestProblemError) -> bytes:
         outcome = "refused" if error.problem.status < 500 else "failed"
         self._metrics.requests.labels(outcome).inc()
         return encode_error(request.request_id, error.problem)
@@ -196,7 +196,7 @@ class Recommender:
         variant = request.variant()
         if variant is not None and request.track_id is not None:
             which = (track_key(request.track_id), *request.canonical, variant)
-            kept = await materialised.read(self._pool, *which)
+            kept = await materialised.read_body(self._pool, *which)
             self.materialiser.hit(which, request.hits)
             if kept is not None and not kept.stale:
                 self._metrics.requests.labels("stored").inc()
@@ -249,7 +249,7 @@ class Recommender:
             raise as_problem(InvalidQuery(answer.field, answer.reason), asked.request)
         if isinstance(answer, FailedQuestion):
             log.error("a question could not be answered", error=answer.text)
-            raise problems.internal_error()
+            raise problems.internal_failure()
         return answer
 
     async def _require(self, request: RecommendationQuery, keys: Collection[int]) -> None:
@@ -260,7 +260,7 @@ class Recommender:
         """
         unknown = set(keys) - await existing(self._pool, list(keys))
         if unknown:
-            raise Named.of(request).not_found(unknown, one=request.track_id is not None)
+            raise NamedTracks.of(request).not_found(unknown, one=request.track_id is not None)
 
     async def _informed(self, query: Query) -> Answers:
         """What holds the catalogue, told all that the question needs to be known.
@@ -366,14 +366,14 @@ class Recommender:
         )
         self.materialiser.keep(new, body.made_from, reason=reason)
 
-    async def _refresh(self, kept: Kept) -> None:
+    async def _refresh(self, kept: BodyKey) -> None:
         """Compute a kept body anew; one that cannot be is kept no more, and made again when it is asked for."""
         try:
             request = RecommendationQuery.model_validate(
                 {**kept.question, "track_id": kept.track_id, "strategy": kept.strategy, "mode": kept.mode}
             )
             await self._compute(request, kept.variant, "refreshed")
-        except (ProblemError, ValidationError) as error:
+        except (RequestProblemError, ValidationError) as error:
             log.info("a kept recommendation is given up", track_id=kept.track_id, reason=str(error))
             await self._give_up(kept)
         except _UNFORESEEN:
@@ -382,12 +382,12 @@ class Recommender:
             )
             await self._give_up(kept)
 
-    async def _give_up(self, kept: Kept) -> None:
+    async def _give_up(self, kept: BodyKey) -> None:
         which = (track_key(kept.track_id), kept.strategy, kept.mode, kept.variant)
-        await materialised.drop(self._pool, *which)
+        await materialised.drop_body(self._pool, *which)
 
 
-def _source(own: StoredList | None) -> dict[str, Any] | None:
+def _source(own: StoredNeighbours | None) -> dict[str, Any] | None:
     """Of the event that changed a list last, as a body has it."""
     if own is None:
         return None

@@ -13,8 +13,8 @@ from streams.engine.search.rows import TrackRows
 from streams.metadata_fields import LIST_FIELDS
 from streams.recommender.catalogue_questions import Body, CatalogueQuestion
 from streams.recommender.catalogue_source import EXTRA, CatalogueSource
-from streams.strategies import Item, Placement, Query, Selection, metrics, registry
-from streams.strategies.types import Choice, Vectors
+from streams.strategies import Placement, Query, RecommendedItem, Selection, metrics, registry
+from streams.strategies.types import StrategyChoice, Vectors
 
 _OPTIONS: Final = orjson.OPT_UTC_Z
 _DECIMALS: Final = 6  # what a float32 similarity holds
@@ -157,7 +157,7 @@ class Renderer:
             "recommendations": [{**item, "cached": False} for item in self._items(chosen)],
             "notes": list(selection.notes),
             "intra_list_diversity": round(metrics.intra_list_diversity(vectors), _DECIMALS),
-            "novelty": None if shares is None else round(metrics.novelty(shares), _DECIMALS),
+            "novelty": None if shares is None else round(metrics.list_novelty(shares), _DECIMALS),
             "mean_similarity": round(mean, _DECIMALS),
             "coverage": round(metrics.coverage([selection.keys], len(self._tracks)), 9),
         }
@@ -165,7 +165,7 @@ class Renderer:
     def _items(self, chosen: Chosen) -> list[dict[str, Any]]:
         return [self._item(item, chosen.selection.choice, item.index) for item in chosen.selection.items]
 
-    def _item(self, item: Item, choice: Choice, row: int) -> dict[str, Any]:
+    def _item(self, item: RecommendedItem, choice: StrategyChoice, row: int) -> dict[str, Any]:
         """One recommendation, `cached` aside."""
         metadata = self._metadata(row)
         several = bool(item.contributions)

@@ -25,9 +25,9 @@ from streams.contracts import (
     tracing,
 )
 from streams.kafka.broker_clock import BrokerClock
-from streams.kafka.dead_letters import DeadLetters
+from streams.kafka.dead_letters import DeadLetterSender
 from streams.kafka.poison import unprocessable
-from streams.kafka.received import Received, Refused
+from streams.kafka.received import ReceivedMessage, RefusedMessage
 from streams.kafka.retry import until_done
 from streams.kafka.topics import RECOMMENDATION_REPLIES, RECOMMENDATION_REQUESTS
 from streams.metrics import WorkerMetrics
@@ -42,7 +42,7 @@ Acknowledge = Callable[[], Awaitable[None]]
 _REMEMBERED_BYTES: Final = 32 * 1024 * 1024
 
 
-class Answers(Protocol):
+class RequestAnswerer(Protocol):
     """The part of `Recommender` that is used here."""
 
     async def answer(self, request: RecommendationRequest, seconds: float | None = None) -> bytes:
@@ -64,7 +64,7 @@ class _Taken:
     replied: bool = False
 
 
-class RequestDesk:
+class RequestHandler:
     """Takes raw messages of recommendation-requests.
 
     A message is acknowledged after its reply has been delivered, so that each is answered at least once. What breaks the
@@ -81,9 +81,9 @@ class RequestDesk:
 
     def __init__(
         self,
-        answers: Answers,
+        answers: RequestAnswerer,
         producer: AIOKafkaProducer,
-        dead_letters: DeadLetters,
+        dead_letters: DeadLetterSender,
         metrics: RecommenderMetrics,
         worker_metrics: WorkerMetrics,
         *,
@@ -104,7 +104,7 @@ class RequestDesk:
             _REMEMBERED_BYTES, getsizeof=lambda kept: len(kept[1])
         )
 
-    async def take(self, received: Received, acknowledge: Acknowledge) -> None:
+    async def take(self, received: ReceivedMessage, acknowledge: Acknowledge) -> None:
         """Begin to answer a message; returns when there is room for the next one.
 
         Args:
@@ -134,10 +134,10 @@ class RequestDesk:
             log.error("a request was left unacknowledged", error=repr(error))
             self._defect = error
 
-    async def _work(self, received: Received, taken: _Taken) -> None:
+    async def _work(self, received: ReceivedMessage, taken: _Taken) -> None:
         began = time.perf_counter()
         parent = tracing.parent_of(received.headers)
-        with tracing.span("answer request", "server", parent=parent):
+        with tracing.traced_span("answer request", "server", parent=parent):
             reply = await self._reply_or_problem(received, taken.since)
             if reply is not None:
                 await self._deliver(*reply)
@@ -147,7 +147,7 @@ class RequestDesk:
         while waiting and waiting[0].replied:
             await waiting.popleft().acknowledge()
 
-    async def _reply_or_problem(self, received: Received, since: float) -> tuple[str, bytes] | None:
+    async def _reply_or_problem(self, received: ReceivedMessage, since: float) -> tuple[str, bytes] | None:
         """The reply, or the problem `internal` where an error came up that nobody foresaw."""
         try:
             return await self._reply(received, since)
@@ -162,11 +162,11 @@ class RequestDesk:
             refusal = unprocessable(error)
         request_id = await asyncio.to_thread(_addressee, received)
         if request_id is None:
-            await self._dead_letters.send(RECOMMENDATION_REQUESTS, [Refused(received, refusal)])
+            await self._dead_letters.send(RECOMMENDATION_REQUESTS, [RefusedMessage(received, refusal)])
             return None
-        return request_id, encode_error(request_id, problems.internal_error().problem)
+        return request_id, encode_error(request_id, problems.internal_failure().problem)
 
-    async def _reply(self, received: Received, since: float) -> tuple[str, bytes] | None:
+    async def _reply(self, received: ReceivedMessage, since: float) -> tuple[str, bytes] | None:
         """The request_id and the reply; None where nobody can be told."""
         try:
             request = parse_request(received.key, received.value)
@@ -184,20 +184,20 @@ class RequestDesk:
         except Exception:
             log.exception("a request could not be answered", request_id=request.request_id)
             self._metrics.requests.labels("failed").inc()
-            return request.request_id, encode_error(request.request_id, problems.internal_error().problem)
+            return request.request_id, encode_error(request.request_id, problems.internal_failure().problem)
         if len(reply) <= _REMEMBERED_BYTES and reply.startswith(_fine(request.request_id)):
             self._replies[request.request_id] = (digest, reply)
         return request.request_id, reply
 
-    async def _refuse(self, received: Received, error: InvalidEvent) -> tuple[str, bytes] | None:
+    async def _refuse(self, received: ReceivedMessage, error: InvalidEvent) -> tuple[str, bytes] | None:
         self._metrics.requests.labels("refused").inc()
         request_id = await asyncio.to_thread(_addressee, received)
         if request_id is None:
-            await self._dead_letters.send(RECOMMENDATION_REQUESTS, [Refused(received, error)])
+            await self._dead_letters.send(RECOMMENDATION_REQUESTS, [RefusedMessage(received, error)])
             return None
         if isinstance(error, InvalidRequest):
             return request_id, encode_error(request_id, error.problem)
-        return request_id, encode_error(request_id, problems.invalid(WHOLE, error.detail).problem)
+        return request_id, encode_error(request_id, problems.invalid_parameter(WHOLE, error.detail).problem)
 
     async def _deliver(self, request_id: str, reply: bytes) -> None:
         async def deliver() -> None:
@@ -205,7 +205,7 @@ class RequestDesk:
                 RECOMMENDATION_REPLIES,
                 key=request_id.encode(errors="surrogatepass"),
                 value=reply,
-                headers=tracing.headers(),
+                headers=tracing.trace_headers(),
             )
             await asyncio.shield(delivery)
 
@@ -213,7 +213,7 @@ class RequestDesk:
             await until_done(deliver, what="send a reply", system="kafka", metrics=self._worker_metrics)
         except MessageSizeTooLargeError:
             log.error("a reply is larger than its topic takes", request_id=request_id, bytes=len(reply))
-            problem = encode_error(request_id, problems.internal_error().problem)
+            problem = encode_error(request_id, problems.internal_failure().problem)
             if len(problem) < len(reply):
                 await self._deliver(request_id, problem)
 
@@ -237,7 +237,7 @@ def _seconds_left(request: RecommendationRequest, since: float) -> float | None:
     return None if request.timeout_ms is None else since + request.timeout_ms / 1000 - time.monotonic()
 
 
-def _addressee(received: Received) -> str | None:
+def _addressee(received: ReceivedMessage) -> str | None:
     try:
         return request_id_of(received.key, received.value)
     except Exception:  # noqa: BLE001 -- then nobody can be told

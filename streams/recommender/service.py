@@ -12,13 +12,13 @@ from store.pool import open_pool
 from store.settings import StoreSettings
 from streams.engine.types import TrackBatch
 from streams.kafka.clients import start_producer
-from streams.kafka.dead_letters import DeadLetters
+from streams.kafka.dead_letters import DeadLetterSender
 from streams.kafka.retry import until_done
 from streams.metrics import WorkerMetrics
-from streams.recommender.interactions import Interactions
+from streams.recommender.interactions import InteractionConsumer
 from streams.recommender.metrics import RecommenderMetrics
 from streams.recommender.recommender import Answers, Recommender
-from streams.recommender.request_handler import RequestDesk
+from streams.recommender.request_handler import RequestHandler
 from streams.recommender.settings import RecommenderSettings
 from streams.settings import KafkaSettings
 
@@ -44,8 +44,8 @@ class RecommendationService:
         applied: By partition of track-ingest, the offset below which what is searched holds everything.
     """
 
-    desk: RequestDesk
-    interactions: Interactions
+    desk: RequestHandler
+    interactions: InteractionConsumer
     recommender: Recommender
 
     def __init__(
@@ -83,11 +83,11 @@ class RecommendationService:
         self._exit.callback(pool.terminate)
         producer = await until_done(open_producer, what="reach Kafka", system="kafka", metrics=metrics)
         self._exit.push_async_callback(producer.stop)
-        letters = DeadLetters(producer, metrics)
+        letters = DeadLetterSender(producer, metrics)
         self.recommender = Recommender(pool, None, self._settings, self._metrics, applied=self._applied)
         self._exit.callback(self.recommender.close)
-        self.interactions = Interactions(pool, letters, self._settings, self._metrics, metrics)
-        self.desk = RequestDesk(
+        self.interactions = InteractionConsumer(pool, letters, self._settings, self._metrics, metrics)
+        self.desk = RequestHandler(
             self.recommender,
             producer,
             letters,

@@ -1,52 +1,52 @@
 """Recommendation strategies: pure functions over candidates.
 
-`select` makes a list, `explain` says where a track stands, `registry` knows the strategies by name,
-`seeds.combine` makes a query vector, `filters.parse` reads filters, `popularity` and `metrics` are arithmetic.
+`select_list` makes a list, `explain_candidate` says where a track stands, `registry` knows the strategies by name,
+`seeds.combine` makes a query vector, `filters.parse_filters` reads filters, `popularity` and `metrics` are arithmetic.
 """
 
 from streams.strategies.errors import InvalidQuery, MissingData, StrategyError
 from streams.strategies.selection import (
     candidates_wanted,
-    explain,
+    explain_candidate,
     fields_needed,
-    select,
+    select_list,
 )
 from streams.strategies.source import CandidateSource, Source
 from streams.strategies.types import (
+    CandidateColumns,
     Candidates,
     Caps,
-    Choice,
-    Columns,
     Filter,
-    Item,
     NearDuplicates,
     Placement,
     Query,
+    RecommendedItem,
     Seed,
     Selection,
     StageCount,
+    StrategyChoice,
 )
 
 __all__ = [
+    "CandidateColumns",
     "CandidateSource",
     "Candidates",
     "Caps",
-    "Choice",
-    "Columns",
     "Filter",
     "InvalidQuery",
-    "Item",
     "MissingData",
     "NearDuplicates",
     "Placement",
     "Query",
+    "RecommendedItem",
     "Seed",
     "Selection",
     "Source",
     "StageCount",
+    "StrategyChoice",
     "StrategyError",
     "candidates_wanted",
-    "explain",
+    "explain_candidate",
     "fields_needed",
-    "select",
+    "select_list",
 ]

@@ -9,7 +9,7 @@ import numpy as np
 from streams.metadata_fields import COMPARED_BY
 from streams.strategies import facts
 from streams.strategies.arrays import cosines
-from streams.strategies.types import Candidates, Choice, Query
+from streams.strategies.types import Candidates, Query, StrategyChoice
 
 # What a listener may be said to want, in `user_context.goal`.
 GOALS: Final = {
@@ -30,7 +30,7 @@ _ALIKE = 0.9  # mean cosine among the nearest above which they repeat each other
 _HEARD = 0.1  # share of candidates that somebody has listened to
 
 
-def choose(pool: Candidates, query: Query) -> Choice:
+def choose_strategy(pool: Candidates, query: Query) -> StrategyChoice:
     """The strategy for this question and these candidates; the first rule that applies decides.
 
     1. `user_context.goal`, one of `GOALS`, if the data for it is at hand: of popularity as in rule 5. 2.
@@ -42,10 +42,10 @@ def choose(pool: Candidates, query: Query) -> Choice:
         found = rule(pool, query)
         if found is not None:
             return found
-    return Choice("similarity", None, "nothing is known that speaks for another strategy")
+    return StrategyChoice("similarity", None, "nothing is known that speaks for another strategy")
 
 
-def _goal(pool: Candidates, query: Query) -> Choice | None:
+def _goal(pool: Candidates, query: Query) -> StrategyChoice | None:
     goal = query.user_context.get("goal")
     if not isinstance(goal, str) or goal not in GOALS:
         return None
@@ -54,33 +54,33 @@ def _goal(pool: Candidates, query: Query) -> Choice | None:
     needs_vectors = mode in ("mmr", "cluster", "serendipity")
     if (needs_popularity and not _heard(pool)) or (needs_vectors and pool.vectors is None):
         return None
-    return Choice(strategy, mode, f"the listener's goal is {goal}")
+    return StrategyChoice(strategy, mode, f"the listener's goal is {goal}")
 
 
-def _skips(pool: Candidates, query: Query) -> Choice | None:
+def _skips(pool: Candidates, query: Query) -> StrategyChoice | None:
     skips = _count(query.user_context.get("recent_skips"))
     if skips < _MANY_SKIPS or pool.vectors is None:
         return None
-    return Choice("diverse", "mmr", f"{skips} skips lately: more of the same would not do")
+    return StrategyChoice("diverse", "mmr", f"{skips} skips lately: more of the same would not do")
 
 
 def _count(value: Any) -> int:
     return value if isinstance(value, int) and not isinstance(value, bool) else 0
 
 
-def _seeds_differ(pool: Candidates, query: Query) -> Choice | None:
+def _seeds_differ(pool: Candidates, query: Query) -> StrategyChoice | None:
     vectors = [seed.vector for seed in query.seeds if seed.vector is not None]
     if len(vectors) < 2 or pool.vectors is None:
         return None
     mean = _mean_cosine(np.stack(vectors))
     if mean >= _SEEDS_DIFFER:
         return None
-    return Choice(
+    return StrategyChoice(
         "diverse", "cluster", f"the seeds differ (mean cosine {mean:.2f}): each side should be heard"
     )
 
 
-def _one_source(pool: Candidates, query: Query) -> Choice | None:
+def _one_source(pool: Candidates, query: Query) -> StrategyChoice | None:
     nearest = _nearest(pool, query)
     if pool.vectors is None or len(nearest) < 3:
         return None
@@ -94,7 +94,7 @@ def _one_source(pool: Candidates, query: Query) -> Choice | None:
         del held[None]
         most = max(held.values(), default=0)
         if most >= _ONE_SOURCE * len(nearest):
-            return Choice("diverse", "mmr", f"{most} of the {len(nearest)} nearest share one {name}")
+            return StrategyChoice("diverse", "mmr", f"{most} of the {len(nearest)} nearest share one {name}")
     return None
 
 
@@ -102,19 +102,23 @@ def _each(value: Any) -> Iterable[Any]:
     return value if isinstance(value, list | tuple) else (value,)
 
 
-def _alike(pool: Candidates, query: Query) -> Choice | None:
+def _alike(pool: Candidates, query: Query) -> StrategyChoice | None:
     nearest = _nearest(pool, query)
     if pool.vectors is None or len(nearest) < 3:
         return None
     mean = _mean_cosine(pool.vectors[nearest])
     if mean <= _ALIKE:
         return None
-    return Choice("diverse", "mmr", f"the nearest are much alike (mean cosine {mean:.2f})")
+    return StrategyChoice("diverse", "mmr", f"the nearest are much alike (mean cosine {mean:.2f})")
 
 
-def _popularity(pool: Candidates, query: Query) -> Choice | None:
+def _popularity(pool: Candidates, query: Query) -> StrategyChoice | None:
     del query
-    return Choice("hybrid", None, "enough of the candidates have been listened to") if _heard(pool) else None
+    return (
+        StrategyChoice("hybrid", None, "enough of the candidates have been listened to")
+        if _heard(pool)
+        else None
+    )
 
 
 def _heard(pool: Candidates) -> bool:
@@ -130,7 +134,7 @@ def _mean_cosine(vectors: np.ndarray[Any, np.dtype[np.float32]]) -> float:
     return float(cosines(vectors, vectors)[upper].mean())
 
 
-_RULES: Final[tuple[Callable[[Candidates, Query], Choice | None], ...]] = (
+_RULES: Final[tuple[Callable[[Candidates, Query], StrategyChoice | None], ...]] = (
     _goal,
     _skips,
     _seeds_differ,

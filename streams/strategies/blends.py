@@ -4,7 +4,7 @@ import numpy as np
 
 from streams.strategies import facts
 from streams.strategies.arrays import min_max
-from streams.strategies.diverse import listening, self_information
+from streams.strategies.diverse import listening_components, self_information
 from streams.strategies.errors import InvalidQuery
 from streams.strategies.ranking import FixedRanking, GreedyMarginal, Ranking
 from streams.strategies.types import Candidates, Floats, Query, Settings
@@ -19,7 +19,7 @@ def popular(pool: Candidates, query: Query, settings: Settings) -> FixedRanking:
     """
     del query
     relevance, weight = min_max(pool.similarity), float(settings["weight"])
-    heard, notes = listening(pool)
+    heard, notes = listening_components(pool)
     score = relevance if pool.percentile is None else (1 - weight) * relevance + weight * pool.percentile
     return FixedRanking(score, {"relevance": relevance, **heard}, notes=notes)
 
@@ -63,12 +63,12 @@ _SETTING_OF = {
 
 def _parts(pool: Candidates, query: Query) -> tuple[dict[str, Floats], tuple[str, ...]]:
     parts, notes = {"relevance": min_max(pool.similarity)}, []
-    overlap = facts.overlap(query.seeds, pool)
+    overlap = facts.facts_in_common(query.seeds, pool)
     if overlap is None:
         notes.append("nothing is known of the seeds: their metadata does not count")
     else:
         parts["overlap"] = overlap
-    heard, said = listening(pool)
+    heard, said = listening_components(pool)
     parts |= heard
     if pool.probability is not None:
         parts["novelty_share"] = min_max(self_information(pool.probability))

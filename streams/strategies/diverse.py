@@ -62,7 +62,7 @@ def cluster(pool: Candidates, query: Query, settings: Settings) -> FixedRanking:
     return FixedRanking(score, parts, order)
 
 
-def listening(pool: Candidates) -> tuple[dict[str, Floats], tuple[str, ...]]:
+def listening_components(pool: Candidates) -> tuple[dict[str, Floats], tuple[str, ...]]:
     """What is known of who listens, as components, and what the caller should know.
 
     Components, float64 (n,): `popularity_percentile`, and `heard`, 1 where somebody has listened, else 0.
@@ -85,11 +85,11 @@ def novelty(pool: Candidates, query: Query, settings: Settings) -> FixedRanking:
 
     p is the track's share of all listening. T. Zhou et al., "Solving the apparent diversity-accuracy dilemma of
     recommender systems", PNAS 107(10), 2010; P. Castells, S. Vargas and J. Wang, "Novelty and diversity metrics for
-    recommender systems", 2011. Components: `relevance` (similarity'), `novelty` (bits), those of `listening`.
+    recommender systems", 2011. Components: `relevance` (similarity'), `novelty` (bits), those of `listening_components`.
     """
     del query
     relevance, weight = min_max(pool.similarity), float(settings["weight"])
-    heard, notes = listening(pool)
+    heard, notes = listening_components(pool)
     if pool.probability is None:
         return FixedRanking(relevance, {"relevance": relevance}, notes=notes)
     bits = self_information(pool.probability)
@@ -101,7 +101,7 @@ def serendipity(pool: Candidates, query: Query, settings: Settings) -> FixedRank
     """Score = relevance * unexpectedness: relevant and unexpected, or not serendipitous.
 
     relevance is the similarity, min-max normalised over the pool. unexpectedness = m * (1 - overlap) + (1 - m) * (1 -
-    typicality): overlap is the share of the seeds' facts that the candidate has too (`facts.overlap`), typicality its
+    typicality): overlap is the share of the seeds' facts that the candidate has too (`facts.facts_in_common`), typicality its
     cosine to the mean of the pool, min-max normalised, and m the setting `metadata`. Where nothing is known of the
     seeds, typicality counts alone.
     M. Ge, C. Delgado-Battenfeld and D. Jannach, "Beyond accuracy: evaluating recommender systems by coverage and
@@ -114,7 +114,7 @@ def serendipity(pool: Candidates, query: Query, settings: Settings) -> FixedRank
         return FixedRanking(relevance)
     typical = min_max(_to_mean(vectors))
     parts = {"relevance": relevance, "typicality": typical}
-    overlap = facts.overlap(query.seeds, pool)
+    overlap = facts.facts_in_common(query.seeds, pool)
     notes: tuple[str, ...] = ()
     if overlap is None:
         unexpected, notes = (

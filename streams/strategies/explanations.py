@@ -4,13 +4,13 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from streams.strategies.types import Choice, Filter, Query
+from streams.strategies.types import Filter, Query, StrategyChoice
 
 Components = Mapping[str, float]
 
 
 def explanation(
-    choice: Choice,
+    choice: StrategyChoice,
     similarity: float,
     components: Components,
     *,
@@ -129,7 +129,7 @@ def unmet(condition: Filter, value: Any) -> str:
     return f"{condition.field} is {'unknown' if value in (None, '') else value}"
 
 
-def refused(condition: str, by_rank: str) -> str:
+def refusal_reason(condition: str, by_rank: str) -> str:
     """Why a candidate was passed over; `by_rank` is " at rank 3", or empty if no listed track is behind it."""
     if condition == "near_duplicates":
         return (

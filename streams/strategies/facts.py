@@ -7,7 +7,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from streams.strategies.text import NOBODY, plain
+from streams.strategies.text import NOBODY, plain_text
 from streams.strategies.types import Candidates, Floats, Mask, Seed
 
 
@@ -34,7 +34,7 @@ _PLAIN: Final = frozenset({str, type(None)})
 
 def known(field: str, value: Any) -> str | None:
     """A fact's value for comparison; None if it says nothing."""
-    text = plain(value)
+    text = plain_text(value)
     return None if field == "composer" and text in NOBODY else text
 
 
@@ -61,7 +61,7 @@ def matches(seed: Mapping[str, Any], candidates: Candidates, field: str) -> Mask
     return _equal(codes(field, candidates.listed(field)), ours, len(candidates))
 
 
-def overlap(seeds: tuple[Seed, ...], candidates: Candidates) -> Floats | None:
+def facts_in_common(seeds: tuple[Seed, ...], candidates: Candidates) -> Floats | None:
     """How much of what is known of the seeds is known to hold of each candidate, 0 to 1: float64 (n,).
 
     Of one seed: the weights of the facts that are the same, by the weights of all that the seed has. Of several:

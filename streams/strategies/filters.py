@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from streams.metadata_fields import COMPARED_BY, DATE_FIELDS, LIST_FIELDS, METADATA, NUMBER_FIELDS
 from streams.strategies.errors import InvalidQuery
-from streams.strategies.text import plain
+from streams.strategies.text import plain_text
 from streams.strategies.types import Filter
 
 NUMBERS: Final = frozenset(NUMBER_FIELDS)
@@ -41,7 +41,7 @@ def iso_date(value: Any) -> str | None:
     return parts[0]
 
 
-def parse(wanted: Mapping[str, Any], read_date: ReadDate = iso_date) -> tuple[Filter, ...]:
+def parse_filters(wanted: Mapping[str, Any], read_date: ReadDate = iso_date) -> tuple[Filter, ...]:
     """Read filters as a request has them.
 
     A field maps to a value (equal; for lists as tags are: has it), to a list (any of them), or to an object of `any`,
@@ -133,7 +133,7 @@ def as_text(value: Any) -> str | None:
     """A value as it is compared, None for what is missing: `True` and `"true"`, `3` and `3.0` are the same."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    return plain(value)
+    return plain_text(value)
 
 
 def _number(place: str, given: Any) -> float:

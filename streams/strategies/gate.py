@@ -9,7 +9,7 @@ import numpy as np
 from streams.metadata_fields import COMPARED_BY
 from streams.strategies import facts
 from streams.strategies.source import Source
-from streams.strategies.text import plain, work_words
+from streams.strategies.text import plain_text, work_words
 from streams.strategies.types import Mask, Query
 from streams.strategies.values import Grouping
 
@@ -40,7 +40,7 @@ def work_of(track: Mapping[str, Any]) -> tuple[str, str, str] | None:
 
 
 def _words(value: Any) -> str:
-    text = plain(value)
+    text = plain_text(value)
     return "" if text is None else work_words(text)
 
 
@@ -67,7 +67,7 @@ class _Cap:
         return [group for group in self.groups.of(place) if self.counts[group] >= self.limit]
 
 
-class Gate:
+class CapGate:
     """Follows what is listed and closes what may no longer be.
 
     A cap closes its whole group when it is reached. A near-duplicate is found when it comes up, so that only what

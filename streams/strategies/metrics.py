@@ -24,7 +24,7 @@ def intra_list_diversity(vectors: Vectors) -> float:
     return 1.0 - pairs / (k * (k - 1))
 
 
-def novelty(probabilities: Floats) -> float:
+def list_novelty(probabilities: Floats) -> float:
     """Mean self-information of a list, -log2 p in bits, p being each track's share of listening; 0 if empty.
 
     T. Zhou et al., PNAS 107(10), 2010.

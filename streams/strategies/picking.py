@@ -6,17 +6,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from streams.strategies import auto, filters, hubs, registry
-from streams.strategies.gate import NEAR_DUPLICATES, Gate
+from streams.strategies.gate import NEAR_DUPLICATES, CapGate
 from streams.strategies.ranking import Ranking
 from streams.strategies.source import Source
-from streams.strategies.types import Choice, Filter, Indices, Mask, Query, StageCount
+from streams.strategies.types import Filter, Indices, Mask, Query, StageCount, StrategyChoice
 
 # When a pool runs out, the next one is so many times as large, up to `registry.MOST`.
 _WIDER = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Pick:
+class PickedCandidate:
     """A track as it was picked: its place in the source, and what held at that moment."""
 
     place: int
@@ -25,7 +25,7 @@ class Pick:
     relaxed: tuple[str, ...]
 
 
-class Run:
+class PickingRun:
     """Picks tracks for a query. Used once: `fill`, `count`, then perhaps `relax`.
 
     The strategy re-ranks a pool: of the tracks that may be listed the most similar. When a pool runs out, the next is made of
@@ -39,7 +39,7 @@ class Run:
     def __init__(self, source: Source, query: Query) -> None:
         self.source = source
         self.query = query
-        self.picks: list[Pick] = []
+        self.picks: list[PickedCandidate] = []
         self.notes: list[str] = []
         self.masks = {condition: source.meeting(condition) for condition in query.filters}
         present = source.present()
@@ -48,7 +48,7 @@ class Run:
         own = {track.key for track in (*query.seeds, *query.negatives)}
         self._base[source.places_of(own | query.exclude)] = False
         self.eligible = filtered & self._base
-        self.gate = Gate(source, query)
+        self.gate = CapGate(source, query)
         self.resolved, self.choice = self._resolve()
         self.pool: Indices = np.empty(0, dtype=np.intp)
         self._ranking: Ranking | None = None
@@ -57,13 +57,13 @@ class Run:
             for name, mask in (("received", present), ("filters", filtered), ("exclude", self.eligible))
         ]
 
-    def _resolve(self) -> tuple[registry.Resolved, Choice]:
+    def _resolve(self) -> tuple[registry.Resolved, StrategyChoice]:
         resolved = registry.resolve(self.query.strategy, self.query.mode, self.query.parameters)
         if resolved.strategy.name != registry.AUTO:
-            return resolved, Choice(resolved.strategy.name, resolved.mode.name)
+            return resolved, StrategyChoice(resolved.strategy.name, resolved.mode.name)
         nearest = self.source.nearest(self.eligible, registry.DEFAULT_POOL)
         pool = self.source.candidates(self.source.by_label(nearest), vectors=True)
-        choice = auto.choose(pool, self.query)
+        choice = auto.choose_strategy(pool, self.query)
         return registry.resolve(choice.strategy, choice.mode), choice
 
     def _meeting(self, places: Mask, conditions: tuple[Filter, ...]) -> Mask:
@@ -118,7 +118,9 @@ class Run:
                 continue
             unmet = [_named(condition) for condition, meets in self.masks.items() if not meets[place]]
             relaxed = tuple(dict.fromkeys([*self.gate.violated(place), *unmet]))
-            self.picks.append(Pick(place, ranking.score(found), ranking.components(found), relaxed))
+            self.picks.append(
+                PickedCandidate(place, ranking.score(found), ranking.components(found), relaxed)
+            )
             ranking.take(found)
             self.gate.take(place)
 

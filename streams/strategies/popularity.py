@@ -113,7 +113,7 @@ def _summed(place: npt.NDArray[np.intp], amounts: Floats, count: int) -> Floats:
     return np.asarray(np.bincount(place, amounts, minlength=count), dtype=np.float64)
 
 
-def exposure(ages: Floats, half_life: float = HALF_LIFE) -> Floats:
+def exposure_seconds(ages: Floats, half_life: float = HALF_LIFE) -> Floats:
     """For how long a track could be listened to, in decayed seconds: float64 (n,).
 
     The integral of the decay over its age: (1 - 2^(-age / h)) * h / ln 2. What has just come has none, what was always
@@ -192,7 +192,7 @@ def standing(values: Floats, exposures: Floats, half_life: float = HALF_LIFE) ->
 
     Args:
         values: float64 (n,), sums of decayed weights.
-        exposures: float64 (n,), see `exposure`.
+        exposures: float64 (n,), see `exposure_seconds`.
         half_life: Of an interaction, seconds.
     """
     # The prior's part is the same for all: it changes no rank, but what is far below it would be rounded to a tie.

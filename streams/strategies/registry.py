@@ -17,7 +17,7 @@ DEFAULT: Final = "similarity"
 
 
 @dataclass(frozen=True, slots=True)
-class Mode:
+class RankingMode:
     """One way of a strategy to rank.
 
     Attributes:
@@ -40,7 +40,7 @@ class Strategy:
 
     name: str
     description: str
-    modes: tuple[Mode, ...]
+    modes: tuple[RankingMode, ...]
     parameters: tuple[Parameter, ...] = ()
     aliases: Mapping[str, str | None] | None = None
 
@@ -74,7 +74,7 @@ class Resolved:
     """A strategy, one of its modes, and every setting with its value."""
 
     strategy: Strategy
-    mode: Mode
+    mode: RankingMode
     settings: Mapping[str, Value]
 
 
@@ -92,7 +92,7 @@ STRATEGIES: Final = (
         "similarity",
         "The tracks most like the reference, the most similar first.",
         (
-            Mode(
+            RankingMode(
                 None,
                 "Cosine.",
                 "score = cosine similarity of the two embeddings, from -1 to 1",
@@ -106,7 +106,7 @@ STRATEGIES: Final = (
         "diverse",
         "Tracks like the reference that differ among themselves.",
         (
-            Mode(
+            RankingMode(
                 "mmr",
                 "Maximal marginal relevance: each next track like the reference, unlike those above it.",
                 "score = lambda * similarity - (1 - lambda) * max cosine to the tracks above",
@@ -114,7 +114,7 @@ STRATEGIES: Final = (
                 diverse.mmr,
                 vectors=True,
             ),
-            Mode(
+            RankingMode(
                 "cluster",
                 "The best of each cluster of the candidates, round after round.",
                 "spherical k-means; order = (place within cluster, best of cluster); score = similarity",
@@ -122,14 +122,14 @@ STRATEGIES: Final = (
                 diverse.cluster,
                 vectors=True,
             ),
-            Mode(
+            RankingMode(
                 "novelty",
                 "Little-known tracks like the reference.",
                 "score = (1 - weight) * similarity' + weight * (-log2 p)'; ' = min-max normalised",
                 "Zhou et al. 2010; Castells, Vargas and Wang 2011",
                 diverse.novelty,
             ),
-            Mode(
+            RankingMode(
                 "serendipity",
                 "Like the reference, but not what its facts or the other candidates would lead one to expect.",
                 "score = similarity' * (metadata * (1 - overlap) + (1 - metadata) * (1 - typicality))",
@@ -137,7 +137,7 @@ STRATEGIES: Final = (
                 diverse.serendipity,
                 vectors=True,
             ),
-            Mode(
+            RankingMode(
                 "contrast",
                 "As different as can be, of the same form or instrument.",
                 "score = relation * (1 - similarity) / 2; relation = share of form and instrument in common",
@@ -173,7 +173,7 @@ STRATEGIES: Final = (
         "popular",
         "Tracks like the reference that many listen to lately.",
         (
-            Mode(
+            RankingMode(
                 None,
                 "Similarity blended with popularity.",
                 "score = (1 - weight) * similarity' + weight * popularity percentile",
@@ -187,7 +187,7 @@ STRATEGIES: Final = (
         "hybrid",
         "A bit of everything: likeness in sound and in facts, popularity, and variety.",
         (
-            Mode(
+            RankingMode(
                 None,
                 "A weighted blend, diversified.",
                 "score = (1 - diversity) * weighted mean(similarity', metadata, popularity, novelty') "
@@ -211,7 +211,7 @@ STRATEGIES: Final = (
         "random",
         "A draw from the tracks like the reference; the same draw within a time window.",
         (
-            Mode(
+            RankingMode(
                 None,
                 "Weighted sampling without replacement.",
                 "score = similarity' / temperature + Gumbel noise of (seeds, time window, candidate)",
@@ -230,7 +230,7 @@ STRATEGIES: Final = (
         AUTO,
         "Chooses one of the others by what is known of the listener and of the candidates, and says why.",
         (
-            Mode(
+            RankingMode(
                 None,
                 "Rules, first match wins.",
                 "goal; skips; seeds that differ; candidates too much alike; popularity known; else similarity",
@@ -290,6 +290,6 @@ def pool_size(resolved: Resolved, query: Query) -> int:
     return chosen or by_mode.get(resolved.mode.name or "", DEFAULT_POOL)
 
 
-def describe() -> list[dict[str, Any]]:
+def describe_strategies() -> list[dict[str, Any]]:
     """Every strategy as JSON has it: names, aliases, modes, formulas, sources, parameters with bounds."""
     return [strategy.describe() for strategy in STRATEGIES]

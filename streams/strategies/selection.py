@@ -6,11 +6,11 @@ import numpy as np
 
 from streams.strategies import explanations, facts, registry, seeds
 from streams.strategies.gate import CAPPED_FIELDS, WORK
-from streams.strategies.picking import Pick, Run
+from streams.strategies.picking import PickedCandidate, PickingRun
 from streams.strategies.source import CandidateSource, Source
-from streams.strategies.types import Candidates, Item, Placement, Query, Selection
+from streams.strategies.types import Candidates, Placement, Query, RecommendedItem, Selection
 
-# How far down `explain` ranks before it says "below", where each pick is compared with those before it.
+# How far down `explain_candidate` ranks before it says "below", where each pick is compared with those before it.
 DEEPEST = 1000
 
 
@@ -36,7 +36,7 @@ def candidates_wanted(query: Query) -> int:
     return spare + max(query.top_k, registry.pool_size(resolved, query))
 
 
-def select(source: Source | Candidates, query: Query) -> Selection:
+def select_list(source: Source | Candidates, query: Query) -> Selection:
     """The list that answers a query.
 
     Tracks are filtered, then the excluded and the seeds themselves are taken out. From what is left the strategy
@@ -57,7 +57,7 @@ def select(source: Source | Candidates, query: Query) -> Selection:
         InvalidQuery: the strategy, its mode or its parameters.
         MissingData: the strategy needs vectors that are not there.
     """
-    run = Run(_source(source), query)
+    run = PickingRun(_source(source), query)
     run.fill(query.top_k)
     run.count()
     notes = [] if len(run.picks) >= query.top_k else _relaxed(run)
@@ -68,7 +68,7 @@ def _source(given: Source | Candidates) -> Source:
     return CandidateSource(given) if isinstance(given, Candidates) else given
 
 
-def _relaxed(run: Run) -> list[str]:
+def _relaxed(run: PickingRun) -> list[str]:
     """Give up conditions as far as the query wants it; if the list is still short, why."""
     query = run.query
     everything = run.relax(query.wanted)
@@ -80,7 +80,7 @@ def _relaxed(run: Run) -> list[str]:
     return [left + why]
 
 
-def explain(given: Source | Candidates, query: Query, key: int) -> Placement:
+def explain_candidate(given: Source | Candidates, query: Query, key: int) -> Placement:
     """Where a track stands in the answer to a query, or what kept it out.
 
     `similarity` ranks it as the list would go on. The others choose from the most similar alone: of a track that is not
@@ -92,11 +92,11 @@ def explain(given: Source | Candidates, query: Query, key: int) -> Placement:
         key: The track.
 
     Raises:
-        InvalidQuery: as `select`.
-        MissingData: as `select`.
+        InvalidQuery: as `select_list`.
+        MissingData: as `select_list`.
     """
     source = _source(given)
-    for item in select(source, query).items:
+    for item in select_list(source, query).items:
         if item.key == key:
             return Placement(
                 key, "listed", item.rank, f"Listed at rank {item.rank}: {item.explanation}", item
@@ -106,7 +106,7 @@ def explain(given: Source | Candidates, query: Query, key: int) -> Placement:
     refused = _refused(source, query, key, place)
     if refused is not None:
         return refused
-    run = Run(source, query)
+    run = PickingRun(source, query)
     if place is None:
         return Placement(key, "candidates", None, "It is not one of the tracks that are chosen from")
     if run.resolved.strategy.name == registry.DEFAULT:
@@ -119,7 +119,7 @@ def explain(given: Source | Candidates, query: Query, key: int) -> Placement:
     return _ranked(run, place, key)
 
 
-def _beyond(run: Run, place: int, key: int) -> Placement:
+def _beyond(run: PickingRun, place: int, key: int) -> Placement:
     """Where a track is that nothing refuses, and that was not among those that the strategy ranked."""
     count, strategy = len(run.pool), run.choice.strategy
     detail = f"Not among the {count:,} candidates that {strategy} chooses from"
@@ -150,7 +150,7 @@ def _refused(source: Source, query: Query, key: int, place: int | None) -> Place
     return Placement(key, "filters", None, f"It does not meet the filters: {said}")
 
 
-def _ranked(run: Run, place: int, key: int) -> Placement:
+def _ranked(run: PickingRun, place: int, key: int) -> Placement:
     ranks = {pick.place: rank for rank, pick in enumerate(run.picks, start=1)}
     if place in ranks:
         (item,) = _items(run, [run.picks[ranks[place] - 1]], ranks[place])
@@ -161,10 +161,10 @@ def _ranked(run: Run, place: int, key: int) -> Placement:
         return Placement(key, "top_k", None, f"Ranks below the first {len(run.picks):,}")
     condition, cause = closed
     by_rank = f" at rank {ranks[cause]:,}" if cause in ranks else ""
-    return Placement(key, condition.split(".")[0], None, explanations.refused(condition, by_rank))
+    return Placement(key, condition.split(".")[0], None, explanations.refusal_reason(condition, by_rank))
 
 
-def _items(run: Run, picks: Sequence[Pick], first: int = 1) -> tuple[Item, ...]:
+def _items(run: PickingRun, picks: Sequence[PickedCandidate], first: int = 1) -> tuple[RecommendedItem, ...]:
     places = np.array([pick.place for pick in picks], dtype=np.intp)
     several = len(run.query.seeds) > 1
     tracks = run.source.candidates(places, vectors=several)
@@ -175,20 +175,20 @@ def _items(run: Run, picks: Sequence[Pick], first: int = 1) -> tuple[Item, ...]:
 
 
 def _item(
-    run: Run,
-    pick: Pick,
+    run: PickingRun,
+    pick: PickedCandidate,
     tracks: Candidates,
     index: int,
     rank: int,
     parts: tuple[float, ...],
     told: Sequence[list[tuple[facts.Fact, str]]],
-) -> Item:
+) -> RecommendedItem:
     query = run.query
     most = None if not query.seeds else parts.index(max(parts)) if parts else 0
     common = facts.shared(told[most], tracks, index) if most is not None else ()
     similarity = float(tracks.similarity[index])
     said = explanations.most_of(query, most, parts[most]) if parts and most is not None else None
-    return Item(
+    return RecommendedItem(
         index=pick.place,
         key=int(tracks.keys[index]),
         rank=rank,

@@ -19,7 +19,7 @@ _SPELLINGS = {"opus": "op", "number": "no", "nr": "no", "num": "no", "nos": "no"
 _WORD = re.compile(r"[^\W\d_]+|\d+")
 
 
-def plain(value: Any) -> str | None:
+def plain_text(value: Any) -> str | None:
     """Text for comparison by eye: composed, trimmed, without case; None for what is missing."""
     if value is None:
         return None

@@ -22,7 +22,7 @@ Settings = Mapping[str, Any]
 MAX_TOP_K: Final = 50
 
 
-class Columns(Mapping[str, Column]):
+class CandidateColumns(Mapping[str, Column]):
     """Metadata of n candidates by field, each column made when it is first asked for: most questions read few of them.
 
     Args:
@@ -71,10 +71,10 @@ class Columns(Mapping[str, Column]):
             return [row.get(name) for row in self._rows]
         return list(self[name])
 
-    def take(self, indices: Indices) -> "Columns":
+    def take(self, indices: Indices) -> "CandidateColumns":
         """The candidates at `indices`, in that order."""
         rows = self._rows
-        taken = Columns([rows[index] for index in indices.tolist()], self._made)
+        taken = CandidateColumns([rows[index] for index in indices.tolist()], self._made)
         for name, column in self._made.items():
             if column is not None:
                 taken._made[name] = column[indices]
@@ -90,7 +90,7 @@ class Candidates:
         labels: int64 (n,), which compare as the track ids do: ties are broken by them.
         similarity: float32 (n,), cosine to what the query starts from.
         vectors: float32 (n, d), unit length; None where the strategy needs none.
-        metadata: Field to a column of n values, None where unknown; `Columns` makes them from rows.
+        metadata: Field to a column of n values, None where unknown; `CandidateColumns` makes them from rows.
         percentile: float64 (n,), share of the catalogue that is less popular, 0 to 1; None: nothing known.
         probability: float64 (n,), share of all listening that is the track's, above 0; None: nothing known.
         heard: bool (n,), whether somebody has played, liked or skipped the track; None: nothing known.
@@ -116,8 +116,8 @@ class Candidates:
     def __post_init__(self) -> None:
         n = len(self.keys)
         flat = {name: getattr(self, name) for name in (*_PER_TRACK, "labels", "similarity")}
-        listed = self.metadata if not isinstance(self.metadata, Columns) else {}
-        if isinstance(self.metadata, Columns) and self.metadata.count != n:
+        listed = self.metadata if not isinstance(self.metadata, CandidateColumns) else {}
+        if isinstance(self.metadata, CandidateColumns) and self.metadata.count != n:
             raise ValueError(f"metadata: {self.metadata.count} rows, but there are {n} keys")
         for name, array in {**flat, **listed}.items():
             if array is not None and np.shape(array) != (n,):
@@ -149,21 +149,21 @@ class Candidates:
             similarity=self.similarity[indices],
             vectors=self.vectors[indices] if vectors and self.vectors is not None else None,
             metadata=self.metadata.take(indices)
-            if isinstance(self.metadata, Columns)
+            if isinstance(self.metadata, CandidateColumns)
             else {name: column[indices] for name, column in self.metadata.items()},
             **per_track,
         )
 
     def listed(self, name: str) -> list[Any] | None:
         """All candidates' values of a metadata field as a list; None where nothing is known of the field."""
-        if isinstance(self.metadata, Columns):
+        if isinstance(self.metadata, CandidateColumns):
             return self.metadata.listed(name)
         column = self.metadata.get(name)
         return None if column is None else column.tolist()
 
     def value(self, name: str, index: int) -> Any:
         """One candidate's value of a metadata field, None where unknown."""
-        if isinstance(self.metadata, Columns):
+        if isinstance(self.metadata, CandidateColumns):
             return self.metadata.value(name, index)
         column = self.metadata.get(name)
         return None if column is None else column[index]
@@ -191,7 +191,7 @@ class Seed:
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """A condition on one metadata field; `filters.parse` makes them.
+    """A condition on one metadata field; `filters.parse_filters` makes them.
 
     Attributes:
         field: The field, or `extra.<key>`.
@@ -316,7 +316,7 @@ class Query:
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class StrategyChoice:
     """The strategy that made the list; `reason` where `auto` chose it."""
 
     strategy: str
@@ -325,7 +325,7 @@ class Choice:
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
+class RecommendedItem:
     """One recommended track.
 
     Attributes:
@@ -376,8 +376,8 @@ class Selection:
         notes: What the caller should know, such as that nothing is known of popularity, or why the list is short.
     """
 
-    choice: Choice
-    items: tuple[Item, ...]
+    choice: StrategyChoice
+    items: tuple[RecommendedItem, ...]
     stages: tuple[StageCount, ...]
     relaxed: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
@@ -410,4 +410,4 @@ class Placement:
     stage: str
     rank: int | None
     detail: str
-    item: Item | None = None
+    item: RecommendedItem | None = None

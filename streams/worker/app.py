@@ -18,8 +18,8 @@ from faust.types import TP
 from store.settings import StoreSettings
 from streams.faults import FaultPoint, reach
 from streams.kafka.clients import MAX_MESSAGE_BYTES, faust_broker_options, fetched_ends
-from streams.kafka.log_ends import LogEnds
-from streams.kafka.received import APPEND_TIME, Received
+from streams.kafka.log_ends import LogEndsCache
+from streams.kafka.received import APPEND_TIME, ReceivedMessage
 from streams.kafka.topics import TRACK_INGEST, TRACK_INTERACTIONS
 from streams.maintenance.pipeline import Pipeline
 from streams.metrics import WorkerMetrics
@@ -27,7 +27,7 @@ from streams.recommender.answering import AnswerProcess
 from streams.recommender.service import RecommendationService
 from streams.recommender.settings import RecommenderSettings
 from streams.settings import KafkaSettings, StreamSettings
-from streams.worker.ops_server import Liveness, WorkerSite
+from streams.worker.ops_server import Liveness, OperationsServer
 from streams.worker.recommender_agents import add_agents, position_interactions
 from streams.worker.transport import PromptTransport
 
@@ -71,11 +71,11 @@ class ConsumedLog:
         self._generation = app.consumer_generation_id
 
     def current(self) -> bool:
-        """See `streams.maintenance.claiming.Log`."""
+        """See `streams.maintenance.claiming.IngestLog`."""
         return bool(self._app.consumer_generation_id == self._generation)
 
     async def replaced(self, consumed: dict[int, int]) -> list[int]:
-        """See `streams.maintenance.claiming.Log`."""
+        """See `streams.maintenance.claiming.IngestLog`."""
         found = await self._app.consumer.highwaters(*(TP(self._topic, p) for p in consumed))
         ends = {tp.partition: offset or 0 for tp, offset in found.items()}
         short = {p: ends[p] for p, offset in consumed.items() if ends.get(p, offset) < offset}
@@ -85,7 +85,7 @@ class ConsumedLog:
         return sorted(p for p, end in short.items() if end < consumed[p])
 
     async def start_from(self, offsets: dict[int, int]) -> None:
-        """See `streams.maintenance.claiming.Log`.
+        """See `streams.maintenance.claiming.IngestLog`.
 
         Right after this Faust seeks to the committed offsets, which it has no public way to set. Its seek passes over
         a committed 0 (aiokafka takes it for "nothing committed"), hence our own seek with it.
@@ -107,7 +107,7 @@ class WorkerApp(faust.App):
 
     pipeline: Pipeline[AnswerProcess]
     recommendations: RecommendationService
-    site: WorkerSite
+    site: OperationsServer
     _left = False
 
     async def on_start(self) -> None:
@@ -145,7 +145,7 @@ class WorkerApp(faust.App):
             log.warning("the group has not been left; its session ends by itself", error=repr(error))
 
 
-def create_app(
+def create_worker_app(
     kafka: KafkaSettings,
     streams: StreamSettings,
     store: StoreSettings,
@@ -174,7 +174,7 @@ def create_app(
         web_enabled=False,
     )
     app.pipeline = Pipeline(kafka, streams, store, WorkerMetrics(), AnswerProcess)
-    ends = LogEnds(app, TRACK_INGEST, lambda: _behind(app))
+    ends = LogEndsCache(app, TRACK_INGEST, lambda: _behind(app))
     app.pipeline.log_end = ends
     app.task(ends.run)
 
@@ -187,7 +187,7 @@ def create_app(
     app.pipeline.metrics.lag.set_function(lambda: _lag(app))
     liveness = Liveness(lambda: _lag(app), lambda: app.pipeline.ownership.total_consumed)
     app.pipeline.stalled_for = liveness.stalled_for
-    app.site = WorkerSite(streams.worker_host, streams.worker_port, app.pipeline.metrics, liveness)
+    app.site = OperationsServer(streams.worker_host, streams.worker_port, app.pipeline.metrics, liveness)
     _add_recommendations(app, kafka, streams, store, recommender)
     _add_agent(app, streams)
     _follow_rebalances(app, kafka)
@@ -248,10 +248,10 @@ async def _process_bundles(app: WorkerApp, bundles: list[Any], batch_events: int
     return True
 
 
-def unbundled(bundle: Any) -> list[Received]:
+def unbundled(bundle: Any) -> list[ReceivedMessage]:
     """The messages of a bundle, as they came."""
     return [
-        Received(
+        ReceivedMessage(
             partition=record.partition,
             offset=record.offset,
             key=record.key,
@@ -316,7 +316,7 @@ def _lag(app: WorkerApp) -> int:
     return sum(_behind(app).values())
 
 
-async def run(app: WorkerApp, stop: asyncio.Event) -> None:
+async def run_worker_app(app: WorkerApp, stop: asyncio.Event) -> None:
     """Run the app until `stop` is set.
 
     Raises:

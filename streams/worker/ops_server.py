@@ -34,7 +34,7 @@ class Liveness:
         return now - self._moved_at
 
 
-class WorkerSite:
+class OperationsServer:
     """Serves a worker's metrics and liveness.
 
     Args:

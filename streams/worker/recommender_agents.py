@@ -11,7 +11,7 @@ from typing import Any, Final, Protocol
 import faust
 import structlog
 
-from streams.kafka.received import APPEND_TIME, Received
+from streams.kafka.received import APPEND_TIME, ReceivedMessage
 from streams.kafka.topics import RECOMMENDATION_REQUESTS, TRACK_INTERACTIONS
 from streams.recommender.service import RecommendationService
 
@@ -22,10 +22,10 @@ _BATCH_EVENTS: Final = 1_000
 _BATCH_SECONDS: Final = 0.1
 
 
-def received(message: Any) -> Received:
+def received_message(message: Any) -> ReceivedMessage:
     """A message of Faust's as the agents' own code has it."""
     headers = message.headers or ()
-    return Received(
+    return ReceivedMessage(
         partition=message.partition,
         offset=message.offset,
         key=message.key,
@@ -54,7 +54,9 @@ def add_agents(app: faust.App, service: RecommendationService) -> None:
     async def requests(stream: Any) -> None:
         ours = stream.noack()
         async for event in ours.events():
-            await _or_crash(app, service.desk.take, received(event.message), _acknowledge(app, ours, event))
+            await _or_crash(
+                app, service.desk.take, received_message(event.message), _acknowledge(app, ours, event)
+            )
 
     @app.agent(listened, concurrency=1, name="interactions")
     async def interactions(stream: Any) -> None:
@@ -62,7 +64,7 @@ def add_agents(app: faust.App, service: RecommendationService) -> None:
             current = [e for e in events if e.message.generation_id == app.consumer_generation_id]
             if not current:
                 continue
-            await _or_crash(app, service.interactions.process, [received(e.message) for e in current])
+            await _or_crash(app, service.interactions.process, [received_message(e.message) for e in current])
             for event in current:
                 await stream.ack(event)
 
@@ -84,7 +86,7 @@ async def _or_crash(app: faust.App, work: Callable[..., Any], *arguments: Any) -
         await asyncio.Event().wait()  # until the crash cancels this agent
 
 
-class Positioned(Protocol):
+class PositionedTopic(Protocol):
     """A topic whose consumed offsets the store keeps: `streams.worker.app.ConsumedLog`."""
 
     async def replaced(self, consumed: dict[int, int]) -> list[int]:
@@ -97,7 +99,9 @@ class Positioned(Protocol):
         """Let the partitions be read from these offsets, unless a further rebalance has begun."""
 
 
-async def position_interactions(app: faust.App, service: RecommendationService, source: Positioned) -> None:
+async def position_interactions(
+    app: faust.App, service: RecommendationService, source: PositionedTopic
+) -> None:
     """Before the first message after a rebalance: read interactions from where the store says.
 
     To be called right before Faust seeks to the committed offsets. Does nothing where a further rebalance has come.

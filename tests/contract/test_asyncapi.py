@@ -19,7 +19,7 @@ from streams.contracts import (
     parse_request,
     parse_track_event,
 )
-from streams.kafka.asyncapi import document, to_yaml
+from streams.kafka.asyncapi import asyncapi_document, to_yaml
 from streams.kafka.topics import topic_specs
 from streams.settings import KafkaSettings, StreamSettings
 
@@ -40,19 +40,19 @@ def walk(node: Any) -> Iterator[dict[str, Any]]:
 
 def test_the_document_in_docs_is_what_the_models_generate() -> None:
     """docs/asyncapi.yaml is current; `mess asyncapi --output docs/asyncapi.yaml` makes it so."""
-    assert PATH.read_text(encoding="utf-8") == to_yaml(document(version("mess-ai")))
+    assert PATH.read_text(encoding="utf-8") == to_yaml(asyncapi_document(version("mess-ai")))
 
 
 def test_the_document_is_valid_yaml_of_the_same_content() -> None:
     """A YAML reader sees exactly what was generated."""
     assert yaml.safe_load(PATH.read_text(encoding="utf-8")) == json.loads(
-        json.dumps(document(version("mess-ai")))
+        json.dumps(asyncapi_document(version("mess-ai")))
     )
 
 
 def test_every_reference_leads_somewhere() -> None:
     """No $ref of the document dangles."""
-    generated = document("1")
+    generated = asyncapi_document("1")
     references = [node["$ref"] for node in walk(generated) if "$ref" in node]
     assert len(references) > 20
     for reference in references:
@@ -63,7 +63,7 @@ def test_every_reference_leads_somewhere() -> None:
 
 def test_every_topic_is_described_with_its_partitions_and_configuration() -> None:
     """The document and the topics that are created agree."""
-    channels = document("1")["channels"]
+    channels = asyncapi_document("1")["channels"]
     specs = topic_specs(KafkaSettings(bootstrap_servers="a:1"), StreamSettings())
     assert channels.keys() == {spec.name for spec in specs}
     for spec in specs:
@@ -74,7 +74,7 @@ def test_every_topic_is_described_with_its_partitions_and_configuration() -> Non
 
 def test_dead_letters_list_every_reason() -> None:
     """The header's enumeration is the code's."""
-    headers = document("1")["components"]["messages"]["DeadLetter"]["headers"]["properties"]
+    headers = asyncapi_document("1")["components"]["messages"]["DeadLetter"]["headers"]["properties"]
     assert headers["mess.error"]["enum"] == [reason.value for reason in Reason]
 
 

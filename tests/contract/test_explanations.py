@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from serving.recommend.explanations import _SHARED as SHARED
 from serving.recommend.explanations import SENTENCE, facts_of
-from streams.strategies import Candidates, Columns, Query, Seed, facts, fields_needed, select
+from streams.strategies import CandidateColumns, Candidates, Query, Seed, facts, fields_needed, select_list
 from tests.support.examples import examples
 
 pytestmark = pytest.mark.contract
@@ -41,9 +41,9 @@ def test_both_explain_a_track_alike(seed: dict[str, str], other: dict[str, str],
         np.array([2]),
         np.array([0]),
         np.array([similarity], dtype=np.float32),
-        metadata=Columns([other], fields_needed(query)),
+        metadata=CandidateColumns([other], fields_needed(query)),
     )
-    (item,) = select(pool, query).items
+    (item,) = select_list(pool, query).items
     ours, theirs = facts_of(other), facts_of(seed)
     same = {fact.split(":", 1)[0] for fact in ours.known & theirs.known}
     assert tuple((said, other[field].strip()) for field, said in SHARED if field in same) == item.shared

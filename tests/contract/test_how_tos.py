@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from mess.cli import build
+from mess.cli import build_cli
 from serving import health
 from store import lives, schema
 
@@ -30,7 +30,7 @@ def test_every_command_of_a_how_to_is_there_with_its_options(page: Path) -> None
     for words in commands(page):
         depth = 2 if words[0] in GROUPS else 1
         told = CliRunner().invoke(
-            build(), [*words[:depth], "--help"], env={"COLUMNS": "200", "NO_COLOR": "1"}
+            build_cli(), [*words[:depth], "--help"], env={"COLUMNS": "200", "NO_COLOR": "1"}
         )
         assert told.exit_code == 0, words
         options = {word.partition("=")[0] for word in words[depth:] if word.startswith("--")}

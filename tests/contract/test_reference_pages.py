@@ -8,7 +8,7 @@ from pydantic_core import PydanticUndefined
 from pydantic_settings import BaseSettings
 
 from mess.environment import SETTINGS
-from serving.metrics import Metrics
+from serving.metrics import ApiMetrics
 from streams.metrics import WorkerMetrics
 from streams.recommender.metrics import RecommenderMetrics
 from tools import reference
@@ -52,7 +52,7 @@ def test_each_metric_is_there_by_the_name_that_prometheus_shows() -> None:
     RecommenderMetrics(registry)
     expected = {
         f"{family.name}_total" if family.type == "counter" else family.name
-        for each in (WorkerMetrics().registry, registry, Metrics().registry)
+        for each in (WorkerMetrics().registry, registry, ApiMetrics().registry)
         for family in each.collect()
         if family.name.startswith("mess_")
     }

@@ -176,7 +176,7 @@ def some_question(random: np.random.Generator, tracks: list[Known], dimension: i
         parameters={"pool": int(random.choice([10, 40]))} if pooled else {},
         top_k=int(random.integers(1, 51)),
         exclude=frozenset(tracks[i].key for i in picks[5 : random.integers(5, 9)]),
-        filters=filters.parse(some_filters(random)),
+        filters=filters.parse_filters(some_filters(random)),
         caps=Caps(
             *(cap[random.integers(len(cap))] for _ in range(3)),
             list_share=0.5 if random.random() < 0.1 else None,

@@ -14,7 +14,7 @@ import numpy as np
 
 from streams.contracts import track_key
 from streams.recommender.popularity import ListFacts, Popularity
-from streams.strategies import Candidates, Columns, Filter, Query, auto, filters, hubs, registry
+from streams.strategies import CandidateColumns, Candidates, Filter, Query, auto, filters, hubs, registry
 from streams.strategies.gate import work_of
 from streams.strategies.seeds import combine
 from streams.strategies.text import NOBODY
@@ -170,7 +170,7 @@ class _Answering:
         query = self.query
         if self.resolved.strategy.name == "auto":
             nearest = self._nearest([i for i in self.there if self._unmet(i, query.filters) == []], POOL)
-            choice = auto.choose(self._pool(sorted(nearest)), query)
+            choice = auto.choose_strategy(self._pool(sorted(nearest)), query)
             self.resolved = registry.resolve(choice.strategy, choice.mode)
         given_up: set[str] = set()
         kept = list(query.filters)
@@ -307,7 +307,7 @@ class _Answering:
             vectors=np.array([track.vector for track in tracks], dtype=np.float32).reshape(
                 len(keys), self.dimension
             ),
-            metadata=Columns([track.metadata for track in tracks], fields),
+            metadata=CandidateColumns([track.metadata for track in tracks], fields),
             percentile=percentile,
             probability=probability,
             heard=heard,

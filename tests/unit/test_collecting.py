@@ -18,18 +18,20 @@ class _Node:
 
 
 @pytest.fixture
-def setting_aside() -> Iterator[collecting.SettingAside]:
+def setting_aside() -> Iterator[collecting.GarbageCollectionFreezer]:
     """As in a process of ours, until the test is over."""
     before = list(gc.callbacks)
     collecting.keep_short()
     (added,) = (callback for callback in gc.callbacks if callback not in before)
-    assert isinstance(added, collecting.SettingAside)
+    assert isinstance(added, collecting.GarbageCollectionFreezer)
     yield added
     gc.callbacks.remove(added)
     gc.unfreeze()
 
 
-def test_a_full_collection_sets_aside_what_it_leaves(setting_aside: collecting.SettingAside) -> None:
+def test_a_full_collection_sets_aside_what_it_leaves(
+    setting_aside: collecting.GarbageCollectionFreezer,
+) -> None:
     """The next one has only what came since to look at, and takes cycles among that."""
     del setting_aside
     before = gc.get_freeze_count()
@@ -42,7 +44,9 @@ def test_a_full_collection_sets_aside_what_it_leaves(setting_aside: collecting.S
     assert gone() is None
 
 
-def test_what_was_set_aside_is_looked_at_again_in_time(setting_aside: collecting.SettingAside) -> None:
+def test_what_was_set_aside_is_looked_at_again_in_time(
+    setting_aside: collecting.GarbageCollectionFreezer,
+) -> None:
     """A cycle among what was set aside goes when everything is looked at again."""
     node = _Node()
     gone = weakref.ref(node)
@@ -56,7 +60,7 @@ def test_what_was_set_aside_is_looked_at_again_in_time(setting_aside: collecting
 
 
 def test_dead_cycles_are_bounded_by_what_the_process_has_grown(
-    setting_aside: collecting.SettingAside, monkeypatch: pytest.MonkeyPatch
+    setting_aside: collecting.GarbageCollectionFreezer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Megabytes in cycles that died after they were set aside go once memory has grown by so much, long before an hour is over."""
     alive: set[int] = set()
@@ -81,7 +85,7 @@ def test_dead_cycles_are_bounded_by_what_the_process_has_grown(
 
 
 def test_a_process_that_grows_for_good_looks_at_everything_a_few_times(
-    setting_aside: collecting.SettingAside, monkeypatch: pytest.MonkeyPatch
+    setting_aside: collecting.GarbageCollectionFreezer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Filling caches from nothing to ten gigabytes costs some twenty looks at everything, not one at each collection."""
     size, looks = 0, 0

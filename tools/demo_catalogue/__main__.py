@@ -64,7 +64,10 @@ def build(
 
 
 def _report(
-    console: Console, failures: list[Failure], selection: assemble.Selection, skipped: list[tuple[str, str]]
+    console: Console,
+    failures: list[Failure],
+    selection: assemble.WorkSelection,
+    skipped: list[tuple[str, str]],
 ) -> None:
     for path, reason in skipped:
         console.print(f"not read: {path}: {reason}", highlight=False)

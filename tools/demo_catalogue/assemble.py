@@ -20,14 +20,14 @@ FEWEST_NOTES = 12
 
 
 @dataclass(frozen=True)
-class Selection:
+class WorkSelection:
     """The works that go in, in order of track id, and those left out with the reason."""
 
     works: list[RawWork]
     left_out: list[Failure]
 
 
-def select(works: list[RawWork]) -> Selection:
+def select(works: list[RawWork]) -> WorkSelection:
     """Leave out fragments and exact repeats (the same notes under the same title in the same folder).
 
     A tune that two files of a book transcribe differently keeps both, the second with `-2` after its id.
@@ -46,7 +46,7 @@ def select(works: list[RawWork]) -> Selection:
         else:
             seen[key] = work.track_id
             chosen.append(work)
-    return Selection(_with_unique_ids(chosen), left_out)
+    return WorkSelection(_with_unique_ids(chosen), left_out)
 
 
 def _with_unique_ids(works: list[RawWork]) -> list[RawWork]:

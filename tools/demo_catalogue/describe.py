@@ -29,11 +29,11 @@ def describe(
         version: music21's version.
     """
     if work.file.startswith("essen"):
-        facts = essen.describe(work, learnt)
+        facts = essen.describe_essen(work, learnt)
     elif work.file.split("/")[0] in BOOK_FOLDERS:
-        facts = traditional.describe(work)
+        facts = traditional.describe_traditional(work)
     else:
-        facts = composed.describe(work, titles)
+        facts = composed.describe_composed(work, titles)
     facts |= {
         "album": facts["collection"],
         "dataset_source": DATASET,

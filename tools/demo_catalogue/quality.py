@@ -62,7 +62,7 @@ def dance(track: DemoTrack) -> str | None:
     return form if form in DANCES else None
 
 
-def composer(track: DemoTrack) -> str | None:
+def composer_label(track: DemoTrack) -> str | None:
     """Label: the composer, where known."""
     name = track.metadata.get("composer")
     return None if name in (None, "Anonymous") else str(name)
@@ -75,8 +75,8 @@ QUESTIONS = (
     Question(
         "dance type, among dance tunes of other collections", dance, within=True, other_collections=True
     ),
-    Question("composer, among all works", composer),
-    Question("composer, among works of known composers", composer, within=True),
+    Question("composer, among all works", composer_label),
+    Question("composer, among works of known composers", composer_label, within=True),
 )
 
 
@@ -102,7 +102,7 @@ def _answer(
 ) -> Answer:
     codes, count = _codes([question.label(track) for track in catalogue.tracks])
     groups = _codes([collection(track) for track in catalogue.tracks])[0]
-    if question.label is composer:
+    if question.label is composer_label:
         sizes = np.bincount(codes[codes >= 0], minlength=count)
         codes = np.where(np.isin(codes, np.flatnonzero(sizes >= FEWEST_OF_COMPOSER)), codes, -1)
     asked = np.flatnonzero(codes >= 0)

@@ -54,7 +54,7 @@ def tune(
 ) -> None:
     """Search the weights and print them with the shares on both halves."""
     console = Console()
-    whole = catalogue.load(data)
+    whole = catalogue.load_demo_catalogue(data)
     columns = standardise(np.load(cache / "features.npy"))
     first = halves([track.track_id for track in whole.tracks])
     tuning, held_out = half_of(whole, first), half_of(whole, ~first)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from streams.engine.search.upper import Rows, Upper
+from streams.engine.search.upper import Rows, UpperBounds
 from streams.engine.types import Scores, Vectors
 
 # Cells, as a multiple of the square root of the tracks: centres and members cost about the same.
@@ -29,7 +29,7 @@ _NOTHING = np.empty(0, dtype=np.intp)
 
 
 @dataclass(frozen=True, slots=True)
-class Cells:
+class SearchInvertedFile:
     """Cells over rows of their own order.
 
     Attributes:
@@ -63,7 +63,7 @@ class Cells:
         return min(len(self), -(-count * len(self) // max(1, rows)) + FIRST)
 
 
-def divide(matrix: Vectors, random: np.random.Generator) -> tuple[Cells, npt.NDArray[np.int64]]:
+def divide(matrix: Vectors, random: np.random.Generator) -> tuple[SearchInvertedFile, npt.NDArray[np.int64]]:
     """Put rows into cells by spherical k-means.
 
     Args:
@@ -89,7 +89,7 @@ def divide(matrix: Vectors, random: np.random.Generator) -> tuple[Cells, npt.NDA
             parts += _halves(matrix, part, random)
     centres = np.stack([_unit(matrix[part].mean(axis=0)) for part in fitting])
     starts = np.concatenate([[0], np.cumsum([len(part) for part in fitting])])
-    return Cells(centres, starts.astype(np.int64)), np.concatenate(fitting)
+    return SearchInvertedFile(centres, starts.astype(np.int64)), np.concatenate(fitting)
 
 
 def _centres(points: Vectors, count: int, random: np.random.Generator) -> Vectors:
@@ -162,7 +162,13 @@ class Probe:
     """
 
     def __init__(
-        self, cells: Cells, matrix: Vectors, queries: Vectors, count: int, hidden: Rows, slack: float
+        self,
+        cells: SearchInvertedFile,
+        matrix: Vectors,
+        queries: Vectors,
+        count: int,
+        hidden: Rows,
+        slack: float,
     ) -> None:
         self._cells, self._matrix, self._queries = cells, matrix, queries
         self._hidden = hidden
@@ -195,7 +201,7 @@ class Probe:
 
     def finish(
         self, which: npt.NDArray[np.intp], excess: Callable[[Vectors], float] = lambda _: 0.0
-    ) -> Iterator[Upper]:
+    ) -> Iterator[UpperBounds]:
         """What some of the queries, intp (m,), find in all the cells that they look into, one after the other.
 
         `excess` says of a query how far its products lie above its similarities, about.
@@ -209,7 +215,7 @@ class Probe:
             if start < end:
                 products = np.concatenate([products, more[start:end].ravel()])
                 cells = np.concatenate([cells, cell[start:end]])
-            yield Upper(products, _Places(starts[cells], self._width), excess(self._queries[i]))
+            yield UpperBounds(products, _Places(starts[cells], self._width), excess(self._queries[i]))
             start = end
 
     def _products(self, query: npt.NDArray[np.intp], cell: npt.NDArray[np.intp]) -> Scores:

@@ -6,7 +6,7 @@ Nothing is lost by fewer columns (`streams.engine.projection`): what they let th
 import numpy as np
 import numpy.typing as npt
 
-from streams.engine.projection import DirectionSearch, reduce, reduced_error
+from streams.engine.projection import ComponentSearch, reduce, reduced_error
 from streams.engine.search.shared import SharedRows, holding
 from streams.engine.similarity import product_error
 from streams.engine.types import Vectors
@@ -16,7 +16,7 @@ WANTED = 50
 SAMPLE = 1024
 
 
-class Columns:
+class NarrowColumns:
     """Rows to make products with: `error` says how far these may lie below the similarity, or, if whole, off it.
 
     Args:
@@ -62,15 +62,15 @@ class Columns:
             self.shared.close()
 
 
-def narrowed(vectors: SharedRows, count: int, directions: npt.NDArray[np.float64]) -> Columns:
+def narrowed(vectors: SharedRows, count: int, directions: npt.NDArray[np.float64]) -> NarrowColumns:
     """The first `count` vectors in these directions, float64 (p, d); the vectors themselves where there are none."""
     if not len(directions):
-        return Columns(vectors)
-    return Columns(holding(reduce(vectors.vectors[:count], directions)), directions)
+        return NarrowColumns(vectors)
+    return NarrowColumns(holding(reduce(vectors.vectors[:count], directions)), directions)
 
 
-def choose(vectors: SharedRows, count: int) -> Columns:
+def choose(vectors: SharedRows, count: int) -> NarrowColumns:
     """Fewer columns where a sample of the first `count` vectors says that they are cheaper, else the vectors."""
     everything = np.ones(count, dtype=np.bool_)
-    directions = DirectionSearch().take(vectors.vectors, everything, WANTED, wait=True)
-    return Columns(vectors) if directions is None else narrowed(vectors, count, directions)
+    directions = ComponentSearch().take(vectors.vectors, everything, WANTED, wait=True)
+    return NarrowColumns(vectors) if directions is None else narrowed(vectors, count, directions)

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # it publishes none
 
-from streams.engine.search.cells import Cells
+from streams.engine.search.cells import SearchInvertedFile
 from streams.engine.similarity import GROUPS_PER_ENTRY, group_maxima
 from streams.engine.types import EMPTY, Scores, Slots, Vectors
 
@@ -27,7 +27,7 @@ LEAST_LOOKED_AT, MOST_LOOKED_AT = 1_024, 8_192
 
 
 @dataclass(frozen=True, slots=True)
-class Graph:
+class SearchGraph:
     """Neighbours by row, most similar first.
 
     Attributes:
@@ -39,19 +39,19 @@ class Graph:
     scores: Scores
 
     @classmethod
-    def empty(cls, count: int) -> "Graph":
+    def empty(cls, count: int) -> "SearchGraph":
         """A graph without links."""
         return cls(
             np.full((count, LINKS), EMPTY, dtype=np.int32),
             np.full((count, LINKS), -np.inf, dtype=np.float32),
         )
 
-    def moved(self, order: npt.NDArray[np.integer]) -> "Graph":
+    def moved(self, order: npt.NDArray[np.integer]) -> "SearchGraph":
         """The graph of other rows: row i is what was row `order[i]`; rows past the end of this graph have no links.
 
         Links to rows that are not in `order` are dropped, and the lists closed up.
         """
-        moved = Graph.empty(len(order))
+        moved = SearchGraph.empty(len(order))
         here = order < len(self.rows)
         place = np.full(len(self.rows) + 1, EMPTY, dtype=np.int32)  # the last is for `EMPTY` itself
         place[order[here]] = np.flatnonzero(here)
@@ -68,7 +68,7 @@ class Graph:
         return np.flatnonzero((self.rows >= 0).sum(axis=1) < min(LINKS, len(self.rows) - 1) / 2)
 
 
-def neighbour_graph(vectors: Vectors, cells: Cells, known: Graph) -> Graph:
+def neighbour_graph(vectors: Vectors, cells: SearchInvertedFile, known: SearchGraph) -> SearchGraph:
     """The graph of all rows: what is missing in `known` found exactly, or all by cells where too much is.
 
     Args:
@@ -77,12 +77,12 @@ def neighbour_graph(vectors: Vectors, cells: Cells, known: Graph) -> Graph:
         known: Of these rows; may be changed.
     """
     if len(known.unknown()) > looked_at(len(vectors)):
-        return search(vectors, cells)
+        return search_graph(vectors, cells)
     complete(known, vectors)
     return known
 
 
-def complete(graph: Graph, vectors: Vectors) -> None:
+def complete(graph: SearchGraph, vectors: Vectors) -> None:
     """Find the neighbours of rows that have hardly any, and enter these rows into the lists of the others.
 
     Args:
@@ -110,14 +110,14 @@ def complete(graph: Graph, vectors: Vectors) -> None:
         _enter(graph, targets, rows, scores)
 
 
-def search(vectors: Vectors, cells: Cells) -> Graph:
+def search_graph(vectors: Vectors, cells: SearchInvertedFile) -> SearchGraph:
     """The graph of rows in cells, each row's neighbours sought in the cells nearest to its own.
 
     Args:
         vectors: float32 (n, d), unit length, in the cells' order.
         cells: Of these rows.
     """
-    graph = Graph.empty(len(vectors))
+    graph = SearchGraph.empty(len(vectors))
     near = np.argsort(-(cells.centres @ cells.centres.T), axis=1)
     # Products of two cells are too small to be shared out among threads of BLAS: cells are.
     with threadpool_limits(1), ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -126,7 +126,9 @@ def search(vectors: Vectors, cells: Cells) -> Graph:
     return graph
 
 
-def _search(graph: Graph, vectors: Vectors, cells: Cells, cell: int, near: npt.NDArray[np.intp]) -> None:
+def _search(
+    graph: SearchGraph, vectors: Vectors, cells: SearchInvertedFile, cell: int, near: npt.NDArray[np.intp]
+) -> None:
     """Make the lists of one cell's rows; `near` are all cells, the nearest first, intp (k,)."""
     starts = cells.starts
     own = slice(int(starts[cell]), int(starts[cell + 1]))
@@ -144,7 +146,9 @@ def looked_at(count: int) -> int:
     return max(LEAST_LOOKED_AT, min(MOST_LOOKED_AT, count // LOOKED_AT))
 
 
-def _fill(graph: Graph, rows: npt.NDArray[np.intp], others: npt.NDArray[np.intp], product: Scores) -> None:
+def _fill(
+    graph: SearchGraph, rows: npt.NDArray[np.intp], others: npt.NDArray[np.intp], product: Scores
+) -> None:
     """Make the lists of `rows` from their products with `others`, float32 (m, n), -inf for the row itself."""
     bounds = _bounds(product)
     for row, similar, bound in zip(rows.tolist(), product, bounds, strict=True):
@@ -165,7 +169,9 @@ def _bounds(product: Scores) -> Scores:
     return np.maximum(kth, lowest)
 
 
-def _enter(graph: Graph, targets: npt.NDArray[np.intp], rows: npt.NDArray[np.intp], scores: Scores) -> None:
+def _enter(
+    graph: SearchGraph, targets: npt.NDArray[np.intp], rows: npt.NDArray[np.intp], scores: Scores
+) -> None:
     """Put each of `rows` into the list of the target beside it, and keep the best of each list."""
     touched, which = np.unique(targets, return_inverse=True)
     owner = np.concatenate([np.repeat(np.arange(len(touched)), LINKS), which])

@@ -18,8 +18,8 @@ from pynndescent.search import deheap_sort_serial, make_cached_search_function
 from pynndescent.search_graph import build_search_graph
 from pynndescent.utils import make_heap
 
-from streams.engine.search.graph import LINKS, Graph
-from streams.engine.search.quality import EASY, RECALL_AT, Quality, Sample, judge
+from streams.engine.search.graph import LINKS, SearchGraph
+from streams.engine.search.quality import EASY, RECALL_AT, QualitySample, SearchQuality, judge
 from streams.engine.similarity import exact_similarity
 from streams.engine.types import EMPTY, Scores, Slots, Vectors
 
@@ -44,7 +44,7 @@ class ApproximateIndex:
         epsilon: How much further than the worst of the best found so far a query still looks, as a share.
     """
 
-    def __init__(self, vectors: Vectors, graph: Graph, epsilon: float) -> None:
+    def __init__(self, vectors: Vectors, graph: SearchGraph, epsilon: float) -> None:
         self._epsilon = epsilon
         self._vectors = vectors
         random = np.random.default_rng().integers(-(2**31), 2**31 - 1, (2, 3))
@@ -107,7 +107,7 @@ class ApproximateIndex:
         found, _ = deheap_sort_serial(rows, distances)
         return found
 
-    def tune(self, sample: Sample, leaf_budget: int, wanted: float) -> tuple[int, Quality]:
+    def tune(self, sample: QualitySample, leaf_budget: int, wanted: float) -> tuple[int, SearchQuality]:
         """Double the leaves until queries like a track reach the recall wanted, and measure what the index can do.
 
         Queries between tracks that are not alike are harder, and the hardest are told by how little similar their
@@ -123,7 +123,7 @@ class ApproximateIndex:
         last = self._last_scores(sample.queries, found)
         return leaf_budget, judge(last, recalls, wanted, self._seconds(sample))
 
-    def _seconds(self, sample: Sample) -> float:
+    def _seconds(self, sample: QualitySample) -> float:
         began = time.thread_time()
         for query in sample.queries[:TIMED]:
             self.query(query[None], RECALL_AT)

@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from streams.engine.search.cells import Cells, divide
-from streams.engine.search.columns import Columns, choose
-from streams.engine.search.graph import LINKS, Graph, neighbour_graph
-from streams.engine.search.quality import Quality, Sample, tune_cells
+from streams.engine.search.cells import SearchInvertedFile, divide
+from streams.engine.search.columns import NarrowColumns, choose
+from streams.engine.search.graph import LINKS, SearchGraph, neighbour_graph
+from streams.engine.search.quality import QualitySample, SearchQuality, tune_cells
 from streams.engine.search.shared import SharedRows, holding
 from streams.engine.search.types import SearchSettings
 from streams.engine.types import Slots, Vectors
@@ -45,7 +45,7 @@ class IndexGoneError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Built:
+class BuiltIndex:
     """What a build tells.
 
     Attributes:
@@ -57,16 +57,16 @@ class Built:
         seconds: Taken by phase.
     """
 
-    cells: Quality
+    cells: SearchQuality
     slack: float
-    graph: Quality
+    graph: SearchQuality
     leaf_budget: int
     memory_bytes: int
     seconds: dict[str, float]
 
 
 @dataclass(frozen=True, slots=True)
-class Handed:
+class HandedRows:
     """An index, as the process that built it hands it over.
 
     Attributes:
@@ -78,11 +78,11 @@ class Handed:
         graph: As `pack` has it.
     """
 
-    report: Built
+    report: BuiltIndex
     vectors: SharedRows
     rows: Slots
-    columns: Columns
-    cells: Cells
+    columns: NarrowColumns
+    cells: SearchInvertedFile
     graph: SharedRows
 
 
@@ -141,34 +141,36 @@ class IndexProcess:
                 reduction.send_handle(self.connection, memory.descriptor, self._process.pid or 0)
         which.close()
 
-    def built(self) -> Handed:
+    def built(self) -> HandedRows:
         """What the build gave, once `connection` has something.
 
         Raises:
             IndexGoneError: There is no index; it says why.
         """
         try:
-            report: Built | BuildFailed = self.connection.recv()
+            report: BuiltIndex | BuildFailed = self.connection.recv()
             if isinstance(report, BuildFailed):
                 raise IndexGoneError(report.reason)
             shapes: _Shapes = self.connection.recv()
             vectors, graph = self._received(self._dimension), self._received(2 * LINKS)
             order, centres, starts = self._received(1), self._received(shapes.columns), self._received(2)
-            columns = Columns(vectors)
+            columns = NarrowColumns(vectors)
             if shapes.directions:
                 reduced, directions = self._received(shapes.columns), self._received(2 * self._dimension)
-                columns = Columns(reduced, directions.vectors[: shapes.directions].view(np.float64).copy())
+                columns = NarrowColumns(
+                    reduced, directions.vectors[: shapes.directions].view(np.float64).copy()
+                )
                 directions.close()
         except (EOFError, OSError) as error:
             raise IndexGoneError("the process that built the index has ended") from error
         rows = order.vectors[: self._count, 0].view(np.int32).copy()
-        cells = Cells(
+        cells = SearchInvertedFile(
             centres.vectors[: shapes.cells].copy(),
             starts.vectors[: shapes.cells + 1].view(np.int64)[:, 0].copy(),
         )
         for memory in (order, centres, starts):
             memory.close()
-        return Handed(report, vectors, rows, columns, cells, graph)
+        return HandedRows(report, vectors, rows, columns, cells, graph)
 
     def _received(self, columns: int) -> SharedRows:
         return SharedRows(columns, reduction.recv_handle(self.connection))
@@ -199,7 +201,7 @@ class IndexProcess:
         self.connection.close()
 
 
-def pack(graph: Graph) -> SharedRows:
+def pack(graph: SearchGraph) -> SharedRows:
     """A graph in memory to share: rows in the first columns, scores in the others."""
     memory = SharedRows(2 * LINKS)
     memory.reserve(len(graph.rows))
@@ -208,9 +210,9 @@ def pack(graph: Graph) -> SharedRows:
     return memory
 
 
-def unpack(memory: SharedRows) -> Graph:
+def unpack(memory: SharedRows) -> SearchGraph:
     """The graph that `pack` put there."""
-    return Graph(
+    return SearchGraph(
         np.ascontiguousarray(memory.vectors[:, :LINKS]).view(np.int32),
         np.ascontiguousarray(memory.vectors[:, LINKS:]),
     )
@@ -256,7 +258,7 @@ def _run(
 
 def _build(
     dimension: int, settings: SearchSettings, vectors: SharedRows, rows: Slots, graph: SharedRows | None
-) -> tuple["ApproximateIndex", Built, _Shapes, list[SharedRows]]:
+) -> tuple["ApproximateIndex", BuiltIndex, _Shapes, list[SharedRows]]:
     _step_back()
     clock = _Clock()
     # Here and in no other process: it imports numba and compiles.
@@ -267,18 +269,18 @@ def _build(
     moved, columns, cells, rows = _in_cells(vectors, rows, random)
     clock.stop("cells")
     mine = moved.vectors[: len(rows)]
-    known = Graph.empty(0) if graph is None else unpack(graph)
+    known = SearchGraph.empty(0) if graph is None else unpack(graph)
     known = neighbour_graph(mine, cells, known.moved(rows))
     clock.stop("graph")
     index = approximate.ApproximateIndex(mine, known, settings.epsilon)
     clock.stop("index")
-    sample = Sample.of(mine, random)
+    sample = QualitySample.of(mine, random)
     reduced = columns.of(sample.queries)
     slack, of_cells = tune_cells(cells, columns.matrix[: len(rows)], sample, reduced, settings.recall)
     leaf_budget, of_graph = index.tune(sample, settings.leaf_budget, settings.recall)
     clock.stop("tune")
     memory_bytes = index.memory_bytes + known.rows.nbytes + known.scores.nbytes + cells.centres.nbytes
-    report = Built(of_cells, slack, of_graph, leaf_budget, memory_bytes, clock.seconds)
+    report = BuiltIndex(of_cells, slack, of_graph, leaf_budget, memory_bytes, clock.seconds)
     shapes = _Shapes(
         0 if columns.directions is None else len(columns.directions), columns.matrix.shape[1], len(cells)
     )
@@ -296,16 +298,16 @@ def _build(
 
 def _in_cells(
     vectors: SharedRows, rows: Slots, random: np.random.Generator
-) -> tuple[SharedRows, Columns, Cells, Slots]:
+) -> tuple[SharedRows, NarrowColumns, SearchInvertedFile, Slots]:
     """Vectors, columns to make products with, and rows of the catalogue, in the order of cells, and the cells."""
     dense = int(rows[-1]) == len(rows) - 1
     mine = vectors if dense else _gathered(vectors, rows)
     chosen = choose(mine, len(rows))
     cells, order = divide(chosen.matrix[: len(rows)], random)
     moved = _gathered(mine, order)
-    columns = Columns(moved)
+    columns = NarrowColumns(moved)
     if chosen.directions is not None:
-        columns = Columns(_gathered(chosen.shared, order), chosen.directions)
+        columns = NarrowColumns(_gathered(chosen.shared, order), chosen.directions)
     chosen.close()
     if not dense:
         mine.close()

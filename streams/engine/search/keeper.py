@@ -9,8 +9,8 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from streams.engine.search.cells import Cells, Probe
-from streams.engine.search.index_process import Built, Handed, IndexGoneError, IndexProcess
+from streams.engine.search.cells import Probe, SearchInvertedFile
+from streams.engine.search.index_process import BuiltIndex, HandedRows, IndexGoneError, IndexProcess
 from streams.engine.search.quality import RECALL_AT
 from streams.engine.search.rows import TrackRows
 from streams.engine.search.shared import SharedRows
@@ -24,12 +24,12 @@ MOST_RETRY_SECONDS = 300.0
 ASKING_SECONDS = 1e-4
 
 
-class Index(Protocol):
+class SearchIndex(Protocol):
     """What is built in the background and then answers: see `IndexProcess`."""
 
     connection: Connection
 
-    def built(self) -> Handed:
+    def built(self) -> HandedRows:
         """See `IndexProcess`."""
 
     def query(self, queries: Vectors, count: int) -> Slots:
@@ -39,7 +39,7 @@ class Index(Protocol):
         """See `IndexProcess`."""
 
 
-class IndexKeeper:
+class SearchIndexSupervisor:
     """Builds indexes of a catalogue in processes beside this one, and has the latest answer.
 
     While an index is being built, the last one answers. Nothing here waits for a build.
@@ -51,20 +51,20 @@ class IndexKeeper:
     """
 
     def __init__(
-        self, tracks: TrackRows, settings: SearchSettings, start: Callable[..., Index] = IndexProcess
+        self, tracks: TrackRows, settings: SearchSettings, start: Callable[..., SearchIndex] = IndexProcess
     ) -> None:
         self._start = start
         self._tracks = tracks
         self._settings = settings
-        self._index: Index | None = None
-        self._building: Index | None = None
+        self._index: SearchIndex | None = None
+        self._building: SearchIndex | None = None
         self._graph: SharedRows | None = None
         self._not_before = 0.0
         self._begun = 0.0
         self._as_of = 0.0
         self._failures = 0
-        self.report: Built | None = None
-        self.cells: Cells | None = None
+        self.report: BuiltIndex | None = None
+        self.cells: SearchInvertedFile | None = None
         self.size = 0
         self.builds = 0
         self.failed_builds = 0
@@ -131,7 +131,7 @@ class IndexKeeper:
             self._tracks.dimension, self._settings, self._tracks.shared, rows, self._graph
         )
 
-    def _take_over(self, process: Index) -> None:
+    def _take_over(self, process: SearchIndex) -> None:
         self._building = None
         try:
             handed = process.built()

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from streams.engine.search import scan
 from streams.engine.search.quality import RECALL_AT
 from streams.engine.search.searcher import MOST_LOOKED_AT, Searcher
-from streams.engine.search.upper import Rows, Upper
+from streams.engine.search.upper import Rows, UpperBounds
 from streams.engine.similarity import exact_similarity
 from streams.engine.types import Scores, Vectors
 
@@ -70,7 +70,7 @@ class MaskedSearch:
         masked = np.where(eligible, self._products, np.float32(-np.inf))
         excess = self._tracks.columns.excess(self._reduced[0])
         rows, scores = scan.best(
-            self._tracks, self._query[0], Upper(masked, _itself, excess), min(count, there)
+            self._tracks, self._query[0], UpperBounds(masked, _itself, excess), min(count, there)
         )
         return rows, scores
 

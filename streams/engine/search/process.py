@@ -10,11 +10,11 @@ import numpy as np
 import numpy.typing as npt
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # it publishes none
 
-from streams.engine.piped import Duty, LoopedProcess
-from streams.engine.search.keeper import IndexKeeper
+from streams.engine.piped import IdleDuty, LoopedProcess
+from streams.engine.search.keeper import SearchIndexSupervisor
 from streams.engine.search.metadata import MetadataRow
 from streams.engine.search.searcher import Searcher
-from streams.engine.search.types import Found, SearchSettings, SearchStats
+from streams.engine.search.types import SearchMatches, SearchSettings, SearchStats
 from streams.engine.types import Keys, TrackBatch, Vectors
 
 # How often an idle process looks whether an index build is due.
@@ -34,13 +34,13 @@ class SearchCallError(Exception):
 class _Tending:
     """What the search process does between calls: it sees to its indexes."""
 
-    def __init__(self, connection: Connection, keeper: IndexKeeper) -> None:
+    def __init__(self, connection: Connection, keeper: SearchIndexSupervisor) -> None:
         self._connection = connection
         self._keeper = keeper
         self._tended = 0.0
 
     def until_called(self) -> bool:
-        """See `Duty`: waits for calls and for indexes, and tends these from time to time."""
+        """See `IdleDuty`: waits for calls and for indexes, and tends these from time to time."""
         # `multiprocessing.connection.wait` takes longer than many a search.
         watched = select.poll()
         mine = self._connection.fileno()
@@ -53,21 +53,21 @@ class _Tending:
         return mine in ready
 
     def called(self) -> None:
-        """See `Duty`: nothing is to be done."""
+        """See `IdleDuty`: nothing is to be done."""
 
     def stop(self) -> None:
-        """See `Duty`."""
+        """See `IdleDuty`."""
         self._keeper.stop()
 
 
-def tended(connection: Connection, searcher: Searcher) -> tuple[Searcher, Duty]:
+def tended(connection: Connection, searcher: Searcher) -> tuple[Searcher, IdleDuty]:
     """A searcher as a process serves it: between calls its indexes are seen to."""
     # A second thread makes one query hardly faster, and spins while it waits: the worker and Postgres need that core.
     threadpool_limits(1)
     return searcher, _Tending(connection, searcher.keeper)
 
 
-def _build(connection: Connection, dimension: int, settings: SearchSettings) -> tuple[Searcher, Duty]:
+def _build(connection: Connection, dimension: int, settings: SearchSettings) -> tuple[Searcher, IdleDuty]:
     return tended(connection, Searcher(dimension, settings))
 
 
@@ -90,7 +90,7 @@ class SearchProcess(LoopedProcess):
         dimension: int,
         *,
         settings: SearchSettings | None = None,
-        build: Callable[..., tuple[Searcher, Duty]] = _build,
+        build: Callable[..., tuple[Searcher, IdleDuty]] = _build,
     ) -> None:
         super().__init__(build, dimension, settings or SearchSettings())
 
@@ -119,7 +119,7 @@ class SearchProcess(LoopedProcess):
 
     async def search(
         self, queries: Vectors, count: int, *, among: Keys | None = None, without: Keys | None = None
-    ) -> Found:
+    ) -> SearchMatches:
         """Find the tracks most similar to each query, equal ones by track id. Never waits for an index build.
 
         Args:
@@ -132,7 +132,7 @@ class SearchProcess(LoopedProcess):
             SearchCallError: A query has another dimension, or is zero or not finite, or `count` is below 1.
             SearchStoppedError: The process is gone.
         """
-        return cast("Found", await self._call("search", queries, count, among, without))
+        return cast("SearchMatches", await self._call("search", queries, count, among, without))
 
     async def vectors(self, keys: Keys) -> tuple[Vectors, npt.NDArray[np.bool_]]:
         """The vectors of some tracks, float32 (m, d), zero where unknown, and which are known, bool (m,)."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from streams.engine.search.cells import Cells
+from streams.engine.search.cells import SearchInvertedFile
 from streams.engine.types import Scores, Vectors
 
 SAMPLE = 400
@@ -24,7 +24,7 @@ TIMED = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Quality:
+class SearchQuality:
     """What was measured.
 
     Attributes:
@@ -41,7 +41,7 @@ class Quality:
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
+class QualitySample:
     """Queries and what they should find.
 
     Attributes:
@@ -56,7 +56,7 @@ class Sample:
     scores: Scores
 
     @classmethod
-    def of(cls, vectors: Vectors, random: np.random.Generator) -> "Sample":
+    def of(cls, vectors: Vectors, random: np.random.Generator) -> "QualitySample":
         """Queries made of some vectors, float32 (n, d), and their nearest among these: by product, in blocks."""
         first, second = random.integers(0, len(vectors), (2, SAMPLE))
         weights = np.linspace(-0.5, 0.5, SAMPLE, dtype=np.float32)
@@ -86,30 +86,30 @@ def _nearest(vectors: Vectors, queries: Vectors) -> tuple[npt.NDArray[np.int64],
     return np.take_along_axis(where, order, 1), np.take_along_axis(best, order, 1)
 
 
-def judge(last: Scores, recalls: npt.NDArray[np.float64], wanted: float, seconds: float) -> Quality:
+def judge(last: Scores, recalls: npt.NDArray[np.float64], wanted: float, seconds: float) -> SearchQuality:
     """From which similarity on queries have the recall wanted.
 
     Args:
         last: float32 (q,), similarity of the 50th that each query of a sample has found.
         recalls: float64 (q,), their recall.
         wanted: The recall.
-        seconds: See `Quality`.
+        seconds: See `SearchQuality`.
     """
     order = np.argsort(-last)
     windows = np.convolve(recalls[order], np.full(WINDOW, 1 / WINDOW), mode="valid")
     short = np.flatnonzero(windows < wanted - 1e-9)
     fine = int(short[0]) + WINDOW - 1 if len(short) else len(order)
     if fine < WINDOW:
-        return Quality(0.0, 0.0, np.inf, seconds)
+        return SearchQuality(0.0, 0.0, np.inf, seconds)
     threshold = float(last[order[fine - 1]])
     if fine == len(order):
         threshold = min(threshold, 0.0)
-    return Quality(float(recalls[order[:fine]].mean()), fine / len(order), threshold, seconds)
+    return SearchQuality(float(recalls[order[:fine]].mean()), fine / len(order), threshold, seconds)
 
 
 def tune_cells(
-    cells: Cells, matrix: Vectors, sample: Sample, reduced: Vectors, wanted: float
-) -> tuple[float, Quality]:
+    cells: SearchInvertedFile, matrix: Vectors, sample: QualitySample, reduced: Vectors, wanted: float
+) -> tuple[float, SearchQuality]:
     """How much less similar than the last found a cell's centre may be, for the cell to be looked into.
 
     A neighbour is found if the centre of its cell is within that of the last of the true ones. It is enough for easy
@@ -130,7 +130,7 @@ def tune_cells(
     return slack, judge(last, recalls, wanted, _row_seconds(cells, matrix, reduced))
 
 
-def _needed(sample: Sample, centre: Scores, count: int, wanted: float) -> float:
+def _needed(sample: QualitySample, centre: Scores, count: int, wanted: float) -> float:
     """What must be looked into for the recall wanted of lists of `count`, of whatever hardness the query is."""
     last = sample.scores[:, :count][:, -1:]
     below = (last - centre[:, :count])[np.argsort(-last[:, 0])]
@@ -141,7 +141,7 @@ def _needed(sample: Sample, centre: Scores, count: int, wanted: float) -> float:
     return float(max(np.quantile(below, (1 + wanted) / 2), np.quantile(windows, wanted, axis=1).max()))
 
 
-def _row_seconds(cells: Cells, matrix: Vectors, reduced: Vectors) -> float:
+def _row_seconds(cells: SearchInvertedFile, matrix: Vectors, reduced: Vectors) -> float:
     """What a look at a row of a cell takes, for one query alone."""
     product = np.empty(cells.width, dtype=np.float32)
     began = time.thread_time()

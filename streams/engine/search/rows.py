@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from streams.engine.catalogue import enlarge
-from streams.engine.projection import DirectionSearch
-from streams.engine.search.columns import WANTED, Columns, narrowed
+from streams.engine.projection import ComponentSearch
+from streams.engine.search.columns import WANTED, NarrowColumns, narrowed
 from streams.engine.search.metadata import MetadataColumns, MetadataRow
 from streams.engine.search.shared import SharedRows
 from streams.engine.types import EMPTY, Keys, Slots, Vectors
@@ -32,8 +32,8 @@ class TrackRows:
     def __init__(self, dimension: int, fields: Sequence[str] = ()) -> None:
         self.dimension = dimension
         self.shared = SharedRows(dimension)
-        self.columns = Columns(self.shared)
-        self._directions = DirectionSearch()
+        self.columns = NarrowColumns(self.shared)
+        self._directions = ComponentSearch()
         self.keys: Keys = np.zeros(0, dtype=np.int64)
         self.alive: npt.NDArray[np.bool_] = np.zeros(0, dtype=np.bool_)
         self.offsets: npt.NDArray[np.int64] = np.zeros(0, dtype=np.int64)
@@ -127,7 +127,7 @@ class TrackRows:
         self.fixed = first
         self._free = (first + np.flatnonzero(~self.alive[first : self.used])).tolist()
 
-    def adopt(self, vectors: SharedRows, order: Slots, columns: Columns) -> None:
+    def adopt(self, vectors: SharedRows, order: Slots, columns: NarrowColumns) -> None:
         """Go over to an index's rows, and append to them what is newer.
 
         Args:
@@ -137,7 +137,7 @@ class TrackRows:
         """
         self._dead = None
         # What is being looked for now would be of other rows.
-        self._directions = DirectionSearch()
+        self._directions = ComponentSearch()
         count = len(order)
         newer = self.alive[: self.used].copy()
         newer[order] = False

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streams.engine.search.rows import TrackRows
-from streams.engine.search.upper import Rows, Upper
+from streams.engine.search.upper import Rows, UpperBounds
 from streams.engine.similarity import GROUPS_PER_ENTRY, exact_similarity, group_maxima
 from streams.engine.types import Scores, Vectors
 
@@ -21,7 +21,7 @@ GATHERED_ROWS = 4096
 LOWEST = np.finfo(np.float32).min
 
 
-def whole(tracks: TrackRows, reduced: Vectors, hidden: Rows, first: int = 0) -> Iterator[Upper]:
+def whole(tracks: TrackRows, reduced: Vectors, hidden: Rows, first: int = 0) -> Iterator[UpperBounds]:
     """Bounds for all tracks, for each query.
 
     Args:
@@ -38,10 +38,10 @@ def whole(tracks: TrackRows, reduced: Vectors, hidden: Rows, first: int = 0) -> 
         if len(hidden):
             product[:, hidden] = -np.inf
         for i, row in enumerate(product, start):
-            yield Upper(row, lambda places: places + first, tracks.columns.excess(reduced[i]))
+            yield UpperBounds(row, lambda places: places + first, tracks.columns.excess(reduced[i]))
 
 
-def among(tracks: TrackRows, reduced: Vectors, rows: Rows) -> Iterator[Upper]:
+def among(tracks: TrackRows, reduced: Vectors, rows: Rows) -> Iterator[UpperBounds]:
     """Bounds for `rows`, each the row of a track, for each query, float32 (q, c)."""
     matrix = tracks.columns.matrix
     step = max(1, PRODUCT_VALUES // max(1, len(rows)))
@@ -52,10 +52,10 @@ def among(tracks: TrackRows, reduced: Vectors, rows: Rows) -> Iterator[Upper]:
             gathered = matrix[rows[at : at + GATHERED_ROWS]]
             product[:, at : at + GATHERED_ROWS] = part @ gathered.T
         for i, row in enumerate(product, start):
-            yield Upper(row, rows.__getitem__, tracks.columns.excess(reduced[i]))
+            yield UpperBounds(row, rows.__getitem__, tracks.columns.excess(reduced[i]))
 
 
-def best(tracks: TrackRows, query: Vectors, upper: Upper, count: int) -> tuple[Rows, Scores]:
+def best(tracks: TrackRows, query: Vectors, upper: UpperBounds, count: int) -> tuple[Rows, Scores]:
     """The best `count` of what a query's bounds are of: by exact similarity, equal ones by track id.
 
     Args:

@@ -11,12 +11,12 @@ import numpy.typing as npt
 
 from streams.engine.search import scan
 from streams.engine.search.index_process import IndexProcess
-from streams.engine.search.keeper import Index, IndexKeeper
+from streams.engine.search.keeper import SearchIndex, SearchIndexSupervisor
 from streams.engine.search.metadata import MetadataRow
 from streams.engine.search.quality import RECALL_AT
 from streams.engine.search.rows import TrackRows
-from streams.engine.search.types import Found, SearchSettings, SearchStats
-from streams.engine.search.upper import Rows, Upper
+from streams.engine.search.types import SearchMatches, SearchSettings, SearchStats
+from streams.engine.search.upper import Rows, UpperBounds
 from streams.engine.similarity import exact_similarity
 from streams.engine.types import EMPTY, Keys, Scores, TrackBatch, Vectors
 
@@ -42,11 +42,11 @@ class Searcher:
         self,
         dimension: int,
         settings: SearchSettings,
-        start: Callable[..., Index] = IndexProcess,
+        start: Callable[..., SearchIndex] = IndexProcess,
         fields: Sequence[str] = (),
     ) -> None:
         self.tracks = TrackRows(dimension, fields)
-        self.keeper = IndexKeeper(self.tracks, settings, start)
+        self.keeper = SearchIndexSupervisor(self.tracks, settings, start)
         self._approximate_queries = self._graph_queries = self._exact_queries = 0
         self._seconds: dict[str, float] = defaultdict(float)
 
@@ -70,7 +70,7 @@ class Searcher:
             offsets = batch.events["offset"]
             self.tracks.put(batch.keys, batch.track_ids, batch.vectors, batch.metadata, offsets)
 
-    def search(self, queries: Vectors, count: int, among: Keys | None, without: Keys | None) -> Found:
+    def search(self, queries: Vectors, count: int, among: Keys | None, without: Keys | None) -> SearchMatches:
         """Find the tracks most similar to each query. See `SearchProcess.search`."""
         return self._found(self._search(queries, count, among, without))
 
@@ -104,14 +104,14 @@ class Searcher:
         answers.exact = len(hard) == len(queries)
         return answers
 
-    def _found(self, answers: "_Answers") -> Found:
+    def _found(self, answers: "_Answers") -> SearchMatches:
         used = np.arange(answers.count) < answers.lengths[:, None]
         keys = np.zeros(used.shape, dtype=np.int64)
         keys[used] = self.tracks.keys[answers.rows[used]]
-        return Found(keys, answers.scores, answers.lengths, answers.exact)
+        return SearchMatches(keys, answers.scores, answers.lengths, answers.exact)
 
     def _answer(
-        self, answers: "_Answers", queries: Vectors, which: Sequence[int], uppers: Iterable[Upper]
+        self, answers: "_Answers", queries: Vectors, which: Sequence[int], uppers: Iterable[UpperBounds]
     ) -> None:
         for i, upper in zip(which, uppers, strict=True):
             rows, scores = scan.best(self.tracks, queries[i], upper, answers.count)
@@ -125,7 +125,7 @@ class Searcher:
             probe = self.keeper.look(reduced, asked.count, asked.hidden)
         if probe is None:
             return numbers
-        newer: list[Upper] = []
+        newer: list[UpperBounds] = []
         if self.tracks.used > self.keeper.size:
             with self._timed("newer"):
                 newer = list(scan.whole(self.tracks, reduced, asked.hidden, self.keeper.size))
@@ -147,7 +147,7 @@ class Searcher:
         return numbers[~done]
 
     def _by_graph(
-        self, answers: "_Answers", asked: "_Asked", which: npt.NDArray[np.intp], newer: list[Upper]
+        self, answers: "_Answers", asked: "_Asked", which: npt.NDArray[np.intp], newer: list[UpperBounds]
     ) -> npt.NDArray[np.bool_]:
         """Answer some queries by the graph and what is newer; return which of them are answered, bool (m,)."""
         done = np.zeros(len(which), dtype=np.bool_)
@@ -250,7 +250,7 @@ class _Asked:
 
 
 class _Answers:
-    """What was found for each of q queries: rows, int32 (q, count), past `lengths` zero, and `Found`'s other members."""
+    """What was found for each of q queries: rows, int32 (q, count), past `lengths` zero, and `SearchMatches`'s other members."""
 
     def __init__(self, queries: int, count: int) -> None:
         self.count = count

@@ -10,7 +10,7 @@ from streams.engine.types import Keys, Scores
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class SearchMatches:
     """What a search found for each of q queries, best first.
 
     Attributes:

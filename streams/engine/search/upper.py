@@ -14,7 +14,7 @@ RowsOf = Callable[[npt.NDArray[np.intp]], Rows]
 
 
 @dataclass(frozen=True, slots=True)
-class Upper:
+class UpperBounds:
     """Upper bounds, but for rounding, of a query's similarity to some rows.
 
     Attributes:
@@ -27,7 +27,7 @@ class Upper:
     rows_of: RowsOf
     excess: float
 
-    def joined(self, other: "Upper") -> "Upper":
+    def joined(self, other: "UpperBounds") -> "UpperBounds":
         """The bounds of these rows and then of others."""
         mine = len(self.products)
 
@@ -35,4 +35,4 @@ class Upper:
             split = int(np.searchsorted(places, mine))  # places are ascending
             return np.concatenate([self.rows_of(places[:split]), other.rows_of(places[split:] - mine)])
 
-        return Upper(np.concatenate([self.products, other.products]), rows_of, self.excess)
+        return UpperBounds(np.concatenate([self.products, other.products]), rows_of, self.excess)

@@ -10,7 +10,7 @@ import asyncpg
 import pytest
 from typer.testing import CliRunner
 
-from mess.cli import build
+from mess.cli import build_cli
 from store.dead_letters import only_operator
 from streams.contracts import InvalidEvent, Reason, dead_letter_headers
 from streams.kafka.clients import start_producer
@@ -60,7 +60,7 @@ class Desk:
 
     def run(self, *arguments: str, status: int = 0) -> str:
         """Run `mess dead-letters`; returns what it printed, on both."""
-        result = CliRunner().invoke(build(), ["dead-letters", *arguments], env=self.environment)
+        result = CliRunner().invoke(build_cli(), ["dead-letters", *arguments], env=self.environment)
         assert result.exit_code == status, result.output
         return result.output
 
@@ -159,7 +159,7 @@ def test_an_environment_is_held_against_what_runs(
 
     def check(*arguments: str, **changes: str) -> tuple[int, str]:
         environment = desk.environment | changes
-        result = CliRunner().invoke(build(), ["check-env", "--connect", *arguments], env=environment)
+        result = CliRunner().invoke(build_cli(), ["check-env", "--connect", *arguments], env=environment)
         return result.exit_code, result.output
 
     async def fix_dimension() -> None:

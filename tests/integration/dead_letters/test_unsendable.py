@@ -8,13 +8,13 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from pydantic import SecretStr
 
-from mess.dead_letters.topic import Letter, Replayer
+from mess.dead_letters.topic import DeadLetter, DeadLetterReplayer
 from store.pool import open_pool
 from store.settings import StoreSettings
 from streams.contracts import InvalidEvent, Reason, read_dead_letter_headers
 from streams.kafka.clients import start_producer
-from streams.kafka.dead_letters import DeadLetters
-from streams.kafka.received import Received, Refused
+from streams.kafka.dead_letters import DeadLetterSender
+from streams.kafka.received import ReceivedMessage, RefusedMessage
 from streams.metrics import WorkerMetrics
 from streams.settings import KafkaSettings
 from tests.support.foreign import RawName, raw_header_names
@@ -26,9 +26,11 @@ pytestmark = pytest.mark.integration
 WHY = InvalidEvent(Reason.MISSING_KEY, "no key")
 
 
-def refused(offset: int, key: bytes | None, value: bytes | None, *headers: tuple[str, bytes]) -> Refused:
+def refused(
+    offset: int, key: bytes | None, value: bytes | None, *headers: tuple[str, bytes]
+) -> RefusedMessage:
     """A message of track-interactions."""
-    return Refused(Received(0, offset, key, value, 0, headers), WHY)
+    return RefusedMessage(ReceivedMessage(0, offset, key, value, 0, headers), WHY)
 
 
 @pytest.fixture
@@ -57,8 +59,8 @@ async def test_letters_arrive_whatever_their_size_and_parts(
             refused(2, b"k", b"x" * 20_000_000),
             refused(3, b"k", b"v", ("own", b"y")),
         ]
-        await DeadLetters(producer, WorkerMetrics()).send("track-interactions", letters)
-        found = [Letter.of(record) for record in await read_topic(servers, "dead-letters")]
+        await DeadLetterSender(producer, WorkerMetrics()).send("track-interactions", letters)
+        found = [DeadLetter.of(record) for record in await read_topic(servers, "dead-letters")]
         assert sorted(letter.source.offset for letter in found if letter.source) == [0, 1, 2, 3]
         by_offset = {letter.source.offset: letter for letter in found if letter.source}
         assert (by_offset[0].key, by_offset[0].value) == (b"", None)
@@ -66,7 +68,7 @@ async def test_letters_arrive_whatever_their_size_and_parts(
         assert by_offset[1].value is None
         assert (by_offset[3].value, by_offset[3].own_headers) == (b"v", [("own", b"y")])
         # Sent back without its value, it would delete the track.
-        left = await Replayer(producer, pool, {"track-interactions": 1}).replay([by_offset[1]])
+        left = await DeadLetterReplayer(producer, pool, {"track-interactions": 1}).replay([by_offset[1]])
         assert [why for _, why in left] == [
             "its value was too large for dead-letters; it is at track-interactions:0:1"
         ]

@@ -8,19 +8,19 @@ from typing import Any, cast
 import asyncpg
 import pytest
 
-from store.lists import read_tracks
+from store.lists import read_track_vectors
 from store.pool import snapshot
 from streams.engine.process import EngineProcess
 from streams.engine.types import StoredLists
 from streams.maintenance.arrays import catalogue_batch
-from streams.maintenance.change_publisher import ChangeFeed
-from streams.maintenance.claiming import Claiming
+from streams.maintenance.change_publisher import ChangePublisher
+from streams.maintenance.claiming import PartitionClaimer
 from streams.maintenance.following import Follower
-from streams.maintenance.lease import Lease, LeaseLostError
-from streams.maintenance.maintainer import Maintainer
+from streams.maintenance.lease import LeaseLostError, PartitionLease
+from streams.maintenance.maintainer import ListMaintainer
 from streams.maintenance.ownership import Ownership
-from streams.maintenance.pending_changes import Block
-from streams.maintenance.snapshots import Restored
+from streams.maintenance.pending_changes import ChangedBlock
+from streams.maintenance.snapshots import RestoredSnapshot
 from streams.metrics import WorkerMetrics
 from tests.integration.serving.catalogue import PARTITIONS, make_catalogue, write_catalogue
 from tests.support.leases import FakeLease, LockTable
@@ -55,7 +55,7 @@ class Feed:
     def __init__(self, told: list[str]) -> None:
         self.told = told
         self.kept: set[int] = set()
-        self.blocks: list[Block] = []
+        self.blocks: list[ChangedBlock] = []
         self.flushed: dict[int, int] = {}
 
     async def quiet(self) -> None:
@@ -64,7 +64,7 @@ class Feed:
     def keep_only(self, owners: Collection[int]) -> None:
         self.kept = set(owners)
 
-    def add(self, block: Block, *, flushed: dict[int, int], withdrawn: bool) -> None:
+    def add(self, block: ChangedBlock, *, flushed: dict[int, int], withdrawn: bool) -> None:
         assert withdrawn
         self.blocks.append(block)
         self.flushed |= flushed
@@ -127,20 +127,20 @@ class Worker:
         self.feed = Feed(self.told)
         self.keeper = Keeper(self.told)
         self.metrics = WorkerMetrics()
-        self.claiming = Claiming(
+        self.claiming = PartitionClaimer(
             pool,
-            cast("Lease", self.lease),
+            cast("PartitionLease", self.lease),
             self.ownership,
-            cast("ChangeFeed", self.feed),
+            cast("ChangePublisher", self.feed),
             name,
             30.0,
             self.metrics,
         )
 
-    async def attend(self, restored: Restored | None = None) -> None:
+    async def attend(self, restored: RestoredSnapshot | None = None) -> None:
         """Have an engine from now on."""
         keeper = self.keeper
-        await self.claiming.attend(cast("Maintainer", keeper), cast("Follower", keeper), restored)
+        await self.claiming.attend(cast("ListMaintainer", keeper), cast("Follower", keeper), restored)
 
     async def claim(self, *partitions: int, topic: Topic | None = None) -> Topic:
         """Be assigned these partitions, and no others."""
@@ -316,7 +316,7 @@ async def test_of_lists_in_a_snapshot_only_newer_ones_are_read(
     await pool.execute("UPDATE ingest_partitions SET published_version = $1", TRACKS)
     worker = worker_of("one")
     await worker.claim(0, 1)
-    await worker.attend(Restored({}, frozenset({0}), TRACKS - 10))
+    await worker.attend(RestoredSnapshot({}, frozenset({0}), TRACKS - 10))
     (given,) = worker.keeper.engine.given
     expected = await pool.fetch(
         "SELECT key FROM neighbour_lists JOIN tracks USING (key) WHERE tracks.source_partition = 1 "
@@ -355,7 +355,7 @@ async def test_an_engine_takes_what_is_read_for_it(
     await engine.start()
     try:
         async with snapshot(pool) as connection:
-            tracks = await read_tracks(connection, 8)
+            tracks = await read_track_vectors(connection, 8)
         await engine.apply(catalogue_batch(tracks))
         await engine.own([])
         await engine.own([0])

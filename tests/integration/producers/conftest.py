@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from mess.cli import build
+from mess.cli import build_cli
 from streams.settings import KafkaSettings
 from tests.support.services import renewed
 
@@ -52,7 +52,7 @@ class Mess:
         arguments = ["tail", topic, "--from-beginning", "--no-follow"]
         # A loop of its own, which must not meet the one of the tests.
         with concurrent.futures.ThreadPoolExecutor(1) as pool:
-            shown = pool.submit(CliRunner().invoke, build(), arguments, env=self.environment).result()
+            shown = pool.submit(CliRunner().invoke, build_cli(), arguments, env=self.environment).result()
         assert shown.exit_code == 0, shown.output
         return [json.loads(line) for line in shown.stdout.splitlines()]
 

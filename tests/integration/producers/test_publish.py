@@ -14,7 +14,7 @@ from streams.contracts import TrackUpsert, parse_track_event
 from streams.errors import BrokerUnavailable, TopicError
 from streams.kafka.clients import group_less_consumer, start_producer
 from streams.kafka.topics import ensure_topics, partition_of
-from streams.producers.items import PublishSummary, Refusal, TrackItem
+from streams.producers.items import PublishSummary, RefusedRecord, TrackItem
 from streams.producers.publisher import TrackPublisher, publish_all
 from streams.settings import KafkaSettings, StreamSettings
 from tests.integration.producers.conftest import Mess
@@ -250,15 +250,15 @@ async def test_publish_all_keeps_the_order_of_a_track_and_counts_exactly(broker:
     """Every upsert and delete of a track arrives in the order given; progress and refusals are exact."""
     kafka = KafkaSettings(bootstrap_servers=broker)
     name = unique_name("order")
-    items: list[TrackItem | Refusal] = []
+    items: list[TrackItem | RefusedRecord] = []
     for number in range(600):
         key = f"{name}/{number % 3}".encode()
         items.append(
             TrackItem(key, None if number % 5 == 4 else str(number).encode(), number + 1, number + 1)
         )
-    items.insert(10, Refusal("line 11", "zero_vector", "no"))
+    items.insert(10, RefusedRecord("line 11", "zero_vector", "no"))
     seen: list[PublishSummary] = []
-    refused: list[Refusal] = []
+    refused: list[RefusedRecord] = []
     summary = await publish_all(kafka, items, on_progress=seen.append, on_refused=refused.append)
     assert (summary.published, summary.refused, summary.position, summary.interrupted) == (600, 1, 600, False)
     assert (len(refused), summary.reasons) == (1, {"zero_vector": 1})

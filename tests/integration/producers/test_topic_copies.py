@@ -30,8 +30,8 @@ async def test_a_copy_written_back_has_every_message_in_its_partition_and_order(
     await producer.stop()
 
     lines: list[bytes] = []
-    assert await topic_copies.dump(kafka, first, lines.append) == 60
-    assert await topic_copies.load(kafka, second, lines) == 60
+    assert await topic_copies.dump_topic(kafka, first, lines.append) == 60
+    assert await topic_copies.load_topic(kafka, second, lines) == 60
 
     messages = []
     for topic in (first, second):
@@ -43,4 +43,4 @@ async def test_a_copy_written_back_has_every_message_in_its_partition_and_order(
     assert len(messages[0]) == 60
 
     with pytest.raises(TopicError, match="not empty"):
-        await topic_copies.load(kafka, second, lines)
+        await topic_copies.load_topic(kafka, second, lines)

@@ -76,7 +76,9 @@ def test_a_track_that_went_while_it_was_asked_about_is_not_found(bench: Bench, r
     async def withdrawn() -> RecommendationReply:
         assert (await bench.ask(seeds=[gone, SEEDS[0]])).error is None
         async with transaction(bench.pool) as connection:
-            await tracks.withdraw(connection, [tracks.Withdrawal(gone, track.key, track.partition, 10**8)])
+            await tracks.withdraw_tracks(
+                connection, [tracks.Withdrawal(gone, track.key, track.partition, 10**8)]
+            )
         await bench.search.apply(batch_of(bench, deleted=[gone], offset=10**8))
         return await bench.ask(seeds=[gone, SEEDS[0]])
 

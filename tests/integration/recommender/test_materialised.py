@@ -10,7 +10,7 @@ import numpy as np
 import orjson
 import pytest
 
-from serving.recommend.replies import as_kept, entity_tag
+from serving.recommend.replies import body_entity_tag, materialised_body
 from store import materialised, tracks
 from store.materialised import StoredBody
 from store.pool import transaction
@@ -39,7 +39,7 @@ async def kept(
     await bench.written()
     variant = RecommendationQuery.model_validate({"track_id": seed, **asked}).variant()
     assert variant is not None
-    return await materialised.read(bench.pool, track_key(seed), strategy, mode, variant)
+    return await materialised.read_body(bench.pool, track_key(seed), strategy, mode, variant)
 
 
 def test_the_first_answer_is_kept_and_the_second_one_read(bench: Bench, run: Run) -> None:
@@ -65,9 +65,9 @@ def test_the_api_can_tell_from_an_answer_what_is_kept(bench: Bench, run: Run) ->
     request = RecommendationRequest.model_validate({"request_id": "r", "track_id": seed, **asked})
     answer, error = split_reply("r", run(bench.recommender.answer(request)))
     assert answer is not None, error
-    opened, mentions = as_kept(answer)
+    opened, mentions = materialised_body(answer)
     found = run(kept(bench, seed, **asked))
-    assert (opened, entity_tag(opened)) == (found.body, found.tag)
+    assert (opened, body_entity_tag(opened)) == (found.body, found.tag)
     listed = [item["track_id"] for item in orjson.loads(answer)["recommendations"]]
     assert mentions == (seed, *listed)
 
@@ -177,7 +177,7 @@ def test_facts_that_changed_are_told(bench: Bench, run: Run) -> None:
             written = tracks.TrackRow(
                 changed, track.key, metadata, vector, track.partition, 10**6, row["event_time"]
             )
-            await tracks.upsert(connection, [written])
+            await tracks.upsert_tracks(connection, [written])
         batch = batch_of(bench, upserted=[changed], offset=10**6)
         await bench.search.apply(replace(batch, metadata=[metadata_row(metadata)]))
         bench.recommender.follow(batch)
@@ -207,7 +207,7 @@ def test_a_withdrawn_track_is_named_nowhere(bench: Bench, run: Run) -> None:
             track_key(seed),
         )
         async with transaction(bench.pool) as connection:
-            gone = await tracks.withdraw(
+            gone = await tracks.withdraw_tracks(
                 connection, [tracks.Withdrawal(listed[0], track.key, track.partition, 10**7)]
             )
         assert gone == [listed[0]]
@@ -219,7 +219,7 @@ def test_a_withdrawn_track_is_named_nowhere(bench: Bench, run: Run) -> None:
     late = run(withdraw())
     assert run(kept(bench, seed, "hybrid")) is None
     assert run(kept(bench, listed[0], "hybrid")) is None
-    assert run(materialised.write(bench.pool, [late])) == [False]
+    assert run(materialised.write_bodies(bench.pool, [late])) == [False]
     assert run(kept(bench, seed, "hybrid")) is None
     bench_batch = batch_of(bench, deleted=[listed[0]], offset=10**7)
     run(bench.search.apply(bench_batch))
@@ -259,7 +259,7 @@ def test_bodies_written_together_wait_for_nobody_in_a_circle(bench: Bench, run: 
             await connection.execute(
                 "SELECT 1 FROM materialised_recommendations WHERE key = $1 FOR UPDATE", new[1].key
             )
-            writing = asyncio.create_task(materialised.write(bench.pool, new))
+            writing = asyncio.create_task(materialised.write_bodies(bench.pool, new))
             await until(lambda: _body(bench, new[0]))
             assert not writing.done()
             await held.commit()
@@ -332,16 +332,16 @@ def test_the_body_that_knows_more_stays_whatever_the_clocks_say(bench: Bench, ru
     try:
         for other, stays in cases:
             for new in (first, other):
-                assert run(materialised.write(bench.pool, [new])) == [True]
+                assert run(materialised.write_bodies(bench.pool, [new])) == [True]
             assert run(_body(bench, other)) is stays
-            run(materialised.drop(bench.pool, other.key, other.strategy, None, other.variant))
+            run(materialised.drop_body(bench.pool, other.key, other.strategy, None, other.variant))
     finally:
         bench.recommender.materialiser.refreshing = True
 
 
 async def _body(bench: Bench, new: materialised.NewBody) -> bool:
     """Whether the store has this very body."""
-    found = await materialised.read(bench.pool, new.key, new.strategy, new.mode, new.variant)
+    found = await materialised.read_body(bench.pool, new.key, new.strategy, new.mode, new.variant)
     return found is not None and found.body == new.body
 
 
@@ -382,7 +382,7 @@ def test_the_coldest_bodies_are_given_up(bench: Bench, run: Run) -> None:
         run(bench.written())
     run(bench.ask(track_id="test/00111", strategy="popular", hits=50))
     assert run(heats())[0] == ("test/00111", 51)
-    run(materialised.evict(bench.pool, 1))
+    run(materialised.evict_bodies(bench.pool, 1))
     assert [name for name, _ in run(heats())] == ["test/00111"]
     assert heat_of(2, 0.0) == heat_of(1, 3_600.0)
 

@@ -8,7 +8,7 @@ import numpy as np
 import psutil
 import pytest
 
-from streams.engine.search import Found, SearchProcess, SearchSettings
+from streams.engine.search import SearchMatches, SearchProcess, SearchSettings
 from streams.engine.search.index_process import IndexProcess
 from streams.engine.search.shared import holding
 from streams.engine.types import TrackBatch, Vectors
@@ -56,12 +56,12 @@ async def has_index(search: SearchProcess) -> bool:
     return bool(stats.index_size)
 
 
-async def truth(search: SearchProcess, queries: Vectors, alive: np.ndarray, count: int) -> Found:
+async def truth(search: SearchProcess, queries: Vectors, alive: np.ndarray, count: int) -> SearchMatches:
     """The exact answer: a scan of all tracks, named as a subset."""
     return await search.search(queries, count, among=alive)
 
 
-def recall(found: Found, true: Found) -> float:
+def recall(found: SearchMatches, true: SearchMatches) -> float:
     """The share of the true ones found."""
     pairs = zip(found.keys.tolist(), true.keys.tolist(), strict=True)
     return sum(len(set(f) & set(t)) for f, t in pairs) / true.keys.size

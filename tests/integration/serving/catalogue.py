@@ -11,7 +11,7 @@ import orjson
 
 from store.columns import METADATA_FIELDS
 from store.rows import metadata_row
-from store.tracks import TrackRow, upsert
+from store.tracks import TrackRow, upsert_tracks
 from streams.contracts import track_key
 from tests.support.metadata import ABSENT
 
@@ -146,7 +146,7 @@ async def write_catalogue(connection: asyncpg.Connection, catalogue: Catalogue) 
         decoder=lambda raw: orjson.loads(raw[1:]),
     )
     async with connection.transaction():
-        await upsert(
+        await upsert_tracks(
             connection,  # type: ignore[arg-type]  # the store takes its pool's
             [
                 TrackRow(

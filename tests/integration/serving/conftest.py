@@ -13,8 +13,8 @@ import pytest
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serving.app import create_app
-from serving.context import Context
-from serving.kafka.broker import LogEnds
+from serving.context import ApiContext
+from serving.kafka.broker import IngestLogEnds
 from serving.settings import ServingSettings
 from store.settings import StoreSettings
 from tests.integration.serving.catalogue import AWKWARD_IDS, Catalogue, make_catalogue, write_catalogue
@@ -46,7 +46,7 @@ class Served:
 
     database: Database
     settings: ServingSettings = field(default_factory=lambda: ServingSettings(health_ttl=0))
-    kafka: LogEnds | None = None
+    kafka: IngestLogEnds | None = None
     pool_max_size: int = 4
     kafka_options: dict[str, Any] | None = None
 
@@ -54,7 +54,7 @@ class Served:
 class Client(httpx.AsyncClient):
     """A client of one running application, with what that application holds."""
 
-    context: Context
+    context: ApiContext
     app: ASGIApp
 
 

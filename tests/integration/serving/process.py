@@ -13,10 +13,10 @@ from urllib.parse import urlsplit
 import orjson
 
 SERVE = """
-from serving.server import serve
+from serving.server import serve_api
 from serving.settings import ServingSettings
 from store.settings import StoreSettings
-serve(ServingSettings(), StoreSettings())
+serve_api(ServingSettings(), StoreSettings())
 """
 
 

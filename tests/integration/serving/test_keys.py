@@ -9,7 +9,7 @@ import httpx
 import pytest
 from typer.testing import CliRunner, Result
 
-from mess.cli import build
+from mess.cli import build_cli
 from serving.settings import ServingSettings
 from store.keys import KeysUnreadableError
 from tests.integration.serving.conftest import Database, Served, serve
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.integration
 
 def mess(database: Database, *arguments: str) -> Result:
     """Run `mess keys` as the schema's owner."""
-    return CliRunner().invoke(build(), ["keys", *arguments], env={"MESS_DATABASE_URL": database.url})
+    return CliRunner().invoke(build_cli(), ["keys", *arguments], env={"MESS_DATABASE_URL": database.url})
 
 
 async def make(database: Database, *arguments: str) -> str:
@@ -147,7 +147,9 @@ def test_keys_are_listed_without_their_secrets_and_mistakes_are_one_line(databas
         result = mess(database, *arguments)
         assert result.exit_code == 2
         assert line in result.output
-    denied = CliRunner().invoke(build(), ["keys", "create", "x"], env={"MESS_DATABASE_URL": database.api_url})
+    denied = CliRunner().invoke(
+        build_cli(), ["keys", "create", "x"], env={"MESS_DATABASE_URL": database.api_url}
+    )
     assert "must be the schema owner's" in denied.output
 
 

@@ -31,7 +31,7 @@ class _Counted:
         self.before: Any = None
         self.go = asyncio.Event()
         self.go.set()
-        read_lists, read_tracks = listed.read_lists, listed.read_tracks
+        read_lists, read_tracks = listed.read_served_lists, listed.read_listed_tracks
 
         async def counted_lists(pool: Any, wanted: Sequence[tuple[str, int]]) -> Any:
             self.lists.append(list(wanted))
@@ -44,8 +44,8 @@ class _Counted:
                 await self.before()
             return await read_tracks(pool, keys)
 
-        monkeypatch.setattr(listed, "read_lists", counted_lists)
-        monkeypatch.setattr(listed, "read_tracks", counted_tracks)
+        monkeypatch.setattr(listed, "read_served_lists", counted_lists)
+        monkeypatch.setattr(listed, "read_listed_tracks", counted_tracks)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 import pytest
 
-from serving.models import Batch, RecommendationBody
+from serving.models import BatchResponse, RecommendationBody
 from serving.recommend.response_cache import ANY
 from serving.settings import ServingSettings
 from streams.contracts import RecommendationRequest, parse_request
@@ -189,7 +189,7 @@ async def test_a_batch_fails_in_parts(api: tuple[Client, Answering], catalogue: 
     entries = [{"track_id": TRACK}, SEEDS, {"track_id": "no such"}, {"track_id": TRACK, "top_k": 99}, 5]
     response = await client.post("/recommend/batch", json={"requests": entries * 20})
     assert response.status_code == 200
-    Batch.model_validate(response.json())
+    BatchResponse.model_validate(response.json())
     stored, computed, unknown, malformed, nonsense = response.json()["results"][-5:]
     names = [item["track_id"] for item in stored["recommendations"]]
     assert names == [track_id for track_id, _ in catalogue.expected(TRACK, 10)]

@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from serving import models
 from serving.app import create_app
-from serving.kafka.broker import BrokerUnavailableError, KafkaLogEnds, started, stopped
+from serving.kafka.broker import BrokerUnavailableError, KafkaLogEnds, start_client, stop_client
 from serving.recommend.questions import RecommendQuery
 from serving.routes.pages import page_files
 from serving.settings import ServingSettings
@@ -224,11 +224,11 @@ class TestBroker:
         cancelled = 0
         for moment in range(20):
             producer = AIOKafkaProducer(bootstrap_servers=kafka_broker.bootstrap_servers)
-            starting = asyncio.create_task(started(producer))
+            starting = asyncio.create_task(start_client(producer))
             await asyncio.sleep(moment / 2_000)
             cancelled += starting.cancel()
             await asyncio.wait({starting})
-            await stopped(producer)
+            await stop_client(producer)
             del starting, producer
             # What is left open warns when it is collected, and a warning is a failure.
             gc.collect()
@@ -414,6 +414,8 @@ class TestPages:
             "/recommend/batch",
             "/explain",
             "/changes",
+            "/incipits",
+            "/map",
             "/tracks",
             "/tracks/{track_id}",
             "/tracks/{track_id}/metadata",
@@ -458,7 +460,11 @@ class TestPages:
         assert "unsafe" not in response.headers["content-security-policy"]
         assert not re.search(r"<style|\sstyle=|\son\w+=|<script(?![^>]*\ssrc=)", response.text)
         named = set(re.findall(r'(?:href|src)="page/([^"]+)"', response.text))
-        late = {f"scripts/{name}" for name in ("map.js", "live.js") if f"scripts/{name}" in page_files()}
+        late = {
+            f"scripts/{name}"
+            for name in ("map.js", "map-data.js", "map-canvas.js", "live.js")
+            if f"scripts/{name}" in page_files()
+        }
         assert set(page_files()) - late <= named <= set(page_files())
         sent = len(response.content)
         for name, file in page_files().items():

@@ -238,7 +238,7 @@ async def test_composers_are_counted(client: httpx.AsyncClient, catalogue: Catal
     """Every composer comes with the number of tracks, the most frequent first; no composer is no name."""
     counts = Counter(track.metadata["composer"] for track in catalogue.tracks if track.metadata["composer"])
     body = (await client.get("/composers")).json()
-    models.Composers.model_validate(body)
+    models.ComposerList.model_validate(body)
     found = [(each["name"], each["count"]) for each in body["composers"]]
     assert dict(found) == counts
     assert [count for _, count in found] == sorted(counts.values(), reverse=True)
@@ -249,7 +249,7 @@ async def test_tags_are_counted(client: httpx.AsyncClient, catalogue: Catalogue)
     """Every tag comes with the number of tracks; a limit keeps the most frequent and the total."""
     counts = Counter(tag for track in catalogue.tracks for tag in track.metadata["tags"])
     body = (await client.get("/tags")).json()
-    models.Tags.model_validate(body)
+    models.TagList.model_validate(body)
     assert {each["name"]: each["count"] for each in body["tags"]} == counts
     short = (await client.get("/tags?limit=2")).json()
     assert short["tags"] == body["tags"][:2]
@@ -272,7 +272,7 @@ async def test_empty_catalogue(client: httpx.AsyncClient, database: Database) ->
 async def test_strategies_are_those_that_work(client: httpx.AsyncClient) -> None:
     """Each strategy and alias that is listed is one that `/recommend` takes; what is not stored needs a broker."""
     body = (await client.get("/strategies")).json()
-    models.Strategies.model_validate(body)
+    models.StrategyList.model_validate(body)
     aliases = [alias["name"] for each in body["strategies"] for alias in each["aliases"]]
     names = [*(each["name"] for each in body["strategies"]), *aliases]
     assert set(aliases) == {"similar", "balanced", "complementary", "exploration"}

@@ -6,8 +6,8 @@ from typing import Any
 import orjson
 import pytest
 
-from serving.recommend.batching import Batched
-from serving.recommend.service import Recommending
+from serving.recommend.batching import RequestBatcher
+from serving.recommend.service import ReadService
 from store import listed, materialised, progress, reads
 from tests.integration.serving.asking import body_of
 from tests.integration.serving.conftest import Client, Database
@@ -36,12 +36,12 @@ async def _never(*_: Any, **__: Any) -> Any:
 @pytest.mark.parametrize(
     ("module", "name", "path"),
     [
-        (listed, "read_lists", PATH),
-        (listed, "read_tracks", PATH),
-        (materialised, "read_many", KEPT),
+        (listed, "read_served_lists", PATH),
+        (listed, "read_listed_tracks", PATH),
+        (materialised, "read_bodies", KEPT),
         (reads, "fetch_track", "/tracks/test%2F00123"),
         (reads, "fetch_track", f"{PATH}/stream"),
-        (reads, "list_tracks", "/tracks"),
+        (reads, "read_track_page", "/tracks"),
         (reads, "count_composers", "/composers"),
         (reads, "count_tags", "/tags"),
     ],
@@ -65,12 +65,12 @@ async def test_an_unforeseen_error_while_memory_is_checked_is_told(
 ) -> None:
     """Looks at the version of a list and of a body that memory holds fail likewise."""
     await _keep(database)
-    for path, module, name in ((PATH, progress, "fetch_versions"), (KEPT, materialised, "check_many")):
+    for path, module, name in ((PATH, progress, "fetch_versions"), (KEPT, materialised, "check_bodies")):
         assert (await client.get(path)).status_code == 200
         memory = client.context.memory
         with monkeypatch.context() as patched:
             patched.setattr(module, name, _fail)
-            patched.setattr(Recommending, "certain", lambda *_: False)
+            patched.setattr(ReadService, "certain", lambda *_: False)
             responses = await asyncio.gather(*(client.get(path) for _ in range(5)))
         assert {response.status_code for response in responses} == {500}
         assert len(memory) > 0
@@ -81,7 +81,7 @@ async def test_an_unforeseen_error_is_told_to_each_entry_of_a_batch(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The entries that needed what failed say so, and the others are answered."""
-    monkeypatch.setattr(materialised, "read_many", _fail)
+    monkeypatch.setattr(materialised, "read_bodies", _fail)
     entries = [{"track_id": TRACK, "strategy": "popular"}, {"track_id": TRACK}]
     response = await client.post("/recommend/batch", json={"requests": entries})
     failed, fine = response.json()["results"]
@@ -93,7 +93,7 @@ async def test_a_wait_that_nobody_bounded_ends_all_the_same(
 ) -> None:
     """Should a step below hang, reads and batches end when the longest way there is would have."""
     client.context.recommending.bound = 0.2
-    monkeypatch.setattr(Batched, "get", _never)
+    monkeypatch.setattr(RequestBatcher, "get", _never)
     entries = [{"track_id": TRACK, "top_k": top_k} for top_k in range(1, 40)]
     async with asyncio.timeout(10):
         read, batch = await asyncio.gather(

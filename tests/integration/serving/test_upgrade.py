@@ -71,4 +71,4 @@ async def test_a_database_of_the_first_version_is_served_after_an_upgrade_and_ta
     assert await _sums(url, columns) == before
     await asyncio.to_thread(migrate.upgrade, url)
     assert await _sums(url, columns) == before
-    await asyncio.to_thread(migrate.check, url)
+    await asyncio.to_thread(migrate.check_migrations, url)

@@ -9,7 +9,7 @@ import pytest
 from mess.stack import datadir
 from mess.stack.broker import BrokerChoice
 from mess.stack.diskroom import ENOUGH_BYTES
-from mess.stack.stack import Stack, StackOptions
+from mess.stack.stack import LocalStack, StackOptions
 from tests.support.polling import until
 from tests.support.services import require_kafka
 from tests.support.worker import publish, settle, track_message
@@ -24,7 +24,7 @@ async def test_reads_go_on_while_the_disk_is_full_and_writes_resume_with_room(tm
     data_dir, rng = tmp_path / "data", np.random.default_rng(7)
     options = StackOptions(data_dir=data_dir, port=0, broker=BrokerChoice.KAFKA)
     with datadir.locked(data_dir):
-        stack = Stack(options, lines.append, free_bytes=lambda: free[0])
+        stack = LocalStack(options, lines.append, free_bytes=lambda: free[0])
         try:
             state = await stack.start()
             tracks = [track_message(f"disk/{i}", rng.standard_normal(8)) for i in range(6)]

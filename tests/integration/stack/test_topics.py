@@ -7,7 +7,7 @@ import asyncpg
 import pytest
 from typer.testing import CliRunner, Result
 
-from mess.cli import build
+from mess.cli import build_cli
 from store import partitions
 from tests.support.services import KafkaBroker, PostgresServer, renewed
 
@@ -24,7 +24,7 @@ async def create(servers: str, database_url: str) -> Result:
     """Run the command, whose loop must not meet the one of the tests."""
     environment = {"MESS_KAFKA_BOOTSTRAP_SERVERS": servers, "MESS_DATABASE_URL": database_url}
     arguments = ["topics", "create", "--wait", "10"]
-    return await asyncio.to_thread(CliRunner().invoke, build(), arguments, env=environment)
+    return await asyncio.to_thread(CliRunner().invoke, build_cli(), arguments, env=environment)
 
 
 @pytest.fixture
@@ -32,8 +32,8 @@ async def store(database_url: str) -> AsyncIterator[asyncpg.Connection]:
     """The test's store, in which partition 3 has been consumed up to 501."""
     connection = await asyncpg.connect(database_url)
     async with connection.transaction():
-        claims = await partitions.claim(connection, [2, 3], "one")  # type: ignore[arg-type]
-        await partitions.advance(connection, {3: claims[3].epoch}, {3: 501})  # type: ignore[arg-type]
+        claims = await partitions.claim_partitions(connection, [2, 3], "one")  # type: ignore[arg-type]
+        await partitions.advance_consumed(connection, {3: claims[3].epoch}, {3: 501})  # type: ignore[arg-type]
     yield connection
     await connection.close()
 
@@ -44,11 +44,11 @@ async def test_an_ingest_topic_that_had_to_be_made_is_read_from_its_start(
     """The command tells the store of the new log, and of none where the topics are there."""
     done = await create(new_broker, database_url)
     assert (done.exit_code, done.output.count("track-ingest")) == (0, 1), done.output
-    assert await partitions.consumed(store) == {2: 0, 3: 0}  # type: ignore[arg-type]
+    assert await partitions.consumed_offsets(store) == {2: 0, 3: 0}  # type: ignore[arg-type]
     await store.execute("UPDATE ingest_partitions SET consumed_offset = 7")
     done = await create(new_broker, database_url)
     assert (done.exit_code, done.output.strip()) == (0, "All topics are there.")
-    assert await partitions.consumed(store) == {2: 7, 3: 7}  # type: ignore[arg-type]
+    assert await partitions.consumed_offsets(store) == {2: 7, 3: 7}  # type: ignore[arg-type]
 
 
 async def test_no_topic_is_made_while_the_store_cannot_be_told_of_it(

@@ -67,8 +67,8 @@ async def fill(database_url: str) -> None:
     try:
         async with pool.acquire() as connection, connection.transaction():
             await tracks.fix_dimension(connection, 6)
-            await tracks.upsert(connection, [stored_track(i, vectors[i]) for i in range(COUNT)])
-            await lists.flush(connection, true_lists(vectors, ids), np.empty(0, dtype=np.int64))
+            await tracks.upsert_tracks(connection, [stored_track(i, vectors[i]) for i in range(COUNT)])
+            await lists.flush_lists(connection, true_lists(vectors, ids), np.empty(0, dtype=np.int64))
     finally:
         await pool.close()
 

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.integration
 async def claimed(pool: asyncpg.Pool) -> dict[int, int]:
     """Epochs of two partitions."""
     async with transaction(pool) as connection:
-        claims = await partitions.claim(connection, [0, 1], "one")
+        claims = await partitions.claim_partitions(connection, [0, 1], "one")
     return {partition: claim.epoch for partition, claim in claims.items()}
 
 
@@ -38,15 +38,15 @@ async def test_settling_the_feed_takes_partitions_in_the_order_of_a_commit(pool:
         async with transaction(pool) as connection:
             # As Postgres reads a table once it has grown, or whenever it thinks fit.
             await connection.execute("SET LOCAL enable_indexscan = off; SET LOCAL enable_bitmapscan = off")
-            await partitions.hold(connection, epochs)
-            await partitions.set_published(connection, {0: 7, 1: 8})
+            await partitions.hold_partitions(connection, epochs)
+            await partitions.record_published(connection, {0: 7, 1: 8})
 
     async with transaction(pool) as connection:
-        await partitions.hold(connection, epochs)
-        await partitions.advance(connection, epochs, {0: 1})
+        await partitions.hold_partitions(connection, epochs)
+        await partitions.advance_consumed(connection, epochs, {0: 1})
         settling = asyncio.create_task(settle())
         await one_waits(pool)
-        await partitions.advance(connection, epochs, {1: 1})
+        await partitions.advance_consumed(connection, epochs, {1: 1})
     await settling
     assert await pool.fetchval(
         "SELECT array_agg(published_version ORDER BY partition) FROM ingest_partitions"
@@ -58,14 +58,14 @@ async def test_offsets_move_while_a_flush_holds_their_partitions(pool: asyncpg.P
     """A transaction that holds partitions for as long as a flush takes keeps no commit of ingest waiting."""
     epochs = await claimed(pool)
     async with transaction(pool) as flush:
-        await partitions.hold(flush, epochs)
+        await partitions.hold_partitions(flush, epochs)
         async with transaction(pool) as commit:
             await commit.execute("SET LOCAL lock_timeout = '5s'")
-            await partitions.hold(commit, epochs)
-            await partitions.advance(commit, epochs, {0: 3, 1: 4})
+            await partitions.hold_partitions(commit, epochs)
+            await partitions.advance_consumed(commit, epochs, {0: 3, 1: 4})
         async with transaction(pool) as commit:
             await commit.execute("SET LOCAL lock_timeout = '5s'")
-            await partitions.set_published(commit, {0: 1, 1: 1})
+            await partitions.record_published(commit, {0: 1, 1: 1})
     assert await pool.fetchval(
         "SELECT array_agg(consumed_offset ORDER BY partition) FROM ingest_partitions"
     ) == [3, 4]
@@ -77,13 +77,13 @@ async def test_a_claim_waits_for_what_is_being_written_under_the_epoch_before(po
 
     async def claim() -> None:
         async with transaction(pool) as connection:
-            await partitions.claim(connection, [1], "two")
+            await partitions.claim_partitions(connection, [1], "two")
 
     async with transaction(pool) as connection:
-        await partitions.hold(connection, epochs)
+        await partitions.hold_partitions(connection, epochs)
         claiming = asyncio.create_task(claim())
         await one_waits(pool)
         # What holds them already still moves their offsets.
-        await partitions.advance(connection, epochs, {0: 1, 1: 1})
+        await partitions.advance_consumed(connection, epochs, {0: 1, 1: 1})
     await claiming
     assert await pool.fetchval("SELECT owner FROM ingest_partitions WHERE partition = 1") == "two"

@@ -20,10 +20,10 @@ pytestmark = pytest.mark.integration
 def test_the_tables_are_what_the_migrations_make(empty_database_url: str) -> None:
     """After upgrading to head nothing is left to migrate, also after going down to nothing and up again."""
     migrate.upgrade(empty_database_url)
-    migrate.check(empty_database_url)
+    migrate.check_migrations(empty_database_url)
     migrate.downgrade(empty_database_url, "base")
     migrate.upgrade(empty_database_url)
-    migrate.check(empty_database_url)
+    migrate.check_migrations(empty_database_url)
 
 
 def test_the_revision_in_the_code_is_the_newest_migration() -> None:
@@ -58,7 +58,7 @@ def test_two_migrations_at_once_both_end_well(empty_database_url: str) -> None:
         subprocess.Popen([sys.executable, "-m", "mess", "migrate"], env=environment) for _ in range(2)
     ]
     assert [command.wait(60) for command in commands] == [0, 0]
-    migrate.check(empty_database_url)
+    migrate.check_migrations(empty_database_url)
 
 
 def test_another_schema_is_refused(empty_database_url: str) -> None:

@@ -6,7 +6,7 @@ import asyncpg
 import pytest
 from typer.testing import CliRunner, Result
 
-from mess.cli import build
+from mess.cli import build_cli
 from store.roles import READABLE_NAMES
 from tests.support.services import PostgresServer, unique_name
 
@@ -15,7 +15,9 @@ pytestmark = pytest.mark.integration
 
 def roles(url: str, *arguments: str, **environment: str) -> Result:
     """Run `mess roles`."""
-    return CliRunner().invoke(build(), ["roles", *arguments], env={"MESS_DATABASE_URL": url, **environment})
+    return CliRunner().invoke(
+        build_cli(), ["roles", *arguments], env={"MESS_DATABASE_URL": url, **environment}
+    )
 
 
 def test_migrations_leave_the_role_as_it_should_be(database_url: str) -> None:

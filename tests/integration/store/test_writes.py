@@ -44,14 +44,14 @@ async def test_an_older_event_never_overwrites_a_newer_one(pool: asyncpg.Pool) -
     """A row keeps the newest event of its partition, whatever the order of arrival."""
     for offset, title in ((5, "five"), (3, "three"), (5, "five again"), (6, "six")):
         async with transaction(pool) as connection:
-            await tracks.upsert(connection, [row("t", offset=offset, title=title)])
+            await tracks.upsert_tracks(connection, [row("t", offset=offset, title=title)])
         assert await title_of(pool, "t") == ("six" if offset == 6 else "five")
 
 
 async def test_metadata_comes_back_as_it_went_in(pool: asyncpg.Pool) -> None:
     """Tags and free-form values survive the binary path."""
     async with transaction(pool) as connection:
-        await tracks.upsert(connection, [row("t", title="Ünïcode 🎵")])
+        await tracks.upsert_tracks(connection, [row("t", title="Ünïcode 🎵")])
     found = await pool.fetchrow("SELECT title, tags, extra, search FROM tracks")
     assert (found["title"], found["tags"], found["extra"]) == (
         "Ünïcode 🎵",
@@ -63,13 +63,13 @@ async def test_metadata_comes_back_as_it_went_in(pool: asyncpg.Pool) -> None:
 async def test_a_withdrawal_owes_one_tombstone_until_it_is_settled(pool: asyncpg.Pool) -> None:
     """A deletion owes a tombstone, also of an unknown track; none once the track has come back."""
     async with transaction(pool) as connection:
-        await tracks.upsert(connection, [row("a"), row("b")])
-        gone = await tracks.withdraw(
+        await tracks.upsert_tracks(connection, [row("a"), row("b")])
+        gone = await tracks.withdraw_tracks(
             connection, [Withdrawal("a", 1, 0, 5), Withdrawal("b", 2, 0, 6), Withdrawal("unknown", 9, 0, 7)]
         )
         assert sorted(gone) == ["a", "b"]
     async with transaction(pool) as connection:
-        await tracks.upsert(connection, [row("b", offset=9)])
+        await tracks.upsert_tracks(connection, [row("b", offset=9)])
         owed = await tracks.owed_tombstones(connection, [0])
         assert [track_id for _, track_id in owed] == ["a", "unknown"]
         await tracks.settle_tombstones(connection, [at for at, _ in owed])
@@ -79,11 +79,11 @@ async def test_a_withdrawal_owes_one_tombstone_until_it_is_settled(pool: asyncpg
 async def test_a_key_collision_rejects_the_batch_and_leaves_nothing(pool: asyncpg.Pool) -> None:
     """A track whose key belongs to another is refused, be the other stored or in the same batch."""
     async with transaction(pool) as connection:
-        await tracks.upsert(connection, [row("first", key=7)])
+        await tracks.upsert_tracks(connection, [row("first", key=7)])
     for batch in ([row("second", key=7)], [row("x", key=8), row("y", key=8)]):
         with pytest.raises(TrackRejectedError, match="64-bit key"):
             async with transaction(pool) as connection:
-                await tracks.upsert(connection, batch)
+                await tracks.upsert_tracks(connection, batch)
     assert await pool.fetchval("SELECT count(*) FROM tracks") == 1
 
 
@@ -109,11 +109,11 @@ async def test_lists_of_every_length_come_back_as_they_were_flushed(pool: asyncp
     low, high = -(2**63), 2**63 - 1
     wanted = {1: list(range(2, 52)), 2: [low, high, -1], 3: []}
     async with transaction(pool) as connection:
-        await tracks.upsert(connection, [row(str(key), key=key) for key in wanted])
+        await tracks.upsert_tracks(connection, [row(str(key), key=key) for key in wanted])
     for _ in range(2):
         rows = list_rows(wanted)
         async with transaction(pool) as connection:
-            version, _ = await lists.flush(connection, rows, np.empty(0, dtype=np.int64))
+            version, _ = await lists.flush_lists(connection, rows, np.empty(0, dtype=np.int64))
         async with transaction(pool) as connection:
             found = await lists.read_lists(connection)
         order = np.argsort(found.keys)
@@ -136,12 +136,12 @@ async def test_what_a_take_over_reads_and_writes_comes_whole_in_pages(
     keys = [-(2**63), *range(20), 2**63 - 1]
     wanted = {key: [1, 2, 3, 4][: i % 5] for i, key in enumerate(keys)}
     async with transaction(pool) as connection:
-        await tracks.upsert(
+        await tracks.upsert_tracks(
             connection,
             [replace(row(str(k), key=k, offset=i), partition=i % 2) for i, k in enumerate(keys)],
         )
-        version, _ = await lists.flush(connection, list_rows(wanted), np.empty(0, dtype=np.int64))
-        await lists.flush(connection, list_rows({4: [1]}), np.empty(0, dtype=np.int64))
+        version, _ = await lists.flush_lists(connection, list_rows(wanted), np.empty(0, dtype=np.int64))
+        await lists.flush_lists(connection, list_rows({4: [1]}), np.empty(0, dtype=np.int64))
     async with transaction(pool) as connection:
         owned = await lists.read_lists_owned(connection, {0: -1, 1: version})
         read = {
@@ -159,7 +159,7 @@ async def test_what_a_take_over_reads_and_writes_comes_whole_in_pages(
         assert -1 not in {offset for partition, offset in offsets if partition == 0}
         gone = [keys[0], 3, 4, 11, keys[-1]]
         await connection.execute("DELETE FROM tracks WHERE key = ANY($1)", gone)
-        assert await lists.drop_orphans(connection) == len(gone)
+        assert await lists.drop_orphaned_lists(connection) == len(gone)
         left = (await lists.read_lists(connection)).keys
         assert sorted(left.tolist()) == sorted(set(keys) - set(gone))
 
@@ -167,19 +167,19 @@ async def test_what_a_take_over_reads_and_writes_comes_whole_in_pages(
 async def test_a_list_of_a_track_that_has_gone_is_not_written(pool: asyncpg.Pool) -> None:
     """A flush skips lists without a track, and drops those it is told to drop."""
     async with transaction(pool) as connection:
-        await tracks.upsert(connection, [row("1", key=1), row("2", key=2)])
-        await lists.flush(connection, list_rows({1: [2], 2: [1], 3: [1]}), np.empty(0, dtype=np.int64))
+        await tracks.upsert_tracks(connection, [row("1", key=1), row("2", key=2)])
+        await lists.flush_lists(connection, list_rows({1: [2], 2: [1], 3: [1]}), np.empty(0, dtype=np.int64))
     assert [r["key"] for r in await pool.fetch("SELECT key FROM neighbour_lists ORDER BY key")] == [1, 2]
     async with transaction(pool) as connection:
-        await lists.flush(connection, list_rows({1: []}), np.array([2]))
+        await lists.flush_lists(connection, list_rows({1: []}), np.array([2]))
     assert [r["key"] for r in await pool.fetch("SELECT key FROM neighbour_lists")] == [1]
 
 
 async def test_tracks_are_read_for_the_engine_as_they_were_written(pool: asyncpg.Pool) -> None:
     """Keys, ids, vectors and offsets come back; more rows than one fetch holds."""
     async with transaction(pool) as connection:
-        await tracks.upsert(connection, [row(f"{i:05d}", key=i, offset=i) for i in range(5000)])
-        found = await lists.read_tracks(connection, 4)
+        await tracks.upsert_tracks(connection, [row(f"{i:05d}", key=i, offset=i) for i in range(5000)])
+        found = await lists.read_track_vectors(connection, 4)
     assert sorted(found.keys.tolist()) == list(range(5000))
     assert found.vectors.shape == (5000, 4)
     assert [int(track_id) for track_id in found.track_ids] == found.offsets.tolist()
@@ -191,9 +191,9 @@ async def test_every_time_that_an_event_may_have_comes_back_from_the_store(pool:
     rows = [replace(row(str(key), key=key), event_time=times.moment_of(at)) for key, at in enumerate(moments)]
     stored = replace(list_rows({key: [] for key in range(3)}), event_times=np.array(moments, dtype=np.int64))
     async with transaction(pool) as connection:
-        await tracks.upsert(connection, rows)
-        await lists.flush(connection, stored, np.empty(0, dtype=np.int64))
-        found, kept = await lists.read_tracks(connection, 4), await lists.read_lists(connection)
+        await tracks.upsert_tracks(connection, rows)
+        await lists.flush_lists(connection, stored, np.empty(0, dtype=np.int64))
+        found, kept = await lists.read_track_vectors(connection, 4), await lists.read_lists(connection)
         read = await connection.fetch("SELECT event_time FROM neighbour_lists ORDER BY key")
     assert found.event_times[np.argsort(found.keys)].tolist() == moments
     assert kept.event_times[np.argsort(kept.keys)].tolist() == moments
@@ -203,58 +203,58 @@ async def test_every_time_that_an_event_may_have_comes_back_from_the_store(pool:
 async def test_whoever_claims_last_writes_alone(pool: asyncpg.Pool) -> None:
     """After another claim of a partition, writes under the older epoch fail and change nothing."""
     async with transaction(pool) as connection:
-        first = await partitions.claim(connection, [0, 1], "one")
-        await partitions.advance(connection, {0: first[0].epoch}, {0: 10})
+        first = await partitions.claim_partitions(connection, [0, 1], "one")
+        await partitions.advance_consumed(connection, {0: first[0].epoch}, {0: 10})
     async with transaction(pool) as connection:
-        second = await partitions.claim(connection, [0], "two")
+        second = await partitions.claim_partitions(connection, [0], "two")
     assert second[0].consumed_offset == 10
     for attempt in (
-        lambda c: partitions.advance(c, {0: first[0].epoch}, {0: 99}),
-        lambda c: partitions.hold(c, {0: first[0].epoch, 1: first[1].epoch}),
+        lambda c: partitions.advance_consumed(c, {0: first[0].epoch}, {0: 99}),
+        lambda c: partitions.hold_partitions(c, {0: first[0].epoch, 1: first[1].epoch}),
     ):
         with pytest.raises(FencedError):
             async with transaction(pool) as connection:
                 await attempt(connection)
     async with transaction(pool) as connection:
-        await partitions.hold(connection, {1: first[1].epoch})
-        assert await partitions.consumed(connection) == {0: 10, 1: 0}
+        await partitions.hold_partitions(connection, {1: first[1].epoch})
+        assert await partitions.consumed_offsets(connection) == {0: 10, 1: 0}
 
 
 async def test_offsets_never_go_back(pool: asyncpg.Pool) -> None:
     """Consumed and absorbed offsets keep their highest value."""
     async with transaction(pool) as connection:
-        claims = await partitions.claim(connection, [0], "one")
+        claims = await partitions.claim_partitions(connection, [0], "one")
         for offset in (10, 5):
-            await partitions.advance(connection, {0: claims[0].epoch}, {0: offset})
-            await partitions.absorb(connection, [0, 1], {0: offset})
-        assert await partitions.consumed(connection) == {0: 10}
-        assert await partitions.absorbed(connection) == {0: {0: 10}, 1: {0: 10}}
+            await partitions.advance_consumed(connection, {0: claims[0].epoch}, {0: offset})
+            await partitions.record_absorbed(connection, [0, 1], {0: offset})
+        assert await partitions.consumed_offsets(connection) == {0: 10}
+        assert await partitions.absorbed_offsets(connection) == {0: {0: 10}, 1: {0: 10}}
 
 
 async def test_a_new_log_is_read_from_its_start_and_may_change_every_track(pool: asyncpg.Pool) -> None:
     """After the offsets have been restarted, events with small offsets are newer than what is stored."""
     async with transaction(pool) as connection:
-        claims = await partitions.claim(connection, [0], "one")
-        await tracks.upsert(connection, [row("t", offset=500, title="old log")])
-        await partitions.advance(connection, {0: claims[0].epoch}, {0: 501})
+        claims = await partitions.claim_partitions(connection, [0], "one")
+        await tracks.upsert_tracks(connection, [row("t", offset=500, title="old log")])
+        await partitions.advance_consumed(connection, {0: claims[0].epoch}, {0: 501})
         await partitions.restart_offsets(connection, {0: claims[0].epoch})
-        assert await partitions.consumed(connection) == {0: 0}
+        assert await partitions.consumed_offsets(connection) == {0: 0}
     async with transaction(pool) as connection:
-        await tracks.upsert(connection, [row("t", offset=0, title="new log")])
+        await tracks.upsert_tracks(connection, [row("t", offset=0, title="new log")])
     assert await title_of(pool, "t") == "new log"
 
 
 async def test_whoever_makes_the_topic_anew_fences_off_who_knew_the_old_one(pool: asyncpg.Pool) -> None:
     """A log noted as new is read from its start, and a worker that consumed the old one cannot move its offsets."""
     async with transaction(pool) as connection:
-        claims = await partitions.claim(connection, [0, 1], "one")
-        await tracks.upsert(connection, [row("t", offset=500, title="old log")])
-        await partitions.advance(connection, {0: claims[0].epoch}, {0: 501})
+        claims = await partitions.claim_partitions(connection, [0, 1], "one")
+        await tracks.upsert_tracks(connection, [row("t", offset=500, title="old log")])
+        await partitions.advance_consumed(connection, {0: claims[0].epoch}, {0: 501})
         assert await partitions.begin_new_log(connection) == [0]
-        assert await partitions.consumed(connection) == {0: 0, 1: 0}
+        assert await partitions.consumed_offsets(connection) == {0: 0, 1: 0}
     with pytest.raises(FencedError):
         async with transaction(pool) as connection:
-            await partitions.advance(connection, {0: claims[0].epoch}, {0: 502})
+            await partitions.advance_consumed(connection, {0: claims[0].epoch}, {0: 502})
     async with transaction(pool) as connection:
-        await tracks.upsert(connection, [row("t", offset=0, title="new log")])
+        await tracks.upsert_tracks(connection, [row("t", offset=0, title="new log")])
     assert await title_of(pool, "t") == "new log"

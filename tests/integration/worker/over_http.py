@@ -4,7 +4,7 @@ from typing import Any
 
 import httpx
 
-from serving.models import Compared, Explained, RecommendationBody
+from serving.models import ComparisonResponse, ExplanationResponse, RecommendationBody
 from serving.settings import ServingSettings
 from streams.contracts import STRATEGY_MODES
 from tests.integration.serving.asking import stream
@@ -64,8 +64,8 @@ async def check_questions(client: Client, track_id: str, other: str) -> None:
     several = _body(await client.post("/recommend", json=seeds))
     assert all(item["seed"] in {track_id, other} for item in several["recommendations"])
     explained = await client.get("/explain", params={"seed": track_id, "candidate": other, "top_k": 50})
-    assert Explained.model_validate(explained.json()).placement.candidate == other
-    compared = Compared.model_validate((await client.get(f"{_path(track_id)}/compare")).json())
+    assert ExplanationResponse.model_validate(explained.json()).placement.candidate == other
+    compared = ComparisonResponse.model_validate((await client.get(f"{_path(track_id)}/compare")).json())
     assert {found.strategy for found in compared.comparison.lists} >= {"similarity", "diverse", "popular"}
     refused = await client.post("/recommend", json={"embedding": [1.0, 2.0]})
     assert (refused.status_code, refused.json()["errors"][0]["field"]) == (422, "embedding")

@@ -29,7 +29,7 @@ async def life(bench: Bench, monkeypatch: pytest.MonkeyPatch, count: int) -> lis
     await lives.begin(bench.pool, "w", "test")
     await look(bench)
     sizes: list[int] = []
-    real = ingest.decode
+    real = ingest.decode_messages
 
     def deadly(messages: Any, dimension: int | None) -> Any:
         sizes.append(len(messages))
@@ -38,7 +38,7 @@ async def life(bench: Bench, monkeypatch: pytest.MonkeyPatch, count: int) -> lis
         return real(messages, dimension)
 
     with monkeypatch.context() as patch:
-        patch.setattr(ingest, "decode", deadly)
+        patch.setattr(ingest, "decode_messages", deadly)
         names = [f"good/{i}" for i in range(3)] + ["deadly"] + [f"late/{i}" for i in range(3)]
         messages = [event(offset, name) for offset, name in enumerate(names)][:count]
         try:

@@ -11,10 +11,10 @@ import pytest
 from pydantic import SecretStr
 
 from store.settings import StoreSettings
-from streams.kafka.received import Received
-from streams.maintenance.claiming import Claiming
+from streams.kafka.received import ReceivedMessage
+from streams.maintenance.claiming import PartitionClaimer
 from streams.maintenance.pipeline import Pipeline
-from streams.maintenance.sampler import Sampler
+from streams.maintenance.sampler import ListSampler
 from streams.maintenance.snapshots import NOTES, SNAPSHOT
 from streams.metrics import WorkerMetrics
 from streams.recommender.answering import AnswerProcess
@@ -44,10 +44,11 @@ class EmptyLog:
         """See `Log`."""
 
 
-def received(*messages: tuple[bytes, bytes | None], first: int, partition: int = 0) -> list[Received]:
+def received(*messages: tuple[bytes, bytes | None], first: int, partition: int = 0) -> list[ReceivedMessage]:
     """Messages of one partition as they come from the topic."""
     return [
-        Received(partition, first + i, key, value, time.time()) for i, (key, value) in enumerate(messages)
+        ReceivedMessage(partition, first + i, key, value, time.time())
+        for i, (key, value) in enumerate(messages)
     ]
 
 
@@ -81,7 +82,7 @@ async def test_a_batch_that_commits_after_the_engine_caught_up_reaches_the_lists
     """Between the last look at the store and the first batch from the agent there is no gap, whatever the batch is."""
     messages = [track_message(name, vector) for name, vector in random_tracks("first", 30).items()]
     late = (messages[3][0], None) if deletion else track_message("first/late", np.arange(DIMENSION))
-    attend = Claiming.attend
+    attend = PartitionClaimer.attend
     batches = [asyncio.Event(), asyncio.Event()]
 
     async def agent() -> None:
@@ -97,7 +98,7 @@ async def test_a_batch_that_commits_after_the_engine_caught_up_reaches_the_lists
         batches[1].set()
         await until(lambda: _consumed(database_url, 31))
 
-    monkeypatch.setattr(Claiming, "attend", attend_among_batches)
+    monkeypatch.setattr(PartitionClaimer, "attend", attend_among_batches)
     working = asyncio.create_task(agent())
     await first_track_elsewhere(database_url)
     await working
@@ -198,7 +199,7 @@ async def test_a_worker_that_has_just_been_restored_finds_no_list_wrong(
     try:
         maintainer = second._maintainer
         assert maintainer is not None
-        sampler = Sampler(second._pool, maintainer, second.ownership, second.metrics, 50)
+        sampler = ListSampler(second._pool, maintainer, second.ownership, second.metrics, 50)
         await sampler.look()
         assert outcomes(second) == {}
         await second.claim([0], EmptyLog())
@@ -217,7 +218,7 @@ def outcomes(pipeline: Pipeline) -> dict[str, float]:
     return {outcome: count for outcome, count in counts.items() if count}
 
 
-async def _sampled_right(pipeline: Pipeline, sampler: Sampler) -> bool:
+async def _sampled_right(pipeline: Pipeline, sampler: ListSampler) -> bool:
     before = outcomes(pipeline).get("right", 0)
     await sampler.look()
     return outcomes(pipeline).get("right", 0) >= before + 50

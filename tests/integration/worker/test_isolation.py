@@ -15,14 +15,14 @@ from store.pool import open_pool, transaction
 from store.settings import StoreSettings
 from streams.contracts import read_dead_letter_headers, times
 from streams.kafka.clients import start_producer
-from streams.kafka.dead_letters import DeadLetters
-from streams.kafka.received import Received
+from streams.kafka.dead_letters import DeadLetterSender
+from streams.kafka.received import ReceivedMessage
 from streams.maintenance import decoding
-from streams.maintenance.ingest import Committed, Ingest
+from streams.maintenance.ingest import CommittedBatch, Ingest
 from streams.maintenance.ownership import Ownership
 from streams.metrics import WorkerMetrics
 from streams.recommender import interactions as counting
-from streams.recommender.interactions import Interactions
+from streams.recommender.interactions import InteractionConsumer
 from streams.recommender.metrics import RecommenderMetrics
 from streams.recommender.settings import RecommenderSettings
 from streams.settings import KafkaSettings
@@ -32,10 +32,12 @@ from tests.support.worker import read_topic
 pytestmark = pytest.mark.integration
 
 
-def event(offset: int, track_id: str, **fields: Any) -> Received:
+def event(offset: int, track_id: str, **fields: Any) -> ReceivedMessage:
     """A message of track-ingest, or of interactions with `type`."""
     body = {"track_id": track_id, "embedding": [1.0, offset + 1.0], **fields}
-    return Received(0, offset, track_id.encode(), orjson.dumps(body), times.now_microseconds() // 1_000)
+    return ReceivedMessage(
+        0, offset, track_id.encode(), orjson.dumps(body), times.now_microseconds() // 1_000
+    )
 
 
 @dataclass
@@ -44,9 +46,9 @@ class Bench:
 
     pool: asyncpg.Pool
     ingest: Ingest
-    interactions: Interactions
+    interactions: InteractionConsumer
     metrics: WorkerMetrics
-    handed_on: list[Committed]
+    handed_on: list[CommittedBatch]
     servers: str
 
     async def titles(self) -> dict[str, str]:
@@ -72,18 +74,18 @@ async def bench(database_url: str, kafka_broker: KafkaBroker) -> AsyncIterator[B
     producer = await start_producer(kafka)
     metrics, ownership, handed_on = WorkerMetrics(), Ownership(), []
     async with transaction(pool) as connection:
-        ownership.take(await partitions.claim(connection, [0], "test"))
+        ownership.take(await partitions.claim_partitions(connection, [0], "test"))
 
-    async def hand_on(committed: Committed) -> None:
+    async def hand_on(committed: CommittedBatch) -> None:
         handed_on.append(committed)
 
-    letters = DeadLetters(producer, metrics)
+    letters = DeadLetterSender(producer, metrics)
     recommender_metrics = RecommenderMetrics(metrics.registry)
     try:
         yield Bench(
             pool,
             Ingest(pool, ownership, letters, hand_on, metrics, 2, "test"),
-            Interactions(pool, letters, RecommenderSettings(), recommender_metrics, metrics),
+            InteractionConsumer(pool, letters, RecommenderSettings(), recommender_metrics, metrics),
             metrics,
             handed_on,
             broker.bootstrap_servers,
@@ -104,7 +106,7 @@ def broken(function: Any, culprit: str) -> Any:
     return wrapped
 
 
-async def broken_upsert(connection: Any, rows: Any, _real: Any = tracks.upsert) -> None:
+async def broken_upsert(connection: Any, rows: Any, _real: Any = tracks.upsert_tracks) -> None:
     """As the store's, for all but one track."""
     if any(row.track_id == "b" for row in rows):
         raise asyncpg.NumericValueOutOfRangeError("value out of range")
@@ -119,7 +121,7 @@ async def test_one_event_that_breaks_a_stage_leaves_all_others_applied(
     patches: dict[str, tuple[Any, str, Any]] = {
         "decode": (decoding, "parse_track_event", broken(decoding.parse_track_event, "poison")),
         "rows": (decoding, "_metadata_values", broken(decoding._metadata_values, "poison")),
-        "store": (tracks, "upsert", broken_upsert),
+        "store": (tracks, "upsert_tracks", broken_upsert),
     }
     await bench.ingest.process([event(0, "old", metadata={"title": "before"})])
     monkeypatch.setattr(*patches[stage])
@@ -134,7 +136,7 @@ async def test_one_event_that_breaks_a_stage_leaves_all_others_applied(
     assert reason == "unprocessable"
     assert detail.startswith(("LookupError: nobody foresaw poison", "NumericValueOutOfRangeError: "))
     async with transaction(bench.pool) as connection:
-        assert (await partitions.consumed(connection))[0] == 10
+        assert (await partitions.consumed_offsets(connection))[0] == 10
     assert {a.event.track_id for c in bench.handed_on for a in c.accepted} == {
         "old",
         *(f"good/{i}" for i in range(1, 8)),
@@ -165,12 +167,12 @@ async def test_an_error_of_the_environment_makes_no_dead_letter(
     async def no_table(*_: Any) -> None:
         raise asyncpg.UndefinedTableError("relation tracks does not exist")
 
-    monkeypatch.setattr(tracks, "upsert", no_table)
+    monkeypatch.setattr(tracks, "upsert_tracks", no_table)
     with pytest.raises(asyncpg.UndefinedTableError):
         await bench.ingest.process([event(0, "a"), event(1, "b")])
     assert await bench.letters("track-ingest") == {}
     async with transaction(bench.pool) as connection:
-        assert (await partitions.consumed(connection))[0] == 0
+        assert (await partitions.consumed_offsets(connection))[0] == 0
 
 
 @pytest.mark.parametrize("stage", ["read", "commit"])
@@ -181,17 +183,17 @@ async def test_one_interaction_that_breaks_a_stage_leaves_all_others_counted_onc
     if stage == "read":
         monkeypatch.setattr(counting, "parse_interaction", broken(counting.parse_interaction, "poison"))
     else:
-        real = stored_interactions.remember
+        real = stored_interactions.remember_interactions
 
         async def remember(connection: Any, rows: Any) -> Any:
             if any(row.type == "skip" for row in rows):
                 raise OverflowError("date value out of range")
             return await real(connection, rows)
 
-        monkeypatch.setattr(stored_interactions, "remember", remember)
+        monkeypatch.setattr(stored_interactions, "remember_interactions", remember)
     plays = [event(offset, "t", type="play") for offset in range(6)]
     plays.insert(3, event(6, "poison", type="skip", event_id="e"))
-    plays[3:] = [Received(0, 3 + i, m.key, m.value, m.timestamp) for i, m in enumerate(plays[3:])]
+    plays[3:] = [ReceivedMessage(0, 3 + i, m.key, m.value, m.timestamp) for i, m in enumerate(plays[3:])]
     await bench.interactions.process(plays)
     await bench.interactions.process(plays)
     counts = await bench.pool.fetch("SELECT count FROM popularity")

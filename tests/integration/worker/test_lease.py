@@ -9,13 +9,13 @@ import pytest
 from pydantic import SecretStr
 
 from store.settings import StoreSettings
-from streams.maintenance.lease import Lease, LeaseLostError
+from streams.maintenance.lease import LeaseLostError, PartitionLease
 from tests.support.leases import FakeLease, LockTable
 from tests.support.polling import until
 
 pytestmark = pytest.mark.integration
 
-Pair = tuple[Lease | FakeLease, Lease | FakeLease]
+Pair = tuple[PartitionLease | FakeLease, PartitionLease | FakeLease]
 
 
 def always() -> bool:
@@ -29,11 +29,11 @@ class Office:
 
     source: str | LockTable
 
-    def lease(self) -> Lease | FakeLease:
+    def lease(self) -> PartitionLease | FakeLease:
         """A lease that is not started yet."""
         if isinstance(self.source, LockTable):
             return FakeLease(self.source)
-        return Lease(StoreSettings(database_url=SecretStr(self.source)), 30.0)
+        return PartitionLease(StoreSettings(database_url=SecretStr(self.source)), 30.0)
 
     async def cut(self) -> None:
         """Free all locks."""

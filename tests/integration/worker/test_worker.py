@@ -270,7 +270,7 @@ async def test_a_worker_whose_partition_was_claimed_elsewhere_writes_nothing_mor
     await settle(line.database_url, line.servers)
     connection = await asyncpg.connect(line.database_url)
     async with connection.transaction():
-        await partitions.claim(connection, list(range(8)), "somebody else")  # type: ignore[arg-type]
+        await partitions.claim_partitions(connection, list(range(8)), "somebody else")  # type: ignore[arg-type]
     await publish(line.servers, [track_message("zombie/1", [4.0] + [3.0] * (DIMENSION - 1))])
     await asyncio.sleep(2)
     assert await connection.fetchval("SELECT count(*) FROM tracks WHERE track_id = 'zombie/1'") == 0

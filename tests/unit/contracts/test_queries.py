@@ -13,7 +13,7 @@ from streams.contracts import (
     STRATEGY_ALIASES,
     STRATEGY_MODES,
     InvalidRequest,
-    Problem,
+    ProblemDetails,
     RecommendationRequest,
     encode_error,
     parse_request,
@@ -29,7 +29,7 @@ def request(**fields: Any) -> RecommendationRequest:
     return parse_request(None, json.dumps({"request_id": "r", "track_id": "a", **fields}).encode())
 
 
-def problem(**fields: Any) -> Problem:
+def problem(**fields: Any) -> ProblemDetails:
     """What is told of a request with these fields."""
     with pytest.raises(InvalidRequest) as caught:
         request(**fields)
@@ -283,7 +283,7 @@ def test_whatever_is_asked_can_be_written_down_or_is_refused(fields: dict[str, A
     try:
         read = parse_request(None, json.dumps(asked).encode())
     except InvalidRequest as error:
-        told: Problem | None = error.problem
+        told: ProblemDetails | None = error.problem
     else:
         told = None
     if told is not None:

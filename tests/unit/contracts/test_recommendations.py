@@ -11,7 +11,7 @@ from streams.contracts import (
     STRATEGY_ALIASES,
     STRATEGY_MODES,
     InvalidEvent,
-    Problem,
+    ProblemDetails,
     Reason,
     RecommendationQuery,
     RecommendationReply,
@@ -217,7 +217,7 @@ def test_a_body_travels_unparsed() -> None:
 
 def test_a_problem_travels_as_an_error() -> None:
     """A reply with an error has no body."""
-    problem = Problem(title="Unknown track", status=404, detail="There is no track 'a'.")
+    problem = ProblemDetails(title="Unknown track", status=404, detail="There is no track 'a'.")
     value = encode_error("r", problem)
     assert RecommendationReply.model_validate_json(value).error == problem
     body, error = split_reply("r", value)

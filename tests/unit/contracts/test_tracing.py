@@ -11,11 +11,11 @@ PARENT = ("traceparent", b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-
 
 def test_nothing_is_traced_unless_configured() -> None:
     """Blocks have no span, messages no headers, and what comes with headers is not looked at."""
-    assert not tracing.on()
-    with tracing.span("x", "consumer", mess_events=3) as span:
+    assert not tracing.tracing_enabled()
+    with tracing.traced_span("x", "consumer", mess_events=3) as span:
         assert span is None
-        assert tracing.current() is None
-        assert tracing.headers() == []
+        assert tracing.current_span() is None
+        assert tracing.trace_headers() == []
     assert tracing.parent_of([PARENT]) is None
     assert tracing.origins([[PARENT]]) == []
 
@@ -38,10 +38,10 @@ class TestOn:
 
     def test_context_goes_through_headers(self) -> None:
         """What is written under way is read on the other side as the parent."""
-        with tracing.span("send", "producer") as sent:
-            told = tracing.headers()
+        with tracing.traced_span("send", "producer") as sent:
+            told = tracing.trace_headers()
         assert sent is not None
-        with tracing.span("receive", "consumer", parent=tracing.parent_of(told)) as received:
+        with tracing.traced_span("receive", "consumer", parent=tracing.parent_of(told)) as received:
             assert received is not None
             assert received.get_span_context().trace_id == sent.get_span_context().trace_id
 
@@ -50,7 +50,7 @@ class TestOn:
         batch = [[PARENT], [PARENT], [], [("traceparent", b"\xff broken")], [("traceparent", None)]]
         assert [f"{c.span_id:016x}" for c in tracing.origins(batch)] == ["00f067aa0ba902b7"]
         many = [[("traceparent", b"00-%032x-%016x-01" % (n, n))] for n in range(1, 300)]
-        with tracing.span("ingest batch", links=tracing.origins(many), mess_batch_events=299):
+        with tracing.traced_span("ingest batch", links=tracing.origins(many), mess_batch_events=299):
             pass
         (span,) = spans()  # type: ignore[operator]
         assert len(span.links) == 128

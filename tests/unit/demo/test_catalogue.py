@@ -20,7 +20,7 @@ pytestmark = pytest.mark.unit
 @pytest.fixture(scope="module")
 def demo() -> DemoCatalogue:
     """The committed catalogue, read once."""
-    return catalogue.load()
+    return catalogue.load_demo_catalogue()
 
 
 @pytest.fixture
@@ -99,7 +99,7 @@ def test_a_missing_file_is_named(copy: Path, name: str) -> None:
     """The error says which file cannot be read."""
     (copy / name).unlink()
     with pytest.raises(CatalogueError, match=name):
-        catalogue.load(copy)
+        catalogue.load_demo_catalogue(copy)
 
 
 @pytest.mark.parametrize("name", [catalogue.VECTORS, catalogue.TRACKS])
@@ -109,7 +109,7 @@ def test_one_changed_byte_is_noticed(copy: Path, name: str) -> None:
     data[len(data) // 2] ^= 1
     (copy / name).write_bytes(data)
     with pytest.raises(CatalogueError, match=f"{name}: damaged"):
-        catalogue.load(copy)
+        catalogue.load_demo_catalogue(copy)
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b'{"format": 99}'])
@@ -117,7 +117,7 @@ def test_a_manifest_that_is_none_is_refused(copy: Path, body: bytes) -> None:
     """Empty, cut short, of another shape or another format."""
     (copy / catalogue.MANIFEST).write_bytes(body)
     with pytest.raises(CatalogueError, match=catalogue.MANIFEST):
-        catalogue.load(copy)
+        catalogue.load_demo_catalogue(copy)
 
 
 def replace_file(data_dir: Path, name: str, body: bytes) -> None:
@@ -133,7 +133,7 @@ def test_fewer_tracks_than_vectors_are_refused(copy: Path) -> None:
     lines = gzip.decompress((copy / catalogue.TRACKS).read_bytes()).splitlines()
     replace_file(copy, catalogue.TRACKS, gzip.compress(b"\n".join(lines[:-1])))
     with pytest.raises(CatalogueError, match="manifest says"):
-        catalogue.load(copy)
+        catalogue.load_demo_catalogue(copy)
 
 
 @pytest.mark.parametrize("name", [catalogue.VECTORS, catalogue.TRACKS])
@@ -141,7 +141,7 @@ def test_a_file_of_another_kind_is_refused(copy: Path, name: str) -> None:
     """Not an archive: one error of the catalogue's own, with the reason."""
     replace_file(copy, name, b"neither of these")
     with pytest.raises(CatalogueError, match="cannot be read"):
-        catalogue.load(copy)
+        catalogue.load_demo_catalogue(copy)
 
 
 def test_a_zero_vector_is_refused(copy: Path) -> None:
@@ -152,4 +152,4 @@ def test_a_zero_vector_is_refused(copy: Path) -> None:
     np.savez_compressed(copy / catalogue.VECTORS, codes=codes, scale=scale)
     replace_file(copy, catalogue.VECTORS, (copy / catalogue.VECTORS).read_bytes())
     with pytest.raises(CatalogueError, match="1 embeddings are zero"):
-        catalogue.load(copy)
+        catalogue.load_demo_catalogue(copy)

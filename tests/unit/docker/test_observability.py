@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from serving.metrics import Metrics
+from serving.metrics import ApiMetrics
 from streams.metrics import WorkerMetrics
 from tests.unit.docker.files import DOCKER, ROOT, read_yaml
 
@@ -43,7 +43,7 @@ def builder() -> ModuleType:
 def measured() -> set[str]:
     """The name of every series that worker and API show."""
     names = set(OWN)
-    for registry in (WorkerMetrics().registry, Metrics().registry):
+    for registry in (WorkerMetrics().registry, ApiMetrics().registry):
         for family in registry.collect():
             if family.type == "counter":
                 names.add(f"{family.name}_total")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from streams.engine import acceleration
-from streams.engine.acceleration import Loading
+from streams.engine.acceleration import KernelLoader
 from streams.engine.process import EngineProcess, _build
 from tests.unit.engine.helpers import Follower, batch, oracle
 from tests.unit.engine.test_exact import random_catalogue
@@ -21,11 +21,11 @@ pytestmark = pytest.mark.unit
 
 def test_what_was_compiled_before_is_loaded_without_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
     """With the mark in place no helper process is started, and the functions come all the same."""
-    acceleration.load()
+    acceleration.load_kernels()
     mark = acceleration._mark()
     mark.touch()
     monkeypatch.setattr(acceleration.subprocess, "Popen", None)
-    loading = Loading()
+    loading = KernelLoader()
     loading.start()
     loading._thread.join()
     assert loading.kernels is not None
@@ -37,7 +37,7 @@ def test_a_compiler_that_fails_leaves_the_engine_as_it_is(
     """No functions, no mark, no exception in the thread."""
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
     monkeypatch.setattr(acceleration.sys, "executable", "/bin/false")
-    loading = Loading()
+    loading = KernelLoader()
     loading.start()
     loading._thread.join()
     assert loading.kernels is None
@@ -48,7 +48,7 @@ def test_a_compiler_that_fails_leaves_the_engine_as_it_is(
 def test_the_reason_of_a_failure_is_what_the_compiler_said_last(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a cache that cannot be written the compiler itself complains, in a process of its own."""
     monkeypatch.setenv("NUMBA_CACHE_DIR", "/dev/null/nowhere")
-    loading = Loading()
+    loading = KernelLoader()
     loading.start()
     loading._thread.join()
     assert "/dev/null/nowhere" in loading.failure or "no locator available" in loading.failure
@@ -59,12 +59,12 @@ def test_an_engine_without_its_loops_says_so_and_tries_again(monkeypatch: pytest
     """The failure is in its stats until a later attempt succeeds; it works meanwhile."""
     outcomes = iter(["no memory", ""])
 
-    def fail_once(loading: Loading) -> None:
+    def fail_once(loading: KernelLoader) -> None:
         loading.failure = next(outcomes)
         if not loading.failure:
-            loading.kernels = acceleration.load()
+            loading.kernels = acceleration.load_kernels()
 
-    monkeypatch.setattr(Loading, "start", fail_once)
+    monkeypatch.setattr(KernelLoader, "start", fail_once)
     ours, theirs = multiprocessing.Pipe()
     with ours, theirs:
         engine, idle = _build(theirs, 8, 5, 8, 100, 1)
@@ -108,7 +108,7 @@ def test_a_compiler_that_has_done_its_work_ends_well() -> None:
 def test_a_small_catalogue_is_not_worth_the_loading(monkeypatch: pytest.MonkeyPatch) -> None:
     """The loops are fetched when the catalogue has reached the size from which on they pay, and once."""
     begun: list[bool] = []
-    monkeypatch.setattr(Loading, "start", lambda _: begun.append(True))
+    monkeypatch.setattr(KernelLoader, "start", lambda _: begun.append(True))
     items = list(random_catalogue(3, 8).items())
     ours, theirs = multiprocessing.Pipe()
     with ours, theirs:
@@ -124,7 +124,7 @@ def test_a_small_catalogue_is_not_worth_the_loading(monkeypatch: pytest.MonkeyPa
 
 async def test_the_loops_come_while_the_engine_works() -> None:
     """A process answers from the start, takes the compiled loops when it is worth it, and the lists stay right."""
-    acceleration.load()
+    acceleration.load_kernels()
     acceleration._mark().touch()
     engine, catalogue = EngineProcess(8, published=5, kept=8, accelerated_from=150), random_catalogue(300, 8)
     await engine.start()

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import initialize
 
 from streams.engine import approximate, cells
-from streams.engine.approximate import ApproximateEngine, Flow
+from streams.engine.approximate import ApproximateEngine, InflowEstimate
 from streams.engine.exact import ExactEngine
 from streams.engine.types import EVENT, StoredLists
 from tests.support.examples import examples
@@ -267,7 +267,7 @@ def test_flow_is_measured_over_seconds_and_ends_with_a_pause(monkeypatch: pytest
     """A large catalogue is filled by what would double it within the hour, any by a long backlog; a pause ends both."""
     now = 100.0
     monkeypatch.setattr(approximate.time, "monotonic", lambda: now)
-    flow = Flow()
+    flow = InflowEstimate()
     for _ in range(7):
         now += 1.0
         flow.note(300, 0, 1_000_000)
@@ -290,7 +290,7 @@ def test_cells_are_made_in_slices_while_tracks_come_and_go() -> None:
     """What was placed, moved or forgotten before they were ready is in one cell, or in none."""
     rng = np.random.default_rng(3)
     vectors = np.array(list(random_catalogue(3_000, 12).values()))
-    made, slices = cells.Cells(vectors, np.arange(2_000, dtype=np.int32)), 1
+    made, slices = cells.InvertedFile(vectors, np.arange(2_000, dtype=np.int32)), 1
     gone = rng.choice(2_500, 300, replace=False).astype(np.int32)
     while not made.advance(0):
         if slices == 5:
@@ -323,7 +323,7 @@ def test_cells_hold_every_track_once(alike: bool) -> None:
     vectors = np.array(list(random_catalogue(1_000, 12).values()))
     if alike:
         vectors[:] = vectors[0]
-    made = cells.Cells(vectors[:500], np.arange(500, dtype=np.int32))
+    made = cells.InvertedFile(vectors[:500], np.arange(500, dtype=np.int32))
     assert made.advance(60)
     made.place(vectors, np.arange(500, 1_000, dtype=np.int32))
     gone = rng.choice(1_000, 200, replace=False).astype(np.int32)

@@ -15,7 +15,7 @@ from tests.unit.engine.helpers import Follower, batch, key_of, oracle, unit
 pytestmark = pytest.mark.unit
 
 DIMENSION = 3
-KERNELS = acceleration.load()
+KERNELS = acceleration.load_kernels()
 NAMES = [f"t{i:02d}" for i in range(24)]
 # Few directions, so that equal vectors and equal similarities are common.
 vectors = st.tuples(*[st.integers(-2, 2)] * DIMENSION).filter(any).map(unit)

@@ -17,7 +17,7 @@ import uvloop
 from streams.engine.piped import PipedProcess
 from streams.engine.process import EngineProcess
 from streams.engine.search import SearchProcess
-from streams.engine.wire import Answers, encoded, receive, send
+from streams.engine.wire import PendingAnswers, encoded, receive, send
 
 pytestmark = pytest.mark.unit
 
@@ -143,7 +143,7 @@ def test_who_cannot_be_given_an_answer_hears_why() -> None:
     """An answer that cannot be read is the error of who asked, not a wait for ever."""
 
     async def history() -> None:
-        answers, (ours, theirs) = Answers(), socket.socketpair()
+        answers, (ours, theirs) = PendingAnswers(), socket.socketpair()
         ours.setblocking(False)
         await asyncio.get_running_loop().create_unix_connection(lambda: answers, sock=ours)
         asked = asyncio.create_task(answers.ask("?"))

@@ -3,7 +3,7 @@
 import pytest
 from typer.testing import CliRunner, Result
 
-from mess.cli import build
+from mess.cli import build_cli
 
 pytestmark = pytest.mark.unit
 
@@ -16,7 +16,7 @@ FIT = {
 
 def mess(*arguments: str, **environment: str | None) -> Result:
     """Run the command in an environment with nothing else of ours in it."""
-    return CliRunner().invoke(build(), list(arguments), env=environment)
+    return CliRunner().invoke(build_cli(), list(arguments), env=environment)
 
 
 @pytest.fixture(autouse=True)

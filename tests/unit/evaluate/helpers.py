@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from mess.evaluate.works import FIELDS, Works
-from streams.strategies import Columns
+from streams.strategies import CandidateColumns
 
 
 def works(vectors: Any, rows: list[dict[str, Any]] | None = None, **more: Any) -> Works:
@@ -16,7 +16,7 @@ def works(vectors: Any, rows: list[dict[str, Any]] | None = None, **more: Any) -
         name="tiny",
         track_ids=[f"t{i:02d}" for i in range(len(unit))],
         vectors=unit,
-        columns=Columns(rows or [{}] * len(unit), FIELDS),
+        columns=CandidateColumns(rows or [{}] * len(unit), FIELDS),
         **more,
     )
 

@@ -10,13 +10,13 @@ import pytest
 from typer.testing import CliRunner
 
 from mess import cli
-from mess.demo.catalogue import Block, DemoCatalogue, DemoTrack
+from mess.demo.catalogue import DemoCatalogue, DemoTrack, FeatureBlock
 from mess.evaluate import evaluation, plan, plot, table
 from mess.evaluate import works as works_module
-from mess.evaluate.evaluation import Options, TooFewTracksError
-from mess.evaluate.listening import DAY, Model, of_store, of_tallies, simulated
-from mess.evaluate.report import Report
-from store.popularity import Listening as StoredListening
+from mess.evaluate.evaluation import EvaluationOptions, TooFewTracksError
+from mess.evaluate.listening import DAY, ListeningModel, listening_of_store, of_tallies, simulated
+from mess.evaluate.report import EvaluationReport
+from store.popularity import StoredPopularity as StoredListening
 from store.rows import ListRows, TrackVectors
 from streams.strategies import popularity
 from tests.unit.evaluate.helpers import groups, works
@@ -25,11 +25,13 @@ pytestmark = pytest.mark.unit
 
 
 @cache
-def measured(*strategies: str, **more: Any) -> Report:
+def measured(*strategies: str, **more: Any) -> EvaluationReport:
     """An evaluation of three groups of twelve; all strategies if none is named."""
     catalogue = groups()
-    return evaluation.run(
-        catalogue, simulated(len(catalogue), Model()), Options(entries=plan.entries(strategies), **more)
+    return evaluation.run_evaluation(
+        catalogue,
+        simulated(len(catalogue), ListeningModel()),
+        EvaluationOptions(entries=plan.entries(strategies), **more),
     )
 
 
@@ -68,8 +70,10 @@ def test_a_cap_leaves_no_track_in_more_lists_than_it_allows() -> None:
     """Some track is in more than a fifth of the 120 lists; capped, none is, though others move up."""
     catalogue = groups(each=40)
     entries = plan.entries(["popular", "diverse/contrast", "similarity"])
-    report = evaluation.run(
-        catalogue, simulated(len(catalogue), Model()), Options(entries=entries, hub_cap=0.2)
+    report = evaluation.run_evaluation(
+        catalogue,
+        simulated(len(catalogue), ListeningModel()),
+        EvaluationOptions(entries=entries, hub_cap=0.2),
     )
     plain, capped = report.line("popular"), report.line("popular, capped")
     assert plain is not None
@@ -84,8 +88,10 @@ def test_stored_lists_are_what_similarity_is_measured_on() -> None:
     catalogue = groups()
     wrong = np.tile(np.arange(10), (len(catalogue), 1))
     stored = works(catalogue.vectors, [{"form": form} for form in catalogue.columns["form"]], lists=wrong)
-    report = evaluation.run(
-        stored, simulated(len(stored), Model()), Options(entries=plan.entries(["similarity"]))
+    report = evaluation.run_evaluation(
+        stored,
+        simulated(len(stored), ListeningModel()),
+        EvaluationOptions(entries=plan.entries(["similarity"])),
     )
     similar = report.line("similarity")
     assert similar is not None
@@ -95,12 +101,14 @@ def test_stored_lists_are_what_similarity_is_measured_on() -> None:
 def test_one_track_is_too_few() -> None:
     """There is nothing to list."""
     with pytest.raises(TooFewTracksError):
-        evaluation.run(works(np.eye(1)), simulated(1, Model()), Options(entries=plan.entries()))
+        evaluation.run_evaluation(
+            works(np.eye(1)), simulated(1, ListeningModel()), EvaluationOptions(entries=plan.entries())
+        )
 
 
 def test_simulated_listening_follows_zipf() -> None:
     """Rank r of 1,000 tracks has 1 / (r H(1000)) of the listening, drawn to the mean by the prior as far as it counts."""
-    found = np.sort(simulated(1000, Model(per_track=500)).probability)[::-1]
+    found = np.sort(simulated(1000, ListeningModel(per_track=500)).probability)[::-1]
     exponents = 1 / np.arange(1, 1001)
     exposed = popularity.HALF_LIFE / np.log(2)
     prior = popularity.PRIOR_STRENGTH / (popularity.PRIOR_STRENGTH + exposed)
@@ -118,7 +126,7 @@ def test_listening_of_a_store_is_decayed_to_its_latest_moment() -> None:
         values=np.array([4.0, 2.0, 0.0]),
         references=np.array([1000 * DAY, 1030 * DAY, 0.0]),
     )
-    found = of_store(stored, np.array([7, 6, 5, 9]))
+    found = listening_of_store(stored, np.array([7, 6, 5, 9]))
     assert found is not None
     assert found.percentile[1] == found.percentile[2]
     assert found.percentile[0] < found.percentile[1]
@@ -127,7 +135,7 @@ def test_listening_of_a_store_is_decayed_to_its_latest_moment() -> None:
 def test_a_store_without_listening_has_none() -> None:
     """Then it is simulated."""
     stored = StoredListening(0, np.array([5]), np.zeros(1), np.zeros(1), np.zeros(1))
-    assert of_store(stored, np.array([5])) is None
+    assert listening_of_store(stored, np.array([5])) is None
 
 
 def test_tracks_without_a_tally_were_never_listened_to() -> None:
@@ -155,7 +163,7 @@ def test_a_store_becomes_rows_in_the_order_of_ids() -> None:
         offsets=np.zeros(2, dtype=np.int64),
         event_times=np.zeros(2, dtype=np.int64),
     )
-    made, keys = works_module.of_store(tracks, {10: {"form": "jig"}}, lists, nearest=10)
+    made, keys = works_module.works_of_store(tracks, {10: {"form": "jig"}}, lists, nearest=10)
     assert keys.tolist() == [10, 20, 30]
     assert made.track_ids == ["a", "b", "c"]
     assert made.vectors.tolist() == [[0, 1, 0], [0, 0, 1], [1, 0, 0]]
@@ -188,8 +196,8 @@ def tiny_demo(monkeypatch: pytest.MonkeyPatch) -> None:
         DemoTrack(track_id, {"form": form, "collection": "one"})
         for track_id, form in zip(catalogue.track_ids, catalogue.columns["form"], strict=True)
     ]
-    demo = DemoCatalogue(catalogue.vectors, tracks, [Block("all", 8, 1.0)], "0")
-    monkeypatch.setattr("mess.demo.catalogue.load", lambda: demo)
+    demo = DemoCatalogue(catalogue.vectors, tracks, [FeatureBlock("all", 8, 1.0)], "0")
+    monkeypatch.setattr("mess.demo.catalogue.load_demo_catalogue", lambda: demo)
     monkeypatch.delenv("MESS_DATABASE_URL", raising=False)
 
 
@@ -197,7 +205,7 @@ def tiny_demo(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_command_prints_json() -> None:
     """One object on standard output, with a line for each strategy asked for and the baselines."""
     result = CliRunner().invoke(
-        cli.build(), ["evaluate", "--json", "--seeds", "12", "--strategy", "popular", "--processes", "1"]
+        cli.build_cli(), ["evaluate", "--json", "--seeds", "12", "--strategy", "popular", "--processes", "1"]
     )
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)
@@ -221,7 +229,7 @@ def test_the_command_prints_json() -> None:
 )
 def test_the_command_fails_in_one_line(arguments: list[str], said: str) -> None:
     """What is wrong, and nothing else; exit status 2."""
-    result = CliRunner().invoke(cli.build(), ["evaluate", *arguments])
+    result = CliRunner().invoke(cli.build_cli(), ["evaluate", *arguments])
     assert result.exit_code == 2
     assert result.stderr.splitlines()[-1].startswith(said)
 
@@ -230,6 +238,6 @@ def test_the_command_fails_in_one_line(arguments: list[str], said: str) -> None:
 def test_without_matplotlib_the_command_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """Before anything is computed."""
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    result = CliRunner().invoke(cli.build(), ["evaluate", "--plot", "out.png"])
+    result = CliRunner().invoke(cli.build_cli(), ["evaluate", "--plot", "out.png"])
     assert result.exit_code == 2
     assert "pip install 'mess-ai[plots]'" in result.stderr

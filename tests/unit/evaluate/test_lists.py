@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from mess.evaluate import labels, lists, plan
-from mess.evaluate.listening import Model, simulated
-from mess.evaluate.lists import SEEN, Job
-from mess.evaluate.plan import Entry
+from mess.evaluate.listening import ListeningModel, simulated
+from mess.evaluate.lists import SEEN, ListJob
+from mess.evaluate.plan import PlanEntry
 from mess.evaluate.works import Works
 from streams.contracts import STRATEGY_MODES
 from streams.strategies import InvalidQuery
@@ -15,12 +15,12 @@ from tests.unit.evaluate.helpers import groups, works
 pytestmark = pytest.mark.unit
 
 
-def job(catalogue: Works, entries: list[Entry], **more: object) -> Job:
+def job(catalogue: Works, entries: list[PlanEntry], **more: object) -> ListJob:
     """A job with the catalogue's own labels held out."""
     found = labels.of(catalogue)
-    return Job(
+    return ListJob(
         works=catalogue,
-        listening=simulated(len(catalogue), Model()),
+        listening=simulated(len(catalogue), ListeningModel()),
         entries=entries,
         hidden={label.name: label.hidden for label in found},
         asked={label.name: label.known for label in found},
@@ -48,7 +48,7 @@ def test_strategies_called_blind_do_not_look_at_metadata() -> None:
     # `reads_facts` alone decides whether facts are handed over: hand them over all the same.
     forced = [entry for entry in blind if entry.strategy is not None]
 
-    class Told(Entry):
+    class Told(PlanEntry):
         @property
         def reads_facts(self) -> bool:
             return True
@@ -107,7 +107,7 @@ def test_densities_are_the_mean_of_the_nearest() -> None:
     """Of each track's two nearest, by hand."""
     catalogue = works([[1, 0], [0, 1], [1, 1]])
     half = np.sqrt(0.5)
-    assert lists.densities(catalogue, 2).tolist() == pytest.approx([half / 2, half / 2, half])
+    assert lists.list_densities(catalogue, 2).tolist() == pytest.approx([half / 2, half / 2, half])
 
 
 def test_baselines_leave_the_seed_out() -> None:
@@ -115,7 +115,7 @@ def test_baselines_leave_the_seed_out() -> None:
     seeds = np.arange(10)
     drawn = plan.by_chance(seeds, 10, np.random.default_rng(0))
     assert all(sorted(row[:9]) == sorted(set(range(10)) - {seed}) for seed, row in enumerate(drawn.tolist()))
-    listening = simulated(10, Model())
+    listening = simulated(10, ListeningModel())
     order = np.argsort(-listening.percentile, kind="stable").tolist()
     top = plan.most_played(seeds, listening)
     assert all(

@@ -63,17 +63,17 @@ def test_measures_of_many_lists_equal_those_of_each() -> None:
         assert measures.diversity(lists[row], vectors)[0] == pytest.approx(
             metrics.intra_list_diversity(vectors[one])
         )
-        assert measures.novelty(lists[row], probability)[0] == pytest.approx(
-            metrics.novelty(probability[one])
+        assert measures.mean_novelty(lists[row], probability)[0] == pytest.approx(
+            metrics.list_novelty(probability[one])
         )
-    found = measures.exposure(lists, count)
+    found = measures.exposure_of(lists, count)
     assert found.coverage == pytest.approx(metrics.coverage(lists.tolist(), count))
     assert found.gini == pytest.approx(metrics.gini(metrics.occurrences(lists, count)))
 
 
 def test_exposure_by_hand() -> None:
     """Four lists of two over five tracks: track 0 is in all of them, track 4 in none."""
-    found = measures.exposure(np.array([[0, 1], [0, 2], [0, 3], [0, 1]]), 5)
+    found = measures.exposure_of(np.array([[0, 1], [0, 2], [0, 3], [0, 1]]), 5)
     assert found.coverage == pytest.approx(0.8)
     assert found.counts.tolist() == [4, 2, 1, 1, 0]
     assert found.largest == 1.0
@@ -88,8 +88,8 @@ def test_empty_places_count_for_nothing() -> None:
     lists = np.array([[1, 2, -1], [0, -1, -1]])
     assert measures.diversity(lists, vectors).tolist() == [1.0, 0.0]
     assert measures.closeness(lists, np.array([0, 1]), vectors).tolist() == [0.5, 0.0]
-    assert measures.novelty(lists, np.array([0.5, 0.25, 0.25])).tolist() == [2.0, 1.0]
-    assert measures.exposure(lists, 3).counts.tolist() == [1, 1, 1]
+    assert measures.mean_novelty(lists, np.array([0.5, 0.25, 0.25])).tolist() == [2.0, 1.0]
+    assert measures.exposure_of(lists, 3).counts.tolist() == [1, 1, 1]
 
 
 def test_uncertainty_by_hand() -> None:

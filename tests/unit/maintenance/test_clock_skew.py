@@ -7,19 +7,21 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from structlog.testing import capture_logs
 
-from streams.kafka.received import Received
-from streams.maintenance.decoding import decode
+from streams.kafka.received import ReceivedMessage
+from streams.maintenance.decoding import decode_messages
 from streams.maintenance.ingest import Ingest
 from streams.metrics import WorkerMetrics
 
 pytestmark = pytest.mark.unit
 
 
-def event(track_id: str, offset: int, ahead: timedelta) -> Received:
+def event(track_id: str, offset: int, ahead: timedelta) -> ReceivedMessage:
     """A message whose event says that it happens `ahead` of now."""
     moment = (datetime.now(UTC) + ahead).isoformat()
     value = {"track_id": track_id, "embedding": [1.0, 2.0], "event_time": moment}
-    return Received(0, offset, track_id.encode(), json.dumps(value).encode(), time.time_ns() // 1_000_000, ())
+    return ReceivedMessage(
+        0, offset, track_id.encode(), json.dumps(value).encode(), time.time_ns() // 1_000_000, ()
+    )
 
 
 def test_events_ahead_of_the_clock_are_counted_and_told_once_a_batch() -> None:
@@ -29,8 +31,8 @@ def test_events_ahead_of_the_clock_are_counted_and_told_once_a_batch() -> None:
     hour, moment = timedelta(hours=1), timedelta(seconds=5)
     batch = [event("a", 7, moment), event("b", 8, hour), event("c", 9, hour)]
     with capture_logs() as logs:
-        ingest._count(decode(batch, 2))
-        ingest._count(decode([event("a", 10, moment)], 2))
+        ingest._count(decode_messages(batch, 2))
+        ingest._count(decode_messages([event("a", 10, moment)], 2))
     (line,) = [each for each in logs if "ahead" in each["event"]]
     assert (line["events"], line["partition"], line["offset"]) == (2, 0, 8)
     assert 3_590 < line["seconds"] <= 3_600

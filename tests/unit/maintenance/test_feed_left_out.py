@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from streams.maintenance import change_publisher
-from streams.maintenance.change_publisher import ChangeFeed
+from streams.maintenance.change_publisher import ChangePublisher
 from streams.maintenance.names import TrackNames
 from streams.metrics import WorkerMetrics
 from tests.unit.maintenance.test_pending_changes import _block
@@ -20,7 +20,7 @@ def test_one_list_that_cannot_be_encoded_is_left_out_and_counted(monkeypatch: py
     known = {int(key) for key in (*made.keys, *made.neighbours.ravel(), *made.previous.ravel())}
     names.load(known, [f"t{key}" for key in known])
     nothing: Any = None
-    feed = ChangeFeed(nothing, nothing, nothing, names, 1.0, metrics)
+    feed = ChangePublisher(nothing, nothing, nothing, names, 1.0, metrics)
     real = change_publisher.encode_list_change
     error: Exception = OverflowError("date value out of range")
 

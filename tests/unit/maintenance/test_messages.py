@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from streams.worker.recommender_agents import received
+from streams.worker.recommender_agents import received_message
 
 pytestmark = pytest.mark.unit
 
@@ -27,4 +27,4 @@ def test_headers_are_kept_whatever_their_form(
     message = SimpleNamespace(
         partition=1, offset=2, key=b"k", value=b"v", timestamp=3.0, timestamp_type=0, headers=given
     )
-    assert received(message).headers == kept
+    assert received_message(message).headers == kept

@@ -6,19 +6,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from streams.maintenance.change_publisher import ChangeFeed
+from streams.maintenance.change_publisher import ChangePublisher
 from streams.maintenance.names import TrackNames
 from streams.maintenance.ownership import Ownership
-from streams.maintenance.pending_changes import Block, WaitingLists
+from streams.maintenance.pending_changes import ChangedBlock, PendingChanges
 from streams.metrics import WorkerMetrics
 
 pytestmark = pytest.mark.unit
 
 
-def _block(keys: list[int], version: int, *, told: int = 0, owner: int = 0, width: int = 2) -> Block:
+def _block(keys: list[int], version: int, *, told: int = 0, owner: int = 0, width: int = 2) -> ChangedBlock:
     count = len(keys)
     first = np.array(keys, dtype=np.int64)[:, None]
-    return Block(
+    return ChangedBlock(
         keys=np.array(keys, dtype=np.int64),
         neighbours=first * 100 + version + np.arange(width),
         scores=np.full((count, width), version, dtype=np.float32),
@@ -33,7 +33,7 @@ def _block(keys: list[int], version: int, *, told: int = 0, owner: int = 0, widt
     )
 
 
-def _all(waiting: WaitingLists, *owners: int) -> Any:
+def _all(waiting: PendingChanges, *owners: int) -> Any:
     taken = waiting.take(list(waiting.keys(owners)))
     assert taken is not None
     return taken
@@ -41,7 +41,7 @@ def _all(waiting: WaitingLists, *owners: int) -> Any:
 
 def test_a_list_that_changes_again_waits_once_with_what_was_told_before_the_first_change() -> None:
     """The latest list is kept, and the list that was told before the first of its changes."""
-    waiting = WaitingLists()
+    waiting = PendingChanges()
     waiting.add(_block([1, 2], version=5, told=4))
     waiting.add(_block([2, 3], version=6, told=5))
     assert len(waiting) == 3
@@ -55,7 +55,7 @@ def test_a_list_that_changes_again_waits_once_with_what_was_told_before_the_firs
 
 def test_a_list_taken_out_and_changed_again_is_told_against_what_was_taken() -> None:
     """Once taken, a list waits anew, with the newer list before it."""
-    waiting = WaitingLists()
+    waiting = PendingChanges()
     waiting.add(_block([1], version=5, told=4))
     _all(waiting, 0)
     waiting.add(_block([1], version=6, told=5))
@@ -65,7 +65,7 @@ def test_a_list_taken_out_and_changed_again_is_told_against_what_was_taken() -> 
 
 def test_each_owner_waits_by_itself() -> None:
     """The oldest version is told by owner; lists of an owner that is let go are forgotten and their rows used again."""
-    waiting = WaitingLists()
+    waiting = PendingChanges()
     waiting.add(_block([1], version=5, owner=0))
     waiting.add(_block([2], version=7, owner=1))
     waiting.add(_block([3], version=9, owner=1))
@@ -79,7 +79,7 @@ def test_each_owner_waits_by_itself() -> None:
 
 def test_thousands_of_lists_and_wider_ones_fit() -> None:
     """The table grows with what waits, in height and in width, and keeps what it has."""
-    waiting = WaitingLists()
+    waiting = PendingChanges()
     waiting.add(_block([1], version=5, told=4, width=0))
     waiting.add(_block(list(range(2, 5_000)), version=6, told=5, width=3))
     taken = _all(waiting, 0)
@@ -90,7 +90,7 @@ def test_thousands_of_lists_and_wider_ones_fit() -> None:
 
 def test_memory_is_given_back_when_most_has_been_told() -> None:
     """After a burst the table is as small as what is left, which is as it was and in the order it came."""
-    waiting = WaitingLists()
+    waiting = PendingChanges()
     waiting.add(_block(list(range(20_000)), version=5, told=4))
     full = waiting.memory_bytes
     taken = waiting.take([(0, key) for key in range(19_900)])
@@ -106,7 +106,7 @@ def test_memory_is_given_back_when_most_has_been_told() -> None:
 
 def test_what_lost_partitions_leave_behind_is_given_back() -> None:
     """Of a partition that another worker has now nothing stays, not even its room."""
-    waiting = WaitingLists()
+    waiting = PendingChanges()
     waiting.add(_block(list(range(20_000)), version=5, owner=1))
     waiting.add(_block([7], version=5, owner=2))
     full = waiting.memory_bytes
@@ -119,7 +119,7 @@ async def test_who_flushes_waits_while_too_much_is_to_be_told(monkeypatch: pytes
     """With no room there is none until something has been told, or is nobody's to tell; the metrics say how much it is."""
     monkeypatch.setattr("streams.maintenance.change_publisher.ROOM", 3)
     metrics = WorkerMetrics()
-    feed = ChangeFeed(None, None, Ownership(), TrackNames(), 1.0, metrics)  # type: ignore[arg-type]
+    feed = ChangePublisher(None, None, Ownership(), TrackNames(), 1.0, metrics)  # type: ignore[arg-type]
     feed.add(_block([1, 2], version=5), flushed={0: 5}, withdrawn=False)
     await feed.room()
     feed.add(_block([3], version=6), flushed={0: 6}, withdrawn=False)

@@ -10,7 +10,7 @@ import pytest
 from store.rows import TrackVectors
 from streams.engine.types import TrackBatch
 from streams.maintenance import searching
-from streams.maintenance.searching import SearchKeeper
+from streams.maintenance.searching import SearchSupervisor
 from streams.metrics import WorkerMetrics
 from tests.support.polling import until
 from tests.unit.engine.helpers import batch
@@ -53,7 +53,7 @@ async def test_the_engine_waits_for_a_search_that_is_far_behind(monkeypatch: pyt
     batches = [batch({f"t{i}": np.ones(8)}, dimension=8, first=i) for i in range(3)]
     monkeypatch.setattr(searching, "QUEUE_BYTES", 2 * searching._size(batches[0]))
     process, ready, metrics = SlowProcess(), asyncio.Event(), WorkerMetrics()
-    keeper = SearchKeeper(process, ready.set, metrics)  # type: ignore[arg-type]
+    keeper = SearchSupervisor(process, ready.set, metrics)  # type: ignore[arg-type]
     running = asyncio.create_task(keeper.run(SimpleNamespace(), 8))  # type: ignore[arg-type]
     await ready.wait()
     for offset, part in enumerate(batches[:2]):

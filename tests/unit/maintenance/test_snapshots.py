@@ -8,11 +8,11 @@ from typing import Any, cast
 import orjson
 import pytest
 
-from store.partitions import Claim
+from store.partitions import PartitionClaim
 from streams.engine.process import EngineProcess
-from streams.maintenance.maintainer import Maintainer
+from streams.maintenance.maintainer import ListMaintainer
 from streams.maintenance.ownership import Ownership
-from streams.maintenance.snapshots import NOTES, SNAPSHOT, Restored, Snapshots, restore
+from streams.maintenance.snapshots import NOTES, SNAPSHOT, RestoredSnapshot, SnapshotTask, restore_snapshot
 from tests.support.engines import EngineInProcess
 from tests.unit.engine.helpers import batch
 from tests.unit.engine.test_exact import random_catalogue
@@ -54,21 +54,23 @@ async def kept() -> AsyncIterator[Kept]:
 def ownership() -> Ownership:
     """Partition 0 is ours."""
     made = Ownership()
-    made.take({0: Claim(1, TRACKS, 0)})
+    made.take({0: PartitionClaim(1, TRACKS, 0)})
     return made
 
 
-def snapshots(directory: Path, kept: Kept, ownership: Ownership) -> Snapshots:
+def snapshots(directory: Path, kept: Kept, ownership: Ownership) -> SnapshotTask:
     """Of one catalogue, in a directory that may not be there yet."""
-    return Snapshots(directory / "own", cast("Maintainer", kept), ownership, IDENTITY, 60.0)
+    return SnapshotTask(directory / "own", cast("ListMaintainer", kept), ownership, IDENTITY, 60.0)
 
 
-async def loaded(directory: Path, identity: str = IDENTITY, **consumed: int) -> tuple[Restored | None, int]:
+async def loaded(
+    directory: Path, identity: str = IDENTITY, **consumed: int
+) -> tuple[RestoredSnapshot | None, int]:
     """What an empty engine has of a directory's snapshot: what was restored, and how many tracks it holds."""
     engine = EngineInProcess(DIMENSION)
     await engine.start()
     try:
-        found = await restore(directory / "own", engine, identity, {0: consumed.get("upto", TRACKS)})
+        found = await restore_snapshot(directory / "own", engine, identity, {0: consumed.get("upto", TRACKS)})
         return found, (await engine.stats()).tracks
     finally:
         await engine.stop()
@@ -77,7 +79,7 @@ async def loaded(directory: Path, identity: str = IDENTITY, **consumed: int) -> 
 async def test_what_was_written_is_restored(tmp_path: Path, kept: Kept, ownership: Ownership) -> None:
     """A start gets the tracks, the offsets, the partitions and the version of the time when it was begun."""
     await snapshots(tmp_path, kept, ownership).write()
-    assert await loaded(tmp_path) == (Restored({0: TRACKS}, frozenset({0}), 7), TRACKS)
+    assert await loaded(tmp_path) == (RestoredSnapshot({0: TRACKS}, frozenset({0}), 7), TRACKS)
     assert (tmp_path / "own").stat().st_mode & 0o777 == 0o700
 
 
@@ -156,7 +158,7 @@ async def test_a_directory_that_cannot_be_written_is_told_and_tried_again(
 ) -> None:
     """The task goes on: a full disk today is no reason to end the worker."""
     (tmp_path / "own").write_text("a file is in the way")
-    made = Snapshots(tmp_path / "own", cast("Maintainer", kept), ownership, IDENTITY, 0.001)
+    made = SnapshotTask(tmp_path / "own", cast("ListMaintainer", kept), ownership, IDENTITY, 0.001)
     task = asyncio.create_task(made.run())
     await asyncio.sleep(0.05)
     assert not task.done()

@@ -23,7 +23,7 @@ import pyarrow.parquet
 from streams.contracts import TrackUpsert, parse_track_event
 from streams.producers.axes import Pooling, parse_axes
 from streams.producers.columns import parse_map
-from streams.producers.items import Refusal, SourceError, TrackItem
+from streams.producers.items import RefusedRecord, SourceError, TrackItem
 from streams.producers.sources import SourceOptions, open_source
 from streams.producers.tracks import EmbeddingOptions
 
@@ -556,7 +556,7 @@ def outcome(each: Kind, folder: Path) -> str:
     except SourceError as error:
         return f"error: {error}".replace(f"{folder}/", "").replace(str(folder), "DIR")
     sent = [_sent(record) for record in records if isinstance(record, TrackItem)]
-    refused = [f"refused {r.where}: {r.reason}: {r.detail}" for r in records if isinstance(r, Refusal)]
+    refused = [f"refused {r.where}: {r.reason}: {r.detail}" for r in records if isinstance(r, RefusedRecord)]
     return "; ".join([*sent, *refused, *source.report.lines()]).replace(f"{folder}/", "")
 
 

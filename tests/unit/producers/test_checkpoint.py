@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.producers.checkpoint import Checkpoint
-from streams.producers.deletes import Deletes
-from streams.producers.items import Refusal, SourceError, TrackItem
+from streams.producers.deletes import DeleteSource
+from streams.producers.items import RefusedRecord, SourceError, TrackItem
 from streams.producers.publisher import _Watermark
 
 pytestmark = pytest.mark.unit
@@ -62,11 +62,11 @@ def test_deletes_come_from_arguments_and_lines(tmp_path: Path) -> None:
     """Every id becomes a null value; blank lines are passed over, impossible ids refused by line."""
     path = tmp_path / "ids"
     path.write_bytes("a\n\nü/1\r\nb\tc\n".encode() + b"\xff\n")
-    source = Deletes(["x", ""], path)
+    source = DeleteSource(["x", ""], path)
     records = list(source.records(None))
     assert [record.key.decode() for record in records if isinstance(record, TrackItem)] == ["x", "a", "ü/1"]
     assert all(record.value is None for record in records if isinstance(record, TrackItem))
-    assert [(r.where, r.reason) for r in records if isinstance(r, Refusal)] == [
+    assert [(r.where, r.reason) for r in records if isinstance(r, RefusedRecord)] == [
         ("track id 2", "invalid_track_id"),
         ("line 4", "invalid_track_id"),
         ("line 5", "not_utf8"),

@@ -10,7 +10,7 @@ import pytest
 from streams.contracts import TrackUpsert, parse_track_event
 from streams.producers.axes import AxisReader, Pooling
 from streams.producers.features import FeatureFolder
-from streams.producers.items import Refusal, SourceError, TrackItem
+from streams.producers.items import RefusedRecord, SourceError, TrackItem
 from streams.producers.tables import MetadataTable
 from streams.producers.tracks import EmbeddingOptions
 
@@ -30,10 +30,12 @@ def save(path: Path, array: npt.NDArray[Any]) -> None:
     np.save(path, array)
 
 
-def read(folder: FeatureFolder, after: str | None = None) -> tuple[dict[str, TrackUpsert], list[Refusal]]:
+def read(
+    folder: FeatureFolder, after: str | None = None
+) -> tuple[dict[str, TrackUpsert], list[RefusedRecord]]:
     """Return what a folder sends, as the door reads it, and what it refuses."""
     sent: dict[str, TrackUpsert] = {}
-    refused: list[Refusal] = []
+    refused: list[RefusedRecord] = []
     for record in folder.records(after):
         if isinstance(record, TrackItem):
             upsert = parse_track_event(record.key, record.value, dimension=None)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from streams.contracts import MAX_EVENT_BYTES, TrackUpsert, parse_track_event
-from streams.producers.items import Record, Refusal, SourceError, TrackItem
+from streams.producers.items import Record, RefusedRecord, SourceError, TrackItem
 from streams.producers.jsonl import JsonLines
 from streams.producers.tracks import EmbeddingOptions
 
@@ -43,7 +43,7 @@ def test_good_lines_are_sent_and_bad_ones_named_by_their_number(tmp_path: Path, 
     )
     records = list(JsonLines(path).records(None))
     assert shown(records) == [(1, "a"), (3, "malformed_json"), (4, "b"), (5, "wrong_dimension"), (6, "d")]
-    assert isinstance(records[1], Refusal)
+    assert isinstance(records[1], RefusedRecord)
     assert records[1].where == "line 3"
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from store.popularity import Listening
+from store.popularity import StoredPopularity
 from streams.recommender.listening import make_popularity
 from streams.recommender.materialiser import heat_of
 
@@ -13,10 +13,10 @@ NOW, DAY = 1_000_000_000.0, 86_400.0
 HALF_LIFE = 30 * DAY
 
 
-def read(values: list[float], ages: list[float], references: list[float] | None = None) -> Listening:
+def read(values: list[float], ages: list[float], references: list[float] | None = None) -> StoredPopularity:
     """What the store would tell of tracks 10, 20, 30, ..."""
     count = len(values)
-    return Listening(
+    return StoredPopularity(
         version=3,
         keys=np.arange(1, count + 1) * 10,
         created_at=NOW - np.array(ages),

@@ -5,10 +5,10 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from streams.engine.search.cells import ROOM, Cells, Probe, divide
+from streams.engine.search.cells import ROOM, Probe, SearchInvertedFile, divide
 from streams.engine.search.columns import choose
-from streams.engine.search.graph import LINKS, Graph, looked_at, neighbour_graph
-from streams.engine.search.quality import EASY, Sample, judge, tune_cells
+from streams.engine.search.graph import LINKS, SearchGraph, looked_at, neighbour_graph
+from streams.engine.search.quality import EASY, QualitySample, judge, tune_cells
 from streams.engine.search.shared import holding
 from streams.engine.types import Vectors
 
@@ -28,13 +28,15 @@ def clustered(count: int, seed: int) -> Vectors:
     return scaled
 
 
-def in_cells(vectors: Vectors) -> tuple[Cells, Vectors]:
+def in_cells(vectors: Vectors) -> tuple[SearchInvertedFile, Vectors]:
     """Cells, and the vectors in their order."""
     cells, order = divide(vectors, np.random.default_rng(0))
     return cells, vectors[order]
 
 
-def look(cells: Cells, vectors: Vectors, queries: Vectors, count: int, slack: float) -> list[set[int]]:
+def look(
+    cells: SearchInvertedFile, vectors: Vectors, queries: Vectors, count: int, slack: float
+) -> list[set[int]]:
     """The best rows that each query finds."""
     probe = Probe(cells, vectors, queries, count, np.empty(0, dtype=np.intp), slack)
     everyone = np.arange(len(queries))
@@ -68,7 +70,7 @@ def test_few_rows_are_divided_too(rows: int) -> None:
 def test_the_slack_measured_gives_the_recall_wanted_to_other_queries() -> None:
     """Tuned on its own sample, a look into cells has recall@50 of 0.99, near tracks and between them, and leaves most cells out."""
     cells, vectors = in_cells(clustered(TRACKS, 1))
-    sample = Sample.of(vectors, np.random.default_rng(1))
+    sample = QualitySample.of(vectors, np.random.default_rng(1))
     slack, quality = tune_cells(cells, vectors, sample, sample.queries, 0.99)
     assert quality.recall >= 0.99
     assert quality.share == 1.0
@@ -94,7 +96,9 @@ def test_a_query_among_small_cells_looks_into_more_of_them() -> None:
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     starts = np.concatenate([np.arange(100), 100 + np.arange(0, TRACKS + 1, 100)])
     centres = np.stack([vectors[a:b].mean(axis=0) for a, b in pairwise(starts.tolist())])
-    cells = Cells(centres / np.linalg.norm(centres, axis=1, keepdims=True), starts.astype(np.int64))
+    cells = SearchInvertedFile(
+        centres / np.linalg.norm(centres, axis=1, keepdims=True), starts.astype(np.int64)
+    )
     assert cells.first(50) < 50
     probe = Probe(cells, vectors, query, 50, np.empty(0, dtype=np.intp), 0.05)
     assert np.isfinite(probe.last[0])
@@ -106,7 +110,7 @@ def test_a_query_among_small_cells_looks_into_more_of_them() -> None:
 def test_a_sample_knows_its_nearest() -> None:
     """The rows of a sample are the nearest by brute force, best first, and half its queries are like a track."""
     vectors = clustered(5_000, 1)
-    sample = Sample.of(vectors, np.random.default_rng(2))
+    sample = QualitySample.of(vectors, np.random.default_rng(2))
     similar = sample.queries @ vectors.T
     assert np.allclose(sample.scores, -np.sort(-similar, axis=1)[:, :200], atol=1e-6)
     assert np.allclose(np.take_along_axis(similar, sample.rows, 1), sample.scores, atol=1e-6)
@@ -143,7 +147,7 @@ def test_fewer_columns_are_chosen_where_few_directions_matter() -> None:
 def test_a_graph_of_cells_has_nearly_all_neighbours() -> None:
     """Where nothing is known, neighbours are sought in cells: nearly all are found, none is the row itself, best first."""
     cells, vectors = in_cells(clustered(TRACKS, 1))
-    graph = neighbour_graph(vectors, cells, Graph.empty(TRACKS))
+    graph = neighbour_graph(vectors, cells, SearchGraph.empty(TRACKS))
     similar = vectors @ vectors.T
     np.fill_diagonal(similar, -2)
     true = np.argsort(-similar, axis=1)[:, :LINKS]

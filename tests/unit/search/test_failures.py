@@ -10,7 +10,7 @@ from streams.engine.search import SearchSettings
 from streams.engine.search.searcher import Searcher
 from streams.engine.search.types import SearchStats
 from streams.maintenance import searching
-from streams.maintenance.searching import SearchKeeper
+from streams.maintenance.searching import SearchSupervisor
 from streams.metrics import WorkerMetrics
 from tests.unit.engine.helpers import batch
 from tests.unit.engine.test_exact import random_catalogue
@@ -42,7 +42,7 @@ async def test_an_index_that_fails_or_ends_is_counted_and_told_of_once(
     searcher = Searcher(D, SearchSettings(exact_below=10, retry=0.0, rest=0.0), ExactIndex)
     searcher.apply(batch(random_catalogue(50, D, seed=1), dimension=D))
     metrics, process = WorkerMetrics(), _Here(searcher)
-    keeper = SearchKeeper(process, lambda _: None, metrics)  # type: ignore[arg-type]
+    keeper = SearchSupervisor(process, lambda _: None, metrics)  # type: ignore[arg-type]
     observing = asyncio.create_task(keeper.observe())
 
     async def looked() -> float:

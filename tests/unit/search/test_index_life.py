@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from streams.engine.search import SearchSettings, searcher
-from streams.engine.search.graph import LINKS, Graph, complete
+from streams.engine.search.graph import LINKS, SearchGraph, complete
 from streams.engine.search.searcher import Searcher
 from streams.engine.similarity import exact_similarity
 from tests.support.examples import examples
@@ -246,7 +246,7 @@ def test_the_graph_stays_exact_over_generations() -> None:
     """After rows were dropped, moved and added, a completed graph has the neighbours that brute force has."""
     rng = np.random.default_rng(5)
     vectors = np.array([unit(rng.standard_normal(D)) for _ in range(400)])
-    graph = Graph.empty(300)
+    graph = SearchGraph.empty(300)
     complete(graph, vectors[:300])
     order = rng.permutation(400)[:390]
     moved = graph.moved(order)

@@ -8,10 +8,10 @@ import multiprocessing
 import numpy as np
 
 from streams.engine.search.cells import divide
-from streams.engine.search.columns import Columns
-from streams.engine.search.graph import Graph, complete
-from streams.engine.search.index_process import Built, Handed, IndexGoneError, pack, unpack
-from streams.engine.search.quality import Quality
+from streams.engine.search.columns import NarrowColumns
+from streams.engine.search.graph import SearchGraph, complete
+from streams.engine.search.index_process import BuiltIndex, HandedRows, IndexGoneError, pack, unpack
+from streams.engine.search.quality import SearchQuality
 from streams.engine.search.shared import SharedRows, holding
 from streams.engine.search.types import SearchSettings
 from streams.engine.types import EMPTY, Slots, Vectors
@@ -20,10 +20,12 @@ from streams.engine.types import EMPTY, Slots, Vectors
 EVERYWHERE = 3.0
 
 
-def report(*, by_graph: bool, cells: float = -1.0, graph: float = -1.0) -> Built:
+def report(*, by_graph: bool, cells: float = -1.0, graph: float = -1.0) -> BuiltIndex:
     """What an exact index tells: which of graph and cells is the shorter way, and from which similarity on each is trusted."""
     row, query = (1.0, 0.0) if by_graph else (0.0, 1.0)
-    return Built(Quality(1.0, 1.0, cells, row), EVERYWHERE, Quality(1.0, 1.0, graph, query), 1, 0, {})
+    return BuiltIndex(
+        SearchQuality(1.0, 1.0, cells, row), EVERYWHERE, SearchQuality(1.0, 1.0, graph, query), 1, 0, {}
+    )
 
 
 class ExactIndex:
@@ -60,22 +62,22 @@ class ExactIndex:
         self._alive = False
         self._theirs.close()
 
-    def built(self) -> Handed:
+    def built(self) -> HandedRows:
         self.connection.recv()
         if self._fails:
             raise IndexGoneError("made to fail")
         vectors, rows, packed = self._given
         mine = vectors[rows]
         directions = np.eye(vectors.shape[1])[: self.directions] if self.directions else None
-        reduced = Columns(holding(mine), directions).of(mine)
+        reduced = NarrowColumns(holding(mine), directions).of(mine)
         cells, order = divide(reduced, np.random.default_rng(len(rows)))
-        known = Graph.empty(0) if packed is None else unpack(packed)
+        known = SearchGraph.empty(0) if packed is None else unpack(packed)
         known = known.moved(rows[order])
         complete(known, mine[order])
         target = holding(mine[order])
         self.vectors = target.vectors[: len(rows)]
-        columns = Columns(target if directions is None else holding(reduced[order]), directions)
-        return Handed(report(by_graph=self.by_graph), target, rows[order], columns, cells, pack(known))
+        columns = NarrowColumns(target if directions is None else holding(reduced[order]), directions)
+        return HandedRows(report(by_graph=self.by_graph), target, rows[order], columns, cells, pack(known))
 
     def query(self, queries: Vectors, count: int) -> Slots:
         if not self._alive:

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from serving.recommend.batching import Batched
+from serving.recommend.batching import RequestBatcher
 from store.errors import StoreUnavailableError
 
 pytestmark = pytest.mark.unit
@@ -29,7 +29,7 @@ class _Store:
 async def test_what_comes_meanwhile_is_asked_together() -> None:
     """While one question is under way the next gathers; one key is asked for once; each gets its own answer."""
     store = _Store()
-    batched = Batched[int, int](store.ask, 5)
+    batched = RequestBatcher[int, int](store.ask, 5)
     first = asyncio.create_task(batched.get(1))
     await asyncio.sleep(0)
     await asyncio.sleep(0)
@@ -43,7 +43,7 @@ async def test_what_comes_meanwhile_is_asked_together() -> None:
 async def test_who_gives_up_leaves_the_others_alone() -> None:
     """Of two who wait for the same key one may go; the other is answered."""
     store = _Store()
-    batched = Batched[int, int](store.ask, 5)
+    batched = RequestBatcher[int, int](store.ask, 5)
     gone, stays = (asyncio.create_task(batched.get(3)) for _ in range(2))
     await asyncio.sleep(0)
     gone.cancel()
@@ -56,7 +56,7 @@ async def test_who_gives_up_leaves_the_others_alone() -> None:
 async def test_a_store_that_is_away_or_silent_is_told_to_all() -> None:
     """Everyone who waits hears of it, and the next question is asked afresh."""
     store = _Store()
-    batched = Batched[int, int](store.ask, 0.05)
+    batched = RequestBatcher[int, int](store.ask, 0.05)
     silent = await asyncio.gather(batched.get(1), batched.get(3), return_exceptions=True)
     store.go.set()
     store.error = StoreUnavailableError("away")
@@ -80,7 +80,7 @@ async def test_a_query_that_is_slow_to_be_given_up_holds_nobody() -> None:
                 await cleaned.wait()
         return dict.fromkeys(keys, asked)
 
-    batched = Batched[int, int](ask, 0.05)
+    batched = RequestBatcher[int, int](ask, 0.05)
     with pytest.raises(StoreUnavailableError):
         await batched.get(1)
     assert await batched.get(1) == 2
@@ -90,7 +90,7 @@ async def test_a_query_that_is_slow_to_be_given_up_holds_nobody() -> None:
 async def test_nobody_waits_longer_than_the_timeout() -> None:
     """Who asks while a query is under way waits for it and the next no longer than for one alone."""
     store = _Store()
-    batched = Batched[int, int](store.ask, 0.2)
+    batched = RequestBatcher[int, int](store.ask, 0.2)
     first = asyncio.create_task(batched.get(1))
     await asyncio.sleep(0.1)
     second = asyncio.create_task(batched.get(3))
@@ -105,7 +105,7 @@ async def test_a_mistake_is_told_to_who_asked() -> None:
     store = _Store()
     store.go.set()
     store.error = ZeroDivisionError()
-    batched = Batched[int, int](store.ask, 5)
+    batched = RequestBatcher[int, int](store.ask, 5)
     for each in await asyncio.gather(batched.get(1), batched.get(3), return_exceptions=True):
         assert isinstance(each, ZeroDivisionError)
     store.error = None

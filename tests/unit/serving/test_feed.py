@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.kafka.change_subscriber import Subscription
-from serving.kafka.changes import Change, UnreadableChangeError, described, read_positions
+from serving.kafka.change_subscriber import ChangeSubscription
+from serving.kafka.changes import Change, UnreadableChangeError, described_change, read_positions
 
 pytestmark = pytest.mark.unit
 
@@ -32,10 +32,10 @@ def _change(offset: int = 1, **members: Any) -> Change:
 )
 def test_each_change_has_its_reason(change: Change, reason: str) -> None:
     """What happened is told from what came and went, with the offset; the list only where it is wanted."""
-    told = described(change, whole=False)
+    told = described_change(change, whole=False)
     assert (told["reason"], told["offset"]) == (reason, {"partition": 0, "offset": 1})
     assert "recommendations" not in told
-    assert "recommendations" in described(change, whole=True)
+    assert "recommendations" in described_change(change, whole=True)
 
 
 @given(st.dictionaries(st.integers(0, 999_999), st.integers(-1, 10**18 - 1), min_size=1))
@@ -63,7 +63,7 @@ def test_of_a_partition_named_twice_nothing_is_left_out() -> None:
 
 async def test_a_subscription_keeps_no_more_than_its_limit() -> None:
     """A reader who is too far behind gets what was kept, in order, and then the end, whatever comes later."""
-    subscription = Subscription(limit=3, max_bytes=10_000, wanted=None)
+    subscription = ChangeSubscription(limit=3, max_bytes=10_000, wanted=None)
     for offset in range(10):
         subscription.offer(_change(offset))
     assert [change.offset for change in await subscription.next()] == [0, 1, 2]
@@ -73,7 +73,7 @@ async def test_a_subscription_keeps_no_more_than_its_limit() -> None:
 
 async def test_a_reader_waits_for_the_next_change() -> None:
     """Nothing to tell is waited out, and what comes is told at once."""
-    subscription = Subscription(limit=3, max_bytes=10_000, wanted=None)
+    subscription = ChangeSubscription(limit=3, max_bytes=10_000, wanted=None)
     waiting = asyncio.create_task(subscription.next())
     await asyncio.sleep(0)
     assert not waiting.done()
@@ -84,12 +84,12 @@ async def test_a_reader_waits_for_the_next_change() -> None:
 async def test_a_subscription_keeps_no_more_than_its_bytes() -> None:
     """However few they are, changes that are large take no more than they may; one that is larger is kept alone."""
     large = Change(0, 1, "a", b"x" * 700)
-    subscription = Subscription(limit=100, max_bytes=2_000, wanted=None)
+    subscription = ChangeSubscription(limit=100, max_bytes=2_000, wanted=None)
     for _ in range(10):
         subscription.offer(large)
     assert len(await subscription.next()) == 2
     assert await subscription.next() == []
-    subscription = Subscription(limit=100, max_bytes=500, wanted=None)
+    subscription = ChangeSubscription(limit=100, max_bytes=500, wanted=None)
     subscription.offer(large)
     assert await subscription.next() == [large]
     subscription.offer(large)
@@ -98,7 +98,7 @@ async def test_a_subscription_keeps_no_more_than_its_bytes() -> None:
 
 async def test_what_is_given_at_a_time_is_bounded() -> None:
     """A reader who is behind is given its changes in portions of some tens of kilobytes."""
-    subscription = Subscription(limit=1_000, max_bytes=10**6, wanted=None)
+    subscription = ChangeSubscription(limit=1_000, max_bytes=10**6, wanted=None)
     for offset in range(50):
         subscription.offer(Change(0, offset, "a", b"x" * 16_000))
     given = [await subscription.next() for _ in range(10)]
@@ -112,7 +112,7 @@ async def test_what_is_given_at_a_time_is_bounded() -> None:
 def test_what_is_no_change_is_told_as_that(value: bytes) -> None:
     """Whatever a message holds, it is described or refused, and nothing else."""
     try:
-        told = described(Change(0, 1, "a", value), whole=True)
+        told = described_change(Change(0, 1, "a", value), whole=True)
     except UnreadableChangeError:
         return
     assert isinstance(told["recommendations"], list)

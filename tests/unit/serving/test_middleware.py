@@ -13,17 +13,17 @@ from starlette.types import Receive, Scope, Send
 
 from serving import problems
 from serving.logging import configure_logging
-from serving.metrics import Metrics
-from serving.middleware import Limits, Observe
+from serving.metrics import ApiMetrics
+from serving.middleware import RequestLimits, RequestObserver
 
 pytestmark = pytest.mark.unit
 
 SECRET = "the secret inside"
 
 
-def _application(metrics: Metrics) -> FastAPI:
+def _application(metrics: ApiMetrics) -> FastAPI:
     app = FastAPI(openapi_url=None)
-    problems.install(app)
+    problems.install_problem_handlers(app)
 
     @app.post("/length")
     async def length(request: Request) -> int:
@@ -37,19 +37,19 @@ def _application(metrics: Metrics) -> FastAPI:
     async def fail() -> None:
         raise RuntimeError(SECRET)
 
-    app.add_middleware(Limits, max_body_bytes=100, body_timeout=5, max_url_bytes=300)
-    app.add_middleware(Observe, metrics=metrics, access_log=True)
+    app.add_middleware(RequestLimits, max_body_bytes=100, body_timeout=5, max_url_bytes=300)
+    app.add_middleware(RequestObserver, metrics=metrics, access_log=True)
     return app
 
 
 @pytest.fixture
-def metrics() -> Metrics:
+def metrics() -> ApiMetrics:
     """The metrics that the application counts in."""
-    return Metrics()
+    return ApiMetrics()
 
 
 @pytest.fixture
-async def client(metrics: Metrics) -> AsyncIterator[httpx.AsyncClient]:
+async def client(metrics: ApiMetrics) -> AsyncIterator[httpx.AsyncClient]:
     """A client of the small application."""
     transport = httpx.ASGITransport(_application(metrics))
     async with httpx.AsyncClient(transport=transport, base_url="http://api") as running:
@@ -95,7 +95,7 @@ async def test_defect_is_a_500_that_tells_nothing(client: httpx.AsyncClient) -> 
     assert (failed[0]["log_level"], failed[0]["exc_info"]) == ("error", True)
 
 
-async def test_defect_is_counted(client: httpx.AsyncClient, metrics: Metrics) -> None:
+async def test_defect_is_counted(client: httpx.AsyncClient, metrics: ApiMetrics) -> None:
     """A 500 counts under its route."""
     await client.get("/fail")
     labels = {"route": "/fail", "method": "GET", "status": "500"}
@@ -121,8 +121,8 @@ async def test_error_after_the_answer_began_cuts_the_connection() -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
         raise RuntimeError(SECRET)
 
-    metrics = Metrics()
-    app = Observe(broken, metrics=metrics, access_log=False)
+    metrics = ApiMetrics()
+    app = RequestObserver(broken, metrics=metrics, access_log=False)
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://api") as client:
         with pytest.raises(RuntimeError, match=SECRET):
@@ -136,13 +136,13 @@ async def test_caller_who_left_counts_as_499() -> None:
     async def silent(scope: Scope, receive: Receive, send: Send) -> None:
         return
 
-    metrics = Metrics()
+    metrics = ApiMetrics()
     scope = {"type": "http", "method": "GET", "path": "/x", "query_string": b"", "headers": []}
 
     async def unused(*_: object) -> Any:
         raise AssertionError
 
-    await Observe(silent, metrics=metrics, access_log=False)(scope, unused, unused)
+    await RequestObserver(silent, metrics=metrics, access_log=False)(scope, unused, unused)
     labels = {"route": "unmatched", "method": "GET", "status": "499"}
     assert metrics.registry.get_sample_value("mess_api_requests_total", labels) == 1
 

@@ -7,7 +7,7 @@ import pytest
 from pydantic import SecretStr
 
 from serving.app import create_app
-from serving.recommend.questions import Questions
+from serving.recommend.questions import QuestionReader
 from serving.settings import ServingSettings
 from store.settings import StoreSettings
 from streams.strategies import registry
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.unit
 def document() -> dict[str, Any]:
     """The document of an API that knows the strategies."""
     store = StoreSettings(database_url=SecretStr("postgresql://127.0.0.1/none"))
-    return create_app(ServingSettings(), store, strategies=registry.describe()).openapi()
+    return create_app(ServingSettings(), store, strategies=registry.describe_strategies()).openapi()
 
 
 def dotted(document: dict[str, Any], path: str) -> dict[str, dict[str, Any]]:
@@ -52,7 +52,7 @@ def test_what_is_described_can_be_asked(document: dict[str, Any]) -> None:
     for name, described in dotted(document, "/recommend/{track_id}").items():
         schema = described["schema"]
         value = schema.get("enum", [values[schema["type"]]])[0]
-        query = Questions().read(urlencode({name: value}).encode()).query
+        query = QuestionReader().read(urlencode({name: value}).encode()).query
         part, _, key = name.partition(".")
         assert key in query.model_dump(include={part}, exclude_defaults=True)[part]
 

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serving.problems import ProblemError, invalid_parameters, problem_document
-from serving.recommend.questions import Questions, checked, in_query_terms
+from serving.problems import ProblemError, invalid_parameters_problem, problem_document
+from serving.recommend.questions import QuestionReader, checked_request, in_query_terms
 from streams.contracts import InvalidRequest, RecommendationQuery, parse_request
 
 pytestmark = pytest.mark.unit
@@ -72,7 +72,7 @@ pytestmark = pytest.mark.unit
 def test_means_the_same_as_the_request(query: str, request_: dict[str, object]) -> None:
     """Each parameter is the request's own, whose rules hold."""
     expected = RecommendationQuery.model_validate({"track_id": "x", **request_})
-    assert Questions().read(query.encode()).about("x") == expected
+    assert QuestionReader().read(query.encode()).about("x") == expected
 
 
 @pytest.mark.parametrize(
@@ -92,13 +92,13 @@ def test_means_the_same_as_the_request(query: str, request_: dict[str, object]) 
 )
 def test_knows_what_can_answer(query: str, listed: bool, stored: bool) -> None:
     """A list answers similarity with any length and exclusions; a kept body whatever is not for one reader."""
-    question = Questions().read(query.encode())
+    question = QuestionReader().read(query.encode())
     assert (question.listed, question.variant is not None) == (listed, stored)
 
 
 def test_one_question_has_one_kept_body() -> None:
     """Other names and another order of parameters find the same body; another value another one."""
-    questions = Questions()
+    questions = QuestionReader()
     first = questions.read(b"strategy=complementary&era=Baroque&top_k=5")
     same = questions.read(b"top_k=5&era=Baroque&strategy=diverse&mode=cluster")
     other = questions.read(b"top_k=6&era=Baroque&strategy=diverse&mode=cluster")
@@ -143,14 +143,14 @@ def test_one_question_has_one_kept_body() -> None:
 def test_what_is_wrong_is_told_of_the_parameter(query: str, told: str) -> None:
     """By its name in the query string, with its real bounds, once."""
     with pytest.raises(ProblemError) as caught:
-        Questions().read(query.encode())
+        QuestionReader().read(query.encode())
     errors = [f"{error['field']}: {error['message']}" for error in caught.value.members["errors"]]
     assert errors == [told]
 
 
 def test_a_track_is_not_to_be_kept_away_from_itself() -> None:
     """A question that names a track as a negative is none about that track; about any other one it is."""
-    questions = Questions()
+    questions = QuestionReader()
     for name in ("a", "-", "--"):
         question = questions.read(f"negatives={name}&negatives=-".encode())
         assert question.about("b").track_id == "b"
@@ -170,14 +170,14 @@ def test_a_track_is_not_to_be_kept_away_from_itself() -> None:
 )
 def test_a_number_of_any_length_can_be_asked(query: str) -> None:
     """Whether a strategy takes it, its worker says: what is asked can be written down, and told apart."""
-    question = Questions().read(query.encode())
+    question = QuestionReader().read(query.encode())
     assert question.variant not in {None, 0}
     assert question.about("x").asked
 
 
 def test_a_problem_names_parameters_of_the_query_string() -> None:
     """What a worker refuses is in the request's terms; who asked by a query string reads their own."""
-    worker = invalid_parameters(
+    worker = invalid_parameters_problem(
         [
             ("filters.year_composed", "min is above max"),
             ("filters.extra.bpm", "must be a number"),
@@ -221,7 +221,7 @@ def test_a_problem_names_parameters_of_the_query_string() -> None:
 def test_http_and_kafka_refuse_alike(asked: dict[str, object]) -> None:
     """The same problem, but for what a message has fields of its own."""
     with pytest.raises(ProblemError) as http:
-        checked(asked)
+        checked_request(asked)
     with pytest.raises(InvalidRequest) as kafka:
         parse_request(None, orjson.dumps({"request_id": "r", **asked}))
     told = kafka.value.problem.model_dump()
@@ -237,7 +237,7 @@ def test_http_and_kafka_refuse_alike(asked: dict[str, object]) -> None:
 def test_any_bytes_are_a_question_or_refused(raw: bytes) -> None:
     """No query string, however broken, does worse than a 422 that names a field."""
     try:
-        Questions().read(raw)
+        QuestionReader().read(raw)
     except ProblemError as problem:
         refused = problem
     else:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.rates import Rate, RateLimiter, caller_at, headers_of
+from serving.rates import RateLimiter, RequestRate, caller_at, rate_headers
 
 pytestmark = pytest.mark.unit
 
@@ -22,7 +22,7 @@ def test_a_whole_allowance_may_come_at_once_and_then_no_more() -> None:
     """Of a hundred a minute, a hundred pass in one moment; the next one is told when to come, and passes then."""
     clock = Clock()
     limiter = RateLimiter(clock=clock)
-    rate = Rate(100, 60)
+    rate = RequestRate(100, 60)
     taken = [limiter.take("a", rate) for _ in range(100)]
     assert [each.remaining for each in taken] == list(range(99, -1, -1))
     assert all(each.allowed for each in taken)
@@ -40,7 +40,7 @@ def test_no_window_lets_more_than_two_allowances_through(requests: int, pauses: 
     """Whenever requests come, within any period pass at most the allowance and what the period pays off."""
     clock = Clock()
     limiter = RateLimiter(clock=clock)
-    rate = Rate(requests, 10)
+    rate = RequestRate(requests, 10)
     passed: list[float] = []
     for pause in pauses:
         clock.now += pause
@@ -53,7 +53,7 @@ def test_no_window_lets_more_than_two_allowances_through(requests: int, pauses: 
 def test_only_so_many_callers_are_remembered() -> None:
     """Memory has a bound: the caller that asked longest ago is forgotten first."""
     limiter = RateLimiter(callers=2, clock=Clock())
-    rate = Rate(1, 60)
+    rate = RequestRate(1, 60)
     assert [limiter.take(caller, rate).allowed for caller in "abcb"] == [True, True, True, False]
     assert limiter.take("a", rate).allowed
 
@@ -64,15 +64,15 @@ def test_only_so_many_callers_are_remembered() -> None:
 def test_other_rates_are_refused(text: str) -> None:
     """What is no rate is an error that shows what one looks like."""
     with pytest.raises(ValueError, match="100/minute"):
-        Rate.parse(text)
+        RequestRate.parse(text)
 
 
 def test_rates_and_headers_read_as_written() -> None:
     """A rate prints as it was given, and the headers have its figures."""
-    rate = Rate.parse("100/minute")
+    rate = RequestRate.parse("100/minute")
     assert str(rate) == "100/minute"
     taken = RateLimiter(clock=Clock()).take("a", rate)
-    assert headers_of(rate, taken) == [
+    assert rate_headers(rate, taken) == [
         (b"ratelimit-policy", b'"default";q=100;w=60'),
         (b"ratelimit", b'"default";r=99;t=1'),
     ]

@@ -13,13 +13,13 @@ from serving import strategies
 from serving.models import RecommendationBody, StrategyInfo, TrackMetadata
 from serving.recommend import replies
 from serving.recommend.explanations import SENTENCE, facts_of
-from serving.recommend.lists import Listed
-from serving.recommend.track_fragments import Card, headline
+from serving.recommend.lists import TrackWithNeighbours
+from serving.recommend.track_fragments import TrackFragment, headline
 from serving.settings import ServingSettings
 from store.columns import METADATA_FIELDS
 from store.listed import ListedTrack, ListHeader
 from store.reads import StoredTrack
-from streams.strategies.registry import describe
+from streams.strategies.registry import describe_strategies
 from tests.support.metadata import NOTHING_KNOWN
 
 pytestmark = pytest.mark.unit
@@ -75,13 +75,13 @@ AWKWARD: dict[str, Any] = {
 }
 
 
-def _card(track_id: str, metadata: dict[str, Any]) -> Card:
-    return Card(ListedTrack(1, 1, track_id, metadata))
+def _card(track_id: str, metadata: dict[str, Any]) -> TrackFragment:
+    return TrackFragment(ListedTrack(1, 1, track_id, metadata))
 
 
-def _listed(similarity: float) -> Listed:
+def _listed(similarity: float) -> TrackWithNeighbours:
     header = ListHeader(1, 0, 5, NOW, NOW, 1, behind=False)
-    return Listed(1, _card("a", NOTHING), header, [(_card("b", NOTHING), similarity)])
+    return TrackWithNeighbours(1, _card("a", NOTHING), header, [(_card("b", NOTHING), similarity)])
 
 
 def _dumped(listed: dict[str, dict[str, Any]], scores: list[float], topic: str) -> bytes:
@@ -140,7 +140,7 @@ def test_a_body_put_together_is_the_one_dumped(count: int, seed: dict[str, Any])
     scores = [1.0000001192092896, 0.8999999761581421, 1e-05, 0.0, -0.25][:count]
     first, *others = [_card(track_id, metadata) for track_id, metadata in chosen.items()]
     header = ListHeader(1, 3, 5, NOW, NOW.replace(microsecond=250), 50, behind=False)
-    found = Listed(1, first, header, list(zip(others, scores, strict=True)))
+    found = TrackWithNeighbours(1, first, header, list(zip(others, scores, strict=True)))
     body, _ = replies.list_body(found, 'a "topic"', count)
     assert body + b"}" == _dumped(chosen, scores, 'a "topic"')
 
@@ -150,8 +150,10 @@ def test_the_tag_of_a_list_is_that_of_its_content() -> None:
     header = ListHeader(1, 3, 5, NOW, NOW, 50, behind=False)
     one, other = _card("b", AWKWARD), _card("c", AWKWARD)
 
-    def tag(*neighbours: tuple[Card, float], header: ListHeader = header, wanted: int = 2) -> str:
-        return replies.list_body(Listed(1, _card("a", NOTHING), header, list(neighbours)), "t", wanted)[1]
+    def tag(*neighbours: tuple[TrackFragment, float], header: ListHeader = header, wanted: int = 2) -> str:
+        return replies.list_body(
+            TrackWithNeighbours(1, _card("a", NOTHING), header, list(neighbours)), "t", wanted
+        )[1]
 
     tags = [
         tag((one, 0.5), (other, 0.5)),
@@ -191,7 +193,7 @@ def _score(similarity: float) -> Any:
 )
 def test_filename_is_what_the_catalogue_says(extra: dict[str, object], filename: str | None) -> None:
     """Filename comes from the extra metadata where it is text there."""
-    assert replies.summary(StoredTrack("b", NOTHING | {"extra": extra}))["filename"] == filename
+    assert replies.track_summary(StoredTrack("b", NOTHING | {"extra": extra}))["filename"] == filename
 
 
 def test_a_list_that_is_shorter_than_asked_for_says_why() -> None:
@@ -205,7 +207,7 @@ def test_a_list_that_is_shorter_than_asked_for_says_why() -> None:
 def test_a_sealed_body_is_the_promised_one(stale: bool) -> None:
     """What changes from one delivery to the next stands behind the stored bytes, and the whole is the contract's body."""
     body, _ = replies.list_body(_listed(0.5), "track-ingest", 1)
-    whole = orjson.loads(replies.sealed(body, stale=stale, began=0.0))
+    whole = orjson.loads(replies.sealed_body(body, stale=stale, began=0.0))
     assert set(whole) == set(RecommendationBody.model_fields)
     RecommendationBody.model_validate(whole)
     assert whole.pop("computation_time_ms") > 0
@@ -237,7 +239,7 @@ def test_metadata_is_the_contract() -> None:
 
 def test_the_strategies_named_are_those_there_are() -> None:
     """What an API tells without being told more has the names, modes and aliases of the strategies themselves."""
-    described = {each["name"]: each for each in describe()}
+    described = {each["name"]: each for each in describe_strategies()}
     assert [each["name"] for each in strategies.NAMED] == list(described)
     for named in strategies.NAMED:
         known = described[named["name"]]

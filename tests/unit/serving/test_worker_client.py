@@ -12,16 +12,18 @@ from aiokafka.errors import KafkaError
 
 from serving.kafka import worker_client
 from serving.kafka.broker import BrokerUnavailableError
-from serving.kafka.presence import WorkerPresence
-from serving.kafka.worker_client import Asker, AskingOptions
-from serving.metrics import Metrics
+from serving.kafka.presence import WorkerDiscovery
+from serving.kafka.worker_client import WorkerClient, WorkerClientOptions
+from serving.metrics import ApiMetrics
 from serving.problems import ProblemError
 from streams.contracts import RecommendationQuery
 from tests.support.polling import until
 
 pytestmark = pytest.mark.unit
 
-OPTIONS = AskingOptions("requests", "replies", "workers", timeout=0.4, broker_timeout=0.2, in_flight=100)
+OPTIONS = WorkerClientOptions(
+    "requests", "replies", "workers", timeout=0.4, broker_timeout=0.2, in_flight=100
+)
 QUERY = RecommendationQuery(track_id="a")
 
 
@@ -42,11 +44,11 @@ class _Producer:
         self.sent.append(orjson.loads(value) | {"key": key.decode(), "headers": headers})
 
 
-def _asker(monkeypatch: pytest.MonkeyPatch, producer: _Producer, present: Any = True) -> Asker:
+def _asker(monkeypatch: pytest.MonkeyPatch, producer: _Producer, present: Any = True) -> WorkerClient:
     """A client that is connected to what stands in for the broker; `present` is what the look for workers gives."""
     monkeypatch.setattr(worker_client, "_LATE_SECONDS", 0.05)
     monkeypatch.setattr(worker_client, "_GRACE_SECONDS", 0.1)
-    asker = Asker({}, OPTIONS, Metrics())
+    asker = WorkerClient({}, OPTIONS, ApiMetrics())
     asker._producer = producer
     asker._connected.set()
 
@@ -125,7 +127,7 @@ async def test_an_error_where_a_request_is_traced_is_told(monkeypatch: pytest.Mo
         raise _UnforeseenError
 
     asker = _asker(monkeypatch, _Producer())
-    monkeypatch.setattr(worker_client.tracing, "span", span)
+    monkeypatch.setattr(worker_client.tracing, "traced_span", span)
     assert await _problem_of(asker.ask(QUERY)) == "internal-error"
 
 
@@ -211,7 +213,7 @@ async def test_a_look_for_workers_ends_however_the_broker_fails(
 ) -> None:
     """All who look at the same time share what comes of it, and a connection that does not close holds up nobody."""
     monkeypatch.setattr("serving.kafka.broker._STOPPING_SECONDS", 0.1)
-    presence = WorkerPresence({}, "workers", timeout=0.1)
+    presence = WorkerDiscovery({}, "workers", timeout=0.1)
     monkeypatch.setattr(presence, "_client", _Admin(describe, close))
     async with asyncio.timeout(5):
         found = await asyncio.gather(*(presence.any_worker() for _ in range(3)), return_exceptions=True)

@@ -196,7 +196,7 @@ def test_the_guardian_kills_what_ignores_its_signal(monkeypatch: pytest.MonkeyPa
     child = psutil.Popen([sys.executable, "-I", "-c", code], stdout=-1, start_new_session=True)
     with child:
         child.stdout.readline()
-        guardian.end({child.pid: signal.SIGTERM})
+        guardian.end_children({child.pid: signal.SIGTERM})
         assert child.wait() == -signal.SIGKILL
 
 

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from store.search_text import (
     SearchWords,
     correctable,
-    deletions,
-    document,
+    deletion_variants,
     fold,
     one_typo,
+    search_document,
     weighted_words,
     words_of,
 )
@@ -55,7 +55,7 @@ def test_a_document_holds_every_word_of_its_track(title: str, track_id: str) -> 
     stored = weighted_words(track_id, {"title": title, "tags": ["a b"]})
     assert set(words_of(title)) | set(words_of(track_id)) | {"a", "b"} <= set(stored)
     assert all(word.isalnum() for word in stored)
-    assert document(stored).count("'") == 2 * len(stored)
+    assert search_document(stored).count("'") == 2 * len(stored)
 
 
 def test_joined_names_are_found_as_one_word_too() -> None:
@@ -79,8 +79,8 @@ def test_one_edit_is_one_typo_and_shares_a_deletion(word: str, data: st.DataObje
     for edited in edits:
         assert one_typo(word, edited)
         assert one_typo(edited, word)
-        asked = {edited, *deletions(edited)}
-        assert word in asked or asked & set(deletions(word))
+        asked = {edited, *deletion_variants(edited)}
+        assert word in asked or asked & set(deletion_variants(word))
 
 
 @pytest.mark.parametrize(

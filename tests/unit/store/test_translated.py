@@ -4,7 +4,7 @@ import asyncpg
 import pytest
 
 from store.errors import StoreUnavailableError
-from store.pool import translated
+from store.pool import translated_errors
 
 pytestmark = pytest.mark.unit
 
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.unit
 )
 def test_a_connection_that_was_cut_is_a_store_that_is_away(error: Exception) -> None:
     """Callers repeat what they did, or answer 503; nothing of the driver reaches them."""
-    with pytest.raises(StoreUnavailableError), translated():
+    with pytest.raises(StoreUnavailableError), translated_errors():
         raise error
 
 
@@ -36,7 +36,7 @@ def test_a_full_disk_is_told_as_such_in_one_line() -> None:
         "H": "Check free disk space.",
     }
     error = asyncpg.PostgresError.new(fields)
-    with pytest.raises(StoreUnavailableError) as caught, translated():
+    with pytest.raises(StoreUnavailableError) as caught, translated_errors():
         raise error
     assert str(caught.value) == (
         'Postgres has no disk space left: could not extend file "base/16386/16430": No space left on device '

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from streams.strategies import Candidates, Columns
+from streams.strategies import CandidateColumns, Candidates
 
 
 def unit(rows: Any) -> np.ndarray:
@@ -27,7 +27,7 @@ def candidates(
         keys=more.pop("keys", np.arange(n, dtype=np.int64)),
         labels=more.pop("labels", np.arange(n, dtype=np.int64)),
         similarity=np.asarray(similarity, dtype=np.float32),
-        metadata=Columns(rows, fields),
+        metadata=CandidateColumns(rows, fields),
         **more,
     )
 

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from streams.strategies import Candidates, Query, Seed, select
+from streams.strategies import Candidates, Query, Seed, select_list
 from tests.unit.strategies.helpers import candidates, unit
 
 pytestmark = pytest.mark.unit
@@ -32,7 +32,7 @@ def pool(
 
 def chosen(candidates_: Candidates, **asked: Any) -> tuple[str, str | None, str]:
     """Strategy, mode and reason."""
-    made = select(candidates_, Query(strategy="auto", **asked))
+    made = select_list(candidates_, Query(strategy="auto", **asked))
     assert made.choice.reason is not None
     return made.choice.strategy, made.choice.mode, made.choice.reason
 

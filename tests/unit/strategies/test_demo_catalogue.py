@@ -6,17 +6,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mess.demo.catalogue import DemoCatalogue, load
+from mess.demo.catalogue import DemoCatalogue, load_demo_catalogue
 from streams.strategies import (
+    CandidateColumns,
     Candidates,
-    Columns,
     NearDuplicates,
     Query,
     Seed,
     fields_needed,
     metrics,
     registry,
-    select,
+    select_list,
 )
 from streams.strategies.popularity import percentile, probability
 
@@ -28,7 +28,7 @@ SAMPLE, NEAREST = 60, 300
 @cache
 def catalogue() -> DemoCatalogue:
     """The demo catalogue, read once."""
-    return load()
+    return load_demo_catalogue()
 
 
 @cache
@@ -55,7 +55,7 @@ def sample() -> list[tuple[int, Candidates]]:
                     labels=nearest.astype(np.int64),
                     similarity=similarity[nearest],
                     vectors=works.embeddings[nearest],
-                    metadata=Columns([works.tracks[i].metadata for i in nearest], fields),
+                    metadata=CandidateColumns([works.tracks[i].metadata for i in nearest], fields),
                     percentile=standing[nearest],
                     probability=share[nearest],
                 ),
@@ -73,14 +73,14 @@ def figures(strategy: str, mode: str | None = None) -> dict[str, float]:
     for seed, pool in sample():
         facts = works.tracks[seed].metadata
         start = Seed(seed, vector=works.embeddings[seed], metadata=facts)
-        keys = select(pool, Query(seeds=(start,), strategy=strategy, mode=mode, moment=1e9)).keys
+        keys = select_list(pool, Query(seeds=(start,), strategy=strategy, mode=mode, moment=1e9)).keys
         same = [key for key in keys if works.tracks[key].metadata.get("form") == facts.get("form")]
         lists.append(keys)
         rows.append(
             {
                 "diversity": metrics.intra_list_diversity(works.embeddings[keys]),
                 "precision": metrics.precision_at_k(keys, same, 10),
-                "novelty": metrics.novelty(share[keys]),
+                "novelty": metrics.list_novelty(share[keys]),
                 "percentile": float(standing[keys].mean()),
                 "similarity": float((works.embeddings[keys] @ works.embeddings[seed]).mean()),
             }
@@ -134,7 +134,7 @@ def test_every_strategy_fills_its_lists_and_explains_each_track(strategy: str) -
     for seed, pool in sample()[:5]:
         start = Seed(seed, vector=works.embeddings[seed], metadata=works.tracks[seed].metadata)
         for mode in modes:
-            made = select(pool, Query(seeds=(start,), strategy=strategy, mode=mode.name))
+            made = select_list(pool, Query(seeds=(start,), strategy=strategy, mode=mode.name))
             assert len(made.items) == 10
             assert made.relaxed == ()
             assert all(item.explanation.startswith("Cosine similarity ") for item in made.items)

@@ -6,7 +6,7 @@ import pytest
 
 from streams.contracts.dates import partial_date
 from streams.contracts.metadata import TrackMetadata
-from streams.strategies import CandidateSource, Columns, InvalidQuery, filters
+from streams.strategies import CandidateColumns, CandidateSource, InvalidQuery, filters
 from tests.unit.strategies.helpers import candidates
 
 pytestmark = pytest.mark.unit
@@ -42,9 +42,9 @@ ROWS: list[dict[str, Any]] = [
 
 def matching(wanted: dict[str, Any]) -> list[int]:
     """Rows that meet every filter."""
-    conditions = filters.parse(wanted)
+    conditions = filters.parse_filters(wanted)
     pool = candidates([0.0] * len(ROWS), ROWS)
-    table = {**pool.metadata, **Columns(ROWS, (c.field for c in conditions))}
+    table = {**pool.metadata, **CandidateColumns(ROWS, (c.field for c in conditions))}
     object.__setattr__(pool, "metadata", table)
     source = CandidateSource(pool)
     return [i for i in range(len(ROWS)) if all(source.meeting(c)[i] for c in conditions)]
@@ -125,19 +125,19 @@ def test_what_filters_match(wanted: dict[str, Any], rows: list[int]) -> None:
 def test_what_filters_refuse(wanted: dict[str, Any], said: str) -> None:
     """One line that names the field."""
     with pytest.raises(InvalidQuery, match=said) as refused:
-        filters.parse(wanted)
+        filters.parse_filters(wanted)
     assert refused.value.field.startswith("filters.")
 
 
 def test_dates_are_read_as_the_caller_writes_them() -> None:
     """In every form in which tracks may have them; what is no date, or missing, is refused."""
-    (condition,) = filters.parse({"recording_date": {"min": "16.09.2009", "max": 2010}}, partial_date)
+    (condition,) = filters.parse_filters({"recording_date": {"min": "16.09.2009", "max": 2010}}, partial_date)
     assert (condition.minimum, condition.maximum) == ("2009-09-16", "2010")
-    (equal,) = filters.parse({"recording_date": ["16.09.2009", "September 2009"]}, partial_date)
+    (equal,) = filters.parse_filters({"recording_date": ["16.09.2009", "September 2009"]}, partial_date)
     assert equal.values == {"2009-09-16", "2009-09"}
     for wrong in ("banana", "n/a", True):
         with pytest.raises(InvalidQuery, match=r"filters.recording_date: must be a date"):
-            filters.parse({"recording_date": wrong}, partial_date)
+            filters.parse_filters({"recording_date": wrong}, partial_date)
 
 
 def test_every_metadata_field_can_be_filtered_on() -> None:
@@ -148,5 +148,5 @@ def test_every_metadata_field_can_be_filtered_on() -> None:
 
 def test_extra_fields_are_given_up_first_and_not_filters_never() -> None:
     """The order in which filters are relaxed does not depend on the order in which they are asked."""
-    wanted = filters.parse({"composer": "a", "extra.z": 1, "era": {"not": "b"}, "form": "c"})
+    wanted = filters.parse_filters({"composer": "a", "extra.z": 1, "era": {"not": "b"}, "form": "c"})
     assert [c.field for c in filters.relaxation_order(wanted)] == ["extra.z", "form", "composer"]

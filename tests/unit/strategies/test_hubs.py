@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from streams.strategies import InvalidQuery, Query, Seed, candidates_wanted, hubs, select
+from streams.strategies import InvalidQuery, Query, Seed, candidates_wanted, hubs, select_list
 from tests.unit.strategies.helpers import candidates
 
 pytestmark = pytest.mark.unit
@@ -20,7 +20,7 @@ def test_full_correction_ranks_as_csls() -> None:
     """The order is that of 2 cos(x, y) - r(x) - r(y), whatever r(x) is."""
     random = np.random.default_rng(0)
     similarity, density = random.random(50), random.random(50)
-    made = select(
+    made = select_list(
         candidates(similarity.tolist(), density=density),
         Query(seeds=(Seed(-1),), top_k=50, hub_correction=1.0),
     )
@@ -31,7 +31,7 @@ def test_a_hub_gives_way_and_its_cosine_is_still_told() -> None:
     """What is corrected is the score that ranks; the similarity of the item stays the cosine."""
     pool = candidates([0.9, 0.85], density=np.array([0.8, 0.4]))
     query = Query(seeds=(Seed(-1),), top_k=2, hub_correction=1.0)
-    made = select(pool, query)
+    made = select_list(pool, query)
     assert made.keys == [1, 0]
     assert [item.similarity for item in made.items] == pytest.approx([0.85, 0.9])
     assert made.items[0].score == pytest.approx(0.95)
@@ -39,7 +39,7 @@ def test_a_hub_gives_way_and_its_cosine_is_still_told() -> None:
 
 def test_without_densities_nothing_changes_and_a_note_says_so() -> None:
     """The answer still comes."""
-    made = select(candidates([0.9, 0.85]), Query(seeds=(Seed(-1),), top_k=2, hub_correction=1.0))
+    made = select_list(candidates([0.9, 0.85]), Query(seeds=(Seed(-1),), top_k=2, hub_correction=1.0))
     assert made.keys == [0, 1]
     assert made.notes == (hubs.NO_DENSITY,)
 
@@ -47,7 +47,7 @@ def test_without_densities_nothing_changes_and_a_note_says_so() -> None:
 def test_no_correction_by_default() -> None:
     """Densities alone change nothing."""
     pool = candidates([0.9, 0.85], density=np.array([0.8, 0.4]))
-    assert select(pool, Query(seeds=(Seed(-1),), top_k=2)).keys == [0, 1]
+    assert select_list(pool, Query(seeds=(Seed(-1),), top_k=2)).keys == [0, 1]
 
 
 @pytest.mark.parametrize("strength", [-0.1, 1.1, float("nan")])

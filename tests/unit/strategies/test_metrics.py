@@ -25,8 +25,8 @@ def test_intra_list_diversity_equals_the_double_loop() -> None:
 
 def test_novelty_is_mean_self_information() -> None:
     """1/2 and 1/8 are 1 and 3 bits."""
-    assert metrics.novelty(np.array([0.5, 0.125])) == 2.0
-    assert metrics.novelty(np.array([])) == 0.0
+    assert metrics.list_novelty(np.array([0.5, 0.125])) == 2.0
+    assert metrics.list_novelty(np.array([])) == 0.0
 
 
 def test_coverage() -> None:

@@ -87,9 +87,9 @@ def test_time_does_not_run_backwards() -> None:
 def test_exposure_by_hand() -> None:
     """The integral of the decay: none at first, half of the whole after one half-life, h / ln 2 in the end."""
     whole = H / np.log(2)
-    assert popularity.exposure(np.array([0.0, H, np.inf]), H) == pytest.approx([0, whole / 2, whole])
+    assert popularity.exposure_seconds(np.array([0.0, H, np.inf]), H) == pytest.approx([0, whole / 2, whole])
     seconds = np.arange(0, 3 * H, 0.01)
-    assert popularity.exposure(np.array([3 * H]), H)[0] == pytest.approx(
+    assert popularity.exposure_seconds(np.array([3 * H]), H)[0] == pytest.approx(
         np.exp2(-seconds / H).sum() * 0.01, rel=1e-3
     )
 
@@ -112,7 +112,7 @@ def test_smoothed_rate_by_hand() -> None:
 def test_one_early_play_makes_no_hit() -> None:
     """A minute old with one play ranks below a month of a thousand plays, though its raw rate is far higher."""
     values, ages = np.array([1.0, 1000.0]), np.array([60.0, 30 * 86_400.0])
-    exposures = popularity.exposure(ages)
+    exposures = popularity.exposure_seconds(ages)
     assert values[0] / exposures[0] > values[1] / exposures[1]
     mean = popularity.mean_rate(values, exposures)
     rates = popularity.smoothed_rate(values, exposures, prior_mean=mean / 2)
@@ -158,7 +158,7 @@ def test_more_interactions_raise_the_percentile() -> None:
 def test_only_listening_tells_tracks_apart(tracks: list[tuple[float, float]]) -> None:
     """Unheard tracks are tied whenever they came; any play stands above them, skips alone below, and none is less probable."""
     values, ages = (np.array(column) for column in zip(*tracks, strict=True))
-    percentile, probability = popularity.standing(values, popularity.exposure(ages))
+    percentile, probability = popularity.standing(values, popularity.exposure_seconds(ages))
     unheard, played, skipped = values == 0, values > 0, values < 0
     for standing in (percentile, probability):
         assert len(set(standing[unheard].tolist())) <= 1

@@ -9,16 +9,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streams.strategies import (
+    CandidateColumns,
     Candidates,
     CandidateSource,
     Caps,
-    Columns,
     NearDuplicates,
     Query,
     Seed,
     filters,
     registry,
-    select,
+    select_list,
 )
 from streams.strategies.gate import CAPPED_FIELDS
 from tests.support.examples import examples
@@ -57,7 +57,7 @@ def pools(draw: Any) -> Candidates:
         labels=rng.permutation(n).astype(np.int64),
         similarity=(vectors @ unit([1, 0.5, 0, 0])).astype(np.float32),
         vectors=vectors,
-        metadata=Columns(rows, FIELDS),
+        metadata=CandidateColumns(rows, FIELDS),
         percentile=share * 5 if popular else None,
         probability=share if popular else None,
         heard=share > 0.001 if popular else None,
@@ -93,7 +93,7 @@ def queries(draw: Any, pool: Candidates) -> Query:
         mode=mode,
         top_k=draw(st.integers(1, 50)),
         exclude=exclude,
-        filters=filters.parse(wanted),
+        filters=filters.parse_filters(wanted),
         caps=Caps(draw(cap), draw(cap), draw(cap), draw(st.sampled_from([None, 0.1]))),
         near_duplicates=draw(st.sampled_from([None, NearDuplicates(), NearDuplicates(cosine=0.9)])),
         at_least=draw(st.sampled_from([None, 0])),
@@ -109,7 +109,7 @@ asked = pools().flatmap(lambda pool: st.tuples(st.just(pool), queries(pool)))
 def test_every_list_keeps_its_promises(case: tuple[Candidates, Query]) -> None:
     """No duplicate, nothing excluded, no seed, at most top_k; what breaks a condition is marked."""
     pool, query = case
-    made = select(pool, query)
+    made = select_list(pool, query)
     keys = made.keys
     assert len(keys) == len(set(keys)) <= query.top_k
     assert not set(keys) & (query.exclude | {query.seeds[0].key})
@@ -139,7 +139,7 @@ def test_every_list_keeps_its_promises(case: tuple[Candidates, Query]) -> None:
 def test_a_list_is_full_unless_nothing_is_left(case: tuple[Candidates, Query]) -> None:
     """With relaxation a list is short only if all that is not excluded is in it; without, nothing is relaxed."""
     pool, query = case
-    made = select(pool, query)
+    made = select_list(pool, query)
     gone = query.exclude | {query.seeds[0].key}
     hard = [condition for condition in query.filters if condition.kind == "not"]
     left = [
@@ -159,7 +159,7 @@ def test_a_list_is_full_unless_nothing_is_left(case: tuple[Candidates, Query]) -
 def test_stages_tell_how_the_list_came_about(case: tuple[Candidates, Query]) -> None:
     """Each of the strict ones leaves no more than the one before; then one for each condition given up, and the list."""
     pool, query = case
-    made = select(pool, query)
+    made = select_list(pool, query)
     names = [stage.stage for stage in made.stages]
     held = [stage.held for stage in made.stages]
     assert names[:5] == ["received", "filters", "exclude", "near_duplicates", "caps"]
@@ -180,7 +180,7 @@ def test_the_order_of_the_candidates_does_not_matter(case: tuple[Candidates, Que
     order = list(range(len(pool)))
     random.shuffle(order)
     shuffled = pool.take(np.array(order, dtype=np.intp))
-    one, other = select(pool, query), select(shuffled, query)
+    one, other = select_list(pool, query), select_list(shuffled, query)
     assert [(i.key, i.score, i.relaxed, i.explanation) for i in one.items] == [
         (i.key, i.score, i.relaxed, i.explanation) for i in other.items
     ]
@@ -191,7 +191,7 @@ def test_the_order_of_the_candidates_does_not_matter(case: tuple[Candidates, Que
 @given(pools(), st.integers(1, 50))
 def test_mmr_of_lambda_one_is_similarity(pool: Candidates, top_k: int) -> None:
     """Without a penalty what is left is relevance."""
-    plain = select(pool, Query(top_k=top_k))
-    mmr = select(pool, Query(top_k=top_k, strategy="diverse", mode="mmr", parameters={"lambda": 1}))
+    plain = select_list(pool, Query(top_k=top_k))
+    mmr = select_list(pool, Query(top_k=top_k, strategy="diverse", mode="mmr", parameters={"lambda": 1}))
     assert mmr.keys == plain.keys
     assert [item.score for item in mmr.items] == [item.score for item in plain.items]

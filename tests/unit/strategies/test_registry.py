@@ -84,7 +84,7 @@ def test_settings_are_typed_and_complete() -> None:
 
 def test_the_description_is_json_and_every_default_is_in_bounds() -> None:
     """What `GET /strategies` will show holds for itself."""
-    described = json.loads(json.dumps(registry.describe()))
+    described = json.loads(json.dumps(registry.describe_strategies()))
     assert [s["name"] for s in described] == ["similarity", "diverse", "popular", "hybrid", "random", "auto"]
     for shown, strategy in zip(described, registry.STRATEGIES, strict=True):
         modes = {mode.name for mode in strategy.modes}

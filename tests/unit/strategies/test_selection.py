@@ -12,7 +12,7 @@ from streams.strategies import (
     candidates_wanted,
     fields_needed,
     filters,
-    select,
+    select_list,
 )
 from streams.strategies.gate import work_of
 from streams.strategies.seeds import combine
@@ -31,12 +31,12 @@ def test_stages_are_counted() -> None:
     rows = [{"era": "Baroque", "composer": c} for c in "aaab"] + [{"era": "Modern", "composer": "z"}]
     query = Query(
         top_k=2,
-        filters=filters.parse({"era": "baroque"}),
+        filters=filters.parse_filters({"era": "baroque"}),
         exclude=frozenset({3}),
         caps=Caps(composer=1),
         at_least=0,
     )
-    made = select(candidates([0.9, 0.8, 0.7, 0.6, 0.5], rows), query)
+    made = select_list(candidates([0.9, 0.8, 0.7, 0.6, 0.5], rows), query)
     assert made.keys == [0]
     assert held(made) == {
         "received": 5,
@@ -58,7 +58,7 @@ def test_a_cap_by_artist_counts_each_of_several() -> None:
         {"artist": None, "artists": []},
     ]
     query = Query(top_k=5, caps=Caps(artist=1), at_least=0)
-    assert select(candidates([0.9, 0.8, 0.7, 0.6, 0.5], rows), query).keys == [0, 3, 4]
+    assert select_list(candidates([0.9, 0.8, 0.7, 0.6, 0.5], rows), query).keys == [0, 3, 4]
 
 
 def test_caps_are_given_up_before_filters_and_what_fits_stays_on_top() -> None:
@@ -70,8 +70,8 @@ def test_caps_are_given_up_before_filters_and_what_fits_stays_on_top() -> None:
         {"composer": "Ives", "era": "Baroque"},
     ]
     pool = candidates([0.5, 0.6, 0.9, 0.4], rows)
-    query = Query(top_k=4, filters=filters.parse({"era": "Baroque"}), caps=Caps(composer=1, album=1))
-    made = select(pool, query)
+    query = Query(top_k=4, filters=filters.parse_filters({"era": "Baroque"}), caps=Caps(composer=1, album=1))
+    made = select_list(pool, query)
     assert [(item.key, item.relaxed) for item in made.items] == [
         (1, ()),
         (3, ()),
@@ -90,7 +90,7 @@ def test_giving_up_one_cap_keeps_the_others() -> None:
         {"composer": "Cage", "album": "one"},
     ]
     pool = candidates([0.9, 0.8, 0.1], rows)
-    made = select(pool, Query(top_k=3, caps=Caps(composer=1, album=1)))
+    made = select_list(pool, Query(top_k=3, caps=Caps(composer=1, album=1)))
     assert [(item.key, item.relaxed) for item in made.items] == [
         (0, ()),
         (2, ("caps.album",)),
@@ -104,9 +104,12 @@ def test_what_is_relaxed_is_ranked_after_and_against_what_is_listed() -> None:
     rows = [{"era": "Baroque"}, {"era": "Modern"}, {"era": "Modern"}]
     vectors = np.array([[1, 0], [1, 0], [0.6, 0.8]], dtype=np.float32)
     query = Query(
-        top_k=3, strategy="diverse", filters=filters.parse({"era": "Baroque"}), parameters={"lambda": 0.5}
+        top_k=3,
+        strategy="diverse",
+        filters=filters.parse_filters({"era": "Baroque"}),
+        parameters={"lambda": 0.5},
     )
-    made = select(candidates([0.9, 0.8, 0.7], rows, vectors=vectors), query)
+    made = select_list(candidates([0.9, 0.8, 0.7], rows, vectors=vectors), query)
     assert made.keys == [0, 2, 1]
     assert [item.score for item in made.items] == pytest.approx([0.45, 0.35 - 0.3, 0.4 - 0.5])
 
@@ -115,7 +118,7 @@ def test_far_tracks_that_meet_the_filter_stay_on_top_of_a_large_relaxed_pool() -
     """Strict picks far beyond the re-ranked pool are kept when nearer tracks join them."""
     rows = [{"era": "Modern"}] * 397 + [{"era": "Baroque"}] * 3
     pool = candidates(np.linspace(0.9, 0.1, 400), rows)
-    made = select(pool, Query(top_k=5, filters=filters.parse({"era": "Baroque"})))
+    made = select_list(pool, Query(top_k=5, filters=filters.parse_filters({"era": "Baroque"})))
     assert made.keys == [397, 398, 399, 0, 1]
 
 
@@ -127,8 +130,8 @@ def test_filters_are_given_up_in_their_order_and_only_as_many_as_needed() -> Non
         {"composer": "Bach", "form": "aria", "key_signature": "C major"},
         {"composer": "Cage", "form": "fugue", "key_signature": "C major"},
     ]
-    wanted = filters.parse({"composer": "Bach", "form": "fugue", "key_signature": "C major"})
-    made = select(candidates([0.1, 0.2, 0.3, 0.9], rows), Query(top_k=4, at_least=3, filters=wanted))
+    wanted = filters.parse_filters({"composer": "Bach", "form": "fugue", "key_signature": "C major"})
+    made = select_list(candidates([0.1, 0.2, 0.3, 0.9], rows), Query(top_k=4, at_least=3, filters=wanted))
     assert made.keys == [0, 1, 2]
     assert made.relaxed == ("filters.key_signature", "filters.form")
     assert made.notes == ("only 3 candidates are left: at_least = 3 has no more relaxed",)
@@ -140,10 +143,10 @@ def test_stages_go_on_where_conditions_are_given_up() -> None:
     query = Query(
         seeds=(Seed(99),),
         top_k=4,
-        filters=filters.parse({"era": "Baroque", "composer": {"any": ["Bach"], "not": ["Ives"]}}),
+        filters=filters.parse_filters({"era": "Baroque", "composer": {"any": ["Bach"], "not": ["Ives"]}}),
         caps=Caps(composer=1, album=1),
     )
-    made = select(candidates(np.linspace(0.9, 0.1, 32), rows), query)
+    made = select_list(candidates(np.linspace(0.9, 0.1, 32), rows), query)
     assert held(made) == {
         "received": 32,
         "filters": 2,
@@ -163,10 +166,10 @@ def test_stages_go_on_where_conditions_are_given_up() -> None:
 def test_a_list_that_may_not_be_relaxed_says_why_it_is_short() -> None:
     """It is not enough that as many are listed as had to be."""
     rows = [{"era": "Modern"}] * 2
-    query = Query(filters=filters.parse({"era": "Baroque"}), at_least=0)
-    made = select(candidates([0.9, 0.8], rows), query)
+    query = Query(filters=filters.parse_filters({"era": "Baroque"}), at_least=0)
+    made = select_list(candidates([0.9, 0.8], rows), query)
     assert (made.items, made.notes) == ((), ("only 0 candidates are left: at_least = 0 has no more relaxed",))
-    alone = select(candidates([0.9]), Query(at_least=0))
+    alone = select_list(candidates([0.9]), Query(at_least=0))
     assert alone.notes == ("only 1 candidate is left, whatever is relaxed",)
 
 
@@ -177,9 +180,9 @@ def test_exclusions_are_never_given_up() -> None:
         seeds=(Seed(0),),
         negatives=(Seed(1),),
         exclude=frozenset({2}),
-        filters=filters.parse({"composer": {"not": ["Cage"]}}),
+        filters=filters.parse_filters({"composer": {"not": ["Cage"]}}),
     )
-    made = select(candidates([0.9, 0.8, 0.7, 0.6], rows), query)
+    made = select_list(candidates([0.9, 0.8, 0.7, 0.6], rows), query)
     assert made.items == ()
     assert made.notes == ("only 0 candidates are left, whatever is relaxed",)
 
@@ -195,12 +198,12 @@ def test_the_same_work_is_listed_once() -> None:
         {"composer": "Anonymous", "title": "Reel"},
     ]
     query = Query(near_duplicates=NearDuplicates(), at_least=0)
-    made = select(candidates([0.9, 0.8, 0.7, 0.6, 0.5], rows), query)
+    made = select_list(candidates([0.9, 0.8, 0.7, 0.6, 0.5], rows), query)
     assert made.keys == [0, 2, 3, 4]
     assert held(made)["near_duplicates"] == 4
     assert [
         item.relaxed
-        for item in select(
+        for item in select_list(
             candidates([0.9, 0.8], rows[:2]), Query(top_k=2, near_duplicates=NearDuplicates())
         ).items
     ] == [
@@ -240,19 +243,19 @@ def test_vectors_tell_near_duplicates_of_listed_tracks_and_of_seeds() -> None:
     vectors = unit([[1, 0.01, 0], [1, 1, 0], [1, 1.01, 0], [0, 0, 1]])
     pool = around(seed, vectors)
     start = (Seed(99, vector=seed),)
-    made = select(pool, Query(seeds=start, near_duplicates=NearDuplicates(cosine=0.99), at_least=0))
+    made = select_list(pool, Query(seeds=start, near_duplicates=NearDuplicates(cosine=0.99), at_least=0))
     assert made.keys == [1, 3]
     kept = NearDuplicates(cosine=0.99, of_seeds=False)
-    assert select(pool, Query(seeds=start, near_duplicates=kept, at_least=0)).keys == [0, 1, 3]
-    assert select(pool, Query(seeds=start)).keys == [0, 1, 2, 3]
+    assert select_list(pool, Query(seeds=start, near_duplicates=kept, at_least=0)).keys == [0, 1, 3]
+    assert select_list(pool, Query(seeds=start)).keys == [0, 1, 2, 3]
 
 
 def test_hubs_are_kept_out_and_come_back_first() -> None:
     """The hub cap is the first condition to be given up."""
     pool = candidates([0.9, 0.8, 0.7], list_share=np.array([0.2, 0.0, 0.01]))
-    strict = select(pool, Query(caps=Caps(list_share=0.05), at_least=0))
+    strict = select_list(pool, Query(caps=Caps(list_share=0.05), at_least=0))
     assert strict.keys == [1, 2]
-    loose = select(pool, Query(caps=Caps(list_share=0.05), top_k=3))
+    loose = select_list(pool, Query(caps=Caps(list_share=0.05), top_k=3))
     assert [(item.key, item.relaxed) for item in loose.items] == [(1, ()), (2, ()), (0, ("caps.list_share",))]
 
 
@@ -266,7 +269,7 @@ def test_contributions_add_up_to_the_similarity() -> None:
     )
     query = Query(seeds=start)
     rows = [{"form": "fugue"}] * 30
-    made = select(around(combine(query).vector, vectors, rows), query)
+    made = select_list(around(combine(query).vector, vectors, rows), query)
     for item in made.items:
         assert sum(item.contributions) == pytest.approx(item.similarity, abs=1e-5)
         assert item.seed == int(np.argmax(item.contributions))
@@ -279,7 +282,9 @@ def test_contributions_add_up_to_the_similarity() -> None:
 def test_fields_and_numbers_needed() -> None:
     """The caller learns which columns and how many candidates an answer takes."""
     query = Query(
-        filters=filters.parse({"extra.metre": "2/4"}), caps=Caps(album=2), near_duplicates=NearDuplicates()
+        filters=filters.parse_filters({"extra.metre": "2/4"}),
+        caps=Caps(album=2),
+        near_duplicates=NearDuplicates(),
     )
     assert {"extra.metre", "album", "composer", "opus", "movement"} <= fields_needed(query)
     assert "artist" not in fields_needed(query)

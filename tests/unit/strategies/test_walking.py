@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streams.strategies import Caps, Query, select
+from streams.strategies import Caps, Query, select_list
 from tests.support.examples import examples
 from tests.unit.strategies.helpers import around, candidates, unit
 
@@ -30,7 +30,7 @@ def test_a_cap_is_kept_as_long_as_the_catalogue_can(
     query = Query(
         top_k=50, strategy=strategy, parameters=parameters, at_least=0, caps=Caps(cap, anonymous=anonymous)
     )
-    made = select(pool, query)
+    made = select_list(pool, query)
     nobody = [name for name in composers if name in ("Anonymous", "anon.")]
     known = [name for name in composers if name is not None and name not in nobody]
     expected = composers.count(None) + sum(min(cap, known.count(name)) for name in set(known))
@@ -43,6 +43,8 @@ def test_a_pool_is_of_what_may_still_be_listed() -> None:
     """What a cap has closed takes no place in the next pool, and what was picked from the first one stays on top."""
     rows = [{"composer": "Bach"}] * 300 + [{"composer": f"c{i}"} for i in range(10)]
     pool = candidates(np.linspace(0.9, 0.1, 310), rows)
-    made = select(pool, Query(strategy="popular", parameters={"pool": 10}, top_k=5, caps=Caps(composer=1)))
+    made = select_list(
+        pool, Query(strategy="popular", parameters={"pool": 10}, top_k=5, caps=Caps(composer=1))
+    )
     assert made.keys == [0, 300, 301, 302, 303]
     assert made.relaxed == ()

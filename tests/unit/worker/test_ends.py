@@ -6,7 +6,7 @@ import pytest
 from aiokafka.errors import KafkaTimeoutError
 from faust.types import TP
 
-from streams.kafka.log_ends import LogEnds
+from streams.kafka.log_ends import LogEndsCache
 
 pytestmark = pytest.mark.unit
 
@@ -41,7 +41,7 @@ async def test_the_broker_is_asked_for_the_ends_of_partitions_that_wait() -> Non
     """The later of what is fetched and what is asked counts; who has nothing waiting is not asked about."""
     app: Any = _App()
     waiting = {0, 1, 2}
-    ends = LogEnds(app, TOPIC, lambda: waiting)
+    ends = LogEndsCache(app, TOPIC, lambda: waiting)
     assert [ends(partition) for partition in range(3)] == [10, 20, 0]
     await ends.ask()
     assert [ends(partition) for partition in range(3)] == [5_000, 20, 0]
@@ -56,7 +56,7 @@ async def test_what_is_known_serves_while_the_broker_is_away_and_is_forgotten_wh
     """An error is none of the worker's; an end asked for long ago cannot outlive its log."""
     app: Any = _App()
     waiting = {0}
-    ends = LogEnds(app, TOPIC, lambda: waiting)
+    ends = LogEndsCache(app, TOPIC, lambda: waiting)
     await ends.ask()
     app.consumer.away = True
     await ends.ask()

@@ -4,18 +4,18 @@ import numpy as np
 import pytest
 
 from store.rows import TrackVectors
-from store.tail import Departures, Tail
+from store.tail import CommittedTail, Departures
 from streams.maintenance.arrays import later_than
 from streams.maintenance.following import batch_of
 
 pytestmark = pytest.mark.unit
 
 
-def stretch(tracks: list[tuple[int, int, int]], gone: list[tuple[int, int, int]]) -> Tail:
+def stretch(tracks: list[tuple[int, int, int]], gone: list[tuple[int, int, int]]) -> CommittedTail:
     """Tracks and deletions, each as (key, partition, offset)."""
     keys, partitions, offsets = np.array(tracks, dtype=np.int64).reshape(-1, 3).T
     gone_keys, gone_partitions, gone_offsets = np.array(gone, dtype=np.int64).reshape(-1, 3).T
-    return Tail(
+    return CommittedTail(
         TrackVectors(
             keys,
             [f"t{key}" for key in keys.tolist()],

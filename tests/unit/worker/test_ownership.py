@@ -5,15 +5,15 @@ import asyncio
 import pytest
 
 from store.errors import FencedError
-from store.partitions import Claim
+from store.partitions import PartitionClaim
 from streams.maintenance.ownership import Ownership
 
 pytestmark = pytest.mark.unit
 
 
-def claims(**epochs: int) -> dict[int, Claim]:
+def claims(**epochs: int) -> dict[int, PartitionClaim]:
     """Claims by partition, as `p0=3`."""
-    return {int(name[1:]): Claim(epoch, 0, 0) for name, epoch in epochs.items()}
+    return {int(name[1:]): PartitionClaim(epoch, 0, 0) for name, epoch in epochs.items()}
 
 
 async def test_a_write_under_an_epoch_of_before_our_own_claim_is_repeated() -> None:
@@ -79,8 +79,8 @@ def test_a_tenure_goes_on_only_where_it_is_said_to() -> None:
     ownership.take(claims(p0=1, p1=1))
     first = ownership.tenures
     ownership.lose([0, 1])
-    assert ownership.follows(0, Claim(2, 0, 0))
-    assert not ownership.follows(1, Claim(3, 0, 0))
+    assert ownership.follows(0, PartitionClaim(2, 0, 0))
+    assert not ownership.follows(1, PartitionClaim(3, 0, 0))
     ownership.take(claims(p0=2, p1=3), continued=[0])
     assert ownership.tenures[0] == first[0]
     assert ownership.tenures[1] != first[1]
@@ -122,7 +122,7 @@ async def test_a_write_waits_for_a_claim_that_is_being_made() -> None:
 def test_consumed_offsets_only_move_forward_but_for_a_new_log() -> None:
     """A late answer of the store moves nothing back; a log that starts again does."""
     ownership = Ownership()
-    ownership.take({0: Claim(1, 10, 0), 1: Claim(1, 5, 0)})
+    ownership.take({0: PartitionClaim(1, 10, 0), 1: PartitionClaim(1, 5, 0)})
     ownership.advance({0: 12, 1: 4})
     assert (ownership.consumed(0), ownership.consumed(1), ownership.consumed(9)) == (12, 5, 0)
     assert ownership.total_consumed == 17

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from store.errors import FencedError, StoreUnavailableError, TrackRejectedError
-from store.pool import translated
+from store.pool import translated_errors
 from streams.contracts import InvalidEvent, Reason
 from streams.kafka.poison import isolating, refusal_of
 from streams.kafka.retry import is_transient
@@ -67,9 +67,9 @@ def test_known_refusals_keep_their_reason() -> None:
 
 def test_a_value_that_cannot_be_sent_to_postgres_is_not_postgres_being_away() -> None:
     """Asyncpg's error of a value is an InterfaceError; waiting for it to pass would never end."""
-    with pytest.raises(_base.DataError), translated():
+    with pytest.raises(_base.DataError), translated_errors():
         raise _base.DataError("invalid input")
-    with pytest.raises(StoreUnavailableError), translated():
+    with pytest.raises(StoreUnavailableError), translated_errors():
         raise asyncpg.InterfaceError("connection is closed")
 
 

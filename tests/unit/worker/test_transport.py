@@ -19,7 +19,7 @@ from streams.kafka.topics import TRACK_INGEST, TRACK_INTERACTIONS
 from streams.recommender.settings import RecommenderSettings
 from streams.settings import KafkaSettings, StreamSettings
 from streams.worker import transport
-from streams.worker.app import WAITING_BUNDLES, ConsumedLog, WorkerApp, create_app, unbundled
+from streams.worker.app import WAITING_BUNDLES, ConsumedLog, WorkerApp, create_worker_app, unbundled
 from streams.worker.transport import BUNDLE_MESSAGES, FETCH_WAIT_MS, pace_fetches
 
 pytestmark = pytest.mark.unit
@@ -75,7 +75,7 @@ async def test_other_requests_are_not_held_up(slept: list[float]) -> None:
 
 
 def _app() -> WorkerApp:
-    return create_app(
+    return create_worker_app(
         KafkaSettings(bootstrap_servers="127.0.0.1:1"),
         StreamSettings(),
         StoreSettings(database_url=SecretStr("postgresql://u@127.0.0.1:1/none")),

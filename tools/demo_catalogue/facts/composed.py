@@ -33,7 +33,7 @@ ZACARA = (
 CACCIAS = ("Con Brachi Assai", "Chavalcando")
 
 
-def describe(work: RawWork, titles: Mapping[str, str]) -> dict[str, Any]:
+def describe_composed(work: RawWork, titles: Mapping[str, str]) -> dict[str, Any]:
     """Return the facts of a work; `titles` gives the names of Bach's chorales and Monteverdi's madrigals by track id."""
     folder = work.file.split("/")[0]
     facts = _FOLDERS.get(folder, _score)(work, titles)

@@ -67,7 +67,7 @@ SUBJECTS = (
 _MARKS = re.compile(r"F\[(?P<word>ERK)\d|CNR\[")
 
 
-def describe(work: RawWork, learnt: Mapping[str, str]) -> dict[str, Any]:
+def describe_essen(work: RawWork, learnt: Mapping[str, str]) -> dict[str, Any]:
     """Return the facts of a song; `learnt` tells how German words are written (see `text.learn_case`)."""
     fields: dict[str, list[str]] = {}
     for letter, value in work.header:

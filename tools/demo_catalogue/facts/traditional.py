@@ -77,7 +77,7 @@ def find_form(words: str) -> str | None:
     return None
 
 
-def describe(work: RawWork) -> dict[str, Any]:
+def describe_traditional(work: RawWork) -> dict[str, Any]:
     """Return the facts of a tune from one of these books."""
     fields: dict[str, list[str]] = {}
     for letter, value in work.header:

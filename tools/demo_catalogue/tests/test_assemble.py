@@ -57,7 +57,7 @@ def test_what_is_written_can_be_loaded(tmp_path: Path) -> None:
     """Ids, metadata, dimension and directions survive."""
     works = some_works()
     write_all(tmp_path, works)
-    loaded = catalogue.load(tmp_path)
+    loaded = catalogue.load_demo_catalogue(tmp_path)
     assert [t.track_id for t in loaded.tracks] == [w.track_id for w in works]
     assert loaded.tracks[3].metadata["title"] == "Tune book/3"
     assert loaded.embeddings.dtype == np.float32

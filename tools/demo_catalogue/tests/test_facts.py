@@ -192,7 +192,7 @@ def test_a_quartet_movement_names_its_work_and_itself() -> None:
 )
 def test_fourteenth_century_files_tell_title_and_composer(stem: str, title: str, name: str) -> None:
     """Volume, names and songs in the file's name decide."""
-    facts = composed.describe(work(f"trecento/{stem}", f"trecento/{stem}.xml", [], number=None), {})
+    facts = composed.describe_composed(work(f"trecento/{stem}", f"trecento/{stem}.xml", [], number=None), {})
     assert (facts["title"], facts["composer"]) == (title, name)
 
 

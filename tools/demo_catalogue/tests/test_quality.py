@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from benchmarks import demo_quality
-from mess.demo.catalogue import Block, DemoCatalogue, DemoTrack
+from mess.demo.catalogue import DemoCatalogue, DemoTrack, FeatureBlock
 from tools.demo_catalogue import quality
 
 pytestmark = pytest.mark.unit
@@ -24,7 +24,7 @@ def two_collections(separate: bool) -> DemoCatalogue:
         DemoTrack(f"t/{i}", {"collection": "A" if i < EACH else "B", "form": "reel" if i % 2 else "jig"})
         for i in range(2 * EACH)
     ]
-    return DemoCatalogue(vectors, tracks, [Block("any", 8, 1.0)], "0")
+    return DemoCatalogue(vectors, tracks, [FeatureBlock("any", 8, 1.0)], "0")
 
 
 def test_collections_that_lie_apart_have_a_share_of_one() -> None:
@@ -68,7 +68,7 @@ def test_a_work_is_not_its_own_neighbour() -> None:
 
 def test_the_committed_catalogue_means_something() -> None:
     """Collection, dance type and composer are shared far more often than chance or shuffled labels explain."""
-    answers = {answer.name: answer for answer in demo_quality.measure(sample=600)}
+    answers = {answer.name: answer for answer in demo_quality.measure_demo_quality(sample=600)}
     assert answers["collection"].share > 0.75 > 1.5 * answers["collection"].expected
     assert answers["dance type, among dance tunes"].share > 0.65
     across = answers["dance type, among dance tunes of other collections"]

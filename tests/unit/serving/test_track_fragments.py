@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serving.recommend import track_fragments as cards
-from serving.recommend.track_fragments import Card, Cards
+from serving.recommend.track_fragments import TrackFragment, TrackFragments
 from store import listed
 from store.listed import ListedTrack
 from tests.support.metadata import NOTHING_KNOWN
@@ -17,7 +17,7 @@ from tests.support.metadata import NOTHING_KNOWN
 pytestmark = pytest.mark.unit
 
 METADATA: dict[str, Any] = NOTHING_KNOWN
-SIZE = Card(ListedTrack(1, 1, "1000", METADATA)).size
+SIZE = TrackFragment(ListedTrack(1, 1, "1000", METADATA)).size
 
 
 class _Store:
@@ -39,20 +39,20 @@ class _Store:
 def store(monkeypatch: pytest.MonkeyPatch) -> _Store:
     """A store in place of Postgres."""
     made = _Store()
-    monkeypatch.setattr(listed, "read_tracks", made.read_tracks)
+    monkeypatch.setattr(listed, "read_listed_tracks", made.read_tracks)
     return made
 
 
-def _cards(max_bytes: int) -> Cards:
-    return Cards(None, max_bytes, 5)  # type: ignore[arg-type]
+def _cards(max_bytes: int) -> TrackFragments:
+    return TrackFragments(None, max_bytes, 5)  # type: ignore[arg-type]
 
 
-async def _fill(kept: Cards, *keys: int, version: int = 1) -> None:
+async def _fill(kept: TrackFragments, *keys: int, version: int = 1) -> None:
     kept.at_hand(7.0, list(keys), [version] * len(keys))
     await kept.read(keys)
 
 
-def _there(kept: Cards, *keys: int, epoch: float = 7.0, version: int = 1) -> list[bool]:
+def _there(kept: TrackFragments, *keys: int, epoch: float = 7.0, version: int = 1) -> list[bool]:
     return [card is not None for card in kept.at_hand(epoch, list(keys), [version] * len(keys))]
 
 
@@ -133,9 +133,9 @@ class TestBounds:
         """Whatever is used in whatever order, the bytes are the sum, and within what is allowed."""
         patch = pytest.MonkeyPatch()
         store = _Store()
-        patch.setattr(listed, "read_tracks", store.read_tracks)
+        patch.setattr(listed, "read_listed_tracks", store.read_tracks)
 
-        async def use(kept: Cards) -> None:
+        async def use(kept: TrackFragments) -> None:
             for number in used:
                 key = 2 * number + 1
                 if not _there(kept, key)[0]:
@@ -151,6 +151,6 @@ class TestBounds:
 
 def test_a_card_has_its_metadata() -> None:
     """The metadata alone are those of the track, as JSON."""
-    card = Card(ListedTrack(1, 1, "a", METADATA | {"title": "}]"}))
+    card = TrackFragment(ListedTrack(1, 1, "a", METADATA | {"title": "}]"}))
     assert card.metadata.startswith(b'{"title":"}]"')
     assert card.ended.endswith(card.metadata + b"}")

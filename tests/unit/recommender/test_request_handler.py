@@ -9,10 +9,10 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from streams.contracts import RecommendationReply, RecommendationRequest, encode_reply
-from streams.kafka.received import Received, Refused
+from streams.kafka.received import ReceivedMessage, RefusedMessage
 from streams.metrics import WorkerMetrics
 from streams.recommender.metrics import RecommenderMetrics
-from streams.recommender.request_handler import RequestDesk
+from streams.recommender.request_handler import RequestHandler
 
 pytestmark = pytest.mark.unit
 
@@ -57,9 +57,9 @@ class Buried:
     """Dead letters."""
 
     def __init__(self) -> None:
-        self.letters: list[Refused] = []
+        self.letters: list[RefusedMessage] = []
 
-    async def send(self, topic: str, refused: list[Refused]) -> None:
+    async def send(self, topic: str, refused: list[RefusedMessage]) -> None:
         """As `DeadLetters.send`."""
         assert topic == "recommendation-requests"
         self.letters += refused
@@ -73,7 +73,7 @@ class Bench:
         self.acknowledged: list[str] = []
         metrics: Any = WorkerMetrics()
         around: tuple[Any, Any, Any] = (self.answers, self.topic, self.buried)
-        self.desk = RequestDesk(
+        self.desk = RequestHandler(
             *around, RecommenderMetrics(CollectorRegistry()), metrics, concurrent=concurrent
         )
 
@@ -89,7 +89,7 @@ class Bench:
         """Put a request on the desk."""
         fields = {"request_id": request_id, "track_id": "a", **asked}
         raw = orjson.dumps(fields) if value is None else value
-        received = Received(partition, 0, None, raw, timestamp, appended=appended)
+        received = ReceivedMessage(partition, 0, None, raw, timestamp, appended=appended)
 
         async def acknowledge() -> None:
             self.acknowledged.append(request_id)

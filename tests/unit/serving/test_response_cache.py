@@ -4,13 +4,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serving.recommend.response_cache import Entry, Memory
+from serving.recommend.response_cache import CachedResponse, ResponseCache
 
 pytestmark = pytest.mark.unit
 
 
-def _entry(target: str, *mentions: str, size: int = 10) -> Entry:
-    return Entry(
+def _entry(target: str, *mentions: str, size: int = 10) -> CachedResponse:
+    return CachedResponse(
         target=target.encode(),
         body=b"x" * size,
         tag=b'W/"t"',
@@ -26,7 +26,7 @@ def _entry(target: str, *mentions: str, size: int = 10) -> Entry:
 def test_stays_within_its_bytes_and_loses_the_least_recently_used() -> None:
     """A new entry drives out as many as it takes, those longest unread first; the index forgets them too."""
     one = _entry("a").size
-    memory = Memory(3 * one)
+    memory = ResponseCache(3 * one)
     for name in "abc":
         memory.put(_entry(name))
     assert memory.get(b"a") is not None
@@ -40,18 +40,18 @@ def test_stays_within_its_bytes_and_loses_the_least_recently_used() -> None:
 
 def test_an_entry_larger_than_all_there_is_is_not_kept() -> None:
     """Nor does it drive out the others; with no room at all nothing is kept."""
-    memory = Memory(5_000)
+    memory = ResponseCache(5_000)
     memory.put(_entry("a"))
     memory.put(_entry("b", size=10_000))
     assert (memory.get(b"a") is not None, memory.get(b"b")) == (True, None)
-    nothing = Memory(0)
+    nothing = ResponseCache(0)
     nothing.put(_entry("a"))
     assert len(nothing) == 0
 
 
 def test_a_changed_list_outdates_its_own_entries_only() -> None:
     """A track's new list says nothing about lists that merely hold the track; a new title does."""
-    memory = Memory(100_000)
+    memory = ResponseCache(100_000)
     own, other = _entry("/a", "a", "b"), _entry("/b", "b", "a")
     memory.put(own)
     memory.put(other)
@@ -64,7 +64,7 @@ def test_a_changed_list_outdates_its_own_entries_only() -> None:
 
 def test_a_withdrawn_track_takes_every_entry_that_mentions_it() -> None:
     """They are gone, not merely outdated: nothing may show it, not even while the store is away."""
-    memory = Memory(100_000)
+    memory = ResponseCache(100_000)
     for entry in (_entry("/a", "a", "b"), _entry("/b", "b", "c"), _entry("/c", "c", "d")):
         memory.put(entry)
     memory.forget("b")
@@ -84,7 +84,7 @@ def test_a_withdrawn_track_takes_every_entry_that_mentions_it() -> None:
 @settings(deadline=None)
 def test_what_it_holds_is_what_its_index_says(steps: list[tuple[str, str, list[str]]]) -> None:
     """After any history each entry is found by each of its tracks, and nothing else is; bytes add up."""
-    memory = Memory(4 * _entry("a", "t").size)
+    memory = ResponseCache(4 * _entry("a", "t").size)
     for step, target, mentions in steps:
         if step == "put":
             memory.put(_entry(target, *mentions))
