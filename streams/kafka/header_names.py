@@ -51,6 +51,10 @@ class _Batch:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._batch, name)
 
+    def __next__(self) -> Any:
+        # aiokafka reads the one record of a transaction's marker so.
+        return next(self._batch)
+
     def __iter__(self) -> Iterator[Any]:
         done = 0
         try:
