@@ -1,7 +1,12 @@
 """How a spawned process ended, for the one line that a log gets."""
 
 import signal
+import threading
 from multiprocessing.process import BaseProcess
+
+# Of two threads that wait for one process, the kernel tells one how it ended, and the other that there is no such
+# process: multiprocessing takes that for one that runs.
+_one_waits = threading.Lock()
 
 
 def how_it_ended(process: BaseProcess | None) -> str:
@@ -11,8 +16,9 @@ def how_it_ended(process: BaseProcess | None) -> str:
     """
     if process is None:
         return ""
-    process.join(1)
-    status = process.exitcode
+    with _one_waits:
+        process.join(5)
+        status = process.exitcode
     if status is None:
         return ": it runs, and does not answer"
     if status == -signal.SIGKILL:
