@@ -21,6 +21,7 @@ NAMES = (
     "strategies",
     "adhoc_search",
     "map_layout",
+    "page",
 )
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)

@@ -176,6 +176,15 @@ def workers_check(state: WorkersState) -> HealthCheckResult:
         "last_error": state.last_error,
         "owned_seconds_ago": None if state.owned_ago is None else round(state.owned_ago, 1),
         "stalled_seconds": round(state.stalled, 1),
+        "workers": [
+            {
+                "name": worker.name,
+                "running_seconds": round(worker.seconds),
+                "partitions": worker.partitions,
+                **worker.figures,
+            }
+            for worker in state.workers
+        ],
     }
     wrong = []
     if state.deaths > 1:

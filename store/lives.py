@@ -3,8 +3,10 @@
 What a process that was killed can say nothing about, the next start of its worker makes up for.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
@@ -42,6 +44,13 @@ SELECT
     max(stalled_seconds) FILTER (WHERE ended_at IS NULL AND seen_at > now() - interval '15 seconds') AS stalled
 FROM worker_lives
 """
+_ALIVE = """
+SELECT l.worker, extract(epoch FROM now() - l.begun_at)::float8 AS seconds, l.figures,
+    ARRAY(SELECT partition FROM ingest_partitions AS p WHERE p.owner = l.owner ORDER BY partition) AS partitions
+FROM worker_lives AS l
+WHERE l.ended_at IS NULL AND l.seen_at > now() - interval '15 seconds'
+ORDER BY l.worker
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +69,23 @@ class Suspect:
 
 
 @dataclass(frozen=True, slots=True)
+class LiveWorker:
+    """A worker that has been seen within the last 15 seconds.
+
+    Attributes:
+        name: The same at each start.
+        seconds: Since its start.
+        partitions: Those of track-ingest that it holds.
+        figures: What it last said of its work.
+    """
+
+    name: str
+    seconds: float
+    partitions: tuple[int, ...]
+    figures: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class WorkersState:
     """How the workers are.
 
@@ -69,6 +95,7 @@ class WorkersState:
         alive: How many have been seen within the last 15 seconds.
         owned_ago: Seconds since one of them held a partition; None where none ever did.
         stalled: For how many seconds events have waited with none consumed, for the worker that waits longest.
+        workers: Those that are alive, by name.
     """
 
     deaths: int
@@ -76,6 +103,7 @@ class WorkersState:
     alive: int
     owned_ago: float | None
     stalled: float
+    workers: tuple[LiveWorker, ...] = ()
 
 
 async def begin(pool: asyncpg.Pool, worker: str, owner: str) -> None:
@@ -94,15 +122,31 @@ async def begin(pool: asyncpg.Pool, worker: str, owner: str) -> None:
         await connection.execute("INSERT INTO worker_lives (worker, owner) VALUES ($1, $2)", worker, owner)
 
 
-async def beat(pool: asyncpg.Pool, owner: str, *, owning: bool, stalled_seconds: float) -> None:
-    """A worker is there; whether it holds partitions, and for how long events have waited with none consumed."""
+async def beat(
+    pool: asyncpg.Pool,
+    owner: str,
+    *,
+    owning: bool,
+    stalled_seconds: float,
+    figures: Mapping[str, Any] | None = None,
+) -> None:
+    """A worker is there.
+
+    Args:
+        pool: The store.
+        owner: As it claims partitions in this life.
+        owning: Whether it holds partitions.
+        stalled_seconds: For how long events have waited with none consumed.
+        figures: What it says of its work, as JSON; None leaves what it said before.
+    """
     with translated_errors():
         await pool.execute(
-            "UPDATE worker_lives SET seen_at = now(), stalled_seconds = $2, "
+            "UPDATE worker_lives SET seen_at = now(), stalled_seconds = $2, figures = coalesce($4::jsonb, figures), "
             "owning_at = CASE WHEN $3 THEN now() ELSE owning_at END WHERE owner = $1 AND ended_at IS NULL",
             owner,
             stalled_seconds,
             owning,
+            None if figures is None else json.dumps(figures),
         )
 
 
@@ -133,7 +177,12 @@ async def fetch_workers(pool: asyncpg.Pool) -> WorkersState:
     """How the workers are, by Postgres's clock."""
     with translated_errors():
         row = await pool.fetchrow(_STATE, float(RECENT_SECONDS))
+        alive = await pool.fetch(_ALIVE)
     assert row is not None
+    workers = tuple(
+        LiveWorker(each["worker"], each["seconds"], tuple(each["partitions"]), json.loads(each["figures"]))
+        for each in alive
+    )
     return WorkersState(
-        row["deaths"], row["last_error"], row["alive"], row["owned_ago"], row["stalled"] or 0.0
+        row["deaths"], row["last_error"], row["alive"], row["owned_ago"], row["stalled"] or 0.0, workers
     )

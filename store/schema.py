@@ -287,6 +287,8 @@ worker_lives = Table(
     # The message that was last worked on alone.
     Column("trial_partition", Integer),
     Column("trial_offset", BigInteger),
+    # What it last said of its work: see streams/maintenance/heartbeat.py.
+    Column("figures", JSONB, nullable=False, server_default=text("'{}'")),
 )
 
 # What the API's role may read; it may write nothing.

@@ -25,6 +25,7 @@ from streams.kafka.retry import until_done
 from streams.maintenance.change_publisher import ChangePublisher
 from streams.maintenance.claiming import IngestLog, PartitionClaimer
 from streams.maintenance.following import Follower
+from streams.maintenance.heartbeat import HeartbeatFigures
 from streams.maintenance.ingest import CommittedBatch, Ingest
 from streams.maintenance.lease import PartitionLease
 from streams.maintenance.maintainer import Listener, ListMaintainer
@@ -367,6 +368,7 @@ class Pipeline(Generic[Search]):
 
     async def _beat(self) -> None:
         """For ever, say in the store that this worker is there."""
+        figures = HeartbeatFigures(self.metrics)
         while True:
             with contextlib.suppress(StoreUnavailableError):
                 await lives.beat(
@@ -374,6 +376,7 @@ class Pipeline(Generic[Search]):
                     self._owner,
                     owning=bool(self.ownership.partitions),
                     stalled_seconds=self.stalled_for(),
+                    figures=figures.take(),
                 )
             await asyncio.sleep(BEAT_SECONDS)
 

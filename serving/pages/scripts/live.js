@@ -14,6 +14,7 @@ const SVG = "http://www.w3.org/2000/svg";
 const [WIDTH, HEIGHT] = [160, 32];
 
 /** @typedef {{status: string, detail: string} & Record<string, any>} Check */
+/** @typedef {{name: string, running_seconds: number, partitions: number[], freshness_seconds?: {p50: number | null, p99: number | null}, recall?: {mean: number | null}, wrong_lists?: number, dead_letters?: Record<string, number>}} Worker */
 /** @typedef {{at: number, consumed: number | null, changes: number, checks: Record<string, Check>}} Look */
 
 /** @type {Look[]} */
@@ -31,6 +32,9 @@ const LINES = [
   [texts.lineLag, ({ checks }) => checks.consumer_lag?.lag ?? null],
   [texts.lineMissing, ({ checks }) => (checks.lists ? checks.catalogue?.tracks - checks.lists.full_lists : null)],
   [texts.lineTracks, ({ checks }) => checks.catalogue?.tracks ?? null],
+  [texts.lineFreshness, (look) => worst(look, (worker) => worker.freshness_seconds?.p99)],
+  [texts.lineRecall, (look) => least(look, (worker) => worker.recall?.mean)],
+  [texts.lineDeadLetters, (look) => summed(look, (worker) => count(worker.dead_letters))],
   [texts.lineDatabase, ({ checks }) => checks.database?.latency_ms ?? null],
 ];
 
@@ -75,6 +79,7 @@ async function look() {
     looks = looks.slice(-KEPT);
     place.textContent = texts.state(report.status, report.version);
     byId("lines").replaceChildren(...LINES.map(([name, value]) => drawn(name, value)));
+    showWorkers(workersOf(looks[looks.length - 1]));
     byId("checks").replaceChildren(...Object.entries(report.checks).map(([name, check]) => row(name, check)));
   } catch (error) {
     if (following.signal.aborted) return;
@@ -87,6 +92,46 @@ async function look() {
 function rate(now, before, of) {
   const [later, earlier] = [of(now), before ? of(before) : null];
   return before && later !== null && earlier !== null ? Math.max(0, (later - earlier) / (now.at - before.at)) : null;
+}
+
+/** @param {Look} look @returns {Worker[]} */
+const workersOf = ({ checks }) => checks.workers?.workers ?? [];
+
+/** What the workers say, where they say it. @param {Look} look @param {(worker: Worker) => number | null | undefined} of */
+const said = (look, of) => workersOf(look).map(of).filter((value) => value !== null && value !== undefined);
+
+/** @param {Look} look @param {(worker: Worker) => number | null | undefined} of */
+const worst = (look, of) => said(look, of).reduce((most, value) => Math.max(most ?? value, value), /** @type {number | null} */ (null));
+
+/** @param {Look} look @param {(worker: Worker) => number | null | undefined} of */
+const least = (look, of) => said(look, of).reduce((few, value) => Math.min(few ?? value, value), /** @type {number | null} */ (null));
+
+/** @param {Look} look @param {(worker: Worker) => number | null | undefined} of */
+const summed = (look, of) => said(look, of).reduce((sum, value) => (sum ?? 0) + value, /** @type {number | null} */ (null));
+
+/** @param {Record<string, number> | undefined} reasons */
+const count = (reasons) => (reasons ? Object.values(reasons).reduce((sum, each) => sum + each, 0) : null);
+
+/** @param {Worker[]} workers */
+function showWorkers(workers) {
+  byId("no-workers").hidden = workers.length > 0;
+  const head = element("tr", "", ...texts.workerColumns.map((name) => element("th", "", name)));
+  byId("workers").replaceChildren(...(workers.length ? [element("thead", "", head), element("tbody", "", ...workers.map(worked))] : []));
+}
+
+/** @param {Worker} worker */
+function worked(worker) {
+  const seconds = (/** @type {number | null | undefined} */ value) => (value === null || value === undefined ? "–" : `${value} s`);
+  const reasons = Object.entries(worker.dead_letters ?? {}).sort(([, one], [, other]) => other - one);
+  const cells = [
+    worker.partitions.join(", ") || "–",
+    texts.lasting(worker.running_seconds),
+    `${seconds(worker.freshness_seconds?.p50)}, ${seconds(worker.freshness_seconds?.p99)}`,
+    worker.recall?.mean?.toFixed(4) ?? "–",
+    worker.wrong_lists ?? "–",
+    reasons.map(([reason, times]) => `${reason} ${times.toLocaleString("en")}`).join(", ") || "0",
+  ];
+  return element("tr", "", element("th", "", worker.name), ...cells.map((text) => element("td", "", String(text))));
 }
 
 /** @param {string} name @param {(now: Look, before: Look | undefined) => number | null} value */
@@ -102,8 +147,8 @@ function drawn(name, value) {
   const most = Math.max(1e-9, ...known);
   line.setAttribute("points", values.flatMap((each, at) => (each === null ? [] : [`${WIDTH - (values.length - 1 - at) * (WIDTH / KEPT)},${HEIGHT - 2 - (each / most) * (HEIGHT - 4)}`])).join(" "));
   svg.append(line);
-  const said = last === null || last === undefined ? texts.unknown : last.toLocaleString("en", { maximumFractionDigits: 1 });
-  return element("li", "line", element("span", "facts", name), element("strong", "", said), svg);
+  const shown = last === null || last === undefined ? texts.unknown : last.toLocaleString("en", { maximumFractionDigits: 3 });
+  return element("li", "line", element("span", "facts", name), element("strong", "", shown), svg);
 }
 
 /** @param {string} name @param {Check} check */

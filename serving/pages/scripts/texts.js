@@ -10,6 +10,8 @@ export const markup = {
   "view.live": "Live",
   "live.changes": "Lists as they change",
   "live.checks": "Checks",
+  "live.workers": "Workers",
+  "live.noWorkers": "No worker is alive.",
   "map.field": "Coloured by",
   "map.in": "Zoom in",
   "map.out": "Zoom out",
@@ -133,6 +135,12 @@ export const texts = {
   lineMissing: "lists to come",
   lineTracks: "tracks",
   lineDatabase: "database, ms",
+  lineFreshness: "event to lists, p99, s",
+  lineRecall: "recall@50 of sampled lists",
+  lineDeadLetters: "dead letters",
+  workerColumns: ["worker", "partitions", "runs for", "event to lists, p50 and p99", "recall@50", "wrong lists", "dead letters"],
+  /** @param {number} seconds */
+  lasting: (seconds) => (seconds < 120 ? `${seconds} s` : seconds < 7200 ? `${Math.round(seconds / 60)} min` : `${Math.round(seconds / 3600)} h`),
   unknown: "not known",
   /** @param {string} status @param {string} version */
   state: (status, version) => `The pipeline is ${status} (version ${version}).`,

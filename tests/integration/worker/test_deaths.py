@@ -86,10 +86,12 @@ async def test_the_store_knows_how_the_workers_are(bench: Bench) -> None:
     assert (await fetch_workers(bench.pool)).owned_ago is None
     for _ in range(3):  # the second and the third find one that has ended without notice
         await lives.begin(bench.pool, "w", "test")
-    await lives.beat(bench.pool, "test", owning=True, stalled_seconds=41.0)
+    await lives.beat(bench.pool, "test", owning=True, stalled_seconds=41.0, figures={"wrong_lists": 0})
     state = await fetch_workers(bench.pool)
     assert (state.deaths, state.alive, state.stalled) == (2, 1, 41.0)
     assert state.last_error == "w: ended without notice"
+    (worker,) = state.workers
+    assert (worker.name, worker.figures) == ("w", {"wrong_lists": 0})
     assert state.owned_ago is not None
     assert state.owned_ago < 10
     await bench.pool.execute("UPDATE worker_lives SET owning_at = now() - interval '20 seconds'")
