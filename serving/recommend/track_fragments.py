@@ -74,7 +74,7 @@ class TrackFragment:
 
 
 class TrackFragments:
-    """Cards of tracks by key: at hand, or read many at a time.
+    """What lists say of tracks, by key: at hand, or read many at a time.
 
     Args:
         pool: The store.

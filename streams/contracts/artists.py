@@ -53,7 +53,7 @@ def completed_artists(known: dict[str, Any]) -> None:
         isinstance(artist, str) and literal_list(artist) is not None
     )
     try:
-        if is_missing(artists) and not is_missing(artist):
+        if (artists is None or not credited(artists)) and not is_missing(artist):
             known["artists"] = artists = (
                 credited(artist) if isinstance(artist, str | list | tuple) else [artist]
             )

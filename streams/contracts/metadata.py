@@ -99,6 +99,7 @@ class TrackMetadata(_Known):  # its fields are those of `METADATA`
             if strict or not wrong or "extra" in wrong:
                 raise
             unread |= {name: (known.pop(name), "") for name in sorted(wrong)}
+        artists.completed_artists(known)
         return read({**known, "extra": _with_raw(extra, unread)})
 
     def present(self) -> dict[str, Any]:

@@ -253,6 +253,14 @@ def test_any_json_is_either_read_or_refused_and_reading_again_changes_nothing(
     assert TrackMetadata.model_validate(read.present()) == read
 
 
+@pytest.mark.parametrize("artists", [[], [""], None, 7, {}])
+def test_artists_that_name_nobody_are_those_of_the_credit(artists: object) -> None:
+    """A list of nobody, or what is no list, leaves the credit to say who it is, and reads back the same."""
+    read = TrackMetadata.model_validate({"artist": "a; b", "artists": artists})
+    assert read.artists == ("a", "b")
+    assert TrackMetadata.model_validate(read.present()) == read
+
+
 @patient
 @given(st.text(max_size=30))
 def test_any_text_is_a_date_or_refused(text: str) -> None:
