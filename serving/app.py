@@ -1,7 +1,7 @@
 """The application: nothing happens at import, everything is made by `create_app` or in its lifespan."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -31,7 +31,6 @@ from serving.routes import asking, changes, incipits, operations, pages, recomme
 from serving.routes import map as map_route
 from serving.routes import strategies as strategies_route
 from serving.settings import ServingSettings
-from serving.strategies import NAMED
 from serving.tracing import TracingMiddleware
 from serving.version import VERSION
 from store.pool import open_pool, require_schema
@@ -65,7 +64,6 @@ class _Made:
     store: StoreSettings
     kafka: IngestLogEnds | None
     kafka_options: dict[str, Any] | None
-    strategies: Sequence[dict[str, Any]]
     metrics: ApiMetrics
     keys: ApiKeyRing | None
     lines: AccessLog | None
@@ -104,7 +102,6 @@ class _Made:
             questions=QuestionReader(),
             feed=parts.feed,
             streams=streams,
-            strategies=self.strategies,
             closing=self.closing,
         )
 
@@ -115,7 +112,6 @@ def create_app(
     kafka: IngestLogEnds | None = None,
     *,
     kafka_options: dict[str, Any] | None = None,
-    strategies: Sequence[dict[str, Any]] = NAMED,
 ) -> FastAPI:
     """The API over the store at `store`.
 
@@ -125,7 +121,6 @@ def create_app(
         kafka: Tells health reports how far the log has grown; closed with the application. None where
             no broker is configured.
         kafka_options: What aiokafka's clients take, to ask the workers and to follow the change feed; None likewise.
-        strategies: What `/strategies` tells: `streams.strategies.describe()`.
 
     Returns:
         An application whose lifespan raises `StoreUnavailableError` where Postgres is away and
@@ -137,7 +132,6 @@ def create_app(
         store=store,
         kafka=kafka,
         kafka_options=kafka_options,
-        strategies=strategies,
         metrics=ApiMetrics(),
         keys=ApiKeyRing(settings.key_refresh, settings.store_timeout) if settings.require_keys else None,
         lines=AccessLog() if _logs_lines(settings) else None,
@@ -168,7 +162,7 @@ def create_app(
         pages,
     ):
         room.register(app)
-    describe_openapi(app, strategies, with_keys=settings.require_keys)
+    describe_openapi(app, with_keys=settings.require_keys)
     _add_middleware(app, settings, made.metrics)
     _put_in_front(app, made)
     return app

@@ -1,9 +1,8 @@
 """What one running application holds, made in its lifespan and given to its routes."""
 
 import asyncio
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypedDict, cast
+from typing import TypedDict, cast
 
 import asyncpg
 from starlette.requests import Request
@@ -32,7 +31,6 @@ class ApiContext:
         questions: Reads query strings.
         feed: The change feed; None without a broker.
         streams: The streams of events that are open.
-        strategies: The strategies as `/strategies` describes them.
         closing: Set when the process is to stop: streams end.
     """
 
@@ -45,7 +43,6 @@ class ApiContext:
     questions: QuestionReader
     feed: ChangeSubscriber | None
     streams: OpenStreams
-    strategies: Sequence[dict[str, Any]]
     closing: asyncio.Event
 
 

@@ -1,6 +1,6 @@
 """The OpenAPI document: FastAPI's own, with problem documents where FastAPI describes its own errors."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, Final
 
 from fastapi import FastAPI
@@ -8,6 +8,7 @@ from fastapi.openapi.utils import get_openapi
 
 from serving.models import ProblemDocument, problem_responses
 from streams.contracts import RecommendationQuery, UserContext
+from streams.strategies import registry
 
 _DESCRIPTION = """Recommendations between the works of a catalogue that changes all day.
 
@@ -31,18 +32,17 @@ _EVENT: Final = {
 _ASKING: Final = ("/recommend/{track_id}", "/explain")
 
 
-def describe_openapi(app: FastAPI, strategies: Sequence[dict[str, Any]], *, with_keys: bool = False) -> None:
+def describe_openapi(app: FastAPI, *, with_keys: bool = False) -> None:
     """Make `app.openapi` build the document once, when it is first asked for.
 
     Args:
         app: With all its routes.
-        strategies: As `/strategies` tells of them: each of their parameters is one of a query string.
         with_keys: Whether callers need a key.
     """
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
-            app.openapi_schema = _build(app, strategies)
+            app.openapi_schema = _build(app)
             if with_keys:
                 _ask_for_keys(app.openapi_schema)
         return app.openapi_schema
@@ -50,7 +50,7 @@ def describe_openapi(app: FastAPI, strategies: Sequence[dict[str, Any]], *, with
     app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way
 
 
-def _build(app: FastAPI, strategies: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def _build(app: FastAPI) -> dict[str, Any]:
     document = get_openapi(title=app.title, version=app.version, description=_DESCRIPTION, routes=app.routes)
     schemas = document["components"]["schemas"]
     for model in (ProblemDocument, RecommendationQuery):
@@ -66,7 +66,7 @@ def _build(app: FastAPI, strategies: Sequence[dict[str, Any]]) -> dict[str, Any]
                 parameter["schema"] = _without_null(parameter["schema"])
             if "text/event-stream" in operation["responses"]["200"].get("content", ()):
                 operation["responses"]["200"]["content"]["text/event-stream"] = {"itemSchema": _EVENT}
-    dotted = [*_settings(strategies), *_context()]
+    dotted = [*_settings(), *_context()]
     for path in _ASKING:
         parameters = document["paths"][path]["get"]["parameters"]
         behind = 1 + [each["name"] for each in parameters].index("mode")
@@ -90,10 +90,10 @@ def _add_common(responses: dict[str, Any], *, has_body: bool) -> None:
         responses.setdefault(str(status), response)
 
 
-def _settings(strategies: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+def _settings() -> Iterator[dict[str, Any]]:
     """Each parameter of a strategy; what several have under one name, with what it is to each of them."""
     of: dict[str, list[tuple[str, dict[str, Any]]]] = {}
-    for strategy in strategies:
+    for strategy in registry.describe_strategies():
         for each in strategy["parameters"]:
             of.setdefault(each["name"], []).append((strategy["name"], each))
     for name, used in of.items():

@@ -4,7 +4,6 @@ import asyncio
 import signal
 import socket
 import sys
-from collections.abc import Sequence
 from typing import Any, Final, cast
 
 import structlog
@@ -16,7 +15,6 @@ from serving.kafka.broker import KafkaLogEnds
 from serving.logging import configure_logging
 from serving.metrics import ApiMetrics
 from serving.settings import ServingSettings
-from serving.strategies import NAMED
 from store.keys import fetch_keys_version
 from store.pool import open_pool, require_schema
 from store.settings import StoreSettings
@@ -66,7 +64,6 @@ def server_of(
     settings: ServingSettings,
     store: StoreSettings,
     kafka_options: dict[str, Any] | None,
-    strategies: Sequence[dict[str, Any]] = NAMED,
 ) -> ApiServer:
     """A server that is ready to run; arguments as of `serve_api`."""
     kafka = None
@@ -75,7 +72,7 @@ def server_of(
     connections = connections_for(settings.max_connections)
     # Streams may not take every connection.
     settings = settings.model_copy(update={"max_streams": min(settings.max_streams, connections // 2)})
-    app = create_app(settings, store, kafka, kafka_options=kafka_options, strategies=strategies)
+    app = create_app(settings, store, kafka, kafka_options=kafka_options)
     limits = ConnectionLimits(
         connections=connections,
         head=settings.head_timeout,
@@ -109,7 +106,6 @@ def serve_api(
     settings: ServingSettings,
     store: StoreSettings,
     kafka_options: dict[str, Any] | None = None,
-    strategies: Sequence[dict[str, Any]] = NAMED,
 ) -> None:
     """Serve until SIGINT or SIGTERM: requests in flight are answered first, and the exit status is 0.
 
@@ -120,7 +116,6 @@ def serve_api(
         store: Where it reads.
         kafka_options: What aiokafka's clients take, None without a broker: then nothing can be computed on demand,
             and there are no streams.
-        strategies: What `/strategies` tells: `streams.strategies.describe()`.
 
     Raises:
         StoreUnavailableError: Postgres cannot be reached at the start.
@@ -133,4 +128,4 @@ def serve_api(
         signal.signal(stop, lambda *_: sys.exit(0))
     configure_logging(settings.log_format, settings.log_level)
     asyncio.run(check_store(store, keys=settings.require_keys))
-    server_of(settings, store, kafka_options, strategies).run()
+    server_of(settings, store, kafka_options).run()

@@ -38,7 +38,6 @@ def api() -> None:
     from store.settings import StoreSettings  # noqa: PLC0415
     from streams.kafka.clients import aiokafka_options  # noqa: PLC0415
     from streams.settings import KafkaSettings  # noqa: PLC0415
-    from streams.strategies.registry import describe_strategies  # noqa: PLC0415
 
     refuse_unfit()
     # What is stored needs no broker: without one, health reports say so, and nothing is computed on demand.
@@ -51,7 +50,6 @@ def api() -> None:
             settings.read_settings(ServingSettings),
             settings.read_settings(StoreSettings),
             options,
-            describe_strategies(),
         )
     except StoreError as error:
         fail(str(error), hint="Check MESS_DATABASE_URL, and run `mess migrate` once.", code=1)

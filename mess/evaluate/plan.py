@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from mess.evaluate.listening import SimulatedListening
 from streams.strategies import registry
+from streams.strategies.entries import RankingMode
 from streams.strategies.types import Query, Seed
 
 LENGTH: Final = 10
@@ -16,19 +17,6 @@ CHANCE: Final = "chance"
 MOST_PLAYED: Final = "most played"
 CORRECTED: Final = ", corrected"
 CAPPED: Final = ", capped"
-
-# These look at vectors and at listening alone. Any other strategy may look at metadata, and is scored on lists that
-# it makes without seeing the label.
-_BLIND: Final = frozenset(
-    {
-        ("similarity", None),
-        ("diverse", "mmr"),
-        ("diverse", "cluster"),
-        ("diverse", "novelty"),
-        ("popular", None),
-        ("random", None),
-    }
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,18 +39,22 @@ class PlanEntry:
 
     @property
     def reads_facts(self) -> bool:
-        """Whether it may look at metadata."""
-        return self.strategy is not None and (self.strategy, self.mode) not in _BLIND
+        """Whether it may look at metadata: then it is scored on lists that it makes without seeing the label."""
+        return self._mode is not None and self._mode.depends_on("metadata")
 
     @property
     def ranks_by_similarity(self) -> bool:
-        """Whether holding back hubs says something of it: `contrast` looks for distance, `auto` hands over."""
-        return self.strategy not in (None, registry.AUTO) and self.mode != "contrast"
+        """Whether holding back hubs says something of it."""
+        return self._mode is not None and self._mode.similar_first
 
     @property
     def reads_vectors(self) -> bool:
         """Whether it compares candidates with each other."""
-        return self.strategy is not None and registry.resolve(self.strategy, self.mode).mode.vectors
+        return self._mode is not None and self._mode.depends_on("vectors")
+
+    @property
+    def _mode(self) -> RankingMode | None:
+        return None if self.strategy is None else registry.find_mode(self.strategy, self.mode)[1]
 
     def query(self, seed: Seed) -> Query:
         """The question that it answers for a seed. The moment is fixed: the same run has the same lists."""

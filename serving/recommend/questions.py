@@ -19,8 +19,6 @@ from streams.contracts import (
     DEFAULT_TOP_K,
     MAX_EXCLUDED,
     MAX_TOP_K,
-    STRATEGY_MODES,
-    STRATEGY_NAMES,
     RecommendationQuery,
     Text,
     TrackId,
@@ -28,13 +26,13 @@ from streams.contracts import (
     track_key,
 )
 from streams.metadata_fields import DATE_FIELDS, LIST_FIELDS, METADATA, NUMBER_FIELDS
+from streams.strategies import registry
 
 # Digits that are too many are told as a number out of bounds, up to a length.
 _OFFSET = re.compile(r"([0-9]{1,100}):([0-9]{1,100})")
 # What is in bounds: a partition to a million, an offset below 2^63.
 _DATE_PATTERN = r"^[0-9]{4}(-(0[1-9]|1[0-2])(-(0[1-9]|[12][0-9]|3[01]))?)?$"
 _OFFSET_PATTERN = r"^0*([0-9]{1,6}|1000000):0*[0-9]{1,18}$"
-_SIMILARITY = "similarity"
 _RANGES = (*NUMBER_FIELDS, *DATE_FIELDS)
 _FILTERED = tuple(field.name for field in METADATA)
 # Query strings whose meaning is remembered: most readers ask in one of a few ways.
@@ -59,8 +57,8 @@ class _Asked(BaseModel):
 
     top_k: int = Field(default=DEFAULT_TOP_K, ge=1, le=MAX_TOP_K, description="How many tracks to recommend.")
     strategy: Text = Field(
-        default=_SIMILARITY,
-        json_schema_extra={"enum": list(STRATEGY_NAMES)},
+        default=registry.DEFAULT,
+        json_schema_extra={"enum": list(registry.NAMES)},
         description="How to choose: a name or alias that `/strategies` lists.",
         examples=["similarity"],
     )
@@ -68,7 +66,7 @@ class _Asked(BaseModel):
         default=None,
         description="A mode of the strategy, where it has any.",
         examples=["mmr"],
-        json_schema_extra={"enum": [mode for modes in STRATEGY_MODES.values() for mode in modes]},
+        json_schema_extra={"enum": [mode for each in registry.STRATEGIES for mode in each.mode_names]},
     )
     exclude: list[TrackId] = Field(
         default=[],
@@ -225,7 +223,7 @@ def _listed(query: RecommendationQuery, strategy: str) -> bool:
     asked = query.model_dump(exclude_defaults=True).keys()
     return (
         query.track_id is not None
-        and strategy == _SIMILARITY
+        and strategy == registry.DEFAULT
         and asked <= {"track_id", "strategy", "top_k", "exclude"}
     )
 

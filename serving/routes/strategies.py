@@ -3,17 +3,17 @@
 from fastapi import FastAPI, Request
 from starlette.responses import Response
 
-from serving import models, strategies
-from serving.context import context_of
+from serving import models
 from serving.models import problem_responses
 from serving.reading import add_read
 from serving.recommend import replies
+from streams.strategies import registry
 
 
 async def list_strategies(request: Request) -> Response:
     """The strategies that `/recommend` takes: other names, modes, formulas with their sources, and parameters."""
-    described = list(context_of(request).strategies)
-    return replies.json_response({"strategies": described, "default": strategies.DEFAULT})
+    del request
+    return replies.json_response({"strategies": registry.describe_strategies(), "default": registry.DEFAULT})
 
 
 def register(app: FastAPI) -> None:

@@ -66,15 +66,6 @@ from streams.contracts.recommendations import (
     request_id_of,
     split_reply,
 )
-from streams.contracts.strategy_names import (
-    AUTO,
-    DEFAULT_STRATEGY,
-    STRATEGY_ALIASES,
-    STRATEGY_MODES,
-    STRATEGY_NAMES,
-    UnknownStrategy,
-    canonical_strategy,
-)
 from streams.contracts.tracks import (
     MAX_DIMENSION,
     EncodedEmbedding,
@@ -91,8 +82,6 @@ from streams.contracts.validation import MAX_EVENT_BYTES, TrackId, check_track_i
 from streams.contracts.values import Text
 
 __all__ = [
-    "AUTO",
-    "DEFAULT_STRATEGY",
     "DEFAULT_TOP_K",
     "HEADER_DETAIL",
     "HEADER_ERROR",
@@ -106,9 +95,6 @@ __all__ = [
     "MAX_EXCLUDED",
     "MAX_TOP_K",
     "PROBLEM_PREFIX",
-    "STRATEGY_ALIASES",
-    "STRATEGY_MODES",
-    "STRATEGY_NAMES",
     "WHOLE",
     "CapsOption",
     "ChosenStrategy",
@@ -144,9 +130,7 @@ __all__ = [
     "TrackId",
     "TrackMetadata",
     "TrackUpsert",
-    "UnknownStrategy",
     "UserContext",
-    "canonical_strategy",
     "check_track_id",
     "dead_letter_headers",
     "encode_error",

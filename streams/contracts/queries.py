@@ -3,7 +3,7 @@
 import hashlib
 import re
 from functools import cached_property
-from typing import Annotated, Any, Final, Self
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
 
 import orjson
 from pydantic import (
@@ -23,17 +23,11 @@ from pydantic_core import PydanticCustomError
 from streams.contracts.metadata import TrackMetadata
 from streams.contracts.problems import UNKNOWN_STRATEGY, field_error, message_of, refused_value
 from streams.contracts.reasons import InvalidEvent, quoted
-from streams.contracts.strategy_names import (
-    DEFAULT_STRATEGY,
-    STRATEGY_NAMES,
-    Goal,
-    UnknownStrategy,
-    canonical_strategy,
-)
 from streams.contracts.times import GivenMoment
 from streams.contracts.tracks import MAX_DIMENSION, EncodedEmbedding, embedding_components, unit_vector
 from streams.contracts.validation import TrackId
 from streams.contracts.values import AS_WHOLE, Finite, Flag, Json, Name, Number, Setting, Text
+from streams.strategies import InvalidQuery, registry
 
 DEFAULT_TOP_K: Final = 10
 MAX_TOP_K: Final = 50
@@ -203,6 +197,13 @@ NearDuplicatesLike = Annotated[
 ]
 
 
+# What `auto` can be told to aim at. Type checkers know no literal that is computed.
+if TYPE_CHECKING:
+    Goal = str
+else:
+    Goal = Literal[tuple(registry.GOALS)]
+
+
 class UserContext(BaseModel):
     """What is known of the listener; keys beyond these are allowed and passed over."""
 
@@ -226,14 +227,14 @@ class UserContext(BaseModel):
 
 
 def _known(strategy: str) -> str:
-    if strategy not in STRATEGY_NAMES:
-        known = {"names": ", ".join(STRATEGY_NAMES), "known": list(STRATEGY_NAMES)}
+    if strategy not in registry.NAMES:
+        known = {"names": ", ".join(registry.NAMES), "known": list(registry.NAMES)}
         raise PydanticCustomError(UNKNOWN_STRATEGY, "is none of {names}", known)
     return strategy
 
 
 StrategyName = Annotated[
-    Name, Field(json_schema_extra={"enum": list(STRATEGY_NAMES)}), AfterValidator(_known)
+    Name, Field(json_schema_extra={"enum": list(registry.NAMES)}), AfterValidator(_known)
 ]
 
 
@@ -286,7 +287,7 @@ class RecommendationQuery(_Strict):
         default_factory=list, max_length=MAX_SEEDS, description="Tracks to keep away from"
     )
     strategy: StrategyName = Field(
-        DEFAULT_STRATEGY,
+        registry.DEFAULT,
         description="A strategy or another name of it",
         examples=["similarity"],
     )
@@ -349,8 +350,8 @@ class RecommendationQuery(_Strict):
         if self.filters and len(orjson.dumps(self.wanted_filters())) > _MAX_FILTER_BYTES:
             raise field_error("filters", f"are longer than {_MAX_FILTER_BYTES:,} bytes")
         try:
-            canonical_strategy(self.strategy, self.mode)
-        except UnknownStrategy as error:
+            registry.find_mode(self.strategy, self.mode)
+        except InvalidQuery as error:
             raise field_error(error.field, error.reason) from None
         return self
 
@@ -363,7 +364,8 @@ class RecommendationQuery(_Strict):
     @property
     def canonical(self) -> tuple[str, str | None]:
         """The strategy's own name and its mode, whatever name was used."""
-        return canonical_strategy(self.strategy, self.mode)
+        strategy, mode = registry.find_mode(self.strategy, self.mode)
+        return strategy.name, mode.name
 
     @cached_property
     def asked(self) -> bytes:

@@ -112,7 +112,9 @@ def as_problem(error: InvalidQuery, request: RecommendationQuery) -> problems.Re
 
 def _parameters(request: RecommendationQuery) -> dict[str, bool | int | float]:
     given = dict(request.parameters)
-    if request.canonical[0] == "random" and request.user_context.seed is not None:
+    strategy, mode = registry.find_mode(request.strategy, request.mode)
+    takes_seed = any(parameter.name == "seed" for parameter in strategy.taken_by(mode.name))
+    if takes_seed and request.user_context.seed is not None:
         given.setdefault("seed", request.user_context.seed)
     return given
 

@@ -48,7 +48,7 @@ from streams.recommender.query_builder import NamedTracks, as_problem, make_quer
 from streams.recommender.rendering import entity_tag
 from streams.recommender.settings import RecommenderSettings
 from streams.recommender.told_changes import ToldChanges
-from streams.strategies import InvalidQuery, Query
+from streams.strategies import InvalidQuery, Query, registry
 
 log = structlog.get_logger(__name__)
 
@@ -63,7 +63,6 @@ PATIENCE_SECONDS: Final = 3.0
 _LOOK_SECONDS: Final = 0.02
 LATE: Final = "the event of min_offset has not been taken in yet"
 _ASKED = {"request_id", "timeout_ms", "hits"}
-_POPULARITY_COUNTS: Final = {("popular", None), ("hybrid", None), ("diverse", "novelty"), ("auto", None)}
 
 
 class Answers(Protocol):
@@ -335,7 +334,8 @@ class Recommender:
     def _keep(self, asked: _Asked, body: Body, kept: bytes, variant: int, reason: str) -> None:
         assert asked.question.reference is not None
         strategy, mode = asked.request.canonical
-        counts = (strategy, mode) in _POPULARITY_COUNTS
+        _, ranking = registry.find_mode(strategy, mode)
+        counts = ranking.depends_on("popularity")
         now = datetime.now(UTC)
         window = timedelta(seconds=self._settings.popularity_window_seconds)
         lag = timedelta(seconds=self._settings.searched_window_seconds)
@@ -343,7 +343,7 @@ class Recommender:
         if plain(asked.query) and asked.own is not None and np.isin(body.members, asked.own.neighbours).all():
             searched = None  # whatever changes it changes the track's list, too
         expires = None
-        if strategy == "random":
+        if ranking.depends_on("time"):
             span = self._settings.random_window_seconds
             expires = times.moment_of(min(int((asked.query.moment // span + 1) * span * 1e6), times.LATEST))
         new = NewBody(

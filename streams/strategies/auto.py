@@ -7,22 +7,10 @@ from typing import Any, Final
 import numpy as np
 
 from streams.metadata_fields import COMPARED_BY
-from streams.strategies import facts
+from streams.strategies import facts, registry
 from streams.strategies.arrays import cosines
 from streams.strategies.types import Candidates, Query, StrategyChoice
 
-# What a listener may be said to want, in `user_context.goal`.
-GOALS: Final = {
-    "similar": ("similarity", None),
-    "variety": ("diverse", "mmr"),
-    "complement": ("diverse", "cluster"),
-    "discover": ("diverse", "novelty"),
-    "surprise": ("diverse", "serendipity"),
-    "contrast": ("diverse", "contrast"),
-    "popular": ("popular", None),
-    "explore": ("random", None),
-    "balanced": ("hybrid", None),
-}
 _MANY_SKIPS = 3
 _SEEDS_DIFFER = 0.5  # mean cosine of the seeds below which one query vector stands for none of them
 _ONE_SOURCE = 0.8  # share of the nearest by one composer, artist or of one album
@@ -33,7 +21,7 @@ _HEARD = 0.1  # share of candidates that somebody has listened to
 def choose_strategy(pool: Candidates, query: Query) -> StrategyChoice:
     """The strategy for this question and these candidates; the first rule that applies decides.
 
-    1. `user_context.goal`, one of `GOALS`, if the data for it is at hand: of popularity as in rule 5. 2.
+    1. `user_context.goal`, one of `registry.GOALS`, if the data for it is at hand: of popularity as in rule 5. 2.
     `user_context.recent_skips` of 3 or more: variety. 3. Seeds that differ (mean cosine below 0.5): one track of each
     cluster. 4. The nearest are mostly (80 %) by one composer or artist or of one album, or very much alike (mean cosine
     above 0.9): variety. 5. At least a tenth of the candidates have been listened to: hybrid. 6. similarity.
@@ -47,14 +35,14 @@ def choose_strategy(pool: Candidates, query: Query) -> StrategyChoice:
 
 def _goal(pool: Candidates, query: Query) -> StrategyChoice | None:
     goal = query.user_context.get("goal")
-    if not isinstance(goal, str) or goal not in GOALS:
+    if not isinstance(goal, str) or goal not in registry.GOALS:
         return None
-    strategy, mode = GOALS[goal]
-    needs_popularity = strategy == "popular" or mode == "novelty"
-    needs_vectors = mode in ("mmr", "cluster", "serendipity")
-    if (needs_popularity and not _heard(pool)) or (needs_vectors and pool.vectors is None):
+    strategy, mode = registry.GOALS[goal]
+    if ("popularity" in mode.needs and not _heard(pool)) or (
+        "vectors" in mode.needs and pool.vectors is None
+    ):
         return None
-    return StrategyChoice(strategy, mode, f"the listener's goal is {goal}")
+    return StrategyChoice(strategy.name, mode.name, f"the listener's goal is {goal}")
 
 
 def _skips(pool: Candidates, query: Query) -> StrategyChoice | None:

@@ -1,11 +1,16 @@
 """Similarity beside other things that count: popular and hybrid."""
 
+from typing import Final
+
 import numpy as np
 
 from streams.strategies import facts
 from streams.strategies.arrays import min_max
 from streams.strategies.diverse import listening_components, self_information
+from streams.strategies.entries import Components, RankingMode, Strategy
 from streams.strategies.errors import InvalidQuery
+from streams.strategies.explanations import popularity_phrases
+from streams.strategies.parameters import pool_parameter, share_parameter
 from streams.strategies.ranking import FixedRanking, GreedyMarginal, Ranking
 from streams.strategies.types import Candidates, Floats, Query, Settings
 
@@ -73,3 +78,56 @@ def _parts(pool: Candidates, query: Query) -> tuple[dict[str, Floats], tuple[str
     if pool.probability is not None:
         parts["novelty_share"] = min_max(self_information(pool.probability))
     return parts, (*notes, *said)
+
+
+def _explain_hybrid(parts: Components) -> list[str]:
+    penalty = parts.get("mmr_penalty", 0.0)
+    return [
+        f"blend {parts['blend']:.3f}",
+        *popularity_phrases(parts),
+        f"less {penalty:.3f} for likeness to the tracks above it" if penalty > 0 else "",
+    ]
+
+
+POPULAR: Final = Strategy(
+    "popular",
+    "Tracks like the reference that many listen to lately.",
+    (
+        RankingMode(
+            description="Similarity blended with popularity.",
+            formula="score = (1 - weight) * similarity' + weight * popularity percentile",
+            source="Fox and Shaw 1994; Gamma-Poisson smoothing: Clayton and Kaldor 1987",
+            rank=popular,
+            needs=frozenset({"popularity"}),
+            goal="popular",
+            explain=popularity_phrases,
+        ),
+    ),
+    (share_parameter("weight", 0.5, "popularity against similarity"), pool_parameter(200)),
+)
+
+HYBRID: Final = Strategy(
+    "hybrid",
+    "A bit of everything: likeness in sound and in facts, popularity, and variety.",
+    (
+        RankingMode(
+            description="A weighted blend, diversified.",
+            formula="score = (1 - diversity) * weighted mean(similarity', metadata, popularity, novelty') "
+            "- diversity * max cosine to the tracks above",
+            source="Burke 2002; Carbonell and Goldstein 1998",
+            rank=hybrid,
+            uses=frozenset({"vectors", "popularity", "metadata"}),
+            goal="balanced",
+            explain=_explain_hybrid,
+        ),
+    ),
+    (
+        share_parameter("similarity", 0.6, "weight of similarity"),
+        share_parameter("metadata", 0.2, "weight of the facts in common with the seeds"),
+        share_parameter("popularity", 0.2, "weight of the popularity percentile"),
+        share_parameter("novelty", 0.0, "weight of novelty"),
+        share_parameter("diversity", 0.2, "how much a track loses by being like those above it"),
+        pool_parameter(200),
+    ),
+    aliases={"balanced": None},
+)

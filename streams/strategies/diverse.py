@@ -1,11 +1,16 @@
 """Lists that differ within themselves: MMR, clusters, novelty, serendipity, contrast."""
 
+from typing import Final
+
 import numpy as np
 
 from streams.strategies import facts
 from streams.strategies.arrays import cosines, min_max
 from streams.strategies.clusters import spherical_kmeans
+from streams.strategies.entries import Components, RankingMode, Strategy
 from streams.strategies.errors import MissingData
+from streams.strategies.explanations import percent, popularity_phrases
+from streams.strategies.parameters import Parameter, share_parameter
 from streams.strategies.ranking import FixedRanking, GreedyMarginal
 from streams.strategies.types import Candidates, Floats, Query, Settings, Vectors
 
@@ -29,6 +34,14 @@ def mmr(pool: Candidates, query: Query, settings: Settings) -> GreedyMarginal:
     return GreedyMarginal(
         pool.similarity.astype(np.float64), _vectors(pool, "diverse/mmr"), float(settings["lambda"])
     )
+
+
+def _explain_mmr(parts: Components) -> list[str]:
+    if "nearest_listed" not in parts:
+        return ["nothing above it to repeat"]
+    return [
+        f"at most {parts['nearest_listed']:.3f} to the tracks above it (MMR penalty {parts['mmr_penalty']:.3f})"
+    ]
 
 
 def cluster(pool: Candidates, query: Query, settings: Settings) -> FixedRanking:
@@ -60,6 +73,11 @@ def cluster(pool: Candidates, query: Query, settings: Settings) -> FixedRanking:
     sizes = np.bincount(number)[number]
     parts = {"cluster": (number + 1).astype(np.float64), "cluster_size": sizes.astype(np.float64)}
     return FixedRanking(score, parts, order)
+
+
+def _explain_cluster(parts: Components) -> list[str]:
+    size = int(parts["cluster_size"])
+    return [f"from cluster {int(parts['cluster'])} ({size} candidate{'s' if size > 1 else ''})"]
 
 
 def listening_components(pool: Candidates) -> tuple[dict[str, Floats], tuple[str, ...]]:
@@ -95,6 +113,11 @@ def novelty(pool: Candidates, query: Query, settings: Settings) -> FixedRanking:
     bits = self_information(pool.probability)
     parts = {"relevance": relevance, "novelty": bits, **heard}
     return FixedRanking((1 - weight) * relevance + weight * min_max(bits), parts, notes=notes)
+
+
+def _explain_novelty(parts: Components) -> list[str]:
+    known = [f"novelty {parts['novelty']:.1f} bits"] if "novelty" in parts else []
+    return [*known, *popularity_phrases(parts)]
 
 
 def serendipity(pool: Candidates, query: Query, settings: Settings) -> FixedRanking:
@@ -137,6 +160,15 @@ def _to_mean(vectors: Vectors) -> Floats:
     return cosines(vectors, (mean / length).astype(np.float32)[None])[:, 0].astype(np.float64)
 
 
+def _explain_serendipity(parts: Components) -> list[str]:
+    said = f"unexpectedness {parts['unexpectedness']:.2f}"
+    if "overlap" in parts:
+        return [
+            f"{said} ({percent(parts['overlap'])} of the reference's facts, typicality {parts['typicality']:.2f})"
+        ]
+    return [f"{said} (typicality {parts['typicality']:.2f})"]
+
+
 def contrast(pool: Candidates, query: Query, settings: Settings) -> FixedRanking:
     """Score = relation * (1 - cosine) / 2: as far as can be among the tracks of the same form or instrument.
 
@@ -161,3 +193,93 @@ def contrast(pool: Candidates, query: Query, settings: Settings) -> FixedRanking
 def _any_seed(query: Query, pool: Candidates, name: str) -> Floats | None:
     found = [m for seed in query.seeds if (m := facts.matches(seed.metadata, pool, name)) is not None]
     return np.any(found, axis=0).astype(np.float64) if found else None
+
+
+def _explain_contrast(parts: Components) -> list[str]:
+    return [f"deliberately different (distance {parts['distance']:.3f} of 1)"]
+
+
+DIVERSE: Final = Strategy(
+    "diverse",
+    "Tracks like the reference that differ among themselves.",
+    (
+        RankingMode(
+            name="mmr",
+            description="Maximal marginal relevance: each next track like the reference, unlike those above it.",
+            formula="score = lambda * similarity - (1 - lambda) * max cosine to the tracks above",
+            source="Carbonell and Goldstein 1998",
+            rank=mmr,
+            needs=frozenset({"vectors"}),
+            goal="variety",
+            explain=_explain_mmr,
+        ),
+        RankingMode(
+            name="cluster",
+            description="The best of each cluster of the candidates, round after round.",
+            formula="spherical k-means; order = (place within cluster, best of cluster); score = similarity",
+            source="Dhillon and Modha 2001; Gonzalez 1985",
+            rank=cluster,
+            needs=frozenset({"vectors"}),
+            goal="complement",
+            explain=_explain_cluster,
+            # Clusters of many candidates have their best members far from the seed: measured, they cost more than they add.
+            pool_factor=5,
+        ),
+        RankingMode(
+            name="novelty",
+            description="Little-known tracks like the reference.",
+            formula="score = (1 - weight) * similarity' + weight * (-log2 p)'; ' = min-max normalised",
+            source="Zhou et al. 2010; Castells, Vargas and Wang 2011",
+            rank=novelty,
+            needs=frozenset({"popularity"}),
+            goal="discover",
+            explain=_explain_novelty,
+        ),
+        RankingMode(
+            name="serendipity",
+            description="Like the reference, but not what its facts or the other candidates would lead one to expect.",
+            formula="score = similarity' * (metadata * (1 - overlap) + (1 - metadata) * (1 - typicality))",
+            source="Ge, Delgado-Battenfeld and Jannach 2010; Adamopoulos and Tuzhilin 2014",
+            rank=serendipity,
+            needs=frozenset({"vectors"}),
+            uses=frozenset({"metadata"}),
+            goal="surprise",
+            explain=_explain_serendipity,
+        ),
+        RankingMode(
+            name="contrast",
+            description="As different as can be, of the same form or instrument.",
+            formula="score = relation * (1 - similarity) / 2; relation = share of form and instrument in common",
+            source="Ziegler et al. 2005",
+            rank=contrast,
+            uses=frozenset({"metadata"}),
+            goal="contrast",
+            explain=_explain_contrast,
+            pool=5_000,
+            similar_first=False,
+        ),
+    ),
+    (
+        share_parameter("lambda", 0.7, "relevance against diversity; 1 is similarity", "mmr"),
+        Parameter("clusters", "integer", 0, "how many clusters; 0 means top_k", 0, 50, ("cluster",)),
+        Parameter(
+            "one_per_cluster",
+            "boolean",
+            False,
+            "one track of each cluster; if more are needed, they follow by similarity",
+            modes=("cluster",),
+        ),
+        share_parameter("weight", 0.5, "novelty against similarity", "novelty"),
+        share_parameter("metadata", 0.5, "unexpected by its facts against untypical in sound", "serendipity"),
+        Parameter(
+            "pool",
+            "integer",
+            0,
+            "how many of the most similar tracks that may be listed are re-ranked; 0 means 200, for cluster five "
+            "times top_k, for contrast 5,000",
+            0,
+            5000,
+        ),
+    ),
+    aliases={"complementary": "cluster"},
+)

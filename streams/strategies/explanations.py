@@ -1,16 +1,15 @@
 """Why a track is listed, or is not, in a sentence made of true components alone."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
-from streams.strategies.types import Filter, Query, StrategyChoice
-
-Components = Mapping[str, float]
+from streams.strategies.entries import Components, RankingMode
+from streams.strategies.types import Filter, Query
 
 
 def explanation(
-    choice: StrategyChoice,
+    mode: RankingMode,
     similarity: float,
     components: Components,
     *,
@@ -18,13 +17,21 @@ def explanation(
     shared: Sequence[tuple[str, str]],
     relaxed: Sequence[str],
 ) -> str:
-    """Why a track is listed; the arguments are those of its `Item`, `contribution` is what `most_of` says."""
+    """Why a track is listed, in a sentence.
+
+    Args:
+        mode: What ranked it.
+        similarity: Cosine to what the query starts from.
+        components: What its score is made of.
+        contribution: What `most_of` says, where there are several seeds.
+        shared: (fact, value) pairs in common with its seed.
+        relaxed: The conditions that it does not meet.
+    """
     said = [f"Cosine similarity {similarity:.3f}"]
     if contribution is not None:
         said.append(contribution)
-    tell = _TELL.get((choice.strategy, choice.mode))
-    if tell is not None:
-        said += [sentence for sentence in tell(components) if sentence]
+    if mode.explain is not None:
+        said += [phrase for phrase in mode.explain(components) if phrase]
     if shared:
         said.append(f"same {_listed([f'{fact} ({value})' for fact, value in shared])}")
     if relaxed:
@@ -39,20 +46,8 @@ def most_of(query: Query, seed: int, contribution: float) -> str:
     return f"{name} contributes most of the {len(query.seeds)} seeds ({contribution:.3f})"
 
 
-def _mmr(parts: Components) -> list[str]:
-    if "nearest_listed" not in parts:
-        return ["nothing above it to repeat"]
-    return [
-        f"at most {parts['nearest_listed']:.3f} to the tracks above it (MMR penalty {parts['mmr_penalty']:.3f})"
-    ]
-
-
-def _cluster(parts: Components) -> list[str]:
-    size = int(parts["cluster_size"])
-    return [f"from cluster {int(parts['cluster'])} ({size} candidate{'s' if size > 1 else ''})"]
-
-
-def _popularity(parts: Components) -> list[str]:
+def popularity_phrases(parts: Components) -> list[str]:
+    """How popular a track is, from the components `popularity_percentile` and `heard`; empty where unknown."""
     percentile = parts.get("popularity_percentile")
     if percentile is None:
         return []
@@ -60,57 +55,15 @@ def _popularity(parts: Components) -> list[str]:
         return ["nobody has listened to it yet"]
     if percentile == 1:
         return ["the most popular track of the catalogue"]
-    return [f"more popular than {_percent(percentile)} of the catalogue"]
+    return [f"more popular than {percent(percentile)} of the catalogue"]
 
 
-def _percent(share: float) -> str:
-    """Never more than is true: what is all but a little is not all. To a tenth near both ends."""
+def percent(share: float) -> str:
+    """A share in per cent, rounded down: what is all but a little is not all. To a tenth near both ends."""
     tenths = math.floor(1000 * share + 1e-6)
     return f"{tenths / 10:.1f} %" if 990 < tenths < 1000 or 0 < tenths < 10 else f"{tenths // 10} %"
 
 
-def _novelty(parts: Components) -> list[str]:
-    known = [f"novelty {parts['novelty']:.1f} bits"] if "novelty" in parts else []
-    return [*known, *_popularity(parts)]
-
-
-def _serendipity(parts: Components) -> list[str]:
-    said = f"unexpectedness {parts['unexpectedness']:.2f}"
-    if "overlap" in parts:
-        return [
-            f"{said} ({_percent(parts['overlap'])} of the reference's facts, typicality {parts['typicality']:.2f})"
-        ]
-    return [f"{said} (typicality {parts['typicality']:.2f})"]
-
-
-def _contrast(parts: Components) -> list[str]:
-    return [f"deliberately different (distance {parts['distance']:.3f} of 1)"]
-
-
-def _hybrid(parts: Components) -> list[str]:
-    penalty = parts.get("mmr_penalty", 0.0)
-    return [
-        f"blend {parts['blend']:.3f}",
-        *_popularity(parts),
-        f"less {penalty:.3f} for likeness to the tracks above it" if penalty > 0 else "",
-    ]
-
-
-def _random(parts: Components) -> list[str]:
-    del parts
-    return ["drawn at random, the similar more likely"]
-
-
-_TELL: Final[Mapping[tuple[str, str | None], Callable[[Components], list[str]]]] = {
-    ("diverse", "mmr"): _mmr,
-    ("diverse", "cluster"): _cluster,
-    ("diverse", "novelty"): _novelty,
-    ("diverse", "serendipity"): _serendipity,
-    ("diverse", "contrast"): _contrast,
-    ("popular", None): _popularity,
-    ("hybrid", None): _hybrid,
-    ("random", None): _random,
-}
 _CONDITIONS: Final = {
     "caps.list_share": "the cap on tracks that many lists hold",
     "near_duplicates": "the removal of near-duplicates",

@@ -2,11 +2,14 @@
 
 import hashlib
 import struct
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from streams.strategies.arrays import min_max
+from streams.strategies.entries import Components, RankingMode, Strategy
+from streams.strategies.parameters import Parameter, pool_parameter
 from streams.strategies.ranking import FixedRanking
 from streams.strategies.types import Candidates, Floats, Keys, Query, Settings
 
@@ -55,3 +58,31 @@ def _mix(state: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
         state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
         state = state ^ (state >> np.uint64(31))
     return state
+
+
+def _explain_random(parts: Components) -> list[str]:
+    del parts
+    return ["drawn at random, the similar more likely"]
+
+
+RANDOM: Final = Strategy(
+    "random",
+    "A draw from the tracks like the reference; the same draw within a time window.",
+    (
+        RankingMode(
+            description="Weighted sampling without replacement.",
+            formula="score = similarity' / temperature + Gumbel noise of (seeds, time window, candidate)",
+            source="Efraimidis and Spirakis 2006; Kool, van Hoof and Welling 2019",
+            rank=random,
+            uses=frozenset({"time"}),
+            goal="explore",
+            explain=_explain_random,
+        ),
+    ),
+    (
+        Parameter("temperature", "number", 0.5, "high draws evenly, low by similarity", 0.01, 100),
+        Parameter("seed", "integer", 0, "another seed, another draw", 0, 2**31 - 1),
+        pool_parameter(200),
+    ),
+    aliases={"exploration": None},
+)

@@ -82,6 +82,17 @@ class Parameter:
         }
 
 
+def share_parameter(name: str, default: float, description: str, *modes: str) -> Parameter:
+    """A number from 0 to 1."""
+    return Parameter(name, "number", default, description, 0, 1, modes)
+
+
+def pool_parameter(default: int) -> Parameter:
+    """How many of the most similar tracks are re-ranked."""
+    text = "how many of the most similar tracks that may be listed are re-ranked; others follow when these run out"
+    return Parameter("pool", "integer", default, text, 10, 5000)
+
+
 def settings(whose: str, known: Sequence[Parameter], given: Mapping[str, Any]) -> dict[str, Value]:
     """Every known parameter with its value, given or default; `whose` they are is said where one is not known.
 

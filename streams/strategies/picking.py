@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from streams.strategies import auto, filters, hubs, registry
+from streams.strategies.entries import DEFAULT_POOL
 from streams.strategies.gate import NEAR_DUPLICATES, CapGate
 from streams.strategies.ranking import Ranking
 from streams.strategies.source import Source
@@ -61,7 +62,7 @@ class PickingRun:
         resolved = registry.resolve(self.query.strategy, self.query.mode, self.query.parameters)
         if resolved.strategy.name != registry.AUTO:
             return resolved, StrategyChoice(resolved.strategy.name, resolved.mode.name)
-        nearest = self.source.nearest(self.eligible, registry.DEFAULT_POOL)
+        nearest = self.source.nearest(self.eligible, DEFAULT_POOL)
         pool = self.source.candidates(self.source.by_label(nearest), vectors=True)
         choice = auto.choose_strategy(pool, self.query)
         return registry.resolve(choice.strategy, choice.mode), choice
@@ -97,7 +98,7 @@ class PickingRun:
         """Make a pool of what is listed and these, and rank it."""
         listed = np.array([pick.place for pick in self.picks], dtype=np.intp)
         self.pool = self.source.by_label(np.concatenate([listed, nearest]))
-        pool = self.source.candidates(self.pool, vectors=self.resolved.mode.vectors)
+        pool = self.source.candidates(self.pool, vectors=self.resolved.mode.depends_on("vectors"))
         pool, notes = hubs.corrected(pool, self.query.hub_correction)
         assert self.resolved.mode.rank is not None
         self._ranking = self.resolved.mode.rank(pool, self.query, self.resolved.settings)

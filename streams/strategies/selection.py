@@ -115,7 +115,7 @@ def explain_candidate(given: Source | Candidates, query: Query, key: int) -> Pla
     run.fill(query.top_k)
     if not run.gate.closed[place] and place not in run.pool:
         return _beyond(run, place, key)
-    run.pick_on(DEEPEST if run.resolved.mode.vectors else registry.MOST, until=place)
+    run.pick_on(DEEPEST if run.resolved.mode.depends_on("vectors") else registry.MOST, until=place)
     return _ranked(run, place, key)
 
 
@@ -200,6 +200,11 @@ def _item(
         contributions=parts,
         relaxed=pick.relaxed,
         explanation=explanations.explanation(
-            run.choice, similarity, pick.components, contribution=said, shared=common, relaxed=pick.relaxed
+            run.resolved.mode,
+            similarity,
+            pick.components,
+            contribution=said,
+            shared=common,
+            relaxed=pick.relaxed,
         ),
     )

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from streams.contracts import STRATEGY_MODES, RecommendationReply
+from streams.contracts import RecommendationReply
+from streams.strategies import registry
 from tests.integration.recommender.conftest import Bench
 
 pytestmark = pytest.mark.integration
@@ -18,7 +19,7 @@ SEED = "test/00042"
 
 @pytest.mark.parametrize(
     ("strategy", "mode"),
-    [(name, mode) for name, modes in STRATEGY_MODES.items() for mode in modes or (None,)],
+    [(each.name, mode.name) for each in registry.STRATEGIES for mode in each.modes],
 )
 def test_every_strategy_answers_with_reasons(bench: Bench, run: Run, strategy: str, mode: str | None) -> None:
     """Ten tracks, ranked, explained, none of them the seed; true similarities; the strategy as it was asked for."""
@@ -224,7 +225,7 @@ def test_compare_puts_all_strategies_side_by_side(bench: Bench, run: Run) -> Non
     """Each list with what it is worth, every pair with its agreement; diverse is more diverse than similarity."""
     reply = run(bench.ask(track_id=SEED, compare=True))
     lists = {(one.strategy, one.mode): one for one in reply.comparison.lists}
-    assert len(lists) == sum(max(1, len(modes)) for modes in STRATEGY_MODES.values())
+    assert len(lists) == sum(len(each.modes) for each in registry.STRATEGIES)
     assert len(reply.comparison.overlap) == len(lists) * (len(lists) - 1) // 2
     assert all(len(one.recommendations) == 10 for one in lists.values())
     similarity, diverse = lists["similarity", None], lists["diverse", "mmr"]

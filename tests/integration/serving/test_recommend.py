@@ -9,7 +9,7 @@ import pytest
 from serving.models import Recommendation, RecommendationBody
 from serving.settings import ServingSettings
 from store.columns import METADATA_FIELDS
-from streams.contracts.strategy_names import STRATEGY_ALIASES, STRATEGY_MODES
+from streams.strategies import registry
 from tests.integration.serving.catalogue import AWKWARD_IDS, Catalogue
 from tests.integration.serving.conftest import Database, Served, serve
 from tests.integration.serving.problems import fields_of, problem_of
@@ -95,7 +95,7 @@ async def test_unknown_strategy_lists_the_known(client: httpx.AsyncClient, strat
     """What isn't a strategy here is refused with the list of those that are."""
     response = await client.get(PATH, params={"strategy": strategy})
     document = problem_of(response, 422, "unknown-strategy")
-    assert document["known"] == [*STRATEGY_MODES, *STRATEGY_ALIASES]
+    assert document["known"] == [*(each.name for each in registry.STRATEGIES), *registry.ALIASES]
     assert fields_of(document) == ["strategy"]
 
 

@@ -6,7 +6,7 @@ import httpx
 
 from serving.models import ComparisonResponse, ExplanationResponse, RecommendationBody
 from serving.settings import ServingSettings
-from streams.contracts import STRATEGY_MODES
+from streams.strategies import registry
 from tests.integration.serving.asking import stream
 from tests.integration.serving.conftest import Client, Database, Served, serve
 from tests.integration.worker.conftest import Line
@@ -39,11 +39,11 @@ def _body(response: httpx.Response) -> dict[str, Any]:
 
 async def check_every_strategy(client: Client, track_id: str) -> None:
     """Each strategy is computed once, kept, and read from then on, with the same items."""
-    for strategy, modes in STRATEGY_MODES.items():
-        for mode in modes or (None,):
-            params = {"strategy": strategy, **({"mode": mode} if mode else {})}
+    for strategy in registry.STRATEGIES:
+        for mode in (mode.name for mode in strategy.modes):
+            params = {"strategy": strategy.name, **({"mode": mode} if mode else {})}
             first = _body(await client.get(_path(track_id), params=params))
-            assert (first["strategy"], first["mode"]) == (strategy, mode)
+            assert (first["strategy"], first["mode"]) == (strategy.name, mode)
             assert len(first["recommendations"]) == 10
             assert all(item["explanation"] for item in first["recommendations"])
 

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
-from streams.contracts import STRATEGY_MODES, RecommendationReply, track_key
+from streams.contracts import RecommendationReply, track_key
+from streams.strategies import registry
 from tests.integration.worker.conftest import Line
 from tests.integration.worker.over_http import check_all
 from tests.support.polling import until
@@ -101,7 +102,7 @@ async def test_requests_over_kafka_are_answered(line: Line) -> None:
     async with client_of(line) as client:
         # The search is loaded after the first track has come.
         await until(lambda: _searchable(client))
-        for strategy in STRATEGY_MODES:
+        for strategy in (each.name for each in registry.STRATEGIES):
             reply = await client.ask(track_id=name_of(1), strategy=strategy)
             assert reply.error is None, reply.error
             assert len(reply.recommendations or []) == 10

@@ -10,14 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streams.contracts import (
-    STRATEGY_ALIASES,
-    STRATEGY_MODES,
     InvalidRequest,
     ProblemDetails,
     RecommendationRequest,
     encode_error,
     parse_request,
 )
+from streams.strategies import registry
 
 pytestmark = pytest.mark.unit
 
@@ -114,7 +113,7 @@ def test_a_track_id_is_refused_by_the_rule_of_track_ids(fields: Any, named: str,
         (
             {"user_context": {"goal": "nope"}},
             "user_context.goal: must be 'similar', 'variety', 'complement', 'discover', 'surprise', 'contrast', 'popular', "
-            "'explore' or 'balanced'",
+            "'balanced' or 'explore'",
         ),
         ({"negatives": ["b", "a"]}, "negatives: 'a' is what to start from, too"),
         (
@@ -139,7 +138,10 @@ def test_an_unknown_strategy_is_a_problem_of_its_own() -> None:
     """With the strategies that there are, whatever else is wrong."""
     told = problem(strategy="best", top_k=0)
     assert told.type == "urn:mess-ai:problem:unknown-strategy"
-    assert (told.model_extra or {})["known"] == [*STRATEGY_MODES, *STRATEGY_ALIASES]
+    assert (told.model_extra or {})["known"] == [
+        *(each.name for each in registry.STRATEGIES),
+        *registry.ALIASES,
+    ]
     assert {error.field for error in told.errors} == {"strategy", "top_k"}
 
 

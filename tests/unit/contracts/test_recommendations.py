@@ -8,15 +8,11 @@ import pytest
 from pydantic import ValidationError
 
 from streams.contracts import (
-    STRATEGY_ALIASES,
-    STRATEGY_MODES,
     InvalidEvent,
     ProblemDetails,
     Reason,
     RecommendationQuery,
     RecommendationReply,
-    UnknownStrategy,
-    canonical_strategy,
     encode_error,
     encode_reply,
     finished_body,
@@ -26,8 +22,7 @@ from streams.contracts import (
     request_id_of,
     split_reply,
 )
-from streams.contracts.strategy_names import GOALS
-from streams.strategies import InvalidQuery, auto, registry
+from streams.strategies import registry
 
 pytestmark = pytest.mark.unit
 
@@ -111,47 +106,23 @@ def test_every_parameter_is_read() -> None:
     assert read.hits == 7
 
 
-def test_the_names_are_those_of_the_registry() -> None:
-    """Strategies, modes and aliases of the contract are the ones that there are, defaults included."""
-    assert {s.name: tuple(m.name for m in s.modes if m.name) for s in registry.STRATEGIES} == dict(
-        STRATEGY_MODES
-    )
-    assert dict(STRATEGY_ALIASES) == dict(registry.ALIASES)
-    modes = [None, "loud", *(mode for modes in STRATEGY_MODES.values() for mode in modes)]
-    for name in ["best", *STRATEGY_MODES, *STRATEGY_ALIASES]:
-        for mode in modes:
-            assert meant_by_contract(name, mode) == meant_by_registry(name, mode)
-
-
 def test_an_alias_of_a_mode_goes_with_no_other_mode() -> None:
     """It would be one of the two that is asked for; the mode that it stands for may be said."""
-    assert canonical_strategy("complementary", "cluster") == ("diverse", "cluster")
+    query = RecommendationQuery(track_id="a", strategy="complementary", mode="cluster")
+    assert query.canonical == ("diverse", "cluster")
     with pytest.raises(
         ValidationError, match="mode: contradicts complementary, which is diverse in mode cluster"
     ):
         RecommendationQuery(track_id="a", strategy="complementary", mode="mmr")
 
 
-def meant_by_contract(name: str, mode: str | None) -> tuple[str | None, str | None]:
-    """Strategy and mode, or the field and what is wrong with it."""
-    try:
-        return canonical_strategy(name, mode)
-    except UnknownStrategy as error:
-        return error.field, error.reason
-
-
-def meant_by_registry(name: str, mode: str | None) -> tuple[str | None, str | None]:
-    """Likewise."""
-    try:
-        resolved = registry.resolve(name, mode)
-    except InvalidQuery as error:
-        return error.field, error.reason
-    return resolved.strategy.name, resolved.mode.name
-
-
-def test_the_goals_are_those_of_auto() -> None:
-    """What a listener may be said to want is what `auto` knows of."""
-    assert set(GOALS) == set(auto.GOALS)
+def test_a_goal_is_one_that_a_mode_serves() -> None:
+    """Every goal of the registry is taken; another is refused with the goals that there are."""
+    for goal in registry.GOALS:
+        query = RecommendationQuery.model_validate({"track_id": "a", "user_context": {"goal": goal}})
+        assert query.user_context.goal == goal
+    with pytest.raises(ValidationError, match="Input should be 'similar', 'variety', 'complement'"):
+        RecommendationQuery.model_validate({"track_id": "a", "user_context": {"goal": "silence"}})
 
 
 def variant(**fields: object) -> int | None:

@@ -8,8 +8,8 @@ from mess.evaluate.listening import ListeningModel, simulated
 from mess.evaluate.lists import SEEN, ListJob
 from mess.evaluate.plan import PlanEntry
 from mess.evaluate.works import Works
-from streams.contracts import STRATEGY_MODES
 from streams.strategies import InvalidQuery
+from streams.strategies.diverse import DIVERSE
 from tests.unit.evaluate.helpers import groups, works
 
 pytestmark = pytest.mark.unit
@@ -130,6 +130,6 @@ def test_strategies_are_chosen_by_any_of_their_names() -> None:
         "hybrid",
     ]
     assert [entry.name for entry in plan.entries(["complementary"])] == ["diverse/cluster"]
-    assert len(plan.entries(["diverse"])) == len(STRATEGY_MODES["diverse"])
+    assert len(plan.entries(["diverse"])) == len(DIVERSE.modes)
     with pytest.raises(InvalidQuery):
         plan.entries(["loudness"])

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.unit
 def document() -> dict[str, Any]:
     """The document of an API that knows the strategies."""
     store = StoreSettings(database_url=SecretStr("postgresql://127.0.0.1/none"))
-    return create_app(ServingSettings(), store, strategies=registry.describe_strategies()).openapi()
+    return create_app(ServingSettings(), store).openapi()
 
 
 def dotted(document: dict[str, Any], path: str) -> dict[str, dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Explanations, bodies of lists, entity tags, strategies and settings."""
+"""Explanations, bodies of lists, entity tags and settings."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from serving import strategies
-from serving.models import RecommendationBody, StrategyInfo, TrackMetadata
+from serving.models import RecommendationBody, TrackMetadata
 from serving.recommend import replies
 from serving.recommend.explanations import SENTENCE, facts_of
 from serving.recommend.lists import TrackWithNeighbours
@@ -19,7 +18,6 @@ from serving.settings import ServingSettings
 from store.columns import METADATA_FIELDS
 from store.listed import ListedTrack, ListHeader
 from store.reads import StoredTrack
-from streams.strategies.registry import describe_strategies
 from tests.support.metadata import NOTHING_KNOWN
 
 pytestmark = pytest.mark.unit
@@ -235,19 +233,6 @@ def test_if_none_match_is_compared_weakly(header: str, matches: bool) -> None:
 def test_metadata_is_the_contract() -> None:
     """The stored fields are those of the event contract."""
     assert set(METADATA_FIELDS) == set(TrackMetadata.model_fields)
-
-
-def test_the_strategies_named_are_those_there_are() -> None:
-    """What an API tells without being told more has the names, modes and aliases of the strategies themselves."""
-    described = {each["name"]: each for each in describe_strategies()}
-    assert [each["name"] for each in strategies.NAMED] == list(described)
-    for named in strategies.NAMED:
-        known = described[named["name"]]
-        assert named.keys() == known.keys()
-        assert [mode["name"] for mode in named["modes"]] == [mode["name"] for mode in known["modes"]]
-        assert named["aliases"] == known["aliases"]
-        assert named["default_mode"] == known["default_mode"]
-        StrategyInfo.model_validate(known)
 
 
 def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
