@@ -307,6 +307,8 @@ class RecommendationQuery(_Strict):
         max_length=50,
         description="By metadata field (others as extra.<key>): a value, a list of which one is enough, or conditions",
         examples=[{"era": "Baroque", "year_composed": {"min": 1700, "max": 1750}}],
+        # Pydantic says what names match, and not that no others do.
+        json_schema_extra={"additionalProperties": False},
     )
     caps: CapsOption = Field(
         default_factory=CapsOption, description="How many of one composer, artist, album"

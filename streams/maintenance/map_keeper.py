@@ -119,6 +119,7 @@ class MapKeeper:
             sys.executable,
             "-m",
             "streams.maintenance.map_refresh",
+            stdin=asyncio.subprocess.PIPE,  # its end tells the process that the worker is gone
             env=os.environ | {"MESS_DATABASE_URL": self._store.dsn},
         )
         try:

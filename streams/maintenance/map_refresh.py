@@ -6,6 +6,9 @@ Where Postgres is, it is told by MESS_DATABASE_URL.
 
 import asyncio
 import os
+import signal
+import sys
+import threading
 import time
 
 import numpy as np
@@ -66,6 +69,15 @@ def _completed(graph: MapGraph) -> Floats:
     return np.where(graph.placed[:, None], graph.places, middle).astype(np.float32)
 
 
+def _end_with_the_worker() -> None:
+    """Wait for the end of standard input, which the worker holds open as long as it lives."""
+    sys.stdin.buffer.read()
+    os._exit(1)
+
+
 if __name__ == "__main__":
     os.nice(19)
+    # Ctrl-C reaches the whole process group; the worker decides when this process ends.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_the_worker, daemon=True).start()
     asyncio.run(refresh(StoreSettings()))

@@ -1,5 +1,6 @@
 """The OpenAPI document has what query strings can say, for who tries it."""
 
+import re
 from typing import Any
 from urllib.parse import urlencode
 
@@ -26,6 +27,17 @@ def dotted(document: dict[str, Any], path: str) -> dict[str, dict[str, Any]]:
     """The parameters of a path that have a dot in their name, by it."""
     parameters = document["paths"][path]["get"]["parameters"]
     return {each["name"]: each for each in parameters if "." in each["name"]}
+
+
+def test_a_filter_on_what_is_no_field_is_against_the_document(document: dict[str, Any]) -> None:
+    """Names of metadata fields and `extra.<key>` alone are allowed in a body's `filters`."""
+    filters = document["components"]["schemas"]["RecommendationQuery"]["properties"]["filters"]
+    assert filters["additionalProperties"] is False
+    (names,) = filters["patternProperties"]
+    assert [name for name in ("era", "extra.a b", "eras", "extra.", "¡") if re.search(names, name)] == [
+        "era",
+        "extra.a b",
+    ]
 
 
 @pytest.mark.parametrize("path", ["/recommend/{track_id}", "/explain"])
