@@ -117,6 +117,11 @@ class StreamSettings(BaseSettings):
     sampled_lists_per_second: float = Field(
         2.0, ge=0, le=1_000, title="Lists a second that are computed afresh to measure recall; 0 for none"
     )
+    map_layout: bool = Field(
+        True,
+        title="Whether tracks are laid out on a map",
+        description="A layout takes half a gigabyte, and a processor at the lowest priority, for seconds to minutes",
+    )
     consumer_group: str = Field("mess-worker", title="Consumer group of the workers")
     worker_name: str = Field(
         "worker",

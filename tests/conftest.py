@@ -1,5 +1,6 @@
 """Fixtures that every test may ask for, and one that every test gets."""
 
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -30,6 +31,8 @@ __all__ = [
 ]
 
 examples.register()
+# A layout of the map takes a processor for half a minute; tests that are not about the map go without.
+os.environ.setdefault("MESS_MAP_LAYOUT", "false")
 
 
 def _log_plainly() -> None:

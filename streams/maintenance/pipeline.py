@@ -234,8 +234,9 @@ class Pipeline(Generic[Search]):
             self._pool, maintainer, self.ownership, self.metrics, self._streams.sampled_lists_per_second
         )
         self._spawn("sampler", sampler.run())
-        keeper = MapKeeper(self._pool, self._store, self.ownership, self.metrics)
-        self._spawn("map", keeper.run())
+        if self._streams.map_layout:
+            keeper = MapKeeper(self._pool, self._store, self.ownership, self.metrics)
+            self._spawn("map", keeper.run())
         if self._streams.data_dir is not None:
             snapshots = SnapshotTask(
                 self._streams.data_dir,
