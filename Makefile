@@ -18,7 +18,7 @@ help:  ## list what can be made
 
 setup: $(STAMP)  ## make .venv with the mess command in it
 
-$(STAMP): pyproject.toml requirements-dev.lock
+$(STAMP): pyproject.toml client/pyproject.toml requirements-dev.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "MESS-AI needs Python 3.11 or later; this is $$($(PYTHON) --version). Try: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || \
@@ -26,7 +26,8 @@ $(STAMP): pyproject.toml requirements-dev.lock
 	@echo "Setting up $(VENV): pinned packages, a few minutes the first time"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --progress-bar on --require-hashes -r requirements-dev.lock
-	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation --editable .
+	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation \
+	  --editable ./client --editable .
 	@touch $(STAMP)
 
 # In the same environment, whose locks agree. Without it everything works, and the page says what is missing.
@@ -99,13 +100,14 @@ docs: setup  ## write the reference pages anew, and the docs as a site in site/;
 bench: setup  ## the benchmarks, a table each
 	@$(BIN)/python -m benchmarks $(ARGS)
 
+# The client is of this repository, and installed beside the locks.
+LOCKING := --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+  --no-emit-package mess-client --custom-compile-command "make lock"
+
 lock:  ## pin dependencies again from pyproject.toml (needs uv)
-	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-	  --custom-compile-command "make lock" pyproject.toml --extra tracing -o requirements.lock
-	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-	  --custom-compile-command "make lock" pyproject.toml --group dev -c requirements.lock -o requirements-dev.lock
-	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-	  --custom-compile-command "make lock" pyproject.toml --group dev --extra demo-build -c requirements-dev.lock -o requirements-demo.lock
+	@uv pip compile $(LOCKING) pyproject.toml --extra tracing -o requirements.lock
+	@uv pip compile $(LOCKING) pyproject.toml --group dev -c requirements.lock -o requirements-dev.lock
+	@uv pip compile $(LOCKING) pyproject.toml --group dev --extra demo-build -c requirements-dev.lock -o requirements-demo.lock
 
 demo-test: $(MUSIC)  ## the tests of the demo catalogue's builder and of its incipits, with music21
 	@$(BIN)/python -m pytest -q tools/demo_catalogue tests/unit/demo/test_parse.py tests/unit/incipits --timeout-method=thread

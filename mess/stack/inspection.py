@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import orjson
 import psutil
 from aiokafka.errors import KafkaError
+from mess_client import AsyncMessClient, ConnectionFailedError, MessClientError
 from pydantic import BaseModel, SecretStr
 
 from mess.stack import datadir
 from mess.stack.statefile import Pids, StackState, read_state
 from mess.stack.topic_lag import TopicLag, read_lags
-from mess.stack.web import get_json
 from store.errors import StoreError
 from store.pool import open_pool
 from store.settings import StoreSettings
@@ -122,16 +121,13 @@ async def _lags(state: StackState, counts: StoreCounts | None) -> list[TopicLag]
 
 async def _health(http_url: str) -> tuple[str | None, list[str]]:
     """The API's status, and what each check that is not well says."""
-    answer = await get_json(f"{http_url}/health/detailed")
-    if answer is None:
-        return None, []
-    try:
-        report = orjson.loads(answer[1])
-        problems = [
-            f"{name}: {check['detail']}"
-            for name, check in report["checks"].items()
-            if check["status"] in {"degraded", "down"}
-        ]
-        return str(report["status"]), problems
-    except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
-        return f"HTTP {answer[0]}", []
+    # Straight to the address: a proxy that the environment configures has no business with loopback.
+    async with AsyncMessClient(http_url, timeout=5.0, trust_env=False) as client:
+        try:
+            report = await client.health(detailed=True)
+        except ConnectionFailedError:
+            return None, []
+        except MessClientError as error:
+            return "unknown", [f"api: {error}"]
+    wrong = {name: check for name, check in report.checks.items() if check.status in {"degraded", "down"}}
+    return report.status, [f"{name}: {check.detail}" for name, check in wrong.items()]

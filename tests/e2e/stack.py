@@ -11,11 +11,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
-from urllib.parse import quote
 
-import httpx
 import orjson
 import psutil
+from mess_client import MessClient
 
 from streams.engine import acceleration
 
@@ -52,7 +51,7 @@ class Clone:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("MESS_")}
         if cache := os.environ.get("MESS_CACHE_DIR"):
             kept["MESS_CACHE_DIR"] = cache
-        return kept | {"PYTHONPATH": str(self.directory)}
+        return kept | {"PYTHONPATH": f"{self.directory}{os.pathsep}{self.directory / 'client'}"}
 
     def mess(self, *arguments: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
         """Run a `mess` command in the clone to its end."""
@@ -123,7 +122,13 @@ def _share_compiled(directory: Path) -> None:
 
 
 class Up:
-    """A running `mess up` on the default data directory of its clone."""
+    """A running `mess up` on the default data directory of its clone.
+
+    Attributes:
+        client: Reads from its API, once it is ready.
+    """
+
+    client: MessClient
 
     def __init__(self, clone: Clone, process: subprocess.Popen[str], errors: IO[str]) -> None:
         self.clone = clone
@@ -141,6 +146,7 @@ class Up:
         assert line.startswith("ready http://127.0.0.1:"), f"{line!r}\n{self.said()}"
         state = orjson.loads((self.clone.directory / ".mess" / "stack.json").read_bytes())
         self.url = line.split()[1]
+        self.client = MessClient(self.url, trust_env=False)
         assert state["http_url"] == self.url
         self.database_url = state["database_url"]
         self.bootstrap_servers = state["bootstrap_servers"]
@@ -157,21 +163,9 @@ class Up:
         ends = [f"{log.name}\n{log.read_text(errors='replace')[-3_000:]}" for log in logs]
         return "\n\n".join([self.said(), *ends])
 
-    def get(self, path: str, **parameters: str | int) -> httpx.Response:
-        """Read from the API."""
-        with httpx.Client(base_url=self.url, trust_env=False, timeout=10) as client:
-            return client.get(path, params=parameters or None)
-
-    def recommend(self, track_id: str, top_k: int = 50) -> dict[str, Any]:
-        """The body of a track's recommendations."""
-        answer = self.get(f"/recommend/{quote(track_id, safe='')}", top_k=top_k)
-        assert answer.status_code == 200, answer.text
-        body: dict[str, Any] = answer.json()
-        return body
-
     def recommended(self, track_id: str, top_k: int = 50) -> list[str]:
         """The ids that are recommended for a track."""
-        return [each["track_id"] for each in self.recommend(track_id, top_k)["recommendations"]]
+        return self.client.recommend(track_id, top_k=top_k).track_ids
 
     def processes(self) -> list[psutil.Process]:
         """It and everything it has started, directly or not."""
@@ -189,6 +183,8 @@ class Up:
 
     def end(self) -> None:
         """Stop it if it still runs."""
+        if self.url:
+            self.client.close()
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)
             self._process.wait(PATIENCE_SECONDS)

@@ -8,10 +8,10 @@ import base64
 import json
 import socket
 from pathlib import Path
-from urllib.parse import quote
 
 import numpy as np
 import pytest
+from mess_client import NotFoundError
 
 from tests.e2e.stack import Clone, Up, eventually, naming, still_running
 from tests.support.worker import publish, settle, wrong_lists
@@ -50,8 +50,10 @@ def write_tracks(path: Path, prefix: str, count: int) -> list[str]:
 
 def test_the_code_that_runs_is_the_clones(stack: Up) -> None:
     """What these tests start comes from the clone, not from the working tree they stand in."""
-    done = stack.clone.python("-c", "import mess, streams, store; print(mess.__file__, streams.__file__)")
-    assert done.stdout.count(str(stack.clone.directory)) == 2, done.stdout
+    done = stack.clone.python(
+        "-c", "import mess, streams, mess_client as c; print(mess.__file__, streams.__file__, c.__file__)"
+    )
+    assert done.stdout.count(str(stack.clone.directory)) == 3, done.stdout
 
 
 async def test_a_published_file_is_recommended_from(stack: Up) -> None:
@@ -64,18 +66,18 @@ async def test_a_published_file_is_recommended_from(stack: Up) -> None:
     await settle(stack.database_url, stack.bootstrap_servers)
     assert await wrong_lists(stack.database_url) == []
 
-    body = stack.recommend(names[0])
-    assert len(body["recommendations"]) == 50
-    assert body["reference_metadata"]["title"] == "Tune 0"
-    assert body["strategy"] == "similarity"
-    assert not body["stale"]
-    nearest = body["recommendations"][0]
-    assert (nearest["rank"], nearest["composer"]) == (1, "Anonymous")
+    found = stack.client.recommend(names[0], top_k=50)
+    assert len(found.recommendations) == 50
+    assert found.reference_metadata is not None
+    assert found.reference_metadata.title == "Tune 0"
+    assert found.strategy == "similarity"
+    assert not found.stale
+    nearest = found.recommendations[0]
+    assert (nearest.rank, nearest.composer) == (1, "Anonymous")
     # Tracks of the same centre: every fourth.
-    assert int(nearest["track_id"].split("/")[1]) % 4 == 0
+    assert int(nearest.track_id.split("/")[1]) % 4 == 0
 
-    listed = stack.get("/tracks", composer="Anonymous", limit=500).json()
-    assert set(names) <= {track["track_id"] for track in listed["tracks"]}
+    assert set(names) <= {track.track_id for track in stack.client.tracks(composer="Anonymous")}
 
     def told() -> bool:
         latest = {record["key"]: record["value"] for record in stack.clone.tail("recommendations")}
@@ -102,19 +104,20 @@ async def test_any_kafka_client_changes_the_lists(stack: Up) -> None:
     await publish(stack.bootstrap_servers, [moved, message("client/there", near(7, 4, 0.01))])
     await settle(stack.database_url, stack.bootstrap_servers)
     assert stack.recommended(ids[1], 1) == ["client/there"]
-    assert stack.recommend(ids[0])["recommendations"][0]["track_id"] != ids[1]
-    assert stack.get(f"/tracks/{quote(ids[1], safe='')}/metadata").json()["title"] == "There"
+    assert stack.recommended(ids[0])[0] != ids[1]
+    assert stack.client.metadata(ids[1]).title == "There"
 
     await publish(stack.bootstrap_servers, [(ids[1].encode(), None)])
     await settle(stack.database_url, stack.bootstrap_servers)
-    gone = stack.get(f"/recommend/{quote(ids[1], safe='')}")
-    assert (gone.status_code, gone.headers["content-type"]) == (404, "application/problem+json")
+    with pytest.raises(NotFoundError, match="track-not-found"):
+        stack.client.recommend(ids[1])
     assert ids[1] not in stack.recommended("client/there")
 
     done = stack.clone.mess("delete", "client/there")
     assert done.returncode == 0, done.stderr
     await settle(stack.database_url, stack.bootstrap_servers)
-    assert stack.get("/tracks/client%2Fthere").status_code == 404
+    with pytest.raises(NotFoundError):
+        stack.client.track("client/there")
     assert await wrong_lists(stack.database_url) == []
 
     def buried() -> bool:
@@ -143,7 +146,7 @@ async def test_bad_input_becomes_dead_letters_and_stops_nothing(stack: Up) -> No
     )
     await settle(stack.database_url, stack.bootstrap_servers)
     assert "bad/good-behind" in stack.recommended("bad/good-before", 3)
-    assert stack.get("/health/ready").status_code == 200
+    assert stack.client.health().status == "ok"
 
     letters = {record["key"]: record for record in stack.clone.tail("dead-letters")[before:]}
     reasons = {key: letter["headers"]["mess.error"] for key, letter in letters.items()}
@@ -172,7 +175,7 @@ def test_status_shows_what_runs(stack: Up) -> None:
     assert report["health"] == "ok"
     assert {each["name"] for each in report["processes"]} == {"postgres", "broker", "worker-1", "api"}
     assert all(each["alive"] for each in report["processes"])
-    assert report["tracks"] == stack.get("/tracks", limit=1).json()["total"]
+    assert report["tracks"] == stack.client.tracks_page(limit=1).total
     assert {topic["topic"]: topic["lag"] for topic in report["topics"]}["track-ingest"] == 0
     for_people = stack.clone.mess("status")
     assert for_people.returncode == 0
@@ -214,9 +217,7 @@ async def test_a_stopped_stack_goes_on_with_its_data(broker: str, clone: Clone) 
         changes = [message(names[0], near(3, 901)), (names[1].encode(), None)]
         await publish(up.bootstrap_servers, [*added, *changes])
         total = len(names) + len(added) - 1
-        eventually(
-            lambda: up.get("/tracks", limit=1).json()["total"] == total, f"the catalogue has {total} tracks"
-        )
+        eventually(lambda: up.client.tracks_page(limit=1).total == total, f"the catalogue has {total} tracks")
         await settle(up.database_url, up.bootstrap_servers)
         assert await wrong_lists(up.database_url) == []
         assert len(up.recommended("kept/new-0")) == 50

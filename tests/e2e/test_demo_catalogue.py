@@ -3,6 +3,7 @@
 import re
 
 import asyncpg
+import httpx
 import numpy as np
 import orjson
 import pytest
@@ -61,19 +62,19 @@ async def test_every_work_of_the_demo_has_the_list_of_brute_force(clone: Clone) 
     with clone.up("--port=0") as up:
         eventually(lambda: "works have their 50 neighbours" in up.said(), "all works have lists", within=200)
         works = len(catalogue.load_demo_catalogue())
-        assert up.get("/tracks", limit=1).json()["total"] == works
+        assert up.client.tracks_page(limit=1).total == works
         vectors, neighbours, scores = await stored(up.database_url)
         assert len(vectors) == works
         assert recall(vectors, neighbours, scores) == 1.0
 
         example = re.search(r"curl '([^']+)'", up.said())
         assert example is not None, up.said()
-        path = example[1].removeprefix(up.url)
-        assert len(up.get(path).json()["recommendations"]) == 5
-        bach = [each["composer"] for each in up.recommend("bach/bwv66.6", 10)["recommendations"]]
+        async with httpx.AsyncClient(trust_env=False, timeout=10) as plain:
+            assert len((await plain.get(example[1])).json()["recommendations"]) == 5
+        bach = [each.composer for each in up.client.recommend("bach/bwv66.6", top_k=10).recommendations]
         assert bach.count("Bach") >= 8, bach
         assert shown_in_readme() == [
-            [each[name] for name in ("rank", "track_id", "score", "title", "explanation")]
-            for each in up.recommend("bach/bwv66.6", 3)["recommendations"]
+            [each.rank, each.track_id, each.score, each.title, each.explanation]
+            for each in up.client.recommend("bach/bwv66.6", top_k=3).recommendations
         ]
         assert up.interrupt() == 0

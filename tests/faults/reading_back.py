@@ -7,18 +7,17 @@ import os
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from urllib.parse import quote
 
-import httpx
 import orjson
+from mess_client import AsyncMessClient, MessClientError, Retries
 
 from mess.stack.ports import pick_free
 from streams.kafka.topics import RECOMMENDATIONS, TRACK_INGEST
 from tests.faults.servers import Servers
-from tests.support.polling import until
 
 # Lines that `mess publish` is given, and letters that are replayed, at most.
 SOME = 2_000
@@ -44,66 +43,43 @@ async def read_back(directory: Path, servers: Servers, sent: Counter[str]) -> li
 
 async def _by_api(environment: dict[str, str]) -> list[str]:
     wrong: list[str] = []
+    patient = Retries(attempts=300, first_wait=0.1, longest_wait=0.2)
     with _api(environment) as url:
-        async with httpx.AsyncClient(base_url=url, timeout=30) as client:
-
-            async def answers() -> bool:
-                try:
-                    return (await client.get("/health/ready")).status_code == 200
-                except httpx.TransportError:
-                    return False
-
-            async with asyncio.timeout(60):
-                await until(answers)
-            async for track_id in _track_ids(client, wrong):
-                path = quote(track_id, safe="")
-                for read in (f"/recommend/{path}?top_k=50", f"/tracks/{path}", f"/tracks/{path}/metadata"):
-                    answer = await client.get(read)
-                    if answer.status_code != 200:
-                        wrong.append(f"GET {read}: {answer.status_code} {answer.text[:200]}")
-            others = ("/composers", "/tags", "/health/detailed", "/tracks?search=a", "/tracks?composer=Bach")
-            listed = [(read, await client.get(read)) for read in others]
-            wrong += [
-                f"GET {read}: {a.status_code} {a.text[:200]}" for read, a in listed if a.status_code != 200
-            ]
+        async with AsyncMessClient(url, timeout=30, retries=patient) as client:
+            await client.strategies()  # once it answers at all
+            async for track in client.tracks():
+                for read in (partial(client.recommend, top_k=50), client.track, client.metadata):
+                    await _tell(wrong, read(track.track_id), track.track_id)
+            await _tell(wrong, client.composers(), "composers")
+            await _tell(wrong, client.tags(), "tags")
+            await _tell(wrong, client.health(detailed=True), "health")
+            await _tell(wrong, client.tracks_page(search="a"), "search")
+            await _tell(wrong, client.tracks_page(composer="Bach"), "composer")
             wrong += await _changes(client)
     return wrong[:20]
 
 
-async def _track_ids(client: httpx.AsyncClient, wrong: list[str]):
-    cursor = ""
-    while True:
-        answer = await client.get(f"/tracks?limit=100{cursor}")
-        if answer.status_code != 200:
-            wrong.append(f"GET /tracks: {answer.status_code} {answer.text[:200]}")
-            return
-        for track in answer.json()["tracks"]:
-            if track["track_id"] != "..":  # clients take it for the folder above
-                yield track["track_id"]
-        if not answer.json()["next"]:
-            return
-        cursor = f"&cursor={answer.json()['next']}"
-
-
-async def _changes(client: httpx.AsyncClient) -> list[str]:
-    """The change feed from its beginning, as a subscriber sees it: it must come to the present, not to an error."""
-    seen = ",".join(f"{partition}:-1" for partition in range(8))
-    told = 0
+async def _tell(wrong: list[str], read: Awaitable[object], what: str) -> None:
     try:
-        async with (
-            asyncio.timeout(120),
-            client.stream("GET", "/changes", headers={"last-event-id": seen}) as events,
-        ):
-            if events.status_code != 200:
-                return [f"GET /changes: {events.status_code} {(await events.aread())[:200]!r}"]
-            async for line in events.aiter_lines():
-                if line.startswith("event: ") and line.removeprefix("event: ") not in ("open", "change"):
-                    return [f"GET /changes: after {told} changes {line!r}"]
-                told += line.startswith("data:")
+        await read
+    except MessClientError as error:
+        wrong.append(f"{what}: {error}")
+
+
+async def _changes(client: AsyncMessClient) -> list[str]:
+    """The change feed from its beginning, as a subscriber sees it: it must come to the present, not to an error."""
+    told = 0
+    beginning = ",".join(f"{partition}:-1" for partition in range(8))
+    try:
+        async with asyncio.timeout(120), client.changes(last_event_id=beginning) as changes:
+            async for _ in changes:
+                told += 1
                 if told >= SOME:
                     return []
     except TimeoutError:
         return [] if told else ["GET /changes tells of nothing"]
+    except MessClientError as error:
+        return [f"GET /changes: after {told} changes {error}"]
     return [f"GET /changes ended after {told} changes"]
 
 

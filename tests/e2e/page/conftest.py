@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-import httpx
 import orjson
 import pytest
+from mess_client import MessClient
 from playwright.sync_api import Browser, Page, expect
 
 from serving.incipits import IncipitFile
@@ -83,10 +83,6 @@ class PageStack:
             timeout=PATIENCE_SECONDS,
         )
 
-    def get(self, path: str) -> httpx.Response:
-        """Read from the API."""
-        return httpx.get(f"{self.url}{path}", trust_env=False, timeout=10)
-
     def address(self, **query: str) -> str:
         """The page's URL with these parameters."""
         return f"{self.url}/?{urlencode(query)}" if query else f"{self.url}/"
@@ -121,13 +117,14 @@ def page_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PageStack]:
             assert line.startswith("ready "), (data_dir.parent / "up.log").read_text()
             stack = PageStack(line.split()[1], data_dir, incipits)
             stack.publish(*(track(number) for number in range(TRACKS)))
-            full = {"lists": TRACKS, "full_lists": TRACKS}
+            with MessClient(stack.url, trust_env=False) as client:
+                full = {"lists": TRACKS, "full_lists": TRACKS}
 
-            def settled() -> bool:
-                checks = stack.get("/health/detailed").json()["checks"]
-                return {name: checks["lists"][name] for name in full} == full
+                def settled() -> bool:
+                    lists = client.health(detailed=True).checks["lists"]
+                    return full.items() <= lists.model_dump().items()
 
-            eventually(settled, "every track has its list")
+                eventually(settled, "every track has its list")
             yield stack
         finally:
             process.terminate()

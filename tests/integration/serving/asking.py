@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from typing import Any
 
 import orjson
@@ -10,6 +11,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from serving.settings import ServingSettings
+from streams.contracts import encode_list_change
 from tests.integration.serving.conftest import Client
 from tests.support.polling import until
 from tests.support.services import KafkaBroker, unique_name
@@ -117,6 +119,40 @@ async def answering(broker: KafkaBroker, settings: ServingSettings) -> AsyncIter
         await asyncio.gather(task, return_exceptions=True)
         await producer.stop()
         await consumer.stop()
+
+
+class Feed:
+    """Publishes changes as a worker does."""
+
+    def __init__(self, producer: AIOKafkaProducer, settings: ServingSettings, broker: KafkaBroker) -> None:
+        self.settings = settings
+        self.options = {"bootstrap_servers": broker.bootstrap_servers}
+        self._producer = producer
+        self._version = 0
+
+    async def change(self, track_id: str, added: list[str], removed: list[str]) -> tuple[int, int]:
+        """A track's list has changed; returns partition and offset."""
+        self._version += 1
+        key, value = encode_list_change(
+            track_id,
+            version=self._version,
+            neighbours=["other", *added],
+            scores=[b"0.5", *[b"0.25"] * len(added)],
+            added=added,
+            removed=removed,
+            source=("track-ingest", 1, self._version),
+            generated_at=datetime(2026, 2, 3, tzinfo=UTC),
+        )
+        sent = await self._producer.send_and_wait(self.settings.changes_topic, key=key, value=value)
+        return sent.partition, sent.offset
+
+    async def rubbish(self, track_id: str, value: bytes) -> None:
+        """Somebody else has written to the topic."""
+        await self._producer.send_and_wait(self.settings.changes_topic, key=track_id.encode(), value=value)
+
+    async def withdraw(self, track_id: str) -> None:
+        """A track is gone."""
+        await self._producer.send_and_wait(self.settings.changes_topic, key=track_id.encode(), value=None)
 
 
 class Stream:

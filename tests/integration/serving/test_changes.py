@@ -3,16 +3,14 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
 
 import orjson
 import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.partitioner import murmur2
 
-from serving.settings import ServingSettings
-from streams.contracts import encode_list_change, track_key
-from tests.integration.serving.asking import PARTITIONS, answering, body_of, own_topics, stream
+from streams.contracts import track_key
+from tests.integration.serving.asking import PARTITIONS, Feed, answering, body_of, own_topics, stream
 from tests.integration.serving.catalogue import Catalogue
 from tests.integration.serving.conftest import Client, Database, Served, serve
 from tests.integration.serving.problems import fields_of, problem_of
@@ -25,40 +23,6 @@ TRACK = "test/00123"
 PATH = "/recommend/test%2F00123"
 STREAM = f"{PATH}/stream"
 LAST = ("cached", "stale", "computation_time_ms")
-
-
-class Feed:
-    """Publishes changes as a worker does."""
-
-    def __init__(self, producer: AIOKafkaProducer, settings: ServingSettings, broker: KafkaBroker) -> None:
-        self.settings = settings
-        self.options = {"bootstrap_servers": broker.bootstrap_servers}
-        self._producer = producer
-        self._version = 0
-
-    async def change(self, track_id: str, added: list[str], removed: list[str]) -> tuple[int, int]:
-        """A track's list has changed; returns partition and offset."""
-        self._version += 1
-        key, value = encode_list_change(
-            track_id,
-            version=self._version,
-            neighbours=["other", *added],
-            scores=[b"0.5", *[b"0.25"] * len(added)],
-            added=added,
-            removed=removed,
-            source=("track-ingest", 1, self._version),
-            generated_at=datetime(2026, 2, 3, tzinfo=UTC),
-        )
-        sent = await self._producer.send_and_wait(self.settings.changes_topic, key=key, value=value)
-        return sent.partition, sent.offset
-
-    async def rubbish(self, track_id: str, value: bytes) -> None:
-        """Somebody else has written to the topic."""
-        await self._producer.send_and_wait(self.settings.changes_topic, key=track_id.encode(), value=value)
-
-    async def withdraw(self, track_id: str) -> None:
-        """A track is gone."""
-        await self._producer.send_and_wait(self.settings.changes_topic, key=track_id.encode(), value=None)
 
 
 @pytest.fixture

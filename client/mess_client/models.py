@@ -1,0 +1,340 @@
+"""What the API answers. Members that a newer API adds are kept, as attributes, and break nothing."""
+
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class _Answer(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+
+class Metadata(_Answer):
+    """What the catalogue says of a track; None or empty where it says nothing."""
+
+    title: str | None = None
+    composer: str | None = None
+    composer_full: str | None = None
+    opus: str | None = None
+    movement: str | None = None
+    movement_name: str | None = None
+    era: str | None = None
+    form: str | None = None
+    key_signature: str | None = None
+    tempo_marking: str | None = None
+    performer_id: str | None = None
+    performer_name: str | None = None
+    instrument: str | None = None
+    ensemble: str | None = None
+    recording_date: str | None = None
+    year_composed: int | None = None
+    duration_seconds: float | None = None
+    dataset_source: str | None = None
+    dataset_version: str | None = None
+    tags: list[str] = []
+    difficulty_level: str | None = None
+    popular_rank: float | None = None
+    artist: str | None = None
+    artists: list[str] = []
+    album: str | None = None
+    musicbrainz_recording_id: str | None = None
+    musicbrainz_release_id: str | None = None
+    musicbrainz_artist_ids: list[str] = []
+    isrc: str | None = None
+    extra: dict[str, Any] = {}
+
+
+class EventPosition(_Answer):
+    """An event of the ingest topic, by its coordinates."""
+
+    topic: str
+    partition: int
+    offset: int
+    event_time: datetime | None = None
+
+
+class RecommendedTrack(_Answer):
+    """One recommended track: why, how well, and what is known of it."""
+
+    track_id: str
+    score: float
+    similarity_score: float
+    rank: int
+    strategy_used: str
+    explanation: str
+    components: dict[str, float] = {}
+    seed: str | None = None
+    contributions: dict[str, float] = {}
+    relaxed: list[str] = []
+    title: str | None = None
+    composer: str | None = None
+    composer_full: str | None = None
+    era: str | None = None
+    form: str | None = None
+    key_signature: str | None = None
+    filename: str | None = None
+    tags: list[str] = []
+    cached: bool = False
+    metadata: Metadata = Metadata()
+
+
+class CandidateStage(_Answer):
+    """How many candidates were left after a stage."""
+
+    stage: str
+    held: int
+
+
+class ChosenByAuto(_Answer):
+    """What the strategy `auto` chose, and why."""
+
+    strategy: str
+    mode: str | None = None
+    reason: str
+
+
+class _Computed(_Answer):
+    reference_track: str | None = None
+    reference_metadata: Metadata | None = None
+    strategy: str
+    mode: str | None = None
+    source: EventPosition | None = None
+    generated_at: datetime
+    cached: bool
+    stale: bool
+    computation_time_ms: float
+
+
+class Recommendations(_Computed):
+    """Recommendations, the best first, and where they come from."""
+
+    chosen: ChosenByAuto | None = None
+    provisional: bool = False
+    relaxed: list[str] = []
+    stages: list[CandidateStage] = []
+    notes: list[str] = []
+    recommendations: list[RecommendedTrack]
+
+    @property
+    def track_ids(self) -> list[str]:
+        """The recommended tracks' ids, the best first."""
+        return [each.track_id for each in self.recommendations]
+
+
+class Placement(_Answer):
+    """Where a candidate stands among the recommendations, or what kept it out."""
+
+    candidate: str
+    stage: str
+    listed: bool
+    rank: int | None = None
+    detail: str
+    similarity_score: float
+    recommendation: RecommendedTrack | None = None
+    candidates: int
+
+
+class Explanation(_Computed):
+    """Why a track is recommended, or why not."""
+
+    placement: Placement
+
+
+class StrategyAnswer(_Answer):
+    """One strategy's list beside the others', and what it is worth."""
+
+    strategy: str
+    mode: str | None = None
+    chosen: ChosenByAuto | None = None
+    recommendations: list[RecommendedTrack]
+    relaxed: list[str] = []
+    stages: list[CandidateStage] = []
+    notes: list[str] = []
+    intra_list_diversity: float
+    novelty: float | None = None
+    mean_similarity: float
+    coverage: float
+
+
+class StrategyOverlap(_Answer):
+    """How far the lists of two strategies agree."""
+
+    one: str
+    other: str
+    jaccard: float
+    rank_biased_overlap: float
+
+
+class StrategyComparison(_Answer):
+    """Every strategy's list for one track."""
+
+    lists: list[StrategyAnswer]
+    overlap: list[StrategyOverlap]
+    coverage: float
+    candidates: int
+
+
+class ComparedStrategies(_Computed):
+    """Every strategy's list for one track, and where they come from."""
+
+    comparison: StrategyComparison
+
+
+class CatalogueTrack(_Answer):
+    """A track of the catalogue."""
+
+    track_id: str
+    title: str | None = None
+    composer: str | None = None
+    composer_full: str | None = None
+    era: str | None = None
+    form: str | None = None
+    key_signature: str | None = None
+    filename: str | None = None
+    tags: list[str] = []
+    metadata: Metadata = Metadata()
+
+
+class ListState(_Answer):
+    """The state of a track's stored list."""
+
+    version: int
+    length: int
+    generated_at: datetime
+
+
+class CatalogueRecord(CatalogueTrack):
+    """A track, the event that it came from, and the state of its list."""
+
+    source: EventPosition
+    created_at: datetime
+    updated_at: datetime
+    neighbour_list: ListState | None = None
+
+
+class CataloguePage(_Answer):
+    """One page of the catalogue; `next` is the cursor of the one behind it."""
+
+    tracks: list[CatalogueTrack]
+    total: int
+    total_exact: bool = True
+    next: str | None = None
+
+
+class CountedName(_Answer):
+    """A name, and how many tracks bear it."""
+
+    name: str
+    count: int
+
+
+class ComposersAnswer(_Answer):
+    """Composers, the most frequent first."""
+
+    composers: list[CountedName]
+    total: int
+
+
+class TagsAnswer(_Answer):
+    """Tags, the most frequent first."""
+
+    tags: list[CountedName]
+    total: int
+
+
+class MapPoints(_Answer):
+    """Points of the map as columns of equal length."""
+
+    ids: list[str]
+    x: list[float]
+    y: list[float]
+    values: list[int] = []
+    names: list[str | None] = []
+    next: int
+    more: bool
+
+
+class StrategyOffer(_Answer):
+    """A strategy, as the API describes it; its aliases, modes and parameters are plain objects."""
+
+    name: str
+    description: str
+    formula: str
+    source: str
+    aliases: list[dict[str, Any]] = []
+    default_mode: str | None = None
+    modes: list[dict[str, Any]] = []
+    parameters: list[dict[str, Any]] = []
+
+
+class StrategyOffers(_Answer):
+    """All strategies, and the one that is used where none is named."""
+
+    strategies: list[StrategyOffer]
+    default: str
+
+
+class HealthFinding(_Answer):
+    """One thing that was looked at; figures stand beside, as attributes."""
+
+    status: str
+    detail: str
+
+
+class Health(_Answer):
+    """What works. `down`: reads cannot be answered. `degraded`: they can, but something is wrong."""
+
+    status: Literal["ok", "degraded", "down"]
+    version: str
+    checks: dict[str, HealthFinding] = {}
+
+
+class ScoredNeighbour(_Answer):
+    """A neighbour, and its cosine similarity."""
+
+    track_id: str
+    score: float
+
+
+class FeedOffset(_Answer):
+    """A place in the change feed."""
+
+    partition: int
+    offset: int
+
+
+class Change(_Answer):
+    """A list that has changed.
+
+    `reason` is `first-list`, `changed`, `withdrawn` (the track is gone) or `told-again` (after a worker's restart: what
+    came and went is not known, and both are None). `recommendations` is the list, in the changes of one track alone.
+    """
+
+    track_id: str
+    reason: str
+    offset: FeedOffset
+    added: list[str] | None = None
+    removed: list[str] | None = None
+    version: int | None = None
+    generated_at: datetime | None = None
+    source: EventPosition | None = None
+    recommendations: list[ScoredNeighbour] | None = None
+
+
+class ProblemField(_Answer):
+    """What is wrong with one parameter."""
+
+    field: str
+    message: str
+
+
+class ProblemDetail(_Answer):
+    """A problem document (RFC 9457)."""
+
+    type: str
+    title: str
+    status: int = Field(ge=400, le=599)
+    detail: str = ""
+    instance: str = ""
+    errors: list[ProblemField] = []
