@@ -1,5 +1,6 @@
 """Alembic, driven from Python: there is no alembic.ini to keep beside the code."""
 
+import asyncio
 from pathlib import Path
 
 from alembic import command
@@ -7,6 +8,7 @@ from alembic.config import Config
 from pydantic import SecretStr
 
 import migrations
+from store.pool import current_revision, open_pool
 from store.settings import StoreSettings
 
 
@@ -15,8 +17,23 @@ def alembic_config(database_url: str) -> Config:
     config = Config()
     config.set_main_option("script_location", str(Path(migrations.__file__).parent))
     config.set_main_option("path_separator", "os")
-    config.attributes["url"] = StoreSettings(database_url=SecretStr(database_url)).sqlalchemy_url
+    config.attributes["url"] = StoreSettings(database_url=SecretStr(database_url)).dsn
     return config
+
+
+def read_revision(database_url: str) -> str | None:
+    """The revision of the schema at `database_url`, None where there is none.
+
+    Raises:
+        StoreUnavailableError: Postgres cannot be reached.
+    """
+
+    async def read() -> str | None:
+        settings = StoreSettings(database_url=SecretStr(database_url), pool_max_size=1)
+        async with await open_pool(settings, application_name="mess-migrate", read_only=True) as pool:
+            return await current_revision(pool)
+
+    return asyncio.run(read())
 
 
 def upgrade(database_url: str, revision: str = "head") -> None:

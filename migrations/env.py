@@ -2,6 +2,7 @@
 
 import asyncio
 
+import asyncpg
 from alembic import context
 from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import create_async_engine
@@ -25,7 +26,10 @@ def _run(connection: Connection) -> None:
 
 
 async def _run_async(url: str) -> None:
-    engine = create_async_engine(url, poolclass=NullPool)
+    # asyncpg reads the URL, as everywhere else: SQLAlchemy's own reading knows other parameters.
+    engine = create_async_engine(
+        "postgresql+asyncpg://", poolclass=NullPool, async_creator=lambda: asyncpg.connect(url)
+    )
     try:
         async with engine.connect() as connection:
             await connection.run_sync(_run)
@@ -35,5 +39,5 @@ async def _run_async(url: str) -> None:
 
 if context.is_offline_mode():
     raise SystemExit("Offline SQL is not offered: migrations look at the database they change.")
-url = context.config.attributes.get("url") or StoreSettings().sqlalchemy_url
+url = context.config.attributes.get("url") or StoreSettings().dsn
 asyncio.run(_run_async(url))

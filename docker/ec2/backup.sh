@@ -11,6 +11,7 @@ set -euo pipefail
 readonly TOPICS=(track-ingest track-interactions)
 
 target=${1:?usage: backup.sh DIR}
+require_own_database "back it up where it runs, with pg_dump or its provider's snapshots; nothing was written"
 take_lock
 MESS_IMAGE=$(cat "$STATE_DIR/current" 2>/dev/null || setting MESS_IMAGE mess-ai:latest)
 export MESS_IMAGE

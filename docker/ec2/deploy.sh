@@ -107,8 +107,9 @@ remember() { # NAME VALUE, in one step
 
 recall() { cat "$STATE_DIR/$1" 2>/dev/null || true; }
 
-schema_revision() {
-  psql_as_admin mess <<<"SELECT version_num FROM alembic_version" 2>/dev/null || true
+# Of whichever database the settings name; nothing where there is none yet.
+schema_revision() { # IMAGE
+  MESS_IMAGE=$1 compose run --rm --no-deps -T mess migrate --show 2>/dev/null </dev/null || true
 }
 
 # The names of running workers that compose would make anew, for their image or their settings.
@@ -173,7 +174,7 @@ roll_back() { # OLD_IMAGE NEW_IMAGE OLD_SCHEMA
   if [ -z "$old" ]; then die "$new is not ready, and there is no version before it to go back to: the log is above"; fi
   say "$new is not ready; going back to $old"
   MESS_IMAGE=$new compose stop api worker >&2 || true
-  if [ -n "$schema" ] && [ "$(schema_revision)" != "$schema" ]; then
+  if [ -n "$schema" ] && [ "$(schema_revision "$new")" != "$schema" ]; then
     MESS_IMAGE=$new compose run --rm --no-deps -T mess migrate --down-to "$schema" >&2 ||
       die "the schema cannot go back to $schema: restore the backup, see docs/operations.md"
   fi
@@ -200,7 +201,7 @@ main() {
   mkdir -p "$STATE_DIR"
   image=$(get_image)
   previous=$(recall current)
-  schema=$(schema_revision)
+  schema=$(schema_revision "$image")
   say "starting $image${previous:+ (before: $previous)}"
   if ! roll_workers "$image" || ! start "$image" || ! wait_ready; then roll_back "$previous" "$image" "$schema"; fi
   if [ "$previous" != "$image" ] && [ -n "$previous" ]; then remember previous "$previous"; fi

@@ -17,6 +17,7 @@ if [ "${1:-}" = --from ]; then
 fi
 backup=${1:?usage: restore.sh [--from postgres|topics|both] BACKUP}
 case $from in postgres | topics | both) ;; *) die "--from $from: postgres, topics or both" ;; esac
+require_own_database "restore it where it runs, with pg_restore or its provider's snapshots; nothing was changed"
 [ -f "$backup/SHA256SUMS" ] || die "$backup is no backup: it has no SHA256SUMS"
 (cd "$backup" && sha256sum --check --quiet --strict SHA256SUMS >&2) || die "$backup is damaged"
 

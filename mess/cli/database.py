@@ -14,28 +14,28 @@ def migrate(
     down_to: Annotated[
         str | None, typer.Option(help="Go back to this older revision; `base` empties it.")
     ] = None,
+    show: Annotated[bool, typer.Option("--show", help="Only print the revision that it is at.")] = False,
 ) -> None:
     """Bring the database at MESS_DATABASE_URL to this version's schema."""
-    from pydantic import ValidationError  # noqa: PLC0415 -- `mess --help` must not wait for SQLAlchemy
-    from sqlalchemy.exc import DBAPIError  # noqa: PLC0415
+    import asyncpg  # noqa: PLC0415
+    from sqlalchemy.exc import DBAPIError  # noqa: PLC0415 -- `mess --help` must not wait for SQLAlchemy
 
     from mess import migrate as migrations  # noqa: PLC0415
     from mess.cli.console import fail  # noqa: PLC0415
+    from mess.settings import read_settings  # noqa: PLC0415
+    from store.errors import StoreError  # noqa: PLC0415
     from store.settings import StoreSettings  # noqa: PLC0415
 
+    url = read_settings(StoreSettings).dsn
     try:
-        url = StoreSettings().dsn
-    except ValidationError:
-        fail(
-            "No database is configured.",
-            hint="Set MESS_DATABASE_URL=postgresql://user:password@host:5432/name",
-        )
-    try:
+        if show:
+            typer.echo(migrations.read_revision(url) or "base")
+            return
         if down_to is None:
             migrations.upgrade(url)
         else:
             migrations.downgrade(url, down_to)
-    except (OSError, DBAPIError) as error:
+    except (OSError, DBAPIError, StoreError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         fail(
             f"The database cannot be migrated: {error}",
             hint="Is Postgres running, and is MESS_DATABASE_URL right?",

@@ -8,8 +8,10 @@ import sys
 import asyncpg
 import pytest
 from alembic.script import ScriptDirectory
+from typer.testing import CliRunner
 
 from mess import migrate
+from mess.cli import build_cli
 from store.columns import REVISION
 from store.errors import SchemaMismatchError
 from store.pool import require_schema
@@ -90,3 +92,43 @@ async def test_the_api_role_can_read_and_not_write(api_database_url: str) -> Non
                 await connection.execute(statement)
     finally:
         await connection.close()
+
+
+@pytest.mark.parametrize("mode", ["disable", "prefer", "allow"])
+def test_every_part_reads_the_modes_of_tls_alike(empty_database_url: str, mode: str) -> None:
+    """A URL with `sslmode` migrates, and tells of its revision, as it connects everywhere else."""
+    url = f"{empty_database_url}?sslmode={mode}"
+    assert migrate.read_revision(url) is None
+    migrate.upgrade(url)
+    assert migrate.read_revision(url) == REVISION
+
+
+@pytest.mark.parametrize("command", [["migrate"], ["migrate", "--show"]])
+def test_a_server_without_the_tls_that_is_asked_for_is_one_line(
+    empty_database_url: str, command: list[str]
+) -> None:
+    """`sslmode=require` on a server that has no TLS is refused by each way in, without a traceback."""
+    environment = {"MESS_DATABASE_URL": f"{empty_database_url}?sslmode=require"}
+    done = CliRunner().invoke(build_cli(), command, env=environment)
+    assert done.exit_code == 2
+    assert "The database cannot be migrated" in done.stderr
+    assert "SSL" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("mysql://a:secret-word@b/c", "must begin with postgresql://"),
+        (
+            "postgresql://a:secret-word@b/c?sslmode=yes",
+            "sslmode must be one of disable, allow, prefer, require",
+        ),
+    ],
+)
+def test_a_url_that_cannot_be_meant_is_one_line_without_its_password(url: str, says: str) -> None:
+    """What is wrong with it is said, and nothing of it is repeated."""
+    done = CliRunner().invoke(build_cli(), ["migrate"], env={"MESS_DATABASE_URL": url})
+    assert done.exit_code == 2
+    assert says in done.stderr
+    assert "secret-word" not in done.stderr

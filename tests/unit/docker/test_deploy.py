@@ -122,3 +122,38 @@ def test_another_processor_is_named(scratch: Path) -> None:
     )
     assert done.returncode == 1
     assert "architecture riscv64; images are for x86_64 and aarch64" in done.stderr
+
+
+@pytest.mark.parametrize("script", ["backup.sh", "restore.sh"])
+@pytest.mark.parametrize(
+    ("url", "refused"),
+    [
+        ("postgresql://mess@db.example:5432/mess", True),
+        ("postgresql://mess@postgres.example/mess", True),
+        ("postgresql://mess@postgres:5432/mess", False),
+        ("postgresql://mess@postgres/mess?sslmode=disable", False),
+        (None, False),
+    ],
+)
+def test_a_postgres_elsewhere_is_not_backed_up_as_if_it_were_ours(
+    scratch: Path, script: str, url: str | None, refused: bool
+) -> None:
+    """With a Postgres of one's own, a backup of this stack's empty one reports no success, and a restore fills none."""
+    settings = scratch / "env"
+    settings.write_text(f"MESS_DATABASE_URL={url}\n" if url else "", encoding="utf-8")
+    done = subprocess.run(
+        ["bash", DOCKER / "ec2" / script, scratch / "backups"],
+        env={
+            "PATH": f"{scratch}/bin:{os.environ['PATH']}",
+            "MESS_ENV_FILE": str(settings),
+            "MESS_STATE_DIR": str(scratch),
+            "MESS_LOCK_FILE": str(scratch / "lock"),
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ("MESS_DATABASE_URL names a Postgres that is not this stack's" in done.stderr) == refused
+    if refused:
+        assert done.returncode == 1
+        assert not (scratch / "backups").exists()
