@@ -73,7 +73,11 @@ dashboards: setup  ## write Grafana's dashboards again
 
 check: setup lint types unit  ## the inner loop: lint, types, unit tests
 
+# Wrapped by mdformat; the others are written by `make docs` and by a test.
+PAGES = $(shell git ls-files '*.md' ':!docs/inputs.md' ':!docs/reference')
+
 lint: setup
+	@$(BIN)/mdformat --check $(PAGES)
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/lint-imports --no-logo 2>/dev/null || $(BIN)/lint-imports
@@ -93,7 +97,8 @@ EXAMPLES ?= quarter
 unit: setup
 	@MESS_TEST_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest -q -m unit -n 2 $(or $(ARGS),tests/unit)
 
-docs: setup  ## write the reference pages anew, and the docs as a site in site/; a broken link fails
+docs: setup  ## wrap the docs, write the reference pages anew, and make a site in site/; a broken link fails
+	@$(BIN)/mdformat $(PAGES)
 	@$(BIN)/python -m tools.reference
 	@$(BIN)/zensical build --strict
 
