@@ -75,6 +75,11 @@ class PostgresServer:
             text=True,
         )
 
+    def create_database(self, name: str, template: str) -> None:
+        """Make a database, owned by the schema's owner, that holds what `template` holds."""
+        # Files are copied without a way round by the log: that saves a quarter.
+        self.execute(f"CREATE DATABASE {name} OWNER mess TEMPLATE {template} STRATEGY FILE_COPY")
+
 
 @dataclass(frozen=True)
 class KafkaBroker:
@@ -154,7 +159,7 @@ def postgres_server() -> Iterator[PostgresServer]:
 @pytest.fixture(scope="session")
 def template_database(postgres_server: PostgresServer) -> str:
     """A database with the schema at head, to make others from; returns its name."""
-    postgres_server.execute(f"CREATE DATABASE {TEMPLATE} OWNER mess")
+    postgres_server.create_database(TEMPLATE, "template1")
     # Alembic runs an event loop of its own, which must not meet the one of the tests.
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         pool.submit(migrate.upgrade, postgres_server.owner_url_of(TEMPLATE)).result()
@@ -164,14 +169,14 @@ def template_database(postgres_server: PostgresServer) -> str:
 @pytest.fixture
 def database_url(postgres_server: PostgresServer, template_database: str) -> Iterator[str]:
     """An own database with the schema at head; the URL is its owner's."""
-    with _database(postgres_server, f"TEMPLATE {template_database}") as url:
+    with _database(postgres_server, template_database) as url:
         yield url
 
 
 @pytest.fixture
 def empty_database_url(postgres_server: PostgresServer) -> Iterator[str]:
     """An own database without a schema; the URL is its owner's."""
-    with _database(postgres_server, "") as url:
+    with _database(postgres_server, "template1") as url:
         yield url
 
 
@@ -232,9 +237,9 @@ def _broker(kind: str = "") -> Iterator[KafkaBroker]:
 
 
 @contextmanager
-def _database(server: PostgresServer, options: str) -> Iterator[str]:
+def _database(server: PostgresServer, template: str) -> Iterator[str]:
     name = unique_name("test").replace("-", "_")
-    server.execute(f"CREATE DATABASE {name} OWNER mess {options}")
+    server.create_database(name, template)
     try:
         yield server.owner_url_of(name)
     finally:

@@ -101,7 +101,7 @@ def _bench(
     postgres_server: PostgresServer, template_database: str, loop: asyncio.Runner, size: int
 ) -> Iterator[Bench]:
     name = unique_name("recommender").replace("-", "_")
-    postgres_server.execute(f"CREATE DATABASE {name} OWNER mess TEMPLATE {template_database}")
+    postgres_server.create_database(name, template_database)
     url = postgres_server.owner_url_of(name)
     opened = _opened(url, size)
     bench = loop.run(anext(opened))

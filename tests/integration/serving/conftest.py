@@ -85,7 +85,7 @@ def catalogue() -> Catalogue:
 def filled_template(postgres_server: PostgresServer, template_database: str, catalogue: Catalogue) -> str:
     """A database that holds the catalogue, to make others from; returns its name."""
     name = unique_name("filled").replace("-", "_")
-    postgres_server.execute(f"CREATE DATABASE {name} OWNER mess TEMPLATE {template_database}")
+    postgres_server.create_database(name, template_database)
 
     async def fill() -> None:
         connection = await asyncpg.connect(postgres_server.owner_url_of(name))
@@ -103,7 +103,7 @@ def filled_template(postgres_server: PostgresServer, template_database: str, cat
 def database(postgres_server: PostgresServer, filled_template: str) -> Iterator[Database]:
     """An own database that holds the catalogue."""
     name = unique_name("served").replace("-", "_")
-    postgres_server.execute(f"CREATE DATABASE {name} OWNER mess TEMPLATE {filled_template}")
+    postgres_server.create_database(name, filled_template)
     url = postgres_server.owner_url_of(name)
     yield Database(name, url, postgres_server.api_url_of(url))
     postgres_server.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")

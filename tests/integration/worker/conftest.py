@@ -69,7 +69,7 @@ def line(
 ) -> Iterator[Line]:
     """A worker that runs."""
     name = unique_name("worker").replace("-", "_")
-    postgres_server.execute(f"CREATE DATABASE {name} OWNER mess TEMPLATE {template_database}")
+    postgres_server.create_database(name, template_database)
     url = postgres_server.owner_url_of(name)
     directory = tmp_path_factory.mktemp("worker")
     line = Line(
