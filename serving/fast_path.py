@@ -19,6 +19,7 @@ from serving.logging import AccessLog
 from serving.middleware import SANE_REQUEST_ID
 from serving.parameters import decode_track_id
 from serving.problems import ProblemError
+from serving.recommend.playlists import is_plain
 from serving.recommend.questions import in_query_terms
 from serving.recommend.replies import matches_tag
 from store.errors import StoreUnavailableError
@@ -30,6 +31,7 @@ _PREFIX = b"/recommend/"
 # Under the same prefix, and not a track id.
 _OTHERS = (b"/compare", b"/stream")
 _TYPE = (b"content-type", b"application/json")
+_VARY = (b"vary", b"accept")
 _CHECK = (b"cache-control", b"no-cache")
 _NEVER = (b"cache-control", b"no-store")
 
@@ -67,13 +69,15 @@ class FastPath:
 
     def _plain(self, reading: "_Reading") -> bool:
         """Take in the headers; whether there is none that only the application deals with."""
+        if b"format=" in reading.query:
+            return False
         for name, value in reading.scope["headers"]:
             if name == b"x-request-id":
                 if SANE_REQUEST_ID.fullmatch(value.decode("latin-1")):
                     reading.request_id = value
             elif name == b"if-none-match":
                 reading.unless = value
-            elif name in self._elsewhere:
+            elif name in self._elsewhere or (name == b"accept" and not is_plain(value)):
                 return False
         if not reading.request_id:
             reading.request_id = (self._id % next(self._numbers)).encode()
@@ -160,13 +164,13 @@ class _Reading:
 
     def _found(self, body: bytes, tag: bytes) -> None:
         if not tag:
-            self.headers = [_TYPE, _NEVER, (b"content-length", b"%d" % len(body))]
+            self.headers = [_TYPE, _NEVER, _VARY, (b"content-length", b"%d" % len(body))]
         elif self.unless and matches_tag(self.unless.decode("latin-1"), tag.decode()):
             self.status = 304
-            self.headers = [_CHECK, (b"etag", tag)]
+            self.headers = [_CHECK, _VARY, (b"etag", tag)]
             return
         else:
-            self.headers = [_TYPE, _CHECK, (b"etag", tag), (b"content-length", b"%d" % len(body))]
+            self.headers = [_TYPE, _CHECK, _VARY, (b"etag", tag), (b"content-length", b"%d" % len(body))]
         self.body = body
 
     def refuse(self, problem: ProblemError) -> None:

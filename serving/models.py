@@ -307,6 +307,7 @@ def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
         431: "The headers are too long or too many",
         500: "A defect of ours",
         404: "No such track",
+        406: "In none of the forms that `Accept` names",
         413: "The request's body is too large",
         422: "A parameter cannot be used",
         503: "The store, the broker or the workers cannot be reached; see `Retry-After`",

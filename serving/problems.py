@@ -89,6 +89,25 @@ def parameter_message(error: Mapping[str, Any]) -> str:
     return contracts.message_of(error, unknown="is not a parameter of this path")
 
 
+def not_acceptable(media_types: Sequence[str]) -> ProblemError:
+    """406: there is no answer in any form that the request accepts."""
+    return ProblemError(
+        406,
+        "not-acceptable",
+        "Not in a form that is accepted",
+        f"This can be had as {', '.join(media_types)}, and `Accept` names none of these.",
+        available=list(media_types),
+    )
+
+
+def no_locations(keys: Sequence[str]) -> ProblemError:
+    """422: a playlist of locations, of tracks of which none has one."""
+    names = ", ".join(f"extra.{key}" for key in keys)
+    return invalid_parameters_problem(
+        [("format", f"an M3U8 is a list of locations, and no track of this one has any: {names}")]
+    )
+
+
 def body_too_large(limit: int) -> ProblemError:
     """413: the request's body is longer than is accepted."""
     return ProblemError(

@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from serving import problems
 from serving.parameters import QueryReader
 from serving.problems import ProblemError
+from serving.recommend.playlists import ListFormat
 from store.materialised import Place
 from streams.contracts import (
     DEFAULT_TOP_K,
@@ -155,7 +156,12 @@ _BOUND: Final = re.compile(r"\.(min|max|not)$")
 # Parameters with a name of their own behind a dot: `extra.<key>`, `parameters.<name>`, `user_context.<key>`.
 DOTTED = ("extra", "parameters", "user_context")
 
-RecommendQuery: type[_Asked] = create_model("RecommendQuery", __base__=_Asked, **_filters())
+_FORMAT: Any = Field(
+    default=None, description="How the list is written: JSON, or a playlist. Counts more than `Accept`."
+)
+RecommendQuery: type[_Asked] = create_model(
+    "RecommendQuery", __base__=_Asked, format=(ListFormat | None, _FORMAT), **_filters()
+)
 RecommendQuery.__doc__ = "Parameters of a recommendation."
 
 

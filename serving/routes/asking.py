@@ -25,6 +25,7 @@ from serving.parameters import QueryReader
 from serving.problems import ProblemError
 from serving.reading import WaitingRoute, add_read
 from serving.recommend import replies
+from serving.recommend.playlists import wanted_format
 from serving.recommend.questions import (
     DOTTED,
     ExplainQuery,
@@ -35,7 +36,7 @@ from serving.recommend.questions import (
     question_of,
 )
 from serving.recommend.service import ReadAnswer
-from serving.routes.recommend import RecommendRoute, TrackIdPath, response_of
+from serving.routes.recommend import PLAYLISTS, RecommendRoute, TrackIdPath, response_of
 from store.errors import StoreUnavailableError
 from streams.contracts import DEFAULT_TOP_K, MAX_TOP_K, WHOLE, RecommendationQuery, json_kind
 
@@ -82,7 +83,8 @@ async def ask(request: Request) -> Response:
     What `GET /recommend/{track_id}` would read is read here too; all else is asked of the workers.
     """
     began = time.perf_counter()
-    return response_of(await _answered(context_of(request), _question(await _json(request)), began))
+    wanted = wanted_format(request.headers.get("accept", ""))
+    return response_of(await _answered(context_of(request), _question(await _json(request)), began), wanted)
 
 
 async def ask_many(request: Request) -> Response:
@@ -200,7 +202,9 @@ def register(app: FastAPI) -> None:
             tags=["recommendations"],
             summary=summary,
             response_model=model,
-            responses=problem_responses(404, 413, 422, 503, 504) if asked else problem_responses(413, 422),
+            responses={200: {"content": PLAYLISTS}, **problem_responses(404, 406, 413, 422, 503, 504)}
+            if asked
+            else problem_responses(413, 422),
             openapi_extra=_body_of(asked) if asked else _BATCH_BODY,
         )
     add_read(

@@ -1,7 +1,7 @@
 """`GET /recommend/{track_id}`: what is most like a track."""
 
 import time
-from typing import Annotated
+from typing import Annotated, Any, Final
 
 from fastapi import FastAPI, Path, Query, Request
 from starlette.responses import Response
@@ -10,6 +10,7 @@ from serving.context import context_of
 from serving.models import RecommendationBody, problem_responses
 from serving.reading import WaitingRoute, add_read
 from serving.recommend import replies
+from serving.recommend.playlists import MEDIA_TYPES, VARY, ListFormat, playlist, wanted_format
 from serving.recommend.questions import RecommendQuery, in_query_terms
 from serving.recommend.service import ReadAnswer
 from streams.contracts import TrackId
@@ -27,15 +28,30 @@ def target_of(request: Request) -> bytes:
     return path + b"?" + query if query else path
 
 
-def response_of(answer: ReadAnswer, if_none_match: str = "") -> Response:
-    """An answer as it is sent: with its entity tag where it was read, never to be kept where it was computed."""
+# What else than JSON a list can be had as, for OpenAPI.
+PLAYLISTS: Final[dict[str, Any]] = {
+    MEDIA_TYPES[form]: {"schema": {"type": kind}}
+    for form, kind in ((ListFormat.JSPF, "object"), (ListFormat.XSPF, "string"), (ListFormat.M3U8, "string"))
+}
+
+
+def response_of(answer: ReadAnswer, wanted: ListFormat, if_none_match: str = "") -> Response:
+    """An answer as it is sent: with its entity tag where it was read, never to be kept where it was computed.
+
+    Raises:
+        ProblemError: It is not a list that can be written in the wanted format.
+    """
+    body = answer.body if wanted is ListFormat.JSON else playlist(answer.body, wanted)
+    media_type = MEDIA_TYPES[wanted]
     if not answer.tag:
-        return Response(answer.body, headers={"cache-control": "no-store"}, media_type=replies.JSON)
+        return Response(body, headers={"cache-control": "no-store", **VARY}, media_type=media_type)
     tag = answer.tag.decode()
-    headers = {"etag": tag, "cache-control": "no-cache"}
+    if wanted is not ListFormat.JSON:
+        tag = f'{tag[:-1]}-{wanted}"'
+    headers = {"etag": tag, "cache-control": "no-cache", **VARY}
     if replies.matches_tag(if_none_match, tag):
         return Response(status_code=304, headers=headers)
-    return Response(answer.body, headers=headers, media_type=replies.JSON)
+    return Response(body, headers=headers, media_type=media_type)
 
 
 async def recommend(
@@ -50,15 +66,17 @@ async def recommend(
     list last, `stale` whether something has happened since that it has not taken in, `provisional` that it was searched
     for because the list is not there yet. Besides those below, `extra.<key>`, `extra.<key>_not`, `extra.<key>_min` and
     `extra.<key>_max` filter on other metadata, by its key. A `parameters.<name>` is for the strategies that it names.
-    The `ETag` of a stored answer changes exactly when it does (`computation_time_ms` aside).
+    The `ETag` of a stored answer changes exactly when it does (`computation_time_ms` aside). With `format` or `Accept` the
+    list is a playlist: JSPF, XSPF, or M3U8, for which the catalogue must say where tracks are.
     """
     began = time.perf_counter()
     context = context_of(request)
     question = context.questions.read(request.scope["query_string"])
+    wanted = wanted_format(request.headers.get("accept", ""), request.scope["query_string"])
     with in_query_terms():
         answer = await context.recommending.answer(target_of(request), track_id, question, began)
     context.metrics.read_from(answer.source)
-    return response_of(answer, request.headers.get("if-none-match", ""))
+    return response_of(answer, wanted, request.headers.get("if-none-match", ""))
 
 
 class RecommendRoute(WaitingRoute):
@@ -79,6 +97,7 @@ def register(app: FastAPI) -> None:
         response_model=RecommendationBody,
         responses={
             304: {"description": "The body is still the one that `If-None-Match` names"},
-            **problem_responses(404, 422, 503, 504),
+            200: {"content": PLAYLISTS},
+            **problem_responses(404, 406, 422, 503, 504),
         },
     )
