@@ -113,7 +113,8 @@ class BenchmarkPublisher:
         if rate is None:
             for begin in range(start, stop, BURST):
                 messages = [self._message(number) for number in range(begin, min(begin + BURST, stop))]
-                self.ends |= await deliver_in_batches(self._producer, TRACK_INGEST, messages)
+                places = await deliver_in_batches(self._producer, TRACK_INGEST, messages)
+                self.ends |= {partition: offset + 1 for partition, offset in sorted(places)}
             return
         began, waiting = time.perf_counter(), []
         for number in range(start, stop):

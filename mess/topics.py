@@ -5,12 +5,12 @@ from collections.abc import AsyncIterator
 
 import asyncpg
 
-from store import partitions
+from store import partitions, told
 from store.columns import REVISION
 from store.errors import SchemaMismatchError, StoreError
 from store.pool import current_revision, open_pool, transaction
 from store.settings import StoreSettings
-from streams.kafka.topics import TRACK_INGEST, ensure_topics
+from streams.kafka.topics import RECOMMENDATIONS, TRACK_INGEST, ensure_topics
 from streams.settings import KafkaSettings, StreamSettings
 
 _MAY_WRITE = "SELECT has_table_privilege('ingest_partitions', 'UPDATE')"
@@ -21,8 +21,8 @@ async def make_topics(
 ) -> list[str]:
     """Create the topics that do not exist yet, and return their names.
 
-    Where `track-ingest` is one of them, the offsets in the store are those of a log that is there no more; the store is
-    told, so that the new log is read from its start. A store without a schema has no offsets.
+    Where `track-ingest` or `recommendations` is one of them, the offsets in the store are those of a log that is there no
+    more; the store is told, so that the new log is read from its start. A store without a schema has no offsets.
 
     Args:
         kafka: how to reach the broker.
@@ -39,9 +39,12 @@ async def make_topics(
     """
     async with _migrated(store) as pool:
         created = await ensure_topics(kafka, streams, wait=wait)
-        if pool is not None and TRACK_INGEST in created:
+        if pool is not None:
             async with transaction(pool) as connection:
-                await partitions.begin_new_log(connection)
+                if TRACK_INGEST in created:
+                    await partitions.begin_new_log(connection)
+                if RECOMMENDATIONS in created:
+                    await told.begin_new_feed(connection)
     return created
 
 

@@ -7,7 +7,7 @@ who grants rights need them.
 from streams.metadata_fields import METADATA
 
 # The Alembic revision that the tables are at; a process refuses to start on another.
-REVISION = "0010"
+REVISION = "0011"
 
 # Columns of metadata, in the order of the event contract; what a catalogue adds beyond these is in `extra`.
 METADATA_FIELDS = (*(field.name for field in METADATA), "extra")

@@ -92,6 +92,28 @@ neighbour_lists = Table(
     postgresql_with={"fillfactor": "50"},
 )
 
+# The last list that the change feed has of each track: see store/told.py.
+told_lists = Table(
+    "told_lists",
+    metadata,
+    Column("key", BigInteger, primary_key=True, autoincrement=False),
+    Column("feed_partition", Integer, nullable=False),
+    Column("feed_offset", BigInteger, nullable=False),
+    Column("version", BigInteger, nullable=False),
+    # Ids as the message has them, which may be of tracks that nobody knows any more, with a zero byte between.
+    Column("neighbours", LargeBinary, nullable=False),
+    postgresql_with={"fillfactor": "50", "toast_tuple_target": "8160"},
+)
+
+told_offsets = Table(
+    "told_offsets",
+    metadata,
+    Column("owner_partition", Integer, primary_key=True, autoincrement=False),
+    Column("feed_partition", Integer, primary_key=True, autoincrement=False),
+    # What was told of the owner's lists below this offset of the feed is in `told_lists`.
+    Column("next_offset", BigInteger, nullable=False),
+)
+
 # One value a change of a place, so that a reader can ask for what has changed since.
 map_change = Sequence("map_change", metadata=metadata)
 

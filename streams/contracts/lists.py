@@ -34,18 +34,19 @@ class ListChange(BaseModel):
     """A track's list after a change, whole. A null value: the track was deleted, and its list with it.
 
     Changes are coalesced: a reader sees the latest list, at most once in each window, never every
-    intermediate one. `added` and `removed` compare it with the list of the change before.
+    intermediate one. `added` and `removed` are exactly the difference to the track's message before; without one, or after
+    a null, all is added.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     track_id: TrackId
-    version: int = Field(ge=0, description="Grows with every change of this list", examples=[42])
-    recommendations: list[ScoredTrack] = Field(max_length=50, description="The list, most similar first")
-    added: list[TrackId] | None = Field(
-        description="In the list now, not before; null after a worker's restart, when what was told before is unknown"
+    version: int = Field(
+        ge=0, description="Names this list: grows with every change of it", examples=[1767225600042]
     )
-    removed: list[TrackId] | None = Field(description="In the list before, not now; null likewise")
+    recommendations: list[ScoredTrack] = Field(max_length=50, description="The list, most similar first")
+    added: list[TrackId] = Field(description="In this list, not in that of the message before")
+    removed: list[TrackId] = Field(description="In the list of the message before, not in this one")
     source: SourceOffset = Field(description="The newest event that the list has taken in")
     generated_at: AwareDatetime = Field(
         description="When the list was computed", examples=["2026-02-03T04:05:06Z"]
@@ -72,8 +73,8 @@ def encode_list_change(
     version: int,
     neighbours: Sequence[str],
     scores: Sequence[bytes],
-    added: Sequence[str] | None,
-    removed: Sequence[str] | None,
+    added: Sequence[str],
+    removed: Sequence[str],
     source: tuple[str, int, int],
     generated_at: datetime,
 ) -> tuple[bytes, bytes]:
@@ -84,8 +85,8 @@ def encode_list_change(
         version: the list's version.
         neighbours: up to 50 track ids, most similar first.
         scores: their cosine similarities, as `encode_scores` has them.
-        added: track ids that came in; None if that is not known.
-        removed: track ids that went out; None likewise.
+        added: track ids that came in since the message before.
+        removed: track ids that went out since.
         source: topic, partition and offset of the newest event taken in.
         generated_at: aware time of computation.
     """

@@ -151,7 +151,6 @@ class ExactEngine:
         own, slots, which = own[fine], slots[fine], which[fine]
         self.lists.put(own, slots, lists.scores[which, :full], self.catalogue.track_ids, complete=False)
         self.lists.events[own] = lists.events[which]
-        self.lists.taken[own] = slots
         self.lists.changed[own] = False
 
     def _load_list(self, slot: int, lists: StoredLists, i: int, out: npt.NDArray[np.bool_]) -> None:
@@ -170,7 +169,6 @@ class ExactEngine:
                 complete=everyone,
             )
             self.lists.events[slot] = lists.events[i]
-            self.lists.taken[slot, : len(slots)] = slots
             self.lists.changed[slot] = len(slots) < length
 
     def apply(self, batch: TrackBatch) -> None:
@@ -234,7 +232,6 @@ class ExactEngine:
         owners = self.catalogue.events["partition"][mine]
         self._deleted.update(zip(self.catalogue.keys[mine].tolist(), owners.tolist(), strict=True))
         self.lists.changed[slots] = False
-        self.lists.taken[slots] = EMPTY
         self.lists.pending[slots] = False
         self.nearest.forget(slots)
         self.catalogue.drop(slots)
@@ -324,7 +321,6 @@ class ExactEngine:
         lists, keys = self.lists, self.catalogue.keys
         rows = np.flatnonzero(lists.changed[: self.catalogue.used])
         now = lists.slots[rows, : lists.published]
-        before = lists.taken[rows]
         scores = lists.scores[rows, : lists.published]
         departed = self._departed()
         changes = ListChanges(
@@ -332,15 +328,12 @@ class ExactEngine:
             neighbours=np.where(now >= 0, keys[now], 0),
             scores=np.where(now >= 0, scores, np.float32(0)),
             lengths=(now >= 0).sum(axis=1),
-            previous=np.where(before >= 0, keys[before], 0),
-            previous_lengths=(before >= 0).sum(axis=1),
             events=lists.events[rows],
             owners=self.catalogue.events["partition"][rows],
             deleted=departed,
             deleted_owners=np.array([self._deleted[key] for key in departed.tolist()], dtype=np.int32),
             unknown=self._unknown(),
         )
-        lists.taken[rows] = now
         lists.changed[rows] = False
         lists.touched[rows] = True
         self._in_flight, self._in_flight_deleted = rows, self._deleted
@@ -421,10 +414,8 @@ class ExactEngine:
         there = np.arange(width) < lists.lengths[which, None]
         stored = self.catalogue.slots_of(lists.neighbours[which, :width].ravel()).reshape(-1, width)
         stored = np.where(there, stored, EMPTY)
-        self.lists.taken[rows] = EMPTY
-        self.lists.taken[rows, :width] = stored
         # One that names a track which is gone is shorter than it was, and differs.
-        differs = (self.lists.taken[rows] != self.lists.slots[rows, : self.lists.published]).any(axis=1)
+        differs = (stored != self.lists.slots[rows, :width]).any(axis=1)
         scores = np.where(there, lists.scores[which, :width], -np.inf)
         differs |= (scores != self.lists.scores[rows, :width]).any(axis=1)
         differs |= lists.lengths[which] != np.minimum(self.lists.lengths[rows], self.lists.published)

@@ -44,8 +44,6 @@ class NeighbourLists:
         self.events: Events = np.zeros(capacity, dtype=EVENT)
         # Whose lists are kept here; the others' are empty, under a horizon that nothing reaches.
         self.owned: npt.NDArray[np.bool_] = np.ones(capacity, dtype=np.bool_)
-        # What was taken last, to tell what has come and gone since.
-        self.taken: Slots = np.full((capacity, published), EMPTY, dtype=np.int32)
         # Tracks that have not been compared with the whole catalogue yet: their lists, and others that they belong in,
         # may lack something.
         self.pending: npt.NDArray[np.bool_] = np.zeros(capacity, dtype=np.bool_)
@@ -67,7 +65,6 @@ class NeighbourLists:
         self.horizon_id = enlarge(self.horizon_id, capacity, None)
         self.changed = enlarge(self.changed, capacity, False)
         self.events = enlarge(self.events, capacity, np.zeros((), dtype=EVENT))
-        self.taken = enlarge(self.taken, capacity, EMPTY)
         self.owned = enlarge(self.owned, capacity, True)
         self.pending = enlarge(self.pending, capacity, False)
         self.touched = enlarge(self.touched, capacity, False)
@@ -86,7 +83,6 @@ class NeighbourLists:
         """Forget the lists of these slots and that there ever were any."""
         self.clear(slots)
         self.changed[slots] = False
-        self.taken[slots] = EMPTY
 
     def mark(self, slots: Slots, events: Events) -> None:
         """Say that the published part of these lists has changed, and which event did it."""
@@ -338,7 +334,6 @@ class NeighbourLists:
             self.horizon,
             self.horizon_id,
             self.events,
-            self.taken,
             self.at_last,
             self.pending,
             self.touched,

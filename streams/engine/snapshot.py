@@ -27,7 +27,7 @@ from streams.engine.lists import NeighbourLists
 from streams.engine.types import EVENT, SnapshotHeader
 
 MAGIC = b"MESSLIST"
-VERSION = 2
+VERSION = 3
 HEADER_BYTES = 4096
 # Kind of frame, slots in it, the first of them or -1 where they are listed, bytes of the payload; then CRC-32 of it all.
 FRAME = struct.Struct("<IIqQ")
@@ -280,7 +280,6 @@ def _list_arrays(lists: NeighbourLists) -> list[tuple[str, npt.DTypeLike, int]]:
     return [
         ("slots", np.int32, lists.kept),
         ("scores", np.float32, lists.kept),
-        ("taken", np.int32, lists.published),
         ("events", EVENT, 0),
         ("horizon", np.float32, 0),
         ("lengths", np.int16, 0),

@@ -59,8 +59,6 @@ class ListChanges:
         neighbours: int64 (m, k), most similar first; past `lengths` zero.
         scores: float32 (m, k), cosine similarity; past `lengths` zero.
         lengths: int64 (m,), how many of the k places are used.
-        previous: int64 (m, k), the neighbours as taken the last time.
-        previous_lengths: int64 (m,).
         events: `EVENT` (m,), the event that changed the list last.
         owners: int32 (m,), the partition that each list belongs to: that of its track's own event.
         deleted: int64 (r,), tracks whose lists must go.
@@ -72,8 +70,6 @@ class ListChanges:
     neighbours: Keys
     scores: Scores
     lengths: npt.NDArray[np.int64]
-    previous: Keys
-    previous_lengths: npt.NDArray[np.int64]
     events: Events
     owners: npt.NDArray[np.int32]
     deleted: Keys

@@ -2,7 +2,7 @@
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from functools import lru_cache
 from typing import Any, Final
@@ -230,37 +230,42 @@ def sendable_key(key: bytes | None, value: bytes | None) -> bytes | None:
 
 
 async def deliver_in_batches(
-    producer: AIOKafkaProducer, topic: str, messages: Iterable[tuple[bytes, bytes | None]]
-) -> dict[int, int]:
+    producer: AIOKafkaProducer, topic: str, messages: Sequence[tuple[bytes, bytes | None]]
+) -> list[tuple[int, int]]:
     """Deliver messages, keys and values, each to the partition of its key; those of one partition stay in order.
 
     For thousands at a time: whole batches are handed over, where `send` would cost a future for each message.
 
     Returns:
-        By partition, the offset behind the last of them.
+        The partition and offset of each.
 
     Raises:
-        KafkaError: some may not have been delivered; to deliver all of them again is harmless.
+        KafkaError: some may not have been delivered.
     """
     count = len(await producer.partitions_for(topic))
-    sorted_out: dict[int, list[tuple[bytes, bytes | None]]] = {}
-    for message in messages:
-        sorted_out.setdefault(_partition_of(message[0], count), []).append(message)
+    sorted_out: dict[int, list[int]] = {}
+    for at, (key, _) in enumerate(messages):
+        sorted_out.setdefault(_partition_of(key, count), []).append(at)
     outcomes = await asyncio.gather(
-        *(_deliver_part(producer, topic, partition, part) for partition, part in sorted_out.items()),
+        *(
+            _deliver_part(producer, topic, partition, [messages[at] for at in part])
+            for partition, part in sorted_out.items()
+        ),
         return_exceptions=True,
     )
-    ends = {}
-    for partition, outcome in zip(sorted_out, outcomes, strict=True):
+    places = [(0, 0)] * len(messages)
+    for (partition, part), outcome in zip(sorted_out.items(), outcomes, strict=True):
         if isinstance(outcome, BaseException):
             raise outcome
-        ends[partition] = outcome
-    return ends
+        for at, offset in zip(part, outcome, strict=True):
+            places[at] = partition, offset
+    return places
 
 
 async def _deliver_part(
     producer: AIOKafkaProducer, topic: str, partition: int, messages: list[tuple[bytes, bytes | None]]
-) -> int:
+) -> list[int]:
+    """Deliver messages to one partition, in order; the offset of each."""
     deliveries = []
     batch = producer.create_batch()
     for key, value in messages:
@@ -277,7 +282,7 @@ async def _deliver_part(
         deliveries.append(
             (await producer.send_batch(batch, topic, partition=partition), batch.record_count())
         )
-    return max([(await delivery).offset + count for delivery, count in deliveries], default=0)
+    return [(await delivery).offset + i for delivery, records in deliveries for i in range(records)]
 
 
 @lru_cache(maxsize=1 << 17)

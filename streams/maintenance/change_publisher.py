@@ -1,27 +1,28 @@
 """The change feed: the latest list of a track, at most once in each window.
 
 A list that changes ten times in a second is told of once or twice: compaction would make the rest worthless. What came
-and went is told against the list that was told before.
+and went is told against the list that was told before, whoever told it (`FeedLedger`). A version names one list: it is told
+as it is stored, or not at all.
 """
 
 import asyncio
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import islice
 
-import asyncpg
+import numpy as np
 import structlog
-from aiokafka import AIOKafkaProducer
 from opentelemetry.trace import SpanContext
 
-from store import partitions, tracks
-from store.pool import transaction
+from store.told import ToldList
 from streams.contracts import encode_list_change, encode_scores, times, tracing, track_key
 from streams.faults import FaultPoint, reach
-from streams.kafka.clients import deliver_in_batches
+from streams.kafka.feed_log import Message
 from streams.kafka.poison import refusal_of
 from streams.kafka.retry import until_done
-from streams.kafka.topics import RECOMMENDATIONS, TRACK_INGEST
+from streams.kafka.topics import TRACK_INGEST
+from streams.maintenance.feed_ledger import FeedLedger, Settlement
 from streams.maintenance.names import TrackNames
 from streams.maintenance.ownership import Ownership
 from streams.maintenance.pending_changes import ROOM, ChangedBlock, PendingChanges
@@ -38,12 +39,26 @@ REST = 3.0
 BUSY_SECONDS = 0.5
 
 
+@dataclass(frozen=True, slots=True)
+class _EncodedChanges:
+    """Messages for some lists.
+
+    Attributes:
+        messages: Keys and values.
+        lists: What each of them says, not delivered yet.
+        unnamed: Rows of the lists that name a track which has gone: they are about to be written again.
+    """
+
+    messages: list[Message] = field(default_factory=list)
+    lists: list[tuple[int, int, Sequence[str]]] = field(default_factory=list)
+    unnamed: list[int] = field(default_factory=list)
+
+
 class ChangePublisher:
     """Holds changed lists until their window opens, and publishes them.
 
     Args:
-        pool: The store, which remembers what has been published.
-        producer: Started.
+        ledger: Remembers what has been published, and publishes.
         ownership: Whose published version moves on.
         names: The ids behind keys.
         window: Seconds in which a track is told of at most once.
@@ -52,20 +67,20 @@ class ChangePublisher:
 
     def __init__(
         self,
-        pool: asyncpg.Pool,
-        producer: AIOKafkaProducer,
+        ledger: FeedLedger,
         ownership: Ownership,
         names: TrackNames,
         window: float,
         metrics: WorkerMetrics,
     ) -> None:
-        self._pool = pool
-        self._producer = producer
+        self._ledger = ledger
         self._ownership = ownership
         self._names = names
         self._window = window
         self._metrics = metrics
         self._waiting = PendingChanges()
+        # By partition, the epoch under which the ledger has all that was told before.
+        self._known: dict[int, int] = {}
         # The newest version that has come here, by owner.
         self._flushed: dict[int, int] = {}
         self._added_at = 0.0
@@ -158,12 +173,11 @@ class ChangePublisher:
         self._tombstones = False
         traces, self._traces = self._traces, []
         with tracing.traced_span("publish changes", "producer", links=traces, mess_lists=len(due)):
-            for start in range(0, len(due), ROUND):
+            for start in range(0, max(len(due), 1), ROUND):
                 block = self._take(due[start : start + ROUND])
                 if block is not None:
                     self._told_at.update(dict.fromkeys(block.keys.tolist(), now))
-                    await self._publish(block)
-            await self._settle()
+                await self._publish(block)
         self._observe()
         return len(due)
 
@@ -171,120 +185,140 @@ class ChangePublisher:
         """Lists that are still to be told of, by us, and are not from now on."""
         return self._waiting.take((owner, key) for owner, key in due if owner in self._ownership)
 
-    async def _publish(self, block: ChangedBlock) -> None:
-        messages = await asyncio.to_thread(self._encode_all, block)
+    async def _publish(self, block: ChangedBlock | None) -> None:
+        """Tell of some lists, and of the tombstones owed, and record it."""
 
-        async def deliver() -> None:
-            await deliver_in_batches(self._producer, RECOMMENDATIONS, messages)
+        async def attempt() -> None:
+            nonlocal block
+            await self._know()
+            block = self._still_ours(block)
+            await self._tell(block)
 
+        await until_done(attempt, what="publish changes", system="kafka", metrics=self._metrics)
+
+    async def _know(self) -> None:
+        """Have all in the ledger that was told of what is ours, whoever told it."""
+
+        async def catch_up(epochs: dict[int, int]) -> None:
+            fresh = {p: epoch for p, epoch in epochs.items() if self._known.get(p) != epoch}
+            if fresh:
+                await self._ledger.catch_up(fresh)
+            self._known = epochs
+
+        await self._ownership.under_epochs(catch_up)
+
+    def _still_ours(self, block: ChangedBlock | None) -> ChangedBlock | None:
+        """What of these lists is ours; the rest waits, should its partition come back."""
+        if block is None:
+            return None
+        ours = np.isin(block.owners, self._ownership.partitions)
+        self._waiting.put_back(block.rows(np.flatnonzero(~ours)))
+        return block.rows(np.flatnonzero(ours))
+
+    async def _tell(self, block: ChangedBlock | None) -> None:
+        owed = await self._owed()
+        encoded = _EncodedChanges()
+        if block is not None and len(block):
+            before = await self._ledger.told(block.keys)
+            encoded = await asyncio.to_thread(self._encode_all, block, before)
+            self._waiting.put_back(block.rows(np.array(encoded.unnamed, dtype=np.int64)))
+        # A track that the engine still has may be told of once more, which must not come after its tombstone:
+        # this one waits for the flush that follows.
+        owed = [(at, track_id) for at, track_id in owed if self._names.of(track_key(track_id)) is None]
+        messages = [*encoded.messages, *((track_id.encode(), None) for _, track_id in owed)]
+        known, self._known = self._known, {}  # until it is recorded, nobody knows whether it was delivered
         reach(FaultPoint.BEFORE_PUBLISH)
-        await until_done(deliver, what="publish changes", system="kafka", metrics=self._metrics)
+        places = await self._ledger.deliver(messages)
         reach(FaultPoint.AFTER_PUBLISH)
-        self._metrics.changes_published.labels("list").inc(len(messages))
+        settled = Settlement(withdrawals=[at for at, _ in owed])
+        gone = [(track_key(track_id), 0, None) for _, track_id in owed]
+        for (partition, offset), (key, version, names) in zip(places, [*encoded.lists, *gone], strict=True):
+            settled.told.append(ToldList(key, partition, offset, version, names))
+        await self._settle(settled, known)
+        self._known = known
+        self._metrics.changes_published.labels("list").inc(len(encoded.messages))
+        self._metrics.changes_published.labels("tombstone").inc(len(owed))
 
-    def _encode_all(self, block: ChangedBlock) -> list[tuple[bytes, bytes | None]]:
+    async def _owed(self) -> list[tuple[int, str]]:
+        mine = self._ownership.partitions
+        if not mine:  # the next owner does it, or we when we hold something again
+            self._tombstones = True
+            return []
+        return await self._ledger.owed(mine)
+
+    async def _settle(self, settled: Settlement, known: Mapping[int, int]) -> None:
+        """Remember what has been told, and up to which versions everything has been."""
+
+        async def settle(epochs: dict[int, int]) -> None:
+            settled.published = self._told(epochs)
+            settled.known = [p for p, epoch in epochs.items() if known.get(p) == epoch]
+            await self._ledger.settle(epochs, settled)
+
+        await self._ownership.under_epochs(settle)
+
+    def _encode_all(self, block: ChangedBlock, before: Mapping[int, ToldList]) -> _EncodedChanges:
         # Whole columns at a time: a hundred numbers a list are turned into Python's own.
         rows = zip(
             block.keys.tolist(),
             block.neighbours.tolist(),
             encode_scores(block.scores),
             block.lengths.tolist(),
-            block.previous.tolist(),
-            block.previous_lengths.tolist(),
             block.partitions.tolist(),
             block.offsets.tolist(),
             block.versions.tolist(),
             block.generated_at.tolist(),
             strict=True,
         )
-        messages: list[tuple[bytes, bytes | None]] = []
-        for row in rows:
+        encoded = _EncodedChanges()
+        for at, row in enumerate(rows):
+            key, neighbours, _, length, partition, offset, *_ = row
+            names = self._names.of_all(neighbours[:length])
+            track_id = self._names.of(key)
+            if track_id is None:  # withdrawn since: its tombstone says so
+                continue
+            listed = [name for name in names if name is not None]
+            if len(listed) < len(names):
+                encoded.unnamed.append(at)
+                continue
             try:
-                message = self._encode(*row)
+                message = self._encode(track_id, listed, before.get(key), *row[2:])
             except Exception as error:
                 refusal_of(error)  # raises what is not the list's own
-                log.exception("a list cannot be told of", key=row[0], partition=row[6], offset=row[7])
+                log.exception("a list cannot be told of", key=key, partition=partition, offset=offset)
                 self._metrics.changes_published.labels("left_out").inc()
                 continue
             if message is not None:
-                messages.append(message)
-        return messages
+                encoded.messages.append(message)
+                encoded.lists.append((key, row[-2], listed))
+        return encoded
 
+    @staticmethod
     def _encode(  # noqa: PLR0913, PLR0917 -- the columns of a block
-        self,
-        key: int,
-        keys: list[int],
+        track_id: str,
+        names: list[str],
+        told: ToldList | None,
         scores: list[bytes],
         length: int,
-        before: list[int],
-        told: int,
         partition: int,
         offset: int,
         version: int,
         at: int,
-    ) -> tuple[bytes, bytes | None] | None:
-        """One list's message; None where its track has been withdrawn since, as its tombstone says so."""
-        track_id = self._names.of(key)
-        if track_id is None:
+    ) -> Message | None:
+        """One list's message; None where this very list has been told already."""
+        before = [] if told is None or told.neighbours is None else told.neighbours
+        if told is not None and told.version == version and before == names:
             return None
-        now = keys[:length]
-        added, removed = self._difference(now, None if told < 0 else before[:told])
-        names, known = self._names.of_all(now), scores[:length]
-        if None in names:
-            known = [score for name, score in zip(names, known, strict=True) if name is not None]
+        now, then = set(names), set(before)
         return encode_list_change(
             track_id,
             version=version,
-            neighbours=[name for name in names if name is not None],
-            scores=known,
-            added=added,
-            removed=removed,
+            neighbours=names,
+            scores=scores[:length],
+            added=[name for name in names if name not in then],
+            removed=[name for name in before if name not in now],
             source=(TRACK_INGEST, partition, offset),
             generated_at=times.moment_of(at),
         )
-
-    def _difference(
-        self, now: list[int], told: list[int] | None
-    ) -> tuple[list[str] | None, list[str] | None]:
-        if told is None:
-            return None, None
-        if told == now:
-            return [], []
-        come, gone = set(now).difference(told), set(told).difference(now)
-        added = self._names.of_all(key for key in now if key in come)
-        removed = [self._names.was(key) for key in told if key in gone]
-        return [name for name in added if name is not None], [name for name in removed if name is not None]
-
-    async def _settle(self) -> None:
-        """Deliver the tombstones owed, and remember up to which versions everything has been told."""
-
-        async def settle(epochs: dict[int, int]) -> int:
-            mine = sorted(epochs)
-            if not mine:  # the next owner does it, or we when we hold something again
-                self._tombstones = True
-                return 0
-            told = self._told(mine)
-            async with transaction(self._pool) as connection:
-                owed = await tracks.owed_tombstones(connection, mine)
-            # A track that the engine still has may be told of once more, which must not come after its tombstone:
-            # this one waits for the flush that follows.
-            owed = [(at, track_id) for at, track_id in owed if self._names.of(track_key(track_id)) is None]
-            await deliver_in_batches(
-                self._producer, RECOMMENDATIONS, [(track_id.encode(), None) for _, track_id in owed]
-            )
-            async with transaction(self._pool) as connection:
-                await partitions.hold_partitions(connection, epochs)
-                await tracks.settle_tombstones(connection, [at for at, _ in owed])
-                await partitions.record_published(connection, told)
-            return len(owed)
-
-        async def settle_held() -> int:
-            return await self._ownership.under_epochs(settle)
-
-        count = await until_done(
-            settle_held, what="settle the change feed", system="postgres", metrics=self._metrics
-        )
-        self._metrics.changes_published.labels("tombstone").inc(count)
 
     def _told(self, owners: Collection[int]) -> dict[int, int]:
         """By partition, the version up to which the feed has every list."""

@@ -230,8 +230,6 @@ class PartitionClaimer:
             neighbours=stored.neighbours[late],
             scores=stored.scores[late],
             lengths=stored.lengths[late],
-            previous=np.empty((int(late.sum()), 0), dtype=np.int64),
-            previous_lengths=np.full(int(late.sum()), -1, dtype=np.int64),
             partitions=stored.partitions[late],
             offsets=stored.offsets[late],
             owners=stored.owners[late],

@@ -368,8 +368,6 @@ def _block(changes: ListChanges, written: _Written) -> ChangedBlock:
         neighbours=changes.neighbours[mine],
         scores=changes.scores[mine],
         lengths=changes.lengths[mine],
-        previous=changes.previous[mine],
-        previous_lengths=changes.previous_lengths[mine],
         partitions=changes.events["partition"][mine],
         offsets=changes.events["offset"][mine],
         owners=changes.owners[mine],

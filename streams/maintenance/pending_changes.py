@@ -1,4 +1,4 @@
-"""Changed lists that the change feed has yet to tell of: the latest of each track, and what was told before.
+"""Changed lists that the change feed has yet to tell of: the latest of each track.
 
 They are rows of a table, not references to what each flush took: after a burst tens of thousands wait, changed by dozens of
 flushes, each of which would be kept whole for the sake of a few rows. The table grows with what waits, a kilobyte a list, and
@@ -28,8 +28,6 @@ class ChangedBlock:
         neighbours: int64 (m, k), keys.
         scores: float32 (m, k).
         lengths: int64 (m,), how many of the k count.
-        previous: int64 (m, j), keys as told the last time.
-        previous_lengths: int64 (m,), how many of the j count; -1 where it is not known what was told.
         partitions: int32 (m,), of the event that changed each list last.
         offsets: int64 (m,), likewise.
         owners: int32 (m,), the partition that each list belongs to.
@@ -41,8 +39,6 @@ class ChangedBlock:
     neighbours: npt.NDArray[np.int64]
     scores: npt.NDArray[np.float32]
     lengths: npt.NDArray[np.int64]
-    previous: npt.NDArray[np.int64]
-    previous_lengths: npt.NDArray[np.int64]
     partitions: npt.NDArray[np.int32]
     offsets: npt.NDArray[np.int64]
     owners: npt.NDArray[np.int32]
@@ -55,10 +51,6 @@ class ChangedBlock:
     def rows(self, which: npt.NDArray[np.int64]) -> "ChangedBlock":
         """Some of the rows, copied."""
         return ChangedBlock(**{f.name: getattr(self, f.name)[which] for f in fields(self)})
-
-
-# Columns that stay as they were when a list that waits changes again.
-_TOLD = ("previous", "previous_lengths")
 
 
 class PendingChanges:
@@ -79,26 +71,29 @@ class PendingChanges:
         return sum(column.nbytes for column in self._columns.values())
 
     def add(self, block: ChangedBlock) -> None:
-        """Take changed lists in; of one that waits already, what was told before it stays."""
+        """Take changed lists in; one that waits already is replaced."""
         if not len(block):
             return
         rows = np.empty(len(block), dtype=np.int64)
-        new = np.zeros(len(block), dtype=np.bool_)
         for at, (key, owner) in enumerate(zip(block.keys.tolist(), block.owners.tolist(), strict=True)):
             of_owner = self._rows.setdefault(owner, {})
             row = of_owner.get(key)
             if row is None:
                 row = of_owner[key] = self._take_row()
-                new[at] = True
             rows[at] = row
         self._fit(block)
         for name, column in self._columns.items():
             values = getattr(block, name)
-            where, what = (rows[new], values[new]) if name in _TOLD else (rows, values)
             if values.ndim == 1:
-                column[where] = what
+                column[rows] = values
             else:
-                column[where, : values.shape[1]] = what
+                column[rows, : values.shape[1]] = values
+
+    def put_back(self, block: ChangedBlock) -> None:
+        """Take lists in that were taken out before; where a newer one of the track waits, that one stays."""
+        places = zip(block.keys.tolist(), block.owners.tolist(), strict=True)
+        missing = [at for at, (key, owner) in enumerate(places) if key not in self._rows.get(owner, ())]
+        self.add(block.rows(np.array(missing, dtype=np.int64)))
 
     def keys(self, owners: Iterable[int]) -> Iterator[tuple[int, int]]:
         """(owner, key) of what waits of these owners, as it came."""

@@ -20,10 +20,12 @@ from streams.engine.process import EngineProcess
 from streams.engine.search import SearchProcess
 from streams.kafka.clients import start_producer, write_only_while
 from streams.kafka.dead_letters import DeadLetterSender
+from streams.kafka.feed_log import FeedLog
 from streams.kafka.received import ReceivedMessage
 from streams.kafka.retry import until_done
 from streams.maintenance.change_publisher import ChangePublisher
 from streams.maintenance.claiming import IngestLog, PartitionClaimer
+from streams.maintenance.feed_ledger import FeedLedger
 from streams.maintenance.following import Follower
 from streams.maintenance.heartbeat import HeartbeatFigures
 from streams.maintenance.ingest import CommittedBatch, Ingest
@@ -135,8 +137,7 @@ class Pipeline(Generic[Search]):
         )
         self._exit.push_async_callback(_within_time, self._producer.stop)
         self._feed = ChangePublisher(
-            self._pool,
-            self._producer,
+            FeedLedger(self._pool, FeedLog(self._kafka, self._producer)),
             self.ownership,
             self._names,
             self._streams.feed_window_seconds,

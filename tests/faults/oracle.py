@@ -14,6 +14,7 @@ from aiokafka import ConsumerRecord
 from store.pool import UNAVAILABLE
 from streams.contracts import read_dead_letter_headers
 from tests.faults.history import Catalogue
+from tests.support.feed import feed_faults
 from tests.support.worker import read_topic, settle, wrong_lists
 
 
@@ -94,19 +95,20 @@ def wrong_letters(records: list[ConsumerRecord], wanted: Catalogue) -> list[str]
 
 
 async def _wrong_feed(database_url: str, servers: str) -> list[str]:
-    last = {record.key.decode(): record for record in await read_topic(servers, "recommendations")}
+    told = await read_topic(servers, "recommendations")
+    faults = feed_faults(told)
+    last = {record.key.decode(): record for record in told}
     stored = await stored_lists(database_url)
-    faults = []
     for name, wanted in stored.items():
         record = last.pop(name, None)
         if record is None or record.value is None:
             faults.append(f"the feed {'never told' if record is None else 'took back'} the list of {name}")
             continue
-        told = orjson.loads(record.value)
-        items = [(item["track_id"], float(np.float32(item["score"]))) for item in told["recommendations"]]
-        if (told["version"], items) != wanted:
+        change = orjson.loads(record.value)
+        items = [(item["track_id"], float(np.float32(item["score"]))) for item in change["recommendations"]]
+        if (change["version"], items) != wanted:
             faults.append(
-                f"the feed's last word on {name} is version {told['version']} (offset {record.offset}), "
+                f"the feed's last word on {name} is version {change['version']} (offset {record.offset}), "
                 f"stored is {wanted[0]}{'' if items == wanted[1] else ', another list'}"
             )
     faults += [

@@ -98,7 +98,6 @@ class AnyHistory(RuleBasedStateMachine):
         self.engine.lists.changed[: self.engine.catalogue.used] = self.engine.catalogue.alive[
             : self.engine.catalogue.used
         ]
-        self.engine.lists.taken[:] = -1
 
     @invariant()
     def short_lists_are_right_as_far_as_they_go(self) -> None:

@@ -8,7 +8,7 @@ from streams.maintenance import change_publisher
 from streams.maintenance.change_publisher import ChangePublisher
 from streams.maintenance.names import TrackNames
 from streams.metrics import WorkerMetrics
-from tests.unit.maintenance.test_pending_changes import _block
+from tests.unit.maintenance.test_pending_changes import changed_block
 
 pytestmark = pytest.mark.unit
 
@@ -16,11 +16,11 @@ pytestmark = pytest.mark.unit
 def test_one_list_that_cannot_be_encoded_is_left_out_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     """The messages of the others are made; an error of the environment is raised."""
     names, metrics = TrackNames(), WorkerMetrics()
-    made = _block([1, 2, 3], 7)
-    known = {int(key) for key in (*made.keys, *made.neighbours.ravel(), *made.previous.ravel())}
+    made = changed_block([1, 2, 3], 7)
+    known = {int(key) for key in (*made.keys, *made.neighbours.ravel())}
     names.load(known, [f"t{key}" for key in known])
     nothing: Any = None
-    feed = ChangePublisher(nothing, nothing, nothing, names, 1.0, metrics)
+    feed = ChangePublisher(nothing, nothing, names, 1.0, metrics)
     real = change_publisher.encode_list_change
     error: Exception = OverflowError("date value out of range")
 
@@ -30,9 +30,9 @@ def test_one_list_that_cannot_be_encoded_is_left_out_and_counted(monkeypatch: py
         return real(track_id, **fields)
 
     monkeypatch.setattr(change_publisher, "encode_list_change", broken)
-    assert [key for key, _ in feed._encode_all(made)] == [b"t1", b"t3"]
+    assert [key for key, _ in feed._encode_all(made, {}).messages] == [b"t1", b"t3"]
     value = metrics.registry.get_sample_value("mess_changes_published_total", {"kind": "left_out"})
     assert value == 1
     error = MemoryError()
     with pytest.raises(MemoryError):
-        feed._encode_all(made)
+        feed._encode_all(made, {})

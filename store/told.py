@@ -1,0 +1,124 @@
+"""What the change feed has been told: of each track the last list, and how far of the feed that is known.
+
+A new message says what came in and what went out since the message before it. Which one that was must survive whoever
+published it; so it is recorded here after its delivery, together with the offsets of the feed below which all is recorded.
+What was delivered and not recorded is read from the feed itself.
+"""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from asyncpg.pool import PoolConnectionProxy
+
+# Between ids, which hold no control characters.
+_SEPARATOR = b"\0"
+
+
+@dataclass(frozen=True, slots=True)
+class ToldList:
+    """A message of the change feed.
+
+    Attributes:
+        key: The track's key.
+        partition: Of the feed.
+        offset: Likewise.
+        version: Of the list.
+        neighbours: The ids in the list, most similar first; None for a tombstone.
+    """
+
+    key: int
+    partition: int
+    offset: int
+    version: int
+    neighbours: Sequence[str] | None
+
+
+_READ = "SELECT key, feed_partition, feed_offset, version, neighbours FROM told_lists WHERE key = ANY($1::bigint[])"
+# In the order of keys, so that two workers do not wait for each other crosswise.
+_RECORD = """
+INSERT INTO told_lists AS t (key, feed_partition, feed_offset, version, neighbours)
+SELECT * FROM unnest($1::bigint[], $2::int[], $3::bigint[], $4::bigint[], $5::bytea[]) AS n (key) ORDER BY n.key
+ON CONFLICT (key) DO UPDATE
+SET feed_partition = excluded.feed_partition, feed_offset = excluded.feed_offset, version = excluded.version,
+    neighbours = excluded.neighbours
+WHERE t.feed_partition <> excluded.feed_partition OR t.feed_offset < excluded.feed_offset
+"""
+_FORGET = """
+DELETE FROM told_lists AS t USING unnest($1::bigint[], $2::int[], $3::bigint[]) AS d (key, partition, at)
+WHERE t.key = d.key AND (t.feed_partition <> d.partition OR t.feed_offset < d.at)
+"""
+_POSITIONS = "SELECT * FROM told_offsets WHERE owner_partition = ANY($1::int[])"
+_MOVE = """
+INSERT INTO told_offsets AS t (owner_partition, feed_partition, next_offset)
+SELECT owner, n.partition, n.next_offset
+FROM unnest($1::int[]) AS owner, unnest($2::int[], $3::bigint[]) AS n (partition, next_offset)
+ORDER BY owner, n.partition
+ON CONFLICT (owner_partition, feed_partition)
+DO UPDATE SET next_offset = excluded.next_offset WHERE t.next_offset < excluded.next_offset
+"""
+
+
+async def read_told(connection: PoolConnectionProxy, keys: npt.NDArray[np.int64]) -> dict[int, ToldList]:
+    """By key, the last list that the feed has of these tracks, where it has one."""
+    rows = await connection.fetch(_READ, keys.tolist())
+    return {
+        row["key"]: ToldList(
+            row["key"], row["feed_partition"], row["feed_offset"], row["version"], _ids(row["neighbours"])
+        )
+        for row in rows
+    }
+
+
+async def record_told(connection: PoolConnectionProxy, told: Iterable[ToldList]) -> None:
+    """Record messages; of one track the last one counts, and an earlier one than is recorded changes nothing."""
+    last = {one.key: one for one in told}
+    lists = [(one, one.neighbours) for one in last.values() if one.neighbours is not None]
+    gone = [one for one in last.values() if one.neighbours is None]
+    if lists:
+        keys, partitions, offsets = _places(one for one, _ in lists)
+        packed = [_SEPARATOR.join([name.encode() for name in names]) for _, names in lists]
+        versions = [one.version for one, _ in lists]
+        await connection.execute(_RECORD, keys, partitions, offsets, versions, packed)
+    if gone:
+        await connection.execute(_FORGET, *_places(gone))
+
+
+async def told_positions(
+    connection: PoolConnectionProxy, owners: Collection[int]
+) -> dict[int, dict[int, int]]:
+    """By owner and partition of the feed, the offset below which all that was told of the owner's lists is recorded."""
+    found: dict[int, dict[int, int]] = {owner: {} for owner in owners}
+    for row in await connection.fetch(_POSITIONS, list(owners)):
+        found[row["owner_partition"]][row["feed_partition"]] = row["next_offset"]
+    return found
+
+
+async def move_told_positions(
+    connection: PoolConnectionProxy, owners: Collection[int], upto: Mapping[int, int]
+) -> None:
+    """Move these offsets forward, by partition of the feed, for each of `owners`."""
+    await connection.execute(_MOVE, list(owners), list(upto), list(upto.values()))
+
+
+async def forget_feed_partition(connection: PoolConnectionProxy, partition: int) -> None:
+    """Another log has taken the place of this partition of the feed: nothing has been told there."""
+    await connection.execute("DELETE FROM told_lists WHERE feed_partition = $1", partition)
+    await connection.execute("DELETE FROM told_offsets WHERE feed_partition = $1", partition)
+
+
+async def begin_new_feed(connection: PoolConnectionProxy) -> None:
+    """Note that the feed's topic has just been made anew, for whoever made it."""
+    await connection.execute("DELETE FROM told_lists")
+    await connection.execute("DELETE FROM told_offsets")
+
+
+def _places(told: Iterable[ToldList]) -> tuple[list[int], list[int], list[int]]:
+    columns = [(one.key, one.partition, one.offset) for one in told]
+    keys, partitions, offsets = (list(column) for column in zip(*columns, strict=True))
+    return keys, partitions, offsets
+
+
+def _ids(packed: bytes) -> list[str]:
+    return [name.decode() for name in packed.split(_SEPARATOR)] if packed else []

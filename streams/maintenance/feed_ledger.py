@@ -1,0 +1,125 @@
+"""What the change feed has been told, in the store and, as far as it is not recorded there yet, in the feed itself."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import asyncpg
+import numpy as np
+import numpy.typing as npt
+import orjson
+
+from store import partitions, told, tracks
+from store.pool import transaction
+from store.told import ToldList
+from streams.contracts import track_key
+from streams.kafka.feed_log import FeedStretch, Message
+
+
+class ReadableFeed(Protocol):
+    """The log of the change feed: see `FeedLog`."""
+
+    async def deliver(self, messages: Sequence[Message]) -> list[tuple[int, int]]:
+        """Deliver messages; the partition and offset of each."""
+
+    def read(self, starts: Mapping[int, int]) -> AsyncIterator[FeedStretch]:
+        """What every partition has from an offset on."""
+
+
+@dataclass(slots=True)
+class Settlement:
+    """What is recorded after a delivery, in one transaction.
+
+    Attributes:
+        told: The messages delivered.
+        withdrawals: The notes of tombstones that have been delivered.
+        published: By owner, the version up to which all lists have been told.
+        known: The owners of which all that was told before is recorded already.
+    """
+
+    told: list[ToldList] = field(default_factory=list)
+    withdrawals: list[int] = field(default_factory=list)
+    published: dict[int, int] = field(default_factory=dict)
+    known: list[int] = field(default_factory=list)
+
+
+class FeedLedger:
+    """Says which list of a track was told last, whoever told it.
+
+    Args:
+        pool: The store.
+        log: The feed.
+    """
+
+    def __init__(self, pool: asyncpg.Pool, log: ReadableFeed) -> None:
+        self._pool = pool
+        self._log = log
+
+    async def catch_up(self, epochs: Mapping[int, int]) -> None:
+        """Record all that the feed has been told of the lists of these owners, under their epochs.
+
+        Raises:
+            FencedError: Another worker holds one of them.
+            BrokerUnavailable: No broker answers.
+            StoreUnavailableError: Postgres does not.
+        """
+        owners = sorted(epochs)
+        async with transaction(self._pool) as connection:
+            positions = await told.told_positions(connection, owners)
+        known = set.intersection(*(set(positions[owner]) for owner in owners))
+        starts = {p: min(positions[owner][p] for owner in owners) for p in known}
+        async for stretch in self._log.read(starts):
+            found = await asyncio.to_thread(_told_in, stretch)
+            async with transaction(self._pool) as connection:
+                await partitions.hold_partitions(connection, epochs)
+                if stretch.replaced:
+                    await told.forget_feed_partition(connection, stretch.partition)
+                await told.record_told(connection, found)
+                await told.move_told_positions(connection, owners, {stretch.partition: stretch.next_offset})
+
+    async def told(self, keys: npt.NDArray[np.int64]) -> dict[int, ToldList]:
+        """By key, the last list that was told of these tracks, int64 (m,), where one was."""
+        async with transaction(self._pool) as connection:
+            return await told.read_told(connection, keys)
+
+    async def owed(self, owners: Sequence[int]) -> list[tuple[int, str]]:
+        """Number and track id of the tombstones that have yet to be delivered."""
+        async with transaction(self._pool) as connection:
+            return await tracks.owed_tombstones(connection, owners)
+
+    async def deliver(self, messages: Sequence[Message]) -> list[tuple[int, int]]:
+        """Deliver messages; the partition and offset of each."""
+        return await self._log.deliver(messages)
+
+    async def settle(self, epochs: Mapping[int, int], settled: Settlement) -> None:
+        """Record what was delivered, under the epochs of all that is held.
+
+        Raises:
+            FencedError: Another worker holds one of them.
+        """
+        ends: dict[int, int] = {}
+        for one in settled.told:
+            ends[one.partition] = max(ends.get(one.partition, 0), one.offset + 1)
+        async with transaction(self._pool) as connection:
+            await partitions.hold_partitions(connection, epochs)
+            await told.record_told(connection, settled.told)
+            if ends and settled.known:
+                await told.move_told_positions(connection, settled.known, ends)
+            await tracks.settle_tombstones(connection, settled.withdrawals)
+            await partitions.record_published(connection, settled.published)
+
+
+def _told_in(stretch: FeedStretch) -> list[ToldList]:
+    """The last message of each track in a stretch; what is none of ours is passed over."""
+    last = {key: (offset, value) for offset, key, value in stretch.messages if key is not None}
+    found = []
+    for key, (offset, value) in last.items():
+        try:
+            change = None if value is None else orjson.loads(value)
+            names = None if change is None else [str(item["track_id"]) for item in change["recommendations"]]
+            version = 0 if change is None else int(change["version"])
+            found.append(ToldList(track_key(key.decode()), stretch.partition, offset, version, names))
+        except (ValueError, KeyError, TypeError):
+            continue
+    return found
