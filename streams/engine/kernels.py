@@ -6,13 +6,21 @@ All release the interpreter's lock, so that rows may be shared out among threads
 """
 
 from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import TypeVar, cast
 
 import numba
 import numpy as np
 import numpy.typing as npt
 
 Function = TypeVar("Function", bound=Callable[..., object])
+
+Ints = npt.NDArray[np.int32]
+Floats = npt.NDArray[np.float32]
+Flags = npt.NDArray[np.bool_]
+Labels = npt.NDArray[np.int64]
+# Which row may enter which list, with which similarity, flat: index into `rows`, int32 (n,), target slot, int32 (n,), and
+# similarity, float32 (n,), at or above the horizon's. Only the first so many count while a search goes on.
+Entries = tuple[Ints, Ints, Floats]
 
 # Sums may be reordered: in float64 the order does not show (see `similarity`). No NaN ever gets here; infinities do.
 _FAST = {"reassoc", "contract", "nsz", "nnan"}
@@ -24,8 +32,15 @@ def _compiled(function: Function) -> Function:
     return cast("Function", numba.njit(cache=True, nogil=True, fastmath=_FAST, boundscheck=False)(function))
 
 
+def _inlined(function: Function) -> Function:
+    """Copied into what calls it, before anything is compiled: no call is left for the compiler to keep."""
+    return cast(
+        "Function", numba.njit(nogil=True, fastmath=_FAST, boundscheck=False, inline="always")(function)
+    )
+
+
 @_compiled
-def _similarity(one: npt.NDArray[np.float32], other: npt.NDArray[np.float32]) -> np.float32:
+def _similarity(one: Floats, other: Floats) -> np.float32:
     total = np.float64(0)
     for i in range(len(one)):
         total += np.float64(one[i]) * np.float64(other[i])
@@ -33,9 +48,7 @@ def _similarity(one: npt.NDArray[np.float32], other: npt.NDArray[np.float32]) ->
 
 
 @_compiled
-def similarities(
-    vectors: npt.NDArray[np.float32], one: npt.NDArray[np.int32], others: npt.NDArray[np.int32]
-) -> npt.NDArray[np.float32]:
+def similarities(vectors: Floats, one: Ints, others: Ints) -> Floats:
     """`exact_similarity` of pairs of slots, float32 (n,)."""
     found = np.empty(len(one), dtype=np.float32)
     for i in range(len(one)):
@@ -45,7 +58,7 @@ def similarities(
 
 # Blocks of a known length, and counts instead of maxima: so the compiler uses the widest instructions there are.
 @_compiled
-def _reaches(block: npt.NDArray[np.float32], bound: np.float32) -> bool:
+def _reaches(block: Floats, bound: np.float32) -> bool:
     """Whether any value reaches a bound."""
     count = np.int32(0)
     if len(block) == BLOCK:
@@ -58,9 +71,7 @@ def _reaches(block: npt.NDArray[np.float32], bound: np.float32) -> bool:
 
 
 @_compiled
-def _reaches_either(
-    block: npt.NDArray[np.float32], bound: np.float32, bounds: npt.NDArray[np.float32]
-) -> bool:
+def _reaches_either(block: Floats, bound: np.float32, bounds: Floats) -> bool:
     """Whether any value reaches a bound, or its own."""
     count = np.int32(0)
     if len(block) == BLOCK:
@@ -73,7 +84,7 @@ def _reaches_either(
 
 
 @_compiled
-def _kth(row: npt.NDArray[np.float32], kept: int, highest: npt.NDArray[np.float32]) -> np.float32:
+def _kth(row: Floats, kept: int, highest: Floats) -> np.float32:
     """A value that at least `kept` entries of a row reach; see `similarity.group_maxima`."""
     width, groups = len(row), len(highest)
     if width <= kept:
@@ -96,12 +107,12 @@ def _kth(row: npt.NDArray[np.float32], kept: int, highest: npt.NDArray[np.float3
 
 @_compiled
 def _insert(
-    slots: npt.NDArray[np.int32],
-    scores: npt.NDArray[np.float32],
+    slots: Ints,
+    scores: Floats,
     length: int,
     slot: int,
     score: np.float32,
-    labels: npt.NDArray[np.int64],
+    labels: Labels,
 ) -> int:
     """Insert into a sorted row of `length` entries; its place, the row's width if past the end, -1 if there already."""
     width = len(slots)
@@ -126,27 +137,44 @@ def _insert(
     return low
 
 
+@_inlined
+def _offer(slots: Ints, scores: Floats, length: int, slot: int, score: np.float32, labels: Labels) -> int:
+    """Insert into a sorted row, unless it is there already or ranks past the end; the row's length then."""
+    place = _insert(slots, scores, length, slot, score, labels)
+    return min(length + 1, len(slots)) if 0 <= place < len(slots) else length
+
+
+@_compiled
+def _no_entries(room: int) -> Entries:
+    return np.empty(room, dtype=np.int32), np.empty(room, dtype=np.int32), np.empty(room, dtype=np.float32)
+
+
+@_inlined
+def _with_room(row_of: Ints, targets: Ints, scores: Floats, count: int, more: int) -> Entries:
+    """Arrays that hold the first `count` entries and have room for so many more: these, or longer ones."""
+    if count + more <= len(row_of):
+        return row_of, targets, scores
+    longer = _no_entries(max(2 * len(row_of), count + more))
+    longer[0][:count], longer[1][:count], longer[2][:count] = row_of[:count], targets[:count], scores[:count]
+    return longer
+
+
 # One loop and many arguments: what is inlined here runs a million times a batch.
 @_compiled
 def search(  # noqa: C901, PLR0912, PLR0913, PLR0915, PLR0917
-    product: npt.NDArray[np.float32],
-    rows: npt.NDArray[np.int32],
-    wanted: npt.NDArray[np.bool_],
-    vectors: npt.NDArray[np.float32],
-    alive: npt.NDArray[np.bool_],
-    labels: npt.NDArray[np.int64],
-    bounds: npt.NDArray[np.float32],
-    horizon: npt.NDArray[np.float32],
+    product: Floats,
+    rows: Ints,
+    wanted: Flags,
+    vectors: Floats,
+    alive: Flags,
+    labels: Labels,
+    bounds: Floats,
+    horizon: Floats,
     error: np.float32,
-    best: npt.NDArray[np.int32],
-    best_scores: npt.NDArray[np.float32],
+    best: Ints,
+    best_scores: Floats,
     groups: int,
-) -> tuple[
-    npt.NDArray[np.int32],
-    npt.NDArray[np.int32],
-    npt.NDArray[np.float32],
-    int,
-]:
+) -> tuple[Ints, Ints, Floats, int]:
     """The lists of some tracks, and the lists that these enter.
 
     Args:
@@ -168,14 +196,12 @@ def search(  # noqa: C901, PLR0912, PLR0913, PLR0915, PLR0917
         int32 (n,), similarity, float32 (n,), at or above the horizon's; and how many similarities were computed.
     """
     used, kept = product.shape[1], best.shape[1]
-    room = 256 * len(rows) + 1024
-    row_of = np.empty(room, dtype=np.int32)
-    targets = np.empty(room, dtype=np.int32)
-    scores = np.empty(room, dtype=np.float32)
+    row_of, targets, scores = _no_entries(256 * len(rows) + 1024)
     known = np.empty(used, dtype=np.float32)
     highest = np.empty(groups, dtype=np.float32)
     count, computed = 0, 0
     for i in range(len(rows)):
+        row_of, targets, scores = _with_room(row_of, targets, scores, count, used)
         row, slot = product[i], rows[i]
         length, first, own = 0, np.float32(np.inf), np.float32(np.inf)
         ready = 0
@@ -194,8 +220,7 @@ def search(  # noqa: C901, PLR0912, PLR0913, PLR0915, PLR0917
                         if alive[j] and j != slot:
                             score = _similarity(vectors[slot], vectors[j])
                             computed += 1
-                            place = _insert(best[i], best_scores[i], length, j, score, labels)
-                            length = min(length + 1, kept) if place < kept else length
+                            length = _offer(best[i], best_scores[i], length, j, score, labels)
                         known[ready] = score
                         ready += 1
             own = best_scores[i, kept - 1] - error if length == kept else np.float32(-np.inf)
@@ -219,23 +244,18 @@ def search(  # noqa: C901, PLR0912, PLR0913, PLR0915, PLR0917
                     score = _similarity(vectors[slot], vectors[j])
                     computed += 1
                     if value >= own and (length < kept or score >= best_scores[i, kept - 1]):
-                        if _insert(best[i], best_scores[i], length, j, score, labels) < kept:
-                            length = min(length + 1, kept)
+                        length = _offer(best[i], best_scores[i], length, j, score, labels)
                         if length == kept:
                             own = best_scores[i, kept - 1] - error
                 if value < bounds[j] or score < horizon[j] or not alive[j] or j == slot:
                     continue
-                if count == room:
-                    room *= 2
-                    row_of, targets = _longer(row_of, room), _longer(targets, room)
-                    scores = _longer(scores, room)
                 row_of[count], targets[count], scores[count] = i, j, score
                 count += 1
     return row_of[:count], targets[:count], scores[:count], computed
 
 
 @_compiled
-def _dot(one: npt.NDArray[np.float32], other: npt.NDArray[np.float32]) -> np.float32:
+def _dot(one: Floats, other: Floats) -> np.float32:
     total = np.float32(0)
     for i in range(len(one)):
         total += one[i] * other[i]
@@ -244,28 +264,23 @@ def _dot(one: npt.NDArray[np.float32], other: npt.NDArray[np.float32]) -> np.flo
 
 # As above.
 @_compiled
-def search_near(  # noqa: C901, PLR0912, PLR0913, PLR0915, PLR0917
-    rows: npt.NDArray[np.int32],
-    probes: npt.NDArray[np.int32],
-    members: npt.NDArray[np.int32],
-    counts: npt.NDArray[np.int32],
-    matrix: npt.NDArray[np.float32],
-    vectors: npt.NDArray[np.float32],
-    alive: npt.NDArray[np.bool_],
-    labels: npt.NDArray[np.int64],
-    slots: npt.NDArray[np.int32],
-    bounds: npt.NDArray[np.float32],
-    horizon: npt.NDArray[np.float32],
+def search_near(  # noqa: C901, PLR0912, PLR0913, PLR0917
+    rows: Ints,
+    probes: Ints,
+    members: Ints,
+    counts: Ints,
+    matrix: Floats,
+    vectors: Floats,
+    alive: Flags,
+    labels: Labels,
+    slots: Ints,
+    bounds: Floats,
+    horizon: Floats,
     error: np.float32,
-    best: npt.NDArray[np.int32],
-    best_scores: npt.NDArray[np.float32],
+    best: Ints,
+    best_scores: Floats,
     hops: int,
-) -> tuple[
-    npt.NDArray[np.int32],
-    npt.NDArray[np.int32],
-    npt.NDArray[np.float32],
-    int,
-]:
+) -> tuple[Ints, Ints, Floats, int]:
     """As `search`, looking only at members of some cells, lists as they are, and lists of the nearest found there.
 
     Args besides those of `search`:
@@ -280,14 +295,12 @@ def search_near(  # noqa: C901, PLR0912, PLR0913, PLR0915, PLR0917
         As `search`.
     """
     kept = best.shape[1]
-    room = 256 * len(rows) + 1024
-    row_of = np.empty(room, dtype=np.int32)
-    targets = np.empty(room, dtype=np.int32)
-    scores = np.empty(room, dtype=np.float32)
+    row_of, targets, scores = _no_entries(256 * len(rows) + 1024)
     seen = np.full(len(bounds), -1, dtype=np.int32)
     queue = np.empty(max(kept + probes.shape[1] * members.shape[1], hops * kept), dtype=np.int32)
     count, computed = 0, 0
     for i in range(len(rows)):
+        row_of, targets, scores = _with_room(row_of, targets, scores, count, 2 * len(queue))
         slot = rows[i]
         seen[slot] = i
         length, own = 0, np.float32(-np.inf)
@@ -320,15 +333,10 @@ def search_near(  # noqa: C901, PLR0912, PLR0913, PLR0915, PLR0917
                 score = _similarity(vectors[slot], vectors[j])
                 computed += 1
                 if value >= own:
-                    place = _insert(best[i], best_scores[i], length, j, score, labels)
-                    length = min(length + 1, kept) if place < kept else length
+                    length = _offer(best[i], best_scores[i], length, j, score, labels)
                     own = best_scores[i, kept - 1] - error if length == kept else own
                 if value < bounds[j] or score < horizon[j]:
                     continue
-                if count == room:
-                    room *= 2
-                    row_of, targets = _longer(row_of, room), _longer(targets, room)
-                    scores = _longer(scores, room)
                 row_of[count], targets[count], scores[count] = i, j, score
                 count += 1
     return row_of[:count], targets[:count], scores[:count], computed
@@ -336,25 +344,20 @@ def search_near(  # noqa: C901, PLR0912, PLR0913, PLR0915, PLR0917
 
 # As above.
 @_compiled
-def search_among(  # noqa: C901, PLR0912, PLR0913, PLR0915, PLR0917
-    product: npt.NDArray[np.float32],
-    rows: npt.NDArray[np.int32],
-    among: npt.NDArray[np.int32],
-    vectors: npt.NDArray[np.float32],
-    alive: npt.NDArray[np.bool_],
-    labels: npt.NDArray[np.int64],
-    bounds: npt.NDArray[np.float32],
-    horizon: npt.NDArray[np.float32],
+def search_among(  # noqa: C901, PLR0912, PLR0913, PLR0917
+    product: Floats,
+    rows: Ints,
+    among: Ints,
+    vectors: Floats,
+    alive: Flags,
+    labels: Labels,
+    bounds: Floats,
+    horizon: Floats,
     error: np.float32,
-    best: npt.NDArray[np.int32],
-    best_scores: npt.NDArray[np.float32],
+    best: Ints,
+    best_scores: Floats,
     groups: int,
-) -> tuple[
-    npt.NDArray[np.int32],
-    npt.NDArray[np.int32],
-    npt.NDArray[np.float32],
-    int,
-]:
+) -> tuple[Ints, Ints, Floats, int]:
     """As `search`, looking only at some tracks, and bettering lists that there are.
 
     Args besides those of `search`:
@@ -368,13 +371,11 @@ def search_among(  # noqa: C901, PLR0912, PLR0913, PLR0915, PLR0917
         As `search`.
     """
     width, kept = product.shape[1], best.shape[1]
-    room = 256 * len(rows) + 1024
-    row_of = np.empty(room, dtype=np.int32)
-    targets = np.empty(room, dtype=np.int32)
-    scores = np.empty(room, dtype=np.float32)
+    row_of, targets, scores = _no_entries(256 * len(rows) + 1024)
     highest = np.empty(groups, dtype=np.float32)
     count, computed = 0, 0
     for i in range(len(rows)):
+        row_of, targets, scores = _with_room(row_of, targets, scores, count, width)
         row, slot, length, first = product[i], rows[i], kept, np.float32(np.inf)
         while length > 0 and best[i, length - 1] < 0:
             length -= 1
@@ -401,42 +402,29 @@ def search_among(  # noqa: C901, PLR0912, PLR0913, PLR0915, PLR0917
                     score = _similarity(vectors[slot], vectors[j])
                     computed += 1
                     if wanted:
-                        place = _insert(best[i], best_scores[i], length, j, score, labels)
-                        if 0 <= place < kept:
-                            length = min(length + 1, kept)
+                        length = _offer(best[i], best_scores[i], length, j, score, labels)
                         if length == kept:
                             own = max(own, best_scores[i, kept - 1] - error)
                     if not enters or score < horizon[j]:
                         continue
-                    if count == room:
-                        room *= 2
-                        row_of, targets = _longer(row_of, room), _longer(targets, room)
-                        scores = _longer(scores, room)
                     row_of[count], targets[count], scores[count] = i, j, score
                     count += 1
     return row_of[:count], targets[:count], scores[:count], computed
 
 
 @_compiled
-def _longer(array: npt.NDArray[Any], room: int) -> npt.NDArray[Any]:
-    longer = np.empty(room, dtype=array.dtype)
-    longer[: len(array)] = array
-    return longer
-
-
-@_compiled
 def merge(  # noqa: PLR0913, PLR0917
-    targets: npt.NDArray[np.int32],
-    newcomers: npt.NDArray[np.int32],
-    entries: npt.NDArray[np.float32],
-    slots: npt.NDArray[np.int32],
-    scores: npt.NDArray[np.float32],
+    targets: Ints,
+    newcomers: Ints,
+    entries: Floats,
+    slots: Ints,
+    scores: Floats,
     lengths: npt.NDArray[np.int16],
-    horizon: npt.NDArray[np.float32],
-    at_last: npt.NDArray[np.bool_],
-    labels: npt.NDArray[np.int64],
+    horizon: Floats,
+    at_last: Flags,
+    labels: Labels,
     published: int,
-) -> npt.NDArray[np.bool_]:
+) -> Flags:
     """Enter newcomers, all above the horizon, into their target lists; see `NeighbourLists.merge`.
 
     Returns:
