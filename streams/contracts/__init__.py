@@ -1,7 +1,7 @@
 """Event contracts: what travels on each topic, how it is read, and why it is refused.
 
 The models describe the contracts (the AsyncAPI document is generated from them); the `parse_*`
-functions are the door that every event passes. They raise `InvalidEvent` and nothing else.
+functions validate every event. They raise `InvalidEvent` and nothing else.
 """
 
 from streams.contracts.dead_letters import (

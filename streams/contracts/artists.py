@@ -1,11 +1,11 @@
-"""Artists: the credit as it is written, and who is credited."""
+"""Reads artists: a credit as text, and the names that it credits."""
 
 import re
 from typing import Any, Final
 
 from streams.contracts.cleaning import is_missing, literal_list, names
 
-# What joins artists and never stands within a name. A comma or an ampersand may: "Earth, Wind & Fire".
+# Separators between artists. A comma and an ampersand are not: they occur within names ("Earth, Wind & Fire").
 _JOINED: Final = re.compile(
     r"\s*[;|\0]\s*|\s+/\s+|\s*[(\[]?\s*\b(?:feat\.?|ft\.|featuring)\s+(?=\S)", re.IGNORECASE
 )
@@ -13,7 +13,7 @@ _WANTED: Final = "a list of artists, or text with semicolons"
 
 
 def credited(value: object) -> tuple[str, ...]:
-    """Read who is credited, from a list, a list written as text, or text with semicolons, ` / ` or `feat.`."""
+    """Names of the credited artists, from a list, a list written as text, or text with semicolons, ` / ` or `feat.`."""
     if is_missing(value):
         return ()
     if isinstance(value, str):
@@ -31,14 +31,14 @@ def _split(credit: str) -> list[str]:
     ]
 
 
-# One of these is in every text that may name several: most name one, and are not searched further.
+# A text without any of these names one artist. Most do, and skip the slower search.
 _SIGNS: Final = re.compile(r"[;|\0/\[]|\bf(?:ea)?t", re.IGNORECASE)
 
 
 def completed_artists(known: dict[str, Any]) -> None:
-    """Make `artists` of `artist` where only that is known, and the other way round.
+    """Derive `artists` from `artist` where only that is known, and the reverse.
 
-    What cannot be read is left for the fields' own readers to refuse.
+    A value that cannot be read stays; the reader of its field refuses it.
 
     Args:
         known: metadata by field; changed.

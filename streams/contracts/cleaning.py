@@ -1,4 +1,4 @@
-"""Reading of single metadata values as catalogues really spell them.
+"""Readers of single metadata values, in the spellings that catalogues use.
 
 Each reader takes a value of any type and returns a clean one, or `None` for what is missing; it raises
 `ValueError` for what it cannot understand. Pydantic calls them before its own validation.
@@ -30,24 +30,28 @@ _INT64: Final = 2**63
 
 
 def is_missing(value: object) -> bool:
-    """Tell whether a value is one of the many ways to write nothing."""
+    """Whether a value is a spelling of "missing"."""
     if value is None:
         return True
     if isinstance(value, str):
         return len(value) < 16 and value.strip().casefold() in _MISSING
     if isinstance(value, float | np.floating):
         return math.isnan(value)
-    # pandas.NaT and numpy's NaT are the only values unequal to themselves that reach here.
+    # pandas.NaT and numpy's NaT.
     return isinstance(value, np.datetime64) and bool(np.isnat(value))
 
 
 def plain_scalar(value: object) -> object:
-    """Return a numpy scalar as the Python value it stands for."""
+    """A numpy scalar as a Python value; other values unchanged."""
     return value.item() if isinstance(value, np.generic) else value
 
 
 def storable(value: str) -> str:
-    """Return `value` unchanged, refusing what neither UTF-8 nor Postgres can hold."""
+    """`value` unchanged.
+
+    Raises:
+        ValueError: UTF-8 or Postgres cannot hold it.
+    """
     _stored_size(value)
     return value
 
@@ -62,11 +66,14 @@ def _stored_size(value: str) -> int:
 
 
 def checked_text(value: str, limit: int) -> str:
-    """Return `value` unchanged, refusing what cannot be stored and what is too long.
+    """`value` unchanged.
 
     Args:
         value: any string.
-        limit: most bytes of UTF-8 it may take.
+        limit: maximum length in bytes of UTF-8.
+
+    Raises:
+        ValueError: it cannot be stored, or is too long.
     """
     size = _stored_size(value)
     if size > limit:
@@ -75,7 +82,7 @@ def checked_text(value: str, limit: int) -> str:
 
 
 def text_reader(limit: int) -> Callable[[object], str | None]:
-    """Return a reader of text of at most `limit` bytes; numbers are taken as their digits."""
+    """A reader of text of at most `limit` bytes; a number is read as its digits."""
 
     def read(value: object) -> str | None:
         if isinstance(value, str):
@@ -98,9 +105,9 @@ def text_reader(limit: int) -> Callable[[object], str | None]:
 
 
 def decimal(value: str) -> str | None:
-    """Return a number's text with a decimal point, whichever mark it has; None if it is none, or ambiguous.
+    """The text of a number with a decimal point; None if `value` is no number, or ambiguous.
 
-    `191,5` has a decimal comma; `1.234,5` and `1,234,567` have thousands marked. `1,234` may be either.
+    `191,5` has a decimal comma; `1.234,5` and `1,234,567` have thousands separators; `1,234` may have either.
     """
     if "," in value:
         if _AMBIGUOUS.fullmatch(value):
@@ -118,7 +125,7 @@ _read_name: Final = text_reader(_TAG_BYTES)
 
 
 def number(value: object) -> float | None:
-    """Read a finite number, given as one or as text."""
+    """A finite number, from a number or text."""
     if is_missing(value):
         return None
     value = plain_scalar(value)
@@ -134,10 +141,10 @@ def number(value: object) -> float | None:
 
 
 def tags(value: object) -> tuple[str, ...]:
-    """Read tags from a list, a list written as text, or text with commas or semicolons.
+    """Tags, from a list, a list written as text, or text with commas or semicolons.
 
-    Duplicates go, the order stays. Of tags with weights (`["soul", "100"]`, `{"name": "soul", "count": 100}`,
-    `{"soul": 100}`) the names stay.
+    Duplicates are removed and the order is kept. Weights are dropped: `["soul", "100"]`,
+    `{"name": "soul", "count": 100}` and `{"soul": 100}` are the tag `soul`.
     """
     if is_missing(value):
         return ()
@@ -150,10 +157,10 @@ def tags(value: object) -> tuple[str, ...]:
 
 
 def names(value: object, wanted: str) -> tuple[str, ...]:
-    """Read a list of names, each once, in order; `wanted` says what else it could be.
+    """Names from a list, each once, in order.
 
     Raises:
-        ValueError: it is no list of text.
+        ValueError: it is no list of text; `wanted` describes in its message what is accepted.
     """
     if not isinstance(value, list | tuple | set | frozenset | np.ndarray):
         raise refusal(wanted, value)
@@ -168,20 +175,20 @@ def names(value: object, wanted: str) -> tuple[str, ...]:
 
 
 def literal_list(value: str) -> list[object] | None:
-    """Return the list that a table turned into text, as Python or JSON writes it; None if it is none."""
+    """The list that a text holds, as Python or JSON writes it; None if it holds none."""
     listed = value.strip()
     if listed[:1] + listed[-1:] != "[]" or len(listed) > _EXTRA_BYTES:
         return None
     try:
         found = ast.literal_eval(listed)
     except (ValueError, SyntaxError, MemoryError, RecursionError):
-        # `[a, b]`, as some writers have it.
+        # Some writers leave out the quotation marks: `[a, b]`.
         return [item.strip().strip("'\"") for item in _TAG_BREAK.split(listed[1:-1])]
     return list(found)
 
 
 def _by_weight(value: Mapping[Any, Any]) -> list[Any]:
-    """Return the names that map to weights, the weightiest first."""
+    """Names by descending weight."""
     try:
         return sorted(value, key=lambda name: -(number(value[name]) or 0.0))
     except ValueError:
@@ -189,7 +196,7 @@ def _by_weight(value: Mapping[Any, Any]) -> list[Any]:
 
 
 def _unweighted(item: object) -> object:
-    """Return the name of a tag that comes with its weight."""
+    """The name of a tag that has a weight; other items unchanged."""
     if isinstance(item, Mapping):
         return next((item[key] for key in ("name", "tag", "label") if isinstance(item.get(key), str)), item)
     if isinstance(item, list | tuple) and len(item) == 2 and isinstance(item[0], str):
@@ -202,7 +209,7 @@ def _unweighted(item: object) -> object:
 
 
 def key(name: object) -> str:
-    """Return a key of `extra` as text.
+    """A key of `extra` as text.
 
     Raises:
         ValueError: it cannot be stored, or is longer than 200 bytes.
@@ -211,12 +218,12 @@ def key(name: object) -> str:
 
 
 def storable_key(name: str) -> str:
-    """Return as much of a key as can be stored."""
+    """The part of a key that can be stored."""
     return _storable_text(name).encode()[:_KEY_BYTES].decode(errors="ignore")
 
 
 def check_extra_size(extra: Mapping[str, Any]) -> None:
-    """Raise `ValueError`, naming the largest key, if `extra` is longer than 64 KiB as JSON."""
+    """Raise `ValueError`, which names the largest key, if `extra` is longer than 64 KiB as JSON."""
     if not extra or (size := len(orjson.dumps(extra))) <= _EXTRA_BYTES:
         return
     raw = extra.get("raw")
@@ -229,11 +236,11 @@ def check_extra_size(extra: Mapping[str, Any]) -> None:
 
 
 def as_stored(value: object, depth: int = 2) -> object:
-    """Return `value` as it was, as nearly as JSON and Postgres can hold it: what they cannot is text instead.
+    """`value` in a form that JSON and Postgres can hold; parts that they cannot hold become text.
 
     Args:
         value: anything.
-        depth: that of `value` in what it is part of.
+        depth: how deeply `value` is nested.
     """
     value = plain_scalar(value)
     if isinstance(value, str):
@@ -258,7 +265,7 @@ def _storable_text(value: str) -> str:
 
 
 def extra_json(value: object) -> object:
-    """Return a value of `extra` as plain finite JSON, without NUL characters.
+    """A value of `extra` as finite JSON without NUL characters.
 
     Raises:
         ValueError: as `plain_json`.
@@ -272,7 +279,7 @@ def extra_json(value: object) -> object:
 def _without_nul(value: object, depth: int = 1) -> object:
     if isinstance(value, str):
         return value.replace("\0", "")
-    if depth > _EXTRA_DEPTH:  # it is refused for that
+    if depth > _EXTRA_DEPTH:  # refused later, for its depth
         return value
     if isinstance(value, Mapping):
         return {str(name).replace("\0", ""): _without_nul(item, depth + 1) for name, item in value.items()}
@@ -282,10 +289,10 @@ def _without_nul(value: object, depth: int = 1) -> object:
 
 
 def plain_json(value: object, depth: int = 1) -> object:
-    """Return `value` as plain finite JSON that can be stored; `depth` is that of `value` in what it is part of.
+    """`value` as finite JSON that can be stored; `depth` says how deeply it is nested.
 
     Raises:
-        ValueError: it cannot be, or is nested beyond 16 levels.
+        ValueError: it cannot be stored, or is nested beyond 16 levels.
     """
     if depth > _EXTRA_DEPTH:
         raise ValueError(f"is nested deeper than {_EXTRA_DEPTH} levels")
@@ -317,7 +324,7 @@ def _finite(value: float) -> float:
 
 
 def refusal(wanted: str, value: object) -> ValueError:
-    """Return the error of a value that is not what is wanted."""
+    """The error for a value of the wrong kind."""
     kind = {dict: "an object", list: "a list", bool: "a boolean"}.get(type(value))
     return ValueError(f"must be {wanted}, not {kind or _quoted(value)}")
 

@@ -1,7 +1,7 @@
-"""Reading of dates, years and durations as catalogues really spell them.
+"""Readers of dates, years and durations, in the spellings that catalogues use.
 
-As in `cleaning`, a reader returns a clean value, or None for what is missing, and raises `ValueError` for what it cannot
-understand. docs/metadata.md says what becomes of each spelling.
+As in `cleaning`, a reader returns a clean value, or None for a missing one, and raises `ValueError` for a value that it
+cannot understand. docs/metadata.md lists the spellings.
 """
 
 import math
@@ -17,7 +17,7 @@ _DATE_FORMS: Final = (
 )  # fmt: skip
 _MONTH_FORMS: Final = ("%Y-%m", "%Y/%m", "%m/%Y", "%m.%Y", "%B %Y", "%b %Y")
 _COMPACT_DATE: Final = re.compile(r"\d{8}", re.ASCII)
-# MySQL and MusicBrainz write 00 for a month or a day that is not known.
+# MySQL and MusicBrainz write 00 for an unknown month or day.
 _UNKNOWN_PARTS: Final = re.compile(r"(\d{4})-(?:00(?:-00)?|(\d\d)-00)", re.ASCII)
 _NO_DATE: Final = re.compile(r"0{4}(?:-?00-?00)?(?:[ T]00:00:00(?:\.0+)?)?")
 _DOUBT: Final = r"(?:c\.?|ca\.?|circa|about|before|after|~|\u00a9|\u2117)?\s*"
@@ -41,9 +41,9 @@ _MILLISECONDS: Final = re.compile(
 
 
 def year(value: object) -> int | None:
-    """Read a year: `1722`, `1722.0`, `"c. 1722"`, `"1722-23"` and `"1720s"` (the first of the span), or any date.
+    """A year, from `1722`, `1722.0`, `"c. 1722"`, `"1722-23"`, `"1720s"` (the first year of the span), or any date.
 
-    There is no year 0: it is how catalogues write "unknown".
+    Year 0 is missing: catalogues write it for "unknown".
     """
     if is_missing(value):
         return None
@@ -54,7 +54,7 @@ def year(value: object) -> int | None:
             return None
         if span := _YEAR_SPAN.fullmatch(value):
             return int(span[1]) or None
-        # Also "1722.0", which a spreadsheet makes of a column with gaps.
+        # A spreadsheet writes "1722.0" if the column has gaps.
         if (digits := decimal(value)) is not None:
             value = float(digits)
     if isinstance(value, str | date):
@@ -71,7 +71,7 @@ def year(value: object) -> int | None:
 
 
 def seconds(value: object) -> float | None:
-    """Read a duration in seconds: a number, or text such as `191.5`, `3:11`, `1:02:03`, `PT3M11S`, `3 min 11 s`."""
+    """A duration in seconds, from a number or text such as `191.5`, `3:11`, `1:02:03`, `PT3M11S`, `3 min 11 s`."""
     if isinstance(value, str) and (found := _seconds_from_text(value.strip())) is not None:
         return found
     try:
@@ -98,10 +98,10 @@ def _total(days: str | None, hours: str | None, minutes: str | None, rest: str |
 
 
 def partial_date(value: object) -> str | None:
-    """Read a date as ISO 8601 text, no more precise than it was given: YYYY, YYYY-MM or YYYY-MM-DD.
+    """A date as ISO 8601 text, as precise as it was given: YYYY, YYYY-MM or YYYY-MM-DD.
 
-    With slashes the month comes first unless that cannot be; with dots the day does. Of a span of years, and of a
-    decade, the first year counts.
+    With slashes the month comes first, unless that is impossible; with dots the day comes first. A span of years or a
+    decade is read as its first year.
     """
     if is_missing(value):
         return None
@@ -148,7 +148,7 @@ def _date_by_form(value: str) -> str:
             except ValueError:
                 continue
     span = _YEAR_SPAN.fullmatch(value)
-    # A date has four digits of year; what looks like a date and is none (2009-13-01) is no span either.
+    # 2009-13-01 looks like a date and is none: it is not a span of years either.
     if span is None or len(span[1]) != 4 or span[1].startswith("-") or int(span[1]) == 0:
         raise refusal("a date", value)
     return span[1]

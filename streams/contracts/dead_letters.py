@@ -11,7 +11,7 @@ HEADER_SOURCE_TOPIC = "mess.source.topic"
 HEADER_SOURCE_PARTITION = "mess.source.partition"
 HEADER_SOURCE_OFFSET = "mess.source.offset"
 HEADER_FAILED_AT = "mess.failed_at"
-# The size of a value that the topic does not take: it has been left out, with the message's own headers.
+# The size of a value that is too large for the topic. Value and original headers have been left out.
 HEADER_LEFT_OUT = "mess.left_out_bytes"
 
 

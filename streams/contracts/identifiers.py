@@ -1,6 +1,6 @@
-"""Reading of identifiers that others give: MusicBrainz ids (UUIDs, MBIDs) and ISRCs.
+"""Readers of identifiers from other catalogues: MusicBrainz ids (UUIDs, MBIDs) and ISRCs.
 
-As in `cleaning`, a reader returns a clean value, or None for what is missing, and raises `ValueError` otherwise.
+As in `cleaning`, a reader returns a clean value, or None for a missing one, and raises `ValueError` otherwise.
 """
 
 import re
@@ -8,7 +8,7 @@ from typing import Final
 
 from streams.contracts.cleaning import is_missing, literal_list, names, refusal
 
-# Alone, or at the end of its page's address.
+# Alone, or at the end of a URL.
 _UUID: Final = re.compile(
     r"(?:https?://(?:[a-z]+\.)?musicbrainz\.org/[a-z-]+/)?"
     r"([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})/?",
@@ -20,7 +20,7 @@ _BREAK: Final = re.compile(r"[,;\s\0]+|(?<=[0-9a-f]{12})/(?=[0-9a-f]{8}-)", re.I
 
 
 def uuid(value: object) -> str | None:
-    """Read a UUID, bare or as the address of a page of MusicBrainz; in lower case."""
+    """A UUID in lower case, from a UUID or the URL of a MusicBrainz page."""
     if is_missing(value):
         return None
     if isinstance(value, list | tuple) and len(value) == 1:
@@ -32,7 +32,7 @@ def uuid(value: object) -> str | None:
 
 
 def uuids(value: object) -> tuple[str, ...]:
-    """Read UUIDs from a list, or from text with commas, semicolons, slashes or spaces between them."""
+    """UUIDs, from a list or from text with commas, semicolons, slashes or spaces between them."""
     if is_missing(value):
         return ()
     if isinstance(value, str):
@@ -42,7 +42,7 @@ def uuids(value: object) -> tuple[str, ...]:
 
 
 def isrc(value: object) -> str | None:
-    """Read an ISRC, with or without hyphens; in upper case and without them."""
+    """An ISRC in upper case without hyphens, from one with or without them."""
     if is_missing(value):
         return None
     if isinstance(value, list | tuple) and len(value) == 1:

@@ -58,7 +58,7 @@ class Interaction(BaseModel):
 
 
 def interaction_identity(read: Interaction) -> bytes | None:
-    """16 bytes that two deliveries of one event have in common; None where nothing tells them from two events."""
+    """16 bytes that are equal for two deliveries of one event; None if these cannot be told from two events."""
     if read.event_id is not None:
         named: tuple[str, ...] = ("id", read.event_id)
     elif read.user_id is not None and read.event_time is not None:

@@ -1,4 +1,4 @@
-"""The change feed: what a track's neighbour list has become."""
+"""The change feed: a track's neighbour list after a change."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -53,12 +53,12 @@ class ListChange(BaseModel):
     )
 
 
-# Around ids and scores in JSON: see `_encode_neighbours`.
+# The JSON around ids and scores, see `_encode_neighbours`.
 _FIRST, _SCORE, _NEXT, _LAST = b'[{"track_id":"', b'","score":', b'},{"track_id":"', b"}]"
 
 
 def encode_scores(scores: npt.NDArray[np.float32]) -> list[list[bytes]]:
-    """The scores of many lists as JSON writes them: as short as reads back as the same float32.
+    """The scores of many lists as JSON: the shortest text that reads back as the same float32.
 
     Args:
         scores: (m, k) float32, finite.
@@ -78,16 +78,16 @@ def encode_list_change(
     source: tuple[str, int, int],
     generated_at: datetime,
 ) -> tuple[bytes, bytes]:
-    """Return the key and value of a `ListChange`, without building the model: this is a hot path.
+    """The key and value of a `ListChange`. No model is built: this is a hot path.
 
     Args:
         track_id: the track whose list it is.
         version: the list's version.
         neighbours: up to 50 track ids, most similar first.
-        scores: their cosine similarities, as `encode_scores` has them.
-        added: track ids that came in since the message before.
-        removed: track ids that went out since.
-        source: topic, partition and offset of the newest event taken in.
+        scores: their cosine similarities, from `encode_scores`.
+        added: track ids that are new in the list since the message before.
+        removed: track ids that have left the list since.
+        source: topic, partition and offset of the newest event that the list has absorbed.
         generated_at: aware time of computation.
     """
     topic, partition, offset = source
@@ -107,12 +107,12 @@ def encode_list_change(
 
 
 def _encode_neighbours(neighbours: Sequence[str], scores: Sequence[bytes]) -> bytes:
-    """A list of `ScoredTrack`: a dictionary for each would take longer than everything else together."""
+    """A list of `ScoredTrack` as JSON. Dictionaries would take longer than everything else together."""
     count = len(neighbours)
     if not count:
         return b"[]"
     parts = [_SCORE] * (4 * count)
-    # Inside a string every quotation mark has a backslash before it, so that this is only found between strings.
+    # Within a string every quotation mark is escaped, so this only occurs between strings.
     parts[::4] = orjson.dumps(neighbours)[2:-2].split(b'","')
     parts[2::4] = scores
     parts[3::4] = [_NEXT] * count

@@ -1,4 +1,4 @@
-"""What a catalogue says of a track, and how its many spellings are read."""
+"""The metadata of a track, and how its many spellings are read."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Final
@@ -17,7 +17,7 @@ from pydantic import (
 from streams.contracts import artists, cleaning, dates, identifiers
 from streams.metadata_fields import LIST_FIELDS, METADATA, FieldKind, MetadataField
 
-# Postgres keeps no b-tree key above 2,704 bytes: what is filtered on stays well below, beside a track id.
+# Postgres takes no b-tree key above 2,704 bytes. A term stays well below, together with a track id.
 _TERM_BYTES: Final = 600
 _TEXT_BYTES: Final = 2_000
 _MAX_LISTED: Final = 256
@@ -38,9 +38,9 @@ _TYPES: Final[dict[FieldKind, Any]] = {
     FieldKind.ARTISTS: Annotated[_Listed, BeforeValidator(artists.credited)],
     FieldKind.UUIDS: Annotated[_Listed, BeforeValidator(identifiers.uuids)],
 }
-# Of a validation's context: whether a value that cannot be read is an error.
+# Key of the validation context: whether an unreadable value is an error.
 STRICT: Final = "strict"
-# Where in `extra` values are kept that could not be read.
+# The key of `extra` that holds unreadable values.
 RAW: Final = "raw"
 
 
@@ -58,20 +58,20 @@ class TrackMetadata(_Known):  # its fields are those of `METADATA`
     """Catalogue facts of one track. Every key may be absent.
 
     Empty strings, `NaN`, `None` and the usual spellings of "missing" (`N/A`, `null`, ...) become
-    absent values. A value that its key cannot mean stays as it was, in `extra.raw.<key>`.
+    absent values. A value that its key cannot hold is kept unchanged in `extra.raw.<key>`.
 
-    A validation whose context is `{STRICT: True}` refuses such a value instead, and names its key.
+    A validation with the context `{STRICT: True}` refuses such a value and names its key.
     """
 
-    # Other keys are welcome: they are gathered in `extra` before this rule is asked.
+    # `_read` has moved other keys to `extra` before this rule applies.
     model_config = ConfigDict(
         frozen=True, extra="forbid", title="TrackMetadata", json_schema_extra={"additionalProperties": True}
     )
 
     extra: dict[str, Any] = Field(
         default_factory=dict,
-        description="Whatever else the catalogue says: any JSON, at most 64 KiB. Unknown keys land here, "
-        "and under `raw` each value that could not be read, by its key",
+        description="Further facts: any JSON, at most 64 KiB. Unknown keys are kept here, "
+        "and unreadable values under `raw`, by their key",
         examples=[{"filename": "Bach_BWV849-01_001_20090916-SMD.wav"}],
     )
 
@@ -103,27 +103,27 @@ class TrackMetadata(_Known):  # its fields are those of `METADATA`
         return read({**known, "extra": _with_raw(extra, unread)})
 
     def present(self) -> dict[str, Any]:
-        """Return the keys that have a value, `extra` included, as they travel in an event."""
+        """The keys that have a value, `extra` included, as in an event."""
         return {
             name: list(value) if isinstance(value, tuple) else value
             for name, value in self.__dict__.items()
-            # Empty are lists and `extra`; numbers may be zero.
+            # Empty lists and an empty `extra` are left out; a number may be zero.
             if value or (value is not None and isinstance(value, int | float))
         }
 
     @property
     def unread(self) -> tuple[str, ...]:
-        """The keys whose values could not be read, and are kept in `extra.raw`."""
+        """The keys with unreadable values, which are kept in `extra.raw`."""
         raw = self.extra.get(RAW)
         return tuple(raw) if isinstance(raw, dict) else ()
 
 
-# What a cell was that cannot be read, and why not.
+# Unreadable values by key: the value, and the reason.
 _Unread = dict[str, tuple[Any, str]]
 
 
 def _extra(data: Mapping[Any, Any]) -> tuple[dict[str, Any], _Unread]:
-    """Everything beyond the known fields as plain JSON, and what cannot be."""
+    """Everything beyond the known fields as JSON, and what JSON cannot hold."""
     nested = data.get("extra")
     unread: _Unread = {}
     if not isinstance(nested, Mapping):
@@ -145,10 +145,10 @@ def _extra(data: Mapping[Any, Any]) -> tuple[dict[str, Any], _Unread]:
 
 
 def _with_raw(extra: dict[str, Any], unread: _Unread) -> dict[str, Any]:
-    """Return `extra` with the values that could not be read under `raw`.
+    """`extra` with the unreadable values under `raw`.
 
     Raises:
-        ValueError: it is too large to be kept.
+        ValueError: it is too large.
     """
     if unread:
         before = extra.get(RAW, {})

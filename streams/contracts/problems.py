@@ -1,4 +1,4 @@
-"""What is told of a request that breaks the contract: the same to who asks over Kafka and over HTTP."""
+"""Problem documents (RFC 9457) for requests that break the contract, the same over Kafka and HTTP."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -10,9 +10,9 @@ from streams.contracts.reasons import InvalidEvent, Reason
 
 PROBLEM_PREFIX: Final = "urn:mess-ai:problem:"
 UNKNOWN_STRATEGY: Final = "unknown-strategy"
-# The name of a request as a whole, where no field of it is at fault.
+# The "field" of an error that concerns the request as a whole.
 WHOLE: Final = "request"
-# Errors that are told one by one; of those beyond only the number is.
+# A problem lists so many errors and counts the others.
 _TOLD: Final = 20
 _MAX_FIELD: Final = 120
 _MAX_MESSAGE: Final = 600
@@ -48,7 +48,7 @@ _NO_FIELD: Final = "is not a field of a request"
 
 
 class FieldProblem(BaseModel):
-    """What is wrong with one part of a request."""
+    """An error in one field of a request."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -57,7 +57,7 @@ class FieldProblem(BaseModel):
 
 
 class ProblemDetails(BaseModel):
-    """What went wrong, as RFC 9457 has it."""
+    """A problem document (RFC 9457)."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
@@ -72,7 +72,7 @@ class InvalidRequest(InvalidEvent):
     """A request that breaks the contract.
 
     Attributes:
-        problem: What is told to who asked.
+        problem: The reply to the caller.
     """
 
     def __init__(self, problem: ProblemDetails) -> None:
@@ -83,24 +83,24 @@ class InvalidRequest(InvalidEvent):
 
 
 def refused_value(message: str) -> PydanticCustomError:
-    """An error about the kind of a value, for its validator to raise."""
+    """The error of a field's validator for a value of the wrong kind."""
     return PydanticCustomError("refused", "{message}", {"message": message})
 
 
 def field_error(field: str, message: str) -> PydanticCustomError:
-    """An error of a model's own about one of its fields, for a validator of the whole model to raise."""
+    """The error of a model's validator that concerns one field."""
     return PydanticCustomError("named", "{field}: {message}", {"field": field, "message": message})
 
 
 def invalid_parameters(
     errors: Sequence[tuple[str, str]], *, name: str = "invalid-parameters", left_out: int = 0, **members: Any
 ) -> ProblemDetails:
-    """422: what cannot be used, as (field, message).
+    """A problem of status 422.
 
     Args:
-        errors: The first of them are told, cut to a length that can be read, the others counted in `left_out`.
+        errors: Pairs of field and message. The first are listed, shortened; `left_out` counts the others.
         name: The kind of problem.
-        left_out: Others that are not in `errors`.
+        left_out: The number of errors that are not in `errors`.
         members: Further members of the problem.
     """
     told = [
@@ -123,12 +123,12 @@ def invalid_parameters(
 
 
 def _others(problem: ProblemDetails) -> int:
-    """How many errors a problem has beyond those that it tells."""
+    """How many errors a problem has beyond those that it lists."""
     return int((problem.model_extra or {}).get("left_out", 0))
 
 
 def request_refusal(error: ValidationError, model: type[BaseModel]) -> ProblemDetails:
-    """Why a request is refused: 422, with `known` strategies or fields of `model` where it is those that it misses."""
+    """A problem of status 422; for an unknown strategy or field, `known` lists the known ones."""
     errors = error.errors(include_url=False, include_input=False)
     told = [(field_of(each), message_of(each)) for each in errors]
     for each in errors:
@@ -140,8 +140,8 @@ def request_refusal(error: ValidationError, model: type[BaseModel]) -> ProblemDe
 
 
 def field_of(error: Mapping[str, Any]) -> str:
-    """The field that one of Pydantic's errors is about: where it says, or what an error of a whole model names."""
-    # Of what is wrong with a key Pydantic says "[key]" behind it.
+    """The field that one of Pydantic's errors concerns."""
+    # Pydantic adds "[key]" if a key is at fault.
     parts = [str(part) for part in error["loc"] if part != "[key]"]
     if error["type"] == "named":
         parts.append(error["ctx"]["field"])
@@ -149,7 +149,7 @@ def field_of(error: Mapping[str, Any]) -> str:
 
 
 def message_of(error: Mapping[str, Any], *, unknown: str = _NO_FIELD) -> str:
-    """What one of Pydantic's errors says, in the words of the contract; `unknown` of a field that there is not."""
+    """The message for one of Pydantic's errors, in the words of the contract; `unknown` is that for an unknown field."""
     kind, context = str(error["type"]), error.get("ctx", {})
     if kind == "named":
         return str(context["message"])
@@ -163,7 +163,7 @@ def message_of(error: Mapping[str, Any], *, unknown: str = _NO_FIELD) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """A bound as people write it: 1, not 1.0."""
+    """A bound without needless decimals: 1, not 1.0."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 

@@ -1,4 +1,4 @@
-"""What can be asked of the recommender, over Kafka and over HTTP alike."""
+"""The models of requests for recommendations, the same over Kafka and HTTP."""
 
 import hashlib
 import re
@@ -82,7 +82,7 @@ Scalars = Annotated[list[Scalar], Field(min_length=1, max_length=100)]
 
 
 def _given(kinds: dict[str, JsonValue]) -> JsonValue:
-    """JSON Schemas of objects that have a member of this name, and of one of these kinds, one for each name."""
+    """One JSON Schema for each name: objects that have a member of this name and type."""
     return [{"required": [name], "properties": {name: {"type": kind}}} for name, kind in kinds.items()]
 
 
@@ -148,7 +148,7 @@ FilterName = Annotated[
     Field(json_schema_extra={"pattern": rf"^({'|'.join(sorted(_FILTERED))}|extra\.[^\u0000]+)$"}),
     AfterValidator(_filtered),
 ]
-# The many ways in which a value is none of these are told in one line.
+# One line of error, whichever of the alternatives a value fails.
 FilterValue = Annotated[FilterCondition | Scalars | Scalar, WrapValidator(_condition)]
 
 
@@ -205,7 +205,7 @@ else:
 
 
 class UserContext(BaseModel):
-    """What is known of the listener; keys beyond these are allowed and passed over."""
+    """What is known of the listener; further keys are allowed and ignored."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
     __pydantic_extra__: dict[Text, Json]
@@ -239,7 +239,7 @@ StrategyName = Annotated[
 
 
 class MinOffset(_Strict):
-    """An event of the ingest topic that the answer is to have taken in."""
+    """An event of the ingest topic that the answer must take into account."""
 
     partition: Small = Field(examples=[3])
     offset: Offset = Field(examples=[1207])
@@ -249,7 +249,7 @@ _NAMED_PART: Final = re.compile(r"embedding(?:\.(\w+)|\[(\d+)\])? ")
 
 
 def _vector(value: Any) -> Any:
-    """The components of an embedding in either form, by the rules of track events."""
+    """The components of an embedding, a list or packed, by the rules of track events."""
     try:
         components = embedding_components(value)
         unit_vector(components)
@@ -271,7 +271,7 @@ Embedding = Annotated[
 
 
 class RecommendationQuery(_Strict):
-    """What to recommend. Exactly one of `track_id`, `seeds` and `embedding` says what to start from."""
+    """What to recommend. Exactly one of `track_id`, `seeds` and `embedding` is the starting point."""
 
     track_id: TrackId | None = Field(None, description="One track")
     seeds: list[SeedLike] | None = Field(
@@ -371,7 +371,7 @@ class RecommendationQuery(_Strict):
 
     @cached_property
     def asked(self) -> bytes:
-        """All that is asked as JSON, whoever asks, when and in which order of fields: equal questions, equal bytes."""
+        """The question as canonical JSON: equal questions have equal bytes, whatever their caller, time and order of fields."""
         whole = self.model_dump(mode="json", by_alias=True, exclude_none=True, exclude=_NOT_ASKED)
         return orjson.dumps(whole, option=orjson.OPT_SORT_KEYS)
 
@@ -385,10 +385,10 @@ class RecommendationQuery(_Strict):
         }
 
     def variant(self) -> int | None:
-        """Which of the materialised bodies of (track, strategy, mode) answers this: 0 for the defaults.
+        """The variant of the materialised response of (track, strategy, mode) that answers this; 0 for the defaults.
 
-        Another value is a 64-bit hash of everything else that was asked. None: no stored body can answer it, because
-        it starts from more than a track, depends on the listener or the moment, or names single tracks.
+        Another value is a 64-bit hash of everything else that was asked. None: no materialised response can answer it,
+        because it starts from more than a track, depends on the listener or the time, or names other tracks.
         """
         if self.track_id is None or any(getattr(self, name) for name in _UNREPEATABLE):
             return None
@@ -424,11 +424,11 @@ class RecommendationRequest(RecommendationQuery):
     request_id: RequestId
     timeout_ms: TimeoutMilliseconds | None = Field(
         None,
-        description="How long somebody waits, counted from when the broker took the request: past it, the reply is a "
+        description="How long the caller waits, counted from when the broker received the request; later, the reply is a "
         "problem of status 504",
     )
     hits: Hits = Field(
         1,
-        description="How often the stored body was asked for since it was last requested, this time included: "
-        "what is hot is kept fresh first",
+        description="How often the materialised response was read since the last request, this time included: "
+        "the most requested are refreshed first",
     )

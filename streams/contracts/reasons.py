@@ -44,7 +44,7 @@ class InvalidEvent(ValueError):  # noqa: N818 - it names the event's state, as p
 
 
 def quoted(value: object, limit: int = 60) -> str:
-    """Return `value` as a detail can quote it: short, on one line."""
+    """`value` as a detail can quote it: short, on one line."""
     text = value if isinstance(value, str) else repr(value)
     cut = text if len(text) <= limit else text[: limit - 1] + "…"
     return repr(cut) if isinstance(value, str) else cut

@@ -1,7 +1,7 @@
-"""What answers a request: the body, over Kafka and HTTP alike, and the reply around it.
+"""The models of responses: the body, the same over Kafka and HTTP, and Kafka's reply around it.
 
-A body travels and is stored as JSON whose last members are those that change from one delivery to the next
-(`finished_body`): who delivers it puts them behind bytes that are never parsed.
+A body is sent and stored as JSON. The members that change with each delivery come last (`finished_body`), so that they are
+appended to bytes that are never parsed.
 """
 
 from typing import Any, Literal, Self
@@ -21,7 +21,7 @@ class _Frozen(BaseModel):
 
 
 class SourcePosition(_Frozen):
-    """The event that an answer has taken in last."""
+    """The last event that an answer takes into account."""
 
     topic: str = Field(examples=["track-ingest"])
     partition: int = Field(ge=0, examples=[3])
@@ -80,7 +80,7 @@ class ChosenStrategy(_Frozen):
 
 
 class RecommendationBody(_Frozen):
-    """Recommendations, and where they come from."""
+    """Recommendations, and their source."""
 
     reference_track: str | None = Field(description="The track they are for; null for seeds and vectors")
     reference_metadata: TrackMetadata | None = None
@@ -127,7 +127,7 @@ class PlacementBody(_Frozen):
 
 
 class ComparedList(_Frozen):
-    """One strategy's answer beside the others', and what it is worth."""
+    """One strategy's list in a comparison, with its measures."""
 
     strategy: str
     mode: str | None = None
@@ -165,7 +165,7 @@ class Comparison(_Frozen):
 class RecommendationReply(BaseModel):
     """The reply to a request: the fields of a recommendation body if `status` is ok, else `error`.
 
-    To a request with `candidate` or `compare` there are no recommendations, but `placement` or `comparison`.
+    The reply to a request with `candidate` or `compare` has `placement` or `comparison` instead of recommendations.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -204,7 +204,7 @@ class RecommendationReply(BaseModel):
 
 
 def finished_body(opened: bytes, *, cached: bool, stale: bool, milliseconds: float) -> bytes:
-    """A body as it is delivered, from the JSON object of all its other members."""
+    """A whole body, from the JSON object of all members but those that change with each delivery."""
     return b'%s,"cached":%s,"stale":%s,"computation_time_ms":%.3f}' % (
         memoryview(opened)[:-1],
         b"true" if cached else b"false",
@@ -214,12 +214,12 @@ def finished_body(opened: bytes, *, cached: bool, stale: bool, milliseconds: flo
 
 
 def encode_reply(request_id: str, body: bytes) -> bytes:
-    """The reply that carries a finished body, as bytes; `body` is not parsed."""
+    """The reply with a finished body, as bytes; `body` is not parsed."""
     return b"%s%s" % (_prefix(request_id), memoryview(body)[1:])
 
 
 def encode_error(request_id: str, problem: ProblemDetails) -> bytes:
-    """The reply that carries a problem."""
+    """The reply with a problem, as bytes."""
     error = problem.model_dump(mode="json", exclude_none=True, exclude_defaults=False)
     return orjson.dumps({"request_id": request_id, "status": "error", "error": error})
 
@@ -227,7 +227,7 @@ def encode_error(request_id: str, problem: ProblemDetails) -> bytes:
 def split_reply(request_id: str, value: bytes) -> tuple[bytes | None, dict[str, Any] | None]:
     """The body of a reply as bytes, or its problem as an object; the other is None.
 
-    A body from our own workers is cut out without being parsed; any other reply is read in full.
+    A body from our workers is cut out without parsing; any other reply is parsed.
 
     Raises:
         InvalidEvent: it is neither.
@@ -250,13 +250,13 @@ def _prefix(request_id: str) -> bytes:
 def parse_request(
     key: bytes | None, value: bytes | None, *, max_bytes: int = MAX_EVENT_BYTES
 ) -> RecommendationRequest:
-    """Read one message of `recommendation-requests`. A missing key is forgiven; another one is not.
+    """Read one message of `recommendation-requests`. The key may be missing; if present, it must be the request_id.
 
     Raises:
         InvalidEvent: the message breaks the contract (`InvalidRequest`, where it is a JSON object at least); nothing
             else is raised, whatever the bytes.
     """
-    # A lone surrogate is told by the field that holds it, where one does.
+    # The error for a lone surrogate names its field, if it is in one.
     asked = load_object(value, max_bytes=max_bytes, any_text=True)
     try:
         request = RecommendationRequest.model_validate(asked)
@@ -271,9 +271,9 @@ def parse_request(
 
 
 def request_id_of(key: bytes | None, value: bytes | None) -> str | None:
-    """Who is to be told that a request is refused: the request_id of its value, else its key; None if neither is any.
+    """The request_id to send a refusal to: that of the value, else the key; None if neither is usable.
 
-    It can be written in UTF-8, whatever else is wrong with it.
+    It can always be encoded as UTF-8.
     """
     try:
         found = load_object(value, any_text=True).get("request_id")

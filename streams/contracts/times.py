@@ -1,7 +1,7 @@
-"""Time, converted in one place: whole microseconds since 1970 in UTC, within the years that Postgres and Python share.
+"""Conversions of time: whole microseconds since 1970 in UTC, within the years that Postgres and Python share.
 
-Seconds as a float hold microseconds up to the year 2255 only, and round the last moments of the year 9999 into the year
-10000, which nothing can read back.
+A float of seconds is exact to the microsecond up to the year 2255 only, and rounds the last moments of the year 9999 to
+the year 10000, which nothing can read back.
 """
 
 import time
@@ -12,7 +12,7 @@ from pydantic import AwareDatetime, BeforeValidator
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
-# What Go writes for a time that was never set.
+# Go writes this for a time that was never set.
 _GO_ZERO: Final = datetime.min.replace(tzinfo=UTC)
 # The last microsecond but one of the year 9999: asyncpg writes the last one as Postgres's infinity.
 _LAST: Final = datetime.max.replace(tzinfo=UTC) - _MICROSECOND
@@ -59,14 +59,13 @@ def read_moment(text: str) -> datetime | None:
 def kafka_microseconds(timestamp: int) -> int | None:
     """A Kafka message's timestamp, milliseconds since 1970, as microseconds; None where it is no time.
 
-    Kafka has -1 for "none" and clients that stand by its protocol write no other negative number. A time behind the
-    year 9999 is one in another unit.
+    Kafka's protocol has -1 for "none" and no other negative number. A time after the year 9999 is in another unit.
     """
     return timestamp * 1_000 if 0 <= timestamp <= LATEST // 1_000 else None
 
 
 def kafka_moment(timestamp: int) -> datetime | None:
-    """The same, as an aware time in UTC."""
+    """A Kafka message's timestamp as an aware time in UTC; None where it is no time."""
     microseconds = kafka_microseconds(timestamp)
     return None if microseconds is None else moment_of(microseconds)
 
@@ -78,7 +77,7 @@ def _without_zero(value: Any) -> Any:
         return value
 
 
-# A time in a request: Go's zero time is none.
+# A time in a request; Go's zero time counts as missing.
 GivenMoment = Annotated[
     AwareDatetime | None, BeforeValidator(_without_zero, json_schema_input_type=AwareDatetime | None)
 ]

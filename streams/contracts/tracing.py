@@ -1,6 +1,6 @@
-"""Traces: spans around what is done, and the trace that a message belongs to, in its headers (W3C Trace Context).
+"""Tracing: spans, and the trace context that messages carry in their headers (W3C Trace Context).
 
-Off until `configure` is called; then nothing here costs more than a look at a variable.
+It is off until `configure` is called; while it is off, a call costs one look at a variable.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,7 +17,7 @@ Headers = Iterable[tuple[str, bytes | None]]
 Kind = Literal["internal", "server", "client", "producer", "consumer"]
 
 _KINDS: Final[dict[str, SpanKind]] = {kind.name.lower(): kind for kind in SpanKind}
-# A batch names the traces of so many of its messages at most: collectors refuse more.
+# A batch links to the traces of so many messages at most: collectors refuse more.
 _MAX_LINKS: Final = 128
 _PROPAGATOR: Final = TraceContextTextMapPropagator()
 
@@ -35,7 +35,7 @@ _FIELDS: Final = frozenset({"traceparent", "tracestate"})
 
 
 class _Tracing:
-    """Where spans go; nowhere, until somebody says so."""
+    """Where spans are sent; by default nowhere."""
 
     def __init__(self) -> None:
         self.tracer: trace.Tracer | None = None
@@ -45,12 +45,12 @@ _tracing = _Tracing()
 
 
 def configure(provider: TracerProvider | None) -> None:
-    """Send spans to `provider` from now on; None ends it. Once a process, before anything starts."""
+    """Send spans to `provider`; None turns tracing off. Call it once a process, before anything starts."""
     _tracing.tracer = None if provider is None else provider.get_tracer("mess-ai")
 
 
 def tracing_enabled() -> bool:
-    """Whether spans go anywhere."""
+    """Whether spans are sent anywhere."""
     return _tracing.tracer is not None
 
 
@@ -63,14 +63,14 @@ def traced_span(
     links: Sequence[SpanContext] = (),
     **attributes: str | int | float | bool,
 ) -> Iterator[Span | None]:
-    """Trace a block; errors that leave it are noted.
+    """Trace a block as a span, which records an error that leaves the block.
 
     Args:
-        name: What is done: one of few names, without ids.
-        kind: On which side of a conversation.
-        parent: What it belongs to; what is under way if None.
-        links: What it follows from besides, or of several.
-        attributes: Facts about it; an underscore stands for a dot.
+        name: The operation: one of few names, without ids.
+        kind: The span kind.
+        parent: The parent span; the current one if None.
+        links: Other spans that caused it.
+        attributes: Its attributes; an underscore stands for a dot.
     """
     if _tracing.tracer is None:
         yield None
@@ -87,7 +87,7 @@ def traced_span(
 
 
 def current_span() -> SpanContext | None:
-    """What is under way, for what follows from it later; None where nothing is traced."""
+    """The current span, to link later spans to; None while tracing is off."""
     if _tracing.tracer is None:
         return None
     context = trace.get_current_span().get_span_context()
@@ -95,7 +95,7 @@ def current_span() -> SpanContext | None:
 
 
 def trace_headers() -> list[tuple[str, bytes]]:
-    """Headers that tell the reader of a message what it belongs to; none where nothing is traced."""
+    """Message headers with the current trace context; empty while tracing is off."""
     if _tracing.tracer is None:
         return []
     carrier: dict[str, str] = {}
@@ -104,7 +104,7 @@ def trace_headers() -> list[tuple[str, bytes]]:
 
 
 def parent_of(received: Headers) -> Context | None:
-    """What a message or a request belongs to, by its headers; None where they don't say, or nothing is traced."""
+    """The span that the headers of a message or request name as parent; None without one, or while tracing is off."""
     if _tracing.tracer is None:
         return None
     told = {
@@ -114,7 +114,7 @@ def parent_of(received: Headers) -> Context | None:
 
 
 def origins(received: Iterable[Headers]) -> list[SpanContext]:
-    """What the messages of a batch belong to, each trace once."""
+    """The spans that the messages of a batch belong to, each trace once."""
     if _tracing.tracer is None:
         return []
     found: dict[tuple[int, int], SpanContext] = {}

@@ -1,4 +1,4 @@
-"""Track events: reading them at the door, writing them as a producer."""
+"""Track events: validation of what is received, encoding of what is sent."""
 
 import base64
 import binascii
@@ -45,7 +45,7 @@ class EncodedEmbedding(BaseModel):
 
 
 class TrackEvent(BaseModel):
-    """A track appears, or changes: the whole of it, never a part. A null value deletes the track."""
+    """A new or changed track, always whole. A null value deletes the track."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -72,7 +72,7 @@ class TrackDelete:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TrackUpsert:
-    """A track event that passed the door.
+    """A validated track event.
 
     Attributes:
         track_id: the track.
@@ -88,16 +88,15 @@ class TrackUpsert:
 
 
 def track_key(track_id: str) -> int:
-    """Return the track's compact key: 64 bits of BLAKE2b of its UTF-8, as a signed integer."""
+    """The track's key: 64 bits of BLAKE2b of its UTF-8, as a signed integer."""
     digest = hashlib.blake2b(track_id.encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little", signed=True)
 
 
 def unit_vector(values: npt.ArrayLike, *, dimension: int | None = None) -> npt.NDArray[np.float32]:
-    """Return `values` scaled to unit length.
+    """`values` scaled to unit length.
 
-    Scaled by the largest component first, so that neither huge nor subnormal components overflow or
-    vanish in the norm; computed in float64.
+    They are scaled by the largest component first, so that the norm neither overflows nor vanishes; computed in float64.
 
     Args:
         values: (d,) real numbers.
@@ -123,7 +122,7 @@ def unit_vector(values: npt.ArrayLike, *, dimension: int | None = None) -> npt.N
             Reason.INVALID_EMBEDDING, f"embedding must have one axis, not shape {vector.shape}"
         )
     _check_dimension(len(vector), dimension)
-    # Python's own functions of one number, and the reduction itself: this is a hot path.
+    # Functions of `math` and the ufunc's own `reduce` are faster here: this is a hot path.
     largest = float(np.maximum.reduce(np.abs(vector)))
     if not math.isfinite(largest):
         at = int(np.flatnonzero(~np.isfinite(vector))[0])
@@ -181,7 +180,7 @@ def read_track_event(
 ) -> TrackUpsert:
     """Read a track event that has no key yet, as a producer does before it sends one.
 
-    `strict` refuses it for a metadata value that its key cannot mean.
+    With `strict`, a metadata value that its key cannot hold is refused.
 
     Raises:
         InvalidEvent: the event breaks the contract.
@@ -219,7 +218,7 @@ def _read_embedding(event: Mapping[str, Any], dimension: int | None) -> npt.NDAr
 
 
 def embedding_components(embedding: object) -> list[float] | npt.NDArray[np.floating[Any]]:
-    """Return the numbers of an embedding as it travels, a list or packed; `unit_vector` says whether they are a vector.
+    """The numbers of an embedding, which is a list or packed; `unit_vector` checks that they are a vector.
 
     Raises:
         InvalidEvent: `invalid_embedding`.
@@ -264,11 +263,11 @@ def _decode(embedding: Mapping[str, Any]) -> npt.NDArray[np.floating[Any]]:
 
 
 def read_metadata(metadata: object, *, strict: bool = False) -> TrackMetadata:
-    """Return an event's metadata.
+    """An event's metadata.
 
     Args:
-        metadata: as it travels, or as a catalogue has it; None: nothing is known.
-        strict: refuse it for a value that its key cannot mean, instead of keeping that in `extra.raw`.
+        metadata: as in an event, or as a catalogue has it; None: nothing is known.
+        strict: refuse a value that its key cannot hold, instead of keeping it in `extra.raw`.
 
     Raises:
         InvalidEvent: `invalid_metadata`.
@@ -293,10 +292,9 @@ def encode_track(
     event_time: datetime | None = None,
     encoding: Encoding = "float32",
 ) -> tuple[bytes, bytes]:
-    """Return the key and value of a track event, checked by the rules it will be read by.
+    """The key and value of a track event, validated by the rules of its readers.
 
-    The vector travels at unit length: only its direction counts, and so no component can leave the
-    range of a narrower type.
+    The vector is sent at unit length: only its direction counts, and every component fits a narrower type.
 
     Args:
         track_id: 1 to 512 printable characters.

@@ -1,4 +1,4 @@
-"""Checks that every event passes, whatever its topic."""
+"""Validation that the events of all topics share."""
 
 import json
 import re
@@ -20,10 +20,9 @@ _KINDS: Final = {
 }  # fmt: skip
 
 
-# What no identifier holds: controls, surrogates, the separators of lines and paragraphs, and the characters that only format
-# text (Unicode's Cc, Cs, Zl, Zp, and of the first plane Cf), but for those that join: U+200C, U+200D, U+2060. What Unicode has
-# not assigned yet is taken, so that the rule does not depend on the version that a Python knows. Escapes are such that
-# Python's, ECMA's and Rust's expressions have in common.
+# An identifier holds no control, surrogate, line or paragraph separator, or format character (Unicode's Cc, Cs, Zl, Zp, and
+# Cf of the first plane), except the joiners U+200C, U+200D and U+2060. Unassigned characters are accepted, so the rule does
+# not depend on Python's version of Unicode. The escapes are those that Python, ECMAScript and Rust have in common.
 _PATTERN: Final = (
     r"^[^\u0000-\u001f\u007f-\u009f\u00ad\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891\u08e2\u180e\u200b\u200e\u200f"
     r"\u2028-\u202e\u2061-\u2064\u2066-\u206f\ufeff\ufff9-\ufffb]+$"
@@ -36,7 +35,7 @@ _WRONG: Final = "contains a control or format character"
 
 
 def is_identifier(text: str) -> bool:
-    """Whether an identifier may be so: letters, marks, numbers, punctuation, symbols, spaces and joiners, one at least."""
+    """Whether a text is an identifier: one or more letters, marks, numbers, punctuation, symbols, spaces and joiners."""
     return (text.isprintable() and bool(text)) or _IDENTIFIER.match(text) is not None
 
 
@@ -46,7 +45,7 @@ def _identifier(track_id: str) -> str:
     return track_id
 
 
-# The same rule as `check_track_id`, for models.
+# The rule of `check_track_id` for models.
 TrackId = Annotated[
     str,
     Field(
@@ -61,7 +60,7 @@ TrackId = Annotated[
 
 
 def json_kind(value: object) -> str:
-    """Return what JSON calls a value of this type, with its article."""
+    """JSON's name for a value's type, with its article."""
     return _KINDS.get(type(value), type(value).__name__)
 
 
@@ -69,7 +68,7 @@ def check_track_id(track_id: object) -> str:
     """Return a valid track id.
 
     Raises:
-        InvalidEvent: `invalid_track_id`, unless it is 1 to 512 characters, as `is_identifier` has them.
+        InvalidEvent: `invalid_track_id`, unless it is an identifier (`is_identifier`) of 1 to 512 characters.
     """
     if not isinstance(track_id, str):
         wrong = "is missing" if track_id is None else f"must be text, not {json_kind(track_id)}"
@@ -114,14 +113,13 @@ def load_object(
 ) -> dict[str, Any]:
     """Return the JSON object that `value` holds.
 
-    The bare words NaN and Infinity, which Python and other writers emit, are read as the floats they
-    mean, so that the refusal (or, in metadata, the missing value) is the one that fits. Of a name that comes twice the last
-    counts.
+    The words NaN and Infinity, which Python and others write, are read as floats: a later check refuses them by name, and
+    in metadata they count as missing. If a name occurs twice, the last one counts.
 
     Args:
         value: The bytes.
-        max_bytes: The longest that are read.
-        any_text: Let lone surrogates through, in keys and values, for who names the field that they are in.
+        max_bytes: Longer values are refused.
+        any_text: Accept lone surrogates in keys and values; the caller refuses them and names the field.
 
     Raises:
         InvalidEvent: `too_large`, `not_utf8` or `malformed_json`.

@@ -1,4 +1,4 @@
-"""Values as requests have them: text that can be stored, and numbers that are written as numbers."""
+"""Types of values in requests: text that can be stored, and numbers."""
 
 import math
 from typing import Annotated, Any, Final
@@ -8,13 +8,13 @@ from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, Str
 from streams.contracts import cleaning
 from streams.contracts.problems import refused_value
 
-# JSON writes no longer integers here: what is longer is read as a float, as JSON readers do.
+# Longer integers are read as floats, as other JSON readers do.
 _LEAST: Final = -(2**63)
 _MOST: Final = 2**64 - 1
 
 
 def _whole(value: Any) -> int:
-    # JSON has one kind of number: 5.0 is a whole one.
+    # JSON has one kind of number: 5.0 is a whole number.
     if isinstance(value, float) and value.is_integer():
         return int(value)
     if isinstance(value, bool) or not isinstance(value, int):
@@ -49,7 +49,7 @@ def _setting(value: Any) -> bool | int | float:
     return number
 
 
-# What is asked is written down, as JSON and in Postgres: text that these cannot hold is refused at the door.
+# Requests are stored, as JSON and in Postgres: text that these cannot hold is refused.
 _STORABLE: Final = {"pattern": r"^[^\u0000]*$"}
 Text = Annotated[
     str,
