@@ -1,4 +1,4 @@
-"""Rows of neighbour lists in Postgres's binary COPY format, built and read by numpy, a column at a time.
+"""Neighbour lists in Postgres's binary COPY format, encoded and decoded by numpy, a column at a time.
 
 The format: a signature, two empty int32; for each row an int16 count of fields and for each field an int32 length and
 the value, all big-endian; -1 at the end. An array is (dimensions, has nulls, element oid, length, lower bound) and then
@@ -18,9 +18,9 @@ TRAILER = b"\xff\xff"
 OID_INT8, OID_FLOAT4 = 20, 700
 ARRAY_HEADER = 20
 EMPTY_ARRAY = 12
-# Rows encoded at once, some 5 MB: fewer and larger parts are fewer turns of the event loop.
+# Rows encoded at once, about 5 MB: large parts need few turns of the event loop.
 PART_ROWS = 4096
-# Postgres counts microseconds from 2000-01-01: this many from 1970 on.
+# Microseconds from 1970 to 2000-01-01, where Postgres begins to count.
 POSTGRES_EPOCH = 946_684_800_000_000
 
 _INT_ELEMENT = np.dtype([("length", ">i4"), ("value", ">i8")])
@@ -74,7 +74,7 @@ def encode_lists(rows: ListRows, *, version: int, generated_at: int) -> Iterator
         Parts of the stream, `PART_ROWS` lists each. Making one takes CPU time: not for the event loop.
     """
     yield HEADER
-    # Almost all lists have full length, so that there are few groups.
+    # Almost all lists have full length: there are few groups.
     for count in np.unique(rows.lengths).tolist():
         group = np.flatnonzero(rows.lengths == count)
         for start in range(0, len(group), PART_ROWS):
@@ -104,7 +104,7 @@ def _encode_part(
 
 
 def decode_array(sent: list[bytes], oid: int) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
-    """Arrays as `array_send` gives them, as one matrix padded with zeros, and the length of each."""
+    """Arrays in the format of `array_send` as one matrix, padded with zeros, and the length of each."""
     element = _INT_ELEMENT if oid == OID_INT8 else _FLOAT_ELEMENT
     sizes = np.fromiter((len(value) for value in sent), dtype=np.int64, count=len(sent))
     lengths = np.maximum(sizes - ARRAY_HEADER, 0) // element.itemsize

@@ -1,4 +1,4 @@
-"""Reads of who makes recommendations: a stored list, what all lists say, which tracks there are."""
+"""The recommender's reads: a stored list, statistics of all lists, which tracks exist."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -49,7 +49,7 @@ class StoredNeighbours:
 
 
 async def existing(pool: asyncpg.Pool, keys: Sequence[int]) -> set[int]:
-    """Those of these keys that belong to a track."""
+    """The keys that belong to a track."""
     with translated_errors():
         return {row[0] for row in await pool.fetch(_KNOWN, list(keys))}
 
@@ -67,7 +67,7 @@ async def fetch_list(pool: asyncpg.Pool, key: int) -> StoredNeighbours | None:
 async def densities(
     pool: asyncpg.Pool, neighbours: int
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
-    """The mean similarity of every track with a list to the first few of it, float64 (m,), with their keys, ascending."""
+    """For every track with a list: its key, ascending, and its mean similarity to its first few neighbours, float64 (m,)."""
     with translated_errors():
         rows = await pool.fetch(_DENSITIES, neighbours)
     keys = np.array([row[0] for row in rows], dtype=np.int64)
@@ -75,7 +75,7 @@ async def densities(
 
 
 def _elements(sent: bytes, kind: str) -> npt.NDArray[Any]:
-    """The elements of an array without nulls as `array_send` has them."""
+    """The elements of an array without nulls, from the format of `array_send`."""
     element = np.dtype([("length", ">i4"), ("value", kind)])
     return np.frombuffer(sent, dtype=element, offset=min(len(sent), _ARRAY_HEADER))["value"]
 

@@ -1,13 +1,12 @@
-"""What every process knows of the schema by name.
+"""The schema's revision and the names of the metadata columns.
 
-The tables are in `store.schema`, which takes SQLAlchemy to import, a good part of a process's start: only migrations and
-who grants rights need them.
+The tables are in `store.schema`. Importing it imports SQLAlchemy, which slows a start; only migrations and grants need it.
 """
 
 from streams.metadata_fields import METADATA
 
-# The Alembic revision that the tables are at; a process refuses to start on another.
+# The Alembic revision of the tables; a process refuses to start on another.
 REVISION = "0011"
 
-# Columns of metadata, in the order of the event contract; what a catalogue adds beyond these is in `extra`.
+# Columns of metadata, in the order of the event contract. Further keys are in `extra`.
 METADATA_FIELDS = (*(field.name for field in METADATA), "extra")

@@ -1,4 +1,4 @@
-"""What has been done about dead letters: written by `mess dead-letters`, read by nobody else."""
+"""Which dead letters have been handled: written and read by `mess dead-letters` alone."""
 
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
@@ -13,7 +13,7 @@ from store.pool import transaction, translated_errors
 
 Action = Literal["replayed", "dropped"]
 
-# Twice as long as letters are kept by default: what has been done about one is known for as long as it can be read.
+# Twice the default retention of dead letters: a record outlives its dead letter.
 _KEPT_DAYS = 60
 
 
@@ -27,12 +27,12 @@ class DeadLettersBusyError(StoreError):
 
 
 class DeadLetterId(NamedTuple):
-    """Names one dead letter for good.
+    """Identifies a dead letter.
 
     Attributes:
         partition: Its partition of dead-letters.
         offset: Its offset there.
-        written_at: The message's timestamp, milliseconds since 1970: offsets begin anew with a topic that is made anew.
+        written_at: The message's timestamp, milliseconds since 1970: a topic that is created anew repeats offsets.
     """
 
     partition: int
@@ -42,14 +42,14 @@ class DeadLetterId(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class HandledDeadLetter:
-    """What was done about a letter, and when."""
+    """What was done about a dead letter, and when."""
 
     action: Action
     handled_at: datetime
 
 
 async def fetch_handled(pool: asyncpg.Pool) -> dict[DeadLetterId, HandledDeadLetter]:
-    """Every letter that something has been done about.
+    """All handled dead letters.
 
     Raises:
         StoreUnavailableError: Postgres cannot be reached.
@@ -67,7 +67,7 @@ async def fetch_handled(pool: asyncpg.Pool) -> dict[DeadLetterId, HandledDeadLet
 
 
 async def mark_handled(pool: asyncpg.Pool, letters: Collection[DeadLetterId], action: Action) -> None:
-    """Note that `action` was done about `letters`; a later action replaces an earlier one. Forgets very old ones.
+    """Record that `action` was done about `letters`; it replaces an earlier action. Very old records are deleted.
 
     Raises:
         StoreUnavailableError: Postgres cannot be reached.
@@ -89,16 +89,16 @@ async def mark_handled(pool: asyncpg.Pool, letters: Collection[DeadLetterId], ac
 async def tracks_written_since(
     pool: asyncpg.Pool, events: Sequence[tuple[str, int, int]]
 ) -> set[tuple[str, int, int]]:
-    """Which of `events` of track-ingest are older than what the store has of their track.
+    """Which `events` of track-ingest are older than the stored version of their track.
 
     Args:
-        pool: Where to look.
+        pool: The store.
         events: Track id, source partition and source offset of each.
 
     Raises:
         StoreUnavailableError: Postgres cannot be reached.
     """
-    # Postgres has no text with a NUL in it, so no such track either.
+    # Postgres holds no text with a NUL, so there is no such track.
     sought = [event for event in events if "\0" not in event[0]]
     with translated_errors():
         rows = await pool.fetch(
@@ -117,10 +117,10 @@ async def tracks_written_since(
 
 @asynccontextmanager
 async def only_operator(pool: asyncpg.Pool) -> AsyncIterator[None]:
-    """Hold the right to deal with letters: nobody else replays or drops meanwhile.
+    """Hold the lock on dead letters: no other operator replays or drops any meanwhile.
 
     Raises:
-        LettersBusyError: Somebody else holds it.
+        DeadLettersBusyError: Another operator holds it.
         StoreUnavailableError: Postgres cannot be reached.
     """
     with translated_errors():

@@ -20,7 +20,7 @@ class SchemaMismatchError(StoreError):
 
 
 class FencedError(StoreError):
-    """Another worker has taken the partition since: this one must not write."""
+    """Another worker has claimed the partition since: this one must not write."""
 
     def __init__(self, partition: int, epoch: int) -> None:
         self.partition = partition
@@ -29,8 +29,8 @@ class FencedError(StoreError):
 
 
 class TrackRejectedError(StoreError):
-    """Postgres can never take this track, however often it is tried."""
+    """Postgres refuses this track; a retry will not help."""
 
 
 class BodyRejectedError(StoreError):
-    """Postgres can never take this body, however often it is tried."""
+    """Postgres refuses this body; a retry will not help."""

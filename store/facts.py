@@ -1,4 +1,4 @@
-"""Facts of all tracks at once, column by column."""
+"""Reads metadata of all tracks, column by column."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,7 +11,7 @@ _EXTRA = "extra."
 
 
 async def read_facts(connection: PoolConnectionProxy, fields: Sequence[str]) -> dict[int, Mapping[str, Any]]:
-    """Key to the values of `fields` for every track; must run inside a transaction.
+    """The values of `fields` for every track, by its key. Call it inside a transaction.
 
     Args:
         connection: In a transaction, which a cursor needs.

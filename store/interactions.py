@@ -1,7 +1,7 @@
-"""Interactions of listeners: remembered, summed up, and consumed, all in one transaction of the caller's.
+"""Interactions of listeners: their identities, decayed sums and consumed offsets, written in one transaction of the caller's.
 
-The consumed offsets need no epochs: they are locked while a batch is applied, and what lies below them is passed over,
-so that two workers that both believe to hold a partition count nothing twice.
+Consumed offsets need no epochs. They are locked while a batch is applied, and events below them are skipped: two workers that
+both believe that they hold a partition count nothing twice.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,8 +27,8 @@ SELECT * FROM unnest($1::bytea[], $2::bigint[], $3::text[], $4::timestamptz[])
 ON CONFLICT DO NOTHING RETURNING identity
 """
 
-# Both sums are brought to the later reference; a factor of one, or less. Of next to nothing nothing is kept: Postgres refuses
-# a product that is too small for it.
+# Both sums are decayed to the later reference, by a factor of at most one. Tiny values become 0: Postgres refuses a product
+# that underflows.
 _ADD = """
 INSERT INTO popularity AS p (key, value, count, reference)
 SELECT key, value, count, $4::float8 FROM unnest($1::bigint[], $2::float8[], $3::float8[]) AS n (key, value, count)
@@ -47,7 +47,7 @@ FROM unnest($1::int[], $2::bigint[]) AS n (partition, next_offset) WHERE o.parti
 
 @dataclass(frozen=True, slots=True)
 class InteractionRow:
-    """An interaction that can be told from others."""
+    """An interaction with an identity, which a second delivery repeats."""
 
     identity: bytes
     key: int
@@ -65,7 +65,7 @@ async def interaction_offsets(pool: asyncpg.Pool) -> dict[int, int]:
 async def hold_interaction_partitions(
     connection: PoolConnectionProxy, partitions: Sequence[int]
 ) -> dict[int, int]:
-    """Lock these partitions to the end of the transaction; returns the next offset to read of each."""
+    """Lock these partitions until the transaction ends; returns the next offset to read of each."""
     await connection.execute(_OPEN, sorted(partitions))
     return {row[0]: row[1] for row in await connection.fetch(_HOLD, sorted(partitions))}
 
@@ -73,7 +73,7 @@ async def hold_interaction_partitions(
 async def remember_interactions(
     connection: PoolConnectionProxy, rows: Sequence[InteractionRow]
 ) -> set[bytes]:
-    """Remember interactions; returns the identities of those that were not known."""
+    """Store interactions; returns the identities that are new."""
     if not rows:
         return set()
     columns = zip(*((r.identity, r.key, r.type, r.event_time) for r in rows), strict=True)
@@ -90,7 +90,7 @@ async def add_popularity(
     reference: float,
     half_life: float,
 ) -> None:
-    """Add decayed sums to the popularity of tracks, known or not.
+    """Add decayed sums to the popularity of tracks, whether or not these exist.
 
     Args:
         connection: Inside the transaction.
@@ -105,12 +105,12 @@ async def add_popularity(
 
 
 async def advance_interactions(connection: PoolConnectionProxy, next_offsets: Mapping[int, int]) -> None:
-    """Note how far partitions that are held have been consumed."""
+    """Record the consumed offsets of partitions that are locked."""
     await connection.execute(_ADVANCE, list(next_offsets), list(next_offsets.values()))
 
 
 async def restart_interactions(pool: asyncpg.Pool, partitions: Sequence[int]) -> None:
-    """Another log has taken the place of the one consumed: these partitions are read from their start."""
+    """Read these partitions from their start: their log has been replaced by another."""
     with translated_errors():
         await pool.execute(
             "UPDATE interaction_offsets SET next_offset = 0 WHERE partition = ANY($1::int[])",
@@ -119,7 +119,7 @@ async def restart_interactions(pool: asyncpg.Pool, partitions: Sequence[int]) ->
 
 
 async def forget_interactions(pool: asyncpg.Pool, age: timedelta) -> int:
-    """Forget the identities of interactions received longer ago than `age`; returns how many."""
+    """Delete the identities of interactions received longer ago than `age`; returns how many."""
     with translated_errors():
         status: str = await pool.execute(
             "DELETE FROM interactions WHERE received_at < now() - $1::interval", age

@@ -1,4 +1,4 @@
-"""Keys of the API's callers: made and revoked by `mess keys`, read by the API. A key itself is nowhere kept."""
+"""API keys: `mess keys` creates and revokes them, the API reads their digests. The key itself is never stored."""
 
 import hashlib
 import re
@@ -14,12 +14,12 @@ import asyncpg
 from store.errors import StoreError
 from store.pool import transaction, translated_errors
 
-# What a key may be used for, and what that means to people.
+# The scopes of a key, with descriptions.
 SCOPES: Final = {
     "read": "the catalogue, strategies and the change feed",
     "recommend": "recommendations, comparisons and explanations",
 }
-# More than anybody hands out by hand; an API process holds about half a kilobyte for each.
+# An API process holds about half a kilobyte for each.
 MAX_KEYS: Final = 100_000
 
 _KEY = re.compile(r"mess_([0-9a-f]{8})_[0-9a-f]{64}")
@@ -43,7 +43,7 @@ class KeysUnreadableError(StoreError):
 
 
 class TooManyKeysError(StoreError):
-    """There are as many keys as there may be."""
+    """The maximum number of keys exists."""
 
     def __init__(self) -> None:
         super().__init__(f"there are {MAX_KEYS:,} keys in use, which is as many as there may be: revoke some")
@@ -51,14 +51,14 @@ class TooManyKeysError(StoreError):
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """What is kept of a key.
+    """A stored key.
 
     Attributes:
-        prefix: Names it; the eight characters after `mess_`.
+        prefix: Identifies it: the eight characters after `mess_`.
         digest: SHA-256 of the whole key, 32 bytes.
-        name: Whose it is, for people.
-        scopes: What it may be used for, of `SCOPES`.
-        rate_limit: Its own rate, as `100/minute`; None for the usual.
+        name: Its owner, for people.
+        scopes: Its scopes, of `SCOPES`.
+        rate_limit: Its own rate, such as `100/minute`; None for the default.
         created_at: When it was made, aware.
         expires_at: From when on it is not valid, aware; None for never.
         revoked_at: When it was revoked, aware; None if it was not.
@@ -75,12 +75,12 @@ class ApiKey:
 
 
 def new_key() -> str:
-    """A new key: 256 random bits, so that a plain digest of it cannot be turned back."""
+    """A new key of 256 random bits: an unsalted digest of it cannot be reversed."""
     return f"mess_{secrets.token_hex(4)}_{secrets.token_hex(32)}"
 
 
 def prefix_of(key: str) -> str | None:
-    """The part of a key that names it; None where `key` does not look like one."""
+    """The prefix of a key; None if `key` does not look like one."""
     matched = _KEY.fullmatch(key)
     return matched[1] if matched else None
 
@@ -99,7 +99,7 @@ async def add_key(
     rate_limit: str | None = None,
     expires_at: datetime | None = None,
 ) -> None:
-    """Keep the digest of `key`, which `new_key` made.
+    """Store the digest of `key`, which `new_key` made.
 
     Raises:
         TooManyKeysError: There are `MAX_KEYS` in use.
@@ -127,7 +127,7 @@ async def add_key(
 
 
 async def revoke_key(pool: asyncpg.Pool, prefix: str) -> bool:
-    """Revoke a key for good; whether it was not revoked before.
+    """Revoke a key for good; False if it was revoked already.
 
     Raises:
         KeyUnknownError: There is no such key.
@@ -150,7 +150,7 @@ async def revoke_key(pool: asyncpg.Pool, prefix: str) -> bool:
 
 
 async def list_keys(pool: asyncpg.Pool) -> list[ApiKey]:
-    """Every key there ever was, the oldest first.
+    """All keys, the oldest first, revoked and expired ones included.
 
     Raises:
         StoreUnavailableError: Postgres cannot be reached.
@@ -161,7 +161,7 @@ async def list_keys(pool: asyncpg.Pool) -> list[ApiKey]:
 
 
 async def fetch_keys_version(pool: asyncpg.Pool) -> int:
-    """A number that is another one after every change to any key.
+    """A number that changes with every change to a key.
 
     Raises:
         KeysUnreadableError: This role may not read keys.
@@ -197,7 +197,7 @@ def _readable() -> Iterator[None]:
 
 
 async def _lock(connection: asyncpg.pool.PoolConnectionProxy) -> None:
-    """Let one change come after the other: versions must grow in the order of commits. Readers go on."""
+    """Serialise changes: versions must grow in the order of commits. Readers are not blocked."""
     await connection.execute("LOCK TABLE api_keys IN SHARE ROW EXCLUSIVE MODE")
 
 

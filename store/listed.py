@@ -1,6 +1,6 @@
-"""Neighbour lists as they are served, many at a time, and the tracks that they name.
+"""Reads neighbour lists to serve, many at a time, and the tracks in them.
 
-Every function takes one round trip, computes no similarity, and raises `StoreUnavailableError` where Postgres cannot be
+Every function takes one round trip, computes no similarity, and raises `StoreUnavailableError` if Postgres cannot be
 reached.
 """
 
@@ -14,21 +14,21 @@ from store.columns import METADATA_FIELDS
 from store.pool import translated_errors
 from store.reads import Metadata
 
-# A track id, and how many of its neighbours are wanted.
+# A track id, and the number of its neighbours to read.
 Wanted = tuple[str, int]
 
-# What was asked for, as rows. How many rows that are, Postgres is not to guess from the array: a plan for one of each length
-# costs more than the query, and one for a long array might read the whole table. With a limit that it cannot know it takes
-# them to be few, and soon has one plan for all, of lookups by index.
+# The request as rows. Postgres must not estimate their number from the array: planning for each length costs more than the
+# query, and a plan for a long array might read the whole table. With a limit that it cannot know it assumes few rows, and
+# soon uses one generic plan of index lookups.
 _FEW = "LIMIT (SELECT cardinality($1))"
 
-# A row's version is the transaction that wrote it: it is read without unpacking the row, and whatever writes the row moves it.
-# Another server, or one that was set back, may count its transactions anew, but has started at another moment. The count
-# begins again after 2^32: that a row is written by the very number that it had when it was last read is not reckoned with.
+# A row's version is the transaction that wrote it (xmin): it is read without unpacking the row, and every write changes it.
+# Another or a restored server may repeat transaction ids, but has another start time. Ids wrap around after 2^32; that a row
+# gets exactly its former id is neglected.
 _EPOCH = "date_part('epoch', pg_postmaster_start_time())"
 
-# One row a list. A neighbour is there if its track is; OFFSET 0 keeps the look for it one by key, and as the order of
-# unnest is known, nothing is sorted, and no neighbour is looked for beyond those wanted.
+# One row a list. A neighbour counts if its track exists. OFFSET 0 keeps its lookup one by key. The order of unnest is known,
+# so nothing is sorted, and no neighbour is looked up beyond those wanted.
 _LISTS = f"""
 WITH seed AS MATERIALIZED (
     SELECT w.track_id, w.wanted, t.key, t.xmin AS version, t.source_partition AS owner
@@ -78,8 +78,8 @@ class ListHeader(NamedTuple):
         source_offset: That event's offset.
         event_time: That event's own time.
         generated_at: When the list was computed.
-        length: Neighbours in the list, those that are gone since included.
-        behind: Whether the store has accepted events that the list has not taken in yet.
+        length: Neighbours in the list, withdrawn ones included.
+        behind: Whether the store has accepted events that the list has not absorbed yet.
         owner: Partition of the track, whose worker keeps the list.
     """
 
@@ -94,18 +94,18 @@ class ListHeader(NamedTuple):
 
 
 class ServedList(NamedTuple):
-    """A track's list without what it says of the tracks in it.
+    """A track's list, without the metadata of its neighbours.
 
-    A row's version is the same only as long as nothing in the row changes; versions are to be compared within an epoch.
+    A row's version changes with every write of the row. Compare versions within one epoch only.
 
     Attributes:
-        epoch: What the versions belong to.
+        epoch: The epoch of the versions.
         key: The track's key.
         version: Of the track's row.
-        keys: Of its neighbours from the most similar on; tracks that are gone are left out.
+        keys: Of its neighbours, most similar first, without withdrawn tracks.
         scores: Their cosine similarities.
         versions: Of their rows.
-        header: About its list; None where it has none yet.
+        header: About its list; None if it has none yet.
     """
 
     epoch: float
@@ -118,13 +118,13 @@ class ServedList(NamedTuple):
 
 
 class ListedTrack(NamedTuple):
-    """What is said of a track in a list.
+    """A track in a list.
 
     Attributes:
         key: Its key.
-        version: Of its row, as `ServedList` has it.
+        version: Of its row, as in `ServedList`.
         track_id: Its id.
-        metadata: Every field of the contract, None where the catalogue says nothing.
+        metadata: Every field of the contract, None where unknown.
     """
 
     key: int
@@ -134,7 +134,7 @@ class ListedTrack(NamedTuple):
 
 
 async def read_served_lists(pool: asyncpg.Pool, wanted: Sequence[Wanted]) -> dict[Wanted, ServedList]:
-    """The first so many neighbours, of those that are still there, of each of these tracks; unknown tracks are left out."""
+    """The first neighbours of each of these tracks, without withdrawn ones; unknown tracks are left out."""
     with translated_errors():
         rows = await pool.fetch(_LISTS, *(list(column) for column in zip(*wanted, strict=True)))
     return {row[:2]: _list(row) for row in rows}
@@ -147,7 +147,7 @@ def _list(row: asyncpg.Record) -> ServedList:
 
 
 async def read_listed_tracks(pool: asyncpg.Pool, keys: Sequence[int]) -> tuple[float, list[ListedTrack]]:
-    """The tracks with these keys, in any order, and the epoch of their versions; those that are gone are left out."""
+    """The tracks with these keys, in any order, and the epoch of their versions; withdrawn tracks are left out."""
     with translated_errors():
         rows = await pool.fetch(_TRACKS, keys)
     tracks = [

@@ -1,4 +1,4 @@
-"""Neighbour lists in the store: flushed by the thousand, read back by whoever takes them over."""
+"""Neighbour lists in the store: written in flushes of thousands, read by a worker that takes partitions over."""
 
 import asyncio
 import time
@@ -36,7 +36,7 @@ FROM incoming_lists AS i
 WHERE l.key = i.key
 """
 
-# Lists of tracks that have gone meanwhile are left out.
+# Lists of tracks that have been withdrawn meanwhile are left out.
 _INSERT = """
 INSERT INTO neighbour_lists
 SELECT i.* FROM incoming_lists AS i JOIN tracks AS t USING (key)
@@ -45,7 +45,7 @@ ON CONFLICT (key) DO NOTHING
 """
 
 
-# Rows that a statement reads or writes at most where there may be millions: it has the time of `MESS_COMMAND_TIMEOUT`.
+# Rows that one statement reads or writes of millions: it must end within `MESS_COMMAND_TIMEOUT`.
 PAGE_ROWS = 8_192
 
 
@@ -72,8 +72,7 @@ async def flush_lists(
 
 
 async def _write(connection: PoolConnectionProxy, rows: ListRows, version: int, generated_at: int) -> None:
-    # Ten thousand lists take tens of milliseconds: not on the event loop. And all at once, as on a busy loop each turn
-    # of a thread waits for its own.
+    # Ten thousand lists take tens of milliseconds: in a thread, and in one call, since on a busy loop each call waits.
     encoded = await asyncio.to_thread(
         lambda: list(binary.encode_lists(rows, version=version, generated_at=generated_at))
     )
@@ -90,19 +89,19 @@ async def _write(connection: PoolConnectionProxy, rows: ListRows, version: int, 
 _PAGE_END = (
     "SELECT max(key) FROM (SELECT key FROM neighbour_lists WHERE key >= $1 ORDER BY key LIMIT $2) AS page"
 )
-# A list that somebody is about to write is left to its writer.
+# A list that another transaction is writing is skipped.
 _DROP_ORPHANS = """
 DELETE FROM neighbour_lists WHERE key IN (
     SELECT l.key FROM neighbour_lists AS l WHERE l.key BETWEEN $1 AND $2
     AND NOT EXISTS (SELECT FROM tracks AS t WHERE t.key = l.key) FOR UPDATE SKIP LOCKED
 )
 """
-# Keys compared by a statement: nearly none is an orphan's, and only these are written.
+# Keys that one statement compares; few are orphans, and only these are written.
 _COMPARED_ROWS = 16 * PAGE_ROWS
 
 
 async def drop_orphaned_lists(connection: PoolConnectionProxy) -> int:
-    """Drop lists whose track has gone; return how many there were."""
+    """Delete lists without a track; return how many there were."""
     dropped, first = 0, -(2**63)
     while (last := await connection.fetchval(_PAGE_END, first, _COMPARED_ROWS)) is not None:
         status: str = await connection.execute(_DROP_ORPHANS, first, last)
@@ -113,7 +112,7 @@ async def drop_orphaned_lists(connection: PoolConnectionProxy) -> int:
     return dropped
 
 
-# Rows read at a time. With metadata they take ten times as long to decode, on the event loop.
+# Rows read at a time. Decoding them with metadata takes ten times as long, on the event loop.
 _TRACKS_READ = 2_048
 _DESCRIBED_READ = 256
 
@@ -126,7 +125,7 @@ async def read_track_vectors(
     Args:
         connection: Inside a transaction.
         dimension: d of the vectors.
-        metadata: Whether what is known of the tracks is wanted, too.
+        metadata: Whether to read metadata, too.
     """
     count: int = await connection.fetchval("SELECT count(*) FROM tracks")
     found = TrackVectors(
@@ -173,7 +172,7 @@ JOIN neighbour_lists AS l ON l.key = t.key AND l.version > f.version
 
 
 async def read_lists_owned(connection: PoolConnectionProxy, newer_than: Mapping[int, int]) -> ListRows:
-    """The stored lists of the tracks whose own event is of these partitions, of a version newer than the one given.
+    """The stored lists of the tracks of these partitions that are newer than a version.
 
     Must run inside a transaction.
     """
@@ -194,7 +193,7 @@ async def _read_pages(connection: PoolConnectionProxy, query: str, *arguments: o
 
 
 async def read_lists_of(connection: PoolConnectionProxy, keys: npt.NDArray[np.int64]) -> ListRows:
-    """The stored lists of these tracks, in any order; those that are not there are left out."""
+    """The stored lists of these tracks, in any order; missing ones are left out."""
     return _decoded(await connection.fetch(_READ + " WHERE key = ANY($1::bigint[])", keys.tolist()))
 
 

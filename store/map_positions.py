@@ -1,7 +1,7 @@
-"""Where tracks stand on the map: written by the workers, read by the API.
+"""Positions of tracks on the map: written by the workers, read by the API.
 
-Every function raises `StoreUnavailableError` where Postgres cannot be reached. Each change to a place gets the next number
-of a sequence, under a lock that writers share, so that whoever has read up to a number has missed none below it.
+Every function raises `StoreUnavailableError` if Postgres cannot be reached. Each change of a position gets the next number
+of a sequence, under a lock that all writers take: a reader that has read up to a number has missed none below it.
 """
 
 from collections.abc import Sequence
@@ -20,11 +20,11 @@ Pool = asyncpg.Pool
 _LOCK = 0x6D6170
 _LOCKED = f"SELECT pg_advisory_xact_lock({_LOCK})"
 
-# Neighbours that a newcomer's place is made of.
+# A newcomer's position is the weighted mean of so many neighbours.
 _NEAREST = 15
-# How much nearer counts: e-fold for 0.05 of cosine similarity.
+# A neighbour's weight grows e-fold for 0.05 of cosine similarity.
 _STEEPNESS = 20
-# A track that was embedded anew keeps its place unless its neighbours are further off than this, in the map's units.
+# A re-embedded track keeps its position unless its neighbours are further away than this, in the map's units.
 _MOVED = 1.0
 
 _PLACE = f"""

@@ -1,7 +1,7 @@
-"""Recommendations kept ready to be sent, by (track, strategy, mode, variant).
+"""Materialised responses: recommendations as bytes to send, by (track, strategy, mode, variant).
 
-A body is never served for a track that has been withdrawn, and never names one: withdrawing a track removes both, in its
-own transaction, and a body is only written under a lock that such a transaction waits for.
+A body is never served for a withdrawn track and never names one: the transaction that withdraws a track deletes both kinds,
+and it waits for a lock that every writer of bodies holds.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,15 +19,15 @@ from store.pool import REJECTED, transaction, translated_errors
 Place = tuple[int, str, str, int]
 Connection = asyncpg.Pool | asyncpg.Connection | PoolConnectionProxy
 
-# Held by who withdraws tracks, shared by who writes bodies: any number that no other module uses.
+# An advisory lock, exclusive to withdraw tracks, shared to write bodies; the number is arbitrary and unique here.
 _WITHDRAWAL_LOCK: Final = 0x6D657373_6D617401
 _REFRESH_LOCK: Final = 0x6D657373_6D617402
 
-# Bodies that are written together wait so long for a row that another transaction holds, which may be waiting for theirs.
+# Bodies written together wait so long for a row that another transaction holds: that one may be waiting for theirs.
 _TOGETHER_WAIT: Final = "100ms"
 
-# Whether a newer body would say something else. Never asked of what is read: a fresher list, other candidates beyond it,
-# another popularity, another moment, or another fact.
+# Whether a newer body would differ: a newer list, new candidates beyond it, another popularity, another time window, or
+# changed metadata.
 _STALE = """
 m.outdated OR l.version IS DISTINCT FROM m.list_version OR coalesce(m.expires_at <= now(), false)
 OR (coalesce(m.popularity_due <= now(), false)
@@ -58,8 +58,8 @@ SELECT m.key, m.strategy, m.mode, m.variant,
 _CHECK_MANY = f"SELECT m.key, m.strategy, m.mode, m.variant, m.tag, ({_STALE}) AS stale {_WANTED}"
 
 
-# The body that knows more stays, whatever the clocks of the workers say that made them: a newer list, a catalogue that had
-# gone further, a newer popularity. Of two that know the same, the last one stays.
+# The body that was made from more stays, whatever the workers' clocks say: a newer list, a later catalogue, a newer
+# popularity. Of two that were made from the same, the last one stays.
 _WRITE = """
 INSERT INTO materialised_recommendations AS m
     (key, strategy, mode, variant, question, body, tag, members, list_version, popularity_version, popularity_due,
@@ -81,7 +81,7 @@ WHERE (
 )
 """
 
-# The logarithm of a sum, without leaving the logarithms.
+# The logarithm of a sum, from two logarithms.
 _HIT = """
 UPDATE materialised_recommendations AS m
 SET hits = m.hits + h.hits, last_hit = now(),
@@ -105,8 +105,8 @@ DELETE FROM materialised_recommendations WHERE (key, strategy, mode, variant) IN
 """
 
 
-# One look into the index for each track. Asked for all at once (members && tracks), Postgres takes nearly every body to be
-# meant, and reads the whole table.
+# One index lookup for each track. For all at once (members && tracks) Postgres expects nearly every body, and reads the
+# whole table.
 _NAMING = """
 WHERE (m.key, m.strategy, m.mode, m.variant) IN (
     SELECT found.key, found.strategy, found.mode, found.variant FROM unnest($1::bigint[]) AS track
@@ -122,7 +122,7 @@ _DROP_NAMING = f"DELETE FROM materialised_recommendations AS m {_NAMING}"  # noq
 
 @dataclass(frozen=True, slots=True)
 class StoredBody:
-    """A body as it was kept.
+    """A stored body.
 
     Attributes:
         body: JSON object without its members `cached`, `stale` and `computation_time_ms`;
@@ -131,7 +131,7 @@ class StoredBody:
         generated_at: When it was computed.
         list_version: Version of the neighbour list that it was made from; None where there was none yet.
         newest_version: Version of the neighbour list as of now.
-        searched: By partition of track-ingest, the offset below which it takes account of every event; None where it
+        searched: By partition of track-ingest, the offset below which it accounts for every event; None if it
             was made from the neighbour list alone.
         stale: Whether something that it was made from has changed since.
     """
@@ -145,13 +145,13 @@ class StoredBody:
     stale: bool
 
     def has(self, partition: int, offset: int) -> bool:
-        """Whether it takes account of an event that the neighbour list has taken in."""
+        """Whether it accounts for an event that the neighbour list has absorbed."""
         return not self.stale and (self.searched is None or self.searched.get(str(partition), 0) > offset)
 
 
 @dataclass(frozen=True, slots=True)
 class NewBody:
-    """A body to keep; fields as the columns of `materialised_recommendations`."""
+    """A body to store; fields as the columns of `materialised_recommendations`."""
 
     key: int
     strategy: str
@@ -174,7 +174,7 @@ class NewBody:
 
 @dataclass(frozen=True, slots=True)
 class BodyKey:
-    """Which body it is, and what it answers."""
+    """The primary key of a body, and the question that it answers."""
 
     track_id: str
     strategy: str
@@ -185,7 +185,7 @@ class BodyKey:
 
 @dataclass(frozen=True, slots=True)
 class BodyHits:
-    """How often a body was asked for, and the binary logarithm of what that counts."""
+    """How often a body was read, and the binary logarithm of its decayed hit count."""
 
     key: int
     strategy: str
@@ -196,19 +196,19 @@ class BodyHits:
 
 
 class _RowsHeldError(Exception):
-    """Another transaction holds a row that is to be written."""
+    """Another transaction holds a row that must be written."""
 
 
 async def read_body(
     connection: Connection, key: int, strategy: str, mode: str | None = None, variant: int = 0
 ) -> StoredBody | None:
-    """One body by its primary key, in one round trip; None where none is kept.
+    """One body by its primary key, in one round trip; None if there is none.
 
     Args:
         connection: A pool or a connection; the API's role may do this.
         key: The track's 64-bit key.
         strategy: Its own name, no alias.
-        mode: Its mode, the default one included; None where the strategy has none.
+        mode: Its mode, the default one included; None if the strategy has none.
         variant: As `RecommendationQuery.variant` says.
 
     Raises:
@@ -220,7 +220,7 @@ async def read_body(
 
 
 async def read_bodies(connection: Connection, places: Sequence[Place]) -> dict[Place, StoredBody]:
-    """Bodies by their primary keys, in one round trip; those that are not kept are left out.
+    """Bodies by their primary keys, in one round trip; missing ones are left out.
 
     Raises:
         StoreUnavailableError: Postgres cannot be reached.
@@ -231,7 +231,7 @@ async def read_bodies(connection: Connection, places: Sequence[Place]) -> dict[P
 
 
 async def check_bodies(connection: Connection, places: Sequence[Place]) -> dict[Place, tuple[str, bool]]:
-    """Entity tag and whether it is stale, for bodies by their primary keys; those not kept are left out.
+    """For bodies by their primary keys: the entity tag, and whether it is stale; missing ones are left out.
 
     Raises:
         StoreUnavailableError: Postgres cannot be reached.
@@ -242,20 +242,20 @@ async def check_bodies(connection: Connection, places: Sequence[Place]) -> dict[
 
 
 async def write_bodies(pool: asyncpg.Pool, new: Sequence[NewBody]) -> list[bool | BodyRejectedError]:
-    """Keep bodies, each unless one that was made from more is there.
+    """Store bodies, each unless one that was made from more is stored.
 
     Returns:
-        For each True, or False where it names a track which has been withdrawn, or why Postgres can never take it:
-        then the others are kept all the same.
+        For each: True; False if it names a withdrawn track; or the reason why Postgres refuses it. The others are stored
+        in each case.
 
     Raises:
-        StoreUnavailableError: Postgres cannot be reached; some may have been kept.
+        StoreUnavailableError: Postgres cannot be reached; some may have been stored.
     """
     try:
         return [*await _write(pool, new)]
     except (_RowsHeldError, BodyRejectedError):
-        # Only who holds rows can be waited for in a circle: alone, each waits as long as it takes. And alone, each is
-        # refused for itself.
+        # Only a transaction that holds rows can be part of a deadlock. One at a time, each body waits as long as it takes, and
+        # is refused by itself.
         return [await _write_alone(pool, one) for one in new]
 
 
@@ -312,7 +312,7 @@ def _values(new: NewBody, members: list[int]) -> tuple[Any, ...]:
 
 
 async def count_hits(pool: asyncpg.Pool, hits: Sequence[BodyHits]) -> None:
-    """Count that bodies were asked for. A body that is not kept any more is passed over."""
+    """Count reads of bodies. A body that is no longer stored is ignored."""
     if not hits:
         return
     ordered = sorted(hits, key=lambda one: (one.key, one.strategy, one.mode or "", one.variant))
@@ -324,21 +324,21 @@ async def count_hits(pool: asyncpg.Pool, hits: Sequence[BodyHits]) -> None:
 
 
 async def stale_bodies(connection: Connection, limit: int) -> list[BodyKey]:
-    """The hottest bodies that something has changed for, hottest first."""
+    """The most requested stale bodies, most requested first."""
     with translated_errors():
         rows = await connection.fetch(_STALE_ONES, limit)
     return [BodyKey(row[0], row[1], row[2] or None, row[3], row[4]) for row in rows]
 
 
 async def evict_bodies(pool: asyncpg.Pool, keep: int) -> int:
-    """Keep the `keep` hottest bodies; returns how many others there were."""
+    """Delete all but the `keep` most requested bodies; returns how many."""
     with translated_errors():
         status: str = await pool.execute(_EVICT, keep)
     return int(status.rpartition(" ")[2])
 
 
 async def drop_body(pool: asyncpg.Pool, key: int, strategy: str, mode: str | None, variant: int) -> None:
-    """Keep this body no more."""
+    """Delete this body."""
     with translated_errors():
         await pool.execute(
             "DELETE FROM materialised_recommendations "
@@ -351,31 +351,31 @@ async def drop_body(pool: asyncpg.Pool, key: int, strategy: str, mode: str | Non
 
 
 async def mark_bodies_outdated(connection: Connection, keys: Sequence[int]) -> None:
-    """Something is not so any more that bodies say of these tracks."""
+    """Mark bodies stale that show outdated metadata of these tracks."""
     if keys:
         with translated_errors():
             await connection.execute(_MARK, list(keys))
 
 
 async def forget_progress(connection: PoolConnectionProxy) -> None:
-    """Offsets of track-ingest begin again: what bodies were made from is no measure for newer ones."""
+    """Reset what bodies were made from: offsets of track-ingest start again and cannot be compared with the old ones."""
     await connection.execute(
         "UPDATE materialised_recommendations SET searched = '{}' WHERE searched IS NOT NULL"
     )
 
 
 async def lock_withdrawals(connection: PoolConnectionProxy) -> None:
-    """Before tracks are withdrawn: let no body be written until this transaction ends."""
+    """Block writers of bodies until this transaction ends. Call it before tracks are withdrawn."""
     await connection.execute("SELECT pg_advisory_xact_lock($1)", _WITHDRAWAL_LOCK)
 
 
 async def drop_bodies_naming(connection: PoolConnectionProxy, keys: Sequence[int]) -> None:
-    """After tracks were withdrawn, in the same transaction: remove every body of them, and every body that names one."""
+    """Delete the bodies of these tracks and all that name one. Call it in the transaction that withdraws them."""
     await connection.execute(_DROP_NAMING, list(keys))
 
 
 async def begin_refreshing(connection: PoolConnectionProxy) -> bool:
-    """Whether this session is the one that refreshes, until it ends or `end_refreshing`."""
+    """Try to become the one session that refreshes, until it ends or calls `end_refreshing`; whether it did."""
     with translated_errors():
         mine: bool = await connection.fetchval("SELECT pg_try_advisory_lock($1)", _REFRESH_LOCK)
     return mine

@@ -1,4 +1,4 @@
-"""Consumed and absorbed offsets, and the epochs that fence off a worker that has lost a partition."""
+"""Consumed and absorbed offsets, and the epochs that fence a worker that has lost a partition."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
@@ -15,12 +15,12 @@ from store.pool import UNAVAILABLE
 
 @dataclass(frozen=True, slots=True)
 class PartitionClaim:
-    """A partition as its new owner finds it.
+    """A partition, as its new owner claims it.
 
     Attributes:
-        epoch: What the owner must show with every write.
+        epoch: Must be presented with every write.
         consumed_offset: The next offset to read.
-        published_version: The newest list version of this partition that the change feed is known to have.
+        published_version: The newest list version of this partition that is known to be on the change feed.
         generation: How often its log has been replaced by another one.
     """
 
@@ -30,12 +30,12 @@ class PartitionClaim:
     generation: int = 0
 
 
-# What waits for everyone who holds one of these partitions, and lets nobody hold them meanwhile.
+# Waits for all who hold one of these partitions, and blocks new holders meanwhile.
 _TAKE_FROM_HOLDERS = """
 SELECT partition FROM ingest_partitions WHERE partition = ANY($1::int[]) ORDER BY partition FOR UPDATE
 """
 
-# Takes partitions over: whoever held them before can no longer write.
+# Claims partitions: earlier owners can no longer write.
 _CLAIM = """
 INSERT INTO ingest_partitions AS p (partition, epoch, owner)
 SELECT partition, 1, $2 FROM unnest($1::int[]) AS partition
@@ -45,7 +45,7 @@ RETURNING partition, epoch, consumed_offset, published_version, generation
 
 _EVICT = "SELECT pg_terminate_backend(pid) FROM unnest(pg_blocking_pids($1)) AS pid"
 
-# Moves offsets forward, of partitions still held under the given epochs.
+# Advances offsets of partitions that are still held under the given epochs.
 _ADVANCE = """
 WITH held AS (
     SELECT p.partition, n.next_offset FROM ingest_partitions AS p
@@ -58,8 +58,8 @@ FROM held WHERE p.partition = held.partition
 RETURNING p.partition
 """
 
-# Locks partitions against being claimed until the end of the transaction, but not against their offsets being moved:
-# a flush takes its time, and ingest goes on meanwhile.
+# Blocks claims of these partitions until the transaction ends, but not changes of their offsets: ingest continues during a
+# flush.
 _HOLD = """
 SELECT p.partition FROM ingest_partitions AS p
 JOIN unnest($1::int[], $2::bigint[]) AS n (partition, epoch) USING (partition, epoch)
@@ -74,7 +74,7 @@ ON CONFLICT (owner_partition, source_partition)
 DO UPDATE SET absorbed_offset = excluded.absorbed_offset WHERE a.absorbed_offset < excluded.absorbed_offset
 """
 
-# Rows are locked in the order in which a commit moves them: in any other, the two would wait for each other.
+# Rows are locked in the order in which commits update them: another order would deadlock.
 _SET_PUBLISHED = """
 WITH held AS (
     SELECT p.partition, n.version FROM ingest_partitions AS p
@@ -86,14 +86,14 @@ UPDATE ingest_partitions AS p SET published_version = held.version
 FROM held WHERE p.partition = held.partition
 """
 
-# The log was replaced by another one, whose offsets start again: what the old one's offsets meant is void.
+# The log was replaced by another one, whose offsets start again: the old offsets mean nothing any more.
 _RESTART_OFFSETS = """
 UPDATE ingest_partitions AS p SET consumed_offset = 0, generation = p.generation + 1, updated_at = now()
 FROM unnest($1::int[], $2::bigint[]) AS n (partition, epoch)
 WHERE p.partition = n.partition AND p.epoch = n.epoch
 RETURNING p.partition, p.generation
 """
-# No two tracks are of one event, so offsets page through a partition; returns the last, null when there was none.
+# Offsets page through a partition, as no two tracks share an event; returns the last, null if there was none.
 _FORGET_PAGE = """
 WITH page AS (
     SELECT key, source_offset FROM tracks WHERE source_partition = $1 AND source_offset > $2
@@ -126,12 +126,12 @@ async def claim_partitions(
 
 @asynccontextmanager
 async def evicting(pool: asyncpg.Pool, process: int, patience: float) -> AsyncIterator[None]:
-    """While a block waits for locks, end the sessions that keep it waiting for longer than `patience` seconds.
+    """While a block waits for locks, end the sessions that have blocked it for longer than `patience` seconds.
 
-    A worker that is frozen in the middle of a transaction keeps its locks on what is to be claimed.
+    A worker that freezes in the middle of a transaction keeps its locks.
 
     Args:
-        pool: Of a role that the blocking sessions belong to as well.
+        pool: Of the role of the blocking sessions.
         process: The waiting session's process id in Postgres.
         patience: Seconds.
     """
@@ -153,7 +153,7 @@ async def evicting(pool: asyncpg.Pool, process: int, patience: float) -> AsyncIt
 async def advance_consumed(
     connection: PoolConnectionProxy, epochs: Mapping[int, int], next_offsets: Mapping[int, int]
 ) -> None:
-    """Move the consumed offsets of the partitions in `next_offsets` forward; never back.
+    """Advance the consumed offsets of the partitions in `next_offsets`, never back.
 
     Raises:
         FencedError: One of them is held by another worker now; nothing may be committed.
@@ -166,9 +166,9 @@ async def advance_consumed(
 
 
 async def hold_partitions(connection: PoolConnectionProxy, epochs: Mapping[int, int]) -> None:
-    """Make sure that these partitions stay ours to the end of the transaction.
+    """Keep these partitions ours until the transaction ends.
 
-    Others may hold them, and move their offsets, at the same time; only a claim waits.
+    Other transactions may hold them, and advance their offsets, at the same time; only a claim waits.
 
     Raises:
         FencedError: One of them is held by another worker now; nothing may be committed.
@@ -187,7 +187,7 @@ def _require_all(epochs: Mapping[int, int], found: set[int]) -> None:
 async def record_absorbed(
     connection: PoolConnectionProxy, owners: list[int], next_offsets: Mapping[int, int]
 ) -> None:
-    """Record that the lists of `owners` hold the effect of each source partition below its offset."""
+    """Record that the lists of `owners` have absorbed each source partition below its offset."""
     await connection.execute(_ABSORB, owners, list(next_offsets), list(next_offsets.values()))
 
 
@@ -206,9 +206,9 @@ async def absorbed_offsets(connection: PoolConnectionProxy) -> dict[int, dict[in
 
 
 async def restart_offsets(connection: PoolConnectionProxy, epochs: Mapping[int, int]) -> dict[int, int]:
-    """Read these partitions from their beginning: another log has taken the place of the one consumed.
+    """Read these partitions from their beginning, as their log has been replaced by another.
 
-    The tracks and lists stay, and everything consumed counts as absorbed. Returns the new logs' generations.
+    Tracks and lists stay, and everything consumed counts as absorbed. Returns the new logs' generations.
 
     Raises:
         FencedError: One of them is held by another worker now.
@@ -221,10 +221,10 @@ async def restart_offsets(connection: PoolConnectionProxy, epochs: Mapping[int, 
 
 
 async def begin_new_log(connection: PoolConnectionProxy) -> list[int]:
-    """Note that the ingest topic has just been made anew, for whoever made it; returns the partitions consumed before.
+    """Record that the caller has just created the ingest topic anew; returns the partitions consumed before.
 
-    A worker that comes later sees this only as long as the new log is shorter than the old one was. Those that run are
-    fenced off: they know of the old log.
+    A worker that starts later can only detect this while the new log is shorter than the old one was. Running workers are
+    fenced: they know the old log.
     """
     rows = await connection.fetch(_NEW_LOG)
     partitions = [row["partition"] for row in rows]
@@ -243,5 +243,5 @@ async def _forget_offsets(connection: PoolConnectionProxy, partitions: list[int]
 
 
 async def record_published(connection: PoolConnectionProxy, versions: Mapping[int, int]) -> None:
-    """Record, by partition, up to which version the change feed has all its lists."""
+    """Record, by partition, the version up to which the change feed has all its lists."""
     await connection.execute(_SET_PUBLISHED, list(versions), list(versions.values()))

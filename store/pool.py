@@ -1,4 +1,4 @@
-"""Connections: one asyncpg pool a process, and the check that the schema is ours."""
+"""Connections: one asyncpg pool a process, and the check of the schema's revision."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -11,14 +11,14 @@ from store.columns import REVISION
 from store.errors import SchemaMismatchError, StoreUnavailableError
 from store.settings import StoreSettings
 
-# What asyncpg raises when Postgres is away, starting, stopping, has dropped the connection, lets nobody in, or has run out
-# of disk, memory or connections.
+# asyncpg's errors for a Postgres that is away, starting, stopping, has dropped the connection, refuses logins, or has run
+# out of disk, memory or connections.
 UNAVAILABLE = (
     OSError,
     asyncio.TimeoutError,
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
-    # What a connection says that was cut in the middle of an operation and is used again before anybody has noticed.
+    # The messages of a connection that was cut during an operation and is used again before that is noticed.
     asyncpg.InternalClientError,
     asyncpg.CannotConnectNowError,
     asyncpg.InvalidAuthorizationSpecificationError,
@@ -36,7 +36,7 @@ UNAVAILABLE = (
     asyncpg.QueryCanceledError,
 )
 
-# What Postgres says of a row that it can never take, however often it is tried.
+# Errors of Postgres about a row that it will never accept.
 REJECTED = (
     asyncpg.DataError,
     asyncpg.ProgramLimitExceededError,
@@ -56,7 +56,7 @@ async def _set_codecs(connection: asyncpg.Connection) -> None:
 
 
 async def _keep_session(_: asyncpg.Connection) -> None:
-    """Who leaves nothing behind in a session gives its connection back without a round trip."""
+    """Return a connection without a round trip, as its session has no state to reset."""
 
 
 async def open_pool(
@@ -66,9 +66,9 @@ async def open_pool(
 
     Args:
         settings: Where Postgres is, how many connections, how long they may take.
-        application_name: What `pg_stat_activity` shows.
-        read_only: Every transaction is read-only, and a connection that is handed back isn't reset.
-        reset: Whether a connection that is handed back is reset: not needed where nothing but transactions is done with it.
+        application_name: Shown by `pg_stat_activity`.
+        read_only: Every transaction is read-only, and connections are not reset on return.
+        reset: Whether connections are reset on return; needless if they only run transactions.
 
     Raises:
         StoreUnavailableError: Postgres cannot be reached.
@@ -98,7 +98,7 @@ class translated_errors:  # noqa: N801 -- reads as a clause: `with translated():
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
         """Translate."""
-        # A value that asyncpg cannot encode is an InterfaceError, too: it would be waited for without end.
+        # A value that asyncpg cannot encode is an InterfaceError, too; a retry would never end.
         if isinstance(error, UNAVAILABLE) and not isinstance(error, ValueError):
             reason = " ".join(str(error).split()) or kind
             what = (
@@ -122,7 +122,7 @@ async def transaction(pool: asyncpg.Pool) -> AsyncIterator[asyncpg.pool.PoolConn
 
 @asynccontextmanager
 async def snapshot(pool: asyncpg.Pool) -> AsyncIterator[asyncpg.pool.PoolConnectionProxy]:
-    """A connection inside a transaction that reads, all of it from one snapshot.
+    """A connection inside a transaction whose reads share one snapshot.
 
     Raises:
         StoreUnavailableError: Postgres went away.
@@ -145,7 +145,7 @@ async def current_revision(pool: asyncpg.Pool) -> str | None:
 
 
 async def require_schema(pool: asyncpg.Pool) -> None:
-    """Refuse to go on with another schema than this version's.
+    """Check that the schema is this version's.
 
     Raises:
         SchemaMismatchError: The schema is missing, older or newer.

@@ -1,4 +1,4 @@
-"""The popularity of all tracks as arrays, and how many lists hold each."""
+"""Reads the popularity of all tracks as arrays, and how many lists hold each track."""
 
 import io
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from store.pool import translated_errors
 
-# Grows with every batch of interactions, after it was committed: what has been read afterwards has that batch.
+# Grows after every committed batch of interactions: a later read has that batch.
 _VERSION = "SELECT last_value + is_called::int FROM popularity_version"
 
 _ALL = """
@@ -27,14 +27,14 @@ _TRAILER_BYTES: Final = 2
 
 @dataclass(frozen=True, eq=False, slots=True)
 class StoredPopularity:
-    """What is known of the listening to each track of the catalogue.
+    """The interactions with each track of the catalogue, summed up.
 
     Attributes:
-        version: Of the popularity that this holds at least.
+        version: At least this version of the popularity.
         keys: int64 (n,), ascending.
         created_at: float64 (n,), when the store first held the track, seconds since the epoch.
         values: float64 (n,), decayed weights of its interactions.
-        references: float64 (n,), what they are decayed to; 0 where there are none.
+        references: float64 (n,), the moment that they are decayed to; 0 where there are none.
     """
 
     version: int
@@ -45,21 +45,21 @@ class StoredPopularity:
 
 
 async def version(pool: asyncpg.Pool) -> int:
-    """The version of the popularity; another one, and somebody has listened."""
+    """The version of the popularity; it changes with every batch of interactions."""
     with translated_errors():
         found: int = await pool.fetchval(_VERSION)
     return found
 
 
 async def bump_popularity(pool: asyncpg.Pool) -> int:
-    """After interactions were committed: a new version."""
+    """Set a new version. Call it after interactions were committed."""
     with translated_errors():
         await pool.fetchval("SELECT nextval('popularity_version')")
     return await version(pool)
 
 
 async def read_popularity(pool: asyncpg.Pool) -> StoredPopularity:
-    """Everything, as of now."""
+    """The popularity of all tracks, as of now."""
     found = await version(pool)
     rows = await _copied(pool, _ALL, (">i8", ">f8", ">f8", ">f8"))
     keys, created_at, values, references = rows
@@ -69,7 +69,7 @@ async def read_popularity(pool: asyncpg.Pool) -> StoredPopularity:
 
 
 async def list_counts(pool: asyncpg.Pool) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64], int]:
-    """For each track that some list holds: its key (m,), ascending, and in how many (m,); and how many lists there are."""
+    """For each track in any list: its key (m,), ascending, and the number of its lists (m,); and the number of all lists."""
     keys, counts = await _copied(pool, _OCCURRENCES, (">i8", ">f8"))
     with translated_errors():
         lists: int = await pool.fetchval("SELECT count(*) FROM neighbour_lists")
@@ -77,7 +77,7 @@ async def list_counts(pool: asyncpg.Pool) -> tuple[npt.NDArray[np.int64], npt.ND
 
 
 async def _copied(pool: asyncpg.Pool, query: str, types: tuple[str, ...]) -> list[npt.NDArray[Any]]:
-    """The columns of a query whose values have eight bytes each and are never null, by binary COPY."""
+    """The columns of a query by binary COPY; values must have eight bytes and not be null."""
     output = io.BytesIO()
     with translated_errors():
         async with pool.acquire() as connection:

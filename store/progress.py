@@ -1,6 +1,6 @@
-"""How far the store has come with the log, and which lists and tracks have moved since: asked many times a second.
+"""Reads offsets, and which lists and tracks have changed since: called many times a second.
 
-Every function takes one round trip, and raises `StoreUnavailableError` where Postgres cannot be reached.
+Every function takes one round trip, and raises `StoreUnavailableError` if Postgres cannot be reached.
 """
 
 from collections.abc import Mapping, Sequence
@@ -49,7 +49,7 @@ class StoreProgress:
     absorbed: dict[int, dict[int, int]]
 
     def behind(self, owner: int) -> bool:
-        """Whether events have been accepted that the lists of `owner` have not taken in yet."""
+        """Whether events have been accepted that the lists of `owner` have not absorbed yet."""
         taken = self.absorbed.get(owner, {})
         return any(offset > taken.get(source, 0) for source, offset in self.consumed.items())
 
@@ -68,10 +68,10 @@ async def fetch_progress(pool: asyncpg.Pool) -> StoreProgress:
 async def fetch_written(
     pool: asyncpg.Pool, since: Mapping[int, int], until: Mapping[int, int], *, limit: int
 ) -> list[str] | None:
-    """Ids of the tracks that events from `since` up to, and without, `until` wrote, by partition.
+    """Ids of the tracks that were written by events from `since` to before `until`, by partition.
 
     Returns:
-        None where there are more than `limit`.
+        None if there are more than `limit`.
     """
     moved = [(p, since.get(p, 0), end) for p, end in until.items() if end > since.get(p, 0)]
     if not moved:
@@ -82,12 +82,12 @@ async def fetch_written(
 
 
 async def fetch_withdrawn(pool: asyncpg.Pool) -> list[str]:
-    """Ids of the tracks that have been withdrawn and of which the change feed has not told yet."""
+    """Ids of the withdrawn tracks whose tombstone is still to be published."""
     with translated_errors():
         return [row["track_id"] for row in await pool.fetch(_WITHDRAWN)]
 
 
 async def fetch_versions(pool: asyncpg.Pool, keys: Sequence[int]) -> dict[int, int]:
-    """The version of each of these tracks' lists; those without one are left out."""
+    """The version of each of these tracks' lists; tracks without a list are left out."""
     with translated_errors():
         return {row[0]: row[1] for row in await pool.fetch(_VERSIONS, keys)}

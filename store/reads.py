@@ -1,7 +1,7 @@
-"""Reads that serve requests about tracks, and what a catalogue holds.
+"""Reads of tracks, for requests about single tracks, searches and the catalogue.
 
 Every function takes one connection of the pool for one round trip (`read_track_page` two), computes no similarity,
-and raises `StoreUnavailableError` where Postgres cannot be reached.
+and raises `StoreUnavailableError` if Postgres cannot be reached.
 """
 
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ WHERE t.track_id = $1
 
 _EQUAL = ("composer", "era", "form")
 
-# Hits of a search that are counted, at most: the count would take longer than the page.
+# Maximum number of hits that are counted: a full count would take longer than the page.
 MOST_COUNTED = 10_000
 _SHORTEST_PART = 3
 _MOST_ALIKE = 50
@@ -56,7 +56,7 @@ GROUP BY tag ORDER BY count DESC, name LIMIT $1
 
 @dataclass(frozen=True, slots=True)
 class StoredTrack:
-    """A track's id and its metadata: every field of the contract, None where the catalogue says nothing."""
+    """A track's id and its metadata: every field of the contract, None where unknown."""
 
     track_id: str
     metadata: Metadata
@@ -64,7 +64,7 @@ class StoredTrack:
 
 @dataclass(frozen=True, slots=True)
 class TrackRecord:
-    """A track with where it came from, and the state of its list.
+    """A track with its source event and the state of its list.
 
     Attributes:
         track: Id and metadata.
@@ -73,7 +73,7 @@ class TrackRecord:
         event_time: That event's own time.
         created_at: When the store first held it.
         updated_at: When the store last wrote it.
-        list_version: Version of its neighbour list, None where it has none yet.
+        list_version: Version of its neighbour list, None if it has none yet.
         list_length: Neighbours in that list.
         list_generated_at: When that list was computed.
     """
@@ -101,7 +101,7 @@ class TrackFilter:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Behind which track a page ends, and how well that track meets the search: see `_Search`."""
+    """The last track of a page, and its tier in the search: see `_Search`."""
 
     track_id: str
     tier: int = 0
@@ -112,9 +112,9 @@ class TrackPage:
     """One page of tracks.
 
     Attributes:
-        tracks: By track id; of a search the best hits first, and equally good ones by track id.
-        total: How many there are on all pages.
-        total_exact: Whether that is all; of a search no more than `MOST_COUNTED` are counted.
+        tracks: By track id; those of a search by tier first.
+        total: Number of tracks on all pages.
+        total_exact: Whether `total` is exact; the count of a search ends at `MOST_COUNTED`.
         next: Where the next page begins; None on the last.
     """
 
@@ -126,7 +126,7 @@ class TrackPage:
 
 @dataclass(frozen=True, slots=True)
 class NameCounts:
-    """Names with how many tracks bear them, the most frequent first, and how many names there are."""
+    """Names with the number of their tracks, the most frequent first, and the number of names."""
 
     counts: list[tuple[str, int]]
     total: int
@@ -144,7 +144,7 @@ async def fetch_track(pool: asyncpg.Pool, track_id: str) -> TrackRecord | None:
 
 
 def _conditions(wanted: TrackFilter) -> tuple[list[str], list[str]]:
-    """SQL conditions and their values: only those that are asked for, so that each has its own plan."""
+    """SQL conditions and their values: only those asked for, so that each combination has its own plan."""
     where: list[str] = []
     values: list[str] = []
     for name in _EQUAL:
@@ -164,11 +164,11 @@ async def read_track_page(
     """One page of the tracks that `wanted` describes.
 
     Args:
-        pool: Where to read.
+        pool: The store.
         wanted: Which tracks.
-        limit: Tracks on the page, at most.
-        after: `next` of the page before, None for the first page. The total is counted afresh for each page, so it may
-            differ between pages of a catalogue that changes.
+        limit: Maximum number of tracks.
+        after: `next` of the page before, None for the first page. Each page counts the total anew, so it may change
+            between pages.
     """
     where, values = _conditions(wanted)
     with translated_errors():
@@ -200,11 +200,11 @@ async def _page(
 
 
 class _Search:
-    """One search: tiers of hits, the best first. A track is in the first tier that it meets.
+    """One search: tiers of hits, the best first. A track is in the first tier whose condition it meets.
 
-    Tier 0 is the track with that very id; then come tracks that have all words: whole in their names, whole anywhere, and
-    as beginnings of words. Only if there is none, words may be misspelt or in the middle of others; and only if there is
-    none again, all but one of the words have to be there, all but two, and so on, until any is found.
+    Tier 0 is the track with exactly this id. Then come tracks that have all words: whole in their names, whole anywhere, as
+    beginnings of words. Only if there are none, words may have a typo or be parts of others. Only if there are none again,
+    one word may be missing, then two, and so on.
     """
 
     def __init__(self, connection: Connection, where: list[str], values: list[str], search: str) -> None:
@@ -233,7 +233,7 @@ class _Search:
         return TrackPage(tracks, min(total, MOST_COUNTED), total <= MOST_COUNTED, more)
 
     async def _tiers(self) -> list[str]:
-        """The text-search query of each tier, empty for the track's id; those that surely hold nothing are left out."""
+        """The text-search query of each tier, empty for the track's id; tiers that must be empty are left out."""
         if not self._words.words:
             return [""]
         strict = self._words.strict()
@@ -256,14 +256,14 @@ class _Search:
         """Conditions and values of the tracks that meet the filters and `query`, and none of `without`."""
         where, values = list(self._where), list(self._values)
         for sign, each in (("", query), *(("NOT ", other) for other in without)):
-            # The empty query is the track with the very id.
+            # The empty query means the track with exactly this id.
             values.append(each or self._search)
             column = f"t.search @@ ${len(values)}::text::tsquery" if each else f"t.track_id = ${len(values)}"
             where.append(sign + column)
         return where, values
 
     async def _count(self, tiers: list[str]) -> int:
-        """Tracks in all tiers, up to one more than are counted."""
+        """Number of tracks in all tiers, up to one more than are counted."""
         counts = [self._with([], "")]
         if tiers[-1]:
             counts.append(self._with([""], tiers[-1]))

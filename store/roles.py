@@ -1,4 +1,4 @@
-"""The role that the API reads with: granted what it serves, and held against that."""
+"""The database role of the API: grants its rights, and checks them."""
 
 import asyncpg
 
@@ -6,7 +6,7 @@ from store.errors import StoreError
 from store.pool import transaction, translated_errors
 from store.schema import READABLE
 
-# The tables and sequences that the API's role may read; the last tells it which schema it meets.
+# The tables and sequences that the API's role may read; the last holds the schema's revision.
 READABLE_NAMES = (*(item.name for item in READABLE), "alembic_version")
 
 _WRITES = ("INSERT", "UPDATE", "DELETE", "TRUNCATE")
@@ -20,11 +20,11 @@ ORDER BY c.relname
 
 
 class RoleError(StoreError):
-    """The role cannot be made or given its rights."""
+    """The role cannot be created, or its rights cannot be granted."""
 
 
 async def grant_reads(pool: asyncpg.Pool, role: str, password: str | None = None) -> bool:
-    """Let `role` read what the API serves, and nothing else of this schema; make it where it is missing.
+    """Let `role` read what the API serves, and nothing else of this schema; create it if it is missing.
 
     Args:
         pool: Connections of the schema's owner.
@@ -46,7 +46,7 @@ async def grant_reads(pool: asyncpg.Pool, role: str, password: str | None = None
                 await connection.execute(f"CREATE ROLE {name} LOGIN")
                 await connection.execute(f"ALTER ROLE {name} SET default_transaction_read_only = on")
             if password is not None:
-                # A password cannot be a parameter; Postgres itself quotes it, and it does not reach the log.
+                # A password cannot be a parameter. Postgres quotes it, and it does not reach the log.
                 await connection.execute("SET LOCAL log_statement = 'none'")
                 quoted = await connection.fetchval("SELECT quote_literal($1)", password)
                 await connection.execute(f"ALTER ROLE {name} LOGIN PASSWORD {quoted}")
@@ -70,7 +70,7 @@ async def _grant(connection: asyncpg.pool.PoolConnectionProxy, name: str) -> Non
 
 
 async def role_findings(pool: asyncpg.Pool, role: str) -> list[str]:
-    """What `role` may that it should not, and what it may not that it should, a line each.
+    """The rights that `role` has in excess or lacks, a line each.
 
     Raises:
         StoreUnavailableError: Postgres cannot be reached.

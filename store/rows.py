@@ -1,4 +1,4 @@
-"""Whole columns of the store's tables, as arrays."""
+"""Columns of the store's tables as arrays."""
 
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field, fields
@@ -38,12 +38,12 @@ class ListRows:
     owners: npt.NDArray[np.int32] = field(default_factory=lambda: np.empty(0, dtype=np.int32))
 
     def part(self, which: slice) -> "ListRows":
-        """Some of the rows, as views; columns that are empty stay so."""
+        """A slice of the rows, as views; empty columns stay empty."""
         return ListRows(**{f.name: getattr(self, f.name)[which] for f in fields(self)})
 
     @staticmethod
     def joined(pages: Sequence["ListRows"]) -> "ListRows":
-        """The rows of pages, of which there is one at least, one after the other; lists are padded to one width."""
+        """The rows of one or more pages, in order; lists are padded to one width."""
         width = max(page.neighbours.shape[1] for page in pages)
         columns = {}
         for f in fields(ListRows):
@@ -65,7 +65,7 @@ class TrackVectors:
         partitions: int32 (n,), of the track's own event.
         offsets: int64 (n,), likewise.
         event_times: int64 (n,), likewise, microseconds since 1970.
-        metadata: What is known of each, as `metadata_row` has it; empty where it was not asked for.
+        metadata: Of each, from `metadata_row`; empty if it was not asked for.
     """
 
     keys: npt.NDArray[np.int64]
@@ -78,9 +78,9 @@ class TrackVectors:
 
 
 def metadata_row(values: Iterable[Any]) -> tuple[Hashable, ...]:
-    """Values of `store.columns.METADATA_FIELDS` as they are kept beside vectors: tags as a tuple, `extra` as JSON.
+    """Values of `store.columns.METADATA_FIELDS` for the catalogue in memory: tags as a tuple, `extra` as JSON.
 
-    Equal values are equal, whoever wrote them: as the event has them, or as Postgres gives them back.
+    A row from an event equals the row that Postgres returns for it.
     """
     return tuple(map(_hashable, values))
 

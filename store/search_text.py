@@ -1,7 +1,7 @@
-"""What a search compares: one normalisation of words, for what is stored and for what is asked.
+"""Words of a search: one normalisation for stored text and for queries.
 
-Accents, case, punctuation and composition (NFC, NFD, full-width forms) are folded away; letters and digits stand apart, so
-that `op27`, `op 27` and `Op.27` are the same two words.
+Folding removes differences of accents, case, punctuation and composition (NFC, NFD, full-width forms). Letters and digits
+are separate words: `op27`, `op 27` and `Op.27` are the same two.
 """
 
 import re
@@ -10,7 +10,7 @@ from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
 from typing import Any, Final
 
-# Words of these come first among equally good hits; the other fields, and the id, are found as well.
+# Hits in these fields rank first; other fields and the id are searched, too.
 _NAMING: Final = ("title", "composer", "composer_full", "artist", "artists", "form")
 _FURTHER: Final = (
     "opus",
@@ -43,7 +43,7 @@ _LETTERS: Final = str.maketrans(
 _RUN: Final = re.compile(r"[^\W\d_]+|\d+")
 _LONGEST_WORD: Final = 60
 _MOST_WORDS: Final = 400
-# A question of more words is cut: nobody types them, and their combinations grow.
+# A longer search is cut to so many words, as their combinations grow.
 _MOST_ASKED: Final = 8
 _SHORTEST_CORRECTED: Final = 4
 _LONGEST_CORRECTED: Final = 30
@@ -53,7 +53,7 @@ def fold(text: str) -> str:
     """`text` without accents and case."""
     if text.isascii():
         return text.lower()
-    # Twice, as folding case may compose or leave what decomposes further.
+    # Twice, as the result of case folding may decompose further.
     folded = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", text).casefold())
     return "".join(letter for letter in folded if not unicodedata.combining(letter)).translate(_LETTERS)
 
@@ -73,7 +73,7 @@ def _stored_words(text: str) -> Iterator[str]:
 
 
 def weighted_words(track_id: str, metadata: Mapping[str, Any]) -> dict[str, str]:
-    """The words that a track is found by, each with its place in a `tsvector`: weight A for its names, B for others.
+    """The words of a track, each with its position in a `tsvector`: weight A for its names, B for others.
 
     Args:
         track_id: Its id.
@@ -93,22 +93,22 @@ def weighted_words(track_id: str, metadata: Mapping[str, Any]) -> dict[str, str]
 
 
 def search_document(words: Mapping[str, str]) -> str:
-    """A `tsvector` literal. Words are letters or digits alone: nothing in them needs quoting."""
+    """A `tsvector` literal. Words are letters or digits only, so nothing needs quoting."""
     return " ".join(f"'{word}':{weight}" for word, weight in words.items())
 
 
 def correctable(word: str) -> bool:
-    """Whether one typo in `word` is forgiven: letters, long enough that one more or less leaves it what it was."""
+    """Whether one typo in `word` is forgiven: it must be letters, and long enough."""
     return _SHORTEST_CORRECTED <= len(word) <= _LONGEST_CORRECTED and word.isalpha()
 
 
 def deletion_variants(word: str) -> list[str]:
-    """Each word that is `word` without one letter. Two words one typo apart share one of these, or are one themselves."""
+    """`word` without each of its letters in turn. Two words one typo apart share one of these, or one is among them."""
     return sorted({word[:at] + word[at + 1 :] for at in range(len(word))})
 
 
 def one_typo(one: str, other: str) -> bool:
-    """Whether the words are equal but for one letter more, less, other, or two neighbours exchanged."""
+    """Whether the words differ by one typo: one letter more, less or changed, or two neighbours swapped."""
     if abs(len(one) - len(other)) > 1:
         return False
     if len(one) > len(other):
@@ -131,7 +131,7 @@ class SearchWords:
         self.words = list(dict.fromkeys(words_of(search)))[:_MOST_ASKED]
 
     def strict(self) -> list[str]:
-        """Queries for all words: whole ones in names, whole ones anywhere, beginnings anywhere; each holds those before."""
+        """Queries for all words: whole words in names, whole words anywhere, prefixes anywhere; each includes the ones before."""
         return [
             " & ".join(f"'{word}':A" for word in self.words),
             " & ".join(f"'{word}'" for word in self.words),
@@ -139,7 +139,7 @@ class SearchWords:
         ]
 
     def forgiving(self, known: Container[str], alike: Mapping[str, Sequence[str]]) -> Iterator[list[str]]:
-        """What to ask for where no track has all words: levels of queries, each level's last holding its others.
+        """Queries to try if no track has all words, in levels; the last query of a level includes its others.
 
         Args:
             known: Words that some track has, or has a word that begins so.

@@ -28,7 +28,7 @@ class StoreSettings(BaseSettings):
     @field_validator("database_url")
     @classmethod
     def _check_url(cls, value: SecretStr) -> SecretStr:
-        # Messages must not repeat the URL: it may hold a password.
+        # Error messages must not repeat the URL: it may hold a password.
         url = urlsplit(value.get_secret_value())
         if url.scheme not in _SCHEMES:
             raise ValueError("must begin with postgresql://")

@@ -1,4 +1,4 @@
-"""What the store holds, counted: for health reports and `mess status`, never on a request's hot path."""
+"""Counts of the store's contents, for health reports and `mess status`: too slow for requests."""
 
 from dataclasses import dataclass, field
 
@@ -10,7 +10,7 @@ from store.pool import require_schema, translated_errors
 # How many neighbours a stored list holds once the catalogue is large enough.
 LIST_LENGTH = 50
 
-# One statement, so that the figures belong to one snapshot.
+# One statement: the figures belong to one snapshot.
 _COUNTS = """
 WITH size AS (SELECT count(*) AS tracks FROM tracks)
 SELECT
@@ -33,7 +33,7 @@ FROM size, LATERAL (
 
 @dataclass(frozen=True, slots=True)
 class StoreCounts:
-    """One snapshot of what the store holds.
+    """Counts of one snapshot.
 
     Attributes:
         tracks: Tracks in the catalogue.
@@ -55,7 +55,7 @@ class StoreCounts:
 
     @property
     def complete(self) -> bool:
-        """Whether every track has a list, and a full one."""
+        """Whether every track has a full list."""
         return self.full_lists >= self.tracks
 
 

@@ -1,6 +1,6 @@
-"""What has been committed since a worker last looked: how it follows partitions that others consume.
+"""Reads what has been committed since a worker last looked, so that it can follow partitions that others consume.
 
-Followers read the store and not the log, so that they see what its owner has accepted, all of it and nothing else.
+Followers read the store rather than the log: they see exactly what its owner has accepted.
 """
 
 from collections.abc import AsyncIterator, Mapping
@@ -14,9 +14,9 @@ from asyncpg.pool import PoolConnectionProxy
 from store.columns import METADATA_FIELDS
 from store.rows import TrackVectors, metadata_row
 
-# Tracks whose keys and names are read at a time.
+# Tracks whose keys and ids are read at a time.
 PAGE_TRACKS = 32_768
-# Vectors of the tail that are read at a time, of each partition.
+# Vectors read at a time, of each partition.
 TAIL_TRACKS = 512
 
 
@@ -81,7 +81,7 @@ FROM departures AS d JOIN unnest($1::int[], $2::bigint[], $3::bigint[]) AS f (pa
 ON d.source_partition = f.partition AND d.source_offset >= f.first AND d.source_offset < f.upto
 """
 
-# What every owner's lists have absorbed, every worker that owns any has seen.
+# Every worker that owns lists has seen what all owners' lists have absorbed.
 _PRUNE = """
 DELETE FROM departures AS d USING (
     SELECT source_partition, min(absorbed_offset) AS absorbed FROM absorbed_offsets GROUP BY source_partition
@@ -100,7 +100,7 @@ async def consumed_positions(connection: PoolConnectionProxy | asyncpg.Pool) -> 
 async def read_tail(
     connection: PoolConnectionProxy, dimension: int, after: Mapping[int, int], *, limit: int = TAIL_TRACKS
 ) -> CommittedTail:
-    """Read what each partition in `after` has from that offset on; inside a transaction of one snapshot.
+    """The changes of each partition in `after` from its offset on. Call it inside a transaction of one snapshot.
 
     Args:
         connection: Inside a repeatable-read transaction.
@@ -146,21 +146,21 @@ async def read_names(connection: PoolConnectionProxy) -> tuple[npt.NDArray[np.in
 
 
 async def _pages(connection: PoolConnectionProxy, columns: str) -> AsyncIterator[list[asyncpg.Record]]:
-    """These columns of all tracks, some thousands at a time."""
+    """These columns of all tracks, in pages of some thousands."""
     cursor = await connection.cursor(f"SELECT {columns} FROM tracks")  # noqa: S608 -- column names of this module
     while rows := await cursor.fetch(PAGE_TRACKS):
         yield rows
 
 
 async def catalogue_identity(connection: PoolConnectionProxy) -> str:
-    """Which catalogue this is, and of which logs its offsets are: another database has another one."""
+    """Identifies the catalogue and the logs that its offsets refer to; another database has another identity."""
     made = await connection.fetchval("SELECT created_at FROM catalogue")
     found = await consumed_positions(connection)
     return f"{made} {[found[p].generation for p in sorted(found)]}"
 
 
 async def prune_departures(connection: PoolConnectionProxy) -> None:
-    """Forget deletions that every worker has seen."""
+    """Delete records of deletions that every worker has seen."""
     await connection.execute(_PRUNE)
 
 
