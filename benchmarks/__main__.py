@@ -18,6 +18,7 @@ NAMES = (
     "growth",
     "reads",
     "on_demand",
+    "peers",
     "strategies",
     "adhoc_search",
     "map_layout",

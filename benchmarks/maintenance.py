@@ -5,7 +5,7 @@ import tempfile
 from pathlib import Path
 
 from benchmarks import end_to_end, engine_rates, processes, report
-from benchmarks.peers import MaintenancePeer, hnswlib_peer, pgvector_peer
+from benchmarks.maintenance_peers import MaintenancePeer, hnswlib_peer, pgvector_peer
 from benchmarks.sizes import CatalogueSize, chosen_sizes
 from mess import migrate
 
@@ -22,7 +22,9 @@ def _peers(
     try:
         peers.append(hnswlib_peer(size, tracks, lists))
     except ImportError:
-        missing = "hnswlib is not installed (it is in the dependency group `bench`), so that it is not compared with."
+        missing = (
+            "hnswlib is not installed (requirements-bench.lock has it), so that it is not compared with."
+        )
     with processes.services("--broker", "none") as facts:
         peers.append(asyncio.run(pgvector_peer(size, tracks, facts["admin_url"])))
     table = report.make_table(

@@ -1,134 +1,291 @@
-"""Peers of the engine, measured in the same run: hnswlib and pgvector, each with the share of lists it leaves wrong."""
+"""Questions over HTTP beside peers: the stack, and FastAPI over pgvector, hnswlib, qdrant-edge and lancedb, in turn.
 
+The same questions on the demo catalogue: two weighted seeds, 50 results, at most 2 of a composer, of two eras; and two seeds,
+10 results, no condition. Each answer is held against brute force.
+"""
+
+import contextlib
+import importlib.util
+import subprocess
+import sys
+import tempfile
 import time
-from dataclasses import dataclass
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import asyncpg
 import numpy as np
+import orjson
+import psutil
+import uvloop
 
-from benchmarks import machine
-from benchmarks.engine_rates import BATCH, SyntheticTracks
-from benchmarks.sizes import CatalogueSize
-from streams.engine.audit import AuditFindings, Auditor
-from streams.engine.types import StoredLists, no_events
+from benchmarks import machine, processes, report
+from benchmarks.question_peers import NEEDS, PEERS, PeerCatalogue, PeerQuestion
+from benchmarks.reads import listening_server
+from mess.stack.ports import pick_free
 
-# The usual parameters of both libraries' manuals; `ef` twice the list's length.
-LINKS, BUILD_WIDTH, SEARCH_WIDTH = 16, 200, 100
-LIST = 50
-PGVECTOR_EVENTS = 512
-PGVECTOR_QUERIES = 500
+CONNECTIONS = (1, 32)
+# Similarities that differ by less may stand in either order: peers compare in float32.
+TIE = 2e-6
+# Every question can be answered in full: there are more works of the first era than are asked for.
+ERAS = ("Medieval", "Renaissance", "Baroque", "Classical")
+STACK = "MESS-AI"
 
 
-@dataclass(frozen=True, slots=True)
-class MaintenancePeer:
-    """What was measured of a peer: `note` says how its lists came about."""
+@dataclass(frozen=True)
+class Answering:
+    """Who answers questions.
+
+    Attributes:
+        name: As the table has it.
+        url: Where.
+        pids: Processes whose time and memory, with all their descendants, are its own.
+    """
 
     name: str
-    rate: float
-    findings: AuditFindings
-    load: str
-    note: str
+    url: str
+    pids: tuple[int, ...]
+
+    def seconds(self) -> float:
+        """Processor time that all its processes have taken."""
+        return sum(sum(process.cpu_times()[:2]) for pid in self.pids for process in _family(pid))
+
+    def memory(self) -> int:
+        """Bytes that all its processes take."""
+        return sum(machine.memory_bytes(pid) for pid in self.pids)
 
 
-def hnswlib_peer(size: CatalogueSize, tracks: SyntheticTracks, lists: StoredLists) -> MaintenancePeer:
-    """Insert with hnswlib, and query again the lists of each newcomer's own top 50.
+@dataclass
+class QuestionOutcome:
+    """What was measured of one kind of question: of each number of connections a run for each round."""
 
-    Raises:
-        ImportError: It is not installed.
-    """
-    import hnswlib  # noqa: PLC0415 - one may not have it
+    right: int = 0
+    asked: int = 0
+    runs: dict[int, list[dict[str, Any]]] = field(default_factory=dict)
 
-    end = size.tracks + size.events
-    index = hnswlib.Index(space="ip", dim=size.dimension)
-    index.init_index(max_elements=end, M=LINKS, ef_construction=BUILD_WIDTH)
-    index.set_ef(SEARCH_WIDTH)
-    index.add_items(tracks.vectors[: size.tracks], np.arange(size.tracks))
-    neighbours = np.zeros((end, LIST), dtype=np.int64)
-    scores = np.zeros((end, LIST), dtype=np.float32)
-    neighbours[: size.tracks], scores[: size.tracks] = lists.neighbours, lists.scores
-
-    def query(rows: np.ndarray) -> np.ndarray:
-        found, distances = index.knn_query(tracks.vectors[rows], k=LIST + 1)
-        others = _without_self(found.astype(np.int64), rows)
-        neighbours[rows] = tracks.keys[np.take_along_axis(found.astype(np.int64), others, axis=1)]
-        scores[rows] = 1 - np.take_along_axis(distances, others, axis=1)
-        return np.take_along_axis(found.astype(np.int64), others, axis=1)
-
-    began = time.perf_counter()
-    for start in range(size.tracks, end, BATCH):
-        rows = np.arange(start, min(start + BATCH, end))
-        index.add_items(tracks.vectors[rows], rows)
-        affected = np.unique(query(rows))
-        query(np.setdiff1d(affected, rows))
-    took = time.perf_counter() - began
-    held = StoredLists(tracks.keys[:end], neighbours, scores, np.full(end, LIST), no_events())
-    findings = tracks.findings(held, end, size.audited)
-    note = "add, own query, then the lists of the own top 50 queried again"
-    return MaintenancePeer("hnswlib", size.events / took, findings, machine.load_average(), note)
+    def middle(self, connections: int) -> dict[str, Any]:
+        """The median run by rate."""
+        runs = sorted(self.runs[connections], key=lambda run: float(run["rate"]))
+        return runs[len(runs) // 2]
 
 
-def _without_self(found: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Columns of the first 50 results that are not the track itself, (m, 50)."""
-    return np.argsort(found == rows[:, None], axis=1, kind="stable")[:, :LIST]
+def _family(pid: int) -> list[psutil.Process]:
+    root = psutil.Process(pid)
+    return [root, *root.children(recursive=True)]
 
 
-def _encode(vector: np.ndarray) -> bytes:
-    """A vector in pgvector's binary form: dimension, an unused word, float32, big-endian."""
-    return len(vector).to_bytes(2, "big") + bytes(2) + vector.astype(">f4").tobytes()
+def some_questions(tracks: PeerCatalogue, count: int, *, conditions: bool) -> list[dict[str, Any]]:
+    """Random questions, as the API takes them; all different."""
+    random = np.random.default_rng(17)
+    asked: list[dict[str, Any]] = []
+    for _ in range(count):
+        one, other = (tracks.names[row] for row in random.choice(len(tracks.names), 2, replace=False))
+        question: dict[str, Any] = {
+            "seeds": [{"track_id": one, "weight": 2.0}, {"track_id": other}],
+            "top_k": 10,
+        }
+        if conditions:
+            eras = [ERAS[0], ERAS[random.integers(1, len(ERAS))]]
+            question |= {"top_k": 50, "filters": {"era": eras}, "caps": {"composer": 2}}
+        asked.append(question)
+    return asked
 
 
-async def pgvector_peer(size: CatalogueSize, tracks: SyntheticTracks, admin_url: str) -> MaintenancePeer:
-    """Insert into a table with an HNSW index; lists are what a query gives when read."""
-    connection = await asyncpg.connect(admin_url, command_timeout=300)
+def brute_force_answer(tracks: PeerCatalogue, question: PeerQuestion) -> tuple[list[int], np.ndarray]:
+    """Rows of the answer, best first, and float64 (n,), the similarity of every track."""
+    vectors = tracks.vectors.astype(np.float64)
+    scores = vectors @ tracks.direction(question, tracks.vectors[tracks.seeds(question)]).astype(np.float64)
+    eras = question.filters.era
+    order = [
+        row for row in np.argsort(-scores, kind="stable").tolist() if not eras or tracks.eras[row] in eras
+    ]
+    return [row for row, _ in tracks.capped([(row, scores[row]) for row in order], question)], scores
+
+
+def is_right(tracks: PeerCatalogue, asked: dict[str, Any], body: bytes) -> bool:
+    """Whether an answer is what brute force says, place by place, with ties in any order."""
+    question = PeerQuestion.model_validate(asked)
+    wanted, scores = brute_force_answer(tracks, question)
+    items = orjson.loads(body)["recommendations"]
+    rows = [tracks.rows[item.get("track_id") or item["track"]["track_id"]] for item in items]
+    if len(set(rows)) != len(rows) or len(rows) != len(wanted):
+        return False
+    in_order = np.abs(scores[rows] - scores[wanted]) < TIE
+    kept = tracks.capped([(row, scores[row]) for row in rows], question)
+    eras = question.filters.era
+    return (
+        bool(in_order.all())
+        and len(kept) == len(rows)
+        and all(not eras or tracks.eras[r] in eras for r in rows)
+    )
+
+
+def _post(url: str, body: bytes) -> bytes:
+    request = urllib.request.Request(  # noqa: S310 -- our own servers
+        f"{url}/recommend", body, {"content-type": "application/json"}
+    )
+    with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
+        content: bytes = answer.read()
+    return content
+
+
+def _drive(who: Answering, requests: list[str], connections: int, seconds: float) -> dict[str, Any]:
+    host, port = who.url.removeprefix("http://").split(":")
+    plan = {
+        "host": host,
+        "port": int(port),
+        "requests": requests,
+        "connections": connections,
+        "seconds": seconds,
+    }
+    before = who.seconds()
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.load"],
+        input=orjson.dumps(plan),
+        stdout=subprocess.PIPE,
+        check=True,
+    )
+    result: dict[str, Any] = orjson.loads(done.stdout)
+    if set(result["statuses"]) != {"200"}:
+        raise RuntimeError(f"{who.name} answers other than 200: {result['statuses']}")
+    result["cpu_ms"] = (who.seconds() - before) / result["count"] * 1e3
+    return result
+
+
+def _request(asked: dict[str, Any]) -> str:
+    body = orjson.dumps(asked).decode()
+    head = f"POST /recommend HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
+    return f"{head}\r\n\r\n{body}"
+
+
+def measure_questions(
+    answering: list[Answering], tracks: PeerCatalogue, *, conditions: bool, seconds: float, rounds: int
+) -> dict[str, QuestionOutcome]:
+    """Ask everyone the same, in turn, round after round."""
+    questions = some_questions(tracks, 2_000, conditions=conditions)
+    checked = questions[: 60 if rounds == 1 else 200]
+    outcomes = {who.name: QuestionOutcome(runs={count: [] for count in CONNECTIONS}) for who in answering}
+    for who in answering:
+        bodies = [_post(who.url, orjson.dumps(asked)) for asked in checked]
+        outcomes[who.name].asked = len(checked)
+        outcomes[who.name].right = sum(is_right(tracks, *pair) for pair in zip(checked, bodies, strict=True))
+        report.progress(f"{who.name}: {outcomes[who.name].right} of {len(checked)} right")
+    requests = [_request(asked) for asked in questions]
+    for _ in range(rounds):
+        for connections in CONNECTIONS:
+            for who in answering:
+                outcomes[who.name].runs[connections].append(_drive(who, requests, connections, seconds))
+    return outcomes
+
+
+async def _postmaster(dsn: str) -> int:
+    connection = await asyncpg.connect(dsn)
     try:
-        await connection.execute("CREATE EXTENSION IF NOT EXISTS vector")
-        await connection.execute("DROP TABLE IF EXISTS bench_vectors")
-        await connection.execute(
-            f"CREATE TABLE bench_vectors (key bigint PRIMARY KEY, embedding vector({size.dimension}) NOT NULL)"
-        )
-        await connection.set_type_codec("vector", encoder=_encode, decoder=bytes, format="binary")
-        await _copy(connection, tracks, 0, size.tracks)
-        await connection.execute("SET maintenance_work_mem = '1GB'")
-        await connection.execute(
-            "CREATE INDEX ON bench_vectors USING hnsw (embedding vector_ip_ops) "
-            f"WITH (m = {LINKS}, ef_construction = {BUILD_WIDTH})"
-        )
-        end = size.tracks + PGVECTOR_EVENTS
-        began = time.perf_counter()
-        for start in range(size.tracks, end, BATCH):
-            await _copy(connection, tracks, start, min(start + BATCH, end))
-        took = time.perf_counter() - began
-        queried, findings = await _read_lists(connection, tracks, end)
-        await connection.execute("DROP TABLE bench_vectors")
+        pid: int = await connection.fetchval("SELECT pg_backend_pid()")
+        parent = psutil.Process(pid).parent()
     finally:
         await connection.close()
-    note = f"inserts alone; a list is a query when read, {queried:,.0f} queries/s on one connection"
-    return MaintenancePeer("pgvector HNSW", PGVECTOR_EVENTS / took, findings, machine.load_average(), note)
+    assert parent is not None
+    return parent.pid
 
 
-async def _copy(connection: asyncpg.Connection, tracks: SyntheticTracks, start: int, stop: int) -> None:
-    records = zip(tracks.keys[start:stop].tolist(), tracks.vectors[start:stop], strict=True)
-    await connection.copy_records_to_table("bench_vectors", records=records)
+@contextlib.contextmanager
+def running_peers(directory: Path, missing: list[str]) -> Iterator[list[Answering]]:
+    """Run every peer that is installed; names of the others are put into `missing`."""
+    with contextlib.ExitStack() as stack:
+        found: list[Answering] = []
+        facts = stack.enter_context(
+            processes.services("--broker", "none", "--data-dir", f"{directory}/postgres")
+        )
+        for name in PEERS:
+            if name in NEEDS and importlib.util.find_spec(NEEDS[name]) is None:
+                missing.append(name)
+                continue
+            (port,) = pick_free(1)
+            where = facts["admin_url"] if name == "pgvector" else str(directory)
+            command = [sys.executable, "-m", "benchmarks.question_peers", name, str(port), where]
+            server = stack.enter_context(
+                listening_server(command, port, directory / f"{name}.log", OMP_NUM_THREADS="1")
+            )
+            beside = (uvloop.run(_postmaster(where)),) if name == "pgvector" else ()
+            found.append(Answering(name, f"http://127.0.0.1:{port}", (server.pid, *beside)))
+        yield found
 
 
-async def _read_lists(
-    connection: asyncpg.Connection, tracks: SyntheticTracks, count: int
-) -> tuple[float, AuditFindings]:
-    """Queries a second, and what a sample of the lists is worth."""
-    await connection.execute(f"SET hnsw.ef_search = {SEARCH_WIDTH}")
-    rows = np.random.default_rng(4).choice(count, PGVECTOR_QUERIES, replace=False)
-    statement = await connection.prepare(
-        f"SELECT key FROM bench_vectors ORDER BY embedding <#> $1 LIMIT {LIST + 1}"  # noqa: S608 - a constant
+def _show(title: str, answering: list[Answering], outcomes: dict[str, QuestionOutcome]) -> None:
+    table = report.make_table(
+        f"{title}, load {machine.load_average()}",
+        "who",
+        "p50 ms at 1",
+        "p99",
+        "/s at 1",
+        "p50 ms at 32",
+        "p99",
+        "/s at 32",
+        "CPU ms at 1",
+        "at 32",
+        "kB",
+        "right",
+        "MiB",
     )
-    neighbours = np.zeros((len(rows), LIST), dtype=np.int64)
-    lengths = np.zeros(len(rows), dtype=np.int64)
-    began = time.perf_counter()
-    for i, row in enumerate(rows.tolist()):
-        found = [key for (key,) in await statement.fetch(tracks.vectors[row]) if key != tracks.keys[row]]
-        lengths[i] = len(found[:LIST])
-        neighbours[i, : lengths[i]] = found[:LIST]
-    rate = len(rows) / (time.perf_counter() - began)
-    scores = np.zeros(neighbours.shape, dtype=np.float32)
-    held = StoredLists(tracks.keys[rows], neighbours, scores, lengths, no_events())
-    auditor = Auditor(tracks.keys[:count], tracks.names[:count], tracks.vectors[:count])
-    return rate, auditor.check_all(rows, held)
+    for who in answering:
+        outcome = outcomes[who.name]
+        one, many = outcome.middle(1), outcome.middle(32)
+        table.add_row(
+            who.name,
+            f"{one['p50_ms']:.1f}",
+            f"{one['p99_ms']:.1f}",
+            f"{one['rate']:,.0f}",
+            f"{many['p50_ms']:.0f}",
+            f"{many['p99_ms']:.0f}",
+            f"{many['rate']:,.0f}",
+            f"{one['cpu_ms']:.1f}",
+            f"{many['cpu_ms']:.1f}",
+            f"{one['bytes'] / 1e3:.0f}",
+            f"{outcome.right} of {outcome.asked}",
+            f"{who.memory() / 2**20:,.0f}",
+        )
+    report.print_table(table)
+
+
+def _idle_share(who: Answering, seconds: float = 5.0) -> float:
+    before = who.seconds()
+    time.sleep(seconds)
+    return (who.seconds() - before) / seconds
+
+
+def main(*, quick: bool = False) -> None:
+    """Run it and print the tables."""
+    seconds, rounds = (2.0, 1) if quick else (4.0, 5)
+    tracks, missing = PeerCatalogue(), list[str]()
+    with (
+        tempfile.TemporaryDirectory(prefix="mess-bench-") as directory,
+        processes.local_stack(Path(directory)) as stack,
+    ):
+        stack.wait_for_lists()
+        with running_peers(Path(directory), missing) as peers:
+            ours = Answering(STACK, stack.state.http_url, (stack.pids()["mess up"],))
+            answering = [ours, *peers]
+            idle = _idle_share(ours)
+            for title, conditions in (
+                ("Two weighted seeds, 50 results, at most 2 of a composer, two eras", True),
+                ("Two weighted seeds, 10 results", False),
+            ):
+                outcomes = measure_questions(
+                    answering, tracks, conditions=conditions, seconds=seconds, rounds=rounds
+                )
+                _show(title, answering, outcomes)
+    report.console.print(
+        f"CPU is of all processes of each; of ours {idle:.1%} of a core goes on while nobody asks. Medians of {rounds} rounds."
+    )
+    if missing:
+        report.console.print(
+            f"Not installed, so left out: {', '.join(missing)} (see docs/benchmarks/method.md)."
+        )
+
+
+if __name__ == "__main__":
+    main()
