@@ -1,6 +1,6 @@
-"""Who may ask what, and how often: the outermost middleware, in front of every shortcut.
+"""Access control: keys, scopes and rates, checked by the outermost middleware.
 
-It is there only where keys are required or a rate is set; an open API has nothing of it.
+It is installed only if keys are required or a rate is set.
 """
 
 import math
@@ -19,11 +19,11 @@ from serving.rates import RateDecision, RateLimiter, RequestRate, caller_at, rat
 from serving.settings import ServingSettings
 from store.keys import ApiKey
 
-# For probes and scrapers, which have no key and must not be refused.
+# For probes and scrapers, which have no key.
 _OPERATIONS: Final = frozenset(
     {b"/health", b"/health/live", b"/health/ready", b"/health/detailed", b"/metrics"}
 )
-# The page and the reference, which hold nothing of the catalogue: browsers cannot send a key for them.
+# The page and the reference: browsers cannot send a key for them, and they hold nothing of the catalogue.
 _PAGES: Final = frozenset({b"/", b"/openapi.json", b"/docs", b"/docs/"})
 _ASSETS: Final = (b"/docs/", b"/page/")
 _RECOMMENDING: Final = (b"/recommend", b"/explain")
@@ -54,7 +54,7 @@ def key_invalid() -> ProblemError:
 
 
 def scope_missing(scope: str) -> ProblemError:
-    """403: the key is valid, and not for this."""
+    """403: the key is valid and lacks the scope."""
     return ProblemError(
         403,
         "scope-missing",
@@ -82,7 +82,7 @@ def too_many_requests(rate: RequestRate, taken: RateDecision) -> ProblemError:
 
 
 class ProblemResponder:
-    """An application that answers every request with the problem in its scope."""
+    """An ASGI application that answers with the problem in the request's scope."""
 
     MEMBER = "mess.problem"
 
@@ -95,8 +95,8 @@ class ProblemResponder:
 def guard(
     app: ASGIApp, settings: ServingSettings, keys: ApiKeyRing | None, metrics: ApiMetrics
 ) -> "AccessControl":
-    """`AccessControl` around `app`, as the settings want it."""
-    # Refusals are logged, counted and told to pages of other origins as any answer is.
+    """`AccessControl` around `app`, by the settings."""
+    # Refusals pass the same logging, metrics and CORS as other answers.
     refuse: ASGIApp = ProblemResponder()
     if settings.cors_origins:
         refuse = CORSMiddleware(refuse, **cors_options(settings))
@@ -132,12 +132,12 @@ class AccessControl:
     """Lets requests through to `app`, or answers them with a problem.
 
     Args:
-        app: Where requests go that may.
-        refuse: Where requests go that may not, their problem in the scope: `ProblemResponder`, within what logs and counts it.
-        keys: The keys; None where none is asked for.
-        key_rate: What a key may ask for that has no rate of its own; None for no limit.
-        address_rate: What an address may ask for without a valid key; None for no limit.
-        metrics: Where refusals are counted.
+        app: Serves accepted requests.
+        refuse: Serves refused requests, whose problem is in the scope: `ProblemResponder` behind logging and metrics.
+        keys: The keys; None if none is required.
+        key_rate: The rate of a key without its own; None for no limit.
+        address_rate: The rate of an address without a valid key; None for no limit.
+        metrics: Counts refusals.
     """
 
     def __init__(
@@ -162,7 +162,7 @@ class AccessControl:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
-        # OPTIONS tells methods and CORS, and a browser sends no key with it.
+        # OPTIONS reports methods and CORS; a browser sends no key with it.
         if scope["type"] != "http" or scope["method"] == "OPTIONS":
             return await self._app(scope, receive, send)
         path: bytes = scope.get("raw_path") or scope["path"].encode()
@@ -184,7 +184,7 @@ class AccessControl:
         return await self._app(scope, receive, send)
 
     def _caller(self, scope: Scope, path: bytes) -> tuple[ApiKey | None, ProblemError | None]:
-        """Whose key came with a request, and why it is not let in for that."""
+        """The owner of a request's key, and the problem with the key, if any."""
         if self._keys is None or path in _PAGES or path.startswith(_ASSETS):
             return None, None
         presented = _presented(scope)
@@ -197,7 +197,7 @@ class AccessControl:
         return key, None if wanted in key.scopes else scope_missing(wanted)
 
     def _take(self, scope: Scope, key: ApiKey | None) -> tuple[RequestRate | None, RateDecision | None]:
-        """Count a request where there is a rate for its caller."""
+        """Count a request if its caller has a rate."""
         if key is not None and self._keys is not None:
             rate = self._keys.rate_of(key) or self._key_rate
             return rate, None if rate is None else self._limiter.take((key.prefix,), rate)
@@ -209,7 +209,7 @@ class AccessControl:
 
 
 def _presented(scope: Scope) -> str | None:
-    """The key that came with a request; None where there was none."""
+    """The key of a request; None if it has none."""
     other = None
     for name, value in scope["headers"]:
         if name == b"authorization" and value[:7].lower() == b"bearer ":
@@ -220,7 +220,7 @@ def _presented(scope: Scope) -> str | None:
 
 
 def _telling(send: Send, told: list[tuple[bytes, bytes]]) -> Send:
-    """`send`, adding headers to the answer."""
+    """`send`, with headers added to the answer."""
 
     async def telling(message: Message) -> None:
         if message["type"] == "http.response.start":

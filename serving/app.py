@@ -1,4 +1,4 @@
-"""The application: nothing happens at import, everything is made by `create_app` or in its lifespan."""
+"""Builds the application: `create_app` and its lifespan create everything, nothing happens at import."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -43,12 +43,12 @@ _CLOSE_TIMEOUT = 5.0
 
 
 class Api(FastAPI):
-    """The application, with what is put in front of everything, FastAPI's own middlewares included."""
+    """The application, with layers in front of FastAPI's own middlewares."""
 
     _front: ASGIApp | None = None
 
     def put_in_front(self, make: Callable[[ASGIApp], ASGIApp]) -> None:
-        """Let every connection first meet what `make` makes of all there is; put last, met first."""
+        """Wrap everything so far in `make`; the last wrapper is the outermost."""
         self._front = make(self._front or super().__call__)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -58,7 +58,7 @@ class Api(FastAPI):
 
 @dataclass(frozen=True, slots=True)
 class _Made:
-    """What one application is made of before it runs."""
+    """The parts of an application before it runs."""
 
     settings: ServingSettings
     store: StoreSettings
@@ -71,7 +71,7 @@ class _Made:
 
     @asynccontextmanager
     async def lifespan(self, _: FastAPI) -> AsyncIterator[LifespanState]:
-        """Run everything that works by itself around the application."""
+        """Run the background parts around the application."""
         settings = self.settings
         pool = await open_pool(_for_reads(self.store, settings), application_name="mess-api", read_only=True)
         try:
@@ -117,15 +117,13 @@ def create_app(
 
     Args:
         settings: How it serves.
-        store: Where it reads; its timeouts are replaced by `settings.store_timeout`.
-        kafka: Tells health reports how far the log has grown; closed with the application. None where
-            no broker is configured.
-        kafka_options: What aiokafka's clients take, to ask the workers and to follow the change feed; None likewise.
+        store: The store; `settings.store_timeout` replaces its timeouts.
+        kafka: Reads the ends of the log for health reports; closed with the application. None without a broker.
+        kafka_options: Options of aiokafka's clients, to ask the workers and to follow the change feed; None without a broker.
 
     Returns:
-        An application whose lifespan raises `StoreUnavailableError` where Postgres is away and
-        `SchemaMismatchError` where its schema is not this version's. Setting `state.closing` ends its streams;
-        `state.metrics` is where all is counted.
+        An application whose lifespan raises `StoreUnavailableError` if Postgres is away and `SchemaMismatchError` if its
+        schema is not this version's. Setting `state.closing` ends its streams; `state.metrics` has its metrics.
     """
     made = _Made(
         settings=settings,
@@ -148,8 +146,8 @@ def create_app(
     app.state.closing = made.closing
     app.state.metrics = made.metrics
     problems.install_problem_handlers(app)
-    # Routes are tried in order: those that end in a word of ours come before the track ids that could, and these before
-    # the rest, as they are read most.
+    # Routes match in order. Paths with a fixed last segment precede track ids, which may end in it; then come the most
+    # frequent ones.
     for room in (
         asking,
         changes,
@@ -180,7 +178,7 @@ def _put_in_front(app: Api, made: _Made) -> None:
             )
         )
     if keys is not None or settings.address_rate is not None:
-        # In front of the shortest way, too: nothing leads around it.
+        # In front of the fast path, too: no request bypasses it.
         app.put_in_front(lambda inner: guard(inner, settings, keys, made.metrics))
     app.put_in_front(SecurityHeaders)
     if tracing.tracing_enabled():
@@ -192,7 +190,7 @@ def _logs_lines(settings: ServingSettings) -> bool:
 
 
 def _add_middleware(app: FastAPI, settings: ServingSettings, metrics: ApiMetrics) -> None:
-    # Added last, met first.
+    # The one added last is the outermost.
     app.add_middleware(
         RequestLimits,
         max_body_bytes=settings.max_body_bytes,

@@ -1,6 +1,6 @@
-"""Connections: how many there may be, and how long a peer may take; what is over it is cut, with a reason where it can be.
+"""Limits of connections in number and time. A connection beyond them is cut, with a problem document if one can be sent.
 
-uvicorn bounds neither the time a peer takes to send a request or to accept an answer, nor the length of its headers.
+uvicorn limits neither the time of a request or of the reading of an answer, nor the length of headers.
 """
 
 import asyncio
@@ -20,28 +20,28 @@ from serving.problems import ProblemError
 
 logger = structlog.get_logger("serving")
 
-# Descriptors for what is no caller's connection: Postgres, Kafka, files, and connections that come all at once.
+# File descriptors for other purposes: Postgres, Kafka, files, and bursts of new connections.
 RESERVED: Final = 100
-# Callers get as many connections as this, however few descriptors there are.
+# Callers get at least so many connections, however few descriptors there are.
 _LEAST: Final = 16
-# What the parser takes of a URL: its positions have 16 bits.
+# The parser's maximum length of a URL: its positions have 16 bits.
 PARSED_URL_BYTES: Final = 65_535
-# Bytes that a request's head may have, URL included, and its number of headers.
+# Maximum bytes of a request's head, URL included, and maximum number of headers.
 _HEAD_BYTES: Final = PARSED_URL_BYTES + 64 * 1024
 _HEADERS: Final = 200
-# Seconds after which a body is cut off that the application itself has not refused by then: nobody reads it.
+# Seconds beyond the limit of a body after which the connection is cut, if the application has not refused it by then.
 _BODY_GRACE: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class ConnectionLimits:
-    """What peers may do.
+    """Limits for peers.
 
     Attributes:
-        connections: Connections open at most.
+        connections: Maximum number of open connections.
         head: Seconds from a connection, or from a request's first byte, to the end of its headers.
         body: Seconds from there to the end of its body.
-        write: Seconds a peer may accept nothing of its answer.
+        write: Seconds that a peer may read nothing of its answer.
         keep_alive: Seconds an idle connection is kept after an answer.
     """
 
@@ -53,7 +53,7 @@ class ConnectionLimits:
 
 
 def connections_for(wanted: int) -> int:
-    """How many connections there can be, of those wanted: by the descriptors that this process may open, raised if it can."""
+    """The possible number of connections, `wanted` at most, by the limit of file descriptors, which is raised if possible."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY and soft < wanted + RESERVED:
         soft = wanted + RESERVED if hard == resource.RLIM_INFINITY else min(hard, wanted + RESERVED)
@@ -70,12 +70,12 @@ def connections_for(wanted: int) -> int:
 
 
 class LimitedConfig(uvicorn.Config):
-    """uvicorn's configuration, with what peers may do.
+    """uvicorn's configuration, with limits for peers.
 
     Args:
         app: The application.
-        limits: What peers may do.
-        cut: Called with why, whenever a connection is cut or a request refused before the application sees it.
+        limits: The limits.
+        cut: Called with the reason, whenever a connection is cut or a request refused before the application sees it.
         options: Of `uvicorn.Config`.
     """
 
@@ -92,7 +92,7 @@ class _RefusedError(Exception):
 
 
 class LimitedProtocol(HttpToolsProtocol):
-    """One connection. `sweep` is called about once a second, and judges by what the connection has last done."""
+    """One connection. `sweep` is called about once a second, and judges it by its last activity."""
 
     def __init__(self, config: uvicorn.Config, *args: Any, **kwargs: Any) -> None:
         super().__init__(config, *args, **kwargs)
@@ -100,7 +100,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._limits = config.limits
         self._cut = config.cut
         self._refusal: ProblemError | None = None
-        # Of the request that is being received: whether it has begun, whether its head and all of it are there.
+        # Of the request being received: whether it has begun, and whether its head and the whole are complete.
         self._begun = False
         self._head_received = False
         self._received = False
@@ -111,17 +111,17 @@ class LimitedProtocol(HttpToolsProtocol):
 
     @property
     def since(self) -> float:
-        """When it last changed what it is doing, of the loop's clock."""
+        """The time of its last change of state, by the loop's clock."""
         return self._since
 
     @property
     def expendable(self) -> bool:
-        """Whether it has asked nothing yet that is being answered: others may have its place."""
+        """Whether no request of it is being answered: another connection may take its place."""
         answering = self.cycle is not None and not self.cycle.response_complete
         return not (answering and self._received)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """See `asyncio.Protocol`; beyond the limit, who has waited longest without asking makes room."""
+        """See `asyncio.Protocol`; beyond the limit, the connection that has been idle longest is cut."""
         super().connection_made(transport)
         if len(self.connections) <= self._limits.connections:
             return
@@ -134,7 +134,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """See `asyncio.Protocol`."""
-        if self.transport.is_closing():  # refused: what still comes is not read
+        if self.transport.is_closing():  # refused: further data is ignored
             return
         self._head_bytes += len(data)
         super().data_received(data)
@@ -150,7 +150,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._since = self.loop.time()
 
     def on_url(self, url: bytes) -> None:
-        """A part of its URL. One that is too long for the parser is too long for the application, too."""
+        """A part of its URL, which is refused if it is too long for the parser."""
         super().on_url(url)
         if len(self.url) > PARSED_URL_BYTES:
             self._refusal = problems.url_too_long(PARSED_URL_BYTES)
@@ -164,13 +164,13 @@ class LimitedProtocol(HttpToolsProtocol):
             raise _RefusedError
 
     def on_headers_complete(self) -> None:
-        """All of its headers are there."""
+        """Its headers are complete."""
         self._head_received = True
         self._since = self.loop.time()
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
-        """All of it is there."""
+        """It is complete."""
         super().on_message_complete()
         self._received = True
         if self.cycle is None or self.cycle.response_complete:  # answered before it was there
@@ -193,14 +193,14 @@ class LimitedProtocol(HttpToolsProtocol):
         super().resume_writing()
 
     def send_400_response(self, msg: str) -> None:
-        """Refuse what the parser cannot read, or what was refused while it was read."""
+        """Refuse a request that the parser cannot read, or that was refused while it was parsed."""
         refusal, self._refusal = self._refusal, None
         self._refuse(refusal or problems.malformed_request(msg))
 
     def sweep(self, now: float) -> None:
         """Cut the connection if its peer takes too long; `now` is of the loop's clock."""
         if self.transport.is_closing():
-            # An answer that nobody accepts would keep it open for ever.
+            # An answer that the peer does not read would keep it open for ever.
             self._closing_since = self._closing_since or now
             if now - self._closing_since > self._limits.write:
                 self.abort("write-timeout")
@@ -220,13 +220,13 @@ class LimitedProtocol(HttpToolsProtocol):
             self.abort("body-timeout")
 
     def abort(self, why: str) -> None:
-        """Cut the connection at once, whatever has not been sent."""
+        """Cut the connection at once; unsent data is lost."""
         self._cut(why)
         self.connections.discard(self)
         self.transport.abort()
 
     def _refuse(self, problem: ProblemError) -> None:
-        """Answer with a problem document, and close; where an answer is already under way, cut it."""
+        """Answer with a problem document and close; cut the connection if an answer is already being sent."""
         if self.cycle is not None and not self.cycle.response_complete:
             self.abort(problem.name)
             return

@@ -1,4 +1,4 @@
-"""What one running application holds, made in its lifespan and given to its routes."""
+"""The context of a running application, created in its lifespan and passed to its routes."""
 
 import asyncio
 from dataclasses import dataclass
@@ -19,14 +19,14 @@ from serving.settings import ServingSettings
 
 @dataclass(frozen=True, slots=True)
 class ApiContext:
-    """What the routes of one application work with.
+    """The parts that the routes of one application use.
 
     Attributes:
         settings: How it serves.
         pool: Read-only connections.
         health: The checks behind the health paths.
-        metrics: Where everything is counted.
-        memory: Ready answers.
+        metrics: The metrics.
+        memory: Responses in memory.
         recommending: Answers questions.
         questions: Reads query strings.
         feed: The change feed; None without a broker.

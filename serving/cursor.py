@@ -1,4 +1,4 @@
-"""Opaque keyset cursors: where a page ended, and which listing it belongs to."""
+"""Opaque keyset cursors: the end of a page, and the listing that it belongs to."""
 
 import base64
 import binascii
@@ -16,7 +16,7 @@ _MOST_TIERS = 100
 
 
 class InvalidCursorError(ValueError):
-    """The cursor is not one of ours, or belongs to another listing. The message is for the caller."""
+    """The cursor is invalid, or belongs to another listing. The message is for the caller."""
 
 
 def _listing(wanted: TrackFilter) -> str:
@@ -24,16 +24,16 @@ def _listing(wanted: TrackFilter) -> str:
 
 
 def encode_cursor(after: Place, wanted: TrackFilter) -> str:
-    """A cursor for the page behind `after` of the listing that `wanted` describes."""
+    """A cursor for the page after `after` of the listing that `wanted` describes."""
     packed = orjson.dumps([_VERSION, _listing(wanted), after.tier, after.track_id])
     return base64.urlsafe_b64encode(packed).rstrip(b"=").decode()
 
 
 def decode_cursor(cursor: str, wanted: TrackFilter) -> Place:
-    """The place that `cursor` stands behind.
+    """The last place of the page before.
 
     Raises:
-        InvalidCursorError: It isn't a cursor of ours, or it was made under other filters.
+        InvalidCursorError: It is no cursor, or was made for other filters.
     """
     try:
         packed = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)

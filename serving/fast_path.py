@@ -1,8 +1,8 @@
-"""The shortest way of a read: `GET /recommend/{track_id}` answered before any routing.
+"""The fast path: `GET /recommend/{track_id}` is answered before any routing.
 
-It stands outermost and knows this one path. What an answer says, its headers, metrics and log line are those of the
-application, which has the same path in its document and answers all that is not so plain: HEAD, origins that CORS has to
-be told about, bodies, URLs that are too long, and whatever fails unexpectedly.
+It knows this one path. Its answers, headers, metrics and log lines are those of the application. The application has the
+same path in its OpenAPI document, and answers the other cases: HEAD, origins that need CORS, bodies, URLs that are too long,
+and unexpected failures.
 """
 
 import itertools
@@ -28,7 +28,7 @@ logger = structlog.get_logger("serving")
 
 ROUTE = "/recommend/{track_id}"
 _PREFIX = b"/recommend/"
-# Under the same prefix, and not a track id.
+# Paths with the same prefix that are no track ids.
 _OTHERS = (b"/compare", b"/stream")
 _TYPE = (b"content-type", b"application/json")
 _VARY = (b"vary", b"accept")
@@ -37,22 +37,22 @@ _NEVER = (b"cache-control", b"no-store")
 
 
 class FastPath:
-    """Answers the path that is read most in front of `app`.
+    """Answers the most frequent path in front of `app`.
 
     Args:
-        app: What everything else goes to.
-        log: Where answered requests are logged; None for nowhere.
-        max_url_bytes: Longer ones go to `app`.
-        cors: Whether requests that name an origin go to `app`.
+        app: Serves all other requests.
+        log: The access log; None for none.
+        max_url_bytes: Longer URLs go to `app`.
+        cors: Whether requests with an origin go to `app`.
     """
 
     def __init__(self, app: ASGIApp, *, log: AccessLog | None, max_url_bytes: int, cors: bool) -> None:
         self._app = app
         self._log = log
         self._max_url_bytes = max_url_bytes
-        # What only the application deals with.
+        # Requests with these go to the application.
         self._elsewhere = {b"content-length", b"transfer-encoding", *([b"origin"] if cors else [])}
-        # Ids of requests that bring none: unlike those of other processes, and cheap.
+        # Ids for requests without one: unique among processes, and cheap.
         self._id = f"{os.urandom(10).hex()}%012x"
         self._numbers = itertools.count(1)
 
@@ -68,7 +68,7 @@ class FastPath:
         await self._app(scope, receive, send)
 
     def _plain(self, reading: "_Reading") -> bool:
-        """Take in the headers; whether there is none that only the application deals with."""
+        """Read the headers; whether the fast path can answer with these."""
         if b"format=" in reading.query:
             return False
         for name, value in reading.scope["headers"]:
@@ -84,7 +84,7 @@ class FastPath:
         return True
 
     async def _read(self, reading: "_Reading", send: Send) -> bool:
-        """Answer, unless something fails that nobody has foreseen: the application then fails the same way, and says so."""
+        """Answer. After an unexpected failure the application answers, which fails alike and reports it."""
         metrics = reading.context.metrics
         try:
             if not reading.remembered():
@@ -138,7 +138,7 @@ class _Reading:
         self.headers: list[tuple[bytes, bytes]] = []
 
     def remembered(self) -> bool:
-        """Answer from memory, if it has the answer and it is known to be the newest."""
+        """Answer from memory, if it has the answer and this is known to be current."""
         context = self.context
         entry = context.memory.get(self.target)
         if entry is None or entry.stale or not context.recommending.certain(entry, self.began):
@@ -148,11 +148,11 @@ class _Reading:
         return True
 
     async def look_up(self) -> None:
-        """Answer from wherever the answer is.
+        """Answer from memory, the store or the workers.
 
         Raises:
-            ProblemError: There is none.
-            StoreUnavailableError: Neither memory nor the store has it.
+            ProblemError: There is no answer.
+            StoreUnavailableError: The store cannot be reached, and memory has no answer.
         """
         context = self.context
         track_id = decode_track_id(self.path[len(_PREFIX) :].decode("latin-1"))

@@ -1,10 +1,10 @@
-"""Headers that keep browsers from doing what an answer is not meant for, on every answer."""
+"""Security headers, on every answer."""
 
 from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-# As OWASP's REST Security Cheat Sheet has them. Strict-Transport-Security is for who speaks TLS: Caddy.
+# From OWASP's REST Security Cheat Sheet. Caddy, which terminates TLS, sends Strict-Transport-Security.
 SECURITY_HEADERS: Final = (
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
     (b"cross-origin-resource-policy", b"same-origin"),
@@ -15,7 +15,7 @@ SECURITY_HEADERS: Final = (
 
 
 class SecurityHeaders:
-    """Adds what an answer of `app` lacks of these headers; a page's own policy stays. To stand in front of everything."""
+    """Adds the headers that an answer of `app` lacks; a page's own policy stays. It is the outermost layer."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

@@ -1,4 +1,4 @@
-"""What works and what does not: the checks behind the health paths."""
+"""The checks behind the health paths."""
 
 import asyncio
 import time
@@ -26,19 +26,19 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True, slots=True)
 class HealthCheckResult:
-    """One thing looked at: its state, a sentence about it, and its figures."""
+    """The result of one check: its state, a sentence about it, and its figures."""
 
     status: Status
     detail: str
     figures: dict[str, Any] | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """As it stands in the report."""
+        """The result as JSON has it."""
         return {"status": self.status, "detail": self.detail, **(self.figures or {})}
 
 
 class _Kept(Generic[Value]):
-    """The latest result or expected error of `ask`, kept `ttl` seconds; callers at the same time share one."""
+    """The latest result or expected error of `ask`, cached for `ttl` seconds; concurrent callers share a call."""
 
     def __init__(self, ask: Callable[[], Awaitable[Value]], ttl: float, *errors: type[Exception]) -> None:
         self._ask = ask
@@ -64,7 +64,7 @@ class _Kept(Generic[Value]):
 
 
 class HealthChecks:
-    """Looks at the store and at the broker. Counts and lag are kept a second, so that probes stay cheap."""
+    """Checks store and broker. Counts and lag are cached for a second, so that probes stay cheap."""
 
     def __init__(self, settings: ServingSettings, pool: asyncpg.Pool, log_ends: IngestLogEnds | None) -> None:
         self._settings = settings
@@ -78,12 +78,12 @@ class HealthChecks:
         )
 
     async def ready(self) -> tuple[Status, dict[str, dict[str, Any]]]:
-        """Whether reads can be answered: the database is there and its schema is ours."""
+        """Whether reads can be answered: the database answers and has this version's schema."""
         checks = await self._store_checks()
         return _overall(checks), {name: check.as_dict() for name, check in checks.items()}
 
     async def detailed(self) -> tuple[Status, dict[str, dict[str, Any]]]:
-        """Everything that can be told, `down` only where reads cannot be answered."""
+        """All checks; `down` only if reads cannot be answered."""
         checks = await self._store_checks()
         counts: StoreCounts | None = None
         if _overall(checks) != "down":
@@ -97,7 +97,7 @@ class HealthChecks:
         return _overall(checks), {name: check.as_dict() for name, check in checks.items()}
 
     async def _in_time(self, looking: Awaitable[Value]) -> Value:
-        """The result of `looking` at the store, which may also wait for a free connection for too long."""
+        """The result of a check of the store, within the timeout that also bounds the wait for a connection."""
         try:
             async with asyncio.timeout(self._settings.store_timeout):
                 return await looking
@@ -169,7 +169,7 @@ class HealthChecks:
 
 
 def workers_check(state: WorkersState) -> HealthCheckResult:
-    """Whether workers stay alive, own partitions and get on."""
+    """Whether workers stay alive, own partitions and make progress."""
     figures = {
         "alive": state.alive,
         "deaths": state.deaths,

@@ -1,7 +1,7 @@
-"""Incipits: how works begin, as notes, in a SQLite file of the local stack.
+"""Incipits: the first notes of works, in a SQLite file of the local stack.
 
-A process of the local stack derives them (`mess.incipits`), the works first that somebody looks at; the API reads what is
-there and notes what is looked at. Nothing of it is in Postgres, in Kafka or in a recommendation.
+A process of the local stack derives them (`mess.incipits`), the works that are looked at first. The API reads them and
+records which works are looked at. Postgres, Kafka and recommendations hold nothing of them.
 """
 
 import sqlite3
@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-# For a file whose writer holds it, or a disk that is slow.
+# Seconds to wait for a locked file or a slow disk.
 _PATIENCE = 2.0
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS incipits (track_id TEXT PRIMARY KEY, notes BLOB, reason TEXT) WITHOUT ROWID;
@@ -24,12 +24,12 @@ CREATE INDEX IF NOT EXISTS pending ON incipits (track_id) WHERE notes IS NULL AN
 
 
 class Incipit(NamedTuple):
-    """What is known of how a work begins.
+    """A work's incipit.
 
     Attributes:
         track_id: The work.
         notes: For each part, its notes as a flat list: onset and length in milliseconds, MIDI pitch. None until derived.
-        reason: Why there are none, where that is known.
+        reason: Why there are none, if known.
     """
 
     track_id: str
@@ -38,7 +38,7 @@ class Incipit(NamedTuple):
 
 
 class IncipitFile:
-    """The file: opened for each use, so that any thread may use it."""
+    """The SQLite file, opened for each use, so that any thread may use it."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -53,9 +53,9 @@ class IncipitFile:
             connection.close()
 
     def create(self, track_ids: Iterable[str]) -> None:
-        """Make the file if it is not there, and list these works as pending unless they are known."""
+        """Create the file if it is missing, and add these works as pending unless they are known."""
         with self._open() as connection:
-            # Readers and the writer then do not wait for each other.
+            # With it, readers and the writer do not block each other.
             connection.execute("PRAGMA journal_mode = WAL")
             connection.executescript(_SCHEMA)
             connection.executemany(
@@ -64,20 +64,20 @@ class IncipitFile:
             )
 
     def say_missing(self, reason: str | None) -> None:
-        """Note why nothing is derived, None where something is."""
+        """Record why nothing is derived; None if incipits are derived."""
         with self._open() as connection:
             connection.execute("DELETE FROM missing")
             if reason is not None:
                 connection.execute("INSERT INTO missing VALUES (?)", (reason,))
 
     def missing(self) -> str | None:
-        """Why nothing is derived, if so."""
+        """Why nothing is derived; None if incipits are derived."""
         with self._open() as connection:
             row = connection.execute("SELECT reason FROM missing").fetchone()
         return None if row is None else str(row[0])
 
     def read(self, track_ids: Sequence[str]) -> list[Incipit]:
-        """The incipits of these works, in any order; works that the file does not know are left out."""
+        """The incipits of these works, in any order; unknown works are left out."""
         marks = ", ".join("?" * len(track_ids))
         with self._open() as connection:
             rows = connection.execute(
@@ -90,7 +90,7 @@ class IncipitFile:
         ]
 
     def want(self, track_ids: Sequence[str]) -> None:
-        """Ask for these works first, the last of them before the others."""
+        """Put these works first in the queue, the last one before the others."""
         now = time.time()
         with self._open() as connection:
             connection.executemany(
@@ -99,7 +99,7 @@ class IncipitFile:
             )
 
     def pending(self) -> int:
-        """How many works are still to be derived."""
+        """The number of pending works."""
         with self._open() as connection:
             (count,) = connection.execute(
                 "SELECT count(*) FROM incipits WHERE notes IS NULL AND reason IS NULL"
@@ -107,7 +107,7 @@ class IncipitFile:
         return int(count)
 
     def next_work(self) -> str | None:
-        """The work to derive next: what was asked for last, else any; None where nothing is left."""
+        """The next pending work: the one asked for last, else any; None if there is none."""
         with self._open() as connection:
             row = connection.execute(
                 "SELECT track_id FROM wanted JOIN incipits USING (track_id)"
@@ -122,7 +122,7 @@ class IncipitFile:
         return None if row is None else str(row[0])
 
     def write(self, track_id: str, notes: list[list[int]] | None, reason: str | None) -> None:
-        """Keep what was derived, or why nothing could be."""
+        """Store a derived incipit, or the reason why there is none."""
         packed: Any = None if notes is None else orjson.dumps(notes)
         with self._open() as connection:
             connection.execute("INSERT OR REPLACE INTO incipits VALUES (?, ?, ?)", (track_id, packed, reason))

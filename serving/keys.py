@@ -1,4 +1,4 @@
-"""The keys that callers may use, held in memory and kept as they are in the store."""
+"""The usable API keys, cached in memory and refreshed from the store."""
 
 import asyncio
 import hmac
@@ -14,18 +14,18 @@ from store.keys import ApiKey, digest_of, fetch_keys_version, fetch_usable_keys,
 logger = structlog.get_logger("serving")
 
 _NOBODY = digest_of("")
-# Keys are read whole now and then even if nothing seems to have changed: a database may have been restored.
+# All keys are read again after so long even without a change of version: a database may have been restored.
 _WHOLE_EVERY = 60
 
 
 class ApiKeyRing:
-    """Every usable key. Looking one up asks nobody, so a flood of wrong keys does not reach Postgres.
+    """All usable keys. A lookup needs no query, so a flood of wrong keys does not reach Postgres.
 
-    While Postgres is away the keys last read go on working, until they expire.
+    While Postgres is away, the keys read last stay valid until they expire.
 
     Args:
-        refresh: Seconds between looks for changes: after so long at most, a new key works and a revoked one does not.
-        timeout: Seconds a look may take.
+        refresh: Seconds between checks for changes: the maximum delay until a new key works and a revoked one does not.
+        timeout: Seconds that a check may take.
     """
 
     def __init__(self, refresh: float, timeout: float = 5.0) -> None:
@@ -39,7 +39,7 @@ class ApiKeyRing:
         return len(self._keys)
 
     def check(self, presented: str) -> ApiKey | None:
-        """The key that was presented, if it is one and valid now; takes as long for any that looks like one."""
+        """The key that was presented, if it is valid now. The time does not depend on how nearly it matches a key."""
         prefix = prefix_of(presented)
         if prefix is None:
             return None
@@ -52,7 +52,7 @@ class ApiKeyRing:
         return key
 
     def rate_of(self, key: ApiKey) -> RequestRate | None:
-        """The key's own rate; None for the usual one."""
+        """The key's own rate; None for the default."""
         return self._rates.get(key.prefix)
 
     async def load(self, pool: asyncpg.Pool) -> None:
@@ -61,7 +61,7 @@ class ApiKeyRing:
         Raises:
             StoreUnavailableError: Postgres cannot be reached.
         """
-        # The version first: what changes in between is read again at the next look.
+        # The version is read first: a change in between is read at the next check.
         version = await fetch_keys_version(pool)
         keys = await fetch_usable_keys(pool)
         self._keys = {key.prefix: key for key in keys}
@@ -69,7 +69,7 @@ class ApiKeyRing:
         self._version = version
 
     async def run(self, pool: asyncpg.Pool) -> None:
-        """Keep them as they are in the store, for ever."""
+        """Refresh the keys from the store, for ever."""
         away = False
         looks = 0
         while True:

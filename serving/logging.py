@@ -1,4 +1,4 @@
-"""Structured logs: one JSON object a line, the request id in each line that belongs to a request."""
+"""Structured logs: one JSON object a line, with the request id in each line of a request."""
 
 import asyncio
 import logging
@@ -27,13 +27,13 @@ def _dumps(event: Any, **_: Any) -> str:
 
 
 def configure_logging(form: str, minimum: str) -> None:
-    """Send our own log lines and those of the libraries to standard output, in one form.
+    """Send all log lines, those of libraries included, to standard output in one format.
 
     Replaces the handlers of the root logger: for processes, not for libraries or tests.
 
     Args:
         form: `json`, or `console` for people.
-        minimum: The lowest level that is logged: `debug`, `info`, `warning` or `error`.
+        minimum: Minimum log level: `debug`, `info`, `warning` or `error`.
     """
     level = _LEVELS[minimum]
     as_json = form == "json"
@@ -63,13 +63,13 @@ def configure_logging(form: str, minimum: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
-    # Each request is in our own access log; a broker that is away is in the health report.
+    # Requests are in the access log; a broker that is away is in the health report.
     logging.getLogger("uvicorn.access").disabled = True
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
 
 
 class AccessLog:
-    """Access lines of the shortest way, in the form that `configure_logging` gives the others, written some at a time.
+    """The access log of the fast path, in the format of `configure_logging`, written in batches.
 
     A line costs a microsecond or two and reaches standard output within a tenth of a second.
     """
@@ -91,7 +91,7 @@ class AccessLog:
             self._due = asyncio.get_running_loop().call_later(self._WAIT, self.flush)
 
     def flush(self) -> None:
-        """Write what there is."""
+        """Write the buffered lines."""
         if self._due is not None:
             self._due.cancel()
             self._due = None

@@ -1,4 +1,4 @@
-"""Pure ASGI middlewares around every request: identity, log, metrics, last resort; and the limits."""
+"""ASGI middlewares for every request: request id, log, metrics, unexpected errors, and limits."""
 
 import asyncio
 import re
@@ -23,19 +23,19 @@ CLIENT_GONE = 499
 
 
 def caller_request_id(headers: Headers) -> str:
-    """The caller's X-Request-ID where it is short and harmless, else a new one."""
+    """The caller's X-Request-ID if it is short and harmless, else a new one."""
     given = headers.get("x-request-id", "")
     return given if SANE_REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
 
 
 def _raw_path(scope: Scope) -> str:
-    """The path as it came, still percent-encoded: only there is `%2F` told from a slash."""
+    """The percent-encoded path, which distinguishes `%2F` from a slash."""
     raw: bytes | None = scope.get("raw_path")
     return quote(scope["path"]) if raw is None else raw.decode("latin-1")
 
 
 class _Answer:
-    """What has been sent so far of one answer; passes it on with the request id added."""
+    """One answer as it is sent; passes it on with the request id added."""
 
     def __init__(self, send: Send, request_id: str, *, head: bool) -> None:
         self._send = send
@@ -55,15 +55,15 @@ class _Answer:
         await self._send(message)
 
 
-# In a request's scope: whether nobody wants the body, so that a stream need not begin.
+# Key of a request's scope: whether the body is not wanted (HEAD), so that a stream need not begin.
 HEADERS_ONLY: Final = "mess.headers_only"
 
 
 class RequestObserver:
-    """Gives each request its id, counts and logs its answer, and answers for what nobody caught.
+    """Gives each request its id, counts and logs its answer, and answers unexpected errors.
 
-    Two things are settled here for all routes: they see the path as it came, percent-encoded, so that a slash
-    inside a track id stays apart from one between segments; and HEAD is GET without the body.
+    It settles two things for all routes: they see the percent-encoded path, so that a slash inside a track id differs from
+    one between segments; and HEAD is GET without the body.
     """
 
     def __init__(self, app: ASGIApp, *, metrics: ApiMetrics, access_log: bool) -> None:
@@ -79,7 +79,7 @@ class RequestObserver:
         began = time.perf_counter()
         method: str = scope["method"]
         request_id = caller_request_id(Headers(scope=scope))
-        # A copy: the server looks at its own scope again when it writes the answer.
+        # A copy: the server reads its own scope again when it writes the answer.
         head = method == "HEAD"
         scope = {**scope, "path": _raw_path(scope), "method": "GET" if head else method, HEADERS_ONLY: head}
         answer = _Answer(send, request_id, head=head)
@@ -96,7 +96,7 @@ class RequestObserver:
             await self._app(scope, receive, answer.send)
         except Exception:
             logger.exception("request failed", path=loggable(scope["path"]))
-            if answer.status:  # too late for another answer: let the server cut the connection
+            if answer.status:  # an answer has begun: let the server cut the connection
                 raise
             problem = problems.internal_problem(request_id)
             await problems.problem_response(problem, scope["path"])(scope, receive, answer.send)
@@ -126,7 +126,7 @@ def _access_line(
 
 
 class RequestLimits:
-    """Refuses URLs and bodies that are too long, by what they declare and by what really comes, and bodies that take too long."""
+    """Refuses URLs and bodies that are too long, by their declared and their actual length, and bodies that are too slow."""
 
     def __init__(self, app: ASGIApp, *, max_body_bytes: int, max_url_bytes: int, body_timeout: float) -> None:
         self._app = app
@@ -154,14 +154,14 @@ class RequestLimits:
         return None
 
     def _counted(self, receive: Receive) -> Receive:
-        """`receive`, raising as soon as more has come than is accepted, whatever was declared, or it has taken too long."""
+        """`receive`, which raises once a body is longer than accepted, whatever it declares, or too slow."""
         received = 0
         complete = False
         deadline = asyncio.get_running_loop().time() + self._body_timeout
 
         async def counted() -> Message:
             nonlocal received, complete
-            if complete:  # what comes now is the caller's going, for which streams wait
+            if complete:  # the next message is the disconnect, which streams wait for
                 return await receive()
             try:
                 async with asyncio.timeout_at(deadline):

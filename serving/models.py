@@ -1,6 +1,6 @@
-"""What the API takes and answers, as its OpenAPI document describes it.
+"""The models of requests and answers for the OpenAPI document.
 
-Answers of the read paths are built as plain values and encoded once; the tests hold them against these models.
+Read paths build their answers as plain values and encode them once; tests validate these against the models.
 """
 
 from typing import Any, Literal
@@ -20,7 +20,7 @@ MAX_POINTS = 50_000
 
 
 class _Query(BaseModel):
-    """Query parameters: frozen, as defaults are shared; nothing unknown is taken."""
+    """Query parameters: frozen, as defaults are shared; unknown ones are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -53,7 +53,7 @@ class NamesQuery(_Query):
 
 
 class TrackSummary(BaseModel):
-    """A track: the fields most asked for, and all of them under `metadata`."""
+    """A track: the most used fields, and all of them under `metadata`."""
 
     track_id: str = Field(examples=["bach/bwv66.6"])
     title: str | None
@@ -76,7 +76,7 @@ class TrackList(BaseModel):
 
 
 class TrackDetail(TrackSummary):
-    """A track, where it came from, and the state of its list."""
+    """A track, its source event, and the state of its list."""
 
     source: SourcePosition
     created_at: AwareDatetime
@@ -85,7 +85,7 @@ class TrackDetail(TrackSummary):
 
 
 class TracksPage(BaseModel):
-    """One page of tracks, in the order of their ids; of a search the best hits first."""
+    """One page of tracks, by id; of a search, the best hits first."""
 
     tracks: list[TrackSummary]
     total: int = Field(description="Tracks on all pages, counted anew for each page.")
@@ -94,7 +94,7 @@ class TracksPage(BaseModel):
 
 
 class NameCount(BaseModel):
-    """A name and how many tracks bear it."""
+    """A name and the number of its tracks."""
 
     name: str = Field(examples=["Bach"])
     count: int = Field(examples=[413])
@@ -115,7 +115,7 @@ class TagList(BaseModel):
 
 
 class IncipitsQuery(_Query):
-    """Which works' incipits are wanted."""
+    """Parameters of incipits."""
 
     track_id: list[Text] = Field(
         min_length=1,
@@ -126,7 +126,7 @@ class IncipitsQuery(_Query):
 
 
 class IncipitBody(BaseModel):
-    """How a work begins."""
+    """The first notes of a work."""
 
     track_id: str
     status: Literal["ready", "pending", "none"] = Field(
@@ -149,7 +149,7 @@ _FIELD_PATTERN = rf"^({'|'.join(sorted({*METADATA_FIELDS} - {'extra'}))}|extra\.
 
 
 class MapQuery(_Query):
-    """Which part of the map."""
+    """Parameters of a page of the map."""
 
     after: int = Field(
         default=0, ge=0, le=2**63 - 1, description="`next` of the page before; 0 for the first."
@@ -220,7 +220,7 @@ class StrategyList(BaseModel):
 
 
 class _Computed(BaseModel):
-    """What an answer of the workers says of itself."""
+    """The head of an answer of the workers."""
 
     reference_track: str | None
     reference_metadata: TrackMetadata | None
@@ -234,7 +234,7 @@ class _Computed(BaseModel):
 
 
 class ExplanationResponse(_Computed):
-    """Where a candidate stands, and why."""
+    """The rank of a candidate, and why."""
 
     placement: PlacementBody
 
@@ -253,7 +253,7 @@ class LivenessReport(BaseModel):
 
 
 class HealthCheck(BaseModel):
-    """One thing that was looked at; more figures may stand beside."""
+    """The result of one check, with its figures."""
 
     model_config = ConfigDict(extra="allow")
 

@@ -1,4 +1,4 @@
-"""The OpenAPI document: FastAPI's own, with problem documents where FastAPI describes its own errors."""
+"""The OpenAPI document: FastAPI's own, with problem documents in place of FastAPI's errors."""
 
 from collections.abc import Iterator
 from typing import Any, Final
@@ -17,7 +17,7 @@ is stored. Other strategies are computed when they are first asked for, kept, an
 character but control and format characters: percent-encode them, `/` included. Unknown query parameters are refused, not ignored. Each answer
 carries `X-Request-ID`, your own if you send one."""
 
-# A server-sent event as OpenAPI 3.2 describes one; 3.1 has no word for it, and its readers pass it over.
+# A server-sent event in the form of OpenAPI 3.2; readers of 3.1 ignore it.
 _EVENT: Final = {
     "type": "object",
     "properties": {
@@ -28,12 +28,12 @@ _EVENT: Final = {
     },
 }
 
-# Paths that take parameters with a name of their own behind a dot, which no model of theirs names.
+# Paths with parameters of free names behind a dot, which their models do not list.
 _ASKING: Final = ("/recommend/{track_id}", "/explain")
 
 
 def describe_openapi(app: FastAPI, *, with_keys: bool = False) -> None:
-    """Make `app.openapi` build the document once, when it is first asked for.
+    """Let `app.openapi` build the document once, at the first request for it.
 
     Args:
         app: With all its routes.
@@ -75,7 +75,7 @@ def _build(app: FastAPI) -> dict[str, Any]:
 
 
 def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
-    """The schema of a parameter: neither a URL nor a header can say null, only leave it out."""
+    """The schema of a parameter without null, which a URL or header cannot express."""
     kinds = [each for each in schema.get("anyOf", ()) if each.get("type") != "null"]
     if not kinds:
         return schema
@@ -84,14 +84,14 @@ def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def _add_common(responses: dict[str, Any], *, has_body: bool) -> None:
-    """What any path may answer: what is refused before it sees a request, and what is wrong with us."""
+    """Add the answers that any path may give: refusals before it sees a request, and our own failures."""
     wanted = (400, 408, 413, 414, 431, 500, 503) if has_body else (400, 408, 414, 431, 500, 503)
     for status, response in problem_responses(*wanted).items():
         responses.setdefault(str(status), response)
 
 
 def _settings() -> Iterator[dict[str, Any]]:
-    """Each parameter of a strategy; what several have under one name, with what it is to each of them."""
+    """The parameters of all strategies; one that several share has a description for each."""
     of: dict[str, list[tuple[str, dict[str, Any]]]] = {}
     for strategy in registry.describe_strategies():
         for each in strategy["parameters"]:
@@ -115,14 +115,14 @@ def _said(strategy: str, parameter: dict[str, Any]) -> str:
 
 
 def _context() -> Iterator[dict[str, Any]]:
-    """What is known of the listener."""
+    """The parameters about the listener."""
     for name, schema in UserContext.model_json_schema()["properties"].items():
         kind = next(each for each in schema["anyOf"] if each.get("type") != "null")
         yield _parameter(f"user_context.{name}", kind, f"{schema['description']}.")
 
 
 def _parameter(name: str, schema: dict[str, Any], description: str) -> dict[str, Any]:
-    # A default in the schema would be sent by whoever tries the path, to strategies that have no such parameter, too.
+    # No default in the schema: Swagger UI would send it to strategies without such a parameter.
     return {"name": name, "in": "query", "required": False, "schema": schema, "description": description}
 
 

@@ -1,4 +1,4 @@
-"""Path segments and query strings, read strictly."""
+"""Strict parsing of path segments and query strings."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Generic, TypeVar, get_origin
@@ -16,10 +16,10 @@ _MAX_PARAMETERS = 2000
 
 
 def decode_track_id(segment: str) -> str:
-    """The track id that a percent-encoded path segment stands for; decoded once, `+` stays `+`.
+    """The track id of a percent-encoded path segment; decoded once, `+` stays `+`.
 
     Raises:
-        ProblemError: 422, where no track can have such an id.
+        ProblemError: 422, if no track can have such an id.
     """
     try:
         return check_track_id(unquote_to_bytes(segment).decode())
@@ -31,20 +31,20 @@ def decode_track_id(segment: str) -> str:
 
 
 def _bounds(field: FieldInfo) -> str:
-    """What is said of a whole number that is too long to be read."""
+    """The message for a whole number that is too long to parse."""
     has = {end: getattr(each, end) for each in field.metadata for end in ("ge", "le") if hasattr(each, end)}
     return f"must be between {has['ge']} and {has['le']}"
 
 
 class QueryReader(Generic[Model]):
-    """Reads a query string into a model, refusing what would otherwise be silently ignored."""
+    """Reads a query string into a model, and refuses what would otherwise be ignored."""
 
     def __init__(self, model: type[Model], dotted: Sequence[str] = ()) -> None:
         """Prepare.
 
         Args:
-            model: Names the parameters; frozen, as defaults are shared.
-            dotted: What parameters with a name of their own behind a dot begin with, such as `extra`.
+            model: The parameters; frozen, as defaults are shared.
+            dotted: Prefixes of parameters with free names behind a dot, such as `extra`.
         """
         self._model = model
         self._dotted = dotted
@@ -62,10 +62,10 @@ class QueryReader(Generic[Model]):
         return self.read_all(query_string)[0]
 
     def read_all(self, query_string: bytes) -> tuple[Model, dict[str, dict[str, list[str]]]]:
-        """The parameters of one request, and those behind a dot, by what stands before it.
+        """The parameters of one request, and those with free names, by their prefix.
 
         Raises:
-            ProblemError: 422, likewise.
+            ProblemError: 422, as `read`.
         """
         grouped = self._grouped(query_string) if query_string else {}
         dotted: dict[str, dict[str, list[str]]] = {prefix: {} for prefix in self._dotted}
@@ -89,7 +89,7 @@ class QueryReader(Generic[Model]):
                 if error["type"] == "int_parsing_size"
                 else problems.parameter_message(error)
             )
-            # Of several values it is told which one.
+            # If a parameter has several values, the error says which one.
             which = f"value {place[0] + 1}: " if place and len(grouped[name]) > 1 else ""
             told.append((name, which + message))
         problem = problems.invalid_parameters_problem(told)

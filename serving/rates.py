@@ -1,4 +1,4 @@
-"""How often a caller may ask: rates as people write them, and the generic cell rate algorithm that keeps to them."""
+"""Rate limits: rates such as `100/minute`, enforced by the generic cell rate algorithm (GCRA)."""
 
 import ipaddress
 import math
@@ -12,17 +12,17 @@ from cachetools import LRUCache
 
 _RATE: Final = re.compile(r"([1-9]\d{0,8})/(second|minute|hour|day)")
 _SECONDS: Final = {"second": 1, "minute": 60, "hour": 3_600, "day": 86_400}
-# Callers remembered; one that is forgotten has its whole allowance again.
+# Callers that are remembered; one that is evicted has its whole allowance again.
 MAX_CALLERS: Final = 100_000
 
 
 @dataclass(frozen=True, slots=True)
 class RequestRate:
-    """So many requests in so many seconds; all of them may come at once.
+    """A number of requests per time; all of them may come at once.
 
     Attributes:
-        requests: How many.
-        seconds: In how many seconds.
+        requests: The number of requests.
+        seconds: The time in seconds.
     """
 
     requests: int
@@ -46,7 +46,7 @@ class RequestRate:
 
 @dataclass(frozen=True, slots=True)
 class RateDecision:
-    """What became of one request.
+    """The decision about one request.
 
     Attributes:
         allowed: Whether it is within the rate.
@@ -64,13 +64,12 @@ class RateDecision:
 class RateLimiter:
     """Counts requests by caller, in this process.
 
-    A caller costs one number: the moment at which everything it has asked for is paid off (its theoretical arrival time,
-    ITU-T I.371). After a pause the whole allowance may come at once; from then on requests pass at the rate itself, so
-    nobody waits for the end of a window.
+    A caller costs one number: the theoretical arrival time of its next request (ITU-T I.371). After a pause the whole
+    allowance may come at once; then requests pass at the rate itself. There is no window whose end callers wait for.
 
     Args:
-        callers: Callers remembered at most, those that asked last.
-        clock: Seconds, never going back.
+        callers: Maximum number of callers remembered, the most recent ones.
+        clock: A monotonic clock, in seconds.
     """
 
     def __init__(self, callers: int = MAX_CALLERS, clock: Callable[[], float] = time.monotonic) -> None:
@@ -91,7 +90,7 @@ class RateLimiter:
 
 
 def rate_headers(rate: RequestRate, taken: RateDecision) -> list[tuple[bytes, bytes]]:
-    """`RateLimit-Policy` and `RateLimit` as draft-ietf-httpapi-ratelimit-headers has them."""
+    """The headers `RateLimit-Policy` and `RateLimit` of draft-ietf-httpapi-ratelimit-headers."""
     return [
         (b"ratelimit-policy", b'"default";q=%d;w=%d' % (rate.requests, rate.seconds)),
         (b"ratelimit", b'"default";r=%d;t=%d' % (taken.remaining, math.ceil(taken.reset))),
@@ -99,7 +98,7 @@ def rate_headers(rate: RequestRate, taken: RateDecision) -> list[tuple[bytes, by
 
 
 def caller_at(address: str | None) -> str:
-    """Whom an address stands for: itself, or its /64 in IPv6, where one caller has as many addresses as it likes."""
+    """The caller behind an address: the address, or its /64 in IPv6, where one caller has any number of addresses."""
     if address is None or ":" not in address:
         return address or ""
     try:

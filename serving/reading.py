@@ -1,7 +1,7 @@
-"""Routes that only read: their parameters are a path segment and a query model, checked strictly.
+"""Routes that only read: their parameters are a path segment and a query model, validated strictly.
 
-FastAPI describes these routes in the OpenAPI document from their signatures as usual; the requests themselves
-go past its dependency solver, which would cost more than the read does.
+FastAPI describes these routes in the OpenAPI document by their signatures. Requests bypass its dependency solver, which
+would cost more than the read.
 """
 
 import asyncio
@@ -35,8 +35,8 @@ class ReadRoute(APIRoute):
     """A GET route whose endpoint takes `request` and, as it declares them, `track_id` and `query`.
 
     Attributes:
-        bounded: Whether the endpoint may take no longer than a read of the store.
-        reads_query: Whether the query string is read for it; else it does so itself.
+        bounded: Whether the timeout of the store's reads applies to the endpoint.
+        reads_query: Whether the route parses the query string; else the endpoint does.
     """
 
     bounded = True
@@ -49,13 +49,13 @@ class ReadRoute(APIRoute):
 
 
 class WaitingRoute(ReadRoute):
-    """A `ReadRoute` whose endpoint sees to its own timeouts, as it may wait for more than the store."""
+    """A `ReadRoute` whose endpoint has its own timeouts, as it may wait for more than the store."""
 
     bounded = False
 
 
 class _NoParameters(BaseModel, frozen=True, extra="forbid"):
-    """For routes that take none."""
+    """The model of routes without parameters."""
 
 
 def _lean(endpoint: Endpoint, model: type[BaseModel] | None, *, takes_track: bool, bounded: bool) -> ASGIApp:
@@ -72,7 +72,7 @@ def _lean(endpoint: Endpoint, model: type[BaseModel] | None, *, takes_track: boo
             arguments["track_id"] = decode_track_id(scope["path_params"]["track_id"])
         timeout = context_of(request).settings.store_timeout if bounded else None
         try:
-            # Statements have their own timeout; waiting for a free connection has only this one.
+            # Statements have their own timeout; the wait for a free connection has only this one.
             async with asyncio.timeout(timeout):
                 response = await endpoint(**arguments)
         except TimeoutError:

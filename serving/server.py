@@ -1,4 +1,4 @@
-"""The API as a process: uvicorn around the application."""
+"""The API process: uvicorn with the application."""
 
 import asyncio
 import signal
@@ -26,7 +26,7 @@ _TICKS: Final = 10
 
 
 async def check_store(store: StoreSettings, *, keys: bool = False) -> None:
-    """Look once whether the application can start, so that a failure is one line and no traceback.
+    """Check once that the application can start, so that a failure is one line without a traceback.
 
     Raises:
         KeysUnreadableError: With `keys`, this role may not read them.
@@ -40,14 +40,14 @@ async def check_store(store: StoreSettings, *, keys: bool = False) -> None:
 
 
 class ApiServer(uvicorn.Server):
-    """A server that ends its streams as soon as it is asked to stop: it would wait for them otherwise."""
+    """A server that ends its streams at shutdown; uvicorn alone would wait for them."""
 
     def __init__(self, config: uvicorn.Config, closing: asyncio.Event) -> None:
         super().__init__(config)
         self._closing = closing
 
     async def on_tick(self, counter: int) -> bool:
-        """See `uvicorn.Server`; once a second, cuts off those who take too long."""
+        """See `uvicorn.Server`; once a second, cuts connections that take too long."""
         if counter % _TICKS == 0:
             now = asyncio.get_running_loop().time()
             for connection in list(self.server_state.connections):
@@ -65,19 +65,19 @@ def server_of(
     store: StoreSettings,
     kafka_options: dict[str, Any] | None,
 ) -> ApiServer:
-    """A server that is ready to run; arguments as of `serve_api`."""
+    """A server that is ready to run; arguments as for `serve_api`."""
     kafka = None
     if kafka_options is not None:
         kafka = KafkaLogEnds(kafka_options, settings.ingest_topic, timeout=settings.broker_timeout)
     connections = connections_for(settings.max_connections)
-    # Streams may not take every connection.
+    # Streams may take half of the connections at most.
     settings = settings.model_copy(update={"max_streams": min(settings.max_streams, connections // 2)})
     app = create_app(settings, store, kafka, kafka_options=kafka_options)
     limits = ConnectionLimits(
         connections=connections,
         head=settings.head_timeout,
         body=settings.body_timeout,
-        # A stream tells by itself who takes nothing of it.
+        # A stream detects stalled readers by itself.
         write=max(settings.write_timeout, settings.stream_stall + 1),
         keep_alive=settings.keep_alive,
     )
@@ -109,21 +109,20 @@ def serve_api(
 ) -> None:
     """Serve until SIGINT or SIGTERM: requests in flight are answered first, and the exit status is 0.
 
-    For a process's main thread: signal handlers are replaced.
+    Call it in a process's main thread: it replaces signal handlers.
 
     Args:
         settings: How it serves.
-        store: Where it reads.
-        kafka_options: What aiokafka's clients take, None without a broker: then nothing can be computed on demand,
+        store: The store.
+        kafka_options: Options of aiokafka's clients; None without a broker: then nothing can be computed on demand,
             and there are no streams.
 
     Raises:
         StoreUnavailableError: Postgres cannot be reached at the start.
         SchemaMismatchError: The schema is not this version's.
-        SystemExit: With status 0 at a signal; with another where the address cannot be listened on, and the
-            log says why.
+        SystemExit: With status 0 at a signal; with another if it cannot listen on the address, which the log explains.
     """
-    # uvicorn raises the signal anew once it has shut down; the default handlers would make that a failure.
+    # uvicorn raises the signal again after shutdown; with the default handlers that would be a failure.
     for stop in (signal.SIGINT, signal.SIGTERM):
         signal.signal(stop, lambda *_: sys.exit(0))
     configure_logging(settings.log_format, settings.log_level)

@@ -1,4 +1,4 @@
-"""Traces of HTTP requests: a span for each, within the caller's trace where it tells one."""
+"""Tracing of HTTP requests: a span for each, within the caller's trace if it sends one."""
 
 from typing import Final
 
@@ -8,16 +8,16 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from serving.keys_in_urls import loggable
 from streams.contracts import tracing
 
-# Asked every few seconds, and of no interest.
+# Requested every few seconds, and of no interest.
 _UNTRACED: Final = ("/health", "/metrics")
-# First segments that may stand in a span's name; others are made up by callers.
+# First segments that span names may contain; callers make up others.
 _KNOWN: Final = frozenset(
     {"recommend", "tracks", "composers", "tags", "strategies", "explain", "changes", "docs"}
 )
 
 
 class TracingMiddleware:
-    """Traces requests around `app`; to stand in front of everything, and only where spans go anywhere."""
+    """Traces requests to `app`. It is the outermost layer, and only installed if spans are sent anywhere."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -41,7 +41,7 @@ class TracingMiddleware:
 
 
 def _telling(send: Send, span: Span) -> Send:
-    """`send`, noting how the answer begins."""
+    """`send`, which records the status of the answer."""
 
     async def telling(message: Message) -> None:
         if message["type"] == "http.response.start":

@@ -24,9 +24,9 @@ from store import reads
 
 logger = structlog.get_logger("serving")
 
-# Offsets that a reader may be behind and still be told at once what comes meanwhile.
+# A reader that is further behind than so many offsets gets no live events until it has caught up.
 _NEAR: Final = 256
-# Changes that a reader who has come back is given at a time.
+# Missed changes that are read at a time.
 _TOGETHER: Final = 32
 
 LastEventId = Annotated[
@@ -41,9 +41,9 @@ LastEventId = Annotated[
 
 
 async def changes(request: Request, last_event_id: LastEventId = None) -> Response:
-    """Every list that changes: what came, what went, why, and the offset.
+    """Every list that changes: what was added and removed, the source event, and the offset.
 
-    The change feed holds the latest list of each track: of several changes since `Last-Event-ID` some may be told as one.
+    The change feed is compacted: several changes of a track since `Last-Event-ID` may be sent as one.
     """
     return await _stream(request, None)
 
@@ -51,7 +51,7 @@ async def changes(request: Request, last_event_id: LastEventId = None) -> Respon
 async def track_changes(
     request: Request, track_id: TrackIdPath, last_event_id: LastEventId = None
 ) -> Response:
-    """One track's list as it changes, whole, with what came and what went, why, and the offset."""
+    """One track's list at each change, whole, with what was added and removed, the source event, and the offset."""
     if await reads.fetch_track(context_of(request).pool, track_id) is None:
         raise problems.track_not_found_problem(track_id)
     return await _stream(request, track_id)
@@ -67,7 +67,7 @@ async def _stream(request: Request, track_id: str | None) -> Response:
         await feed.ready(settings.broker_timeout)
     except BrokerUnavailableError:
         raise problems.broker_unavailable() from None
-    # From here to its first event a stream waits for nothing, so that no more can be opened than may be.
+    # A stream waits for nothing from here to its first event, so the limit of open streams holds.
     if context.streams.open >= settings.max_streams:
         raise problems.too_many_streams(settings.max_streams)
     return EventStream(
@@ -91,12 +91,12 @@ def _seen(request: Request) -> dict[int, int]:
 
 
 class _Following:
-    """One reader's way along the change feed.
+    """One reader of the change feed.
 
     Args:
         feed: The change feed.
-        metrics: Where messages are counted that cannot be told.
-        track_id: The one track it is about, None for all.
+        metrics: Counts messages that cannot be read.
+        track_id: The only track to follow; None for all.
     """
 
     def __init__(self, feed: ChangeSubscriber, metrics: ApiMetrics, track_id: str | None) -> None:
@@ -107,15 +107,15 @@ class _Following:
         self._seen: dict[int, int] = {}
 
     async def events(self, seen: Mapping[int, int]) -> AsyncGenerator[bytes, None]:
-        """The stream's events: where it begins, what came since `seen`, then what comes.
+        """The stream's events: its beginning, the changes since `seen`, then new changes.
 
         Raises:
-            End: When there will be no more.
+            End: The stream is over.
         """
         feed = self._feed
         now = {partition: offset - 1 for partition, offset in feed.positions.items()}
         read = now if self._only is None else {self._only: now[self._only]}
-        # Behind the end is another log's offset: the topic has been made anew, and nothing of it has been seen.
+        # An offset beyond the end is another log's: the topic has been created anew, and nothing of it has been seen.
         self._seen = {p: at if (at := seen.get(p, end)) <= end else -1 for p, end in read.items()}
         subscription, ends = self._subscribed()
         try:
@@ -138,16 +138,16 @@ class _Following:
         raise End("too-slow", self._id)
 
     def _subscribed(self) -> tuple[ChangeSubscription | None, dict[int, int]]:
-        """A subscription, and the positions before which it has nothing; none for a reader who is far behind.
+        """A subscription, and the positions where it begins; None for a reader that is far behind.
 
-        For one who is, nothing is kept: what has come is read from the log until there is little of it left.
+        Nothing is buffered for such a reader: it reads from the log until it has nearly caught up.
         """
         near = self._feed.behind(self._seen) <= _NEAR
-        # Nothing may happen in between.
+        # No await may come in between.
         return (self._feed.subscribe(self._track_id) if near else None), dict(self._feed.positions)
 
     async def _missed(self, ends: Mapping[int, int]) -> Part:
-        """The next part of what was missed."""
+        """The next page of missed changes."""
         try:
             return await self._feed.replay(self._seen, self._track_id, ends)
         except BrokerUnavailableError as error:
@@ -157,7 +157,7 @@ class _Following:
 
     @property
     def _id(self) -> str:
-        """What `Last-Event-ID` is to bring back."""
+        """The event id, which a client returns as `Last-Event-ID`."""
         if self._only is not None:
             return f"{self._only}:{self._seen[self._only]}"
         return ",".join(f"{partition}:{offset}" for partition, offset in sorted(self._seen.items()))
@@ -166,7 +166,7 @@ class _Following:
         return b"".join(map(self._event, changes))
 
     def _event(self, change: Change) -> bytes:
-        """The event of a change; nothing for one that cannot be read, which would end the stream again and again."""
+        """The event of a change; None if it cannot be read, as an error would end the stream at each attempt."""
         self._seen[change.partition] = change.offset
         try:
             told = described_change(change, whole=self._only is not None)
@@ -179,7 +179,7 @@ class _Following:
 
 
 class StreamRoute(ReadRoute):
-    """A stream's route: what it waits for before it begins is bounded, the stream is not."""
+    """The route of a stream: the wait for its beginning is bounded, the stream is not."""
 
 
 def register(app: FastAPI) -> None:

@@ -1,4 +1,4 @@
-"""`/incipits`: how works begin, as far as the local stack has derived it."""
+"""`/incipits`: the first notes of works, as far as the local stack has derived them."""
 
 import asyncio
 import sqlite3
@@ -24,7 +24,7 @@ _UNCACHED = {"cache-control": "no-store"}
 
 
 async def read_incipits(request: Request, query: Annotated[IncipitsQuery, Query()]) -> Response:
-    """How these works begin: some ten seconds, as notes. Those that are still to be derived are derived first."""
+    """The first ten seconds or so of these works as notes. Those that are not derived yet are derived next."""
     path = context_of(request).settings.incipits
     asked = list(dict.fromkeys(query.track_id))
     try:
@@ -42,7 +42,7 @@ def _look(path: Path, asked: list[str]) -> tuple[dict[str, Incipit], str | None]
     found = {incipit.track_id: incipit for incipit in file.read(asked)}
     pending = [name for name, each in found.items() if each.notes is None and each.reason is None]
     if pending and missing is None:
-        # The first that is asked for is to be the first that is derived.
+        # The first one that is asked for is derived first.
         file.want([name for name in reversed(asked) if name in pending])
     return found, missing
 

@@ -1,4 +1,4 @@
-"""`/map`: where every track stands, as the workers have laid it out."""
+"""`/map`: the position of every track on the map that the workers have laid out."""
 
 from typing import Annotated
 
@@ -17,10 +17,10 @@ _EXTRA = "extra."
 
 
 async def read_map(request: Request, query: Annotated[MapQuery, Query()]) -> Response:
-    """Places that have changed since the change `after`, a page at a time, and of each track the value of one field.
+    """Positions that have changed since the change `after`, in pages, with the value of one field of each track.
 
-    Read from `after` 0 to the end for the whole map; then ask with the last `next` for what has moved or come since.
-    Near tracks are near; the axes mean nothing. Tracks that are gone are left out.
+    Read from `after` 0 to the end for the whole map; then ask with the last `next` for later changes. Similar tracks are
+    close together; the axes mean nothing. Withdrawn tracks are left out.
     """
     field = query.field
     extra = field[len(_EXTRA) :] if field is not None and field.startswith(_EXTRA) else None

@@ -21,17 +21,17 @@ def _report(status: Status, checks: dict[str, dict[str, object]]) -> Response:
 
 
 async def live() -> Response:
-    """Whether the process answers at all; looks at nothing else."""
+    """Whether the process answers; checks nothing else."""
     return replies.json_response({"status": "ok", "version": VERSION}, headers=_UNCACHED)
 
 
 async def ready(request: Request) -> Response:
-    """Whether reads can be answered: the database is there, with this version's schema."""
+    """Whether reads can be answered: the database answers and has this version's schema."""
     return _report(*await context_of(request).health.ready())
 
 
 async def detailed(request: Request) -> Response:
-    """Database, migrations, broker, workers, consumer lag, catalogue and lists, each with its state and figures."""
+    """The state and figures of database, migrations, broker, workers, consumer lag, catalogue and lists."""
     return _report(*await context_of(request).health.detailed())
 
 

@@ -1,4 +1,4 @@
-"""`/` and `/docs`: pages for people. Everything they load comes from here, so that they work offline."""
+"""`/` and `/docs`: pages for people. All their files are served from here, so they work offline."""
 
 import hashlib
 from dataclasses import dataclass
@@ -16,14 +16,14 @@ _ASSETS = {
     "swagger-ui.css": "text/css",
 }
 _KINDS: Final = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
-# Scripts and styles are files of this server's, and scripts may turn no text into markup. Only sound may come from
-# elsewhere: a catalogue's own previews.
+# Scripts and styles come from this server only, and scripts may not turn text into markup. Sound may come from elsewhere: a
+# catalogue's own previews.
 PAGE_POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self';"
     " media-src 'self' https:; base-uri 'none'; form-action 'none'; frame-ancestors 'none';"
     " require-trusted-types-for 'script'; trusted-types 'none'"
 )
-# Swagger UI's page carries its script, and its components their styles, inline.
+# Swagger UI has inline script and styles.
 _DOCS_POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline';"
     " img-src 'self' data:; base-uri 'none'; frame-ancestors 'none'"
@@ -34,7 +34,7 @@ _ICON = "page/icon.svg"
 
 @dataclass(frozen=True, slots=True)
 class PageFile:
-    """A file of the page as it is sent."""
+    """A file of the page, ready to send."""
 
     body: bytes
     media_type: str
@@ -72,7 +72,7 @@ async def home() -> Response:
 
 
 async def page_file(request: Request, name: str) -> Response:
-    """A script, a style or a picture of the page; asked for again, it is sent only if another version is installed."""
+    """A script, a style or a picture of the page; a conditional request gets it only if it has changed."""
     file = page_files().get(name)
     if file is None:
         raise HTTPException(404)

@@ -1,4 +1,4 @@
-"""`GET /recommend/{track_id}`: what is most like a track."""
+"""`GET /recommend/{track_id}`: recommendations for a track."""
 
 import time
 from typing import Annotated, Any, Final
@@ -22,13 +22,13 @@ TrackIdPath = Annotated[
 
 
 def target_of(request: Request) -> bytes:
-    """Path and query exactly as they came: what memory keeps an answer under."""
+    """Path and query exactly as received: the key of a response in memory."""
     path: bytes = request.scope.get("raw_path") or request.scope["path"].encode()
     query: bytes = request.scope["query_string"]
     return path + b"?" + query if query else path
 
 
-# What else than JSON a list can be had as, for OpenAPI.
+# The other formats of a list, for OpenAPI.
 PLAYLISTS: Final[dict[str, Any]] = {
     MEDIA_TYPES[form]: {"schema": {"type": kind}}
     for form, kind in ((ListFormat.JSPF, "object"), (ListFormat.XSPF, "string"), (ListFormat.M3U8, "string"))
@@ -36,10 +36,10 @@ PLAYLISTS: Final[dict[str, Any]] = {
 
 
 def response_of(answer: ReadAnswer, wanted: ListFormat, if_none_match: str = "") -> Response:
-    """An answer as it is sent: with its entity tag where it was read, never to be kept where it was computed.
+    """The HTTP response of an answer: with an entity tag if it was stored, not cacheable if it was computed.
 
     Raises:
-        ProblemError: It is not a list that can be written in the wanted format.
+        ProblemError: It cannot be written in the format asked for.
     """
     body = answer.body if wanted is ListFormat.JSON else playlist(answer.body, wanted)
     media_type = MEDIA_TYPES[wanted]
@@ -61,13 +61,13 @@ async def recommend(
 ) -> Response:
     """Recommendations for a track.
 
-    What is stored is read, from memory or from the store; what is not (other parameters than anybody asked for lately,
-    a track whose list isn't there yet) is asked of the workers. `cached` tells which, `source` which event changed the
-    list last, `stale` whether something has happened since that it has not taken in, `provisional` that it was searched
-    for because the list is not there yet. Besides those below, `extra.<key>`, `extra.<key>_not`, `extra.<key>_min` and
-    `extra.<key>_max` filter on other metadata, by its key. A `parameters.<name>` is for the strategies that it names.
-    The `ETag` of a stored answer changes exactly when it does (`computation_time_ms` aside). With `format` or `Accept` the
-    list is a playlist: JSPF, XSPF, or M3U8, for which the catalogue must say where tracks are.
+    A stored answer is read from memory or from the store. Workers compute others: parameters that nobody has asked for lately,
+    or a track without a list yet. `cached` tells which of the two it is. `source` is the event that changed the list last.
+    `stale` is true while the list has not absorbed a later event, `provisional` while it is searched for because the list is
+    missing. Besides the parameters below, `extra.<key>`, `extra.<key>_not`, `extra.<key>_min` and `extra.<key>_max` filter on
+    other metadata, by its key. A `parameters.<name>` is for the strategies that it names. The `ETag` of a stored answer changes
+    exactly when the answer does (`computation_time_ms` aside). With `format` or `Accept` the list is a playlist: JSPF, XSPF, or
+    M3U8, which needs locations of tracks in the catalogue.
     """
     began = time.perf_counter()
     context = context_of(request)
@@ -80,7 +80,7 @@ async def recommend(
 
 
 class RecommendRoute(WaitingRoute):
-    """The route of `recommend`, which reads its own query string: most are remembered."""
+    """The route of `recommend`, which parses its own query string: parsed ones are cached."""
 
     reads_query = False
 

@@ -1,4 +1,4 @@
-"""`/strategies`: how recommendations can be chosen."""
+"""`/strategies`: the strategies of recommendation."""
 
 from fastapi import FastAPI, Request
 from starlette.responses import Response

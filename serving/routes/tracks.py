@@ -1,4 +1,4 @@
-"""`/tracks`, `/composers`, `/tags`: what the catalogue holds."""
+"""`/tracks`, `/composers`, `/tags`: the catalogue."""
 
 from typing import Annotated
 
@@ -15,7 +15,7 @@ from store import reads
 
 
 async def tracks_route(request: Request, query: Annotated[TracksQuery, Query()]) -> Response:
-    """The tracks of the catalogue in the order of their ids, those of a search the best first, a page at a time."""
+    """The tracks of the catalogue in pages, by id; those of a search by quality."""
     wanted = reads.TrackFilter(query.composer, query.era, query.form, query.search)
     try:
         after = None if query.cursor is None else cursor.decode_cursor(query.cursor, wanted)
@@ -32,7 +32,7 @@ async def tracks_route(request: Request, query: Annotated[TracksQuery, Query()])
 
 
 async def read_track(request: Request, track_id: TrackIdPath) -> Response:
-    """A track: its metadata, where it came from, and the state of its list."""
+    """A track: its metadata, its source event, and the state of its list."""
     record = await _record(request, track_id)
     return replies.json_response(replies.track_detail(record, context_of(request).settings.ingest_topic))
 
@@ -68,7 +68,7 @@ async def _record(request: Request, track_id: str) -> reads.TrackRecord:
 def register(app: FastAPI) -> None:
     """Add this module's paths.
 
-    `/metadata` comes first: an id that ends in it is told apart by its slash, which must then be encoded.
+    `/metadata` comes first: an id that ends in `/metadata` must have that slash encoded.
     """
     tags = ["catalogue"]
     add_read(
