@@ -1,4 +1,4 @@
-"""Every stored list against brute force over the stored catalogue."""
+"""Compares every stored list with brute force over the stored catalogue."""
 
 import asyncio
 from collections.abc import Callable
@@ -46,7 +46,7 @@ async def audit_store(
         pool: The store.
         size: How many neighbours a full list holds.
         sample: How many lists to audit, drawn at random; all of them if None.
-        show: Told how many of how many lists have been audited.
+        show: Called with the number of audited lists and of all.
 
     Raises:
         StoreUnavailableError: Postgres cannot be reached.
@@ -73,5 +73,5 @@ async def audit_store(
 
 
 def stored_as_engine_lists(rows: ListRows) -> StoredLists:
-    """Lists of the store as the engine and the auditor take them."""
+    """The store's lists in the form of the engine and the auditor."""
     return StoredLists(rows.keys, rows.neighbours, rows.scores, rows.lengths, no_events())

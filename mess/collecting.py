@@ -1,10 +1,10 @@
-"""Full garbage collections that do not stop a process for a tenth of a second.
+"""Keeps full garbage collections short, by freezing objects that have survived one.
 
-A full collection looks at every object that may be part of a cycle, and nothing else happens meanwhile: with all that has
-been imported, and the metadata of some ten thousand tracks, 50 to 250 ms. What has been found alive once is therefore set
-aside, and the next collection looks only at what came since. Objects that are set aside still go when nobody refers to
-them; only a cycle among them stays, until everything is looked at again: after an hour, or when the process has grown by so
-much that dead cycles may be what it holds. What these take is therefore bounded by that growth.
+A full collection traverses every object that may be part of a cycle and stops the process meanwhile: 50 to 250 ms with all
+imports and the metadata of ten thousand tracks. Objects that survive a full collection are therefore frozen (`gc.freeze`),
+and the next one traverses newer objects only. A frozen object is still freed when its last reference goes; only dead cycles
+remain. They are collected when everything is unfrozen: after an hour, or when the process has grown by a given amount, which
+bounds their memory.
 """
 
 import gc
@@ -14,10 +14,10 @@ from typing import Final
 
 import psutil
 
-# Seconds until everything is looked at again.
+# Seconds until everything is unfrozen and collected.
 EVERYTHING_SECONDS: Final = 3_600.0
-# Or growth of resident memory since then, in bytes and as a share: by both, so that a process that fills its caches looks at
-# everything a few times and not all the time.
+# Or growth of resident memory since then, in bytes and as a share. It takes both, so that a process that fills its caches
+# collects everything a few times and not all the time.
 GROWN_BYTES: Final = 64 * 1024 * 1024
 GROWN_SHARE: Final = 0.25
 
@@ -29,17 +29,17 @@ def resident_bytes() -> int:
 
 
 class GarbageCollectionFreezer:
-    """Sets aside what a full collection has left; an entry of `gc.callbacks`.
+    """Freezes the survivors of full collections; an entry of `gc.callbacks`.
 
     Attributes:
-        everything_at: When all was looked at last, of `time.monotonic`.
+        everything_at: When everything was collected last, by `time.monotonic`.
     """
 
     def __init__(self, resident: Callable[[], int] = resident_bytes) -> None:
-        """Set nothing aside yet.
+        """Freeze nothing yet.
 
         Args:
-            resident: Tells how much memory the process takes.
+            resident: Returns the resident memory of the process.
         """
         self._resident = resident
         self._before = 0
@@ -63,6 +63,6 @@ class GarbageCollectionFreezer:
 
 
 def keep_short() -> None:
-    """From now on; to be called once, when everything has been imported."""
+    """Install the freezer. Call it once, after all imports."""
     gc.callbacks.append(GarbageCollectionFreezer())
     gc.collect()

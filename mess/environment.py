@@ -1,4 +1,4 @@
-"""Whether the environment is fit to run in: settings, secrets of production, and what the services say."""
+"""Checks the environment: settings, secrets of production, and the services."""
 
 import asyncio
 import os
@@ -21,9 +21,9 @@ from streams.recommender.settings import RecommenderSettings
 from streams.settings import KafkaSettings, StreamSettings
 
 PRODUCTION: Final = "MESS_PRODUCTION"
-# Characters that a secret of production has at least.
+# Minimum length of a secret in production.
 SECRET_CHARACTERS: Final = 16
-# Clocks that differ by more make freshness, expiry and `--since` wrong by so much.
+# Freshness, expiry and `--since` are wrong by the difference of clocks; more than this is reported.
 SKEW_SECONDS: Final = 2.0
 
 _DEFAULTS: Final = (
@@ -48,7 +48,7 @@ SETTINGS: Final[tuple[type[BaseSettings], ...]] = (
 
 
 def in_production(environment: Mapping[str, str] = os.environ) -> bool:
-    """Whether MESS_PRODUCTION says that this is no place to try things out."""
+    """Whether MESS_PRODUCTION marks a production environment."""
     return environment.get(PRODUCTION, "").strip().lower() in {"1", "true", "yes", "on"}
 
 
@@ -68,7 +68,7 @@ def settings_problems() -> list[str]:
 
 
 def secret_problems(environment: Mapping[str, str] = os.environ) -> list[str]:
-    """Every secret that is missing, or as everybody would guess it, a line each; what production must not have."""
+    """Every secret that is missing or guessable, and settings that production must not have, a line each."""
     lines = _database_problems(environment)
     if environment.get("MESS_KAFKA_SECURITY_PROTOCOL", "").startswith("SASL_"):
         name = "MESS_KAFKA_SASL_PASSWORD"
@@ -87,14 +87,14 @@ def _database_problems(environment: Mapping[str, str]) -> list[str]:
         return ["MESS_DATABASE_URL: is no URL"]
     if password:
         return [f"MESS_DATABASE_URL: its password {wrong}" for wrong in _complaints(password)]
-    # Over a socket of the machine, and with certificates or a file of passwords, none is needed here.
+    # A local socket, certificates and password files need no password in the URL.
     if not parts.hostname or environment.get("PGPASSFILE") or environment.get("PGSSLCERT"):
         return []
     return [f"PGPASSWORD: {wrong}" for wrong in _complaints(environment.get("PGPASSWORD", ""))]
 
 
 def _complaints(secret: str) -> list[str]:
-    """What is wrong with a secret; the secret itself is not shown."""
+    """The defects of a secret, which itself is not shown."""
     lowered = secret.lower()
     if not secret:
         return ["is not set"]
@@ -106,10 +106,10 @@ def _complaints(secret: str) -> list[str]:
 
 
 async def service_problems(*, api: bool) -> list[str]:
-    """What Postgres and the broker say against this environment, a line each. Settings must be right.
+    """The problems that Postgres and the broker reveal, a line each. The settings must be valid.
 
     Args:
-        api: Whether MESS_DATABASE_URL is to be the API's: a role that can write is then wrong.
+        api: Whether MESS_DATABASE_URL is for the API, whose role must not be able to write.
     """
     store, broker = await asyncio.gather(_store_problems(api=api), _broker_problems())
     return store + broker

@@ -1,4 +1,4 @@
-"""Alembic, driven from Python: there is no alembic.ini to keep beside the code."""
+"""Runs Alembic from Python, without an alembic.ini."""
 
 import asyncio
 from pathlib import Path
@@ -22,7 +22,7 @@ def alembic_config(database_url: str) -> Config:
 
 
 def read_revision(database_url: str) -> str | None:
-    """The revision of the schema at `database_url`, None where there is none.
+    """The revision of the schema at `database_url`; None if there is none.
 
     Raises:
         StoreUnavailableError: Postgres cannot be reached.
@@ -37,12 +37,12 @@ def read_revision(database_url: str) -> str | None:
 
 
 def upgrade(database_url: str, revision: str = "head") -> None:
-    """Bring the schema at `database_url` up to `revision`. Must not be called from a running event loop."""
+    """Upgrade the schema at `database_url` to `revision`. Do not call it from a running event loop."""
     command.upgrade(alembic_config(database_url), revision)
 
 
 def downgrade(database_url: str, revision: str) -> None:
-    """Take the schema at `database_url` back to `revision`. Must not be called from a running event loop."""
+    """Downgrade the schema at `database_url` to `revision`. Do not call it from a running event loop."""
     command.downgrade(alembic_config(database_url), revision)
 
 

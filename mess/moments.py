@@ -1,4 +1,4 @@
-"""Times as people give them to commands."""
+"""Parses times in command-line options."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -9,12 +9,12 @@ _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
 def parse_moment(text: str, now: datetime, *, ahead: bool = False) -> datetime:
-    """Read a time: ISO 8601, UTC where it names no zone, or so far away: 90s, 30m, 12h, 7d.
+    """A time, from ISO 8601 (UTC if it names no zone) or a span: 90s, 30m, 12h, 7d.
 
     Args:
-        text: What was given.
-        now: Aware.
-        ahead: Whether what is so far away is to come; else it is past.
+        text: The option's text.
+        now: The present, aware.
+        ahead: Whether a span points to the future instead of the past.
 
     Raises:
         ValueError: It is neither.

@@ -1,4 +1,4 @@
-"""Keys and values of messages as JSON can show them, whatever their bytes are."""
+"""Converts keys and values of messages to JSON, whatever their bytes."""
 
 import base64
 from typing import Any
@@ -7,7 +7,7 @@ import orjson
 
 
 def shown_value(raw: bytes | None) -> Any:
-    """A value: parsed where it is JSON that can be written again, else as `shown_bytes` has it.
+    """A value: parsed if it is JSON that can be written again, else as by `shown_bytes`.
 
     orjson reads deeper nesting than it writes.
     """
@@ -20,7 +20,7 @@ def shown_value(raw: bytes | None) -> Any:
 
 
 def shown_bytes(raw: bytes | None) -> str | dict[str, str] | None:
-    """Text where it is UTF-8, else `{"base64": ...}`; None stays None."""
+    """Text if the bytes are UTF-8, else `{"base64": ...}`; None stays None."""
     try:
         return None if raw is None else raw.decode()
     except UnicodeDecodeError:

@@ -1,4 +1,4 @@
-"""Every setting of every part, read from the environment in one place."""
+"""Reads settings from the environment."""
 
 from collections.abc import Callable
 from typing import TypeVar
@@ -12,7 +12,7 @@ Settings = TypeVar("Settings", bound=BaseSettings)
 
 
 def read_settings(settings: Callable[[], Settings]) -> Settings:
-    """Read a settings class from the environment; what is missing or wrong is told in one line, exit status 2."""
+    """A settings class from the environment; missing or wrong settings end the process with one line and status 2."""
     try:
         return settings()
     except ValidationError as error:

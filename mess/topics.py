@@ -1,4 +1,4 @@
-"""Making the topics, and telling the store where that begins a new log."""
+"""Creates the topics, and records in the store where that begins a new log."""
 
 import contextlib
 from collections.abc import AsyncIterator
@@ -21,14 +21,14 @@ async def make_topics(
 ) -> list[str]:
     """Create the topics that do not exist yet, and return their names.
 
-    Where `track-ingest` or `recommendations` is one of them, the offsets in the store are those of a log that is there no
-    more; the store is told, so that the new log is read from its start. A store without a schema has no offsets.
+    If `track-ingest` or `recommendations` is one of them, the offsets in the store refer to a log that is gone. The store
+    records this, so that the new log is read from its start. A store without a schema has no offsets.
 
     Args:
         kafka: how to reach the broker.
-        streams: how many partitions are wanted.
-        store: the store that is filled from this broker; None where nobody knows of one.
-        wait: seconds to go on trying while no broker answers.
+        streams: the number of partitions.
+        store: the store that is filled from this broker; None if there is none.
+        wait: seconds to retry while no broker answers.
 
     Raises:
         StoreUnavailableError: Postgres cannot be reached; no topic has been created.
@@ -50,9 +50,9 @@ async def make_topics(
 
 @contextlib.asynccontextmanager
 async def _migrated(store: StoreSettings | None) -> AsyncIterator[asyncpg.Pool | None]:
-    """The store, or None where there is none yet.
+    """The store; None if it has no schema yet.
 
-    Looked at before a topic is made: once it is there, nobody would know any more that it is new.
+    It is checked before a topic is created: afterwards nothing shows that the topic is new.
     """
     if store is None:
         yield None

@@ -7,18 +7,18 @@ from mess.cli.console import fail
 from streams.contracts import tracing
 
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
-# A collector that is away must not hold up a process that stops.
+# A collector that is away must not delay a stop for longer.
 _FLUSH_MILLISECONDS = 2_000
 
 
 def start(service: str) -> Callable[[], object]:
-    """Trace this process from now on, if OTEL_EXPORTER_OTLP_ENDPOINT is set; the SDK reads its other variables itself.
+    """Start tracing if OTEL_EXPORTER_OTLP_ENDPOINT is set; the SDK reads its other variables itself.
 
     Args:
         service: Its name, unless OTEL_SERVICE_NAME gives another.
 
     Returns:
-        To be called before the process ends: sends what is left, within two seconds.
+        A function to call before the process ends: it sends the remaining spans, within two seconds.
     """
     if not any(os.environ.get(name) for name in _ENDPOINTS) or _disabled():
         return lambda: None

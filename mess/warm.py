@@ -1,6 +1,6 @@
-"""Compiles, ahead of time, everything that a worker's processes would compile at their first start.
+"""Compiles ahead of time what a worker's processes would compile at their first start.
 
-Numba keeps what it compiles where NUMBA_CACHE_DIR says. An image that was warmed while it was built starts at once.
+Numba caches compiled code in NUMBA_CACHE_DIR. A container from an image that was warmed at build time starts at once.
 """
 
 import asyncio
@@ -15,21 +15,21 @@ from streams.engine.types import Vectors
 
 TRACKS: Final = 2_000
 DIMENSION: Final = 32
-# The index is what takes long: half a minute on a fast core, minutes on a slow one.
+# The index takes longest: half a minute on a fast core, minutes on a slow one.
 PATIENCE_SECONDS: Final = 900.0
-# An index that is to be built is being built by then.
+# The build of an index has begun by then.
 BEGIN_SECONDS: Final = 20.0
 
 
 class WarmingError(Exception):
-    """What was to be compiled was not used, so that nothing is known to have been compiled."""
+    """The compiled code was not exercised, so it may not have been compiled."""
 
 
 def warm_caches() -> SearchStats:
     """Compile the engine's inner loops, and build, search and replace an index.
 
     Raises:
-        WarmingError: No index came about.
+        WarmingError: No index was built.
     """
     acceleration.load_kernels()
     return asyncio.run(_warm_search())

@@ -25,19 +25,19 @@ from streams.worker.app import create_worker_app, run_worker_app
 
 log = structlog.get_logger(__name__)
 
-# A thread that computes keeps the event loop from the interpreter for so long, at each of its system calls. A request
-# passes the loop a dozen times; Python's own 5 ms would make it wait a good part of a second in company.
+# The interpreter's switch interval: a computing thread delays the event loop by so much at each system call. A request passes
+# the loop a dozen times, so Python's default of 5 ms would add up to a good part of a second under load.
 SWITCH_SECONDS = 0.0005
 
 
 def _not_a_cancellation(record: logging.LogRecord) -> bool:
-    """Faust calls it a crash when it cancels an agent itself, at each rebalance and stop."""
+    """Drop Faust's reports of crashed agents that it has cancelled itself, at a rebalance or stop."""
     error = record.exc_info[1] if record.exc_info else None
     return not isinstance(error, asyncio.CancelledError)
 
 
 def _quieten_faust() -> None:
-    """Leave its warnings: what it starts and stops is its own affair, and ours is logged by us."""
+    """Log only Faust's warnings: our own log covers starts and stops."""
     for name in ("faust", "mode", "streams.worker.transport"):
         logging.getLogger(name).setLevel(logging.WARNING)
     for name in ("faust.agents.actor", "faust.agents.agent", "mode.supervisors"):
@@ -45,17 +45,17 @@ def _quieten_faust() -> None:
 
 
 def main(kafka: KafkaSettings, streams: StreamSettings, store: StoreSettings) -> NoReturn:
-    """Run a worker until SIGINT or SIGTERM, then end the process with a status that says how it went.
+    """Run a worker until SIGINT or SIGTERM, then end the process with a status that tells success from failure.
 
-    It ends without unwinding: threads of a Faust app that has crashed, or whose broker is away, may wait for ever, and
-    nothing in memory is worth saving. The store and the log have everything.
+    It ends without unwinding: threads of a Faust app that has crashed, or whose broker is away, may wait for ever. Memory
+    holds nothing worth saving; the store and the log have everything.
     """
     arm(os.environ.get(VARIABLE, ""))
     send_traces = tracing.start("mess-worker")
     configure_logging(streams.worker_log_format, streams.worker_log_level)
     _quieten_faust()
     sys.setswitchinterval(SWITCH_SECONDS)
-    # The products here are small: a second thread of BLAS would make none of them faster, and spins while it waits.
+    # Products are small here: a second BLAS thread would speed up none, and would spin while it waits.
     threadpool_limits(1, user_api="blas")
     collecting.keep_short()
     status = uvloop.new_event_loop().run_until_complete(_run(kafka, streams, store))

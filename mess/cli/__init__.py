@@ -1,4 +1,4 @@
-"""The `mess` command. Each module beside this one registers its commands; heavy imports wait for their call."""
+"""The `mess` command. Each module here registers its commands, which import heavy modules when they are called."""
 
 import importlib
 

@@ -1,4 +1,4 @@
-"""`mess audit`: are the stored lists right?"""
+"""`mess audit`: compares the stored lists with brute force."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -63,7 +63,7 @@ async def _audit(store: "StoreSettings", size: int, sample: int | None) -> "Audi
     from mess.cli import console  # noqa: PLC0415
     from store.pool import open_pool  # noqa: PLC0415
 
-    # A large catalogue takes its time to be read.
+    # A large catalogue takes long to read.
     patient = store.model_copy(update={"command_timeout": 600.0, "pool_min_size": 0, "pool_max_size": 1})
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     async with await open_pool(patient, application_name="mess-audit", read_only=True) as pool:

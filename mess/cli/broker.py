@@ -1,4 +1,4 @@
-"""Which broker a command talks to."""
+"""The Kafka settings of a command."""
 
 import json
 import os
@@ -24,9 +24,9 @@ _HINT = "Start the local stack with `mess up`, or set MESS_KAFKA_BOOTSTRAP_SERVE
 
 
 def kafka_settings(data_dir: Path) -> "KafkaSettings":
-    """Return the settings from the environment, or of the local stack that runs in `data_dir`.
+    """The settings from the environment, or of the local stack that runs in `data_dir`.
 
-    Exits with one line where neither says where the broker is, or a setting is wrong.
+    Exits with one line if neither names a broker, or a setting is wrong.
     """
     from pydantic import ValidationError  # noqa: PLC0415 - `mess --help` must not wait for it
 

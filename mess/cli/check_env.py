@@ -1,4 +1,4 @@
-"""`mess check-env`: is the environment fit to run in?"""
+"""`mess check-env`: checks settings, secrets and services."""
 
 from typing import Annotated, NoReturn
 
@@ -23,7 +23,7 @@ def check_env(
         bool, typer.Option("--api", help="MESS_DATABASE_URL is the API's, which only reads.")
     ] = False,
 ) -> None:
-    """List everything in the environment that is missing or wrong; exits with 2 where there is any."""
+    """List everything in the environment that is missing or wrong; exits with 2 if anything is."""
     import asyncio  # noqa: PLC0415 - `mess --help` must not wait for any of this
 
     from mess import environment  # noqa: PLC0415
@@ -40,7 +40,7 @@ def check_env(
 
 
 def refuse_unfit() -> None:
-    """End a service that was started in production with secrets that are missing or guessable, listing them all."""
+    """In production, exit if secrets are missing or guessable, with a list of them."""
     from mess import environment  # noqa: PLC0415 - `mess --help` must not wait for it
 
     if environment.in_production() and (

@@ -1,4 +1,4 @@
-"""What commands print with, and how they fail: one line, a hint, an exit code."""
+"""Output of commands, and their failures: one line, a hint, an exit code."""
 
 import logging
 import os
@@ -20,16 +20,16 @@ _PIPED_WIDTH = 160
 
 
 def out() -> "Console":
-    """Return the console of results: standard output."""
+    """The console for results: standard output."""
     from rich.console import Console  # noqa: PLC0415 - `mess --help` must not wait for it
 
-    # What reads from a pipe has no width to fit into, and wants columns whole.
+    # A pipe has no width, and its reader wants whole columns.
     piped = not sys.stdout.isatty() and "COLUMNS" not in os.environ
     return Console(highlight=False, width=_PIPED_WIDTH if piped else None)
 
 
 def err() -> "Console":
-    """Return the console of progress and notes: standard error."""
+    """The console for progress and notes: standard error."""
     from rich.console import Console  # noqa: PLC0415 - `mess --help` must not wait for it
 
     return Console(stderr=True, highlight=False)
@@ -50,7 +50,7 @@ def fail(message: str, hint: str | None = None, code: int = CANNOT_RUN) -> NoRet
 
 
 def quiet_libraries() -> None:
-    """Send log events to standard error for people, and keep the Kafka client's own chatter away."""
+    """Send log events to standard error in a form for people, and silence the Kafka client's logs."""
     import structlog  # noqa: PLC0415 - `mess --help` must not wait for it
 
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL + 1)

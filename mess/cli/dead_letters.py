@@ -1,4 +1,4 @@
-"""`mess dead-letters`: look at what was refused, send it back, or put it aside."""
+"""`mess dead-letters`: lists, shows, replays and drops dead letters."""
 
 import asyncio
 import sys
@@ -56,7 +56,7 @@ def list_letters(
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object a line.")] = False,
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
-    """List dead letters, the oldest first; those that something was done about are left out."""
+    """List dead letters, the oldest first, without those that have been replayed or dropped."""
     from mess.cli.console import out  # noqa: PLC0415
     from mess.dead_letters import selection as letters  # noqa: PLC0415 - `mess --help` must not wait for Kafka
     from mess.dead_letters import views  # noqa: PLC0415
@@ -120,9 +120,9 @@ def replay(  # noqa: PLR0913, PLR0917 - a command's options
     yes: Yes = False,
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
-    """Send dead letters back to where they came from: bytes, key and headers as they were received.
+    """Send dead letters back to their source topics, with bytes, key and headers as received.
 
-    What is still wrong with one makes it a dead letter again. Exits with 1 where some could not be sent back.
+    One that is still wrong becomes a dead letter again. Exits with 1 if some could not be sent back.
     """
     wanted = _wanted(places, reason, topic, since, until, "any" if again else "open")
     _require_choice(wanted, everything=everything)
@@ -152,7 +152,7 @@ async def _replay(
     over_newer: bool,
     ask: bool,
 ) -> int:
-    """Send what is wanted back and return how many were sent; `left` gets a line for each that was not."""
+    """Replay the selected dead letters and return how many were sent; `left` gets a line for each that was not."""
     from mess.dead_letters import selection as letters  # noqa: PLC0415 - `mess --help` must not wait for Kafka
     from store.dead_letters import only_operator  # noqa: PLC0415
 
@@ -183,7 +183,7 @@ def drop(
     yes: Yes = False,
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
-    """Put dead letters aside: nothing more is to be done about them. The topic keeps them for its time."""
+    """Mark dead letters as done without a replay. The topic keeps them for its retention time."""
     from mess.dead_letters import selection as letters  # noqa: PLC0415 - `mess --help` must not wait for Kafka
     from store.dead_letters import only_operator  # noqa: PLC0415
 
@@ -204,7 +204,7 @@ def drop(
 
 
 def _nothing(wanted: "DeadLetterSelection") -> NoReturn:
-    """End where there is nothing to do; an error only where somebody named something."""
+    """Exit if nothing is selected; with an error only if dead letters were named."""
     if wanted.places:
         fail(
             "Something was done about these before.", hint="`mess dead-letters show` tells; --again replays."
@@ -256,7 +256,7 @@ def _require_choice(wanted: "DeadLetterSelection", *, everything: bool) -> None:
 
 
 def _confirm(verb: str, found: "list[SelectedDeadLetters]", *, asked: bool) -> None:
-    """Ask before many are dealt with; where nobody can be asked, --yes is needed."""
+    """Ask for confirmation; without a terminal, --yes is required."""
     from mess.dead_letters.selection import counted  # noqa: PLC0415
 
     if not asked:
@@ -270,7 +270,7 @@ def _confirm(verb: str, found: "list[SelectedDeadLetters]", *, asked: bool) -> N
 def _run(
     data_dir: Path, work: "Callable[[KafkaSettings, asyncpg.Pool], Coroutine[Any, Any, Result]]"
 ) -> Result:
-    """Run `work` with the broker's settings and a pool; what goes wrong is one line."""
+    """Run `work` with the broker's settings and a pool; a failure is one line."""
     from store.errors import StoreError  # noqa: PLC0415 - `mess --help` must not wait for Kafka
     from store.pool import open_pool, require_schema  # noqa: PLC0415
     from streams.errors import StreamsError  # noqa: PLC0415

@@ -1,4 +1,4 @@
-"""`mess evaluate`: how good are the recommendations?"""
+"""`mess evaluate`: measures the quality of recommendations."""
 
 import os
 from pathlib import Path
@@ -103,7 +103,7 @@ def evaluate(  # noqa: PLR0913, PLR0917 - every option of the command is a param
 
 
 def _require_matplotlib() -> None:
-    """Refuse before the work is done, not after it."""
+    """Exit before the work begins if matplotlib is missing."""
     import importlib.util  # noqa: PLC0415
 
     if importlib.util.find_spec("matplotlib") is None:
@@ -111,7 +111,7 @@ def _require_matplotlib() -> None:
 
 
 def _read(database_url: str | None, model: "ListeningModel") -> "tuple[Works, SimulatedListening]":
-    """The catalogue and the listening: a store's own where there has been any, else simulated."""
+    """The catalogue and the listening: the store's own if there is any, else simulated."""
     from mess.evaluate.listening import simulated  # noqa: PLC0415
 
     if database_url:
@@ -138,7 +138,7 @@ def _stored(database_url: str) -> "tuple[Works, SimulatedListening | None]":
     from store.settings import StoreSettings  # noqa: PLC0415
 
     async def read() -> "tuple[Works, SimulatedListening | None] | None":
-        # A large catalogue takes its time to be read.
+        # A large catalogue takes long to read.
         settings = StoreSettings(
             database_url=SecretStr(database_url), command_timeout=600.0, pool_min_size=0, pool_max_size=1
         )
@@ -185,7 +185,7 @@ def _print(report: "EvaluationReport", *, as_json: bool) -> None:
         return
     out = console.out()
     if not out.is_terminal:
-        # A file or a pipe has no width of its own: nothing there is folded.
+        # A file or a pipe has no width: nothing is folded there.
         out.width = _WIDE
     for fact in table.facts(report):
         out.print(fact, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""`mess keys`: who may use the API."""
+"""`mess keys`: creates, lists and revokes API keys."""
 
 import asyncio
 import sys
@@ -55,7 +55,7 @@ def create_key(
     ] = None,
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
-    """Make a key and print it, on standard output and this once: only its digest is kept."""
+    """Create a key and print it on standard output, this once: only its digest is stored."""
     from store import keys  # noqa: PLC0415 - `mess --help` must not wait for it
 
     if not name.strip() or len(name) > _NAME_CHARACTERS or not name.isprintable():
@@ -121,7 +121,7 @@ def revoke(
 
     async def work(pool: "asyncpg.Pool") -> None:
         for prefix in prefixes:
-            # People copy what they see: the whole key, or its beginning.
+            # A key may be named by its prefix or in full, as people copy either.
             named = prefix.removeprefix("mess_").split("_", 1)[0]
             now = await keys.revoke_key(pool, named)
             typer.echo(f"{named} {'is revoked' if now else 'was revoked before'}")
@@ -164,7 +164,7 @@ def _check_rate(rate: str | None) -> None:
 
 
 def _ending(text: str | None) -> "datetime | None":
-    """The moment that `text` names, which must be to come."""
+    """The time that `text` names, which must be in the future."""
     from datetime import UTC, datetime  # noqa: PLC0415
 
     from mess.moments import parse_moment  # noqa: PLC0415
@@ -182,7 +182,7 @@ def _ending(text: str | None) -> "datetime | None":
 
 
 def _run(data_dir: Path, work: "Callable[[asyncpg.Pool], Coroutine[Any, Any, Result]]") -> Result:
-    """Run `work` with a pool; what goes wrong is one line."""
+    """Run `work` with a pool; a failure is one line."""
     import asyncpg  # noqa: PLC0415 - `mess --help` must not wait for it
 
     from store.errors import StoreError  # noqa: PLC0415

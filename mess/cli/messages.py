@@ -28,20 +28,20 @@ def print_message(record: "ConsumerRecord[bytes, bytes]", *, shorten: bool) -> N
 
 
 def message_line(record: "ConsumerRecord[bytes, bytes]", *, shorten: bool) -> str:
-    """Return a message as one line of JSON.
+    """A message as one line of JSON.
 
-    JSON values stand as they are, other text as a string, and other bytes as `{"base64": ...}`.
+    JSON values stay as they are; other text becomes a string, other bytes `{"base64": ...}`.
 
     Args:
         record: the message.
-        shorten: replace embeddings and long texts by what they are.
+        shorten: replace embeddings and long texts by a description.
     """
     value = shown_value(record.value)
     line: dict[str, Any] = {
         "topic": record.topic,
         "partition": record.partition,
         "offset": record.offset,
-        # A number is as the producer wrote it, and no time.
+        # The timestamp is out of range: show the number as the producer wrote it.
         "time": times.kafka_moment(record.timestamp) or record.timestamp,
         "key": shown_bytes(record.key),
         "value": _shortened(value) if shorten else value,

@@ -1,4 +1,4 @@
-"""One run of a producer, as a person sees it: progress, what was refused, how to go on."""
+"""One run of a producer in the terminal: progress, refusals, how to resume."""
 
 import asyncio
 import contextlib
@@ -31,12 +31,12 @@ class PublishRun:
 
     Args:
         source: what to publish.
-        rejects: file for what is refused.
-        report: file for what became of everything.
-        state: state file for going on later; None: the run cannot be resumed.
-        resume: go on from the state file.
-        dry_run: check only.
-        verb: what happens to a track.
+        rejects: file for refused tracks.
+        report: file for the report.
+        state: state file, to resume later; None: the run cannot be resumed.
+        resume: resume from the state file.
+        dry_run: validate only.
+        verb: what happens to a track, for messages.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class PublishRun:
         self._rejects: IO[bytes] | None = None
 
     def execute(self, data_dir: Path) -> None:
-        """Run, report, and exit with the code that fits."""
+        """Run, report, and exit with the matching code."""
         console.quiet_libraries()
         kafka = None if self._dry_run else kafka_settings(data_dir)
         try:
@@ -211,7 +211,7 @@ class PublishRun:
 
 @contextlib.contextmanager
 def _progress(source: TrackSource, verb: str) -> Iterator[Callable[[PublishSummary], None]]:
-    """Yield what shows a summary: a bar on a terminal, else a line now and then."""
+    """Yield a function that shows a summary: a bar on a terminal, else a line now and then."""
     errors = console.err()
     if not errors.is_terminal:
         yield _plain_progress(verb)

@@ -1,4 +1,4 @@
-"""`mess roles`: the database role that the API reads with."""
+"""`mess roles`: grants and checks the rights of the API's database role."""
 
 import asyncio
 import os
@@ -32,10 +32,10 @@ def register(app: typer.Typer) -> None:
 
 
 def grant_role(role: Role = "mess_api", data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
-    """Let the API's role read what it serves and nothing else; make it where it is missing.
+    """Let the API's role read what it serves and nothing else; create it if it is missing.
 
-    With MESS_API_PASSWORD in the environment, that becomes its password. Run it as the schema's owner, for a role of
-    another name, or after a restore that left the rights out; `mess migrate` grants them to mess_api by itself.
+    MESS_API_PASSWORD, if set, becomes its password. Run it as the schema's owner, for a role of another name or after a
+    restore without rights; `mess migrate` grants them to mess_api by itself.
     """
     from store.roles import grant_reads  # noqa: PLC0415 - `mess --help` must not wait for it
 
@@ -45,7 +45,7 @@ def grant_role(role: Role = "mess_api", data_dir: DataDir = DEFAULT_DATA_DIR) ->
 
 
 def check_role(role: Role = "mess_api", data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
-    """Say what the API's role may and should not, or should and may not; exits with 1 where there is any."""
+    """List the rights that the API's role has in excess or lacks; exits with 1 if there are any."""
     from store.roles import role_findings  # noqa: PLC0415 - `mess --help` must not wait for it
 
     found = _run(data_dir, lambda pool: role_findings(pool, role))
@@ -57,7 +57,7 @@ def check_role(role: Role = "mess_api", data_dir: DataDir = DEFAULT_DATA_DIR) ->
 
 
 def _run(data_dir: Path, work: "Callable[[asyncpg.Pool], Coroutine[Any, Any, Result]]") -> Result:
-    """Run `work` with a pool; what goes wrong is one line."""
+    """Run `work` with a pool; a failure is one line."""
     from store.errors import StoreError  # noqa: PLC0415 - `mess --help` must not wait for it
     from store.pool import open_pool  # noqa: PLC0415
 

@@ -1,4 +1,4 @@
-"""`mess up` from its first line on the terminal to its last."""
+"""`mess up` in the terminal."""
 
 import asyncio
 import contextlib
@@ -33,7 +33,7 @@ def run_up(options: StackOptions) -> None:
 
 
 class _Session:
-    """One run of the stack and what a person sees of it."""
+    """One run of the stack, with its output."""
 
     def __init__(self, options: StackOptions) -> None:
         self._options = options
@@ -51,7 +51,7 @@ class _Session:
             if self._stop.is_set():
                 self._say("stopping; again to kill")
         finally:
-            # Ended before anything is stopped: it would take what stops for something that fails.
+            # Cancelled before anything is stopped: it would report a stop as a failure.
             for task in (work, stopping):
                 task.cancel()
             await asyncio.gather(work, stopping, return_exceptions=True)
@@ -71,7 +71,7 @@ class _Session:
             loop.add_signal_handler(number, asked)
 
     async def _work(self, stack: LocalStack) -> None:
-        """Start the stack, bring the demo catalogue, and keep going until something fails for good."""
+        """Start the stack, publish the demo catalogue, and run until something fails for good."""
         state = await stack.start()
         typer.echo(f"ready {state.http_url}")
         beside = [
@@ -88,12 +88,12 @@ class _Session:
             await asyncio.gather(*beside, return_exceptions=True)
 
     def _tell_failure(self, task: asyncio.Task[None]) -> None:
-        """Say what did not come about, by the task's name, and why."""
+        """Report a failed task by its name, and why it failed."""
         if not task.cancelled() and (error := task.exception()) is not None:
             self._say(f"{task.get_name()}: {' '.join(str(error).split())}")
 
     async def _bring_catalogue(self, stack: LocalStack) -> None:
-        """Publish the demo catalogue if it is not there yet, and show until every track has its list."""
+        """Publish the demo catalogue unless it is there, and show progress until every track has its list."""
         began = time.monotonic()
         async with DemoWatcher(stack.state.database_url, stack.kafka) as watch:
             before = await watch.look()
@@ -105,7 +105,7 @@ class _Session:
         self._announce(settled, time.monotonic() - began, stack.state.http_url, demo)
 
     async def _demo_to_publish(self, before: Progress) -> DemoPublisher | None:
-        """Return the demo catalogue if it is wanted and not there yet."""
+        """The demo catalogue, if it is wanted and not published yet."""
         if not self._options.demo:
             return None
         demo = await asyncio.to_thread(DemoPublisher, self._options.data_dir)
@@ -133,7 +133,7 @@ class _Session:
                 )
             if demo is None or demo.published:
                 return settled
-            # A broker that keeps messages in memory may have lost some of them in a restart.
+            # A broker in memory may have lost messages in a restart.
             if settled.tracks >= wanted:
                 demo.note_published()
                 return settled
@@ -151,7 +151,7 @@ class _Session:
 
     @contextlib.contextmanager
     def _bar(self, title: str, total: int) -> Iterator[Callable[[int, int], None]]:
-        """Yield what shows `done` of `total`: a bar on a terminal, a line now and then elsewhere."""
+        """Yield a function that shows `done` of `total`: a bar on a terminal, else a line now and then."""
         if not self._screen.is_terminal:
             yield _PlainProgress(title, self._say)
             return

@@ -40,7 +40,7 @@ def api() -> None:
     from streams.settings import KafkaSettings  # noqa: PLC0415
 
     refuse_unfit()
-    # What is stored needs no broker: without one, health reports say so, and nothing is computed on demand.
+    # Stored answers need no broker: without one, health reports say so, and nothing is computed on demand.
     has_broker = bool(os.environ.get("MESS_KAFKA_BOOTSTRAP_SERVERS"))
     options = aiokafka_options(settings.read_settings(KafkaSettings)) if has_broker else None
     send_traces = tracing.start("mess-api")

@@ -1,4 +1,4 @@
-"""`mess status`: what runs, how much is stored, how far behind."""
+"""`mess status`: shows processes, stored counts and consumer lag."""
 
 from pathlib import Path
 from typing import Annotated

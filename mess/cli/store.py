@@ -1,4 +1,4 @@
-"""Which database a command talks to."""
+"""The store's settings of a command."""
 
 import os
 from pathlib import Path
@@ -13,9 +13,9 @@ HINT = "Start the local stack with `mess up`, or set MESS_DATABASE_URL=postgresq
 
 
 def store_settings(data_dir: Path) -> "StoreSettings":
-    """Return the settings from the environment, or of the local stack that runs in `data_dir`.
+    """The settings from the environment, or of the local stack that runs in `data_dir`.
 
-    Exits with one line where neither says where the database is, or a setting is wrong.
+    Exits with one line if neither names a database, or a setting is wrong.
     """
     from pydantic import SecretStr  # noqa: PLC0415 - `mess --help` must not wait for any of this
 

@@ -1,4 +1,4 @@
-"""`mess tail`: what travels on a topic, a JSON line for each message."""
+"""`mess tail`: prints the messages of a topic, a JSON line each."""
 
 import asyncio
 import sys
@@ -46,7 +46,7 @@ def tail(
     except KeyboardInterrupt:
         raise typer.Exit(0) from None
     except BrokenPipeError:
-        # The reader (head, less) has seen enough; nothing more can be written, not even at exit.
+        # The reader (head, less) has closed the pipe: nothing more can be written, not even at exit.
         sys.stdout = None
         raise typer.Exit(0) from None
 

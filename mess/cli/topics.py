@@ -1,4 +1,4 @@
-"""`mess topics`: make them, check them, copy what one holds, and write a copy back."""
+"""`mess topics`: creates, checks, dumps and loads topics."""
 
 import asyncio
 import contextlib
@@ -37,9 +37,9 @@ def create(
     ] = 0.0,
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
-    """Create the topics that are missing; those that exist stay as they are.
+    """Create the missing topics; existing ones stay as they are.
 
-    With MESS_DATABASE_URL, a track-ingest that had to be created is read from its start.
+    With MESS_DATABASE_URL, a newly created track-ingest is read from its start.
     """
     from mess import settings  # noqa: PLC0415 - `mess --help` must not wait for Kafka
     from mess.topics import make_topics  # noqa: PLC0415
@@ -51,7 +51,7 @@ def create(
 
 
 def check(data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
-    """Compare the broker's topics with those that are wanted; exits with 1 where they differ."""
+    """Compare the broker's topics with the configured ones; exits with 1 if they differ."""
     from mess import settings  # noqa: PLC0415 - `mess --help` must not wait for Kafka
     from streams.kafka.topics import topic_differences  # noqa: PLC0415
     from streams.settings import StreamSettings  # noqa: PLC0415
@@ -65,7 +65,7 @@ def check(data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
 
 
 def dump(topic: Topic, data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
-    """Write every message that a topic holds now to standard output, a JSON line each, byte for byte."""
+    """Write every message of a topic to standard output, a JSON line each, byte for byte."""
     from streams.kafka import topic_copies  # noqa: PLC0415 - `mess --help` must not wait for Kafka
 
     count = _run(topic_copies.dump_topic(kafka_settings(data_dir), topic, sys.stdout.buffer.write))
@@ -103,14 +103,14 @@ def _opened(file: Path) -> Iterator[IO[bytes]]:
 
 
 def _store_settings(data_dir: Path) -> "StoreSettings | None":
-    """The configured database, or that of the local stack whose broker is meant; None where there is neither."""
+    """The configured database, or that of the local stack whose broker is used; None if there is neither."""
     if os.environ.get("MESS_DATABASE_URL") or not os.environ.get("MESS_KAFKA_BOOTSTRAP_SERVERS"):
         return store_settings(data_dir)
     return None
 
 
 def _run(work: Coroutine[Any, Any, Result]) -> Result:
-    """Run `work`; what goes wrong with the broker, a topic or the database is one line."""
+    """Run `work`; a failure of the broker, a topic or the database is one line."""
     from store.errors import StoreError  # noqa: PLC0415 - `mess --help` must not wait for Kafka
     from streams.errors import StreamsError  # noqa: PLC0415
 
@@ -122,6 +122,6 @@ def _run(work: Coroutine[Any, Any, Result]) -> Result:
     except KeyboardInterrupt:
         raise typer.Exit(INTERRUPTED) from None
     except BrokenPipeError:
-        # The reader has gone; nothing more can be written, not even at exit.
+        # The reader has closed the pipe: nothing more can be written, not even at exit.
         sys.stdout = None
         raise typer.Exit(INCOMPLETE) from None

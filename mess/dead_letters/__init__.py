@@ -1,1 +1,1 @@
-"""Dead letters as an operator works with them: read, select, publish again."""
+"""Reads, selects and replays dead letters, for operators."""

@@ -1,4 +1,4 @@
-"""Choosing dead letters and dealing with them: what `mess dead-letters` does once its options are read."""
+"""Selects dead letters and replays or drops them, for `mess dead-letters`."""
 
 import re
 from collections import Counter
@@ -22,22 +22,22 @@ from streams.settings import KafkaSettings
 
 State = Literal["open", "replayed", "dropped", "any"]
 
-# Of more places than this the whole topic is read: each takes a consumer of its own.
+# For more places than this the whole topic is read: each place takes a consumer of its own.
 _ONE_BY_ONE: Final = 20
 _PLACE: Final = re.compile(r"(\d{1,9}):(\d{1,18})")
 
 
 @dataclass(frozen=True, slots=True)
 class DeadLetterSelection:
-    """Which dead letters are meant; what is None or empty does not choose.
+    """A selection of dead letters; an attribute that is None or empty does not restrict it.
 
     Attributes:
         places: Their coordinates in dead-letters.
         reason: Why they were refused.
-        topic: Where they came from.
-        since: Refused then or later, aware.
-        until: Refused before, aware.
-        state: What has been done about them.
+        topic: Their source topic.
+        since: Refused at this time or later, aware.
+        until: Refused earlier, aware.
+        state: Whether they have been replayed or dropped.
     """
 
     places: tuple[tuple[int, int], ...] = ()
@@ -49,11 +49,11 @@ class DeadLetterSelection:
 
     @property
     def everything(self) -> bool:
-        """Whether nothing but the state chooses."""
+        """Whether only the state restricts it."""
         return not (self.places or self.reason or self.topic or self.since or self.until)
 
     def admits(self, letter: DeadLetter) -> bool:
-        """Whether a letter is meant, whatever has been done about it."""
+        """Whether it includes a dead letter, whatever its state."""
         return (
             (not self.places or (letter.id.partition, letter.id.offset) in self.places)
             and (self.reason is None or letter.reason == self.reason)
@@ -65,12 +65,12 @@ class DeadLetterSelection:
 
 @dataclass(frozen=True, slots=True)
 class SelectedDeadLetters:
-    """A dead letter and what is known of it.
+    """A selected dead letter.
 
     Attributes:
-        letter: Without its value where many are found.
+        letter: The dead letter, without its value if many are selected.
         size: Bytes of its value; None for a tombstone.
-        handled: What has been done about it; None for nothing.
+        handled: What was done about it; None for nothing.
     """
 
     letter: DeadLetter
@@ -79,7 +79,7 @@ class SelectedDeadLetters:
 
     @property
     def state(self) -> State:
-        """What has been done about it, in a word."""
+        """Its state in a word."""
         return self.handled.action if self.handled else "open"
 
 
@@ -98,10 +98,10 @@ def parse_place(text: str) -> tuple[int, int]:
 async def find(
     kafka: KafkaSettings, pool: asyncpg.Pool, wanted: DeadLetterSelection
 ) -> list[SelectedDeadLetters]:
-    """The letters that are meant, in the order of the topic, without their values.
+    """The selected dead letters, in the order of the topic, without their values.
 
     Raises:
-        StreamsError: The broker or the topic is not there, or one of the places is not.
+        StreamsError: The broker, the topic or one of the places does not exist.
         StoreUnavailableError: Postgres cannot be reached.
     """
     done = await fetch_handled(pool)
@@ -116,7 +116,7 @@ async def find(
 
 
 async def _candidates(kafka: KafkaSettings, wanted: DeadLetterSelection) -> AsyncIterator[DeadLetter]:
-    """Letters to look at: those at the places named, else all that are young enough."""
+    """The dead letters at the places named, else all that are recent enough."""
     if not wanted.places:
         since = 0 if wanted.since is None else times.microseconds_of(wanted.since) // 1_000
         async for letter in read_dead_letters(kafka, since=since):
@@ -133,7 +133,7 @@ async def _candidates(kafka: KafkaSettings, wanted: DeadLetterSelection) -> Asyn
 
 
 async def overtaken(pool: asyncpg.Pool, found: Sequence[SelectedDeadLetters]) -> set[DeadLetterId]:
-    """Those of `found` whose track the store has a later event of: sent back, they would replace it.
+    """The dead letters whose track has a later event in the store, which a replay would overwrite.
 
     Raises:
         StoreUnavailableError: Postgres cannot be reached.
@@ -149,17 +149,17 @@ async def replay_dead_letters(
     found: Sequence[SelectedDeadLetters],
     left_out: Callable[[DeadLetter, str], object],
 ) -> int:
-    """Send the letters back, telling `left_out` of each that cannot be, and return how many were sent.
+    """Replay the dead letters, call `left_out` for each that cannot be sent, and return how many were sent.
 
     Raises:
-        StreamsError: The broker is away, or did not take one; what was sent before has been noted.
+        StreamsError: The broker is away, or did not accept one; those sent before have been recorded.
         StoreUnavailableError: Postgres cannot be reached.
     """
     return await resend_dead_letters(kafka, pool, _again(kafka, found), left_out)
 
 
 async def _again(kafka: KafkaSettings, found: Sequence[SelectedDeadLetters]) -> AsyncIterator[DeadLetter]:
-    """The letters with their values, read anew: a topic of large ones need not fit into memory."""
+    """The dead letters with their values, read again in turn: they need not fit into memory together."""
     missing = {each.letter.id for each in found}
     first = min(each.letter.id.written_at for each in found)
     async for letter in read_dead_letters(kafka, since=first):
@@ -171,7 +171,7 @@ async def _again(kafka: KafkaSettings, found: Sequence[SelectedDeadLetters]) -> 
 
 
 async def drop_dead_letters(pool: asyncpg.Pool, found: Sequence[SelectedDeadLetters]) -> None:
-    """Note that nothing more is to be done about the letters; the topic keeps them for as long as it keeps any.
+    """Record dead letters as dropped; the topic keeps them for its retention time.
 
     Raises:
         StoreUnavailableError: Postgres cannot be reached.
@@ -180,6 +180,6 @@ async def drop_dead_letters(pool: asyncpg.Pool, found: Sequence[SelectedDeadLett
 
 
 def counted(found: Sequence[SelectedDeadLetters]) -> str:
-    """How many there are of each reason, the most frequent first."""
+    """The number of dead letters by reason, the most frequent first."""
     reasons = Counter(each.letter.reason or "no reason" for each in found)
     return ", ".join(f"{count:,} {reason}" for reason, count in reasons.most_common())

@@ -1,4 +1,4 @@
-"""Dead letters as an operator deals with them: read from the topic, sent back to where they came from, or left."""
+"""Reads dead letters from their topic, and replays them to their source topics."""
 
 import asyncio
 import re
@@ -41,7 +41,7 @@ _OURS: Final = frozenset(
 )
 _PARTITION: Final = re.compile(r"[0-9]{1,9}")
 _OFFSET: Final = re.compile(r"[0-9]{1,18}")
-# Letters sent, awaited and noted together: what a crash in between would send again.
+# Dead letters that are sent and recorded together; a crash in between sends them again.
 _CHUNK: Final = 100
 _CHUNK_BYTES: Final = 16 * 1024 * 1024
 
@@ -67,13 +67,13 @@ class DeadLetter:
     """One message of dead-letters.
 
     Attributes:
-        id: Its place in dead-letters.
+        id: Its coordinates in dead-letters.
         key: The refused message's key, as received.
         value: Its value, as received.
         headers: Its own headers followed by ours.
-        reason: Why it was refused; empty where nothing says so.
-        detail: The same for people.
-        source: Where it was read; None where nothing says so.
+        reason: Why it was refused; empty if unknown.
+        detail: The reason for people.
+        source: Where it was read; None if unknown.
         failed_at: When it was refused, aware.
     """
 
@@ -88,7 +88,7 @@ class DeadLetter:
 
     @classmethod
     def of(cls, record: "ConsumerRecord[bytes, bytes]") -> Self:
-        """Read a message; one that no worker has written has no reason and no source."""
+        """The dead letter of a message; one that no worker has written has no reason and no source."""
         told = read_dead_letter_headers(record.headers)
         written_at = times.kafka_moment(record.timestamp) or times.moment_of(0)
         return cls(
@@ -104,7 +104,7 @@ class DeadLetter:
 
     @property
     def place(self) -> str:
-        """Its coordinates, `partition:offset`, as commands take them."""
+        """Its coordinates as `partition:offset`, the form of commands."""
         return f"{self.id.partition}:{self.id.offset}"
 
     @property
@@ -124,7 +124,7 @@ class DeadLetter:
 
 
 async def read_dead_letters(kafka: KafkaSettings, *, since: int = 0) -> AsyncIterator[DeadLetter]:
-    """Every dead letter that the topic holds now, in order; `since`, milliseconds since 1970, leaves out older ones.
+    """All dead letters of the topic, in order, from `since` on, milliseconds since 1970.
 
     Raises:
         BrokerUnavailable: No broker answers.
@@ -144,7 +144,7 @@ async def read_dead_letter(kafka: KafkaSettings, partition: int, offset: int) ->
     """The dead letter at one place.
 
     Raises:
-        LetterError: There is none, or none any more.
+        DeadLetterError: There is none, or it has been deleted.
         BrokerUnavailable: No broker answers.
         TopicError: There is no topic dead-letters.
     """
@@ -173,7 +173,7 @@ async def _ends(kafka: KafkaSettings, reader: AIOKafkaConsumer) -> dict[TopicPar
 
 
 async def _start(reader: AIOKafkaConsumer, partition: TopicPartition, since: int) -> int | None:
-    """The offset to begin with; None where nothing is as young as `since`."""
+    """The first offset to read; None if nothing is as recent as `since`."""
     if since <= 0:
         starts: dict[TopicPartition, int] = await reader.beginning_offsets([partition])
         return starts[partition]
@@ -193,15 +193,15 @@ async def _until(
 
 
 class DeadLetterReplayer:
-    """Sends dead letters back, each to the topic and partition it came from, and notes it in the store.
+    """Sends dead letters back to their source topics and partitions, and records it in the store.
 
-    A crash between the two repeats at most `_CHUNK` letters at the next replay; every consumer here applies an event
-    once in effect.
+    A crash between the two repeats at most `_CHUNK` dead letters at the next replay; consumers apply an event once in
+    effect.
 
     Args:
         producer: Started.
-        pool: Where it is noted.
-        partitions: How many partitions each topic of the broker has.
+        pool: The store.
+        partitions: The number of partitions of each topic.
     """
 
     def __init__(self, producer: AIOKafkaProducer, pool: asyncpg.Pool, partitions: dict[str, int]) -> None:
@@ -210,15 +210,15 @@ class DeadLetterReplayer:
         self._partitions = partitions
 
     async def replay(self, letters: Sequence[DeadLetter]) -> list[tuple[DeadLetter, str]]:
-        """Send `letters` back, in order, and return those that cannot be, each with why.
+        """Send `letters` back, in order; returns those that cannot be sent, each with the reason.
 
         Raises:
-            LetterError: The broker did not take one.
-            StoreUnavailableError: Postgres went away; what was sent may not have been noted.
+            DeadLetterError: The broker did not accept one.
+            StoreUnavailableError: Postgres went away; what was sent may not have been recorded.
         """
         left = [(letter, why) for letter in letters if (why := self._objection(letter))]
         sent = [letter for letter in letters if not self._objection(letter)]
-        # One after the other into the producer, so that the order within a partition stays.
+        # One after the other, which keeps the order within a partition.
         deliveries = [await self._send(letter) for letter in sent]
         try:
             await asyncio.gather(*deliveries)
@@ -238,7 +238,7 @@ class DeadLetterReplayer:
 
     async def _send(self, letter: DeadLetter) -> "asyncio.Future[Any]":
         assert letter.source is not None
-        # Its own partition, so that a producer's own way of choosing one is kept; by key where that has gone.
+        # To its original partition, whatever partitioner its producer used; by key if that partition is gone.
         known = letter.source.partition < self._partitions[letter.source.topic]
         delivery: asyncio.Future[Any] = await self._producer.send(
             letter.source.topic,
@@ -256,14 +256,14 @@ async def resend_dead_letters(
     letters: AsyncIterator[DeadLetter],
     left_out: Callable[[DeadLetter, str], object],
 ) -> int:
-    """Send `letters` back some at a time, telling `left_out` of each that cannot be.
+    """Send `letters` back in chunks, and call `left_out` for each that cannot be sent.
 
     Returns:
         How many were sent.
 
     Raises:
         BrokerUnavailable: No broker answers.
-        LetterError: The broker did not take one.
+        DeadLetterError: The broker did not accept one.
         StoreUnavailableError: Postgres cannot be reached.
     """
     async with admin_client(kafka) as admin:

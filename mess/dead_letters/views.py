@@ -1,4 +1,4 @@
-"""Dead letters for people and for programs."""
+"""Formats dead letters for people and programs."""
 
 from datetime import UTC
 from typing import Any
@@ -29,7 +29,7 @@ def dead_letter_table(found: list[SelectedDeadLetters]) -> Table:
             f"{letter.failed_at.astimezone(UTC):%Y-%m-%d %H:%M:%S}",
             letter.reason or "-",
             str(letter.source or "-"),
-            # Not markup: these quote what was sent.
+            # Plain text, not markup: these quote messages.
             Text(_one_line(letter.key)),
             "-" if each.size is None else f"{each.size:,}",
             each.state,
@@ -44,7 +44,7 @@ def line(found: SelectedDeadLetters) -> str:
 
 
 def description(found: SelectedDeadLetters, *, as_hex: bool) -> str:
-    """JSON over several lines, with the value: parsed, as text, as base64, or as a dump in hexadecimal below it."""
+    """Indented JSON with the value: parsed, as text, as base64, or as a hexadecimal dump below it."""
     value = found.letter.value
     facts = _facts(found)
     if not as_hex:

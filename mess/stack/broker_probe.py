@@ -1,4 +1,4 @@
-"""Whether something at an address answers as a Kafka broker."""
+"""Probes whether a Kafka broker answers at an address."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from aiokafka.errors import KafkaError
 PROBE_TIMEOUT_SECONDS = 3.0
 PROBE_GROUP = "mess-probe"
 
-# A broker that is still starting is what a probe is for, not an error to print.
+# A broker that is still starting is expected here: log no error.
 _client_log = logging.getLogger("aiokafka")
 
 

@@ -1,7 +1,7 @@
-"""An archive of classes that makes Kafka start sooner: Java then maps what it would parse and check (JEP 350).
+"""A class-data archive (JEP 350), with which Kafka starts sooner: Java maps classes instead of parsing them.
 
-It is written once a machine, by the Java run that formats the first log, and kept beside the jars. Java takes no notice
-of an archive that is not of its own version or of these very jars, so a wrong one costs time and nothing else.
+It is written once a machine, by the Java run that formats the first log, and kept beside the jars. Java ignores an archive
+of another version or of other jars, so a wrong one only costs time.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ class ClassArchive:
         return self._jars.with_name(f"{self._jars.name}-{name}.jsa")
 
     def options(self) -> list[str]:
-        """Java's options to use it, none if it is not there."""
+        """Java's options to use it; none if it does not exist."""
         return [f"-XX:SharedArchiveFile={self.path}"] if self.path.is_file() else []
 
     @contextmanager
     def written(self) -> Iterator[list[str]]:
         """Yield the options of a Java run that writes the archive, or uses it if it is there.
 
-        It gets its name when the run has ended well. A cache that cannot be written to is no harm.
+        It gets its name after a successful run. A cache that cannot be written does no harm.
         """
         if options := self.options():
             yield options

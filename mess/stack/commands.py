@@ -1,4 +1,4 @@
-"""Short-lived programs of others, run to their end."""
+"""Runs short-lived external programs."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class FinishedCommand:
-    """How a program ended: its exit status, and what it wrote to its output and errors, in order."""
+    """A finished program: its exit status, and its output and errors, in order."""
 
     status: int
     output: str
 
     @property
     def last_line(self) -> str:
-        """The last thing it said: where most programs put the reason of a failure."""
+        """The last line of output, where most programs put the reason of a failure."""
         lines = self.output.strip().splitlines()
         return lines[-1].strip() if lines else "no reason given"
 

@@ -1,4 +1,4 @@
-"""The stack's data directory: recognised, locked, and cleared of what an earlier run left behind."""
+"""The stack's data directory: recognises and locks it, and ends leftover processes of an earlier run."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LAYOUT = 1
 
 @contextlib.contextmanager
 def locked(data_dir: Path) -> Iterator[None]:
-    """Hold the data directory for one stack, making it if it is not there.
+    """Lock the data directory for one stack; creates it if it is missing.
 
     The lock is the kernel's: it ends with this process, however that ends.
 
@@ -66,7 +66,7 @@ def is_locked(data_dir: Path) -> bool:
 
 
 def note_processes(data_dir: Path, pids: Mapping[str, int]) -> None:
-    """Write down which processes run, so that a later run can tell its own leftovers from strangers."""
+    """Record the running processes, so that a later run can tell leftovers from other processes."""
     notes = {}
     for name, pid in pids.items():
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -85,7 +85,7 @@ def end_leftovers(data_dir: Path, report: Report) -> None:
     for name, pid, started in reversed(noted):
         with contextlib.suppress(psutil.NoSuchProcess):
             process = psutil.Process(pid)
-            # A process number is used again; the time of its start tells them apart.
+            # Process ids are reused; the start time tells processes apart.
             if abs(process.create_time() - started) < 0.01 and process.status() != psutil.STATUS_ZOMBIE:
                 report(f"ending {name} of an earlier run (process {pid})")
                 process.send_signal(signal.SIGINT if name == "postgres" else signal.SIGTERM)
@@ -99,7 +99,7 @@ def end_leftovers(data_dir: Path, report: Report) -> None:
 
 
 def _keep_others_out(data_dir: Path) -> None:
-    """Directories of earlier versions were open to everybody who could get this far."""
+    """Restrict the directory to its owner; earlier versions left it open to other users."""
     for directory, names, _ in os.walk(data_dir):
         for name in names:
             private_directory(Path(directory, name))

@@ -1,4 +1,4 @@
-"""Room on the disk: who writes is stopped before it is used up, so that who answers can go on."""
+"""Watches free disk space: writers stop before it is used up, so that reads continue."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-# Below this many free bytes room is scarce: what is left is for a flush that is under way, and for Postgres, which ends
-# itself when it cannot write its log. Room is enough again only above the larger figure, or writers would come and go.
+# Space is scarce below the smaller figure: the rest is for a flush in progress and for Postgres, which ends itself when it
+# cannot write its log. It is enough again above the larger one only, or writers would start and stop in turn.
 SCARCE_BYTES: Final = 128 * 1024 * 1024
 ENOUGH_BYTES: Final = 256 * 1024 * 1024
 
@@ -20,10 +20,10 @@ def free_bytes(directory: Path) -> int:
 
 
 class DiskRoom:
-    """Whether there is room, with a memory: once scarce it stays so until there is clearly more.
+    """Whether free space is scarce, with hysteresis.
 
     Attributes:
-        scarce: As it was when it was looked at last.
+        scarce: Whether it was scarce at the last check.
     """
 
     def __init__(self, free: Callable[[], int]) -> None:

@@ -1,4 +1,4 @@
-"""The process of the local stack that derives the demo catalogue's incipits, where music21 is installed."""
+"""The process of the local stack that derives the demo catalogue's incipits, if music21 is installed."""
 
 from __future__ import annotations
 

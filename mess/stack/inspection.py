@@ -1,4 +1,4 @@
-"""Looks at a running local stack from outside: its processes, its store, its broker, its API."""
+"""Inspects a running local stack from outside: processes, store, broker, API."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the supervisor needs to know of one process, and what it reports while it works."""
+"""The supervisor's description of a process, and its events."""
 
 from __future__ import annotations
 
