@@ -55,7 +55,7 @@ class InteractionRow:
     event_time: datetime
 
 
-async def interaction_offsets(pool: asyncpg.Pool) -> dict[int, int]:
+async def interaction_offsets(pool: asyncpg.Pool | PoolConnectionProxy) -> dict[int, int]:
     """For each partition of track-interactions, the next offset to read."""
     with translated_errors():
         rows = await pool.fetch("SELECT partition, next_offset FROM interaction_offsets")

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import asyncpg
+from asyncpg.pool import PoolConnectionProxy
 
 from store.pool import translated_errors
 
@@ -54,7 +55,7 @@ class StoreProgress:
         return any(offset > taken.get(source, 0) for source, offset in self.consumed.items())
 
 
-async def fetch_progress(pool: asyncpg.Pool) -> StoreProgress:
+async def fetch_progress(pool: asyncpg.Pool | PoolConnectionProxy) -> StoreProgress:
     """The offsets as of now."""
     with translated_errors():
         row = await pool.fetchrow(_PROGRESS)

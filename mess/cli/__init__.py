@@ -13,6 +13,7 @@ COMMAND_MODULES = (
     "services",
     "database",
     "audit",
+    "export",
     "evaluate",
     "topics",
     "demo",

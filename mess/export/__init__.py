@@ -1,0 +1,1 @@
+"""`mess export`: what the store holds at one point, as files that others read."""
