@@ -1,1 +1,1 @@
-"""Recommendations on request: from a question to a list with reasons, and the bodies that are kept ready."""
+"""Answers requests for recommendations, and maintains materialised responses."""

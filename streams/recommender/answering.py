@@ -1,4 +1,4 @@
-"""Answers questions beside the vectors: search, filters, strategies and the body, in one call of one process."""
+"""Answers questions in the process that holds the catalogue: search, filters, strategies and rendering in one call."""
 
 import traceback
 from collections.abc import Mapping
@@ -31,7 +31,7 @@ from streams.strategies.seeds import combine
 
 
 class QuestionAnswerer(Searcher):
-    """The catalogue with its vectors and metadata, and what answers questions from it. Not safe to call from several threads.
+    """Answers questions from the catalogue's vectors and metadata. Not thread-safe.
 
     Args:
         dimension: d of the vectors.
@@ -45,15 +45,15 @@ class QuestionAnswerer(Searcher):
         self._facts = ListFacts()
 
     def know_popularity(self, popularity: Popularity) -> None:
-        """This is how popular tracks are from now on."""
+        """Use this popularity from now on."""
         self._popularity = popularity
 
     def know_lists(self, facts: ListFacts) -> None:
-        """This is what the stored lists say from now on."""
+        """Use these statistics of the stored lists from now on."""
         self._facts = facts
 
     def answer(self, question: CatalogueQuestion) -> CatalogueAnswer:
-        """See `AnswerProcess.answer`; a defect that one question brings about ends nothing but that question."""
+        """See `AnswerProcess.answer`; a defect ends only the question that triggers it."""
         try:
             with self._timed("answer"):
                 return self._answered(question)
@@ -95,7 +95,7 @@ class QuestionAnswerer(Searcher):
         return CatalogueSource(self.tracks, self._indexes, search, self._popularity, self._facts)
 
     def _with_tracks(self, query: Query, rows: Mapping[int, int]) -> Query:
-        """The question with all that is known of its seeds and negatives."""
+        """The question with the vectors and metadata of its seeds and negatives."""
 
         def known(track: Seed) -> Seed:
             row = rows[track.key]
@@ -124,11 +124,11 @@ class AnswerProcess(SearchProcess):
         super().__init__(dimension, settings=settings, build=_build)
 
     async def know_popularity(self, popularity: Popularity) -> None:
-        """Answer what is asked from now on by this popularity."""
+        """Use this popularity for later questions."""
         await self._call("know_popularity", popularity)
 
     async def know_lists(self, facts: ListFacts) -> None:
-        """Answer what is asked from now on by what the stored lists say."""
+        """Use these statistics of the stored lists for later questions."""
         await self._call("know_lists", facts)
 
     async def answer(self, question: CatalogueQuestion) -> CatalogueAnswer:

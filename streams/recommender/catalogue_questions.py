@@ -1,4 +1,4 @@
-"""What a worker asks of the process that holds the catalogue, and what that answers: plain values that travel well."""
+"""Messages between a worker and the process that holds its catalogue: plain values, which pickle well."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,19 +11,19 @@ from streams.strategies.types import Keys
 
 @dataclass(frozen=True, eq=False, slots=True)
 class CatalogueQuestion:
-    """One question, read and checked, without anything that is known of tracks.
+    """One validated question, without vectors and metadata of tracks.
 
     Attributes:
         query: What is asked; seeds and negatives by key alone.
         asked: The strategy's own name and its mode.
-        reference: The only track that is asked for, by key; None where there are several, or none.
-        neighbours: Keys of the reference's stored list, where the answer is to have it, int64; None where it is not.
-        source: Of the event that changed the reference's stored list last, as the body has it.
-        provisional: Whether the answer stands in for a list that is not there yet.
-        notes: What to say beside the strategies' own notes.
-        keep: Whether the body is to be kept, too.
-        candidate: The track whose place is asked for, by key, instead of the list.
-        compare: Whether every strategy is asked for, side by side.
+        reference: The key of the only seed; None if there are several, or none.
+        neighbours: Keys of the reference's stored list, int64, if the answer begins with it; else None.
+        source: The event that changed the reference's stored list last, as in the body.
+        provisional: Whether the answer stands in for a list that does not exist yet.
+        notes: Notes in addition to the strategies' own.
+        keep: Whether to store the body, too.
+        candidate: The key of a track whose placement is asked for instead of the list.
+        compare: Whether to compare all strategies.
     """
 
     query: Query
@@ -40,14 +40,14 @@ class CatalogueQuestion:
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """An answer without the members that change from one delivery to the next.
+    """An answer without the members that change with each delivery.
 
     Attributes:
-        computed: As it is sent once it has been computed.
-        kept: As it is sent from the store; None if it isn't kept.
+        computed: The body to send now.
+        kept: The body to store; None if it is not stored.
         generated_at: When the list was computed.
         members: Keys of the tracks that it names, best first.
-        made_from: Keys of these and of the reference, each with the offset of the event that it was known by.
+        made_from: Keys of these and of the reference, each with the offset of its latest event.
         popularity: The version of the popularity in use.
     """
 
@@ -61,14 +61,14 @@ class Body:
 
 @dataclass(frozen=True, slots=True)
 class UnknownTracks:
-    """Tracks that a question names and the catalogue does not have."""
+    """A question names tracks that the catalogue does not have."""
 
     keys: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class RefusedQuestion:
-    """A question that cannot be answered: which field is at fault, and why."""
+    """A question is refused: the field at fault, and why."""
 
     field: str
     reason: str
@@ -76,7 +76,7 @@ class RefusedQuestion:
 
 @dataclass(frozen=True, slots=True)
 class FailedQuestion:
-    """A question on which the process failed; it goes on with the others. The text is for the log."""
+    """The process failed on a question and continues with others. The text is for the log."""
 
     text: str
 

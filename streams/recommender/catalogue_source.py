@@ -1,4 +1,4 @@
-"""The whole catalogue as what lists are chosen from: metadata as columns, beside the vectors."""
+"""The catalogue as the source of lists: columns of metadata beside the vectors."""
 
 from collections.abc import Collection, Mapping
 from typing import Any, Final
@@ -18,12 +18,12 @@ from streams.strategies.values import Grouping, ValueIndex
 
 EXTRA: Final = "extra"
 _EXTRA_KEY: Final = "extra."
-# Keys of `extra` whose values are at hand: those asked for last.
+# Number of keys of `extra` that are indexed: the most recently used ones.
 _EXTRA_KEYS: Final = 16
 
 
 class _ExtraValues:
-    """The values of one key of `extra`, by the number of the JSON that they stand in."""
+    """The values of one key of `extra`, by the number of the JSON document that holds them."""
 
     def __init__(self, key: str) -> None:
         self._key = key
@@ -33,13 +33,13 @@ class _ExtraValues:
     def follow(self, written: list[bytes]) -> None:
         """Read what has been added."""
         for one in written[len(self.values) :]:
-            # Most tracks have no such key, and to look for it costs less than to read all.
+            # Most tracks lack the key, and a search for its bytes is cheaper than parsing.
             value = orjson.loads(one).get(self._key) if self._written in one else None
             self.values.append(orjson.dumps(value).decode() if isinstance(value, dict) else value)
 
 
 class FieldIndexes:
-    """The indexes of the catalogue's metadata, made when they are first asked for.
+    """The indexes of the catalogue's metadata, built at their first use.
 
     Args:
         tracks: The catalogue.

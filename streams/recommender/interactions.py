@@ -1,4 +1,4 @@
-"""Plays, likes and skips: from raw messages to the popularity of tracks, each counted once."""
+"""Consumes plays, likes and skips: adds each to the popularity of its track, exactly once in effect."""
 
 import asyncio
 import time
@@ -40,7 +40,7 @@ _NOTHING: Final = 1e-100
 
 @dataclass(frozen=True, slots=True)
 class _Counted:
-    """An interaction that passed the door, where it stood, and when it happened, in microseconds since 1970."""
+    """A validated interaction, its offset, and its time in microseconds since 1970."""
 
     received: ReceivedMessage
     event: Interaction
@@ -56,7 +56,7 @@ class _Read:
 
 
 def _read(messages: Sequence[ReceivedMessage]) -> _Read:
-    """Take messages through the door; of those that are the same event, the first."""
+    """Validate messages; of several deliveries of one event, the first counts."""
     read = _Read()
     seen: set[bytes] = set()
     for received in messages:
@@ -76,7 +76,7 @@ def _read(messages: Sequence[ReceivedMessage]) -> _Read:
 
 
 def _time_of(received: ReceivedMessage, event: Interaction) -> int:
-    """As the event says, else as the message does, else now."""
+    """The time of the event, else of the message, else now."""
     if event.event_time is not None:
         return times.microseconds_of(event.event_time)
     stamped = times.kafka_microseconds(received.timestamp)
@@ -109,7 +109,7 @@ class InteractionConsumer:
         self._worker_metrics = worker_metrics
 
     async def offsets(self) -> dict[int, int]:
-        """From where each partition is to be read: the store's offsets are the truth."""
+        """The offset at which to read each partition: the store's offsets are authoritative."""
         return await until_done(
             lambda: interactions.interaction_offsets(self._pool),
             what="read the offsets of interactions",
@@ -118,7 +118,7 @@ class InteractionConsumer:
         )
 
     async def restart(self, partitions: Sequence[int]) -> None:
-        """Another log has taken the place of the one that was consumed."""
+        """Start again at the beginning of a log that has replaced the consumed one."""
         await until_done(
             lambda: interactions.restart_interactions(self._pool, partitions),
             what="restart interactions",

@@ -1,4 +1,4 @@
-"""Popularity and what lists say of tracks, read from the store from time to time."""
+"""Caches popularity and statistics of the lists, and refreshes them from the store."""
 
 import asyncio
 import contextlib
@@ -13,10 +13,10 @@ from store.errors import StoreUnavailableError
 from streams.recommender.popularity import ListFacts, Popularity
 from streams.strategies import hubs, popularity
 
-# The catalogue grows without anybody listening: what is known of its tracks is read again after so long at most.
+# Popularity is read again after so long even without interactions, as the catalogue grows.
 _RELOAD_SECONDS = 600.0
 _DAY = 86_400.0
-# What all lists say is read again after so many times as long as it took, and not before so many seconds.
+# Statistics of the lists are read again after so many times the time that reading took, and not before so many seconds.
 _FACTS_REST = 50.0
 _FACTS_SECONDS = 10.0
 
@@ -27,7 +27,7 @@ def make_popularity(read: stored.StoredPopularity, now: float, half_life: float)
         return Popularity(version=read.version)
     values = read.values * popularity.decay_factor(now - read.references, half_life)
     exposures = popularity.exposure_seconds(np.maximum(now - read.created_at, 0.0), half_life)
-    # One more track, of which nothing is known, stands for all that are newer than this.
+    # One more track without interactions stands for all that are newer than this.
     percentile, probability = popularity.standing(
         np.append(values, 0.0), np.append(exposures, 0.0), half_life
     )
@@ -42,7 +42,7 @@ def make_popularity(read: stored.StoredPopularity, now: float, half_life: float)
 
 
 class PopularityCache:
-    """Keeps the newest popularity at hand, and counts hubs when asked.
+    """Caches the newest popularity, and statistics of the lists.
 
     Args:
         pool: The store.
@@ -61,14 +61,14 @@ class PopularityCache:
         self.current = Popularity()
 
     async def run(self) -> None:
-        """Follow the interactions for ever; while the store is away, with what is known."""
+        """Follow the interactions for ever; while the store is away, the last popularity stays."""
         while True:
             with contextlib.suppress(StoreUnavailableError):
                 await self.refresh()
             await asyncio.sleep(self._window)
 
     async def ready(self) -> Popularity:
-        """The popularity; read before the first one asks.
+        """The popularity, which is read first if it never was.
 
         Raises:
             StoreUnavailableError: It has never been read, and cannot be.
@@ -78,7 +78,7 @@ class PopularityCache:
         return self.current
 
     async def refresh(self) -> None:
-        """Read the popularity anew if somebody has listened since.
+        """Read the popularity again if there are new interactions.
 
         Raises:
             StoreUnavailableError: It cannot be read.
@@ -91,7 +91,7 @@ class PopularityCache:
         self._read_at = time.monotonic()
 
     async def list_facts(self) -> ListFacts:
-        """What the stored lists say of tracks, as of some seconds ago: the longer it takes to read, the more.
+        """Statistics of the stored lists, some seconds old: the longer reading takes, the older.
 
         Raises:
             StoreUnavailableError: They cannot be read.

@@ -1,4 +1,4 @@
-"""Keeps recommendations ready: writes what was asked for, counts what is asked for, refreshes what has become stale."""
+"""Maintains materialised responses: writes requested ones, counts hits, refreshes stale ones."""
 
 import asyncio
 import contextlib
@@ -27,21 +27,21 @@ log = structlog.get_logger(__name__)
 
 Which = tuple[int, str, str | None, int]
 
-# Bodies that wait to be written: beyond this the oldest is given up, and made again when it is asked for again.
+# Maximum number of bodies that wait to be written; beyond it the oldest is dropped, and computed again on request.
 _WAITING: Final = 1_000
-# Bodies whose hits are counted between two looks at the store, or while it is away: of others nothing is noted.
+# Maximum number of bodies whose hits are counted between two writes; hits of others are not counted.
 _COUNTED: Final = 100_000
-# Bodies written in one transaction: its five round trips take longer than what is written in it.
+# Bodies that are written in one transaction: its five round trips take longer than the writes.
 _TOGETHER: Final = 32
 _HIT_SECONDS: Final = 2.0
 _EVICT_SECONDS: Final = 60.0
 _REFRESH_SECONDS: Final = 1.0
-# A hit counts twice as much as one this many seconds before.
+# The half-life of a hit, in seconds.
 _HEAT_HALF_LIFE: Final = 3_600.0
 
 
 def heat_of(hits: int, now: float) -> float:
-    """The binary logarithm of what `hits` at a time count: one number that orders all bodies at any later time.
+    """The binary logarithm of the decayed hit count of `hits` at a time; it orders all bodies at any later time.
 
     Forward decay: G. Cormode, V. Shkapenyuk, D. Srivastava and B. Xu, ICDE 2009.
     """
@@ -50,7 +50,7 @@ def heat_of(hits: int, now: float) -> float:
 
 @dataclass(frozen=True, slots=True)
 class _ToKeep:
-    """A body, what it was made from, and why it was made."""
+    """A body to store, what it was made from, and why it was computed."""
 
     new: NewBody
     made_from: Mapping[int, int]
@@ -91,7 +91,7 @@ class Materialiser:
         self.refreshing = False
 
     def keep(self, new: NewBody, made_from: Mapping[int, int], *, reason: str) -> None:
-        """Write this soon.
+        """Queue a body to be written.
 
         Args:
             new: The body.
@@ -110,16 +110,16 @@ class Materialiser:
 
     @property
     def idle(self) -> bool:
-        """Whether everything that was to be kept has been written."""
+        """Whether all queued bodies have been written."""
         return not (self._waiting or self._writing)
 
     def hit(self, which: Which, hits: int) -> None:
-        """This was asked for so many times."""
+        """Count hits of a body."""
         if which in self._hits or len(self._hits) < _COUNTED:
             self._hits[which] = self._hits.get(which, 0) + hits
 
     async def run_writing(self) -> None:
-        """Write for ever what is to be kept; what waits while the store is away is written afterwards."""
+        """Write queued bodies for ever; while the store is away they wait."""
         while True:
             await self._work.wait()
             self._work.clear()
@@ -158,7 +158,7 @@ class Materialiser:
                 await materialised.mark_bodies_outdated(self._pool, list(body.made_from))
 
     async def run_counting(self) -> None:
-        """For ever, note what is asked for, and give up what is asked for least."""
+        """For ever, store hit counts, and evict the least requested bodies."""
         evicted = time.monotonic()
         while True:
             await asyncio.sleep(_HIT_SECONDS)
@@ -170,10 +170,10 @@ class Materialiser:
                     self._metrics.bodies.labels("crowded_out").inc(count)
 
     async def flush_hits(self) -> None:
-        """Note the hits counted so far.
+        """Store the hits counted so far.
 
         Raises:
-            StoreUnavailableError: They stay counted.
+            StoreUnavailableError: They are kept for the next attempt.
         """
         # What is not written yet has nothing to note its hits on.
         taken = {which: hits for which, hits in self._hits.items() if which not in self._waiting}
@@ -190,7 +190,7 @@ class Materialiser:
             raise
 
     async def run_refreshing(self) -> None:
-        """For ever, compute the hottest stale bodies anew, within the budget; one worker at a time does."""
+        """For ever, refresh the most requested stale bodies, within the budget; one worker at a time does."""
         if not self._settings.refreshes_per_second:
             return
         while True:
@@ -202,7 +202,7 @@ class Materialiser:
             await asyncio.sleep(max(_REFRESH_SECONDS, earned) - min(time.monotonic() - began, 0.9))
 
     async def _refresh_some(self) -> int:
-        """Refresh a second's worth of bodies; returns how many."""
+        """Refresh up to one second's budget of bodies; returns how many."""
         with translated_errors():
             async with self._pool.acquire() as connection:
                 if not await materialised.begin_refreshing(connection):

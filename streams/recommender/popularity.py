@@ -1,4 +1,4 @@
-"""What is known of tracks beyond their metadata, by key: how popular they are, and what their lists say of them."""
+"""Popularity of tracks, and statistics of their lists, by key."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,7 +22,7 @@ class Popularity:
     """The popularity of every track at one moment.
 
     Attributes:
-        version: Of what it was made from.
+        version: Of the interactions that it was computed from.
         keys: int64 (n,), ascending.
         percentile: float64 (n,); empty where nobody has listened to anything.
         probability: float64 (n,); likewise.
@@ -38,7 +38,7 @@ class Popularity:
     newcomer: tuple[float, float] = (0.5, 1.0)
 
     def of(self, keys: Keys) -> tuple[Floats | None, Floats | None, Mask | None]:
-        """What is known of these tracks; None where nobody has listened to any track.
+        """The popularity of these tracks; None if there are no interactions at all.
 
         Returns:
             Percentile and probability, float64 (m,) each, and whether somebody has listened, bool (m,).
@@ -55,7 +55,7 @@ class Popularity:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class ListFacts:
-    """What the stored lists say of tracks, all at one moment.
+    """Statistics of the stored lists at one moment.
 
     Attributes:
         held: int64 (n,), ascending, the tracks that some list holds.

@@ -1,4 +1,4 @@
-"""What can be answered instead of a list."""
+"""The problems that a worker replies with."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,7 @@ from streams.contracts import PROBLEM_PREFIX, FieldProblem, ProblemDetails, inva
 
 
 class RequestProblemError(Exception):
-    """A request that cannot be answered with a list; the problem is its answer."""
+    """A request cannot be answered with a list; its reply is the problem."""
 
     def __init__(self, problem: ProblemDetails) -> None:
         super().__init__(problem.detail or problem.title)
@@ -52,7 +52,7 @@ def reused_request_id() -> RequestProblemError:
 
 
 def internal_failure() -> RequestProblemError:
-    """500: a defect of ours."""
+    """500: a defect of the worker."""
     return _problem(
         500, "internal-error", "Internal error", "Something went wrong on our side; the worker's log has it."
     )
@@ -66,7 +66,7 @@ def store_away() -> RequestProblemError:
 
 
 def search_unavailable() -> RequestProblemError:
-    """503: there is nothing to search in yet."""
+    """503: the catalogue has not been loaded yet."""
     return _problem(
         503,
         "search-unavailable",
@@ -76,5 +76,5 @@ def search_unavailable() -> RequestProblemError:
 
 
 def too_late() -> RequestProblemError:
-    """504: nobody waits any longer."""
+    """504: the caller does not wait any longer."""
     return _problem(504, "too-late", "Too late", "The request's timeout passed before there was an answer.")

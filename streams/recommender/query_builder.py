@@ -1,4 +1,4 @@
-"""From a request to the strategies' own question."""
+"""Builds the strategies' query from a request."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -58,13 +58,13 @@ def make_query(
     window: float,
     dimension: int | None = None,
 ) -> Query:
-    """The strategies' question, yet without anything that is known of its tracks.
+    """The strategies' query, still without vectors and metadata of its tracks.
 
     Args:
-        request: What was asked.
-        now: Seconds since the epoch, unless the listener says another time.
+        request: The request.
+        now: Seconds since the epoch; the listener's own time takes precedence.
         window: Seconds for which `random` keeps its answer.
-        dimension: What an embedding must have, if it is known.
+        dimension: Required dimension of an embedding, if known.
 
     Raises:
         ProblemError: 422, with the field at fault.
@@ -93,7 +93,7 @@ def make_query(
 
 
 def _conditions(request: RecommendationQuery) -> dict[str, Any]:
-    """What the list must meet, and how far that may be relaxed."""
+    """The conditions for the list, and how far they may be relaxed."""
     near = request.near_duplicates
     return {
         "filters": filters.parse_filters(request.wanted_filters(), partial_date),
@@ -105,7 +105,7 @@ def _conditions(request: RecommendationQuery) -> dict[str, Any]:
 
 
 def as_problem(error: InvalidQuery, request: RecommendationQuery) -> problems.RequestProblemError:
-    """What the strategies refuse, by the name that the request has for it."""
+    """The problem for a refusal by the strategies, with the request's name for the field."""
     field = f"parameters.{error.field}" if error.field in request.parameters else error.field
     return problems.invalid_parameter(field, error.reason)
 
@@ -127,7 +127,7 @@ def _embedding(values: Sequence[float], dimension: int | None) -> Vector:
 
 
 def _starting(seeds: tuple[SeedOption, ...]) -> tuple[StartingTrack, ...]:
-    """Seeds as the strategies take them; the weights of one given twice add up."""
+    """Seeds for the strategies; the weights of a repeated seed add up."""
     weights: dict[int, float] = {}
     for seed in seeds:
         key = track_key(seed.track_id)
@@ -136,7 +136,7 @@ def _starting(seeds: tuple[SeedOption, ...]) -> tuple[StartingTrack, ...]:
 
 
 def plain(query: Query) -> bool:
-    """Whether the stored list of the only seed is where the answer begins."""
+    """Whether the answer begins with the stored list of the only seed."""
     resolved = registry.resolve(query.strategy, query.mode, query.parameters)
     return (
         resolved.strategy.name == registry.DEFAULT

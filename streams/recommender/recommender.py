@@ -1,4 +1,4 @@
-"""Answers requests: what is kept and fresh at once, everything else by computing it, once for all who ask the same."""
+"""Answers requests with a fresh materialised response, or else computes one, once for all identical requests."""
 
 import asyncio
 import contextlib
@@ -54,11 +54,11 @@ log = structlog.get_logger(__name__)
 
 Offsets = Callable[[], Mapping[int, int]]
 
-# What one body's own data may raise: the others are refreshed all the same.
+# Errors that one body's data may cause; other bodies are refreshed all the same.
 _UNFORESEEN: Final = (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, RecursionError)
 _POLL_SECONDS: Final = 0.01
-# How long a question waits for a catalogue that is being loaded, or for a track that has just been accepted; and between
-# two looks for it.
+# How long a question waits for a catalogue that is being loaded or for a track that has just been accepted, and the time
+# between two checks.
 PATIENCE_SECONDS: Final = 3.0
 _LOOK_SECONDS: Final = 0.02
 LATE: Final = "the event of min_offset has not been taken in yet"
@@ -66,7 +66,7 @@ _ASKED = {"request_id", "timeout_ms", "hits"}
 
 
 class Answers(Protocol):
-    """The part of `AnswerProcess` that is used here."""
+    """The used part of `AnswerProcess`."""
 
     async def answer(self, question: CatalogueQuestion) -> CatalogueAnswer:
         """See `AnswerProcess.answer`."""
@@ -83,11 +83,11 @@ class _Asked:
     """A question with everything that was read for it.
 
     Attributes:
-        request: As it came.
-        query: As the strategies have it.
-        own: The stored list of the only track that is asked for.
-        searched: By partition, the offset below which what is searched holds everything.
-        question: As the catalogue's process has it.
+        request: The request.
+        query: The strategies' query.
+        own: The stored list of the only seed.
+        searched: By partition, the offset below which the searched catalogue holds everything.
+        question: The message for the catalogue's process.
     """
 
     request: RecommendationQuery
@@ -100,14 +100,14 @@ class _Asked:
 class Recommender:
     """Answers recommendation requests from the store and from the process that holds the catalogue.
 
-    Any worker can answer any request. That process is asked once; of the store is read what is kept, and the stored list
-    of a single track.
+    Any worker can answer any request. It calls that process once, and reads from the store the materialised response and
+    the stored list of a single seed.
 
     Args:
         pool: The store.
-        answers: Holds the catalogue; None as long as there is none, see `attach`.
+        answers: The process that holds the catalogue; None until `attach`.
         settings: Sizes, windows and budgets.
-        metrics: Where it is measured.
+        metrics: The recommender's metrics.
         applied: By partition of track-ingest, the offset below which `answers` holds everything.
     """
 
@@ -131,7 +131,7 @@ class Recommender:
         self._dimension: int | None = None
         self._answers: Answers | None = None
         self._attached = asyncio.Event()
-        # What the process has been told.
+        # What the process has received.
         self._popularity: Popularity | None = None
         self._facts: ListFacts | None = None
         metrics.popularity_version.set_function(lambda: self.listeners.current.version)
@@ -139,17 +139,17 @@ class Recommender:
             self.attach(answers)
 
     def attach(self, answers: Answers) -> None:
-        """There is a catalogue to ask now."""
+        """Use this catalogue from now on."""
         self._answers = answers
         self._attached.set()
         self.materialiser.refreshing = True
 
     def follow(self, batch: TrackBatch) -> None:
-        """These tracks have changed: to be called with every batch, whichever worker took it."""
+        """Record the tracks of a batch as changed. Call it with every batch, whichever worker consumed it."""
         self._changes.follow(batch)
 
     def background(self) -> dict[str, Coroutine[Any, Any, None]]:
-        """What must run beside, by name; never ends unless it is cancelled, or nothing is to be refreshed."""
+        """Background tasks by name; they end only if cancelled, or if nothing is to be refreshed."""
         return {
             "popularity": self.listeners.run(),
             "keeping bodies": self.materialiser.run_writing(),
@@ -158,19 +158,19 @@ class Recommender:
         }
 
     def close(self) -> None:
-        """Let go of computations under way."""
+        """Cancel computations in progress."""
         for task in self._in_flight.values():
             task.cancel()
 
     async def answer(self, request: RecommendationRequest, seconds: float | None = None) -> bytes:
-        """The reply to a request, as it travels; a problem is a reply, too.
+        """The reply to a request, as bytes; a problem is a reply, too.
 
         Args:
-            request: What is asked.
-            seconds: How much longer somebody waits; None where that was not said.
+            request: The request.
+            seconds: How much longer the caller waits; None if unknown.
 
         Raises:
-            Exception: A defect: nothing that the request or the state of the services can bring about.
+            Exception: A defect, which neither the request nor the state of the services can cause.
         """
         began = time.perf_counter()
         try:
@@ -204,7 +204,7 @@ class Recommender:
         return finished_body(body.computed, cached=False, stale=False, milliseconds=_since(began))
 
     async def _shared(self, request: RecommendationQuery, variant: int | None) -> Body:
-        """Compute, or wait for who computes the same already."""
+        """Compute, or wait for an identical computation in progress."""
         same = request.asked
         task = self._in_flight.get(same)
         if task is None:
@@ -214,7 +214,7 @@ class Recommender:
             task.add_done_callback(lambda done: self._settle(same, done))
         else:
             self._metrics.requests.labels("shared").inc()
-        # Who asked first may go away: the others still wait.
+        # The first caller may go away while the others still wait.
         return await asyncio.shield(task)
 
     def _settle(self, same: bytes, task: asyncio.Task[Body]) -> None:
@@ -233,7 +233,7 @@ class Recommender:
         return body
 
     async def _ask(self, answers: Answers, asked: _Asked) -> Body:
-        """What the process answers; a track that was accepted a moment ago is waited for.
+        """The answer of the catalogue's process; a track that was just accepted is waited for.
 
         Raises:
             ProblemError: The question cannot be answered.
@@ -262,12 +262,12 @@ class Recommender:
             raise NamedTracks.of(request).not_found(unknown, one=request.track_id is not None)
 
     async def _informed(self, query: Query) -> Answers:
-        """What holds the catalogue, told all that the question needs to be known.
+        """The catalogue's process, with the popularity and statistics that the question needs.
 
-        A worker that has just started waits for it to be loaded, as nobody else has the question.
+        A worker that has just started waits for the catalogue to be loaded, as no other worker has the question.
 
         Raises:
-            ProblemError: 503, where there is nothing to search in after all.
+            ProblemError: 503, if it has not been loaded in time.
         """
         popularity = await self.listeners.ready()
         if self._answers is None:
@@ -276,7 +276,7 @@ class Recommender:
         answers = self._answers
         if answers is None:
             raise problems.search_unavailable()
-        # Calls are answered in order: whoever asks after this has it, too.
+        # Calls are handled in order, so later questions see it.
         if popularity is not self._popularity:
             self._popularity = popularity
             await answers.know_popularity(popularity)
@@ -288,13 +288,13 @@ class Recommender:
         return answers
 
     async def _read(self, request: RecommendationQuery, *, keep: bool) -> _Asked:
-        """Everything that the store knows of a question.
+        """Read everything from the store that a question needs.
 
         Raises:
             ProblemError: 422 for what cannot be meant.
         """
         late = request.min_offset is not None and not await self._has_taken(request.min_offset)
-        # What is searched from here on has at least this.
+        # A search from here on has at least this.
         searched = dict(self._applied())
         now, window = time.time(), self._settings.random_window_seconds
         dimension = None if request.embedding is None else await self._dimension_of_all()
@@ -323,7 +323,7 @@ class Recommender:
         return self._dimension
 
     async def _has_taken(self, wanted: MinOffset) -> bool:
-        """Wait until the event is in what is searched, or no longer than is right; whether it is."""
+        """Wait for an event to be searchable, up to the limit; whether it is."""
         deadline = time.monotonic() + self._settings.min_offset_wait_seconds
         while self._applied().get(wanted.partition, 0) <= wanted.offset:
             if time.monotonic() > deadline:
@@ -341,7 +341,7 @@ class Recommender:
         lag = timedelta(seconds=self._settings.searched_window_seconds)
         searched: dict[str, int] | None = {str(p): o for p, o in asked.searched.items() if o}
         if plain(asked.query) and asked.own is not None and np.isin(body.members, asked.own.neighbours).all():
-            searched = None  # whatever changes it changes the track's list, too
+            searched = None  # every change of it also changes the track's list
         expires = None
         if ranking.depends_on("time"):
             span = self._settings.random_window_seconds
@@ -367,7 +367,7 @@ class Recommender:
         self.materialiser.keep(new, body.made_from, reason=reason)
 
     async def _refresh(self, kept: BodyKey) -> None:
-        """Compute a kept body anew; one that cannot be is kept no more, and made again when it is asked for."""
+        """Compute a stored body again; if that fails, delete it, so that it is computed on request."""
         try:
             request = RecommendationQuery.model_validate(
                 {**kept.question, "track_id": kept.track_id, "strategy": kept.strategy, "mode": kept.mode}

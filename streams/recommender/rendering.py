@@ -1,4 +1,4 @@
-"""Answers as they travel: from what the strategies chose to JSON."""
+"""Renders answers as JSON."""
 
 import hashlib
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from streams.strategies import Placement, Query, RecommendedItem, Selection, met
 from streams.strategies.types import StrategyChoice, Vectors
 
 _OPTIONS: Final = orjson.OPT_UTC_Z
-_DECIMALS: Final = 6  # what a float32 similarity holds
+_DECIMALS: Final = 6  # the precision of a float32 similarity
 _HEADLINE: Final = ("title", "composer", "composer_full", "era", "form", "key_signature")
 
 
@@ -38,7 +38,7 @@ def compared_strategies() -> list[tuple[str, str | None]]:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Chosen:
-    """A list, what it was asked with, and what it was chosen from."""
+    """A list with its query and its source."""
 
     query: Query
     selection: Selection
@@ -46,11 +46,11 @@ class Chosen:
 
 
 class Renderer:
-    """Writes answers to one question.
+    """Renders the answers to one question.
 
     Args:
         tracks: The catalogue.
-        question: What was asked.
+        question: The question.
         count: How many tracks the catalogue has.
     """
 
@@ -94,7 +94,7 @@ class Renderer:
         return dict(zip(named, self._tracks.offsets[rows].tolist(), strict=True))
 
     def placement(self, chosen: Chosen, found: Placement, row: int) -> Body:
-        """Where a candidate, the track of a row, stands."""
+        """The placement of a candidate, the track of a row."""
         item = None
         if found.item is not None:
             item = {**self._item(found.item, chosen.selection.choice, row), "cached": False}
@@ -118,7 +118,7 @@ class Renderer:
         return Body(orjson.dumps(body, option=_OPTIONS), None, self._now)
 
     def comparison(self, made: Sequence[tuple[tuple[str, str | None], Chosen]]) -> Body:
-        """All lists side by side, with what they are worth."""
+        """All lists with their measures."""
         keys = {named(*one): chosen.selection.keys for one, chosen in made}
         names = list(keys)
         overlap = [

@@ -1,4 +1,4 @@
-"""The recommender's place in a worker: what it is made of, what runs beside it, how it ends."""
+"""Builds, runs and stops the recommender of a worker."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -24,7 +24,7 @@ from streams.settings import KafkaSettings
 
 log = structlog.get_logger(__name__)
 
-# How long replies under way may take when the worker leaves; what is left is read again.
+# How long pending replies may take when the worker leaves; the remaining requests are read again.
 _DRAIN_SECONDS = 2.0
 _CLOSE_SECONDS = 1.0
 
@@ -98,7 +98,7 @@ class RecommendationService:
         self._started = True
 
     async def watch(self) -> None:
-        """Run what is to run beside, for ever; raise what ended it: the process must then stop."""
+        """Run the background tasks for ever; raises what ended one: the process must then stop."""
         beside = self.recommender.background() | {
             "forgetting interactions": self.interactions.run_forgetting()
         }
@@ -107,17 +107,17 @@ class RecommendationService:
                 group.create_task(work, name=name)
 
     def attach(self, answers: Answers) -> None:
-        """There is a catalogue to search now."""
+        """Use this catalogue from now on."""
         self.recommender.attach(answers)
 
     def follow(self, batch: TrackBatch | None, upto: Mapping[int, int]) -> None:
-        """These tracks have changed, whichever worker took them."""
+        """Record the tracks of a batch as changed, whichever worker consumed it."""
         del upto
         if batch is not None:
             self.recommender.follow(batch)
 
     async def stop(self) -> None:
-        """Reply to what was taken if that is quick, and let go of everything."""
+        """Send pending replies if that is quick, and close everything."""
         if self._started:
             try:
                 async with asyncio.timeout(_DRAIN_SECONDS):

@@ -1,4 +1,4 @@
-"""What the recommender keeps to."""
+"""The recommender's settings."""
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict

@@ -1,4 +1,4 @@
-"""Which tracks have changed lately: whether a body that is being kept was made from what is no longer so."""
+"""Recent changes of tracks, to detect bodies that were outdated before they were stored."""
 
 from collections.abc import Mapping
 
@@ -11,13 +11,13 @@ _CHANGES = 200_000
 
 
 class ToldChanges:
-    """The event that each track was told of last. Used from the event loop alone."""
+    """The latest event of each recently changed track. Used from the event loop only."""
 
     def __init__(self) -> None:
         self._newest: LRUCache[int, int] = LRUCache(_CHANGES)
 
     def follow(self, batch: TrackBatch) -> None:
-        """These tracks have changed, or have been withdrawn."""
+        """Record the changed and withdrawn tracks of a batch."""
         for keys, events in ((batch.keys, batch.events), (batch.deleted, batch.deleted_events)):
             self._newest.update(zip(keys.tolist(), events["offset"].tolist(), strict=True))
 

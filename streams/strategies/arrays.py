@@ -12,7 +12,7 @@ _ROWS = 256
 def cosines(vectors: Vectors, others: Vectors) -> npt.NDArray[np.float32]:
     """Cosine of unit vectors, float32 (n, d), to others, float32 (m, d): float32 (n, m).
 
-    Accumulated in float64 and rounded, so that equal vectors have equal cosines wherever they stand.
+    Accumulated in float64 and rounded, so that equal vectors have equal cosines whatever their position.
     """
     wide = others.astype(np.float64).T
     made = np.empty((len(vectors), len(others)), dtype=np.float32)
@@ -22,7 +22,7 @@ def cosines(vectors: Vectors, others: Vectors) -> npt.NDArray[np.float32]:
 
 
 def min_max(values: npt.NDArray[np.floating]) -> Floats:
-    """Values (n,) moved to 0..1 by their smallest and largest; all 1 where they are equal.
+    """Values (n,) scaled to 0..1 by their minimum and maximum; all 1 if they are equal.
 
     Min-max normalisation before a weighted sum: J. H. Lee, "Analyses of multiple evidence combination",
     SIGIR 1997.

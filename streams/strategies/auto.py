@@ -1,4 +1,4 @@
-"""Chooses a strategy by what is known, and says why."""
+"""The strategy `auto`: chooses another strategy by the available data, and says why."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -21,9 +21,9 @@ _HEARD = 0.1  # share of candidates that somebody has listened to
 def choose_strategy(pool: Candidates, query: Query) -> StrategyChoice:
     """The strategy for this question and these candidates; the first rule that applies decides.
 
-    1. `user_context.goal`, one of `registry.GOALS`, if the data for it is at hand: of popularity as in rule 5. 2.
+    1. `user_context.goal`, one of `registry.GOALS`, if its data is available (popularity: as in rule 5). 2.
     `user_context.recent_skips` of 3 or more: variety. 3. Seeds that differ (mean cosine below 0.5): one track of each
-    cluster. 4. The nearest are mostly (80 %) by one composer or artist or of one album, or very much alike (mean cosine
+    cluster. 4. The nearest are mostly (80 %) by one composer or artist or of one album, or very similar (mean cosine
     above 0.9): variety. 5. At least a tenth of the candidates have been listened to: hybrid. 6. similarity.
     """
     for rule in _RULES:

@@ -1,4 +1,4 @@
-"""Similarity beside other things that count: popular and hybrid."""
+"""The strategies `popular` and `hybrid`, which blend similarity with other scores."""
 
 from typing import Final
 
@@ -34,7 +34,7 @@ def hybrid(pool: Candidates, query: Query, settings: Settings) -> Ranking:
 
     blend = sum(w_c * c) / sum(w_c) over the components c: `relevance` (similarity, min-max normalised over the pool),
     `overlap` (share of the seeds' facts that it has too), `popularity_percentile`, and `novelty_share` (-log2 p, min-max
-    normalised). What is not known (no interactions yet, no metadata of the seeds) is left out with its weight.
+    normalised). A component without data (no interactions yet, no metadata of the seeds) is left out with its weight.
     Weighted hybrids: R. Burke, "Hybrid recommender systems: survey and experiments", UMUAI 12, 2002; delta is MMR's
     1 - lambda (Carbonell and Goldstein, SIGIR 1998).
 

@@ -1,19 +1,19 @@
-"""Spherical k-means without chance."""
+"""Deterministic spherical k-means."""
 
 import numpy as np
 import numpy.typing as npt
 
 from streams.strategies.types import Vectors
 
-# Lists are cut from the first few of each cluster: they settle long before the last label does.
+# Lists take the first few of each cluster, which settle long before the last label does.
 _ROUNDS = 10
 
 
 def spherical_kmeans(vectors: Vectors, count: int, *, first: int = 0) -> npt.NDArray[np.intp]:
     """Clusters of unit vectors, float32 (n, d), by cosine: a label from 0 below `count` for each, intp (n,).
 
-    Starts from `first` and then from whatever is farthest from the centres so far, the earliest of equals; ends
-    when no label changes, or after 10 rounds. Fewer clusters come back where fewer vectors differ.
+    It starts from `first`, then from the vector farthest from the centroids so far, the earliest of equals. It ends when no
+    label changes, or after 10 rounds. There are fewer clusters if fewer vectors differ.
     """
     centres = _farthest_first(vectors, count, first)
     labels: npt.NDArray[np.intp] = (vectors @ centres.T).argmax(axis=1)

@@ -1,4 +1,4 @@
-"""Lists that differ within themselves: MMR, clusters, novelty, serendipity, contrast."""
+"""The strategy `diverse`: MMR, clusters, novelty, serendipity, contrast."""
 
 from typing import Final
 
@@ -81,9 +81,9 @@ def _explain_cluster(parts: Components) -> list[str]:
 
 
 def listening_components(pool: Candidates) -> tuple[dict[str, Floats], tuple[str, ...]]:
-    """What is known of who listens, as components, and what the caller should know.
+    """The popularity of candidates as components, and notes for the caller.
 
-    Components, float64 (n,): `popularity_percentile`, and `heard`, 1 where somebody has listened, else 0.
+    Components, float64 (n,): `popularity_percentile`, and `heard`, 1 if the track has interactions, else 0.
     """
     if pool.percentile is None:
         return {}, (NO_POPULARITY,)

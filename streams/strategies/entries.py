@@ -1,4 +1,4 @@
-"""What a strategy says of itself: its entry in the registry, written beside the functions that it names."""
+"""The types of registry entries. A strategy's entry stands beside its functions and describes them."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -10,10 +10,10 @@ from streams.strategies.types import Candidates, Query, Settings
 
 Rank = Callable[[Candidates, Query, Settings], Ranking]
 Components = Mapping[str, float]
-# What a ranking can depend on beside the candidates' similarity.
+# The data that a ranking can depend on, beside the candidates' similarity.
 Data = Literal["vectors", "popularity", "metadata", "time"]
 
-# How many tracks are re-ranked where a strategy says nothing else.
+# The default number of tracks that are re-ranked.
 DEFAULT_POOL: Final = 200
 
 

@@ -1,12 +1,12 @@
-"""What can be wrong with a question or with the arrays that come with it."""
+"""Errors of questions and of their arrays."""
 
 
 class StrategyError(ValueError):
-    """Base of everything raised here on purpose."""
+    """Base of the strategies' errors."""
 
 
 class InvalidQuery(StrategyError):  # noqa: N818 -- named as the question it refuses, like InvalidEvent
-    """What was asked cannot be meant; one line for the caller, with the name of what is wrong.
+    """The question is invalid; one line for the caller, which names the field.
 
     Attributes:
         field: The parameter, filter or option at fault.
@@ -23,4 +23,4 @@ class InvalidQuery(StrategyError):  # noqa: N818 -- named as the question it ref
 
 
 class MissingData(StrategyError):  # noqa: N818 -- says what is wrong already
-    """The strategy needs an array that the calling code did not bring, such as the candidates' vectors."""
+    """The strategy needs an array that the caller did not pass, such as the candidates' vectors."""

@@ -1,4 +1,4 @@
-"""Why a track is listed, or is not, in a sentence made of true components alone."""
+"""Explains in a sentence why a track is listed or not, from the components of its score."""
 
 import math
 from collections.abc import Sequence
@@ -40,7 +40,7 @@ def explanation(
 
 
 def most_of(query: Query, seed: int, contribution: float) -> str:
-    """Which of several seeds contributes most, and how much."""
+    """The seed that contributes most, and its contribution, in words."""
     title = query.seeds[seed].metadata.get("title")
     name = f'"{title}"' if title else f"seed {seed + 1}"
     return f"{name} contributes most of the {len(query.seeds)} seeds ({contribution:.3f})"
@@ -59,7 +59,7 @@ def popularity_phrases(parts: Components) -> list[str]:
 
 
 def percent(share: float) -> str:
-    """A share in per cent, rounded down: what is all but a little is not all. To a tenth near both ends."""
+    """A share in per cent, rounded down, so that less than all is not 100 %. To a tenth near both ends."""
     tenths = math.floor(1000 * share + 1e-6)
     return f"{tenths / 10:.1f} %" if 990 < tenths < 1000 or 0 < tenths < 10 else f"{tenths // 10} %"
 
@@ -83,7 +83,7 @@ def unmet(condition: Filter, value: Any) -> str:
 
 
 def refusal_reason(condition: str, by_rank: str) -> str:
-    """Why a candidate was passed over; `by_rank` is " at rank 3", or empty if no listed track is behind it."""
+    """Why a candidate was skipped; `by_rank` is " at rank 3", or empty if no listed track is the cause."""
     if condition == "near_duplicates":
         return (
             f"It nearly repeats the track{by_rank}"

@@ -1,4 +1,4 @@
-"""Chance that can be repeated."""
+"""The strategy `random`: repeatable random draws."""
 
 import hashlib
 import struct

@@ -1,4 +1,4 @@
-"""What a candidate has in common with the seeds: composer, form, era, key, instrument."""
+"""The facts that a candidate shares with the seeds: composer, form, era, key, instrument."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,14 +13,14 @@ from streams.strategies.types import Candidates, Floats, Mask, Seed
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """A metadata field that says something of likeness: how it is said, and how much it says."""
+    """A metadata field that indicates likeness, with its name in explanations and its weight."""
 
     field: str
     said: str
     weight: float
 
 
-# From the most telling on; the weights are shares of one.
+# By descending weight; the weights add up to one.
 FACTS: Final = (
     Fact("composer", "composer", 0.3),
     Fact("form", "form", 0.2),
@@ -33,18 +33,18 @@ _PLAIN: Final = frozenset({str, type(None)})
 
 
 def known(field: str, value: Any) -> str | None:
-    """A fact's value for comparison; None if it says nothing."""
+    """A fact's value for comparison; None if it is unknown or means nobody."""
     text = plain_text(value)
     return None if field == "composer" and text in NOBODY else text
 
 
 def told(track: Mapping[str, Any]) -> list[tuple[Fact, str]]:
-    """What is known of a track, for comparison."""
+    """The known facts of a track, for comparison."""
     return [(fact, value) for fact in FACTS if (value := known(fact.field, track.get(fact.field)))]
 
 
 def shared(seed: list[tuple[Fact, str]], candidates: Candidates, index: int) -> tuple[tuple[str, str], ...]:
-    """(fact, value as the candidate's catalogue writes it) of each fact that a seed has, and has the same."""
+    """(fact, value as the candidate's catalogue writes it) for each fact that the candidate shares with a seed."""
     found = []
     for fact, ours in seed:
         theirs = candidates.value(fact.field, index)
@@ -62,10 +62,10 @@ def matches(seed: Mapping[str, Any], candidates: Candidates, field: str) -> Mask
 
 
 def facts_in_common(seeds: tuple[Seed, ...], candidates: Candidates) -> Floats | None:
-    """How much of what is known of the seeds is known to hold of each candidate, 0 to 1: float64 (n,).
+    """The share of the seeds' facts that each candidate has too, 0 to 1: float64 (n,).
 
-    Of one seed: the weights of the facts that are the same, by the weights of all that the seed has. Of several:
-    the mean by the seeds' weights. None where nothing is known of any seed.
+    For one seed: the weight of the shared facts, divided by the weight of all its facts. For several: the mean by the
+    seeds' weights. None if nothing is known of any seed.
     """
     of_seeds = [(seed, said) for seed in seeds if (said := told(seed.metadata))]
     asked = dict.fromkeys(fact.field for _, said in of_seeds for fact, _ in said)
@@ -90,7 +90,7 @@ def codes(field: str, values: list[Any] | None) -> Codes | None:
     if not _PLAIN.issuperset(map(type, values)):
         values = [None if value is None else str(value) for value in values]
     numbers: dict[str, int] = {}
-    # Values repeat themselves: each is read once as it stands, and looked up after that.
+    # Values repeat: each distinct one is normalised once.
     read: dict[str | None, int] = dict.fromkeys(values, -1)
     for raw in read:
         text = known(field, raw)

@@ -15,8 +15,8 @@ NUMBERS: Final = frozenset(NUMBER_FIELDS)
 DATES: Final = frozenset(DATE_FIELDS)
 LISTS: Final = frozenset(LIST_FIELDS)
 
-# Every field that can be filtered on, in the order in which filters are given up when too few tracks meet them
-# all: from what describes a track least to what it is. `extra.<key>` goes before all of these.
+# Fields in the order in which their filters are relaxed when too few tracks meet them: the least descriptive first.
+# `extra.<key>` precedes all of these.
 RELAXATION: Final = tuple(field.name for field in sorted(METADATA, key=lambda field: field.relaxed))
 FIELDS: Final = frozenset(RELAXATION)
 _ORDER: Final = {name: i for i, name in enumerate(RELAXATION)}
@@ -42,7 +42,7 @@ def iso_date(value: Any) -> str | None:
 
 
 def parse_filters(wanted: Mapping[str, Any], read_date: ReadDate = iso_date) -> tuple[Filter, ...]:
-    """Read filters as a request has them.
+    """Parse the filters of a request.
 
     A field maps to a value (equal; for lists as tags are: has it), to a list (any of them), or to an object of `any`,
     `all` (lists), `not`, `min` and `max`, all of which hold. `artist` means any of a track's `artists`. Text is compared without case, dates at the precision that both
@@ -130,7 +130,7 @@ def _value(name: str, given: Any) -> str | float:
 
 
 def as_text(value: Any) -> str | None:
-    """A value as it is compared, None for what is missing: `True` and `"true"`, `3` and `3.0` are the same."""
+    """A value as text for comparison, None if missing: `True` equals `"true"`, `3` equals `3.0`."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     return plain_text(value)
@@ -144,7 +144,7 @@ def _number(place: str, given: Any) -> float:
 
 
 def as_number(value: Any) -> float | None:
-    """A value as a number, None where it is none."""
+    """A value as a number, None if it is none."""
     if value is None or isinstance(value, bool):
         return None
     try:
@@ -175,6 +175,6 @@ def _above(one: Any, other: Any) -> bool:
 
 
 def relaxation_order(filters: tuple[Filter, ...]) -> list[Filter]:
-    """The filters that may be given up, first to last; `not` is an exclusion and never is."""
+    """The filters in the order in which they are relaxed; a `not` is an exclusion and never relaxed."""
     positive = [condition for condition in filters if condition.kind != "not"]
     return sorted(positive, key=lambda condition: (_ORDER.get(condition.field, -1), condition.field))

@@ -1,4 +1,4 @@
-"""What keeps a track out of a list because of those listed already: caps and near-duplicates."""
+"""Caps and near-duplicates: tracks that the listed ones keep out of a list."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -20,16 +20,15 @@ NEAR_DUPLICATES: Final = "near_duplicates"
 WORK: Final = ("composer", "opus", "title", "movement", "movement_name")
 # What holds the values that a cap counts.
 CAPPED_FIELDS: Final = {name: COMPARED_BY.get(name, name) for name in CAPPED}
-# Where nothing listed is behind it: a seed is, or a cap that does not depend on the list.
+# The cause is not a listed track but a seed, or a cap that does not depend on the list.
 NOBODY: Final = -1
 
 
 def work_of(track: Mapping[str, Any]) -> tuple[str, str, str] | None:
-    """What identifies the work that a track is a recording of; None where the metadata does not tell.
+    """Identifies the work that a track is a recording of; None if the metadata does not tell.
 
-    Composer, opus or else title, and movement; where no movement is given, the title stands for it, since the
-    movements of one opus are different works to a listener. Without a known composer a title says too little:
-    "Sonata" by nobody in particular is no one work.
+    It is composer, opus or else title, and movement. Without a movement the title stands for it, since the movements of an
+    opus are different works to a listener. Without a known composer a title is not enough: "Sonata" is no single work.
     """
     composer = facts.known("composer", track.get("composer"))
     opus, title = (_words(track.get(name)) for name in ("opus", "title"))
@@ -68,10 +67,10 @@ class _Cap:
 
 
 class CapGate:
-    """Follows what is listed and closes what may no longer be.
+    """Follows the listed tracks and closes places that may no longer be listed.
 
-    A cap closes its whole group when it is reached. A near-duplicate is found when it comes up, so that only what
-    could have been listed is ever compared.
+    A cap closes its whole group when it is reached. Near-duplicates are detected when they are picked, so that few tracks
+    are compared.
 
     Args:
         source: What the list is chosen from.

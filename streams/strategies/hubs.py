@@ -1,4 +1,4 @@
-"""Tracks that are near to everything: their similarity is held against their own neighbourhood."""
+"""Corrects for hubs, tracks that are similar to very many others."""
 
 from dataclasses import replace
 from typing import Final

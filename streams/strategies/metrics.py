@@ -1,4 +1,4 @@
-"""What lists are worth: diversity, novelty, agreement, coverage, concentration, hubs, accuracy."""
+"""Measures of lists: diversity, novelty, agreement, coverage, concentration, hubs, accuracy."""
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass

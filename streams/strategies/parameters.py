@@ -1,4 +1,4 @@
-"""What can be set in a strategy: types, bounds, defaults."""
+"""The parameters of strategies: types, bounds, defaults."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -15,12 +15,12 @@ class Parameter:
     """A setting of a strategy.
 
     Attributes:
-        name: As callers write it.
-        kind: What it is.
-        default: What it is when not given.
-        description: What it does.
-        minimum: Smallest value, included, for numbers and integers.
-        maximum: Largest value, included.
+        name: Its name in requests.
+        kind: Its type.
+        default: Its default.
+        description: Its effect.
+        minimum: Smallest value, inclusive, for numbers and integers.
+        maximum: Largest value, inclusive.
         modes: The modes that use it; empty for all of them.
     """
 
@@ -33,7 +33,7 @@ class Parameter:
     modes: tuple[str, ...] = ()
 
     def read(self, given: Any) -> Value:
-        """`given` as the parameter's type; text is read too, as it comes from an address.
+        """`given` as the parameter's type; text, from a URL, is parsed.
 
         Raises:
             InvalidQuery: not of its type, or out of bounds.
@@ -94,10 +94,10 @@ def pool_parameter(default: int) -> Parameter:
 
 
 def settings(whose: str, known: Sequence[Parameter], given: Mapping[str, Any]) -> dict[str, Value]:
-    """Every known parameter with its value, given or default; `whose` they are is said where one is not known.
+    """Every known parameter with its value, given or default; an error names `whose` parameters they are.
 
     Raises:
-        InvalidQuery: a name that is not known, or a value that cannot be.
+        InvalidQuery: an unknown name or an invalid value.
     """
     names = {parameter.name for parameter in known}
     for name in given:

@@ -1,4 +1,4 @@
-"""One question put to one source: the stages, and the picking under caps and near-duplicates."""
+"""Picks tracks for one question from one source, under caps and near-duplicates, and counts the stages."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,13 +12,13 @@ from streams.strategies.ranking import Ranking
 from streams.strategies.source import Source
 from streams.strategies.types import Filter, Indices, Mask, Query, StageCount, StrategyChoice
 
-# When a pool runs out, the next one is so many times as large, up to `registry.MOST`.
+# Each further pool is so many times as large, up to `registry.MOST`.
 _WIDER = 4
 
 
 @dataclass(frozen=True, slots=True)
 class PickedCandidate:
-    """A track as it was picked: its place in the source, and what held at that moment."""
+    """A picked track: its place in the source, its score, and the conditions that it does not meet."""
 
     place: int
     score: float
@@ -29,8 +29,8 @@ class PickedCandidate:
 class PickingRun:
     """Picks tracks for a query. Used once: `fill`, `count`, then perhaps `relax`.
 
-    The strategy re-ranks a pool: of the tracks that may be listed the most similar. When a pool runs out, the next is made of
-    those that may still be listed, until the list is full or the source has no more.
+    The strategy re-ranks a pool, the most similar tracks that may be listed. If a pool runs out, the next one is made of the
+    tracks that may still be listed, until the list is full or the source has no more.
 
     Raises:
         InvalidQuery: the strategy, its mode or its parameters.
@@ -102,7 +102,7 @@ class PickingRun:
         pool, notes = hubs.corrected(pool, self.query.hub_correction)
         assert self.resolved.mode.rank is not None
         self._ranking = self.resolved.mode.rank(pool, self.query, self.resolved.settings)
-        # Of several pools the last one says what is true of all.
+        # The notes of the last pool hold for all.
         self.notes = list(dict.fromkeys((*notes, *self._ranking.notes)))
         for place in listed.tolist():
             self._ranking.take(int(np.flatnonzero(self.pool == place)[0]))

@@ -1,4 +1,4 @@
-"""How popular a track is: interactions that fade with time, smoothed by what is known of the catalogue.
+"""Popularity: interactions that decay with time, smoothed by the catalogue's mean.
 
 An interaction of weight w at time s counts w * 2^(-(t - s) / h) at time t, h being the half-life. Sums of these are
 kept at a reference time. A sum moves to a later reference by one factor, and sums at one reference add up, so
@@ -18,7 +18,7 @@ from streams.strategies.types import Floats, Keys
 
 WEIGHTS: Final[Mapping[str, float]] = MappingProxyType({"play": 1.0, "like": 3.0, "skip": -1.0})
 HALF_LIFE: Final = 30 * 86_400.0
-# So many seconds' worth of listening at the catalogue's mean rate is what a track is credited with.
+# A track is credited with so many seconds of listening at the catalogue's mean rate.
 PRIOR_STRENGTH: Final = 7 * 86_400.0
 
 
@@ -116,8 +116,8 @@ def _summed(place: npt.NDArray[np.intp], amounts: Floats, count: int) -> Floats:
 def exposure_seconds(ages: Floats, half_life: float = HALF_LIFE) -> Floats:
     """For how long a track could be listened to, in decayed seconds: float64 (n,).
 
-    The integral of the decay over its age: (1 - 2^(-age / h)) * h / ln 2. What has just come has none, what was always
-    there has h / ln 2. `ages` in seconds; infinity where unknown.
+    The integral of the decay over its age: (1 - 2^(-age / h)) * h / ln 2. A new track has 0, one that always existed has
+    h / ln 2. `ages` in seconds; infinity if unknown.
     """
     return np.asarray((1.0 - decay_factor(ages, half_life)) * _whole(half_life), dtype=np.float64)
 

@@ -1,4 +1,4 @@
-"""How a strategy hands over its order: one candidate at a time, so that caps and near-duplicates can refuse."""
+"""Rankings: a strategy's order, given one candidate at a time, so that caps and near-duplicates can refuse some."""
 
 from collections.abc import Mapping
 from typing import Protocol
@@ -8,18 +8,17 @@ import numpy as np
 from streams.strategies.arrays import cosines
 from streams.strategies.types import Floats, Indices, Mask, Vectors
 
-# How many outdated scores are brought up to date together.
+# Number of outdated scores that are updated together.
 _BLOCK = 64
-# Of a pool up to this, all scores are brought up to date at once: their product takes less time than to look for those
-# that need it.
+# In a pool up to this size all scores are updated at once: that is faster than to find the outdated ones.
 _AT_ONCE = 512
 
 
 class Ranking(Protocol):
-    """The order of a pool of n candidates, which stand sorted by label.
+    """The order of a pool of n candidates, which are sorted by label.
 
-    `best` and `take` alternate: what `best` answered may be refused (closed in the next mask) or taken. Candidates
-    never open again. A ranking may depend on what was taken, as MMR does, so nothing refused counts.
+    `best` and `take` alternate: the candidate from `best` is either refused (closed in the next mask) or taken. Closed
+    candidates never open again. A ranking may depend on the taken candidates, as MMR does, but not on refused ones.
     """
 
     notes: tuple[str, ...]
@@ -28,17 +27,17 @@ class Ranking(Protocol):
         """The best of the available candidates, bool (n,); the first of equals. None if none is left."""
 
     def take(self, index: int) -> None:
-        """It was listed."""
+        """Record that it was listed."""
 
     def score(self, index: int) -> float:
-        """Its score now; for what has just been answered by `best`, the one it was ranked by."""
+        """Its current score; for the last answer of `best`, the score that it was ranked by."""
 
     def components(self, index: int) -> dict[str, float]:
-        """What its score is made of now."""
+        """The components of its current score."""
 
 
 class FixedRanking:
-    """An order that does not depend on what is taken.
+    """An order that does not depend on the taken candidates.
 
     Args:
         scores: float64 (n,).
@@ -82,7 +81,7 @@ class FixedRanking:
 
 
 class GreedyMarginal:
-    """Maximal marginal relevance: what is taken lowers the score of what is like it.
+    """Maximal marginal relevance: a taken candidate lowers the scores of similar ones.
 
     score(i) = weight * relevance(i) - (1 - weight) * max over taken j of cosine(i, j); the maximum over nothing is 0.
     J. Carbonell and J. Goldstein, "The use of MMR, diversity-based reranking for reordering documents and

@@ -1,4 +1,4 @@
-"""Several seeds and negatives as one query vector, and what each seed adds to a candidate's similarity."""
+"""Combines seeds and negatives to one query vector, and computes each seed's contribution to a similarity."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -9,8 +9,7 @@ from streams.strategies.arrays import cosines
 from streams.strategies.errors import InvalidQuery, MissingData
 from streams.strategies.types import Candidates, Floats, Query, Seed, Vector, Vectors
 
-# The weights that the literature settled on: Manning, Raghavan and Schuetze, "Introduction to Information
-# Retrieval", 2008, section 9.1.1.
+# The usual weights: Manning, Raghavan and Schuetze, "Introduction to Information Retrieval", 2008, section 9.1.1.
 BETA: Final = 0.75
 GAMMA: Final = 0.15
 

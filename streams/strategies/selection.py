@@ -1,4 +1,4 @@
-"""From candidates to a list: filters, exclusions, the strategy's picks under caps, and what happens if few are left."""
+"""Makes a list from candidates: filters, exclusions, the strategy's picks under caps, and relaxation if few are left."""
 
 from collections.abc import Sequence
 
@@ -26,7 +26,7 @@ def fields_needed(query: Query) -> frozenset[str]:
 
 
 def candidates_wanted(query: Query) -> int:
-    """How many of the most similar tracks a list is chosen from where nothing keeps any out but seeds and exclusions.
+    """The number of most similar tracks that a list is chosen from if only seeds and exclusions keep tracks out.
 
     Raises:
         InvalidQuery: the strategy, its mode or its parameters.
@@ -69,7 +69,7 @@ def _source(given: Source | Candidates) -> Source:
 
 
 def _relaxed(run: PickingRun) -> list[str]:
-    """Give up conditions as far as the query wants it; if the list is still short, why."""
+    """Relax conditions as far as the query allows; if the list is still short, notes that say why."""
     query = run.query
     everything = run.relax(query.wanted)
     count = len(run.picks)
@@ -81,10 +81,10 @@ def _relaxed(run: PickingRun) -> list[str]:
 
 
 def explain_candidate(given: Source | Candidates, query: Query, key: int) -> Placement:
-    """Where a track stands in the answer to a query, or what kept it out.
+    """The rank of a track in the answer to a query, or what kept it out.
 
-    `similarity` ranks it as the list would go on. The others choose from the most similar alone: of a track that is not
-    among those it is told which of the most similar it is.
+    `similarity` ranks every track. Other strategies choose from the most similar ones: for a track that is not among these,
+    the answer is its position by similarity.
 
     Args:
         given: What the list is chosen from.
@@ -120,7 +120,7 @@ def explain_candidate(given: Source | Candidates, query: Query, key: int) -> Pla
 
 
 def _beyond(run: PickingRun, place: int, key: int) -> Placement:
-    """Where a track is that nothing refuses, and that was not among those that the strategy ranked."""
+    """The placement of a track that nothing refuses and that is not among those that the strategy ranked."""
     count, strategy = len(run.pool), run.choice.strategy
     detail = f"Not among the {count:,} candidates that {strategy} chooses from"
     nearest = run.source.by_label(run.source.nearest(run.eligible, registry.MOST))
@@ -135,7 +135,7 @@ def _beyond(run: PickingRun, place: int, key: int) -> Placement:
 
 
 def _refused(source: Source, query: Query, key: int, place: int | None) -> Placement | None:
-    """What keeps a track out whatever else there is."""
+    """What keeps a track out in any case: seeds, exclusions, filters."""
     for tracks, name in ((query.seeds, "seed"), (query.negatives, "negative")):
         if any(track.key == key for track in tracks):
             return Placement(key, "seeds", None, f"It is a {name} of the query itself")

@@ -1,4 +1,4 @@
-"""What a list is chosen from: a whole catalogue, or candidates that are at hand."""
+"""The source of a list: a whole catalogue, or given candidates."""
 
 from collections.abc import Collection
 from typing import Any, Protocol
@@ -10,19 +10,19 @@ from streams.strategies.values import Grouping, ValueIndex
 
 
 class Source(Protocol):
-    """n places, of which some hold a track; each track is at one place, and has a similarity to what is asked.
+    """n places, some of which hold a track; each track has one place, and a similarity to the query.
 
-    Arrays that are answered may be changed by whoever asked.
+    Callers may change the arrays that they get.
     """
 
     def present(self) -> Mask:
         """Which places hold a track: bool (n,)."""
 
     def places_of(self, keys: Collection[int]) -> Indices:
-        """Where these tracks are, without those that are nowhere."""
+        """The places of these tracks; unknown tracks are left out."""
 
     def meeting(self, condition: Filter) -> Mask:
-        """Which places meet a condition: bool (n,). What is unknown meets nothing but `not`."""
+        """Which places meet a condition: bool (n,). An unknown value meets `not` only."""
 
     def grouping(self, field: str, *, stand_ins: bool) -> Grouping:
         """The groups that a cap counts in, see `ValueIndex.grouping`."""
@@ -47,7 +47,7 @@ class Source(Protocol):
 
 
 class CandidateSource:
-    """Candidates that are at hand, each a place of its own.
+    """Given candidates, each with a place of its own.
 
     Args:
         candidates: No track twice.

@@ -1,4 +1,4 @@
-"""How names are compared: without case, accents, punctuation or the habits of catalogues."""
+"""Normalises names for comparison: without case, accents, punctuation and abbreviations."""
 
 import re
 import unicodedata
@@ -10,7 +10,7 @@ NOBODY: Final = frozenset(
     {"anonymous", "anon", "anon.", "unknown", "traditional", "trad", "trad.", "various"}
 )
 
-# What tells two releases apart, not two works.
+# Words that distinguish releases, not works.
 _RELEASE = re.compile(
     r"[(\[][^)\]]*\b(?:remaster|live|mono|stereo|version|edit|take|recorded|recording)\w*[^)\]]*[)\]]"
     r"|\s-\s[^-]*\b(?:remaster|live|mono|stereo|version|edit|take)\w*[^-]*$"

@@ -1,4 +1,4 @@
-"""What goes into a strategy and what comes out: plain arrays and frozen values."""
+"""The input and output of strategies: plain arrays and frozen values."""
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -23,7 +23,7 @@ MAX_TOP_K: Final = 50
 
 
 class CandidateColumns(Mapping[str, Column]):
-    """Metadata of n candidates by field, each column made when it is first asked for: most questions read few of them.
+    """Metadata of n candidates by field. A column is built at its first use, as most questions read few of them.
 
     Args:
         rows: One for each candidate; `extra.x` reads key x of the row's `extra`.
@@ -55,7 +55,7 @@ class CandidateColumns(Mapping[str, Column]):
         return len(self._rows)
 
     def value(self, name: str, index: int) -> Any:
-        """One candidate's value of a field, None where unknown; its column is not made for that."""
+        """One candidate's value of a field, None if unknown; its column is not built for that."""
         if name not in self._made:
             return None
         row = self._rows[index]
@@ -86,17 +86,17 @@ class Candidates:
     """Tracks that may be recommended; n of them, in any order.
 
     Attributes:
-        keys: int64 (n,), who they are.
-        labels: int64 (n,), which compare as the track ids do: ties are broken by them.
-        similarity: float32 (n,), cosine to what the query starts from.
-        vectors: float32 (n, d), unit length; None where the strategy needs none.
-        metadata: Field to a column of n values, None where unknown; `CandidateColumns` makes them from rows.
-        percentile: float64 (n,), share of the catalogue that is less popular, 0 to 1; None: nothing known.
-        probability: float64 (n,), share of all listening that is the track's, above 0; None: nothing known.
-        heard: bool (n,), whether somebody has played, liked or skipped the track; None: nothing known.
-        list_share: float64 (n,), share of the catalogue's lists that hold the track; None: not counted.
+        keys: int64 (n,), the tracks' keys.
+        labels: int64 (n,), in the order of the track ids: they break ties.
+        similarity: float32 (n,), cosine to the query.
+        vectors: float32 (n, d), unit length; None if the strategy needs none.
+        metadata: Field to a column of n values, None where unknown; `CandidateColumns` builds them from rows.
+        percentile: float64 (n,), share of the catalogue that is less popular, 0 to 1; None if unknown.
+        probability: float64 (n,), the track's share of all listening, above 0; None if unknown.
+        heard: bool (n,), whether the track has interactions; None if unknown.
+        list_share: float64 (n,), share of the catalogue's lists that hold the track; None if not counted.
         density: float64 (n,), mean cosine of the track to the first few of its own list, which is high for hubs;
-            None: nothing known.
+            None if unknown.
 
     Raises:
         ValueError: the arrays do not fit each other, or hold something that is not finite.
@@ -139,7 +139,7 @@ class Candidates:
         return len(self.keys)
 
     def take(self, indices: Indices, *, vectors: bool = True) -> "Candidates":
-        """The candidates at `indices`, in that order; without their vectors where they are not wanted."""
+        """The candidates at `indices`, in that order, with their vectors unless `vectors` is false."""
         per_track = {
             name: None if (array := getattr(self, name)) is None else array[indices] for name in _PER_TRACK
         }
@@ -174,13 +174,13 @@ _PER_TRACK: Final = ("percentile", "probability", "heard", "list_share", "densit
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Seed:
-    """A track to start from or to keep away from.
+    """A seed or a negative of a query.
 
     Attributes:
-        key: Who it is.
-        weight: How much it counts beside the others, above 0.
-        vector: float32 (d,), unit length; needed where several are combined.
-        metadata: Its row, for what it shares with a candidate.
+        key: The track's key.
+        weight: Its relative weight, above 0.
+        vector: float32 (d,), unit length; needed if several are combined.
+        metadata: Its metadata, to find shared facts.
     """
 
     key: int
@@ -234,12 +234,12 @@ class Caps:
 
 @dataclass(frozen=True, slots=True)
 class NearDuplicates:
-    """When two tracks are so alike that a list should hold only one.
+    """Rules for near-duplicates, of which a list holds only one.
 
     Attributes:
-        same_work: Drop another recording of the same work, told by composer, opus or title, and movement.
-        cosine: Drop what is at least this similar to a listed track; None: do not compare vectors.
-        of_seeds: Drop near-duplicates of the seeds too.
+        same_work: Skip other recordings of the same work, by composer, opus or title, and movement.
+        cosine: Skip tracks of at least this cosine to a listed track; None: do not compare vectors.
+        of_seeds: Skip near-duplicates of the seeds too.
     """
 
     same_work: bool = True

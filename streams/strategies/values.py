@@ -1,4 +1,4 @@
-"""The distinct values of a metadata field, each read once, so that conditions and caps are array operations."""
+"""Indexes the distinct values of a metadata field, so that conditions and caps are array operations."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
@@ -11,7 +11,7 @@ from streams.strategies.text import NOBODY
 from streams.strategies.types import Filter, Mask
 
 _DATE_DIGITS: Final = 8
-# Dates are compared as spans of days: what is not known of one may be anything.
+# Dates are compared as spans of days: an unknown month or day may be any.
 _NO_DATE: Final = (1, 0)
 
 
