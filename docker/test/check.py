@@ -7,10 +7,10 @@ Prints a transcript with seconds, and at the end a line of JSON with what was me
 import json
 import sys
 
+from access import ask_for_passwords, stand_in_front, tell_operators
 from data import back_up_and_restore, grow, publish_demo, rebuild
 from deployments import boot_first, deploy, refuse_defaults, refuse_images, refuse_second, roll_back
 from development import develop
-from doors import ask_for_passwords, stand_in_front, tell_operators
 from faults import kill_each, restart_each, roll_workers, scale
 from stack import Wrong, compose, measured, say
 

@@ -3,7 +3,7 @@
 # compose 2.24 or later, and the repository's virtual environment. Takes half an hour on two cores, and 6 GiB of memory.
 #
 # Builds, deploys as on EC2, publishes the demo, kills, restarts and replaces services under load, backs up, restores,
-# compares, rolls back, tries the doors and the development file, and takes everything down. It listens on loopback
+# compares, rolls back, tries who may get in and the development file, and takes everything down. It listens on loopback
 # alone. Where no base image can be pulled it makes them (bases.sh).
 #
 #   MESS_TEST_LOCAL=yes     never pull: stand-ins from bases.sh

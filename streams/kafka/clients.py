@@ -25,7 +25,7 @@ from streams.errors import BrokerUnavailable
 from streams.kafka.header_names import tolerate_foreign_header_names
 from streams.settings import KafkaSettings
 
-# The largest message that travels. Above what the door reads (4 MiB), so that a message which is too
+# The largest message. Above the limit of validation (4 MiB), so that a message which is too
 # large becomes a dead letter with a reason and does not vanish in its producer.
 MAX_MESSAGE_BYTES: Final = 8 * 1024 * 1024
 # Room for the headers of a dead letter around the largest message.

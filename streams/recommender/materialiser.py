@@ -105,7 +105,7 @@ class Materialiser:
         self._waiting[which] = _ToKeep(new, made_from, reason)
         if len(self._waiting) > _WAITING:
             del self._waiting[next(iter(self._waiting))]
-            self._metrics.bodies.labels("crowded_out").inc()
+            self._metrics.bodies.labels("evicted").inc()
         self._work.set()
 
     @property
@@ -167,7 +167,7 @@ class Materialiser:
                 if time.monotonic() - evicted > _EVICT_SECONDS:
                     evicted = time.monotonic()
                     count = await materialised.evict_bodies(self._pool, self._settings.kept_bodies)
-                    self._metrics.bodies.labels("crowded_out").inc(count)
+                    self._metrics.bodies.labels("evicted").inc(count)
 
     async def flush_hits(self) -> None:
         """Store the hits counted so far.

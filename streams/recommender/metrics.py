@@ -47,11 +47,11 @@ class RecommenderMetrics:
             "mess_materialised_bodies",
             "Materialised recommendations: written as they were requested or refreshed; not written as they are withdrawn "
             "(one names a track that has gone) or rejected (Postgres does not take it; a defect that the log tells "
-            "of); given up: crowded_out",
+            "of); evicted, for want of room",
             ["reason"],
             registry=registry,
         )
-        for reason in ("requested", "refreshed", "withdrawn", "rejected", "crowded_out"):
+        for reason in ("requested", "refreshed", "withdrawn", "rejected", "evicted"):
             self.bodies.labels(reason)
         self._add_gauges(registry)
 

@@ -149,8 +149,8 @@ def smoothed_rate(
     """
     if not (prior_mean >= 0 and prior_strength > 0):
         raise ValueError("the prior's mean must be at least 0 and its strength above 0")
-    unheard = prior_strength * prior_mean / (prior_strength + _whole(half_life))
-    return np.asarray(unheard + values / (prior_strength + exposures), dtype=np.float64)
+    baseline = prior_strength * prior_mean / (prior_strength + _whole(half_life))
+    return np.asarray(baseline + values / (prior_strength + exposures), dtype=np.float64)
 
 
 def mean_rate(values: Floats, exposures: Floats) -> float:

@@ -133,7 +133,7 @@ class History:
     def _upsert(self, track_id: str, vector: np.ndarray) -> Message:
         title = f"title {int(self.rng.integers(1_000_000))}"
         message = encode_track(track_id, vector, {"title": title})
-        # At unit length twice, by the sender and at the door: that may differ in the last bit.
+        # At unit length twice, by the sender and by validation: that may differ in the last bit.
         embedding = unit_vector(unit_vector(vector)).astype("<f4").tobytes()
         self.meanings[message] = Meaning(Kind.UPSERT, embedding, title)
         self._vectors[track_id] = vector

@@ -31,7 +31,7 @@ def in_a_loop(work: Coroutine[Any, Any, Any]) -> Any:
         return pool.submit(asyncio.run, work).result()
 
 
-class Desk:
+class Operator:
     """Writes dead letters as a worker does, and runs the command."""
 
     def __init__(self, servers: str, database_url: str) -> None:
@@ -75,46 +75,46 @@ class Desk:
 
 
 @pytest.fixture
-def desk(pipeline_broker: KafkaBroker, database_url: str) -> Desk:
+def operator(pipeline_broker: KafkaBroker, database_url: str) -> Operator:
     """The command against this module's topics, in which each test has keys of its own, and an own database."""
-    return Desk(pipeline_broker.bootstrap_servers, database_url)
+    return Operator(pipeline_broker.bootstrap_servers, database_url)
 
 
-def test_a_letter_goes_back_as_it_came_and_once(desk: Desk) -> None:
+def test_a_dead_letter_goes_back_as_it_came_and_once(operator: Operator) -> None:
     """A replay restores key, bytes, partition and own headers; another one does nothing until told `--again`."""
     key, value = b"replay/1", b"\xff\xfe not JSON"
-    place = desk.refuse(key, value, Reason.MALFORMED_JSON)
-    (listed,) = [each for each in desk.listed() if each["place"] == place]
+    place = operator.refuse(key, value, Reason.MALFORMED_JSON)
+    (listed,) = [each for each in operator.listed() if each["place"] == place]
     assert listed["reason"] == "malformed_json"
     assert listed["source"] == {"topic": TRACK_INGEST, **AT}
     assert (listed["bytes"], listed["state"]) == (len(value), "open")
 
-    assert "1 sent back" in desk.run("replay", place)
-    (record,) = desk.ingested(key)
+    assert "1 sent back" in operator.run("replay", place)
+    (record,) = operator.ingested(key)
     assert (record.partition, record.value, list(record.headers)) == (AT["partition"], value, OWN_HEADERS)
 
-    assert "Something was done" in desk.run("replay", place, status=2)
-    assert len(desk.ingested(key)) == 1
-    assert place not in [each["place"] for each in desk.listed()]
-    assert place in [each["place"] for each in desk.listed("--state", "replayed")]
-    desk.run("replay", place, "--again")
-    assert len(desk.ingested(key)) == 2
+    assert "Something was done" in operator.run("replay", place, status=2)
+    assert len(operator.ingested(key)) == 1
+    assert place not in [each["place"] for each in operator.listed()]
+    assert place in [each["place"] for each in operator.listed("--state", "replayed")]
+    operator.run("replay", place, "--again")
+    assert len(operator.ingested(key)) == 2
 
 
-def test_many_are_chosen_by_filters_and_need_a_yes(desk: Desk) -> None:
+def test_many_are_chosen_by_filters_and_need_a_yes(operator: Operator) -> None:
     """Filters and `--all` deal with nothing where nobody can be asked, unless `--yes` is given."""
-    places = [desk.refuse(b"many/%d" % n, b"{}", Reason.ZERO_VECTOR) for n in range(3)]
-    other = desk.refuse(b"many/other", None, Reason.KEY_MISMATCH)
-    assert "--yes" in desk.run("drop", "--reason", "zero_vector", "--since", "1h", status=2)
-    assert "nothing says which" in desk.run("drop", status=2)
-    assert "3 dropped" in desk.run("drop", "--reason", "zero_vector", "--topic", TRACK_INGEST, "--yes")
-    assert {each["place"] for each in desk.listed("--state", "dropped")} == set(places)
-    assert other in [each["place"] for each in desk.listed()]
-    assert desk.listed("--until", "2001-01-01") == []
-    assert "no such dead letters" in desk.run("replay", "--reason", "zero_vector", "--yes")
+    places = [operator.refuse(b"many/%d" % n, b"{}", Reason.ZERO_VECTOR) for n in range(3)]
+    other = operator.refuse(b"many/other", None, Reason.KEY_MISMATCH)
+    assert "--yes" in operator.run("drop", "--reason", "zero_vector", "--since", "1h", status=2)
+    assert "nothing says which" in operator.run("drop", status=2)
+    assert "3 dropped" in operator.run("drop", "--reason", "zero_vector", "--topic", TRACK_INGEST, "--yes")
+    assert {each["place"] for each in operator.listed("--state", "dropped")} == set(places)
+    assert other in [each["place"] for each in operator.listed()]
+    assert operator.listed("--until", "2001-01-01") == []
+    assert "no such dead letters" in operator.run("replay", "--reason", "zero_vector", "--yes")
 
 
-def test_what_would_replace_a_later_event_stays(desk: Desk, database_url: str) -> None:
+def test_what_would_replace_a_later_event_stays(operator: Operator, database_url: str) -> None:
     """An event whose track has been written since is left, and said so; `--over-newer` sends it back all the same."""
 
     async def store_a_later_event() -> None:
@@ -127,38 +127,40 @@ def test_what_would_replace_a_later_event_stays(desk: Desk, database_url: str) -
         )
         await connection.close()
 
-    place = desk.refuse(b"late/1", b"{}", Reason.WRONG_DIMENSION)
+    place = operator.refuse(b"late/1", b"{}", Reason.WRONG_DIMENSION)
     in_a_loop(store_a_later_event())
-    assert "--over-newer" in desk.run("replay", place, status=1)
-    assert desk.ingested(b"late/1") == []
-    desk.run("replay", place, "--over-newer")
-    assert len(desk.ingested(b"late/1")) == 1
+    assert "--over-newer" in operator.run("replay", place, status=1)
+    assert operator.ingested(b"late/1") == []
+    operator.run("replay", place, "--over-newer")
+    assert len(operator.ingested(b"late/1")) == 1
 
 
-def test_what_cannot_go_back_is_said_in_one_line(desk: Desk, database_url: str) -> None:
+def test_what_cannot_go_back_is_said_in_one_line(operator: Operator, database_url: str) -> None:
     """Messages without a source, unknown places and a second operator end in a line and an exit status."""
-    stranger = desk.write(b"stranger", b"\x00\x01", [])
-    assert "nothing says where it came from" in desk.run("replay", stranger, status=1)
-    assert "00000000  00 01" in desk.run("show", stranger, "--hex")
-    assert json.loads(desk.run("show", desk.refuse(b"k", b'{"a":1}', Reason.TOO_LARGE)))["value"] == {"a": 1}
-    assert "there is no dead letter 0:999999" in desk.run("show", "0:999999", status=2)
-    assert "is not PARTITION:OFFSET" in desk.run("replay", "nonsense", status=2)
-    assert "neither a time" in desk.run("list", "--since", "yesterday", status=2)
+    stranger = operator.write(b"stranger", b"\x00\x01", [])
+    assert "nothing says where it came from" in operator.run("replay", stranger, status=1)
+    assert "00000000  00 01" in operator.run("show", stranger, "--hex")
+    assert json.loads(operator.run("show", operator.refuse(b"k", b'{"a":1}', Reason.TOO_LARGE)))["value"] == {
+        "a": 1
+    }
+    assert "there is no dead letter 0:999999" in operator.run("show", "0:999999", status=2)
+    assert "is not PARTITION:OFFSET" in operator.run("replay", "nonsense", status=2)
+    assert "neither a time" in operator.run("list", "--since", "yesterday", status=2)
 
     async def drop_meanwhile() -> str:
         async with asyncpg.create_pool(database_url, min_size=1, max_size=1) as pool, only_operator(pool):
-            return await asyncio.to_thread(desk.run, "drop", stranger, status=2)
+            return await asyncio.to_thread(operator.run, "drop", stranger, status=2)
 
     assert "another `mess dead-letters`" in in_a_loop(drop_meanwhile())
 
 
 def test_an_environment_is_held_against_what_runs(
-    desk: Desk, database_url: str, api_database_url: str
+    operator: Operator, database_url: str, api_database_url: str
 ) -> None:
     """`mess check-env --connect` finds a role that does not fit, another dimension, and a broker without the topics."""
 
     def check(*arguments: str, **changes: str) -> tuple[int, str]:
-        environment = desk.environment | changes
+        environment = operator.environment | changes
         result = CliRunner().invoke(build_cli(), ["check-env", "--connect", *arguments], env=environment)
         return result.exit_code, result.output
 

@@ -287,7 +287,7 @@ async def test_a_message_beyond_what_travels_is_refused_and_the_rest_goes_on(bro
 
 
 async def test_a_five_megabyte_message_travels_to_be_refused_with_a_reason(broker: str) -> None:
-    """What is too large for the door still fits the topic, so that its refusal can be told."""
+    """An event that is too large for validation still fits the topic, so that it is refused with a reason."""
     key = unique_name("five").encode()
     summary = await publish_all(KafkaSettings(bootstrap_servers=broker), [TrackItem(key, b"x" * 5_000_000)])
     assert (summary.published, summary.refused) == (1, 0)

@@ -1,4 +1,4 @@
-"""What an identifier may hold, by Unicode's own categories, at every door."""
+"""What an identifier may hold, by Unicode's own categories, at every entry."""
 
 import re
 import sys
@@ -38,12 +38,12 @@ def test_each_category_of_unicode_is_taken_or_refused_as_a_whole() -> None:
 
 
 def _taken(track_id: str) -> list[bool]:
-    """Whether each door takes an id."""
+    """Whether each entry accepts an id."""
     key, value = track_id.encode(errors="surrogatepass"), {"track_id": track_id, "embedding": [1.0, 0.5]}
     text = orjson.dumps(value | {"track_id": ""}).replace(
         b'"track_id":""', b'"track_id":%b' % _json(track_id)
     )
-    doors = (
+    entries = (
         lambda: check_track_id(track_id),
         lambda: TypeAdapter(TrackId).validate_python(track_id),
         lambda: parse_track_event(key, text, dimension=None),
@@ -53,9 +53,9 @@ def _taken(track_id: str) -> list[bool]:
         lambda: TrackItem.delete(track_id),
     )
     taken = []
-    for door in doors:
+    for entry in entries:
         try:
-            door()
+            entry()
         except (InvalidEvent, ProblemError, ValidationError):
             taken.append(False)
         else:

@@ -1,4 +1,4 @@
-"""What is refused of a request, whoever asks: the models are the door of Kafka and HTTP alike."""
+"""Validation of requests: the models are the same for Kafka and HTTP."""
 
 import base64
 import json
@@ -280,7 +280,7 @@ parts = st.sampled_from(["extra.mood", "era", "lambda", "goal", "seed", "track_i
 @given(st.dictionaries(names, values | st.dictionaries(parts, values, max_size=3), max_size=5))
 @settings(deadline=None)
 def test_whatever_is_asked_can_be_written_down_or_is_refused(fields: dict[str, Any]) -> None:
-    """No JSON gets past the door that cannot be sent on, told apart and stored, or is refused in words that cannot."""
+    """Validated JSON can be sent on, compared and stored, and so can the words of a refusal."""
     asked = {"request_id": "r", "track_id": "a", **fields}
     try:
         read = parse_request(None, json.dumps(asked).encode())

@@ -1,4 +1,4 @@
-"""The door of `track-ingest`: what passes, and what each refusal says."""
+"""Validation of `track-ingest`: what is accepted, and what each refusal says."""
 
 import base64
 import contextlib
@@ -188,7 +188,7 @@ def test_track_keys_are_stable_signed_64_bit_numbers() -> None:
 @patient
 @given(st.binary(max_size=80) | st.none(), st.binary(max_size=200) | st.none())
 def test_arbitrary_bytes_raise_invalid_event_and_nothing_else(key: bytes | None, value: bytes | None) -> None:
-    """Whatever the bytes, the door either reads them or says why not."""
+    """Whatever the bytes, validation either accepts them or says why not."""
     try:
         parse_track_event(key, value, dimension=None)
     except InvalidEvent as error:
@@ -211,7 +211,7 @@ fields = st.sampled_from(["embedding", "metadata", "event_time", "track_id", "dt
     st.dictionaries(fields, json_values | st.fixed_dictionaries({"dtype": json_values, "data": json_values}))
 )
 def test_arbitrary_json_raises_invalid_event_and_nothing_else(fields_of_event: dict[str, object]) -> None:
-    """Whatever JSON stands where a track event should, the door either reads it or says why not."""
+    """Whatever JSON stands where a track event should, validation either accepts it or says why not."""
     value = json.dumps({"track_id": "a", **fields_of_event}).encode()
     try:
         read = parse_track_event(b"a", value, dimension=None)
@@ -248,7 +248,7 @@ def test_a_packed_event_is_far_smaller_than_a_json_list() -> None:
     "vector", [np.array(["1.5", "2"]), np.array([True, False]), np.ones((2, 2)), [], "abc", [1 + 2j]]
 )
 def test_only_one_axis_of_real_numbers_is_encoded(vector: object) -> None:
-    """A producer cannot send what the door would refuse."""
+    """A producer cannot send what validation would refuse."""
     with pytest.raises(InvalidEvent) as caught:
         encode_track("a", vector)  # type: ignore[arg-type]
     assert caught.value.reason is Reason.INVALID_EMBEDDING

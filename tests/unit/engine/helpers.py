@@ -15,7 +15,7 @@ def key_of(track_id: str) -> int:
 
 
 def unit(vector: object) -> np.ndarray:
-    """The vector scaled to unit length, float32, as the door does it."""
+    """The vector scaled to unit length, float32, as validation does it."""
     wide = np.asarray(vector, dtype=np.float64)
     return (wide / np.linalg.norm(wide)).astype(np.float32)
 

@@ -33,7 +33,7 @@ def save(path: Path, array: npt.NDArray[Any]) -> None:
 def read(
     folder: FeatureFolder, after: str | None = None
 ) -> tuple[dict[str, TrackUpsert], list[RefusedRecord]]:
-    """Return what a folder sends, as the door reads it, and what it refuses."""
+    """Return what a folder sends, as validation reads it, and what it refuses."""
     sent: dict[str, TrackUpsert] = {}
     refused: list[RefusedRecord] = []
     for record in folder.records(after):

@@ -1,4 +1,4 @@
-"""The desk where requests come in: side by side, acknowledged in order, the same reply to the same request."""
+"""The request handler: answers side by side, acknowledges in order, repeats its reply to a repeated request."""
 
 import asyncio
 import time
@@ -66,14 +66,14 @@ class Buried:
 
 
 class Bench:
-    """A desk and what is around it."""
+    """A request handler with fakes around it."""
 
     def __init__(self, concurrent: int = 4) -> None:
         self.answers, self.topic, self.buried = Answers(), Topic(), Buried()
         self.acknowledged: list[str] = []
         metrics: Any = WorkerMetrics()
         around: tuple[Any, Any, Any] = (self.answers, self.topic, self.buried)
-        self.desk = RequestHandler(
+        self.handler = RequestHandler(
             *around, RecommenderMetrics(CollectorRegistry()), metrics, concurrent=concurrent
         )
 
@@ -86,7 +86,7 @@ class Bench:
         appended: bool = False,
         **asked: Any,
     ) -> None:
-        """Put a request on the desk."""
+        """Hand a request to the handler."""
         fields = {"request_id": request_id, "track_id": "a", **asked}
         raw = orjson.dumps(fields) if value is None else value
         received = ReceivedMessage(partition, 0, None, raw, timestamp, appended=appended)
@@ -94,7 +94,7 @@ class Bench:
         async def acknowledge() -> None:
             self.acknowledged.append(request_id)
 
-        await self.desk.take(received, acknowledge)
+        await self.handler.take(received, acknowledge)
 
     def reply(self, number: int) -> RecommendationReply:
         """A reply by the contract."""
@@ -114,7 +114,7 @@ async def test_replies_overtake_and_acknowledgements_do_not() -> None:
     await asyncio.sleep(0)
     assert bench.acknowledged == ["elsewhere"]
     bench.answers.gates["slow"].set()
-    await bench.desk.drain()
+    await bench.handler.drain()
     assert bench.acknowledged == ["elsewhere", "slow", "quick"]
 
 
@@ -129,7 +129,7 @@ async def test_no_more_is_taken_than_can_be_worked_on() -> None:
     assert not second.done()
     bench.answers.gates["first"].set()
     await second
-    await bench.desk.drain()
+    await bench.handler.drain()
     assert bench.answers.asked == ["first", "second"]
 
 
@@ -138,7 +138,7 @@ async def test_a_request_id_has_one_answer() -> None:
     bench = Bench()
     for asked in ({}, {"top_k": 10, "hits": 3}, {"top_k": 11}):
         await bench.take("r", **asked)
-        await bench.desk.drain()
+        await bench.handler.drain()
     assert bench.answers.asked == ["r"]
     assert bench.topic.replies[0] == bench.topic.replies[1]
     assert bench.reply(2).error is not None
@@ -150,7 +150,7 @@ async def test_what_is_no_request_is_told_or_buried() -> None:
     bench = Bench()
     await bench.take("named", top_k=0)
     await bench.take("nameless", value=b"[]")
-    await bench.desk.drain()
+    await bench.handler.drain()
     error = bench.reply(0).error
     assert error is not None
     assert (error.status, error.errors[0].field) == (422, "top_k")
@@ -159,14 +159,14 @@ async def test_what_is_no_request_is_told_or_buried() -> None:
 
 
 async def test_a_name_that_cannot_be_written_is_buried() -> None:
-    """A request_id that UTF-8 cannot hold can be told to nobody; the desk goes on."""
+    """A request_id that UTF-8 cannot hold cannot be sent back; the handler goes on."""
     bench = Bench()
     value = b'{"request_id": "\\ud800", "track_id": "a"}'
     await bench.take("surrogate", value=value)
-    await bench.desk.drain()
+    await bench.handler.drain()
     assert [letter.received.value for letter in bench.buried.letters] == [value]
     await bench.take("next")
-    await bench.desk.drain()
+    await bench.handler.drain()
     assert bench.acknowledged == ["surrogate", "next"]
 
 
@@ -175,7 +175,7 @@ async def test_a_desk_that_cannot_reply_takes_no_more() -> None:
     bench = Bench()
     bench.topic.send = None  # type: ignore[assignment, method-assign]
     await bench.take("r")
-    await bench.desk.drain()
+    await bench.handler.drain()
     with pytest.raises(TypeError):
         await bench.take("s")
     assert bench.acknowledged == []
@@ -186,7 +186,7 @@ async def test_a_defect_is_answered_and_not_remembered() -> None:
     bench = Bench()
     for _ in range(2):
         await bench.take("defect")
-        await bench.desk.drain()
+        await bench.handler.drain()
     assert bench.answers.asked == ["defect", "defect"]
     assert [bench.reply(i).error.status for i in range(2)] == [500, 500]  # type: ignore[union-attr]
     assert bench.acknowledged == ["defect", "defect"]
@@ -196,9 +196,9 @@ async def test_what_comes_after_leaving_is_left_to_the_next() -> None:
     """A desk that leaves neither answers nor acknowledges what comes: whoever has the partition next reads it."""
     bench = Bench()
     await bench.take("before")
-    bench.desk.leave()
+    bench.handler.leave()
     await bench.take("after")
-    await bench.desk.drain()
+    await bench.handler.drain()
     assert bench.answers.asked == bench.acknowledged == ["before"]
 
 
@@ -213,7 +213,7 @@ async def test_another_machines_clock_changes_nothing(skew: float, appended: boo
             f"r{number}", timestamp=now + number, appended=appended, timeout_ms=2_000, top_k=number + 1
         )
     await bench.take("unbounded", timestamp=now, appended=appended)
-    await bench.desk.drain()
+    await bench.handler.drain()
     assert bench.answers.seconds[-1] is None
     assert all(seconds is not None and 1.0 < seconds <= 2.0 for seconds in bench.answers.seconds[:-1])
 
@@ -226,7 +226,7 @@ async def test_what_waited_at_the_broker_is_counted_by_the_brokers_clock(skew: f
     await bench.take("new", timestamp=now, appended=True, timeout_ms=10_000)
     await bench.take("old", timestamp=now - 8_000, appended=True, timeout_ms=10_000)
     await bench.take("gone", timestamp=now - 11_000, appended=True, timeout_ms=10_000)
-    await bench.desk.drain()
+    await bench.handler.drain()
     new, old, gone = (seconds or 0.0 for seconds in bench.answers.seconds)
     assert new > 9.0
     assert 1.0 < old <= 2.0
