@@ -26,6 +26,7 @@ from streams.recommender.catalogue_questions import (
 from streams.recommender.catalogue_source import CatalogueSource, FieldIndexes
 from streams.recommender.popularity import ListFacts, Popularity
 from streams.recommender.rendering import Chosen, Renderer, compared_strategies
+from streams.recommender.track_json import TrackJson
 from streams.strategies import InvalidQuery, Query, Seed, explain_candidate, select_list
 from streams.strategies.seeds import combine
 
@@ -41,6 +42,7 @@ class QuestionAnswerer(Searcher):
     def __init__(self, dimension: int, settings: SearchSettings) -> None:
         super().__init__(dimension, settings, fields=METADATA_FIELDS)
         self._indexes = FieldIndexes(self.tracks)
+        self._written = TrackJson(self.tracks)
         self._popularity = Popularity()
         self._facts = ListFacts()
 
@@ -72,7 +74,7 @@ class QuestionAnswerer(Searcher):
             return UnknownTracks(unknown)
         query = self._with_tracks(query, rows)
         source = self._source(query, question.neighbours)
-        renderer = Renderer(self.tracks, question)
+        renderer = Renderer(self.tracks, self._written, question)
         if question.compare:
             asked = [(one, query.with_strategy(*one, {})) for one in compared_strategies()]
             return renderer.comparison(

@@ -10,15 +10,14 @@ import numpy as np
 import orjson
 
 from streams.engine.search.rows import TrackRows
-from streams.metadata_fields import LIST_FIELDS
 from streams.recommender.catalogue_questions import Body, CatalogueQuestion
-from streams.recommender.catalogue_source import EXTRA, CatalogueSource
+from streams.recommender.catalogue_source import CatalogueSource
+from streams.recommender.track_json import TrackJson
 from streams.strategies import Placement, Query, RecommendedItem, Selection, metrics, registry
 from streams.strategies.types import StrategyChoice, Vectors
 
 _OPTIONS: Final = orjson.OPT_UTC_Z
 _DECIMALS: Final = 6  # the precision of a float32 similarity
-_HEADLINE: Final = ("title", "composer", "composer_full", "era", "form", "key_signature")
 
 
 def entity_tag(body: bytes) -> str:
@@ -50,12 +49,13 @@ class Renderer:
 
     Args:
         tracks: The catalogue.
+        written: Their JSON.
         question: The question.
-        count: How many tracks the catalogue has.
     """
 
-    def __init__(self, tracks: TrackRows, question: CatalogueQuestion) -> None:
+    def __init__(self, tracks: TrackRows, written: TrackJson, question: CatalogueQuestion) -> None:
         self._tracks = tracks
+        self._written = written
         self._question = question
         self._now = datetime.now(UTC)
         places = tracks.rows_of(np.array([seed.key for seed in question.query.seeds], dtype=np.int64))
@@ -75,9 +75,7 @@ class Renderer:
         }
 
         def encoded(cached: bool) -> bytes:
-            return orjson.dumps(
-                {**head, "recommendations": [{**item, "cached": cached} for item in items]}, option=_OPTIONS
-            )
+            return orjson.dumps({**head, "recommendations": _listed(items, cached=cached)}, option=_OPTIONS)
 
         members = tuple(item.key for item in selection.items)
         return Body(
@@ -97,7 +95,9 @@ class Renderer:
         """The placement of a candidate, the track of a row."""
         item = None
         if found.item is not None:
-            item = {**self._item(found.item, chosen.selection.choice, row), "cached": False}
+            (members,) = self._written.members([row])
+            written = self._item(found.item, chosen.selection.choice, row, members)
+            item = orjson.Fragment(_closed(written, cached=False))
         similarity = float(chosen.source.similarity(np.array([row]))[0])
         body = {
             **self._head(),
@@ -154,7 +154,7 @@ class Renderer:
             "strategy": one[0],
             "mode": one[1],
             **_how(selection),
-            "recommendations": [{**item, "cached": False} for item in self._items(chosen)],
+            "recommendations": _listed(self._items(chosen), cached=False),
             "notes": list(selection.notes),
             "intra_list_diversity": round(metrics.intra_list_diversity(vectors), _DECIMALS),
             "novelty": None if shares is None else round(metrics.list_novelty(shares), _DECIMALS),
@@ -162,14 +162,17 @@ class Renderer:
             "coverage": round(metrics.coverage([selection.keys], len(self._tracks)), 9),
         }
 
-    def _items(self, chosen: Chosen) -> list[dict[str, Any]]:
-        return [self._item(item, chosen.selection.choice, item.index) for item in chosen.selection.items]
+    def _items(self, chosen: Chosen) -> list[bytes]:
+        items, choice = chosen.selection.items, chosen.selection.choice
+        known = self._written.members([item.index for item in items])
+        return [
+            self._item(item, choice, item.index, members) for item, members in zip(items, known, strict=True)
+        ]
 
-    def _item(self, item: RecommendedItem, choice: StrategyChoice, row: int) -> dict[str, Any]:
-        """One recommendation, `cached` aside."""
-        metadata = self._metadata(row)
+    def _item(self, item: RecommendedItem, choice: StrategyChoice, row: int, members: bytes) -> bytes:
+        """One recommendation as an open JSON object, `cached` aside."""
         several = bool(item.contributions)
-        return {
+        own = {
             "track_id": self._tracks.track_ids[row],
             "score": round(item.score, _DECIMALS),
             "similarity_score": round(item.similarity, _DECIMALS),
@@ -182,24 +185,15 @@ class Renderer:
                 seed: round(value, _DECIMALS)
                 for seed, value in zip(self._seeds, item.contributions, strict=False)
             },
-            "relaxed": list(item.relaxed),
-            **{name: metadata[name] for name in _HEADLINE},
-            "filename": _filename(self._tracks.metadata[EXTRA].value(row)),
-            "tags": metadata["tags"],
-            "metadata": metadata,
+            "relaxed": item.relaxed,
         }
-
-    def _metadata(self, row: int) -> dict[str, Any]:
-        metadata = self._tracks.metadata.row(row)
-        metadata |= {name: metadata[name] or () for name in LIST_FIELDS}
-        metadata[EXTRA] = orjson.Fragment(metadata[EXTRA] or b"{}")
-        return metadata
+        return b"%b,%b" % (orjson.dumps(own)[:-1], members)
 
     def _head(self) -> dict[str, Any]:
         reference, metadata = None, None
         if self._question.reference is not None:
             (row,) = self._tracks.rows_of(np.array([self._question.reference], dtype=np.int64)).tolist()
-            reference, metadata = self._tracks.track_ids[row], self._metadata(row)
+            reference, metadata = self._tracks.track_ids[row], self._written.metadata(row)
         strategy, mode = self._question.asked
         return {
             "reference_track": reference,
@@ -209,11 +203,12 @@ class Renderer:
         }
 
 
-def _filename(extra: bytes | None) -> str | None:
-    if extra is None or b'"filename"' not in extra:
-        return None
-    name = orjson.loads(extra).get("filename")
-    return name if isinstance(name, str) else None
+def _closed(item: bytes, *, cached: bool) -> bytes:
+    return b'%b,"cached":%b}' % (item, b"true" if cached else b"false")
+
+
+def _listed(items: Sequence[bytes], *, cached: bool) -> orjson.Fragment:
+    return orjson.Fragment(b"[%b]" % b",".join(_closed(item, cached=cached) for item in items))
 
 
 def _how(selection: Selection) -> dict[str, Any]:
