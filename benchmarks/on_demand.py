@@ -1,4 +1,4 @@
-"""Requests that must be computed: through Kafka to a worker and back, and how much computing Zipf traffic needs.
+"""Requests that must be computed: by a worker and back, and how much computing Zipf traffic needs.
 
 A whole local stack with the demo catalogue. First questions that nobody has asked before arrive at random, a hundred a
 second. Then readers ask for works by a Zipf law and for strategies at random, as fast as they are answered, and what the
@@ -102,7 +102,7 @@ def _computed(body: bytes) -> float:
 
 def _show_rates(results: list[RateOutcome]) -> None:
     table = report.make_table(
-        "Through Kafka and back, milliseconds from when a request was due",
+        "By a worker and back, milliseconds from when a request was due",
         "requests/s",
         "n",
         "p50",

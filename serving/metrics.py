@@ -90,6 +90,11 @@ class ApiMetrics:
         self.requests_sent = Counter(
             "mess_api_worker_requests", "Requests sent to the workers.", registry=self.registry
         )
+        self.requests_repeated = Counter(
+            "mess_api_worker_requests_repeated",
+            "Requests that a worker did not take, or ended with, and that were tried again.",
+            registry=self.registry,
+        )
         self.requests_shared = Counter(
             "mess_api_worker_requests_shared",
             "Requests that waited for the reply to one like them that was under way.",
@@ -113,7 +118,7 @@ class ApiMetrics:
         )
         self.replies = Counter(
             "mess_api_worker_replies",
-            "Replies of the workers: used, late, repeated or broken.",
+            "Replies of the workers: used, late or broken.",
             ("outcome",),
             registry=self.registry,
         )

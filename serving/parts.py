@@ -13,7 +13,6 @@ import structlog
 
 from serving.kafka.change_subscriber import ChangeSubscriber
 from serving.kafka.changes import Change
-from serving.kafka.worker_client import WorkerClient, WorkerClientOptions
 from serving.keys import ApiKeyRing
 from serving.metrics import ApiMetrics
 from serving.recommend.lists import ListReader
@@ -22,6 +21,8 @@ from serving.recommend.response_cache import ResponseCache
 from serving.recommend.service import ReadService
 from serving.recommend.track_fragments import TrackFragments
 from serving.settings import ServingSettings
+from serving.workers.client import WorkerClient, WorkerClientOptions
+from serving.workers.directory import WorkerDirectory
 from store.errors import StoreError
 from streams.kafka.header_names import tolerate_foreign_header_names
 
@@ -66,8 +67,10 @@ async def running_parts(
     cards = TrackFragments(pool, settings.track_bytes, settings.store_timeout)
     metrics.watch_memory(memory, cards)
     watch = OffsetWatcher(pool, memory, settings.watch_interval, settings.store_timeout)
-    feed = asker = None
-    work: dict[str, Coroutine[Any, Any, None]] = {"watch": watch.run()}
+    feed = None
+    workers = WorkerDirectory(pool, settings.store_timeout)
+    asker = WorkerClient(workers, _asking(settings), metrics)
+    work: dict[str, Coroutine[Any, Any, None]] = {"watch": watch.run(), "workers": workers.run()}
     if keys is not None:
         work["keys"] = keys.run(pool)
     if kafka is not None:
@@ -79,8 +82,7 @@ async def running_parts(
             limit=settings.stream_backlog,
             max_bytes=settings.stream_backlog_bytes,
         )
-        asker = WorkerClient(kafka, _asking(settings), metrics)
-        work |= {"change feed": feed.run(), "replies": asker.run()}
+        work["change feed"] = feed.run()
     lists = ListReader(pool, cards, settings.store_timeout)
     recommending = ReadService(settings, pool, memory, lists, watch, asker, metrics)
     with contextlib.suppress(StoreError, TimeoutError):  # it is looked for again
@@ -96,19 +98,11 @@ async def running_parts(
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await recommending.close()
-        if asker is not None:
-            await asker.close()
+        await asker.close()
 
 
 def _asking(settings: ServingSettings) -> WorkerClientOptions:
-    return WorkerClientOptions(
-        requests=settings.requests_topic,
-        replies=settings.replies_topic,
-        group=settings.worker_group,
-        timeout=settings.request_timeout,
-        broker_timeout=settings.broker_timeout,
-        in_flight=settings.max_requests,
-    )
+    return WorkerClientOptions(timeout=settings.request_timeout, in_flight=settings.max_requests)
 
 
 def _listener(memory: ResponseCache, metrics: ApiMetrics) -> Any:

@@ -191,18 +191,18 @@ def store_unavailable_problem() -> ProblemError:
 
 
 def broker_unavailable() -> ProblemError:
-    """503: the broker is away, so the workers cannot be asked and the change feed cannot be read."""
+    """503: the broker is away, so the change feed cannot be read."""
     return ProblemError(
         503,
         "broker-unavailable",
         "Broker unavailable",
-        "This needs the workers or the change feed, and the broker cannot be reached at the moment: try again.",
+        "This needs the change feed, and the broker cannot be reached at the moment: try again.",
         headers={"retry-after": "2"},
     )
 
 
 def no_worker() -> ProblemError:
-    """503: the broker is there, and no worker is."""
+    """503: no worker is there."""
     return ProblemError(
         503,
         "no-worker",

@@ -94,11 +94,6 @@ class ServingSettings(BaseSettings):
         default=3600.0, gt=0, title="Seconds after which a stream ends, for its reader to come back"
     )
     stream_ping: float = Field(default=15.0, gt=0, title="Seconds after which an idle stream sends a comment")
-    worker_group: str = Field(
-        default="mess-worker", title="Consumer group of the workers, to tell whether there are any"
-    )
-    requests_topic: str = Field(default="recommendation-requests", title="Topic of requests to the workers")
-    replies_topic: str = Field(default="recommendation-replies", title="Topic of their replies")
     changes_topic: str = Field(default="recommendations", title="Topic of the change feed")
     ingest_topic: str = Field(default="track-ingest", title="Topic the lists are computed from")
     incipits: Path | None = Field(

@@ -86,6 +86,21 @@ class LiveWorker:
 
 
 @dataclass(frozen=True, slots=True)
+class AnsweringWorker:
+    """A worker that is there.
+
+    Attributes:
+        owner: As it claims partitions in this life.
+        url: Where it answers questions; None as long as it has nothing to answer from.
+        token: What it wants to be shown by who asks.
+    """
+
+    owner: str
+    url: str | None
+    token: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class WorkersState:
     """How the workers are.
 
@@ -148,6 +163,27 @@ async def beat(
             owning,
             None if figures is None else json.dumps(figures),
         )
+
+
+async def answer_at(pool: asyncpg.Pool, owner: str, url: str, token: str) -> None:
+    """A worker answers questions at `url`, of who shows `token`."""
+    with translated_errors():
+        await pool.execute(
+            "UPDATE worker_lives SET questions_url = $2, questions_token = $3 WHERE owner = $1 AND ended_at IS NULL",
+            owner,
+            url,
+            token,
+        )
+
+
+async def fetch_answering(pool: asyncpg.Pool) -> list[AnsweringWorker]:
+    """The workers that have been seen within the last 15 seconds and have not ended."""
+    with translated_errors():
+        rows = await pool.fetch(
+            "SELECT owner, questions_url, questions_token FROM worker_lives "
+            "WHERE ended_at IS NULL AND seen_at > now() - interval '15 seconds'"
+        )
+    return [AnsweringWorker(*row) for row in rows]
 
 
 async def end(pool: asyncpg.Pool, worker: str, error: str | None) -> None:

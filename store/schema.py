@@ -311,6 +311,9 @@ worker_lives = Table(
     Column("trial_offset", BigInteger),
     # What it last said of its work: see streams/maintenance/heartbeat.py.
     Column("figures", JSONB, nullable=False, server_default=text("'{}'")),
+    # Where it answers questions, and what it wants to be shown by who asks.
+    Column("questions_url", Text),
+    Column("questions_token", Text),
 )
 
 # What the API's role may read; it may write nothing.

@@ -139,6 +139,13 @@ class StreamSettings(BaseSettings):
     )
     worker_host: str = Field("127.0.0.1", title="Address of the worker's metrics and liveness")
     worker_port: int = Field(8_001, ge=0, le=65_535, title="Port of the worker's metrics and liveness")
+    worker_url: str | None = Field(
+        None,
+        title="URL at which the API reaches this worker",
+        description="Not set: address and port above, or this machine's name where the address is any",
+        pattern=r"^https?://[^/?#]+$",
+        examples=["http://10.0.0.7:8001"],
+    )
     worker_log_format: Literal["json", "console"] = Field("json", title="Form of the worker's log lines")
     worker_log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", title="Minimum level that the worker logs"

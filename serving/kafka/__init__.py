@@ -1,1 +1,1 @@
-"""The API's side of Kafka: questions to workers, their discovery, the change feed."""
+"""The API's side of Kafka: how far the log has grown, and the change feed."""

@@ -7,7 +7,6 @@ from typing import Any, NoReturn, Protocol
 
 import structlog
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from streams.kafka.clients import READ_COMMITTED
@@ -27,7 +26,7 @@ class BrokerUnavailableError(Exception):
 _ending: set[asyncio.Task[None]] = set()
 
 
-async def start_client(client: AIOKafkaConsumer | AIOKafkaProducer | AIOKafkaAdminClient) -> None:
+async def start_client(client: AIOKafkaConsumer | AIOKafkaProducer) -> None:
     """Start a client; cancelled meanwhile, it may connect first: aiokafka forgets to close what it is opening."""
     task = asyncio.create_task(client.start(), name="start a Kafka client")
     try:
@@ -41,13 +40,12 @@ async def start_client(client: AIOKafkaConsumer | AIOKafkaProducer | AIOKafkaAdm
         raise
 
 
-async def stop_client(client: AIOKafkaConsumer | AIOKafkaProducer | AIOKafkaAdminClient) -> None:
+async def stop_client(client: AIOKafkaConsumer | AIOKafkaProducer) -> None:
     """Stop a client, in a task of its own: aiokafka swallows a cancellation that comes meanwhile.
 
     A client that hangs, or fails to stop, is left to itself: nobody may wait for it.
     """
-    stop = client.close if isinstance(client, AIOKafkaAdminClient) else client.stop
-    await _ended(asyncio.create_task(stop(), name="stop a Kafka client"))
+    await _ended(asyncio.create_task(client.stop(), name="stop a Kafka client"))
 
 
 async def _ended(task: asyncio.Task[None]) -> None:

@@ -14,7 +14,6 @@ import orjson
 import structlog
 
 from serving import problems
-from serving.kafka.worker_client import WorkerClient, WorkerReply
 from serving.metrics import ApiMetrics
 from serving.problems import ProblemError
 from serving.recommend import replies
@@ -24,6 +23,7 @@ from serving.recommend.offset_watcher import OffsetWatcher
 from serving.recommend.questions import ReadQuestion
 from serving.recommend.response_cache import ANY, CachedResponse, ResponseCache
 from serving.settings import ServingSettings
+from serving.workers.client import WorkerClient, WorkerReply
 from store import materialised, progress
 from store.errors import StoreUnavailableError
 from store.materialised import Place, StoredBody
@@ -65,7 +65,7 @@ class ReadService:
         memory: Ready answers.
         lists: The stored lists.
         watch: What the store's offsets are.
-        asker: Asks the workers; None without a broker.
+        asker: Asks the workers.
         metrics: Where answers are counted by source.
 
     Attributes:
@@ -80,7 +80,7 @@ class ReadService:
         memory: ResponseCache,
         lists: ListReader,
         watch: OffsetWatcher,
-        asker: WorkerClient | None,
+        asker: WorkerClient,
         metrics: ApiMetrics,
     ) -> None:
         self._settings = settings
@@ -175,8 +175,6 @@ class ReadService:
         return (await self._reply(query, hits)).body
 
     async def _reply(self, query: RecommendationQuery, hits: int) -> WorkerReply:
-        if self._asker is None:
-            raise problems.broker_unavailable()
         return await self._asker.ask(query, hits=hits, tick=self.watch.tick)
 
     async def _ask(self, question: ReadQuestion, track_id: str | None) -> bytes:
@@ -360,11 +358,7 @@ class ReadService:
     def _refresh(self, entry: CachedResponse, question: ReadQuestion) -> None:
         """Ask for a stale body anew, without anybody waiting for it."""
         now = time.perf_counter()
-        if (
-            self._asker is None
-            or self._asker.busy
-            or now - self._refreshed.get(entry.target, 0.0) < _REFRESH_SECONDS
-        ):
+        if self._asker.busy or now - self._refreshed.get(entry.target, 0.0) < _REFRESH_SECONDS:
             return
         self._refreshed[entry.target] = now
         if len(self._refreshed) > _REFRESHES_REMEMBERED:
@@ -375,7 +369,6 @@ class ReadService:
         task.add_done_callback(self._tasks.discard)
 
     async def _refreshing(self, query: RecommendationQuery, hits: int) -> None:
-        assert self._asker is not None
         try:
             await self._asker.ask(query, hits=hits)
         except ProblemError as problem:

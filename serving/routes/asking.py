@@ -12,7 +12,6 @@ from starlette.responses import Response
 
 from serving import problems
 from serving.context import ApiContext, context_of
-from serving.kafka.worker_client import question_fields
 from serving.models import (
     MAX_BATCH,
     BatchResponse,
@@ -37,6 +36,7 @@ from serving.recommend.questions import (
 )
 from serving.recommend.service import ReadAnswer
 from serving.routes.recommend import PLAYLISTS, RecommendRoute, TrackIdPath, response_of
+from serving.workers.client import question_fields
 from store.errors import StoreUnavailableError
 from streams.contracts import DEFAULT_TOP_K, MAX_TOP_K, WHOLE, RecommendationQuery, json_kind
 

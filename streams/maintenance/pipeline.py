@@ -382,6 +382,19 @@ class Pipeline(Generic[Search]):
                 )
             await asyncio.sleep(BEAT_SECONDS)
 
+    def answer_at(self, url: str, token: str) -> None:
+        """Have the store say where this worker answers questions, and what is to be shown there."""
+
+        async def say() -> None:
+            await until_done(
+                lambda: lives.answer_at(self._pool, self._owner, url, token),
+                what="say where questions are answered",
+                system="postgres",
+                metrics=self.metrics,
+            )
+
+        self._spawn("answering", say())
+
     async def ended(self, error: BaseException | None) -> None:
         """Note in the store that this worker ends, and what ends it, as far as that can be done quickly."""
         if not self._begun:

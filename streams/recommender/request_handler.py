@@ -42,6 +42,10 @@ Acknowledge = Callable[[], Awaitable[None]]
 _REMEMBERED_BYTES: Final = 32 * 1024 * 1024
 
 
+class LeavingError(Exception):
+    """This worker takes no more requests: another one does."""
+
+
 class RequestAnswerer(Protocol):
     """The part of `Recommender` that is used here."""
 
@@ -216,6 +220,45 @@ class RequestHandler:
             problem = encode_error(request_id, problems.internal_failure().problem)
             if len(problem) < len(reply):
                 await self._deliver(request_id, problem)
+
+    async def respond(self, value: bytes) -> bytes:
+        """The reply to a request that came by itself, not by the topic; a problem is a reply, too.
+
+        Args:
+            value: As the value of a message of recommendation-requests; its `timeout_ms` is counted from now.
+
+        Raises:
+            LeavingError: It is not taken.
+            InvalidEvent: It does not say whom to reply to.
+        """
+        if self._leaving:
+            raise LeavingError
+        began, since = time.perf_counter(), time.monotonic()
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        try:
+            async with self._slots:
+                return await self._responded(value, since)
+        finally:
+            self._tasks.discard(task)
+            self._metrics.seconds.observe(time.perf_counter() - began)
+
+    async def _responded(self, value: bytes, since: float) -> bytes:
+        try:
+            request = parse_request(None, value)
+        except InvalidRequest as error:
+            self._metrics.requests.labels("refused").inc()
+            request_id = await asyncio.to_thread(request_id_of, None, value)
+            if request_id is None:
+                raise
+            return encode_error(request_id, error.problem)
+        try:
+            return await self._answers.answer(request, _seconds_left(request, since))
+        except Exception:
+            log.exception("a request could not be answered", request_id=request.request_id)
+            self._metrics.requests.labels("failed").inc()
+            return encode_error(request.request_id, problems.internal_failure().problem)
 
     def leave(self) -> None:
         """Take nothing more: what comes now is for whoever has the partition next."""

@@ -27,6 +27,7 @@ from streams.recommender.answering import AnswerProcess
 from streams.recommender.service import RecommendationService
 from streams.recommender.settings import RecommenderSettings
 from streams.settings import KafkaSettings, StreamSettings
+from streams.worker.direct_questions import PATH, DirectQuestions, reachable_url
 from streams.worker.ops_server import Liveness, OperationsServer
 from streams.worker.recommender_agents import add_agents, position_interactions
 from streams.worker.transport import PromptTransport
@@ -210,6 +211,14 @@ def _add_recommendations(
         applied=lambda: app.pipeline.searched,
     )
     app.pipeline.when_searchable(app.recommendations.attach)
+    direct = DirectQuestions(app.recommendations)
+    app.site.add_post(PATH, direct.answer)
+
+    def answer_from_now_on(_: AnswerProcess) -> None:
+        url = streams.worker_url or reachable_url(*app.site.address)
+        app.pipeline.answer_at(f"{url}{PATH}", direct.token)
+
+    app.pipeline.when_searchable(answer_from_now_on)
     app.pipeline.tell(app.recommendations.follow)
     add_agents(app, app.recommendations)
 

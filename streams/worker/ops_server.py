@@ -1,13 +1,17 @@
-"""A worker's own small site: /metrics for Prometheus, /live for whoever restarts it."""
+"""A worker's own small site: /metrics for Prometheus, /live for whoever restarts it, and what is added to it."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from streams.metrics import WorkerMetrics
 
+# What a request body may have.
+MAX_BODY_BYTES = 16 * 1024 * 1024
+# Seconds that requests under way have when the server stops.
+STOP_SECONDS = 1.0
 # With messages waiting and none consumed for so long, only a restart can help. Longer than a restart of Postgres.
 STALLED_SECONDS = 180.0
 
@@ -50,6 +54,19 @@ class OperationsServer:
         self._metrics = metrics
         self._liveness = liveness
         self._runner: web.AppRunner | None = None
+        self._app = web.Application(client_max_size=MAX_BODY_BYTES)
+        self._app.router.add_get("/metrics", self._show_metrics)
+        self._app.router.add_get("/live", self._show_live)
+
+    def add_post(self, path: str, handler: Callable[[web.Request], Awaitable[web.Response]]) -> None:
+        """Serve one more path; to be said before `start`."""
+        self._app.router.add_post(path, handler)
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host as given, and the port that is listened on; after `start`."""
+        assert self._runner is not None
+        return self._host, int(self._runner.addresses[0][1])
 
     async def start(self) -> None:
         """Listen.
@@ -57,10 +74,7 @@ class OperationsServer:
         Raises:
             OSError: The port is taken.
         """
-        app = web.Application()
-        app.router.add_get("/metrics", self._show_metrics)
-        app.router.add_get("/live", self._show_live)
-        self._runner = web.AppRunner(app, access_log=None)
+        self._runner = web.AppRunner(self._app, access_log=None, shutdown_timeout=STOP_SECONDS)
         await self._runner.setup()
         await web.TCPSite(self._runner, self._host, self._port).start()
 

@@ -1,4 +1,4 @@
-"""Topics of a test's own, whoever answers on them, and streams of events read without a socket."""
+"""A topic of a test's own, whoever answers questions, and streams of events read without a socket."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -7,33 +7,29 @@ from datetime import UTC, datetime
 from typing import Any
 
 import orjson
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiohttp import web
+from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from serving.settings import ServingSettings
 from streams.contracts import encode_list_change
-from tests.integration.serving.conftest import Client
-from tests.support.polling import until
+from tests.integration.serving.conftest import Client, Database
 from tests.support.services import KafkaBroker, unique_name
 
 PARTITIONS = 2
+TOKEN = "shown-by-who-asks"
 
 
 async def own_topics(broker: KafkaBroker, **settings: Any) -> ServingSettings:
-    """Settings of an API with topics and a group that no other test uses; the topics are there."""
-    names = {
-        name: unique_name(name.replace("_", "-"))
-        for name in ("requests_topic", "replies_topic", "changes_topic", "worker_group")
-    }
+    """Settings of an API with a change feed that no other test uses; the topic is there."""
+    name = unique_name("changes-topic")
     admin = AIOKafkaAdminClient(bootstrap_servers=broker.bootstrap_servers)
     await admin.start()
     try:
-        await admin.create_topics(
-            [NewTopic(name, PARTITIONS, 1) for key, name in names.items() if key.endswith("topic")]
-        )
+        await admin.create_topics([NewTopic(name, PARTITIONS, 1)])
     finally:
         await admin.close()
-    return ServingSettings(health_ttl=0, **names, **settings)
+    return ServingSettings(health_ttl=0, changes_topic=name, **settings)
 
 
 def body_of(request: dict[str, Any], **members: Any) -> dict[str, Any]:
@@ -56,36 +52,40 @@ Reply = Callable[[dict[str, Any]], dict[str, Any] | None]
 
 
 class Answering:
-    """A worker in a nutshell: a member of the workers' group that answers as it is told.
+    """A worker in a nutshell: a server that answers as it is told, to who shows its token.
 
     Attributes:
         requests: Everything asked so far.
         reply: Members of the reply to a request; None for no reply.
         seconds: What it takes for each request, one after the other.
+        status: With which HTTP status; other than 200 it takes no request.
     """
 
-    def __init__(self, settings: ServingSettings, producer: AIOKafkaProducer) -> None:
+    def __init__(self) -> None:
         self.requests: list[dict[str, Any]] = []
         self.reply: Reply = lambda request: {"status": "ok", **body_of(request)}
         self.seconds = 0.0
-        self._settings = settings
-        self._producer = producer
+        self.status = 200
         self._asked = asyncio.Condition()
+        self._turn = asyncio.Lock()
 
-    async def take(self, value: bytes) -> None:
+    async def take(self, received: web.Request) -> web.Response:
         """Answer one request."""
-        request = orjson.loads(value)
+        if received.headers.get("authorization") != f"Bearer {TOKEN}":
+            return web.Response(status=401)
+        if self.status != 200:
+            return web.Response(status=self.status)
+        request = orjson.loads(await received.read())
         async with self._asked:
             self.requests.append(request)
             self._asked.notify_all()
-        await asyncio.sleep(self.seconds)
-        if (members := self.reply(request)) is not None:
-            await self.send(request["request_id"], members)
-
-    async def send(self, request_id: str, members: dict[str, Any]) -> None:
-        """Send a reply."""
-        value = orjson.dumps({"request_id": request_id, **members})
-        await self._producer.send_and_wait(self._settings.replies_topic, key=request_id.encode(), value=value)
+        async with self._turn:
+            await asyncio.sleep(self.seconds)
+        members = self.reply(request)
+        while members is None:
+            await asyncio.sleep(0.05)
+            members = self.reply(request)
+        return web.Response(body=orjson.dumps({"request_id": request["request_id"], **members}))
 
     async def asked(self, count: int) -> list[dict[str, Any]]:
         """The requests, once there are so many."""
@@ -95,30 +95,31 @@ class Answering:
 
 
 @asynccontextmanager
-async def answering(broker: KafkaBroker, settings: ServingSettings) -> AsyncIterator[Answering]:
-    """Answer what `settings` says is asked, as the one worker that there is."""
-    options = {"bootstrap_servers": broker.bootstrap_servers}
-    consumer = AIOKafkaConsumer(
-        settings.requests_topic, **options, group_id=settings.worker_group, auto_offset_reset="earliest"
-    )
-    producer = AIOKafkaProducer(**options)
-    await consumer.start()
-    await producer.start()
-    worker = Answering(settings, producer)
-
-    async def work() -> None:
-        async for message in consumer:
-            await worker.take(message.value)
-
-    task = asyncio.create_task(work())
+async def listening(worker: Answering) -> AsyncIterator[str]:
+    """Let a worker listen on loopback; yields where."""
+    app = web.Application()
+    app.router.add_post("/questions", worker.take)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
     try:
-        await until(lambda: bool(consumer.assignment()))
-        yield worker
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}/questions"
     finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-        await producer.stop()
-        await consumer.stop()
+        await runner.cleanup()
+
+
+@asynccontextmanager
+async def answering(database: Database, name: str = "nutshell") -> AsyncIterator[Answering]:
+    """Answer what is asked of a worker, which the store names; afterwards it is gone without notice."""
+    worker = Answering()
+    async with listening(worker) as url:
+        await database.execute(
+            "INSERT INTO worker_lives (worker, owner, questions_url, questions_token) VALUES ($1, $1, $2, $3)",
+            name,
+            url,
+            TOKEN,
+        )
+        yield worker
 
 
 class Feed:

@@ -259,9 +259,7 @@ async def test_memory_follows_metadata_and_withdrawals(
     assert (source, body["recommendations"][0]["track_id"]) == ("lists", catalogue.expected(TRACK, 2)[1][0])
 
 
-async def test_a_stale_body_is_served_and_asked_for_anew(
-    kafka_broker: KafkaBroker, database: Database, feed: Feed
-) -> None:
+async def test_a_stale_body_is_served_and_asked_for_anew(database: Database, feed: Feed) -> None:
     """A kept body that no longer holds is answered at once, marked, while a worker makes another; then that is read."""
     store = (
         "INSERT INTO materialised_recommendations (key, strategy, mode, variant, body, tag, members, list_version,"
@@ -276,7 +274,7 @@ async def test_a_stale_body_is_served_and_asked_for_anew(
     path = f"{PATH}?strategy=popular"
     served = Served(database, feed.settings, kafka_options=feed.options)
     key = track_key(TRACK)
-    async with answering(kafka_broker, feed.settings) as worker, serve(served) as client:
+    async with answering(database) as worker, serve(served) as client:
         await database.execute(store, key, kept("old"), 'W/"old"', True)
         response = await client.get(path)
         assert (response.json()["notes"], response.json()["stale"], response.json()["cached"]) == (

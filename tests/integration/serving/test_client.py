@@ -111,7 +111,7 @@ async def test_refusals_are_exceptions_that_say_why(database: Database) -> None:
         assert [field.field for field in wrong.value.fields] == ["top_k"]
         with pytest.raises(UnavailableError) as away:
             await client.recommend(TRACK, strategy="diverse")
-        assert (away.value.kind, away.value.retry_after is not None) == ("broker-unavailable", True)
+        assert (away.value.kind, away.value.retry_after is not None) == ("no-worker", True)
         answers = await client.recommend_many([{"track_id": TRACK}, {"track_id": "nothing"}])
         assert isinstance(answers[0], Recommendations)
         assert isinstance(answers[1], NotFoundError)
@@ -207,8 +207,6 @@ async def test_a_stream_goes_on_behind_what_was_seen(database: Database, kafka_b
     environment = {
         "MESS_API_PORT": str(port),
         "MESS_API_CHANGES_TOPIC": settings.changes_topic,
-        "MESS_API_REQUESTS_TOPIC": settings.requests_topic,
-        "MESS_API_REPLIES_TOPIC": settings.replies_topic,
         "MESS_API_STREAM_LIFETIME": "2",
     }
     servers = kafka_broker.bootstrap_servers
@@ -260,8 +258,6 @@ async def test_a_stream_of_one_track_has_its_list(database: Database, kafka_brok
                 database,
                 kafka_broker.bootstrap_servers,
                 MESS_API_CHANGES_TOPIC=settings.changes_topic,
-                MESS_API_REQUESTS_TOPIC=settings.requests_topic,
-                MESS_API_REPLIES_TOPIC=settings.replies_topic,
             ) as url,
             AsyncMessClient(url) as client,
         ):

@@ -1,4 +1,4 @@
-"""What the store cannot answer, asked over a real broker of a worker in a nutshell."""
+"""What the store cannot answer, asked over HTTP of a worker in a nutshell."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -11,12 +11,11 @@ from serving.models import BatchResponse, RecommendationBody
 from serving.recommend.response_cache import ANY
 from serving.settings import ServingSettings
 from streams.contracts import RecommendationRequest, parse_request
-from tests.integration.serving.asking import Answering, answering, body_of, own_topics
+from tests.integration.serving.asking import Answering, answering, body_of
 from tests.integration.serving.catalogue import Catalogue
 from tests.integration.serving.conftest import Client, Database, Served, serve
 from tests.integration.serving.problems import fields_of, problem_of
 from tests.support.polling import until
-from tests.support.services import KafkaBroker
 
 pytestmark = pytest.mark.integration
 
@@ -30,19 +29,15 @@ def _count(client: Client, name: str, **labels: str) -> float:
 
 
 @pytest.fixture
-async def api(database: Database, kafka_broker: KafkaBroker) -> AsyncIterator[tuple[Client, Answering]]:
-    """The API on topics of its own, and the one worker that answers there."""
-    settings = await own_topics(kafka_broker, request_timeout=3.0, min_offset_wait=0.1)
-    options = {"bootstrap_servers": kafka_broker.bootstrap_servers}
-    async with (
-        answering(kafka_broker, settings) as worker,
-        serve(Served(database, settings, kafka_options=options)) as client,
-    ):
+async def api(database: Database) -> AsyncIterator[tuple[Client, Answering]]:
+    """The API, without a broker, and the one worker that there is."""
+    settings = ServingSettings(health_ttl=0, request_timeout=3.0, min_offset_wait=0.1)
+    async with answering(database) as worker, serve(Served(database, settings)) as client:
         yield client, worker
 
 
 async def test_questions_go_to_the_workers_and_back(api: tuple[Client, Answering]) -> None:
-    """What is asked reaches the topic by its contract, and the reply is the answer, byte for byte its body."""
+    """What is asked reaches a worker by the contract of requests, and the reply is the answer, byte for byte its body."""
     client, worker = api
     asked = SEEDS | {"strategy": "complementary", "filters": {"era": {"not": "Romantic"}}, "top_k": 5}
     response = await client.post("/recommend", json=asked)
@@ -119,12 +114,9 @@ async def test_a_workers_problem_is_the_answer(api: tuple[Client, Answering]) ->
 
 
 @pytest.mark.parametrize("log_format", ["json", "console"])
-async def test_a_workers_problem_is_in_the_callers_terms(
-    database: Database, kafka_broker: KafkaBroker, log_format: str
-) -> None:
+async def test_a_workers_problem_is_in_the_callers_terms(database: Database, log_format: str) -> None:
     """Who asked by a query string is told of its parameters, by whichever way the question went."""
-    settings = await own_topics(kafka_broker, log_format=log_format)
-    options = {"bootstrap_servers": kafka_broker.bootstrap_servers}
+    settings = ServingSettings(health_ttl=0, log_format=log_format)
     error = {
         "type": "urn:mess-ai:problem:invalid-parameters",
         "title": "Invalid parameters",
@@ -132,10 +124,7 @@ async def test_a_workers_problem_is_in_the_callers_terms(
         "detail": "filters.year_composed: min is above max.",
         "errors": [{"field": "filters.year_composed", "message": "min is above max"}],
     }
-    async with (
-        answering(kafka_broker, settings) as worker,
-        serve(Served(database, settings, kafka_options=options)) as client,
-    ):
+    async with answering(database) as worker, serve(Served(database, settings)) as client:
         worker.reply = lambda _: {"status": "error", "error": error}
         query = "year_composed_min=1800&year_composed_max=1700"
         for path in (f"{PATH}?{query}", f"/explain?seed={TRACK}&candidate=test/00124&{query}"):
@@ -163,24 +152,23 @@ async def test_an_explanation_names_its_own_parameters(api: tuple[Client, Answer
     assert fields_of(problem_of(posted, 404, "track-not-found")) == ["track_id"]
 
 
-async def test_a_late_reply_is_dropped_and_counted(api: tuple[Client, Answering]) -> None:
-    """A worker that is there and does not reply in time is a 504; its reply later disturbs nobody."""
+async def test_a_worker_that_is_late_is_504(api: tuple[Client, Answering]) -> None:
+    """A worker that is there and does not reply in time is a 504; what is asked next is answered."""
     client, worker = api
     worker.reply = lambda _: None
     response = await client.post("/recommend", json=SEEDS)
     problem_of(response, 504, "no-reply")
     assert int(response.headers["retry-after"]) > 0
-    (request,) = worker.requests
-    for _ in range(2):
-        await worker.send(request["request_id"], {"status": "ok", **body_of(request)})
+    assert len(worker.requests) == 1
+    assert 2_000 < worker.requests[0]["timeout_ms"] <= 3_000
     worker.reply = lambda asked: {"status": "ok", **body_of(asked, notes=["in time"])}
     response = await client.post("/recommend", json=SEEDS)
     assert response.json()["notes"] == ["in time"]
     outcomes = {
         outcome: _count(client, "mess_api_worker_replies_total", outcome=outcome)
-        for outcome in ("used", "late", "repeated", "broken")
+        for outcome in ("used", "late", "broken")
     }
-    assert outcomes == {"used": 1, "late": 1, "repeated": 1, "broken": 0}
+    assert outcomes == {"used": 1, "late": 0, "broken": 0}
 
 
 async def test_a_batch_fails_in_parts(api: tuple[Client, Answering], catalogue: Catalogue) -> None:
@@ -344,16 +332,10 @@ async def test_a_list_that_comes_before_the_reply_is_the_answer(
     assert (response.status_code, response.json()["reference_track"]) == (200, TRACK), response.text
 
 
-async def test_what_would_be_too_late_is_refused_at_once(
-    database: Database, kafka_broker: KafkaBroker
-) -> None:
+async def test_what_would_be_too_late_is_refused_at_once(database: Database) -> None:
     """A worker that takes 0.2 s for each of 40 questions: what it can do in time is answered, the rest is refused early."""
-    settings = await own_topics(kafka_broker, request_timeout=4.0)
-    options = {"bootstrap_servers": kafka_broker.bootstrap_servers}
-    async with (
-        answering(kafka_broker, settings) as worker,
-        serve(Served(database, settings, kafka_options=options)) as client,
-    ):
+    settings = ServingSettings(health_ttl=0, request_timeout=4.0)
+    async with answering(database) as worker, serve(Served(database, settings)) as client:
         worker.seconds = 0.2
         # The first is what it learns from how slow the worker is.
         assert (await client.post("/recommend", json={"seeds": [TRACK]})).status_code == 200
@@ -369,27 +351,73 @@ async def test_what_would_be_too_late_is_refused_at_once(
         assert b"mess_api_worker_queue_seconds" in client.context.metrics.render()
 
 
-async def test_without_a_worker_it_is_503(database: Database, kafka_broker: KafkaBroker) -> None:
-    """A group without members is told at once, not after the timeout; what is stored is read all the same."""
-    settings = await own_topics(kafka_broker, request_timeout=60.0)
-    options = {"bootstrap_servers": kafka_broker.bootstrap_servers}
-    async with serve(Served(database, settings, kafka_options=options)) as client:
+async def test_without_a_worker_it_is_503(database: Database) -> None:
+    """It is told at once, not after the timeout; what is stored is read all the same."""
+    settings = ServingSettings(health_ttl=0, request_timeout=60.0)
+    async with serve(Served(database, settings)) as client:
         response = await client.post("/recommend", json=SEEDS)
         problem_of(response, 503, "no-worker")
         assert int(response.headers["retry-after"]) > 0
         assert (await client.get(PATH)).json()["cached"] is True
 
 
-async def test_without_a_broker_it_is_503(database: Database) -> None:
-    """The API starts and reads without its broker; what needs one is told so in time."""
+async def test_a_worker_that_takes_nothing_is_passed_over(
+    api: tuple[Client, Answering], database: Database
+) -> None:
+    """One that leaves, one that has been replaced and one that has died: another one answers, and nobody notices."""
+    client, first = api
+    first.status = 503
+    await database.execute(
+        "INSERT INTO worker_lives (worker, owner, questions_url, questions_token) VALUES"
+        " ('dead', 'dead', 'http://127.0.0.1:1/questions', 'any'),"
+        " ('starting', 'starting', NULL, NULL)"
+    )
+    async with answering(database, "second") as second:
+        answers = [await client.post("/recommend", json=SEEDS | {"top_k": 5 + n}) for n in range(6)]
+        assert [answer.status_code for answer in answers] == [200] * 6
+        assert (len(first.requests), len(second.requests)) == (0, 6)
+    # The second is gone now; the first takes requests again, from when it is asked next.
+    first.status = 200
+    assert (await client.post("/recommend", json=SEEDS)).status_code == 200
+    assert _count(client, "mess_api_worker_requests_repeated_total") > 0
+
+
+async def test_a_worker_that_starts_is_waited_for(database: Database) -> None:
+    """What is asked while the only worker loads its catalogue is answered as soon as it can."""
+    settings = ServingSettings(health_ttl=0, request_timeout=20.0)
+    await database.execute("INSERT INTO worker_lives (worker, owner) VALUES ('nutshell', 'starting')")
+    async with serve(Served(database, settings)) as client:
+        asked = asyncio.create_task(client.post("/recommend", json=SEEDS))
+        await asyncio.sleep(0.3)
+        assert not asked.done()
+        async with answering(database):
+            assert (await asked).status_code == 200
+
+
+async def test_requests_are_spread_over_workers(api: tuple[Client, Answering], database: Database) -> None:
+    """Each request goes to the worker with the fewest under way."""
+    client, first = api
+    async with answering(database, "second") as second:
+        number = 0
+        while not second.requests:  # until the API has looked who there is
+            number += 1
+            await client.post("/recommend", json=SEEDS | {"exclude": [f"nothing-{number}"]})
+        first.requests.clear()
+        second.requests.clear()
+        first.seconds = second.seconds = 0.1
+        asked = [SEEDS | {"top_k": top_k} for top_k in range(10, 20)]
+        answers = await asyncio.gather(*(client.post("/recommend", json=each) for each in asked))
+    assert {answer.status_code for answer in answers} == {200}
+    assert (len(first.requests), len(second.requests)) == (5, 5)
+
+
+async def test_without_a_broker_questions_are_answered(database: Database) -> None:
+    """The API starts, reads and asks without its broker; what needs one is told so in time."""
     settings = ServingSettings(health_ttl=0, broker_timeout=0.3)
-    async with serve(
-        Served(database, settings, kafka_options={"bootstrap_servers": "127.0.0.1:1"})
-    ) as client:
-        responses = await asyncio.gather(
-            client.post("/recommend", json=SEEDS), client.get("/changes"), client.get(f"{PATH}/compare")
-        )
-        for response in responses:
-            problem_of(response, 503, "broker-unavailable")
+    options = {"bootstrap_servers": "127.0.0.1:1"}
+    async with answering(database), serve(Served(database, settings, kafka_options=options)) as client:
+        problem_of(await client.get("/changes"), 503, "broker-unavailable")
+        for response in (await client.post("/recommend", json=SEEDS), await client.get(f"{PATH}/compare")):
+            assert response.status_code == 200
         assert (await client.get(PATH)).json()["cached"] is True
         assert (await client.get("/health/ready")).status_code == 200

@@ -21,7 +21,7 @@ def served(line: Line, server: PostgresServer) -> Served:
     options = {"bootstrap_servers": line.servers}
     return Served(
         database,
-        ServingSettings(health_ttl=0, min_offset_wait=20.0, worker_group=line.broker.group),
+        ServingSettings(health_ttl=0, min_offset_wait=20.0),
         kafka_options=options,
     )
 

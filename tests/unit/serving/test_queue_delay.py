@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from serving.kafka.queue_delay import QueueDelay
+from serving.workers.queue_delay import QueueDelay
 
 pytestmark = pytest.mark.unit
 

@@ -1,88 +1,93 @@
 """Whatever fails while a question is under way, who asked is told, in time."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import orjson
 import pytest
-from aiokafka import ConsumerRecord
-from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaError
+from aiohttp import web
 
-from serving.kafka import worker_client
-from serving.kafka.broker import BrokerUnavailableError
-from serving.kafka.presence import WorkerDiscovery
-from serving.kafka.worker_client import WorkerClient, WorkerClientOptions
 from serving.metrics import ApiMetrics
 from serving.problems import ProblemError
+from serving.workers import client as worker_client
+from serving.workers.client import WorkerClient, WorkerClientOptions
+from serving.workers.directory import WorkerDirectory
+from store.errors import StoreUnavailableError
+from store.lives import AnsweringWorker
 from streams.contracts import RecommendationQuery
 from tests.support.polling import until
 
 pytestmark = pytest.mark.unit
 
-OPTIONS = WorkerClientOptions(
-    "requests", "replies", "workers", timeout=0.4, broker_timeout=0.2, in_flight=100
-)
+OPTIONS = WorkerClientOptions(timeout=0.6, in_flight=100)
 QUERY = RecommendationQuery(track_id="a")
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class _UnforeseenError(Exception):
     pass
 
 
-class _Producer:
-    """Takes requests, or fails or hangs as it is told."""
+class _Worker:
+    """A server that does with requests what it is told."""
 
-    def __init__(self, fails: Callable[[], Any] | None = None) -> None:
-        self.sent: list[dict[str, Any]] = []
-        self._fails = fails
+    def __init__(self) -> None:
+        self.requests: list[dict[str, Any]] = []
+        self.handle: Handler = self.answer
+        self.url = ""
 
-    async def send_and_wait(self, _: str, *, key: bytes, value: bytes, headers: Any) -> None:
-        if self._fails is not None:
-            await self._fails()
-        self.sent.append(orjson.loads(value) | {"key": key.decode(), "headers": headers})
+    async def take(self, request: web.Request) -> web.StreamResponse:
+        self.requests.append(orjson.loads(await request.read()))
+        return await self.handle(request)
+
+    async def answer(self, _: web.Request) -> web.Response:
+        request_id = self.requests[-1]["request_id"].encode()
+        return web.Response(body=b'{"request_id":"%s","status":"ok","a":1}' % request_id)
+
+    async def die(self, request: web.Request) -> web.Response:
+        assert request.transport is not None
+        request.transport.abort()
+        raise web.HTTPInternalServerError
+
+    async def be_silent(self, _: web.Request) -> web.Response:
+        await asyncio.Event().wait()
+        raise AssertionError
 
 
-def _asker(monkeypatch: pytest.MonkeyPatch, producer: _Producer, present: Any = True) -> WorkerClient:
-    """A client that is connected to what stands in for the broker; `present` is what the look for workers gives."""
-    monkeypatch.setattr(worker_client, "_LATE_SECONDS", 0.05)
+class _Directory(WorkerDirectory):
+    """Knows the workers that it is told."""
+
+    def __init__(self, *workers: _Worker) -> None:
+        super().__init__(None, 1.0)  # type: ignore[arg-type]  # it is not asked
+        self.looks: Callable[[], None] = lambda: None
+        self._workers = tuple(AnsweringWorker(worker.url, worker.url, "token") for worker in workers)
+
+    async def _look(self) -> None:
+        self.looks()
+
+
+@pytest.fixture
+async def worker() -> AsyncIterator[_Worker]:
+    """A worker that listens."""
+    made = _Worker()
+    app = web.Application()
+    app.router.add_post("/questions", made.take)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    made.url = f"http://127.0.0.1:{runner.addresses[0][1]}/questions"
+    yield made
+    await runner.cleanup()
+
+
+@pytest.fixture
+async def asker(worker: _Worker, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[WorkerClient]:
+    """A client that knows this worker."""
     monkeypatch.setattr(worker_client, "_GRACE_SECONDS", 0.1)
-    asker = WorkerClient({}, OPTIONS, ApiMetrics())
-    asker._producer = producer
-    asker._connected.set()
-
-    async def any_worker() -> bool | None:
-        return await present() if callable(present) else present
-
-    monkeypatch.setattr(asker._presence, "any_worker", any_worker)
-    return asker
-
-
-def _raising(error: BaseException) -> Callable[[], Any]:
-    async def fail() -> None:
-        raise error
-
-    return fail
-
-
-async def _hanging() -> None:
-    """Goes on whatever is done to end it, as a library may that swallows cancellations."""
-    for _ in range(10):
-        try:
-            await asyncio.sleep(0.1)
-        except asyncio.CancelledError:
-            continue
-
-
-async def _waiting() -> None:
-    await asyncio.Event().wait()
-
-
-def _reply(request_id: str, value: bytes) -> ConsumerRecord:
-    record = (("topic", "replies"), ("partition", 0), ("offset", 0), ("timestamp", 0), ("timestamp_type", 0))
-    rest = (("checksum", None), ("serialized_key_size", 0), ("serialized_value_size", 0), ("headers", ()))
-    return ConsumerRecord(**dict(record), key=request_id.encode(), value=value, **dict(rest))
+    made = WorkerClient(_Directory(worker), OPTIONS, ApiMetrics())
+    yield made
+    await made.close()
 
 
 async def _problem_of(asking: Any) -> str:
@@ -92,43 +97,94 @@ async def _problem_of(asking: Any) -> str:
     return caught.value.name
 
 
+async def _saying(status: int, body: bytes = b"") -> web.Response:
+    return web.Response(status=status, body=body)
+
+
 @pytest.mark.parametrize(
-    ("producer", "present", "problem"),
+    ("does", "problem"),
     [
-        (_raising(_UnforeseenError()), True, "internal-error"),
-        (_raising(KafkaError()), True, "broker-unavailable"),
-        (_waiting, True, "broker-unavailable"),
-        (_hanging, True, "no-reply"),
-        (None, _raising(_UnforeseenError()), "internal-error"),
-        (None, _raising(BrokerUnavailableError("away")), "broker-unavailable"),
-        (None, _waiting, "no-reply"),
-        (None, _hanging, "no-reply"),
-        (None, False, "no-worker"),
-        (None, True, "no-reply"),
-        (None, None, "no-reply"),
+        ("be_silent", "no-reply"),
+        ("die", "no-worker"),
+        (503, "no-reply"),
+        (401, "no-reply"),
+        (400, "internal-error"),
+        (500, "internal-error"),
     ],
 )
 async def test_every_failure_is_told_to_all_who_wait(
-    monkeypatch: pytest.MonkeyPatch, producer: Callable[[], Any] | None, present: Any, problem: str
+    worker: _Worker, asker: WorkerClient, does: str | int, problem: str
 ) -> None:
-    """An error that nobody has foreseen, or a wait without end, at each await: two who ask alike are both told, once."""
-    asker = _asker(monkeypatch, _Producer(producer), present)
+    """A worker that says nothing, dies, or takes no request: two who ask alike are both told, once."""
+    worker.handle = getattr(worker, does) if isinstance(does, str) else lambda _: _saying(does)
     names = await asyncio.gather(*(_problem_of(asker.ask(QUERY)) for _ in range(2)))
     assert names == [problem] * 2
     assert asker.in_flight == 0
     assert asker._alike == {}
+
+
+@pytest.mark.parametrize(
+    ("error", "problem"),
+    [(StoreUnavailableError("away"), "store-unavailable"), (_UnforeseenError(), "internal-error")],
+)
+async def test_a_look_that_fails_is_told(error: Exception, problem: str) -> None:
+    """Who is there is asked of the store, which may be away."""
+
+    def fail() -> None:
+        raise error
+
+    directory = _Directory()
+    directory.looks = fail
+    asker = WorkerClient(directory, OPTIONS, ApiMetrics())
+    assert await asyncio.gather(*(_problem_of(asker.ask(QUERY)) for _ in range(2))) == [problem] * 2
+    directory.looks = lambda: None
+    assert await _problem_of(asker.ask(QUERY)) == "no-worker"
     await asker.close()
 
 
-async def test_an_error_where_a_request_is_traced_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_another_worker_takes_over_from_one_that_dies(worker: _Worker, asker: WorkerClient) -> None:
+    """Who asked hears nothing of it; what is tried again has as much time as is left."""
+    second = _Worker()
+    second.url = "http://127.0.0.1:1/questions"  # nobody listens
+    asker._workers._workers = (AnsweringWorker("gone", second.url, "token"), *asker._workers._workers)
+
+    async def die_once(request: web.Request) -> web.Response:
+        worker.handle = worker.answer
+        return await worker.die(request)
+
+    worker.handle = die_once
+    assert orjson.loads((await asker.ask(QUERY)).body) == {"a": 1}
+    first, again = worker.requests
+    assert first["request_id"] == again["request_id"]
+    assert again["timeout_ms"] < first["timeout_ms"] <= 600
+
+
+async def test_an_error_where_a_request_is_traced_is_told(
+    asker: WorkerClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What stands around the awaits may fail, too."""
 
     def span(*_: Any, **__: Any) -> None:
         raise _UnforeseenError
 
-    asker = _asker(monkeypatch, _Producer())
     monkeypatch.setattr(worker_client.tracing, "traced_span", span)
     assert await _problem_of(asker.ask(QUERY)) == "internal-error"
+
+
+async def test_a_request_that_hangs_is_given_up(asker: WorkerClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A library that swallows its cancellation holds up nobody who waits."""
+
+    async def hang(*_: Any) -> bytes:
+        for _ in range(20):
+            try:
+                await asyncio.sleep(0.1)
+            except asyncio.CancelledError:
+                continue
+        return b""
+
+    monkeypatch.setattr(asker, "_post", hang)
+    assert await _problem_of(asker.ask(QUERY)) == "no-reply"
+    assert asker.in_flight == 0
 
 
 @pytest.mark.parametrize(
@@ -144,78 +200,38 @@ async def test_an_error_where_a_request_is_traced_is_told(monkeypatch: pytest.Mo
     ],
 )
 async def test_a_reply_that_cannot_be_read_fails_its_question_alone(
-    monkeypatch: pytest.MonkeyPatch, value: bytes
+    worker: _Worker, asker: WorkerClient, value: bytes
 ) -> None:
     """Who asked is told at once, not after the timeout, and the next reply is read."""
-    producer = _Producer()
-    asker = _asker(monkeypatch, producer)
-    asking = asyncio.create_task(_problem_of(asker.ask(QUERY)))
-    await until(lambda: len(producer.sent) == 1)
-    asker._take(_reply(producer.sent[0]["key"], value))
-    assert await asking == "internal-error"
-    second = asyncio.create_task(asker.ask(QUERY))
-    await until(lambda: len(producer.sent) == 2)
-    request_id = producer.sent[1]["key"]
-    asker._take(_reply(request_id, b'{"request_id":"%s","status":"ok","a":1}' % request_id.encode()))
-    assert orjson.loads((await second).body) == {"a": 1}
+    worker.handle = lambda _: _saying(200, value)
+    assert await _problem_of(asker.ask(QUERY)) == "internal-error"
+    worker.handle = worker.answer
+    assert orjson.loads((await asker.ask(QUERY)).body) == {"a": 1}
 
 
-async def test_who_waits_when_the_process_stops_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_who_waits_when_the_process_stops_is_told(worker: _Worker, asker: WorkerClient) -> None:
     """Closing the client ends every wait with a problem, not with a cancellation that nobody asked for."""
-    producer = _Producer()
-    asker = _asker(monkeypatch, producer)
+    worker.handle = worker.be_silent
     asking = asyncio.create_task(_problem_of(asker.ask(QUERY)))
-    await until(lambda: len(producer.sent) == 1)
+    await until(lambda: len(worker.requests) == 1)
     await asker.close()
-    assert await asking == "broker-unavailable"
+    assert await asking == "no-worker"
 
 
 async def test_one_who_leaves_does_not_take_the_answer_from_the_others(
-    monkeypatch: pytest.MonkeyPatch,
+    worker: _Worker, asker: WorkerClient
 ) -> None:
     """Of two who share a request the first may go."""
-    producer = _Producer()
-    asker = _asker(monkeypatch, producer)
+    go = asyncio.Event()
+
+    async def later(request: web.Request) -> web.Response:
+        await go.wait()
+        return await worker.answer(request)
+
+    worker.handle = later
     first, second = (asyncio.create_task(asker.ask(QUERY)) for _ in range(2))
-    await until(lambda: len(producer.sent) == 1)
+    await until(lambda: len(worker.requests) == 1)
     first.cancel()
     await asyncio.gather(first, return_exceptions=True)
-    request_id = producer.sent[0]["key"]
-    asker._take(_reply(request_id, b'{"request_id":"%s","status":"ok"}' % request_id.encode()))
-    assert (await second).body == b"{}"
-
-
-class _Admin(AIOKafkaAdminClient):
-    """What answers about consumer groups, or does not."""
-
-    def __init__(self, describe: Callable[[], Any], close: Callable[[], Any]) -> None:
-        self._answer = describe
-        self._end = close
-
-    async def describe_consumer_groups(self, _: list[str]) -> Any:
-        return await self._answer()
-
-    async def close(self) -> None:
-        await self._end()
-
-
-@pytest.mark.parametrize("close", [_hanging, _raising(_UnforeseenError())])
-@pytest.mark.parametrize(
-    ("describe", "expected"),
-    [
-        (_raising(_UnforeseenError()), _UnforeseenError),
-        (_raising(OSError()), BrokerUnavailableError),
-        (_waiting, None),
-    ],
-)
-async def test_a_look_for_workers_ends_however_the_broker_fails(
-    monkeypatch: pytest.MonkeyPatch, describe: Any, expected: type[Exception] | None, close: Any
-) -> None:
-    """All who look at the same time share what comes of it, and a connection that does not close holds up nobody."""
-    monkeypatch.setattr("serving.kafka.broker._STOPPING_SECONDS", 0.1)
-    presence = WorkerDiscovery({}, "workers", timeout=0.1)
-    monkeypatch.setattr(presence, "_client", _Admin(describe, close))
-    async with asyncio.timeout(5):
-        found = await asyncio.gather(*(presence.any_worker() for _ in range(3)), return_exceptions=True)
-        await presence.close()
-    assert [type(each) for each in found] == [expected or type(None)] * 3
+    go.set()
+    assert orjson.loads((await second).body) == {"a": 1}

@@ -1,0 +1,1 @@
+"""The API's side of the workers: who there is, and questions to them."""

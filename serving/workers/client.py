@@ -1,0 +1,293 @@
+"""What the store cannot answer: a request to a worker over HTTP, and its reply.
+
+Any worker can answer any request, and answering changes nothing: a worker that has gone is replaced by another as long as there
+is time. Requests that are alike and in flight at the same time share one computation.
+"""
+
+import asyncio
+import itertools
+import os
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import aiohttp
+import orjson
+import structlog
+
+from serving import problems
+from serving.metrics import ApiMetrics
+from serving.workers.directory import WorkerDirectory
+from serving.workers.queue_delay import QueueDelay
+from store.errors import StoreUnavailableError
+from store.lives import AnsweringWorker
+from streams.contracts import RecommendationQuery, split_reply, tracing
+
+logger = structlog.get_logger("serving")
+
+# Seconds beyond its time after which a request is given up even if the task that sees to it hangs.
+_GRACE_SECONDS = 1.0
+# A worker that takes no connection within so many seconds is not there.
+_CONNECT_SECONDS = 1.0
+# Connections are closed by this side, before the worker would (aiohttp's servers wait for longer).
+_KEPT_ALIVE_SECONDS = 30.0
+# What a worker says that leaves, whose token is another one, and what else listens where one did.
+_NOT_TAKEN = frozenset({401, 404, 405, 503})
+# A request that so many workers have ended with is not given to another.
+_SURVIVED = 2
+# Where no worker takes a request, so many seconds until they are tried again; then twice as many, up to a limit.
+_PAUSE_SECONDS, _MOST_PAUSE_SECONDS = 0.02, 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerClientOptions:
+    """How requests travel.
+
+    Attributes:
+        timeout: Seconds until a request is given up.
+        in_flight: Requests under way at most, whatever the workers' speed: what memory is bounded by.
+    """
+
+    timeout: float
+    in_flight: int
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerReply:
+    """What workers answered.
+
+    Attributes:
+        body: The bytes of a JSON object.
+        tick: What the one who asked first gave: the answer is from no earlier moment.
+    """
+
+    body: bytes
+    tick: int
+
+
+@dataclass(slots=True, eq=False)
+class _Flight:
+    """One request under way, and all who wait for it."""
+
+    request_id: str
+    alike: bytes
+    asked: dict[str, Any]
+    reply: asyncio.Future[bytes]
+    tick: int
+    sent_at: float = field(default_factory=time.monotonic)
+
+
+class _NotTakenError(Exception):
+    """A worker that is there does not take the request: it leaves, or is not the one that the store had there."""
+
+
+class _UnreadableError(Exception):
+    """A worker cannot read the request, as none of ours could."""
+
+
+def question_fields(query: RecommendationQuery) -> dict[str, Any]:
+    """What is asked, without what is as it is by default: equal questions, equal values."""
+    return query.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+
+
+class WorkerClient:
+    """Asks the workers. To be made where an event loop runs.
+
+    Args:
+        workers: Who there is.
+        options: How requests travel.
+        metrics: Where requests and replies are counted.
+    """
+
+    def __init__(self, workers: WorkerDirectory, options: WorkerClientOptions, metrics: ApiMetrics) -> None:
+        self._workers = workers
+        self._options = options
+        self._metrics = metrics
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEPT_ALIVE_SECONDS),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS),
+            auto_decompress=False,
+            skip_auto_headers=("accept", "accept-encoding", "user-agent"),
+        )
+        self._prefix = f"api-{os.urandom(6).hex()}-"
+        self._numbers = itertools.count(1)
+        self._pending: set[_Flight] = set()
+        self._alike: dict[bytes, _Flight] = {}
+        self._delay = QueueDelay(options.timeout)
+        metrics.watch_queue(lambda: self._delay.seconds)
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def in_flight(self) -> int:
+        """Requests under way."""
+        return len(self._pending)
+
+    @property
+    def busy(self) -> bool:
+        """Whether so much is under way that what nobody waits for should not be asked."""
+        return self._delay.busy
+
+    async def ask(self, query: RecommendationQuery, *, hits: int = 1, tick: int = 0) -> WorkerReply:
+        """The workers' answer to `query`.
+
+        Args:
+            query: What is asked.
+            hits: How often the stored body that this refreshes was read since it was last asked for.
+            tick: When it is, by whatever clock the reply's `tick` is to be read.
+
+        Raises:
+            ProblemError: The workers' own refusal; 504 where none came in time, 503 without a worker or the store that names
+                them, or where the workers cannot be expected to answer in time.
+        """
+        asked = question_fields(query)
+        alike = orjson.dumps(asked, option=orjson.OPT_SORT_KEYS)
+        flight = self._alike.get(alike)
+        if flight is not None:
+            self._metrics.requests_shared.inc()
+        else:
+            self._admit()
+            flight = self._start(asked | {"hits": hits}, alike, tick)
+        return WorkerReply(await asyncio.shield(flight.reply), flight.tick)
+
+    def _admit(self) -> None:
+        """Refuse at once what would be answered too late; one is always asked, to find out how fast workers are."""
+        too_long = self._delay.too_long if self._pending else 0.0
+        if too_long > 0 or len(self._pending) >= self._options.in_flight:
+            self._metrics.requests_refused.inc()
+            raise problems.too_busy(too_long)
+
+    def _start(self, asked: dict[str, Any], alike: bytes, tick: int) -> _Flight:
+        loop = asyncio.get_running_loop()
+        request_id = f"{self._prefix}{next(self._numbers):x}"
+        flight = _Flight(request_id, alike, asked, loop.create_future(), tick)
+        # Whoever waits may be gone when it fails: nobody need hear of it.
+        flight.reply.add_done_callback(lambda future: future.cancelled() or future.exception())
+        self._pending.add(flight)
+        self._alike[alike] = flight
+        self._delay.sent()
+        overdue = loop.call_later(self._options.timeout + _GRACE_SECONDS, self._overdue, flight)
+        task = asyncio.create_task(self._fly(flight), name=f"request {request_id}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda _: overdue.cancel())
+        return flight
+
+    async def _fly(self, flight: _Flight) -> None:
+        """See to one request; whatever happens, those who wait for it are told."""
+        try:
+            async with asyncio.timeout(self._options.timeout):
+                with tracing.traced_span("ask workers", "client", mess_request_id=flight.request_id):
+                    value = await self._exchange(flight)
+            self._take(flight, value)
+        except problems.ProblemError as problem:
+            self._give_up(flight, problem)
+        except TimeoutError:
+            self._give_up(flight, problems.no_reply(self._options.timeout))
+        except asyncio.CancelledError:
+            self._give_up(flight, problems.no_worker())  # the process stops
+            raise
+        except Exception:
+            logger.exception("a request to the workers failed", worker_request_id=flight.request_id)
+            self._give_up(flight, problems.internal_problem(flight.request_id))
+        finally:
+            self._forget(flight)
+
+    async def _exchange(self, flight: _Flight) -> bytes:
+        """The reply of the first worker that gives one; for who does not, others are asked, and all again after a pause.
+
+        Raises:
+            ProblemError: No worker is there, nor any starting, or the store that names them is away.
+        """
+        refused: set[str] = set()
+        pause, ended = _PAUSE_SECONDS, 0
+        while True:
+            worker = self._workers.choose(refused)
+            if worker is not None:
+                try:
+                    return await self._post(worker, flight)
+                except (aiohttp.ClientError, OSError, _NotTakenError) as error:
+                    logger.debug("a worker does not answer", worker=worker.owner, error=repr(error))
+                    ended += not isinstance(error, aiohttp.ClientConnectorError | _NotTakenError)
+                    if ended > _SURVIVED:
+                        raise problems.no_worker() from error
+                    self._metrics.requests_repeated.inc()
+                    refused.add(worker.owner)
+                    continue
+            await self._look()
+            await asyncio.sleep(pause)
+            refused.clear()
+            pause = min(2 * pause, _MOST_PAUSE_SECONDS)
+
+    async def _look(self) -> None:
+        try:
+            await self._workers.look()
+        except StoreUnavailableError as error:
+            raise problems.store_unavailable_problem() from error
+        if self._workers.deserted:
+            raise problems.no_worker()
+
+    async def _post(self, worker: AnsweringWorker, flight: _Flight) -> bytes:
+        left = flight.sent_at + self._options.timeout - time.monotonic()
+        timing = {"request_id": flight.request_id, "timeout_ms": max(1, round(left * 1000))}
+        headers = {"authorization": f"Bearer {worker.token}", "content-type": "application/json"}
+        headers |= {name: value.decode() for name, value in tracing.trace_headers()}
+        self._metrics.requests_sent.inc()
+        assert worker.url is not None
+        with self._workers.occupied(worker):
+            async with self._session.post(
+                worker.url, data=orjson.dumps(timing | flight.asked), headers=headers
+            ) as answer:
+                if answer.status in _NOT_TAKEN:
+                    raise _NotTakenError(f"status {answer.status}")
+                if answer.status != 200:
+                    raise _UnreadableError(f"status {answer.status}: {await answer.text()}")
+                return await answer.read()
+
+    def _take(self, flight: _Flight, value: bytes) -> None:
+        if flight.reply.done():  # given up, as the task hung
+            self._metrics.replies.labels("late").inc()
+            return
+        self._metrics.reply_seconds.observe(time.monotonic() - flight.sent_at)
+        self._delay.answered()
+        try:
+            body, error = split_reply(flight.request_id, value)
+            problem = None if body is not None else problems.problem_of_reply(error or {})
+        except Exception as broken:  # noqa: BLE001 -- a message from outside must not end this process
+            logger.warning("a reply cannot be read", worker_request_id=flight.request_id, error=repr(broken))
+            self._metrics.replies.labels("broken").inc()
+            self._give_up(flight, problems.internal_problem(flight.request_id))
+            return
+        self._metrics.replies.labels("used").inc()
+        if body is not None:
+            flight.reply.set_result(body)
+        elif problem is not None:
+            flight.reply.set_exception(problem)
+
+    def _give_up(self, flight: _Flight, problem: problems.ProblemError) -> None:
+        """Tell those who wait."""
+        if flight.reply.done():
+            return
+        self._metrics.requests_failed.labels(problem.name).inc()
+        flight.reply.set_exception(problem)
+
+    def _forget(self, flight: _Flight) -> None:
+        if flight in self._pending:
+            self._pending.discard(flight)
+            self._delay.gone()
+        if self._alike.get(flight.alike) is flight:
+            del self._alike[flight.alike]
+
+    def _overdue(self, flight: _Flight) -> None:
+        """The task that sees to a request hangs: a library may swallow its cancellation."""
+        logger.error("a request to the workers hangs", worker_request_id=flight.request_id)
+        self._give_up(flight, problems.no_reply(self._options.timeout))
+        self._forget(flight)
+
+    async def close(self) -> None:
+        """Give up what is under way, and close the connections."""
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._session.close()
+        await self._workers.close()
