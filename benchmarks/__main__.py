@@ -23,6 +23,7 @@ NAMES = (
     "adhoc_search",
     "map_layout",
     "page",
+    "public",
 )
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)

@@ -1,0 +1,1 @@
+"""Streaming protocols that others have made, for this engine and its peers."""
