@@ -4,7 +4,8 @@
     python -m benchmarks.public random-xs clustered   # of the published size, by name
     python -m benchmarks.public clustered-1m --only MESS-AI,hnswlib
 
-What the peers need: `pip install --group bench .`; who is not installed is named and left out.
+What the peers need is in requirements-bench.lock, but for DiskANN, which pins an older numpy than it needs:
+`pip install --no-deps diskannpy`. Who is not installed has a row that says so.
 """
 
 from typing import Annotated
