@@ -16,7 +16,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from streams.engine import cells
+from streams.engine import inverted_file
 from streams.engine.exact import ExactEngine
 from streams.engine.lists import UNKNOWN
 from streams.engine.nearest import EngineMatches
@@ -215,7 +215,7 @@ class ApproximateEngine(ExactEngine):
     def _end_of_cell(self, count: int) -> int:
         """So many of those unmade, or some more: those of a cell cost hardly more than one of them."""
         assert self.nearest.cells is not None
-        following = self.nearest.cells.of(self._unmade[count - 1 : count + cells.ROOM])
+        following = self.nearest.cells.of(self._unmade[count - 1 : count + inverted_file.ROOM])
         return count + int((following[1:] == following[:1]).cumprod().sum())
 
     def _begin_making(self) -> None:

@@ -18,7 +18,7 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # i
 
 from streams.engine.acceleration import Kernels
 from streams.engine.catalogue import Catalogue
-from streams.engine.cells import InvertedFile
+from streams.engine.inverted_file import InvertedFile
 from streams.engine.lists import UNKNOWN, NeighbourLists
 from streams.engine.projection import Projection
 from streams.engine.similarity import (

@@ -15,11 +15,11 @@ def spherical_kmeans(vectors: Vectors, count: int, *, first: int = 0) -> npt.NDA
     It starts from `first`, then from the vector farthest from the centroids so far, the earliest of equals. It ends when no
     label changes, or after 10 rounds. There are fewer clusters if fewer vectors differ.
     """
-    centres = _farthest_first(vectors, count, first)
-    labels: npt.NDArray[np.intp] = (vectors @ centres.T).argmax(axis=1)
+    centroids = _farthest_first(vectors, count, first)
+    labels: npt.NDArray[np.intp] = (vectors @ centroids.T).argmax(axis=1)
     for _ in range(_ROUNDS):
-        centres = _means(vectors, labels, centres)
-        moved = (vectors @ centres.T).argmax(axis=1)
+        centroids = _means(vectors, labels, centroids)
+        moved = (vectors @ centroids.T).argmax(axis=1)
         if (moved == labels).all():
             break
         labels = moved
@@ -31,19 +31,19 @@ def _farthest_first(vectors: Vectors, count: int, first: int) -> Vectors:
     nearest = vectors @ vectors[first]
     while len(chosen) < count:
         farthest = int(nearest.argmin())
-        if nearest[farthest] > 1 - 1e-5:  # all that is left repeats a centre
+        if nearest[farthest] > 1 - 1e-5:  # all that is left repeats a centroid
             break
         chosen.append(farthest)
         nearest = np.maximum(nearest, vectors @ vectors[farthest])
     return vectors[chosen]
 
 
-def _means(vectors: Vectors, labels: npt.NDArray[np.intp], centres: Vectors) -> Vectors:
-    members = np.equal.outer(np.arange(len(centres)), labels).astype(np.float32)
+def _means(vectors: Vectors, labels: npt.NDArray[np.intp], centroids: Vectors) -> Vectors:
+    members = np.equal.outer(np.arange(len(centroids)), labels).astype(np.float32)
     sums = members @ vectors
     lengths = np.linalg.norm(sums, axis=1, keepdims=True)
-    # A cluster that lost its members, or whose members cancel out, keeps its centre.
+    # A cluster that lost its members, or whose members cancel out, keeps its centroid.
     whole = lengths[:, 0] > 1e-6
-    moved = centres.copy()
+    moved = centroids.copy()
     moved[whole] = sums[whole] / lengths[whole]
     return moved

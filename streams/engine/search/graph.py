@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # it publishes none
 
-from streams.engine.search.cells import SearchInvertedFile
+from streams.engine.search.inverted_file import SearchInvertedFile
 from streams.engine.similarity import GROUPS_PER_ENTRY, group_maxima
 from streams.engine.types import EMPTY, Scores, Slots, Vectors
 
@@ -118,7 +118,7 @@ def search_graph(vectors: Vectors, cells: SearchInvertedFile) -> SearchGraph:
         cells: Of these rows.
     """
     graph = SearchGraph.empty(len(vectors))
-    near = np.argsort(-(cells.centres @ cells.centres.T), axis=1)
+    near = np.argsort(-(cells.centroids @ cells.centroids.T), axis=1)
     # Products of two cells are too small to be shared out among threads of BLAS: cells are.
     with threadpool_limits(1), ThreadPoolExecutor(os.cpu_count()) as pool:
         for done in [pool.submit(_search, graph, vectors, cells, *one) for one in enumerate(near)]:

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from streams.engine.search.cells import SearchInvertedFile, divide
 from streams.engine.search.columns import NarrowColumns, choose
 from streams.engine.search.graph import LINKS, SearchGraph, neighbour_graph
+from streams.engine.search.inverted_file import SearchInvertedFile, divide
 from streams.engine.search.quality import QualitySample, SearchQuality, tune_cells
 from streams.engine.search.shared import SharedRows, holding
 from streams.engine.search.types import SearchSettings
@@ -50,7 +50,7 @@ class BuiltIndex:
 
     Attributes:
         cells: What a search of cells is worth; its seconds are of a row.
-        slack: How much less similar than the last found a cell's centre may be for the cell to be looked into.
+        slack: How much less similar than the last found a cell's centroid may be for the cell to be looked into.
         graph: What a search of the graph is worth; its seconds are of a query.
         leaf_budget: Leaves of the tree that such a search starts from.
         memory_bytes: Held by the graph and the index.
@@ -153,7 +153,7 @@ class IndexProcess:
                 raise IndexGoneError(report.reason)
             shapes: _Shapes = self.connection.recv()
             vectors, graph = self._received(self._dimension), self._received(2 * LINKS)
-            order, centres, starts = self._received(1), self._received(shapes.columns), self._received(2)
+            order, centroids, starts = self._received(1), self._received(shapes.columns), self._received(2)
             columns = NarrowColumns(vectors)
             if shapes.directions:
                 reduced, directions = self._received(shapes.columns), self._received(2 * self._dimension)
@@ -165,10 +165,10 @@ class IndexProcess:
             raise IndexGoneError("the process that built the index has ended") from error
         rows = order.vectors[: self._count, 0].view(np.int32).copy()
         cells = SearchInvertedFile(
-            centres.vectors[: shapes.cells].copy(),
+            centroids.vectors[: shapes.cells].copy(),
             starts.vectors[: shapes.cells + 1].view(np.int64)[:, 0].copy(),
         )
-        for memory in (order, centres, starts):
+        for memory in (order, centroids, starts):
             memory.close()
         return HandedRows(report, vectors, rows, columns, cells, graph)
 
@@ -279,7 +279,7 @@ def _build(
     slack, of_cells = tune_cells(cells, columns.matrix[: len(rows)], sample, reduced, settings.recall)
     leaf_budget, of_graph = index.tune(sample, settings.leaf_budget, settings.recall)
     clock.stop("tune")
-    memory_bytes = index.memory_bytes + known.rows.nbytes + known.scores.nbytes + cells.centres.nbytes
+    memory_bytes = index.memory_bytes + known.rows.nbytes + known.scores.nbytes + cells.centroids.nbytes
     report = BuiltIndex(of_cells, slack, of_graph, leaf_budget, memory_bytes, clock.seconds)
     shapes = _Shapes(
         0 if columns.directions is None else len(columns.directions), columns.matrix.shape[1], len(cells)
@@ -288,7 +288,7 @@ def _build(
         moved,
         pack(known),
         holding(rows[:, None]),
-        holding(cells.centres),
+        holding(cells.centroids),
         holding(cells.starts[:, None]),
     ]
     if columns.directions is not None:

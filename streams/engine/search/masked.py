@@ -93,22 +93,22 @@ class MaskedSearch:
 
     def _by_cells(self, eligible: npt.NDArray[np.bool_], count: int) -> tuple[Rows, Scores] | None:
         """What an index says; None where there is none, or it is not to be trusted with this."""
-        keeper, wanted = self._searcher.keeper, max(count, RECALL_AT)
-        if not keeper.size or wanted > keeper.size // 10:
+        supervisor, wanted = self._searcher.supervisor, max(count, RECALL_AT)
+        if not supervisor.size or wanted > supervisor.size // 10:
             return None
         hidden = np.flatnonzero(~eligible)
-        indexed = hidden[: np.searchsorted(hidden, keeper.size)]
-        if wanted > keeper.size - len(indexed):
+        indexed = hidden[: np.searchsorted(hidden, supervisor.size)]
+        if wanted > supervisor.size - len(indexed):
             return None
-        probe = keeper.look(self._reduced, wanted, indexed)
-        if probe is None or probe.left[0] > keeper.size * MOST_LOOKED_AT:
+        probe = supervisor.look(self._reduced, wanted, indexed)
+        if probe is None or probe.left[0] > supervisor.size * MOST_LOOKED_AT:
             return None
         (upper,) = probe.finish(np.zeros(1, dtype=np.intp), self._tracks.columns.excess)
-        if self._tracks.used > keeper.size:
-            (newer,) = scan.whole(self._tracks, self._reduced, hidden, keeper.size)
+        if self._tracks.used > supervisor.size:
+            (newer,) = scan.whole(self._tracks, self._reduced, hidden, supervisor.size)
             upper = upper.joined(newer)
         rows, scores = scan.best(self._tracks, self._query[0], upper, wanted)
-        if len(rows) < wanted or not keeper.trusts_cells(scores):
+        if len(rows) < wanted or not supervisor.trusts_cells(scores):
             return None
         more = self._known[eligible[self._known]]
         more = more[~np.isin(more, rows)]

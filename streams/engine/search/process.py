@@ -11,7 +11,7 @@ import numpy.typing as npt
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # it publishes none
 
 from streams.engine.piped import IdleDuty, LoopedProcess
-from streams.engine.search.keeper import SearchIndexSupervisor
+from streams.engine.search.index_supervisor import SearchIndexSupervisor
 from streams.engine.search.metadata import MetadataRow
 from streams.engine.search.searcher import Searcher
 from streams.engine.search.types import SearchMatches, SearchSettings, SearchStats
@@ -34,9 +34,9 @@ class SearchCallError(Exception):
 class _Tending:
     """What the search process does between calls: it sees to its indexes."""
 
-    def __init__(self, connection: Connection, keeper: SearchIndexSupervisor) -> None:
+    def __init__(self, connection: Connection, supervisor: SearchIndexSupervisor) -> None:
         self._connection = connection
-        self._keeper = keeper
+        self._keeper = supervisor
         self._tended = 0.0
 
     def until_called(self) -> bool:
@@ -64,7 +64,7 @@ def tended(connection: Connection, searcher: Searcher) -> tuple[Searcher, IdleDu
     """A searcher as a process serves it: between calls its indexes are seen to."""
     # A second thread makes one query hardly faster, and spins while it waits: the worker and Postgres need that core.
     threadpool_limits(1)
-    return searcher, _Tending(connection, searcher.keeper)
+    return searcher, _Tending(connection, searcher.supervisor)
 
 
 def _build(connection: Connection, dimension: int, settings: SearchSettings) -> tuple[Searcher, IdleDuty]:

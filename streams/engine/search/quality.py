@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from streams.engine.search.cells import SearchInvertedFile
+from streams.engine.search.inverted_file import SearchInvertedFile
 from streams.engine.types import Scores, Vectors
 
 SAMPLE = 400
@@ -110,9 +110,9 @@ def judge(last: Scores, recalls: npt.NDArray[np.float64], wanted: float, seconds
 def tune_cells(
     cells: SearchInvertedFile, matrix: Vectors, sample: QualitySample, reduced: Vectors, wanted: float
 ) -> tuple[float, SearchQuality]:
-    """How much less similar than the last found a cell's centre may be, for the cell to be looked into.
+    """How much less similar than the last found a cell's centroid may be, for the cell to be looked into.
 
-    A neighbour is found if the centre of its cell is within that of the last of the true ones. It is enough for easy
+    A neighbour is found if the centroid of its cell is within that of the last of the true ones. It is enough for easy
     and for hard queries, and for long lists.
 
     Args:
@@ -122,18 +122,18 @@ def tune_cells(
         reduced: float32 (SAMPLE, c), its queries in these columns.
         wanted: The recall.
     """
-    near = reduced @ cells.centres.T
-    centre = np.take_along_axis(near, cells.of_rows()[sample.rows], 1)
-    slack = max(_needed(sample, centre, count, wanted) for count in (RECALL_AT, LONG))
+    near = reduced @ cells.centroids.T
+    centroid = np.take_along_axis(near, cells.of_rows()[sample.rows], 1)
+    slack = max(_needed(sample, centroid, count, wanted) for count in (RECALL_AT, LONG))
     last = sample.scores[:, :RECALL_AT][:, -1]
-    recalls = ((last[:, None] - centre[:, :RECALL_AT]) <= slack).mean(axis=1)
+    recalls = ((last[:, None] - centroid[:, :RECALL_AT]) <= slack).mean(axis=1)
     return slack, judge(last, recalls, wanted, _row_seconds(cells, matrix, reduced))
 
 
-def _needed(sample: QualitySample, centre: Scores, count: int, wanted: float) -> float:
+def _needed(sample: QualitySample, centroid: Scores, count: int, wanted: float) -> float:
     """What must be looked into for the recall wanted of lists of `count`, of whatever hardness the query is."""
     last = sample.scores[:, :count][:, -1:]
-    below = (last - centre[:, :count])[np.argsort(-last[:, 0])]
+    below = (last - centroid[:, :count])[np.argsort(-last[:, 0])]
     windows = np.lib.stride_tricks.sliding_window_view(below, WINDOW, axis=0).reshape(
         -1, below.shape[1] * WINDOW
     )

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from streams.engine.search import scan
 from streams.engine.search.index_process import IndexProcess
-from streams.engine.search.keeper import SearchIndex, SearchIndexSupervisor
+from streams.engine.search.index_supervisor import SearchIndex, SearchIndexSupervisor
 from streams.engine.search.metadata import MetadataRow
 from streams.engine.search.quality import RECALL_AT
 from streams.engine.search.rows import TrackRows
@@ -46,7 +46,7 @@ class Searcher:
         fields: Sequence[str] = (),
     ) -> None:
         self.tracks = TrackRows(dimension, fields)
-        self.keeper = SearchIndexSupervisor(self.tracks, settings, start)
+        self.supervisor = SearchIndexSupervisor(self.tracks, settings, start)
         self._approximate_queries = self._graph_queries = self._exact_queries = 0
         self._seconds: dict[str, float] = defaultdict(float)
 
@@ -61,7 +61,7 @@ class Searcher:
         """Add a part of a catalogue; a track that is there already gets this vector. See `SearchProcess.load`."""
         with self._timed("load"):
             self.tracks.put(keys, track_ids, vectors, metadata, offsets)
-        self.keeper.hold_off()
+        self.supervisor.hold_off()
 
     def apply(self, batch: TrackBatch) -> None:
         """Bring the catalogue up to date with `batch`."""
@@ -91,8 +91,8 @@ class Searcher:
         asked = _Asked(queries, reduced, max(count, RECALL_AT), left_out, self._hidden(left_out))
         hard = np.arange(len(queries))
         # Where much of the catalogue is wanted, a look into cells or a graph saves nothing.
-        if asked.count <= self.keeper.size // 10:
-            step = max(1, scan.PRODUCT_VALUES // self.keeper.size)
+        if asked.count <= self.supervisor.size // 10:
+            step = max(1, scan.PRODUCT_VALUES // self.supervisor.size)
             parts = [slice(start, start + step) for start in range(0, len(queries), step)]
             found = [self._approximate(answers, asked, part) for part in parts]
             hard = np.concatenate([*found, hard[:0]])
@@ -122,25 +122,25 @@ class Searcher:
         numbers = np.arange(len(asked.queries))[part]
         reduced = asked.reduced[part]
         with self._timed("cells"):
-            probe = self.keeper.look(reduced, asked.count, asked.hidden)
+            probe = self.supervisor.look(reduced, asked.count, asked.hidden)
         if probe is None:
             return numbers
         newer: list[UpperBounds] = []
-        if self.tracks.used > self.keeper.size:
+        if self.tracks.used > self.supervisor.size:
             with self._timed("newer"):
-                newer = list(scan.whole(self.tracks, reduced, asked.hidden, self.keeper.size))
+                newer = list(scan.whole(self.tracks, reduced, asked.hidden, self.supervisor.size))
         done = np.zeros(len(numbers), dtype=np.bool_)
-        shorter = np.flatnonzero(self.keeper.better_by_graph(probe))
+        shorter = np.flatnonzero(self.supervisor.better_by_graph(probe))
         if len(shorter):
             theirs = [newer[i] for i in shorter.tolist()] if newer else []
             done[shorter] = self._by_graph(answers, asked, numbers[shorter], theirs)
-        which = np.flatnonzero((probe.left <= self.keeper.size * MOST_LOOKED_AT) & ~done)
+        which = np.flatnonzero((probe.left <= self.supervisor.size * MOST_LOOKED_AT) & ~done)
         with self._timed("cells"):
             found = probe.finish(which, self.tracks.columns.excess)
             for i, upper in zip(which.tolist(), found, strict=True):
                 both = upper.joined(newer[i]) if newer else upper
                 rows, scores = scan.best(self.tracks, asked.queries[numbers[i]], both, asked.count)
-                if len(rows) == asked.count and self.keeper.trusts_cells(scores):
+                if len(rows) == asked.count and self.supervisor.trusts_cells(scores):
                     best = slice(answers.count)
                     answers.put(int(numbers[i]), rows[best], scores[best])
                     done[i] = True
@@ -152,7 +152,9 @@ class Searcher:
         """Answer some queries by the graph and what is newer; return which of them are answered, bool (m,)."""
         done = np.zeros(len(which), dtype=np.bool_)
         with self._timed("graph"):
-            near = self.keeper.query(asked.queries[which], asked.count, min(len(asked.left_out), asked.count))
+            near = self.supervisor.query(
+                asked.queries[which], asked.count, min(len(asked.left_out), asked.count)
+            )
             if near is None:
                 return done
             usable = (near != EMPTY) & self.tracks.alive[near]
@@ -161,7 +163,7 @@ class Searcher:
             for n, i in enumerate(which.tolist()):
                 query, rows = asked.queries[i], near[n][usable[n]]
                 scores = exact_similarity(query, self.tracks.vectors[rows])
-                if len(rows) < asked.count or not self.keeper.trusts_graph(scores):
+                if len(rows) < asked.count or not self.supervisor.trusts_graph(scores):
                     continue
                 if newer:
                     fresh, theirs = scan.best(self.tracks, query, newer[n], answers.count)
@@ -187,19 +189,19 @@ class Searcher:
 
     def stats(self) -> SearchStats:
         """Counts and times, at any moment."""
-        keeper, report = self.keeper, self.keeper.report
+        supervisor, report = self.supervisor, self.supervisor.report
         built = report.seconds if report else {}
         return SearchStats(
             tracks=len(self.tracks),
-            index_size=keeper.size if report else 0,
-            index_age=keeper.age,
-            newer=keeper.newer,
-            tombstones=keeper.tombstones,
-            building=keeper.building,
-            builds=keeper.builds,
-            failed_builds=keeper.failed_builds,
-            lost=keeper.lost,
-            last_error=keeper.last_error,
+            index_size=supervisor.size if report else 0,
+            index_age=supervisor.age,
+            newer=supervisor.newer,
+            tombstones=supervisor.tombstones,
+            building=supervisor.building,
+            builds=supervisor.builds,
+            failed_builds=supervisor.failed_builds,
+            lost=supervisor.lost,
+            last_error=supervisor.last_error,
             recall=report.cells.recall if report else None,
             answered_share=report.cells.share if report else None,
             graph_recall=report.graph.recall if report else None,
@@ -208,7 +210,7 @@ class Searcher:
             approximate_queries=self._approximate_queries,
             graph_queries=self._graph_queries,
             exact_queries=self._exact_queries,
-            memory_bytes=self.tracks.memory_bytes + keeper.memory_bytes,
+            memory_bytes=self.tracks.memory_bytes + supervisor.memory_bytes,
             seconds={**self._seconds, **{f"build_{name}": spent for name, spent in built.items()}},
         )
 

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize
 
-from streams.engine import approximate, cells
+from streams.engine import approximate, inverted_file
 from streams.engine.approximate import ApproximateEngine, InflowEstimate
 from streams.engine.exact import ExactEngine
 from streams.engine.types import EVENT, StoredLists
@@ -64,19 +64,19 @@ def _small_cells(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(approximate, "MAKING_SECONDS", 60.0)
     monkeypatch.setattr(approximate, "LEAST_MADE", 50)
     monkeypatch.setattr(approximate, "STRAYS_AT_ONCE", (5, 20))
-    monkeypatch.setattr(cells, "ROOM", 64)
-    monkeypatch.setattr(cells, "TARGET", 32)
+    monkeypatch.setattr(inverted_file, "ROOM", 64)
+    monkeypatch.setattr(inverted_file, "TARGET", 32)
 
 
 class TestAnyLargeHistory(AnyLargeHistory.TestCase):  # type: ignore[name-defined,misc]
     """Run it with cells of three."""
 
     def setUp(self) -> None:
-        self._before = cells.ROOM, cells.TARGET
-        cells.ROOM, cells.TARGET = 3, 2
+        self._before = inverted_file.ROOM, inverted_file.TARGET
+        inverted_file.ROOM, inverted_file.TARGET = 3, 2
 
     def tearDown(self) -> None:
-        cells.ROOM, cells.TARGET = self._before
+        inverted_file.ROOM, inverted_file.TARGET = self._before
 
 
 def inserted(engine: ExactEngine, catalogue: dict[str, np.ndarray], start: int, dimension: int) -> None:
@@ -190,7 +190,7 @@ def test_a_large_catalogue_without_lists_gets_them_slice_by_slice(monkeypatch: p
     engine.nearest.among = 500
     assert engine.refill(200) > 0
     follower.take(engine)
-    assert 200 <= len(follower.lists) < 200 + cells.ROOM
+    assert 200 <= len(follower.lists) < 200 + inverted_file.ROOM
     inserted(engine, catalogue, 1_400, dimension)
     follower.take(engine)
     assert len(follower.lists) >= 300
@@ -290,7 +290,7 @@ def test_cells_are_made_in_slices_while_tracks_come_and_go() -> None:
     """What was placed, moved or forgotten before they were ready is in one cell, or in none."""
     rng = np.random.default_rng(3)
     vectors = np.array(list(random_catalogue(3_000, 12).values()))
-    made, slices = cells.InvertedFile(vectors, np.arange(2_000, dtype=np.int32)), 1
+    made, slices = inverted_file.InvertedFile(vectors, np.arange(2_000, dtype=np.int32)), 1
     gone = rng.choice(2_500, 300, replace=False).astype(np.int32)
     while not made.advance(0):
         if slices == 5:
@@ -302,7 +302,7 @@ def test_cells_are_made_in_slices_while_tracks_come_and_go() -> None:
     assert slices > 20
     members = np.concatenate([row[:count] for row, count in zip(made.members, made.counts, strict=True)])
     assert sorted(members.tolist()) == np.setdiff1d(np.arange(3_000), gone).tolist()
-    assert made.counts.max() < cells.ROOM
+    assert made.counts.max() < inverted_file.ROOM
 
 
 def test_without_compiled_loops_it_is_the_exact_engine() -> None:
@@ -323,7 +323,7 @@ def test_cells_hold_every_track_once(alike: bool) -> None:
     vectors = np.array(list(random_catalogue(1_000, 12).values()))
     if alike:
         vectors[:] = vectors[0]
-    made = cells.InvertedFile(vectors[:500], np.arange(500, dtype=np.int32))
+    made = inverted_file.InvertedFile(vectors[:500], np.arange(500, dtype=np.int32))
     assert made.advance(60)
     made.place(vectors, np.arange(500, 1_000, dtype=np.int32))
     gone = rng.choice(1_000, 200, replace=False).astype(np.int32)
@@ -333,4 +333,4 @@ def test_cells_hold_every_track_once(alike: bool) -> None:
     made.place(vectors, moved)
     members = np.concatenate([row[:count] for row, count in zip(made.members, made.counts, strict=True)])
     assert sorted(members.tolist()) == np.setdiff1d(np.arange(1_000), gone).tolist()
-    assert made.counts.max() < cells.ROOM
+    assert made.counts.max() < inverted_file.ROOM

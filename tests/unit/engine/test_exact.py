@@ -128,8 +128,8 @@ TestAnyHistory = AnyHistory.TestCase
 def random_catalogue(count: int, dimension: int, seed: int = 0) -> dict[str, np.ndarray]:
     """Clustered vectors: real embeddings are not spread evenly."""
     rng = np.random.default_rng(seed)
-    centres = rng.standard_normal((12, dimension)) * 2
-    points = centres[rng.integers(0, 12, count)] + rng.standard_normal((count, dimension))
+    centroids = rng.standard_normal((12, dimension)) * 2
+    points = centroids[rng.integers(0, 12, count)] + rng.standard_normal((count, dimension))
     return {f"{i:07d}": unit(point) for i, point in enumerate(points)}
 
 

@@ -42,8 +42,8 @@ async def test_an_index_that_fails_or_ends_is_counted_and_told_of_once(
     searcher = Searcher(D, SearchSettings(exact_below=10, retry=0.0, rest=0.0), ExactIndex)
     searcher.apply(batch(random_catalogue(50, D, seed=1), dimension=D))
     metrics, process = WorkerMetrics(), _Here(searcher)
-    keeper = SearchSupervisor(process, lambda _: None, metrics)  # type: ignore[arg-type]
-    observing = asyncio.create_task(keeper.observe())
+    supervisor = SearchSupervisor(process, lambda _: None, metrics)  # type: ignore[arg-type]
+    observing = asyncio.create_task(supervisor.observe())
 
     async def looked() -> float:
         for _ in range(3):
@@ -52,16 +52,16 @@ async def test_an_index_that_fails_or_ends_is_counted_and_told_of_once(
         return float(metrics.search_failures._value.get())
 
     with capture_logs() as logs:
-        searcher.keeper.tend()
+        searcher.supervisor.tend()
         assert await looked() == 0
         ExactIndex.latest.finish(fails=True)
-        searcher.keeper.tend()
+        searcher.supervisor.tend()
         assert await looked() == 1
-        searcher.keeper.tend()
+        searcher.supervisor.tend()
         ExactIndex.latest.finish(fails=False)
-        searcher.keeper.tend()
+        searcher.supervisor.tend()
         ExactIndex.latest.die()
-        searcher.keeper.tend()
+        searcher.supervisor.tend()
         assert await looked() == 2
     observing.cancel()
     with contextlib.suppress(asyncio.CancelledError):

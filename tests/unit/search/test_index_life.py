@@ -69,14 +69,14 @@ class IndexLife(RuleBasedStateMachine):
 
     @rule()
     def begin_a_build_if_due(self) -> None:
-        self.searcher.keeper.tend()
+        self.searcher.supervisor.tend()
 
-    @precondition(lambda self: self.searcher.keeper.building)
+    @precondition(lambda self: self.searcher.supervisor.building)
     @rule(fails=st.booleans())
     def end_a_build(self, fails: bool) -> None:
         index = ExactIndex.latest
         index.finish(fails=fails)
-        self.searcher.keeper.tend()
+        self.searcher.supervisor.tend()
         if not fails:
             self.current = index
             self.indexed = True
@@ -116,9 +116,9 @@ def indexed(
     ExactIndex.by_graph, ExactIndex.directions = by_graph, directions
     searcher = Searcher(D, SearchSettings(exact_below=1, **more), ExactIndex)  # type: ignore[arg-type]
     searcher.apply(batch(catalogue, dimension=D))
-    searcher.keeper.tend()
+    searcher.supervisor.tend()
     ExactIndex.latest.finish(fails=False)
-    searcher.keeper.tend()
+    searcher.supervisor.tend()
     return searcher
 
 
@@ -166,14 +166,14 @@ def test_cells_not_looked_into_are_not_found() -> None:
     """With no slack a query finds what brute force finds in the cells nearest to it: what it says is of these rows."""
     catalogue = catalogue_of(800)
     searcher = indexed(catalogue)
-    keeper = searcher.keeper
-    assert keeper.report is not None
-    assert keeper.cells is not None
-    keeper.report = replace(keeper.report, slack=-EVERYWHERE)
+    supervisor = searcher.supervisor
+    assert supervisor.report is not None
+    assert supervisor.cells is not None
+    supervisor.report = replace(supervisor.report, slack=-EVERYWHERE)
     query = random_unit(1)
     found = searcher.search(query[None], 50, None, None)
-    near = np.argsort(-(keeper.cells.centres @ query))[: keeper.cells.first(50)]
-    keys = searcher.tracks.keys[: keeper.size][np.isin(keeper.cells.of_rows(), near)]
+    near = np.argsort(-(supervisor.cells.centroids @ query))[: supervisor.cells.first(50)]
+    keys = searcher.tracks.keys[: supervisor.size][np.isin(supervisor.cells.of_rows(), near)]
     names = {key_of(name): name for name in catalogue}
     subset = {names[key]: catalogue[names[key]] for key in keys.tolist()}
     assert 50 < len(subset) < 400
@@ -184,8 +184,8 @@ def test_cells_not_looked_into_are_not_found() -> None:
 def test_many_queries_find_what_each_finds_alone(directions: int) -> None:
     """A call with many queries, which share products with cells, answers as a call for each of them."""
     searcher = indexed(catalogue_of(800), directions=directions)
-    assert searcher.keeper.report is not None
-    searcher.keeper.report = replace(searcher.keeper.report, slack=0.2)
+    assert searcher.supervisor.report is not None
+    searcher.supervisor.report = replace(searcher.supervisor.report, slack=0.2)
     queries = np.array([random_unit(seed) for seed in range(70)])
     together = searcher.search(queries, 50, None, None)
     for i, query in enumerate(queries):
@@ -202,7 +202,7 @@ def test_a_query_too_hard_for_the_index_is_scanned(by_graph: bool) -> None:
     query = random_unit(1)
     last = np.sort(exact_similarity(query, np.array(list(catalogue.values()))))[-50]
     for threshold, exact in ((float(last) - 1e-6, False), (float(last) + 1e-6, True)):
-        searcher.keeper.report = report(by_graph=by_graph, cells=threshold, graph=threshold)
+        searcher.supervisor.report = report(by_graph=by_graph, cells=threshold, graph=threshold)
         assert searcher.search(query[None], 10, None, None).exact is exact
 
 
@@ -222,10 +222,10 @@ def test_a_rebuild_waits_for_enough_change() -> None:
     """No index is built for a change of less than the share, and one is for more."""
     searcher = indexed(catalogue_of(800), rebuild_share=0.1, rest=0.0)
     searcher.apply(batch({f"n{i}": random_unit(i) for i in range(40)}, ["t001"], dimension=D))
-    searcher.keeper.tend()
+    searcher.supervisor.tend()
     assert not searcher.stats().building
     searcher.apply(batch({f"t{i:03d}": random_unit(i) for i in range(100, 140)}, dimension=D))
-    searcher.keeper.tend()
+    searcher.supervisor.tend()
     assert searcher.stats().building
 
 
@@ -233,9 +233,9 @@ def test_small_catalogues_have_no_index() -> None:
     """Below the size no index is built, and one that was is given up when the catalogue has shrunk."""
     catalogue = catalogue_of(600)
     searcher = indexed(catalogue)
-    searcher.keeper._settings = SearchSettings(exact_below=550)
+    searcher.supervisor._settings = SearchSettings(exact_below=550)
     searcher.apply(batch({}, list(catalogue)[:100], dimension=D))
-    searcher.keeper.tend()
+    searcher.supervisor.tend()
     assert searcher.stats().index_size == 0
     found = searcher.search(random_unit(1)[None], 10, None, None)
     assert found.exact

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.unit
 def _tended(searcher: Searcher, width: int) -> None:
     """Tend until products are made with other columns than so many."""
     while searcher.tracks.columns.matrix.shape[1] == width:
-        searcher.keeper.tend()
+        searcher.supervisor.tend()
 
 
 def test_few_columns_serve_as_soon_as_they_are_found_and_anew_when_the_catalogue_has_doubled(
@@ -30,7 +30,7 @@ def test_few_columns_serve_as_soon_as_they_are_found_and_anew_when_the_catalogue
     catalogue = {name: everything[name] for name in names[:1_100]}
     searcher = Searcher(DIMENSION, SearchSettings())
     searcher.apply(batch(catalogue, dimension=DIMENSION))
-    searcher.keeper.tend()
+    searcher.supervisor.tend()
     changed = dict(zip(names[:40], few_directions(40, 5, noise=0.5), strict=True))
     gone = names[40:60]
     searcher.apply(batch(changed, gone, dimension=DIMENSION))
@@ -45,7 +45,7 @@ def test_few_columns_serve_as_soon_as_they_are_found_and_anew_when_the_catalogue
     check(searcher, catalogue, queries, 20)
     before = searcher.tracks.columns
     while searcher.tracks.columns is before:
-        searcher.keeper.tend()
+        searcher.supervisor.tend()
     check(searcher, catalogue, queries, 20)
     assert np.isfinite(searcher.tracks.columns.matrix).all()
 
@@ -61,6 +61,6 @@ def test_vectors_without_leading_directions_are_searched_whole(monkeypatch: pyte
     searcher.apply(batch(catalogue, dimension=DIMENSION))
     before = searcher.tracks.columns
     while searcher.tracks.columns is before:
-        searcher.keeper.tend()
+        searcher.supervisor.tend()
     assert searcher.tracks.columns.memory_bytes == 0
     check(searcher, catalogue, np.array(list(catalogue.values()))[:5], 20)

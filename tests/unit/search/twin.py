@@ -7,10 +7,10 @@ import multiprocessing
 
 import numpy as np
 
-from streams.engine.search.cells import divide
 from streams.engine.search.columns import NarrowColumns
 from streams.engine.search.graph import SearchGraph, complete
 from streams.engine.search.index_process import BuiltIndex, HandedRows, IndexGoneError, pack, unpack
+from streams.engine.search.inverted_file import divide
 from streams.engine.search.quality import SearchQuality
 from streams.engine.search.shared import SharedRows, holding
 from streams.engine.search.types import SearchSettings

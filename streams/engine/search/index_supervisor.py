@@ -9,8 +9,8 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from streams.engine.search.cells import Probe, SearchInvertedFile
 from streams.engine.search.index_process import BuiltIndex, HandedRows, IndexGoneError, IndexProcess
+from streams.engine.search.inverted_file import Probe, SearchInvertedFile
 from streams.engine.search.quality import RECALL_AT
 from streams.engine.search.rows import TrackRows
 from streams.engine.search.shared import SharedRows

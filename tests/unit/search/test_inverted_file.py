@@ -5,9 +5,9 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from streams.engine.search.cells import ROOM, Probe, SearchInvertedFile, divide
 from streams.engine.search.columns import choose
 from streams.engine.search.graph import LINKS, SearchGraph, looked_at, neighbour_graph
+from streams.engine.search.inverted_file import ROOM, Probe, SearchInvertedFile, divide
 from streams.engine.search.quality import EASY, QualitySample, judge, tune_cells
 from streams.engine.search.shared import holding
 from streams.engine.types import Vectors
@@ -20,9 +20,9 @@ D, TRACKS = 64, 6_000
 def clustered(count: int, seed: int) -> Vectors:
     """Unit vectors as embeddings are: clusters along few directions, with noise."""
     world = np.random.default_rng(7)
-    centres, up = world.standard_normal((40, 12)), world.standard_normal((12, D))
+    centroids, up = world.standard_normal((40, 12)), world.standard_normal((12, D))
     rng = np.random.default_rng(seed)
-    made = (centres[rng.integers(0, 40, count)] + 0.7 * rng.standard_normal((count, 12))) @ up
+    made = (centroids[rng.integers(0, 40, count)] + 0.7 * rng.standard_normal((count, 12))) @ up
     made += 0.3 * rng.standard_normal(made.shape)
     scaled: Vectors = (made / np.linalg.norm(made, axis=1, keepdims=True)).astype(np.float32)
     return scaled
@@ -57,7 +57,7 @@ def test_every_row_is_in_one_cell_and_none_is_overfull(alike: bool) -> None:
     assert cells.starts[-1] == 3_000
     assert cells.sizes.min() >= 1
     assert cells.width <= ROOM * 3_000 / round(2 * 3_000**0.5)
-    assert np.allclose(np.linalg.norm(cells.centres, axis=1), 1, atol=1e-6)
+    assert np.allclose(np.linalg.norm(cells.centroids, axis=1), 1, atol=1e-6)
 
 
 @pytest.mark.parametrize("rows", [1, 2, 5])
@@ -95,9 +95,9 @@ def test_a_query_among_small_cells_looks_into_more_of_them() -> None:
     vectors = np.concatenate([near, clustered(TRACKS, 1) - query]).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     starts = np.concatenate([np.arange(100), 100 + np.arange(0, TRACKS + 1, 100)])
-    centres = np.stack([vectors[a:b].mean(axis=0) for a, b in pairwise(starts.tolist())])
+    centroids = np.stack([vectors[a:b].mean(axis=0) for a, b in pairwise(starts.tolist())])
     cells = SearchInvertedFile(
-        centres / np.linalg.norm(centres, axis=1, keepdims=True), starts.astype(np.int64)
+        centroids / np.linalg.norm(centroids, axis=1, keepdims=True), starts.astype(np.int64)
     )
     assert cells.first(50) < 50
     probe = Probe(cells, vectors, query, 50, np.empty(0, dtype=np.intp), 0.05)

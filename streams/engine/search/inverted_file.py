@@ -1,9 +1,9 @@
-"""The rows of an index in cells of tracks that are alike, one cell after the other: where to look first.
+"""The search index's inverted file: its rows are ordered by cell, cells of similar tracks.
 
-An inverted file (Jégou, Douze, Schmid: *Product Quantization for Nearest Neighbor Search*, 2011, section IV). How many
-cells a query looks into is not fixed. It begins with the nearest, and goes on with those whose centre is at most a
-certain amount less similar than the last of what it has found: few where neighbours are close together, many where they are
-scattered, and more for a longer list. The amount is measured when an index is built.
+An inverted file (Jégou, Douze, Schmid: *Product Quantization for Nearest Neighbor Search*, 2011, section IV). The number of
+probes is not fixed. A query begins with the nearest cells, and goes on with those whose centroid is at most a slack less
+similar than the last track found: few cells where neighbours are close together, many where they are scattered, more for a
+longer list. The slack is measured when an index is built.
 """
 
 from collections.abc import Callable, Iterator
@@ -12,36 +12,42 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from streams.engine.kmeans import (
+    centroid_rounds,
+    mean_direction,
+    members_by_label,
+    nearest_centroids,
+    two_clusters,
+)
 from streams.engine.search.upper import Rows, UpperBounds
 from streams.engine.types import Scores, Vectors
 
-# Cells, as a multiple of the square root of the tracks: centres and members cost about the same.
+# Number of cells, as a multiple of the square root of the tracks: centroids and members cost about the same.
 DENSITY = 2.0
-# Members of a cell at most, as a multiple of the mean.
+# Maximum size of a cell, as a multiple of the mean.
 ROOM = 2.0
-# Tracks that the centres are made from, for each of them, and times that they are moved.
+# Tracks in the sample for k-means, per centroid, and its rounds.
 SAMPLE = 40
 ROUNDS = 6
-BLOCK = 4096
-# Cells looked into at first, beside as many as may hold what is wanted.
+# Probes at first, in addition to as many cells as may hold the wanted tracks.
 FIRST = 3
 _NOTHING = np.empty(0, dtype=np.intp)
 
 
 @dataclass(frozen=True, slots=True)
 class SearchInvertedFile:
-    """Cells over rows of their own order.
+    """Cells, each a range of rows.
 
     Attributes:
-        centres: float32 (k, c), unit length, in the columns that products are made with.
+        centroids: float32 (k, c), unit length, in the columns that products are made with.
         starts: int64 (k + 1,), the first row of each cell, and the end of the last.
     """
 
-    centres: Vectors
+    centroids: Vectors
     starts: npt.NDArray[np.int64]
 
     def __len__(self) -> int:
-        return len(self.centres)
+        return len(self.centroids)
 
     @property
     def sizes(self) -> npt.NDArray[np.int64]:
@@ -58,27 +64,25 @@ class SearchInvertedFile:
         return np.repeat(np.arange(len(self)), self.sizes)
 
     def first(self, count: int) -> int:
-        """Cells that a query for `count` tracks looks into at first."""
+        """The number of first probes of a query for `count` tracks."""
         rows = int(self.starts[-1])
         return min(len(self), -(-count * len(self) // max(1, rows)) + FIRST)
 
 
 def divide(matrix: Vectors, random: np.random.Generator) -> tuple[SearchInvertedFile, npt.NDArray[np.int64]]:
-    """Put rows into cells by spherical k-means.
+    """Divide rows into cells by spherical k-means.
 
     Args:
         matrix: float32 (n, c), n at least 1.
-        random: Where chance comes from.
+        random: Source of randomness.
 
     Returns:
         The cells, and the order of rows that they are in, int64 (n,): which row of `matrix` is the cells' row i.
     """
     count = min(len(matrix), max(1, round(DENSITY * len(matrix) ** 0.5)))
     sample = random.choice(len(matrix), min(len(matrix), SAMPLE * count), replace=False)
-    centres = _centres(matrix[np.sort(sample)], count, random)
-    of = _nearest(matrix, centres)
-    order = np.argsort(of, kind="stable")
-    parts = [part for part in np.split(order, np.cumsum(np.bincount(of, minlength=count))[:-1]) if len(part)]
+    *_, centroids = centroid_rounds(matrix[np.sort(sample)], count, ROUNDS, random)
+    parts = [part for part in members_by_label(nearest_centroids(matrix, centroids), count) if len(part)]
     room = max(2, int(ROOM * len(matrix) / count))
     fitting: list[npt.NDArray[np.int64]] = []
     while parts:
@@ -86,49 +90,11 @@ def divide(matrix: Vectors, random: np.random.Generator) -> tuple[SearchInverted
         if len(part) <= room:
             fitting.append(part)
         else:
-            parts += _halves(matrix, part, random)
-    centres = np.stack([_unit(matrix[part].mean(axis=0)) for part in fitting])
+            labels, _ = two_clusters(matrix[part], ROUNDS, random)
+            parts += [part[labels == 0], part[labels == 1]]
+    centroids = np.stack([mean_direction(matrix[part]) for part in fitting])
     starts = np.concatenate([[0], np.cumsum([len(part) for part in fitting])])
-    return SearchInvertedFile(centres, starts.astype(np.int64)), np.concatenate(fitting)
-
-
-def _centres(points: Vectors, count: int, random: np.random.Generator) -> Vectors:
-    centres = _unit(points[random.choice(len(points), count, replace=False)])
-    for _ in range(ROUNDS):
-        of = _nearest(points, centres)
-        order = np.argsort(of, kind="stable")
-        sizes = np.bincount(of, minlength=count)
-        used = np.flatnonzero(sizes)
-        # What has no members stays where it is.
-        sums = np.add.reduceat(points[order], (np.cumsum(sizes) - sizes)[used], axis=0)
-        centres[used] = _unit(sums)
-    return centres
-
-
-def _nearest(points: Vectors, centres: Vectors) -> npt.NDArray[np.int64]:
-    found = np.empty(len(points), dtype=np.int64)
-    for start in range(0, len(points), BLOCK):
-        part = slice(start, start + BLOCK)
-        found[part] = np.argmax(points[part] @ centres.T, axis=1)
-    return found
-
-
-def _halves(
-    matrix: Vectors, rows: npt.NDArray[np.int64], random: np.random.Generator
-) -> list[npt.NDArray[np.int64]]:
-    points = matrix[rows]
-    of = _nearest(points, _centres(points, 2, random))
-    parts = [rows[of == 0], rows[of == 1]]
-    if min(len(part) for part in parts) == 0:
-        # All alike: any half will do.
-        return list(np.array_split(rows, 2))
-    return parts
-
-
-def _unit(vectors: Vectors) -> Vectors:
-    lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    scaled: Vectors = vectors / np.maximum(lengths, np.finfo(np.float32).tiny)
-    return scaled
+    return SearchInvertedFile(centroids, starts.astype(np.int64)), np.concatenate(fitting)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +111,7 @@ class _Places:
 
 
 class Probe:
-    """Some queries' look into cells.
+    """The probes of some queries.
 
     Args:
         cells: The cells.
@@ -153,7 +119,7 @@ class Probe:
         queries: float32 (q, c), q at least 1, in the same columns.
         count: How many are wanted.
         hidden: intp (m,), ascending: rows to leave out.
-        slack: How much less similar than the last found a centre may be.
+        slack: How much less similar than the last found a centroid may be.
 
     Attributes:
         last: float32 (q,), the product of the last of the best `count` found in the first cells; -inf if there are
@@ -173,7 +139,7 @@ class Probe:
         self._cells, self._matrix, self._queries = cells, matrix, queries
         self._hidden = hidden
         self._width = cells.width
-        near: Scores = queries @ cells.centres.T
+        near: Scores = queries @ cells.centroids.T
         self._first: list[Rows] = [_NOTHING] * len(queries)
         self._found: list[Scores] = [near[0]] * len(queries)
         self.last: Scores = np.full(len(queries), -np.inf, dtype=np.float32)
@@ -189,7 +155,7 @@ class Probe:
         self.left = self._wanted @ cells.sizes
 
     def _begin(self, near: Scores, which: npt.NDArray[np.intp], count: int, first: int) -> None:
-        """Look into the nearest cells of some queries, so many of each."""
+        """Search the nearest cells of some queries, so many for each."""
         first = min(first, len(self._cells))
         cells = np.argpartition(-near[which], first - 1, axis=1)[:, :first]
         found = self._products(np.repeat(which, first), cells.ravel()).reshape(len(which), -1)
