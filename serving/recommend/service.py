@@ -29,6 +29,7 @@ from store.errors import StoreUnavailableError
 from store.materialised import Place, StoredBody
 from store.progress import StoreProgress
 from streams.contracts import RecommendationQuery
+from streams.single_flight import SingleFlight
 
 logger = structlog.get_logger("serving")
 
@@ -100,7 +101,7 @@ class ReadService:
         self._checks = RequestBatcher[Place, tuple[str, bool]](
             lambda at: materialised.check_bodies(pool, at), timeout
         )
-        self._loads: dict[bytes, asyncio.Future[CachedResponse | bytes]] = {}
+        self._loads = SingleFlight[bytes, CachedResponse | bytes]()
         self._refreshed: dict[bytes, float] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
 
@@ -233,23 +234,7 @@ class ReadService:
         if not question.listed:
             # Bodies are read many at a time, and requests to the workers are shared: nothing more to share here.
             return await self._loaded(target, track_id, question, before)
-        while (leading := self._loads.get(target)) is not None:
-            await asyncio.wait((leading,))
-            if not leading.cancelled():
-                return leading.result()
-            # Who led has gone before there was an answer: another does.
-        leading = self._loads[target] = asyncio.get_running_loop().create_future()
-        try:
-            found = await self._loaded(target, track_id, question, before)
-            leading.set_result(found)
-        except Exception as error:
-            leading.set_exception(error)
-            leading.exception()  # there may be nobody else to be told
-            raise
-        finally:
-            del self._loads[target]
-            leading.cancel()  # has no effect where the answer is there
-        return found
+        return await self._loads.run(target, lambda: self._loaded(target, track_id, question, before))
 
     async def _loaded(
         self, target: bytes, track_id: str, question: ReadQuestion, before: CachedResponse | None

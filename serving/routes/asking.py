@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from functools import partial
 from typing import Annotated, Any
 
 import orjson
@@ -39,6 +40,7 @@ from serving.routes.recommend import PLAYLISTS, RecommendRoute, TrackIdPath, res
 from serving.workers.client import question_fields
 from store.errors import StoreUnavailableError
 from streams.contracts import DEFAULT_TOP_K, MAX_TOP_K, WHOLE, RecommendationQuery, json_kind
+from streams.single_flight import SingleFlight
 
 logger = structlog.get_logger("serving")
 
@@ -102,21 +104,16 @@ async def ask_many(request: Request) -> Response:
     places = asyncio.Semaphore(_AT_ONCE), asyncio.Semaphore(_ASKED_AT_ONCE)
     # A batch takes no longer than one answer may: entries that have had no place by then have none.
     deadline = asyncio.get_running_loop().time() + context.recommending.bound
-    # Entries that are alike are answered once.
-    tasks: dict[bytes, asyncio.Task[bytes | ProblemError]] = {}
-    keys = [_alike(entry, at) for at, entry in enumerate(entries)]
-    for key, entry in zip(keys, entries, strict=True):
-        if key not in tasks:
-            tasks[key] = asyncio.create_task(
-                _entry(context, entry, places, deadline), name="entry of a batch"
-            )
-    try:
-        await asyncio.gather(*tasks.values())
-    finally:
-        for task in tasks.values():
-            task.cancel()
+    # Identical entries are answered once.
+    alike = SingleFlight[bytes, bytes | ProblemError]()
+    found = await asyncio.gather(
+        *(
+            alike.run(_alike(entry, at), partial(_entry, context, entry, places, deadline))
+            for at, entry in enumerate(entries)
+        )
+    )
     instance = problems.instance_of(request.scope)
-    results = [_told(tasks[key].result(), f"{instance}#{at}") for at, key in enumerate(keys)]
+    results = [_told(each, f"{instance}#{at}") for at, each in enumerate(found)]
     return Response(b'{"results":[' + b",".join(results) + b"]}", headers=_UNREAD, media_type=replies.JSON)
 
 

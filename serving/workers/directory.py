@@ -11,6 +11,7 @@ import structlog
 from store import lives
 from store.errors import StoreUnavailableError
 from store.lives import AnsweringWorker
+from streams.single_flight import SingleFlight
 
 logger = structlog.get_logger("serving")
 
@@ -33,7 +34,7 @@ class WorkerDirectory:
         self._starting = 0
         self._under_way: dict[str, int] = {}
         self._turns: dict[str, float] = {}
-        self._looking: asyncio.Task[None] | None = None
+        self._looks = SingleFlight[str, None]()
 
     @property
     def deserted(self) -> bool:
@@ -71,11 +72,7 @@ class WorkerDirectory:
         Raises:
             StoreUnavailableError: It does not answer; what was known stays.
         """
-        if self._looking is None or self._looking.done():
-            self._looking = asyncio.create_task(self._look(), name="look for workers")
-            # Whoever waits may be gone when it fails.
-            self._looking.add_done_callback(lambda task: task.cancelled() or task.exception())
-        await asyncio.shield(self._looking)
+        await self._looks.run_detached("workers", self._look, name="look for workers")
 
     async def _look(self) -> None:
         try:
@@ -97,6 +94,4 @@ class WorkerDirectory:
 
     async def close(self) -> None:
         """End a look that is under way."""
-        if self._looking is not None and not self._looking.done():
-            self._looking.cancel()
-            await asyncio.gather(self._looking, return_exceptions=True)
+        await self._looks.close()

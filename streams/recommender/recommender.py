@@ -48,6 +48,7 @@ from streams.recommender.query_builder import NamedTracks, as_problem, make_quer
 from streams.recommender.rendering import entity_tag
 from streams.recommender.settings import RecommenderSettings
 from streams.recommender.told_changes import ToldChanges
+from streams.single_flight import SingleFlight
 from streams.strategies import InvalidQuery, Query, registry
 
 log = structlog.get_logger(__name__)
@@ -127,7 +128,7 @@ class Recommender:
         self._changes = ToldChanges()
         self.listeners = PopularityCache(pool, settings.popularity_window_seconds, settings.half_life_days)
         self.materialiser = Materialiser(pool, self._changes, self._refresh, settings, metrics)
-        self._in_flight: dict[bytes, asyncio.Task[Body]] = {}
+        self._computations = SingleFlight[bytes, Body]()
         self._dimension: int | None = None
         self._answers: Answers | None = None
         self._attached = asyncio.Event()
@@ -157,10 +158,9 @@ class Recommender:
             "refreshing bodies": self.materialiser.run_refreshing(),
         }
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Cancel computations in progress."""
-        for task in self._in_flight.values():
-            task.cancel()
+        await self._computations.close()
 
     async def answer(self, request: RecommendationRequest, seconds: float | None = None) -> bytes:
         """The reply to a request, as bytes; a problem is a reply, too.
@@ -206,21 +206,10 @@ class Recommender:
     async def _shared(self, request: RecommendationQuery, variant: int | None) -> Body:
         """Compute, or wait for an identical computation in progress."""
         same = request.asked
-        task = self._in_flight.get(same)
-        if task is None:
-            self._metrics.requests.labels("computed").inc()
-            task = asyncio.create_task(self._compute(request, variant, "requested"), name="recommendation")
-            self._in_flight[same] = task
-            task.add_done_callback(lambda done: self._settle(same, done))
-        else:
-            self._metrics.requests.labels("shared").inc()
-        # The first caller may go away while the others still wait.
-        return await asyncio.shield(task)
-
-    def _settle(self, same: bytes, task: asyncio.Task[Body]) -> None:
-        self._in_flight.pop(same, None)
-        if not task.cancelled():
-            task.exception()  # whoever waited has had it; nobody may have
+        self._metrics.requests.labels("shared" if same in self._computations else "computed").inc()
+        return await self._computations.run_detached(
+            same, lambda: self._compute(request, variant, "requested"), name="recommendation"
+        )
 
     async def _compute(self, request: RecommendationQuery, variant: int | None, reason: str) -> Body:
         with self._metrics.phase_seconds.labels("read").time():

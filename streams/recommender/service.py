@@ -33,7 +33,7 @@ class RecommendationService:
     """Requests and interactions of one worker, with a pool and a producer of their own.
 
     Started before the worker's pipeline, which tells it of what can be searched and of what changes. The agents may use
-    `desk` and `interactions` after `start`.
+    `handler` and `interactions` after `start`.
 
     Args:
         kafka: How to reach the brokers.
@@ -85,9 +85,9 @@ class RecommendationService:
         self._exit.push_async_callback(producer.stop)
         letters = DeadLetterSender(producer, metrics)
         self.recommender = Recommender(pool, None, self._settings, self._metrics, applied=self._applied)
-        self._exit.callback(self.recommender.close)
+        self._exit.push_async_callback(self.recommender.close)
         self.interactions = InteractionConsumer(pool, letters, self._settings, self._metrics, metrics)
-        self.desk = RequestHandler(
+        self.handler = RequestHandler(
             self.recommender,
             producer,
             letters,
@@ -121,11 +121,11 @@ class RecommendationService:
         if self._started:
             try:
                 async with asyncio.timeout(_DRAIN_SECONDS):
-                    self.desk.leave()
-                    await self.desk.drain()
+                    self.handler.leave()
+                    await self.handler.drain()
             except TimeoutError:
                 log.warning("stopped with requests under way; they are read again")
-                self.desk.cancel()
+                self.handler.cancel()
         try:
             async with asyncio.timeout(_CLOSE_SECONDS):
                 await self._exit.aclose()

@@ -44,7 +44,7 @@ class DirectQuestions:
         parent = tracing.parent_of((name, value.encode()) for name, value in request.headers.items())
         try:
             with tracing.traced_span("answer request", "server", parent=parent):
-                reply = await self._service.desk.respond(await request.read())
+                reply = await self._service.handler.respond(await request.read())
         except InvalidEvent as error:
             return web.Response(status=400, text=error.detail)
         except LeavingError:

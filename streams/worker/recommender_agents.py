@@ -55,7 +55,7 @@ def add_agents(app: faust.App, service: RecommendationService) -> None:
         ours = stream.noack()
         async for event in ours.events():
             await _or_crash(
-                app, service.desk.take, received_message(event.message), _acknowledge(app, ours, event)
+                app, service.handler.take, received_message(event.message), _acknowledge(app, ours, event)
             )
 
     @app.agent(listened, concurrency=1, name="interactions")

@@ -140,7 +140,7 @@ async def _opened(url: str, size: int) -> AsyncIterator[Bench]:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-    recommender.close()
+    await recommender.close()
     await search.stop()
     await pool.close()
 

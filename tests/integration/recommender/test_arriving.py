@@ -36,7 +36,7 @@ def test_a_question_waits_for_the_catalogue_to_be_loaded(bench: Bench, run: Run)
         assert not done
         recommender.attach(bench.search)
         reply = await waiting
-        recommender.close()
+        await recommender.close()
         return reply
 
     reply = run(asked_first())
@@ -59,7 +59,7 @@ def test_a_question_waits_for_a_track_that_was_accepted_a_moment_ago(bench: Benc
         assert not done
         await search.apply(batch_of(bench, upserted=[SEEDS[1]], offset=1))
         reply = await waiting
-        recommender.close()
+        await recommender.close()
         await search.stop()
         return reply
 
