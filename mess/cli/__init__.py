@@ -20,6 +20,7 @@ COMMAND_MODULES = (
     "warm",
     "dead_letters",
     "keys",
+    "models",
     "roles",
     "check_env",
 )

@@ -2,12 +2,16 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mess.cli.broker import DEFAULT_DATA_DIR, DataDir
 from mess.cli.console import fail
+
+if TYPE_CHECKING:
+    from streams.producers.items import TrackSource
+    from streams.producers.sources import SourceOptions
 
 Dimension = Annotated[
     int | None,
@@ -55,6 +59,16 @@ def publish(  # noqa: PLR0913, PLR0917 - each is an option of the command line
     ] = None,
     features: Annotated[
         Path | None, typer.Option(metavar="DIR", help="The same as PATH.", hidden=True)
+    ] = None,
+    audio: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="A folder of recordings, which are embedded; see `mess models fetch`."
+        ),
+    ] = None,
+    jobs: Annotated[
+        int | None,
+        typer.Option(min=1, help="Recordings embedded at the same time; one a processor if not given."),
     ] = None,
     metadata: Annotated[
         Path | None,
@@ -114,7 +128,7 @@ def publish(  # noqa: PLR0913, PLR0917 - each is an option of the command line
     dry_run: DryRun = False,
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
-    """Publish tracks: from JSON lines, a folder of arrays, or a file of many embeddings.
+    """Publish tracks: from JSON lines, a folder of arrays or of recordings, or a file of many embeddings.
 
     Exits with 0 if all were published, 1 if some were refused, 2 if it could not run, 130 if interrupted.
     """
@@ -125,9 +139,9 @@ def publish(  # noqa: PLR0913, PLR0917 - each is an option of the command line
     from streams.producers.sources import SourceOptions, open_source  # noqa: PLC0415
     from streams.producers.tracks import EmbeddingOptions  # noqa: PLC0415
 
-    if (path is None) == (features is None):
+    if sum(each is not None for each in (path, features, audio)) != 1:
         fail("Give one file, one folder, or - for standard input.", hint="See `mess publish --help`.")
-    given = path or features
+    given = path or features or audio
     standard_input = str(given) == "-"
     if resume and standard_input and state is None:
         fail("--resume of standard input needs --state FILE.")
@@ -152,7 +166,10 @@ def publish(  # noqa: PLR0913, PLR0917 - each is an option of the command line
             ids=ids,
             layout=layout.value if layout else None,
         )
-        source = open_source(None if standard_input else given, options)
+        if audio is not None:
+            source = _recordings(audio, options, jobs)
+        else:
+            source = open_source(None if standard_input else given, options)
     except (SourceError, ValueError) as exc:
         fail(str(exc))
     beside = None if standard_input else given
@@ -160,6 +177,13 @@ def publish(  # noqa: PLR0913, PLR0917 - each is an option of the command line
         source, rejects=rejects, report=report, state=state or _beside(beside), resume=resume, dry_run=dry_run
     )
     run.execute(data_dir)
+
+
+def _recordings(folder: Path, options: "SourceOptions", jobs: int | None) -> "TrackSource":
+    from mess.models import weights_path  # noqa: PLC0415 - only where it is needed
+    from streams.producers.audio.recordings import RecordingFolder  # noqa: PLC0415
+
+    return RecordingFolder(folder, weights_path(), options.table(), options.embeddings, jobs=jobs)
 
 
 def delete(

@@ -94,17 +94,9 @@ class FeatureFolder:
         """Find each file's row, and say what is left over."""
         if self._table is None:
             return {}
-        self._table.describe(self.report)
         # A layout's folder says nothing of the track.
         names = ["/".join(part for part in path.parts if part not in _LAYOUTS) for path in self._files]
-        matches = dict(zip(self._files, self._table.match(names), strict=True))
-        for path, match in matches.items():
-            if match is None:
-                self.report.without_row.add(path.as_posix())
-        used = [match for match in matches.values() if isinstance(match, int)]
-        for name in self._table.unused(used):
-            self.report.unused_rows.add(name)
-        return matches
+        return self._table.join(self._files, names, self.report)
 
     def _shapes(self) -> Iterator[tuple[int, ...]]:
         for path in self._files[:: max(1, len(self._files) // _LOOKED_AT)]:

@@ -1,7 +1,7 @@
 """Tables of metadata: a track's row, by its id or its file's name."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 from streams.metadata_fields import METADATA
@@ -90,6 +90,20 @@ class MetadataTable:
     def match(self, paths: Sequence[str]) -> list[Match]:
         """Return the row of each path; see `RowIndex.match`."""
         return self._index.match(paths)
+
+    def join(
+        self, files: Sequence[PurePosixPath], names: Sequence[str], report: SourceReport
+    ) -> dict[PurePosixPath, Match]:
+        """Return each file's row by a name for each, and say in a report what the table is and what is left over."""
+        self.describe(report)
+        matches = dict(zip(files, self.match(names), strict=True))
+        for path, match in matches.items():
+            if match is None:
+                report.without_row.add(path.as_posix())
+        used = [match for match in matches.values() if isinstance(match, int)]
+        for name in self.unused(used):
+            report.unused_rows.add(name)
+        return matches
 
     def find(self, name: str) -> Match:
         """Return the row of one track, by its id, or else by the name it has."""
