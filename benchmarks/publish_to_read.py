@@ -250,7 +250,7 @@ def _show(
         table.add_row(row.what, str(len(row.seconds)), *report.percentiles(row.seconds), row.load)
     report.print_table(
         table,
-        "Limited, when idle, by the waits that gather events into batches (Faust's 20 ms, the feed of the consumer),\n"
+        "Limited, when idle, by the waits that gather events into batches (the pace of fetches and of flushes),\n"
         "the commit of the track, and the commit of the lists behind it; a delete also by reading some 50 lists.",
     )
     start = report.make_table("Start of the stack", "what", "seconds")

@@ -7,6 +7,7 @@ come in bundles (`streams.worker.transport`).
 """
 
 import asyncio
+import time
 from collections.abc import Awaitable
 from typing import Any, TypeVar, cast
 
@@ -235,13 +236,38 @@ def _add_agent(app: WorkerApp, streams: StreamSettings) -> None:
 
     @app.agent(topic, concurrency=1, name="ingest")
     async def ingest(stream: Any) -> None:
-        async for taken in stream.noack_take(TAKEN_BUNDLES, within=streams.batch_seconds):
-            generation = app.consumer_generation_id
-            # Taken before a rebalance, these are sent again; what came before them may have been left undone.
-            bundles = [bundle for bundle in taken if bundle.message.generation_id == generation]
-            if await _process_bundles(app, bundles, streams.batch_events):
-                for bundle in bundles:
-                    await stream.ack(bundle)
+        ours = stream.noack()
+        waiting: asyncio.Queue[Any] = asyncio.Queue(TAKEN_BUNDLES)
+        processing = asyncio.create_task(
+            _or_end(app, _process_as_they_come(app, ours, waiting, streams)), name="ingest"
+        )
+        try:
+            async for bundle in ours.events():
+                await waiting.put(bundle)
+        finally:
+            processing.cancel()
+            await asyncio.gather(processing, return_exceptions=True)
+
+
+async def _process_as_they_come(
+    app: WorkerApp, stream: Any, waiting: asyncio.Queue[Any], streams: StreamSettings
+) -> None:
+    """Process what waits, for ever. What comes alone is taken at once; soon after a batch it waits for others.
+
+    Faust's own `take` looks for what has come each time its window is over: an event of a quiet hour waited for half of it.
+    """
+    while True:
+        taken = [await waiting.get()]
+        began = time.monotonic()
+        while not waiting.empty():
+            taken.append(waiting.get_nowait())
+        generation = app.consumer_generation_id
+        # Taken before a rebalance, these are sent again; what came before them may have been left undone.
+        bundles = [bundle for bundle in taken if bundle.message.generation_id == generation]
+        if await _process_bundles(app, bundles, streams.batch_events):
+            for bundle in bundles:
+                await stream.ack(bundle)
+        await asyncio.sleep(max(0.0, began + streams.batch_seconds - time.monotonic()))
 
 
 async def _process_bundles(app: WorkerApp, bundles: list[Any], batch_events: int) -> bool:
