@@ -20,7 +20,7 @@ from store.pool import open_pool, transaction
 from store.rows import ListRows
 from store.settings import StoreSettings
 from store.tracks import TrackRow
-from streams.contracts import TrackMetadata, track_key
+from streams.contracts import TrackMetadata, finished_body, track_key
 from streams.engine.similarity import brute_force
 from streams.kafka.topics import TRACK_INGEST
 
@@ -114,7 +114,7 @@ async def _keep_bodies(pool: asyncpg.Pool, names: list[str]) -> None:
             generated_at=found.header.generated_at,
         )
         await materialised.write_bodies(pool, [new])
-        whole.append((name, replies.sealed_body(opened, stale=False, began=time.perf_counter())))
+        whole.append((name, finished_body(opened + b"}", cached=True, stale=False, milliseconds=0.1)))
     await pool.execute(f"CREATE TABLE {bare.TABLE} (track_id text PRIMARY KEY, body bytea NOT NULL)")
     await pool.execute(f"ALTER TABLE {bare.TABLE} ALTER COLUMN body SET STORAGE EXTERNAL")
     await pool.copy_records_to_table(bare.TABLE, records=whole)

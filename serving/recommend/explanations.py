@@ -4,25 +4,12 @@ Whoever answers, the store or a worker, the reader is told the same; a test hold
 """
 
 import sys
-import unicodedata
 from functools import lru_cache
 
 import orjson
 
 from store.reads import Metadata
-
-# (metadata field, how it is said), from the most telling on.
-_SHARED = (
-    ("composer", "composer"),
-    ("form", "form"),
-    ("key_signature", "key"),
-    ("era", "era"),
-    ("instrument", "instrument"),
-)
-_FIELDS = tuple(field for field, _ in _SHARED)
-
-# Two anonymous works do not have their composer in common.
-_NOBODY = frozenset({"anonymous", "anon", "anon.", "unknown", "traditional", "trad", "trad.", "various"})
+from streams.strategies import facts
 
 # Of a similarity and what `ExplanationFacts.shared_with` says, as JSON: "Cosine similarity 0.914; same composer (Bach) and form (fugue)".
 SENTENCE = b'"Cosine similarity %.3f%b"'
@@ -31,10 +18,9 @@ SENTENCE = b'"Cosine similarity %.3f%b"'
 @lru_cache(maxsize=4096)
 def _known(field: str, value: str) -> str:
     """A fact for comparison, its field included; empty if it says nothing."""
-    text = unicodedata.normalize("NFC", value).strip().casefold()
-    nothing = not text or (field == "composer" and text in _NOBODY)
+    text = facts.known(field, value)
     # Many tracks have the same facts.
-    return "" if nothing else sys.intern(f"{field}:{text}")
+    return "" if text is None else sys.intern(f"{field}:{text}")
 
 
 class ExplanationFacts:
@@ -51,9 +37,9 @@ class ExplanationFacts:
 
     def __init__(self, *values: str | None) -> None:
         self._said = {
-            fact: orjson.dumps(f"{said} ({value.strip()})")[1:-1]
-            for (field, said), value in zip(_SHARED, values, strict=True)
-            if value and (fact := _known(field, value))
+            known: orjson.dumps(f"{fact.said} ({value.strip()})")[1:-1]
+            for fact, value in zip(facts.FACTS, values, strict=True)
+            if value and (known := _known(fact.field, value))
         }
         self.known = frozenset(self._said)
         # What was said before, by the facts that are shared.
@@ -78,11 +64,11 @@ def _facts(*values: str | None) -> ExplanationFacts:
 
 def facts_of(metadata: Metadata) -> ExplanationFacts:
     """What a track may have in common with others: one object for all tracks with the same facts, few as they are."""
-    return _facts(*map(metadata.get, _FIELDS))
+    return _facts(*map(metadata.get, facts.FIELDS))
 
 
-def _listed(facts: list[bytes]) -> bytes:
-    if not facts:
+def _listed(said: list[bytes]) -> bytes:
+    if not said:
         return b""
-    last = facts.pop()
-    return b"; same %b and %b" % (b", ".join(facts), last) if facts else b"; same " + last
+    *others, last = said
+    return b"; same %b and %b" % (b", ".join(others), last) if others else b"; same " + last

@@ -1,7 +1,5 @@
 """Bodies as they go over the wire, built from what the store holds."""
 
-import hashlib
-import time
 from typing import Any
 
 import orjson
@@ -9,9 +7,9 @@ from starlette.responses import Response
 
 from serving.recommend.explanations import SENTENCE
 from serving.recommend.lists import TrackWithNeighbours
-from serving.recommend.track_fragments import headline
 from store.listed import ListHeader
 from store.reads import StoredTrack, TrackRecord
+from streams.contracts.rendering import entity_tag, filename_of, headline
 
 JSON = "application/json"
 _OPTIONS = orjson.OPT_UTC_Z
@@ -27,7 +25,11 @@ def json_response(value: Any, status: int = 200, headers: dict[str, str] | None 
 
 def track_summary(track: StoredTrack) -> dict[str, Any]:
     """A track with the fields most asked for."""
-    return {"track_id": track.track_id, **headline(track.metadata), "metadata": track.metadata}
+    return {
+        "track_id": track.track_id,
+        **headline(track.metadata, filename_of(track.metadata["extra"])),
+        "metadata": track.metadata,
+    }
 
 
 def track_detail(record: TrackRecord, topic: str) -> dict[str, Any]:
@@ -91,7 +93,7 @@ def list_body(found: TrackWithNeighbours, topic: str, wanted: int) -> tuple[byte
     if count:
         pieces[2] = pieces[2][1:]  # no comma before the first
     pieces.append(b"]")
-    return b"".join(pieces), body_entity_tag(b"".join(tagged))
+    return b"".join(pieces), entity_tag(b"".join(tagged))
 
 
 def _rounded(scores: list[float]) -> list[bytes]:
@@ -122,28 +124,8 @@ def mentioned_tracks(body: dict[str, Any]) -> tuple[str, ...]:
     return (body["reference_track"], *(item["track_id"] for item in body["recommendations"]))
 
 
-def body_entity_tag(body: bytes) -> str:
-    """A weak entity tag of a body without its timing: equal tags, equal content."""
-    return f'W/"{hashlib.blake2b(body, digest_size=9).hexdigest()}"'
-
-
 def matches_tag(if_none_match: str, tag: str) -> bool:
     """Whether an If-None-Match header names `tag` (RFC 9110: compared weakly), or any."""
     opaque = tag.removeprefix("W/")
     given = (candidate.strip().removeprefix("W/") for candidate in if_none_match.split(","))
     return if_none_match.strip() == "*" or opaque in given
-
-
-def sealed_body(body: bytes, *, stale: bool, began: float) -> bytes:
-    """An open body with what changes from one delivery to the next, closed.
-
-    Args:
-        body: JSON object without its closing brace.
-        stale: Whether a newer one is being computed.
-        began: When the answer was begun, of `time.perf_counter`.
-    """
-    return b'%s,"cached":true,"stale":%s,"computation_time_ms":%.3f}' % (
-        body,
-        b"true" if stale else b"false",
-        (time.perf_counter() - began) * 1000,
-    )

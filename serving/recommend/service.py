@@ -28,7 +28,7 @@ from store import materialised, progress
 from store.errors import StoreUnavailableError
 from store.materialised import Place, StoredBody
 from store.progress import StoreProgress
-from streams.contracts import RecommendationQuery
+from streams.contracts import RecommendationQuery, delivery_members, entity_tag
 from streams.single_flight import SingleFlight
 
 logger = structlog.get_logger("serving")
@@ -118,9 +118,9 @@ class ReadService:
         """Body and entity tag of an entry as they are sent; `stale` where it is known to be so."""
         stale = stale or entry.stale or self.watch.behind(entry.owner)
         entry.hits += 1
-        return replies.sealed_body(
-            entry.body, stale=stale, began=began
-        ), entry.tag_stale if stale else entry.tag
+        milliseconds = (time.perf_counter() - began) * 1000
+        ending = delivery_members(cached=True, stale=stale, milliseconds=milliseconds)
+        return entry.body + ending, entry.tag_stale if stale else entry.tag
 
     async def answer(
         self, target: bytes, track_id: str | None, question: ReadQuestion, began: float
@@ -275,7 +275,7 @@ class ReadService:
         if there is not None and there.checked >= reply.tick:  # another who asked the same has seen to it
             return
         kept, mentions = replies.materialised_body(reply.body)
-        tag = replies.body_entity_tag(kept)
+        tag = entity_tag(kept)
         self._memory.put(
             CachedResponse(
                 target=target,

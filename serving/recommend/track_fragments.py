@@ -6,7 +6,6 @@ says anything that Postgres does not. The least recently used go first.
 
 import hashlib
 from collections.abc import Iterable
-from typing import Any
 
 import asyncpg
 import orjson
@@ -16,29 +15,15 @@ from serving.recommend.batching import RequestBatcher
 from serving.recommend.explanations import facts_of
 from store import listed
 from store.listed import ListedTrack
-from store.reads import Metadata
+from streams.contracts.rendering import filename_of, track_members
 
 # What a card takes beside its JSON.
 _CARD_BYTES = 700
 # Fields most asked for, without the braces, and metadata.
-_ENDED = b',"components":{},"seed":null,"contributions":{},"relaxed":[],%b,"cached":true,"metadata":%b}'
+_ENDED = b',"components":{},"seed":null,"contributions":{},"relaxed":[],%b,"cached":true}'
+_BEHIND_METADATA = len(b',"cached":true}')
 # Tracks that one query reads: more would keep the event loop from anything else while they are unpacked.
 _TOGETHER = 500
-
-
-def headline(metadata: Metadata) -> dict[str, Any]:
-    """The fields most asked for."""
-    filename = metadata["extra"].get("filename")
-    return {
-        "title": metadata["title"],
-        "composer": metadata["composer"],
-        "composer_full": metadata["composer_full"],
-        "era": metadata["era"],
-        "form": metadata["form"],
-        "key_signature": metadata["key_signature"],
-        "filename": filename if isinstance(filename, str) else None,
-        "tags": metadata["tags"],
-    }
 
 
 class TrackFragment:
@@ -62,15 +47,16 @@ class TrackFragment:
         self.track_id = track.track_id
         self.facts = facts_of(track.metadata)
         self.begun = b',{"track_id":%b,"score":' % orjson.dumps(track.track_id)
-        self.ended = _ENDED % (orjson.dumps(headline(track.metadata))[1:-1], metadata)
+        filename = filename_of(track.metadata["extra"])
+        self.ended = _ENDED % track_members(track.metadata, filename, orjson.Fragment(metadata))
         self.digest = hashlib.blake2b(self.begun + self.ended, digest_size=16).digest()
         self.size = _CARD_BYTES + 2 * len(self.begun) + len(self.ended)
-        self._metadata_at = len(self.ended) - 1 - len(metadata)
+        self._metadata_at = len(self.ended) - _BEHIND_METADATA - len(metadata)
 
     @property
     def metadata(self) -> bytes:
         """JSON of all fields."""
-        return self.ended[self._metadata_at : -1]
+        return self.ended[self._metadata_at : -_BEHIND_METADATA]
 
 
 class TrackFragments:

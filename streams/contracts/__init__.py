@@ -61,11 +61,11 @@ from streams.contracts.recommendations import (
     Stage,
     encode_error,
     encode_reply,
-    finished_body,
     parse_request,
     request_id_of,
     split_reply,
 )
+from streams.contracts.rendering import delivery_members, entity_tag, finished_body
 from streams.contracts.tracks import (
     MAX_DIMENSION,
     EncodedEmbedding,
@@ -133,11 +133,13 @@ __all__ = [
     "UserContext",
     "check_track_id",
     "dead_letter_headers",
+    "delivery_members",
     "encode_error",
     "encode_list_change",
     "encode_reply",
     "encode_scores",
     "encode_track",
+    "entity_tag",
     "field_of",
     "finished_body",
     "interaction_identity",

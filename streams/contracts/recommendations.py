@@ -203,16 +203,6 @@ class RecommendationReply(BaseModel):
         return self
 
 
-def finished_body(opened: bytes, *, cached: bool, stale: bool, milliseconds: float) -> bytes:
-    """A whole body, from the JSON object of all members but those that change with each delivery."""
-    return b'%s,"cached":%s,"stale":%s,"computation_time_ms":%.3f}' % (
-        memoryview(opened)[:-1],
-        b"true" if cached else b"false",
-        b"true" if stale else b"false",
-        milliseconds,
-    )
-
-
 def encode_reply(request_id: str, body: bytes) -> bytes:
     """The reply with a finished body, as bytes; `body` is not parsed."""
     return b"%s%s" % (_prefix(request_id), memoryview(body)[1:])

@@ -23,6 +23,7 @@ from streams.contracts import (
     RecommendationRequest,
     encode_error,
     encode_reply,
+    entity_tag,
     finished_body,
     times,
     track_key,
@@ -45,7 +46,6 @@ from streams.recommender.metrics import RecommenderMetrics
 from streams.recommender.popularity import ListFacts, Popularity
 from streams.recommender.problems import RequestProblemError
 from streams.recommender.query_builder import NamedTracks, as_problem, make_query, plain
-from streams.recommender.rendering import entity_tag
 from streams.recommender.settings import RecommenderSettings
 from streams.recommender.told_changes import ToldChanges
 from streams.single_flight import SingleFlight

@@ -1,6 +1,5 @@
 """Renders answers as JSON."""
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,11 +17,6 @@ from streams.strategies.types import StrategyChoice, Vectors
 
 _OPTIONS: Final = orjson.OPT_UTC_Z
 _DECIMALS: Final = 6  # the precision of a float32 similarity
-
-
-def entity_tag(body: bytes) -> str:
-    """A weak entity tag: equal tags, equal content."""
-    return f'W/"{hashlib.blake2b(body, digest_size=9).hexdigest()}"'
 
 
 def named(strategy: str, mode: str | None) -> str:

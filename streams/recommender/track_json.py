@@ -7,11 +7,11 @@ import numpy as np
 import orjson
 from cachetools import LRUCache
 
+from streams.contracts.rendering import filename_of, track_members
 from streams.engine.search.rows import TrackRows
 from streams.metadata_fields import LIST_FIELDS
 from streams.recommender.catalogue_source import EXTRA
 
-_HEADLINE: Final = ("title", "composer", "composer_full", "era", "form", "key_signature")
 _BYTES: Final = 16 * 1024 * 1024
 
 
@@ -47,13 +47,7 @@ class TrackJson:
 
     def _rendered(self, row: int) -> bytes:
         metadata = self.metadata(row)
-        members = {
-            **{name: metadata[name] for name in _HEADLINE},
-            "filename": _filename(self._tracks.metadata[EXTRA].value(row)),
-            "tags": metadata["tags"],
-            "metadata": metadata,
-        }
-        return orjson.dumps(members, option=orjson.OPT_UTC_Z)[1:-1]
+        return track_members(metadata, _filename(self._tracks.metadata[EXTRA].value(row)))
 
     def metadata(self, row: int) -> dict[str, Any]:
         """All that is known of a row, as orjson writes it."""
@@ -66,5 +60,4 @@ class TrackJson:
 def _filename(extra: bytes | None) -> str | None:
     if extra is None or b'"filename"' not in extra:
         return None
-    name = orjson.loads(extra).get("filename")
-    return name if isinstance(name, str) else None
+    return filename_of(orjson.loads(extra))

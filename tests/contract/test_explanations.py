@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serving.recommend.explanations import _SHARED as SHARED
 from serving.recommend.explanations import SENTENCE, facts_of
 from streams.strategies import CandidateColumns, Candidates, Query, Seed, facts, fields_needed, select_list
 from tests.support.examples import examples
@@ -45,7 +44,10 @@ def test_both_explain_a_track_alike(seed: dict[str, str], other: dict[str, str],
     )
     (item,) = select_list(pool, query).items
     ours, theirs = facts_of(other), facts_of(seed)
-    same = {fact.split(":", 1)[0] for fact in ours.known & theirs.known}
-    assert tuple((said, other[field].strip()) for field, said in SHARED if field in same) == item.shared
+    same = {known.split(":", 1)[0] for known in ours.known & theirs.known}
+    assert (
+        tuple((fact.said, other[fact.field].strip()) for fact in facts.FACTS if fact.field in same)
+        == item.shared
+    )
     told = SENTENCE % (similarity, ours.shared_with(theirs))
     assert orjson.loads(told) == item.explanation

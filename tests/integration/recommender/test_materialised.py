@@ -10,7 +10,7 @@ import numpy as np
 import orjson
 import pytest
 
-from serving.recommend.replies import body_entity_tag, materialised_body
+from serving.recommend.replies import materialised_body
 from store import materialised, tracks
 from store.materialised import StoredBody
 from store.pool import transaction
@@ -19,6 +19,7 @@ from streams.contracts import (
     RecommendationBody,
     RecommendationQuery,
     RecommendationRequest,
+    entity_tag,
     finished_body,
     split_reply,
     track_key,
@@ -67,7 +68,7 @@ def test_the_api_can_tell_from_an_answer_what_is_kept(bench: Bench, run: Run) ->
     assert answer is not None, error
     opened, mentions = materialised_body(answer)
     found = run(kept(bench, seed, **asked))
-    assert (opened, body_entity_tag(opened)) == (found.body, found.tag)
+    assert (opened, entity_tag(opened)) == (found.body, found.tag)
     listed = [item["track_id"] for item in orjson.loads(answer)["recommendations"]]
     assert mentions == (seed, *listed)
 

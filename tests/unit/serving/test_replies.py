@@ -13,11 +13,13 @@ from serving.models import RecommendationBody, TrackMetadata
 from serving.recommend import replies
 from serving.recommend.explanations import SENTENCE, facts_of
 from serving.recommend.lists import TrackWithNeighbours
-from serving.recommend.track_fragments import TrackFragment, headline
+from serving.recommend.track_fragments import TrackFragment
 from serving.settings import ServingSettings
 from store.columns import METADATA_FIELDS
 from store.listed import ListedTrack, ListHeader
 from store.reads import StoredTrack
+from streams.contracts import finished_body
+from streams.contracts.rendering import filename_of, headline
 from tests.support.metadata import NOTHING_KNOWN
 
 pytestmark = pytest.mark.unit
@@ -97,9 +99,9 @@ def _dumped(listed: dict[str, dict[str, Any]], scores: list[float], topic: str) 
             "seed": None,
             "contributions": {},
             "relaxed": [],
-            **headline(other),
-            "cached": True,
+            **headline(other, filename_of(other["extra"])),
             "metadata": other,
+            "cached": True,
         }
         for rank, ((track_id, other), score) in enumerate(zip(others, scores, strict=True), start=1)
     ]
@@ -202,10 +204,10 @@ def test_a_list_that_is_shorter_than_asked_for_says_why() -> None:
 
 
 @pytest.mark.parametrize("stale", [True, False])
-def test_a_sealed_body_is_the_promised_one(stale: bool) -> None:
+def test_a_finished_body_is_the_promised_one(stale: bool) -> None:
     """What changes from one delivery to the next stands behind the stored bytes, and the whole is the contract's body."""
     body, _ = replies.list_body(_listed(0.5), "track-ingest", 1)
-    whole = orjson.loads(replies.sealed_body(body, stale=stale, began=0.0))
+    whole = orjson.loads(finished_body(body + b"}", cached=True, stale=stale, milliseconds=0.2))
     assert set(whole) == set(RecommendationBody.model_fields)
     RecommendationBody.model_validate(whole)
     assert whole.pop("computation_time_ms") > 0

@@ -153,4 +153,4 @@ def test_a_card_has_its_metadata() -> None:
     """The metadata alone are those of the track, as JSON."""
     card = TrackFragment(ListedTrack(1, 1, "a", METADATA | {"title": "}]"}))
     assert card.metadata.startswith(b'{"title":"}]"')
-    assert card.ended.endswith(card.metadata + b"}")
+    assert card.ended.endswith(card.metadata + b',"cached":true}')
