@@ -63,7 +63,7 @@ class ApiMetrics:
         )
         self._add_requests()
         self._add_memory_and_streams()
-        # Looking up a labelled child costs more than counting does.
+        # Looking up a labelled child costs more than counting.
         self._children: dict[tuple[str, str, int], tuple[Any, Any]] = {}
 
     def _add_access(self) -> None:
@@ -97,7 +97,7 @@ class ApiMetrics:
         )
         self.requests_shared = Counter(
             "mess_api_worker_requests_shared",
-            "Requests that waited for the reply to one like them that was under way.",
+            "Requests that shared the reply to an identical request in flight.",
             registry=self.registry,
         )
         self.requests_failed = Counter(
@@ -108,12 +108,12 @@ class ApiMetrics:
         )
         self.requests_refused = Counter(
             "mess_api_worker_requests_refused",
-            "Requests that were not sent, as the workers could not be expected to answer in time.",
+            "Requests that were refused, as the workers could not answer in time.",
             registry=self.registry,
         )
         self._queue_delay = Gauge(
             "mess_api_worker_queue_seconds",
-            "Seconds that a request to the workers would take if it were sent now, by their answers of late.",
+            "Estimated seconds of a request to the workers that is sent now, by their recent answers.",
             registry=self.registry,
         )
         self.replies = Counter(
@@ -195,16 +195,16 @@ class ApiMetrics:
             child = self._reads_from[source] = self.reads.labels(source)
         child.inc()
 
-    def watch_memory(self, memory: ResponseCache, cards: TrackFragments) -> None:
-        """Report what `memory` and `cards` hold, have lost or read, and have answered, whenever the metrics are read."""
+    def watch_memory(self, memory: ResponseCache, fragments: TrackFragments) -> None:
+        """Report what `memory` and `fragments` hold, have lost or read, and have answered, whenever the metrics are read."""
         self._watched = memory
         self._memory.labels("entries").set_function(lambda: len(memory))
         self._memory.labels("bytes").set_function(lambda: memory.bytes)
         self._memory_lost.labels("invalidated").set_function(lambda: memory.invalidated)
         self._memory_lost.labels("evicted").set_function(lambda: memory.evicted)
-        self._tracks.labels("entries").set_function(lambda: len(cards))
-        self._tracks.labels("bytes").set_function(lambda: cards.bytes)
-        self._tracks_read.set_function(lambda: cards.read_count)
+        self._tracks.labels("entries").set_function(lambda: len(fragments))
+        self._tracks.labels("bytes").set_function(lambda: fragments.bytes)
+        self._tracks_read.set_function(lambda: fragments.read_count)
 
     def watch_queue(self, seconds: Callable[[], float]) -> None:
         """Report what a request to the workers would take, whenever the metrics are read."""

@@ -1,4 +1,4 @@
-"""The parts of a running application that work by themselves, made and watched together."""
+"""Builds and watches the background parts of an application."""
 
 import asyncio
 import contextlib
@@ -52,7 +52,7 @@ async def running_parts(
     metrics: ApiMetrics,
     keys: ApiKeyRing | None = None,
 ) -> AsyncIterator[ApiParts]:
-    """Run the parts around a block. If one of their tasks fails, the process ends: half an API would mislead.
+    """Run the parts around a block. If one of their tasks fails, the process ends: a partly working API would mislead.
 
     Args:
         settings: How it serves.
@@ -64,8 +64,8 @@ async def running_parts(
     if keys is not None:
         await keys.load(pool)
     memory = ResponseCache(settings.memory_bytes)
-    cards = TrackFragments(pool, settings.track_bytes, settings.store_timeout)
-    metrics.watch_memory(memory, cards)
+    fragments = TrackFragments(pool, settings.track_bytes, settings.store_timeout)
+    metrics.watch_memory(memory, fragments)
     watch = OffsetWatcher(pool, memory, settings.watch_interval, settings.store_timeout)
     feed = None
     workers = WorkerDirectory(pool, settings.store_timeout)
@@ -83,7 +83,7 @@ async def running_parts(
             max_bytes=settings.stream_backlog_bytes,
         )
         work["change feed"] = feed.run()
-    lists = ListReader(pool, cards, settings.store_timeout)
+    lists = ListReader(pool, fragments, settings.store_timeout)
     recommending = ReadService(settings, pool, memory, lists, watch, asker, metrics)
     with contextlib.suppress(StoreError, TimeoutError):  # it is looked for again
         async with asyncio.timeout(settings.store_timeout):

@@ -1,4 +1,4 @@
-"""RFC 9457 problem documents: the one shape of every error that leaves the API."""
+"""Problem documents (RFC 9457), the form of all errors of the API."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -85,7 +85,7 @@ def invalid_parameters_problem(errors: Sequence[tuple[str, str]], *, left_out: i
 
 
 def parameter_message(error: Mapping[str, Any]) -> str:
-    """What one of Pydantic's errors says of a parameter."""
+    """The message for one of Pydantic's errors about a parameter."""
     return contracts.message_of(error, unknown="is not a parameter of this path")
 
 
@@ -130,7 +130,7 @@ def headers_too_large() -> ProblemError:
 
 
 def malformed_request(detail: str) -> ProblemError:
-    """400: what came is no HTTP."""
+    """400: the request is no valid HTTP."""
     return ProblemError(400, "malformed-request", "Malformed request", detail)
 
 
@@ -146,7 +146,7 @@ def request_too_slow(seconds: float) -> ProblemError:
 
 
 def too_many_connections(limit: int) -> ProblemError:
-    """503: as many connections are being answered as may be."""
+    """503: the maximum number of connections is in use."""
     return ProblemError(
         503,
         "too-many-connections",
@@ -169,7 +169,7 @@ def key_in_url() -> ProblemError:
 
 
 def internal_problem(request_id: str) -> ProblemError:
-    """500: a defect of ours; the log has the details under the request id."""
+    """500: a defect of the API; the log has the details under the request id."""
     return ProblemError(
         500,
         "internal-error",
@@ -236,7 +236,7 @@ def too_busy(seconds: float = 0.0) -> ProblemError:
 
 
 def too_many_streams(limit: int) -> ProblemError:
-    """503: as many streams are open as may be."""
+    """503: the maximum number of streams is open."""
     return ProblemError(
         503,
         "too-many-streams",
@@ -247,7 +247,7 @@ def too_many_streams(limit: int) -> ProblemError:
 
 
 def not_taken_in(partition: int, offset: int) -> ProblemError:
-    """503: the event that the answer must show has not been taken in, and there is no answer without it."""
+    """503: the event that the answer must include has not been absorbed in time."""
     return ProblemError(
         503,
         "event-not-taken-in",

@@ -19,7 +19,7 @@ class ServingSettings(BaseSettings):
     host: str = Field(default="127.0.0.1", title="Address to listen on")
     port: int = Field(default=8000, ge=0, le=65535, title="Port to listen on; 0 takes a free one")
     max_body_bytes: int = Field(default=1024 * 1024, ge=1, title="Bytes a request body may have")
-    # More than the parser of HTTP takes cannot be allowed.
+    # The maximum is the limit of the HTTP parser.
     max_url_bytes: int = Field(
         default=32 * 1024, ge=256, le=65_535, title="Bytes a path with its query may have"
     )
@@ -100,9 +100,7 @@ class ServingSettings(BaseSettings):
         default=None, title="File of incipits that the local stack derives; none without it"
     )
     log_format: Literal["json", "console"] = Field(default="json", title="Form of log lines")
-    log_level: Literal["debug", "info", "warning", "error"] = Field(
-        default="info", title="Least level logged"
-    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", title="Minimum log level")
     access_log: bool = Field(default=True, title="Whether each request is logged")
 
     @field_validator("key_rate_limit", "address_rate_limit")

@@ -1,1 +1,1 @@
-"""The API's side of Kafka: how far the log has grown, and the change feed."""
+"""The API's Kafka clients: log ends and the change feed."""

@@ -1,4 +1,4 @@
-"""What the API's Kafka clients share, and how far the broker's log has grown: asked for rarely, never on a read's path."""
+"""Shared parts of the API's Kafka clients, and log ends for health reports."""
 
 import asyncio
 import time
@@ -15,7 +15,7 @@ logger = structlog.get_logger("serving")
 
 _RETRY_SECONDS = (0.2, 5.0)
 _CONNECTING_SECONDS = 0.5
-# Seconds a client may take to stop: a producer waits for what it still has to deliver.
+# Seconds that a client may take to stop: a producer waits for pending deliveries.
 _STOPPING_SECONDS = 5.0
 
 
@@ -27,7 +27,7 @@ _ending: set[asyncio.Task[None]] = set()
 
 
 async def start_client(client: AIOKafkaConsumer | AIOKafkaProducer) -> None:
-    """Start a client; cancelled meanwhile, it may connect first: aiokafka forgets to close what it is opening."""
+    """Start a client. If cancelled, it still connects first: aiokafka would leak the connection that it is opening."""
     task = asyncio.create_task(client.start(), name="start a Kafka client")
     try:
         await asyncio.shield(task)
@@ -41,15 +41,15 @@ async def start_client(client: AIOKafkaConsumer | AIOKafkaProducer) -> None:
 
 
 async def stop_client(client: AIOKafkaConsumer | AIOKafkaProducer) -> None:
-    """Stop a client, in a task of its own: aiokafka swallows a cancellation that comes meanwhile.
+    """Stop a client, in a task of its own, as aiokafka swallows cancellations.
 
-    A client that hangs, or fails to stop, is left to itself: nobody may wait for it.
+    A client that hangs or fails to stop is abandoned.
     """
     await _ended(asyncio.create_task(client.stop(), name="stop a Kafka client"))
 
 
 async def _ended(task: asyncio.Task[None]) -> None:
-    """Wait until a task has ended, not for ever; what becomes of it later is only logged."""
+    """Wait a limited time for a task to end; its later failure is only logged."""
     _ending.add(task)
     task.add_done_callback(_report)
     await asyncio.wait({task}, timeout=_STOPPING_SECONDS)
@@ -62,13 +62,13 @@ def _report(task: asyncio.Task[None]) -> None:
 
 
 async def keep_following(follow: Callable[[], Awaitable[None]], failure: str) -> NoReturn:
-    """Follow a log for ever: begin again when it ends or the broker is away, after longer each time up to a limit.
+    """Follow a log for ever: restart when it ends or the broker is away, with growing delays up to a limit.
 
-    What was followed for longer than the limit went well: the waits begin anew.
+    After a run that was longer than the limit, delays start again from the smallest.
 
     Args:
         follow: Reads the log.
-        failure: What is logged where the broker is away.
+        failure: The log message while the broker is away.
     """
     wait, longest = _RETRY_SECONDS
     while True:
@@ -84,7 +84,7 @@ async def keep_following(follow: Callable[[], Awaitable[None]], failure: str) ->
 
 
 async def partitions_of(consumer: AIOKafkaConsumer, topic: str) -> set[int]:
-    """The partitions of `topic`, which is waited for if it is not there yet."""
+    """The partitions of `topic`; waits for the topic if it does not exist yet."""
     while True:
         if topic in await consumer.topics():
             # Asking for one partition makes the client learn of the others.
@@ -96,17 +96,17 @@ async def partitions_of(consumer: AIOKafkaConsumer, topic: str) -> set[int]:
 
 
 class IngestLogEnds(Protocol):
-    """Tells where the log of the ingest topic ends. Called once a health report at most."""
+    """Reads the ends of the ingest topic's log. Called once a health report at most."""
 
     async def end_offsets(self) -> dict[int, int]:
-        """For each partition, the offset that the next message will get.
+        """For each partition, the offset of the next message.
 
         Raises:
             BrokerUnavailableError: The broker does not answer.
         """
 
     async def close(self) -> None:
-        """Let go of the broker; `end_offsets` is not called afterwards."""
+        """Disconnect; `end_offsets` is not called afterwards."""
 
 
 class KafkaLogEnds:

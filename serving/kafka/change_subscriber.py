@@ -1,4 +1,4 @@
-"""The change feed as the API follows it: one consumer for all readers, and what is kept for each of them."""
+"""Follows the change feed: one consumer for all readers, with a bounded buffer for each."""
 
 import asyncio
 from collections import deque
@@ -22,18 +22,18 @@ from streams.kafka.clients import READ_COMMITTED
 
 logger = structlog.get_logger("serving")
 
-# Changes that a reader is given at a time, and their bytes, at most or with one more.
+# Maximum number and bytes of changes in one delivery to a reader; one change may exceed the bytes.
 _AT_ONCE: Final = 32
 _AT_ONCE_BYTES: Final = 64 * 1024
 
 
 class ChangeSubscription:
-    """The changes that one reader waits for; bounded, so that one who does not read costs little.
+    """The buffered changes of one reader; bounded, so that a stalled reader costs little.
 
     Args:
-        limit: Changes kept for a reader who is behind.
-        max_bytes: Bytes that these may take.
-        wanted: The one track it is about, None for all.
+        limit: Maximum number of buffered changes.
+        max_bytes: Maximum bytes of these.
+        wanted: The only track of interest; None for all.
 
     Attributes:
         overrun: Whether a change was lost because the reader was too slow.
@@ -49,10 +49,10 @@ class ChangeSubscription:
         self._wake = asyncio.Event()
 
     def offer(self, change: Change) -> None:
-        """Keep a change for the reader, unless it is too far behind: then nothing more."""
+        """Buffer a change, unless the reader is too far behind: then nothing more is buffered."""
         if self.overrun:
             return
-        # A change that is larger than all that is kept is kept alone.
+        # A change that is larger than the buffer is buffered alone.
         if len(self._queue) >= self._limit or (self._queue and self._bytes + change.size > self._max_bytes):
             self.overrun = True
         else:
@@ -77,14 +77,14 @@ class ChangeSubscription:
 
 
 class ChangeSubscriber:
-    """Follows the topic from its end; tells listeners of each change, and subscribers of those they want.
+    """Follows the topic from its end; passes each change to the listener, and to its subscribers.
 
     Args:
-        options: What aiokafka's clients take.
+        options: Options of aiokafka's clients.
         topic: The change feed's topic.
         listener: Called with every change, at once.
-        limit: Changes kept for a subscriber who is behind.
-        max_bytes: Bytes that these may take.
+        limit: Maximum number of buffered changes of a subscriber.
+        max_bytes: Maximum bytes of these.
 
     Attributes:
         positions: For each partition, the offset of the next message. Empty until the topic has been found.
@@ -133,7 +133,7 @@ class ChangeSubscriber:
         return int(murmur2(track_id.encode()) & 0x7FFFFFFF) % len(self.positions)
 
     def subscribe(self, track_id: str | None) -> ChangeSubscription:
-        """From now on, keep the changes of one track, or all, for a reader; `unsubscribe` it."""
+        """Subscribe to the changes of one track, or all; `unsubscribe` must follow."""
         made = ChangeSubscription(self._limit, self._max_bytes, track_id)
         if track_id is None:
             self._everything.add(made)
@@ -142,7 +142,7 @@ class ChangeSubscriber:
         return made
 
     def unsubscribe(self, subscription: ChangeSubscription) -> None:
-        """Keep nothing more for it."""
+        """End a subscription."""
         if subscription.wanted is None:
             self._everything.discard(subscription)
             return
@@ -152,7 +152,7 @@ class ChangeSubscriber:
             self._by_track.pop(subscription.wanted, None)
 
     async def run(self) -> None:
-        """Follow for ever; a broker that is away is waited for."""
+        """Follow for ever; waits while the broker is away."""
         await keep_following(self._follow, "the change feed cannot be read")
 
     async def _follow(self) -> None:

@@ -1,4 +1,4 @@
-"""One change of a list: as a message of the feed, and as readers see it."""
+"""One change of a list: parses messages of the feed, and formats changes for readers."""
 
 import re
 from collections.abc import Mapping
@@ -12,17 +12,17 @@ _POSITION: Final = "[0-9]{1,6}:(-1|[0-9]{1,18})"
 # What a `Last-Event-ID` says: for each partition, the offset seen last, -1 before the first message.
 POSITIONS: Final = f"^({_POSITION}(,{_POSITION}){{0,999}})?$"
 _ID: Final = re.compile(POSITIONS)
-# What a change takes beside its bytes.
+# Overhead of a change beside its bytes.
 _CHANGE_BYTES: Final = 200
 
 
 class UnreadableChangeError(ValueError):
-    """A message of the change feed that is not what the contract says."""
+    """A message of the change feed that breaks the contract."""
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One message of the change feed; `value` is None where the track has been withdrawn."""
+    """One message of the change feed; `value` is None if the track was withdrawn."""
 
     partition: int
     offset: int
@@ -31,12 +31,12 @@ class Change:
 
     @property
     def size(self) -> int:
-        """Bytes that it takes, roughly."""
+        """Approximate size in bytes."""
         return _CHANGE_BYTES + len(self.track_id) + len(self.value or b"")
 
 
 def change_of(record: ConsumerRecord) -> Change | None:
-    """The change that a message tells of, None for one without a usable key."""
+    """The change of a message; None for one without a usable key."""
     try:
         track_id = (record.key or b"").decode()
     except UnicodeDecodeError:
@@ -45,14 +45,14 @@ def change_of(record: ConsumerRecord) -> Change | None:
 
 
 def described_change(change: Change, *, whole: bool) -> dict[str, Any]:
-    """A change as subscribers see it.
+    """A change in the form for subscribers.
 
     Args:
-        change: What has happened.
-        whole: Whether the list that there is now is part of it.
+        change: The change.
+        whole: Whether to include the new list.
 
     Raises:
-        UnreadableChangeError: The message is not what the contract says.
+        UnreadableChangeError: The message breaks the contract.
     """
     value: Any = {"added": [], "recommendations": []}
     if change.value is not None:

@@ -1,4 +1,4 @@
-"""What readers of the change feed have missed, read from the log anew: a bounded part at a time, few at a time."""
+"""Reads missed changes from the log for returning readers, in bounded parts, few readers at a time."""
 
 import asyncio
 from collections.abc import Mapping
@@ -12,11 +12,11 @@ from serving.kafka.broker import BrokerUnavailableError, start_client, stop_clie
 from serving.kafka.changes import Change, change_of
 from streams.kafka.clients import READ_COMMITTED
 
-# Seconds without a message after which the rest of the log is taken to have been compacted away.
+# Seconds without a message after which the rest of the log counts as compacted away.
 _IDLE: Final = 3.0
-# Readers for whom the log is read at the same time: each takes a connection, and what the client reads ahead.
+# Maximum number of concurrent replays: each takes a connection, and the client's read-ahead.
 _AT_ONCE: Final = 4
-# Seconds a reader waits for its turn, and seconds that one part may take.
+# Seconds that a reader waits for its turn, and that one part may take.
 _TURN: Final = 10.0
 _PART: Final = 10.0
 # Bytes of changes in one part; a little more, as messages come some at a time. It is all that a reader who has come back
@@ -26,12 +26,12 @@ _RECORDS: Final = 64
 
 
 class ReplayBusyError(Exception):
-    """So many readers have come back at the same time that this one has not had its turn in time."""
+    """Too many readers have returned at the same time: this one has not had its turn in time."""
 
 
 @dataclass(slots=True)
 class Part:
-    """Some of what was missed.
+    """A part of the missed changes.
 
     Attributes:
         seen: For each partition that was read, the offset up to which there is nothing more to tell.
@@ -43,7 +43,7 @@ class Part:
 
 
 class Replayer:
-    """Reads the log for readers who have come back. Nothing is held for a reader between two parts.
+    """Reads the log for returning readers. It holds nothing for a reader between two parts.
 
     Args:
         options: What aiokafka's clients take.

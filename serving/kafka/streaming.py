@@ -1,4 +1,4 @@
-"""Server-sent events on their way to one reader, who may be slow, or gone."""
+"""Sends server-sent events to one reader, which may be slow or gone."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
@@ -14,14 +14,14 @@ from serving.middleware import HEADERS_ONLY
 logger = structlog.get_logger("serving")
 
 _HEADERS: Final = {"cache-control": "no-store", "x-accel-buffering": "no"}
-# Milliseconds after which a reader whose stream has ended may come back.
+# Milliseconds after which a reader reconnects when its stream has ended.
 _RETRY_MS = 1_000
-# Seconds that the events may take to let go of what they hold.
+# Seconds that the events may take to close.
 _CLOSING = 10.0
 
 
 class End(Exception):  # noqa: N818 -- not an error: the last event of a stream
-    """The end of a stream, and why: the reader is told, with what to come back with."""
+    """Ends a stream with a reason, which the reader gets together with its position."""
 
     def __init__(self, reason: str, event_id: str) -> None:
         super().__init__(reason)
@@ -30,10 +30,10 @@ class End(Exception):  # noqa: N818 -- not an error: the last event of a stream
 
 
 class OpenStreams:
-    """Counts the streams that are open.
+    """Counts open streams.
 
     Args:
-        ended: Called with why whenever one has ended.
+        ended: Called with the reason when a stream has ended.
 
     Attributes:
         open: How many there are.
@@ -54,7 +54,7 @@ class OpenStreams:
 
 
 class EventStream(EventSourceResponse):
-    """Sends events until the reader goes, the process stops, or the events end; says why as its last event.
+    """Sends events until the reader leaves, the process stops, or the events end; the last event tells the reason.
 
     Args:
         events: Encoded events; ends by raising `End`. Closed with the stream, however that ends.

@@ -1,1 +1,1 @@
-"""The answer to a read: from memory, from the store, or asked of a worker."""
+"""Answers reads: from memory, from the store, or by a worker."""

@@ -1,4 +1,4 @@
-"""Small questions to the store, many at a time."""
+"""Batches small reads of the store."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Hashable
@@ -11,11 +11,11 @@ Value = TypeVar("Value")
 
 
 class RequestBatcher(Generic[Key, Value]):
-    """Asks for many keys at a time: what is asked for while one query is under way waits for the next.
+    """Reads many keys with one query: keys that are requested during a query wait for the next one.
 
     Args:
-        ask: The query: given keys, answers with those that are there.
-        timeout: Seconds one query may take, and seconds anybody waits.
+        ask: The query: takes keys, returns the values of those that exist.
+        timeout: Seconds that a query may take, and that a caller waits.
     """
 
     def __init__(self, ask: Callable[[list[Key]], Awaitable[dict[Key, Value]]], timeout: float) -> None:
@@ -26,18 +26,18 @@ class RequestBatcher(Generic[Key, Value]):
         self._given_up: set[asyncio.Task[None]] = set()
 
     async def get(self, key: Key) -> Value | None:
-        """The value for a key, None where there is none.
+        """The value for a key; None if there is none.
 
         Raises:
             StoreUnavailableError: Postgres cannot be reached, or does not answer in time.
         """
         loop = asyncio.get_running_loop()
-        # One future for each who waits: whoever gives up leaves the others alone.
+        # One future for each caller: one that is cancelled does not affect the others.
         future: asyncio.Future[Value | None] = loop.create_future()
         self._next.setdefault(key, []).append(future)
         if self._asking is None:
             self._asking = loop.create_task(self._run(), name="batched reads")
-        # The query and the one before may take longer together; `asyncio.timeout` would cost as much as all else here.
+        # This query and the one before may exceed the timeout together. `asyncio.timeout` would cost as much as all else here.
         timer = loop.call_later(self._timeout, _expire, future)
         try:
             return await future
@@ -45,7 +45,7 @@ class RequestBatcher(Generic[Key, Value]):
             timer.cancel()
 
     async def _run(self) -> None:
-        """Ask as long as there is something to ask for, or until given up."""
+        """Run queries while keys wait, or until this task is given up."""
         loop, me = asyncio.get_running_loop(), asyncio.current_task()
         try:
             while self._next and self._asking is me:
@@ -77,7 +77,7 @@ class RequestBatcher(Generic[Key, Value]):
                         future.set_result(value)
 
     def _give_up(self, asked: dict[Key, list[asyncio.Future[Value | None]]]) -> None:
-        """A query takes too long. Its connection may take long to be given up, too: nobody else is to wait for that."""
+        """Give up a query that takes too long. Closing its connection may take long, too, and other callers must not wait."""
         _tell(asked, StoreUnavailableError("no answer in time"))
         assert self._asking is not None
         self._given_up.add(self._asking)

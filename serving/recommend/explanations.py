@@ -1,6 +1,6 @@
-"""Why a track is recommended, in a sentence made of facts alone: the one that `streams.strategies` says, to the letter.
+"""Explains in a sentence why a track of a stored list is recommended, as JSON and from cached parts.
 
-Whoever answers, the store or a worker, the reader is told the same; a test holds the two together.
+The sentence equals the one of `streams.strategies` for the same tracks, to the letter; a contract test checks it.
 """
 
 import sys
@@ -11,26 +11,26 @@ import orjson
 from store.reads import Metadata
 from streams.strategies import facts
 
-# Of a similarity and what `ExplanationFacts.shared_with` says, as JSON: "Cosine similarity 0.914; same composer (Bach) and form (fugue)".
+# As JSON, from a similarity and `ExplanationFacts.shared_with`: "Cosine similarity 0.914; same composer (Bach) and form (fugue)".
 SENTENCE = b'"Cosine similarity %.3f%b"'
 
 
 @lru_cache(maxsize=4096)
 def _known(field: str, value: str) -> str:
-    """A fact for comparison, its field included; empty if it says nothing."""
+    """A fact for comparison, its field included; empty if it is unknown."""
     text = facts.known(field, value)
-    # Many tracks have the same facts.
+    # Interned, as many tracks have the same facts.
     return "" if text is None else sys.intern(f"{field}:{text}")
 
 
 class ExplanationFacts:
-    """What a track may have in common with others, prepared once for all of them.
+    """The facts of a track, prepared for comparison with those of others.
 
     Args:
         values: Composer, form, key, era and instrument.
 
     Attributes:
-        known: Those that say something, for comparison.
+        known: The known facts.
     """
 
     __slots__ = ("_said", "_shared", "known")
@@ -42,13 +42,13 @@ class ExplanationFacts:
             if value and (known := _known(fact.field, value))
         }
         self.known = frozenset(self._said)
-        # What was said before, by the facts that are shared.
+        # Earlier results, by the shared facts.
         self._shared: dict[frozenset[str], bytes] = {}
 
     def shared_with(self, seed: "ExplanationFacts") -> bytes:
-        """Composer, form, key, era and instrument where both have the same, as JSON within quotes, as this track has them.
+        """The shared facts as text for `SENTENCE`, such as "; same composer (Bach) and form (fugue)", JSON-escaped.
 
-        Such as "; same composer (Bach) and form (fugue)", what `SENTENCE` ends with; empty where they have nothing in common.
+        Values are written as this track has them; the text is empty if nothing is shared.
         """
         same = self.known & seed.known
         told = self._shared.get(same)
@@ -63,7 +63,7 @@ def _facts(*values: str | None) -> ExplanationFacts:
 
 
 def facts_of(metadata: Metadata) -> ExplanationFacts:
-    """What a track may have in common with others: one object for all tracks with the same facts, few as they are."""
+    """The facts of a track; tracks with the same facts share one object."""
     return _facts(*map(metadata.get, facts.FIELDS))
 
 

@@ -1,4 +1,4 @@
-"""Stored neighbour lists, read many at a time and put together with the tracks that they name."""
+"""Reads stored neighbour lists in batches, and joins them with the tracks that they name."""
 
 import asyncio
 from collections.abc import Sequence
@@ -16,13 +16,13 @@ from streams.contracts import track_key
 
 
 class TrackWithNeighbours(NamedTuple):
-    """A track and the first of its neighbours.
+    """A track and its first neighbours.
 
     Attributes:
-        key: Of the track that was asked for.
-        seed: That track.
+        key: Of the track.
+        seed: The track.
         header: About its list.
-        neighbours: (track, cosine similarity) from the most similar on; tracks that are gone are left out.
+        neighbours: (track, cosine similarity), most similar first, without withdrawn tracks.
     """
 
     key: int
@@ -32,16 +32,16 @@ class TrackWithNeighbours(NamedTuple):
 
 
 class ListReader:
-    """Reads lists: in one round trip where every track in them is at hand, else in two.
+    """Reads lists: in one round trip if all their tracks are cached, else in two.
 
     Args:
         pool: The store.
-        cards: What is said of the tracks.
-        timeout: Seconds a read may take.
+        fragments: The JSON of tracks.
+        timeout: Seconds that a read may take.
     """
 
-    def __init__(self, pool: asyncpg.Pool, cards: TrackFragments, timeout: float) -> None:
-        self._cards = cards
+    def __init__(self, pool: asyncpg.Pool, fragments: TrackFragments, timeout: float) -> None:
+        self._fragments = fragments
         self._timeout = timeout
         self._lists = RequestBatcher[Wanted, ServedList](
             lambda wanted: listed.read_served_lists(pool, wanted), timeout
@@ -50,14 +50,14 @@ class ListReader:
     async def read(
         self, track_id: str, *, limit: int, exclude: Sequence[str] = ()
     ) -> TrackWithNeighbours | None:
-        """The first `limit` neighbours of a track that are still there and not excluded; None where it has no list yet.
+        """The first `limit` neighbours of a track, without withdrawn and excluded ones; None if it has no list yet.
 
         Raises:
             ProblemError: There is no such track.
             StoreUnavailableError: Postgres cannot be reached.
         """
         deadline = asyncio.get_running_loop().time() + self._timeout
-        # So many are enough, whichever of them are excluded.
+        # Enough neighbours, whichever of them are excluded.
         found = await self._lists.get((track_id, limit + len(exclude)))
         if found is None:
             raise problems.track_not_found_problem(track_id)
@@ -70,25 +70,28 @@ class ListReader:
             keys, versions = [keys[at] for at in left], [versions[at] for at in left]
             scores = [scores[at] for at in left]
         keys, versions = [found.key, *keys], [found.version, *versions]
-        cards = self._cards.at_hand(found.epoch, keys, versions)
-        if None in cards:
-            cards = await self._completed(keys, cards, deadline)
-        seed, *others = cards
+        fragments = self._fragments.at_hand(found.epoch, keys, versions)
+        if None in fragments:
+            fragments = await self._completed(keys, fragments, deadline)
+        seed, *others = fragments
         if seed is None:  # withdrawn since its list was read
             raise problems.track_not_found_problem(track_id)
         pairs = zip(others, scores, strict=True)
         return TrackWithNeighbours(
-            found.key, seed, found.header, [(card, score) for card, score in pairs if card is not None]
+            found.key,
+            seed,
+            found.header,
+            [(fragment, score) for fragment, score in pairs if fragment is not None],
         )
 
     async def _completed(
-        self, keys: list[int], cards: list[TrackFragment | None], deadline: float
+        self, keys: list[int], fragments: list[TrackFragment | None], deadline: float
     ) -> list[TrackFragment | None]:
-        """The same cards, and those that are not at hand from the store."""
-        missing = [key for key, card in zip(keys, cards, strict=True) if card is None]
+        """The same fragments, with the missing ones read from the store."""
+        missing = [key for key, fragment in zip(keys, fragments, strict=True) if fragment is None]
         try:
             async with asyncio.timeout_at(deadline):
-                read = await self._cards.read(missing)
+                read = await self._fragments.read(missing)
         except TimeoutError as error:
             raise StoreUnavailableError("no answer in time") from error
-        return [card or read.get(key) for key, card in zip(keys, cards, strict=True)]
+        return [fragment or read.get(key) for key, fragment in zip(keys, fragments, strict=True)]

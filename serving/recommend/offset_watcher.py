@@ -1,7 +1,7 @@
-"""Follows the store's offsets, so that what is kept in memory can be known to be the newest, or not.
+"""Polls the store's offsets, which tell whether cached responses may be outdated.
 
-Asked some twenty times a second, whatever the number of readers. Each look that finds a partition's offsets moved is
-a tick; an entry of memory that was checked before the last move of its partition must be checked again.
+It polls about twenty times a second, whatever the number of readers. Each poll is a tick. A cached response that was checked
+before the last change of its partition must be checked again.
 """
 
 import asyncio
@@ -18,28 +18,28 @@ from store.progress import StoreProgress
 
 logger = structlog.get_logger("serving")
 
-# More tracks than this written between two looks is a bulk load: nothing is worth looking up one by one.
+# More tracks than this between two polls are a bulk load: then all cached responses are outdated, not single ones.
 _MANY = 2_000
-# Seconds between looks while somebody waits for an offset.
+# Seconds between polls while a caller waits for an offset.
 _EAGER = 0.005
-# Seconds without an answer after which what was seen last says nothing about now.
+# Seconds without an answer after which the last poll is not trusted.
 _TRUST = 1.0
 
 
 class OffsetWatcher:
-    """What the store's offsets were a moment ago.
+    """The store's offsets as of the last poll.
 
     Args:
-        pool: Where to look.
-        memory: Whose entries it outdates as tracks are written.
-        interval: Seconds between looks.
-        timeout: Seconds one look may take.
+        pool: The store.
+        memory: The cache whose entries it outdates when tracks are written.
+        interval: Seconds between polls.
+        timeout: Seconds that a poll may take.
 
     Attributes:
-        tick: Grows with each look.
-        written: The tick at which tracks were last seen to be written. What was read from the store before it must not
-            be kept: it may show these tracks as they were.
-        seen: The offsets as of the last look.
+        tick: Grows with each poll.
+        written: The tick of the last poll that found written tracks. A response that was read before it must not be
+            cached: it may show these tracks as they were.
+        seen: The offsets as of the last poll.
     """
 
     def __init__(self, pool: asyncpg.Pool, memory: ResponseCache, interval: float, timeout: float) -> None:
@@ -58,19 +58,19 @@ class OffsetWatcher:
         self.seen = StoreProgress({}, {})
 
     def trusted(self, now: float) -> bool:
-        """Whether the store has answered lately, so that what was seen holds; `now` is of `time.perf_counter`."""
+        """Whether the store has answered recently; `now` is of `time.perf_counter`."""
         return now - self._looked_at < _TRUST
 
     def moved(self, owner: int) -> int:
-        """The tick at which the lists of a partition, or of ANY, may last have changed."""
+        """The tick of the last possible change of a partition's lists, or of any partition's (ANY)."""
         return self._moved.get(owner, 1)
 
     def behind(self, owner: int) -> bool:
-        """Whether events have been accepted that the lists of a partition, or of ANY, have not taken in."""
+        """Whether events have been accepted that the lists of a partition, or of any (ANY), have not absorbed."""
         return self._behind.get(owner, False)
 
     async def until(self, wanted: Callable[[StoreProgress], bool], seconds: float) -> bool:
-        """Wait until the offsets are as `wanted`, for so many seconds at most; return whether they are."""
+        """Wait up to so many seconds until the offsets are as `wanted`; returns whether they are."""
         if self.trusted(time.perf_counter()) and wanted(self.seen):
             return True
         self._waiting += 1
@@ -85,7 +85,7 @@ class OffsetWatcher:
         return True
 
     async def run(self) -> None:
-        """Look for ever."""
+        """Poll for ever."""
         failing = False
         while True:
             try:
@@ -113,7 +113,7 @@ class OffsetWatcher:
         await asyncio.sleep(_EAGER)
 
     async def look(self) -> None:
-        """Look once.
+        """Poll once.
 
         Raises:
             StoreUnavailableError: Postgres cannot be reached.
@@ -137,7 +137,7 @@ class OffsetWatcher:
             self._changed.notify_all()
 
     async def _outdate_written(self, before: StoreProgress, found: StoreProgress) -> None:
-        """Tracks that were written are in other tracks' bodies with what they were before."""
+        """Outdate cached responses that show written tracks as they were."""
         if not len(self._memory):
             return
         written = await progress.fetch_written(self._pool, before.consumed, found.consumed, limit=_MANY)

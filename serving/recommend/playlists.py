@@ -1,4 +1,4 @@
-"""Recommendations as playlists: JSPF, XSPF and M3U8, made of the JSON body that everybody else gets.
+"""Converts the JSON body of recommendations to playlists: JSPF, XSPF and M3U8.
 
 JSPF and XSPF are those of https://xspf.org, with MusicBrainz's extension for its ids; M3U8 is the extended M3U in UTF-8 that
 players read.
@@ -18,7 +18,7 @@ from serving import problems
 
 
 class ListFormat(StrEnum):
-    """How a list of recommendations can be written."""
+    """The formats of a list of recommendations."""
 
     JSON = "json"
     JSPF = "jspf"
@@ -32,9 +32,9 @@ MEDIA_TYPES: Final = {
     ListFormat.XSPF: "application/xspf+xml",
     ListFormat.M3U8: "application/vnd.apple.mpegurl",
 }
-# What an answer depends on beside its URL.
+# The headers that an answer depends on.
 VARY: Final = {"vary": "accept"}
-# Other names of the same.
+# Aliases of the formats.
 _ALSO: Final = {
     "audio/x-mpegurl": ListFormat.M3U8,
     "audio/mpegurl": ListFormat.M3U8,
@@ -47,10 +47,10 @@ _CHOOSY: Final = re.compile(rb"spf|mpegurl|;", re.IGNORECASE)
 _ANY: Final = re.compile(rb"\*/\*|application/(\*|json)", re.IGNORECASE)
 _MUSICBRAINZ: Final = "https://musicbrainz.org"
 _TRACK_EXTENSION: Final = f"{_MUSICBRAINZ}/doc/jspf#track"
-# Keys of a catalogue's own that say where a track can be heard, the first that is there counts.
+# Keys of `extra` with a track's location; the first one present counts.
 LOCATION_KEYS: Final = ("location", "url", "preview_url", "path", "filename")
 _NAMESPACE: Final = "http://xspf.org/ns/0/"
-# What XML 1.0 cannot hold.
+# Characters that XML 1.0 cannot hold.
 _NOT_XML: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _LINE_ENDS: Final = re.compile(r"\s*[\x00-\x1f\x7f\x85\u2028\u2029]+\s*")
 
@@ -61,7 +61,7 @@ def is_plain(accept: bytes) -> bool:
 
 
 def wanted_format(accept: str, query_string: bytes = b"") -> ListFormat:
-    """The format that a request asks for: by `format=` or else by `Accept`; JSON where it says nothing.
+    """The format that a request asks for, by `format=` or else by `Accept`; JSON by default.
 
     Args:
         accept: The header.
@@ -82,7 +82,7 @@ def wanted_format(accept: str, query_string: bytes = b"") -> ListFormat:
 
 
 def _rated(accept: str) -> Iterator[tuple[float, int, int, ListFormat]]:
-    """Each format with its quality, how precisely it was named, and how early it stands among ours (RFC 9110, 12.5.1)."""
+    """Each format with its quality, the precision of its match, and our preference (RFC 9110, 12.5.1)."""
     ranges = [_media_range(each) for each in accept.split(",")]
     for place, form in enumerate(ListFormat):
         names = [name for name, of in _BY_TYPE.items() if of is form]
@@ -130,7 +130,7 @@ class _Entry:
 
     @property
     def identifiers(self) -> list[str]:
-        """URIs of the track: MusicBrainz's where it is known, and ours."""
+        """URIs of the track: MusicBrainz's if known, and ours."""
         ours = f"urn:mess-ai:track:{quote(self.track_id, safe='')}"
         return [ours] if self.recording is None else [f"{_MUSICBRAINZ}/recording/{self.recording}", ours]
 

@@ -1,4 +1,4 @@
-"""What a GET asks, as query parameters: every parameter of a request that a URL can carry, in the request's own terms."""
+"""The query parameters of recommendations, and their conversion to the contract's requests."""
 
 import itertools
 import re
@@ -29,14 +29,14 @@ from streams.contracts import (
 from streams.metadata_fields import DATE_FIELDS, LIST_FIELDS, METADATA, NUMBER_FIELDS
 from streams.strategies import registry
 
-# Digits that are too many are told as a number out of bounds, up to a length.
+# Longer numbers than allowed are parsed, up to a length, so that the error can say that they are out of bounds.
 _OFFSET = re.compile(r"([0-9]{1,100}):([0-9]{1,100})")
-# What is in bounds: a partition to a million, an offset below 2^63.
+# Bounds: a partition up to a million, an offset below 2^63.
 _DATE_PATTERN = r"^[0-9]{4}(-(0[1-9]|1[0-2])(-(0[1-9]|[12][0-9]|3[01]))?)?$"
 _OFFSET_PATTERN = r"^0*([0-9]{1,6}|1000000):0*[0-9]{1,18}$"
 _RANGES = (*NUMBER_FIELDS, *DATE_FIELDS)
 _FILTERED = tuple(field.name for field in METADATA)
-# Query strings whose meaning is remembered: most readers ask in one of a few ways.
+# Number of parsed query strings that are cached: most readers use one of a few.
 _REMEMBERED = 2_048
 _REMEMBERED_BYTES = 1_024
 
@@ -52,7 +52,7 @@ Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class _Asked(BaseModel):
-    """Parameters that say which tracks, whatever they are compared with; frozen, as defaults are shared."""
+    """Parameters of recommendations, without the starting point; frozen, as defaults are shared."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=False)
 
@@ -111,7 +111,7 @@ class _Asked(BaseModel):
 
 
 def _filters() -> dict[str, Any]:
-    """A parameter for each metadata field, one that it must not be, and bounds where it has an order."""
+    """The filters of each metadata field: equal, not equal, and bounds if its values have an order."""
     made: dict[str, Any] = {}
     for name in _FILTERED:
         kind = Finite if name in NUMBER_FIELDS else Text
@@ -143,17 +143,17 @@ def _filters() -> dict[str, Any]:
     return made
 
 
-# How fields of a request are called here.
+# Fields of a request with another name in query strings.
 _SPELLED: Final = (
     ("filters.", ""),
     ("caps.list_share", "max_list_share"),
     ("caps.anonymous", "cap_anonymous"),
     ("caps.", "max_per_"),
 )
-# What a request has in an object, and the query string in the parameter's name.
+# Members of objects in a request that are parameters in a query string.
 _BOUND: Final = re.compile(r"\.(min|max|not)$")
 
-# Parameters with a name of their own behind a dot: `extra.<key>`, `parameters.<name>`, `user_context.<key>`.
+# Prefixes of parameters with free names: `extra.<key>`, `parameters.<name>`, `user_context.<key>`.
 DOTTED = ("extra", "parameters", "user_context")
 
 _FORMAT: Any = Field(
@@ -178,15 +178,15 @@ ExplainQuery.__doc__ = ExplanationQuery.__doc__
 
 @dataclass(frozen=True, slots=True)
 class ReadQuestion:
-    """One question, whatever the track.
+    """One parsed question.
 
     Attributes:
-        query: The request's terms.
+        query: The contract's request.
         strategy: The strategy's own name.
         mode: Its mode.
-        listed: Whether a stored neighbour list answers it: similarity, with nothing but `top_k` and `exclude`.
-        variant: Which of the materialised bodies answers it, None where none does.
-        event: Partition and offset of the event that the answer must have taken in.
+        listed: Whether a stored neighbour list answers it: similarity, with `top_k` and `exclude` only.
+        variant: The variant of the materialised response that answers it; None if none does.
+        event: Partition and offset of the event that the answer must include.
     """
 
     query: RecommendationQuery
@@ -197,10 +197,10 @@ class ReadQuestion:
     event: tuple[int, int] | None
 
     def about(self, track_id: str) -> RecommendationQuery:
-        """The question about a track whose id has been checked.
+        """The question for a track with a valid id.
 
         Raises:
-            ProblemError: 422, where that is a track to keep away from.
+            ProblemError: 422, if that track is one of the negatives.
         """
         about = self.query.model_copy(update={"track_id": track_id})
         return (
@@ -210,17 +210,17 @@ class ReadQuestion:
         )
 
     def place(self, track_id: str) -> Place | None:
-        """Where the store keeps the body that answers it for a track; None where it keeps none."""
+        """The primary key of the materialised response for a track; None if none can answer."""
         if self.variant is None:
             return None
         return track_key(track_id), self.strategy, self.mode or "", self.variant
 
 
 def question_of(query: RecommendationQuery) -> ReadQuestion:
-    """A question in the request's terms, made ready to be answered."""
+    """The question of a request."""
     strategy, mode = query.canonical
     event = None if query.min_offset is None else (query.min_offset.partition, query.min_offset.offset)
-    # Waiting is done here; what is asked of the store is the question without it.
+    # The wait for an event happens here; the store gets the question without it.
     plain = query.model_copy(update={"min_offset": None})
     return ReadQuestion(query, strategy, mode, _listed(plain, strategy), plain.variant(), event)
 
@@ -235,14 +235,14 @@ def _listed(query: RecommendationQuery, strategy: str) -> bool:
 
 
 class QuestionReader:
-    """Reads query strings into questions; those lately read are remembered."""
+    """Parses query strings to questions, with a cache."""
 
     def __init__(self) -> None:
         self._reader = QueryReader(RecommendQuery, dotted=DOTTED)
         self._remembered: LRUCache[bytes, ReadQuestion] = LRUCache(_REMEMBERED)
 
     def read(self, query_string: bytes) -> ReadQuestion:
-        """What a query string asks.
+        """The question of a query string.
 
         Raises:
             ProblemError: 422, naming each parameter at fault.
@@ -250,7 +250,7 @@ class QuestionReader:
         found = self._remembered.get(query_string)
         if found is None:
             asked, dotted = self._reader.read_all(query_string)
-            # What is asked does not depend on the track, as long as it is none that the question names itself.
+            # The question does not depend on the track, unless it names tracks itself.
             some = next(name for n in itertools.count(1) if (name := "-" * n) not in asked.negatives)
             with in_query_terms():
                 found = question_of(checked_request(asked_by(asked, dotted, track_id=some)))
@@ -260,7 +260,7 @@ class QuestionReader:
 
 
 def checked_request(payload: dict[str, Any]) -> RecommendationQuery:
-    """A request's terms from plain values.
+    """A validated request from plain values.
 
     Raises:
         ProblemError: 422, naming each field at fault.
@@ -273,13 +273,13 @@ def checked_request(payload: dict[str, Any]) -> RecommendationQuery:
 
 @contextmanager
 def in_query_terms(**renamed: str) -> Iterator[None]:
-    """Around what refuses a request: let its fields be called as in the query string that asked it.
+    """Translate the fields of a problem that is raised inside to their names in query strings.
 
     Args:
-        renamed: What is called otherwise by the path alone, by the request's name for it.
+        renamed: Names that only this path uses, by the request's names.
 
     Raises:
-        ProblemError: What is raised inside.
+        ProblemError: The translated problem.
     """
     try:
         yield
@@ -307,12 +307,12 @@ def _spelled(field: str, message: str, renamed: dict[str, str]) -> tuple[str, st
 
 
 def asked_by(asked: _Asked, dotted: dict[str, dict[str, list[str]]], **start: Any) -> dict[str, Any]:
-    """The request that query parameters stand for, as plain values.
+    """The request for query parameters, as plain values.
 
     Args:
-        asked: Parameters with names of their own.
-        dotted: Those behind a dot, by what stands before it.
-        start: What to start from, and further members.
+        asked: Parameters with fixed names.
+        dotted: Parameters with free names, by their prefix.
+        start: The starting point, and further members.
     """
     given = asked.model_dump(exclude_defaults=True)
     request = {name: given[name] for name in _SAME if name in given} | start
@@ -372,7 +372,7 @@ def _extra_filters(given: dict[str, list[str]]) -> dict[str, Any]:
 
 
 def _word(text: str) -> bool | int | float | str:
-    """A value to compare with: digits that no number here can hold are text, which they can only be in a catalogue."""
+    """A value to compare with; digits beyond the range of numbers are text."""
     value = _value(text)
     return text if isinstance(value, float) and text.lstrip("-").isdecimal() else value
 
@@ -384,7 +384,7 @@ def _single(name: str, key: str, texts: list[str]) -> bool | float | str:
 
 
 def _value(text: str) -> bool | int | float | str:
-    """A value whose type nothing says: true, false or a number as JSON writes them, or else text."""
+    """A value of unknown type: true, false or a number if it is valid JSON, else text."""
     try:
         value = orjson.loads(text)
     except orjson.JSONDecodeError:

@@ -1,4 +1,4 @@
-"""Bodies as they go over the wire, built from what the store holds."""
+"""Builds JSON bodies from stored rows."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from streams.contracts.rendering import entity_tag, filename_of, headline
 JSON = "application/json"
 _OPTIONS = orjson.OPT_UTC_Z
 _SIMILARITY = "similarity"
-# What stands in an item between what its card begins and ends with, without the score: that again, rank, explanation.
+# The middle of an item, between the two parts of its fragment: similarity, rank and explanation.
 _RATED = b',"similarity_score":%b,"rank":%d,"strategy_used":"similarity","explanation":' + SENTENCE
 
 
@@ -24,7 +24,7 @@ def json_response(value: Any, status: int = 200, headers: dict[str, str] | None 
 
 
 def track_summary(track: StoredTrack) -> dict[str, Any]:
-    """A track with the fields most asked for."""
+    """A track with its most used fields."""
     return {
         "track_id": track.track_id,
         **headline(track.metadata, filename_of(track.metadata["extra"])),
@@ -33,7 +33,7 @@ def track_summary(track: StoredTrack) -> dict[str, Any]:
 
 
 def track_detail(record: TrackRecord, topic: str) -> dict[str, Any]:
-    """A track with where it came from and the state of its list."""
+    """A track with its source event and the state of its list."""
     listed = None
     if record.list_version is not None:
         listed = {
@@ -60,10 +60,10 @@ def _source(topic: str, written: ListHeader | TrackRecord) -> dict[str, Any]:
 
 
 def list_body(found: TrackWithNeighbours, topic: str, wanted: int) -> tuple[bytes, str]:
-    """The body of a stored list, without `cached`, `stale` and `computation_time_ms`, as an open JSON object, and its tag.
+    """The body of a stored list without the members of its delivery, as an open JSON object, and its weak entity tag.
 
-    The same bytes as long as nothing stored changes. A note says why there are fewer than `wanted`. The tag is a weak entity
-    tag, made of digests of what the bytes are put together from: the bytes themselves are many.
+    The bytes are equal as long as nothing stored changes. A note says why there are fewer than `wanted`. The tag is made of
+    digests of the fragments, as hashing the whole body would take longer.
     """
     seed, header, count = found.seed, found.header, len(found.neighbours)
     told = orjson.dumps(
@@ -84,12 +84,12 @@ def list_body(found: TrackWithNeighbours, topic: str, wanted: int) -> tuple[byte
     )[:-1]
     scores = [score for _, score in found.neighbours]
     pieces, tagged = [told, b',"recommendations":['], [told]
-    for rank, (written, (card, score)) in enumerate(
+    for rank, (written, (fragment, score)) in enumerate(
         zip(_rounded(scores), found.neighbours, strict=True), start=1
     ):
-        rated = _RATED % (written, rank, score, card.facts.shared_with(seed.facts))
-        pieces += (card.begun, written, rated, card.ended)
-        tagged += (rated, card.digest)
+        rated = _RATED % (written, rank, score, fragment.facts.shared_with(seed.facts))
+        pieces += (fragment.begun, written, rated, fragment.ended)
+        tagged += (rated, fragment.digest)
     if count:
         pieces[2] = pieces[2][1:]  # no comma before the first
     pieces.append(b"]")
@@ -97,9 +97,9 @@ def list_body(found: TrackWithNeighbours, topic: str, wanted: int) -> tuple[byte
 
 
 def _rounded(scores: list[float]) -> list[bytes]:
-    """Each as JSON, rounded to what a float32 similarity holds.
+    """Each score as JSON, rounded to the precision of a float32 similarity.
 
-    For a float32 this is `round(score, 6)` to the last bit, at a third of its cost; only that zero has no sign.
+    For a float32 this equals `round(score, 6)`, except for the sign of zero, at a third of its cost.
     """
     return orjson.dumps([round(score * 1e6) / 1e6 for score in scores])[1:-1].split(b",") if scores else []
 
@@ -110,7 +110,7 @@ def _short(count: int, length: int) -> str:
 
 
 def materialised_body(answer: bytes) -> tuple[bytes, tuple[str, ...]]:
-    """A worker's answer as it keeps it in the store, byte for byte, and the tracks that it mentions."""
+    """A worker's answer as the worker stores it, byte for byte, and the tracks in it."""
     body = orjson.loads(answer)
     for name in ("cached", "stale", "computation_time_ms"):
         body.pop(name, None)

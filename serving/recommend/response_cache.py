@@ -1,8 +1,7 @@
-"""Ready answers in this process's memory: bounded in bytes, the least recently used go first.
+"""Caches responses in the process's memory: an LRU cache bounded in bytes.
 
-An entry never goes by time. The change feed and the store's watch say which entries no longer hold: `outdate`
-keeps an entry for when the store is away, and it is then served marked stale; `forget` drops it, as nothing may
-show a track that has been withdrawn.
+Entries do not expire by time. The change feed and the offset watcher invalidate them: `outdate` keeps an entry for times
+when the store is away, and it is then served marked stale; `forget` drops it, as no response may show a withdrawn track.
 """
 
 from collections.abc import Iterable
@@ -13,30 +12,29 @@ from cachetools import LRUCache
 from store.materialised import Place
 
 ANY = -1
-# What an entry takes beside its bytes, and what each track that it mentions takes in the index.
+# Overhead of an entry, and of each track that it mentions in the index.
 _ENTRY_BYTES = 1_000
 _MENTION_BYTES = 150
 
 
 @dataclass(slots=True, eq=False)
 class CachedResponse:
-    """A body that is ready to send but for its last members, which change from one delivery to the next.
+    """A body that is ready to send, but for the members of its delivery.
 
     Attributes:
-        target: Path and query exactly as they came; what the entry is found by.
+        target: Path and query exactly as received; the key of the entry.
         body: JSON without `cached`, `stale` and `computation_time_ms`, and without the closing brace.
         tag: Weak entity tag of `body`, quoted.
-        tag_stale: The same, while the body is stale.
+        tag_stale: The entity tag while the body is stale.
         track_id: The reference track.
-        place: What is looked at to see whether the body is still the newest: the key of a stored list, or the
-            primary key of a stored body.
-        state: What was found there: a list's version, or a body's entity tag.
-        owner: Partition whose worker keeps the list; ANY where it is not known.
+        place: What tells whether the body is current: the key of a stored list, or the primary key of a stored body.
+        state: What was read there: a list's version, or a body's entity tag.
+        owner: Partition whose worker owns the list; ANY if unknown.
         mentions: Ids of every track in the body.
-        checked: Tick of the watch as of which the body is known to be the newest.
-        due: Moment of `time.perf_counter` from which on it must be checked whatever the watch has seen.
-        stale: Whether the store itself said that a newer one is wanted.
-        outdated: Whether it is known not to be the newest any more.
+        checked: The last tick at which the body was current.
+        due: When it must be checked in any case, by `time.perf_counter`.
+        stale: Whether the store itself marks it stale.
+        outdated: Whether it is known not to be current.
         hits: How often it was served since the workers were asked for it.
     """
 
@@ -91,14 +89,14 @@ class _Entries(LRUCache[bytes, CachedResponse]):
 
 
 class ResponseCache:
-    """Ready answers by path and query.
+    """Cached responses by path and query.
 
     Args:
-        max_bytes: What all entries may take together; 0 keeps nothing.
+        max_bytes: Maximum size of all entries together; 0 turns the cache off.
 
     Attributes:
-        hits: Answers given from here since it was last looked at, and reset.
-        invalidated: Entries that no longer held.
+        hits: Answers from the cache since the metrics last read and reset it.
+        invalidated: Number of invalidated entries.
     """
 
     def __init__(self, max_bytes: int) -> None:
@@ -108,20 +106,20 @@ class ResponseCache:
         self.invalidated = 0
 
     def get(self, target: bytes) -> CachedResponse | None:
-        """The entry for a path and query as they came."""
+        """The entry for a path and query as received."""
         return self._entries.get(target)
 
     def put(self, entry: CachedResponse) -> None:
-        """Keep an entry, unless it alone is too large."""
+        """Cache an entry, unless it alone is too large."""
         if entry.size <= self._entries.maxsize:
             self._entries[entry.target] = entry
 
     def drop(self, target: bytes) -> None:
-        """Drop one entry, if it is there."""
+        """Drop an entry, if present."""
         self._entries.pop(target, None)
 
     def outdate(self, track_ids: Iterable[str], *, own: bool = False) -> None:
-        """Entries that mention one of these tracks no longer hold; with `own`, only those made for it."""
+        """Outdate entries that mention one of these tracks; with `own`, only those whose reference track it is."""
         for track_id in track_ids:
             for entry in self._entries.mentioning.get(track_id, ()):
                 if not entry.outdated and (not own or entry.track_id == track_id):
@@ -129,7 +127,7 @@ class ResponseCache:
                     self.invalidated += 1
 
     def outdate_all(self) -> None:
-        """No entry holds any more."""
+        """Outdate all entries."""
         for entry in self._entries.values():
             entry.outdated = True
         self.invalidated += len(self._entries)
@@ -143,12 +141,12 @@ class ResponseCache:
 
     @property
     def bytes(self) -> int:
-        """What the entries take, roughly."""
+        """The approximate size of all entries."""
         return int(self._entries.currsize)
 
     @property
     def evicted(self) -> int:
-        """How many entries have gone for want of room."""
+        """How many entries have been evicted."""
         return self._entries.evicted
 
     def __len__(self) -> int:

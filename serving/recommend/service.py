@@ -1,7 +1,6 @@
-"""The path of a recommendation: memory, then the store, then the workers.
+"""Answers recommendations from memory, then from the store, then by the workers.
 
-What the store has is read; only what it has not is asked of the workers. While the store is away, what memory holds
-is answered and marked stale.
+Workers are asked only if the store has no answer. While the store is away, answers from memory are marked stale.
 """
 
 import asyncio
@@ -33,23 +32,23 @@ from streams.single_flight import SingleFlight
 
 logger = structlog.get_logger("serving")
 
-# A stored body is looked at so often, in seconds, even where no list has changed: popularity may have.
+# Seconds between checks of a stored body, even if no list has changed: popularity may have.
 _BODY_CHECK_SECONDS = 1.0
-# A stale body is asked for anew at most so often, in seconds, while it is read.
+# Minimum seconds between two requests to refresh a stale body.
 _REFRESH_SECONDS = 1.0
 _REFRESHES_REMEMBERED = 10_000
-# Seconds for what is done between the waits.
+# Seconds for the work between the waits.
 _GRACE_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
 class ReadAnswer:
-    """Bytes that answer a question.
+    """The answer to a question.
 
     Attributes:
         body: A JSON object.
-        tag: Its entity tag, empty where it was computed for this answer.
-        source: Where it came from, for the metrics.
+        tag: Its entity tag; empty if it was computed for this answer.
+        source: Its source, for the metrics.
     """
 
     body: bytes
@@ -63,15 +62,15 @@ class ReadService:
     Args:
         settings: How it serves.
         pool: The store.
-        memory: Ready answers.
-        lists: The stored lists.
-        watch: What the store's offsets are.
+        memory: Responses in memory.
+        lists: Reads stored lists.
+        watch: Polls the store's offsets.
         asker: Asks the workers.
-        metrics: Where answers are counted by source.
+        metrics: Counts answers by source.
 
     Attributes:
-        watch: What the store's offsets are.
-        bound: Seconds an answer takes at most.
+        watch: Polls the store's offsets.
+        bound: Maximum seconds of an answer.
     """
 
     def __init__(
@@ -91,8 +90,8 @@ class ReadService:
         self._asker = asker
         self._metrics = metrics
         timeout = settings.store_timeout
-        # The longest way there is: a wait for an event, a look, a read, the workers, and a read again. Each step has its
-        # own bound; this one holds should a step forget it.
+        # The longest path: a wait for an event, a check, a read, the workers, and another read. Each step has its own
+        # timeout; this one is the last resort.
         self.bound = settings.min_offset_wait + 3 * timeout + settings.request_timeout + _GRACE_SECONDS
         self._versions = RequestBatcher[int, int](lambda keys: progress.fetch_versions(pool, keys), timeout)
         self._bodies = RequestBatcher[Place, StoredBody](
@@ -106,7 +105,7 @@ class ReadService:
         self._tasks: set[asyncio.Task[Any]] = set()
 
     def certain(self, entry: CachedResponse, now: float) -> bool:
-        """Whether an entry is known to be the newest, without another look."""
+        """Whether an entry is known to be current without a check of the store."""
         return (
             not entry.outdated
             and entry.checked >= self.watch.moved(entry.owner)
@@ -115,7 +114,7 @@ class ReadService:
         )
 
     def ready(self, entry: CachedResponse, began: float, *, stale: bool = False) -> tuple[bytes, bytes]:
-        """Body and entity tag of an entry as they are sent; `stale` where it is known to be so."""
+        """Body and entity tag of an entry, ready to send; `stale` if the caller knows that it is."""
         stale = stale or entry.stale or self.watch.behind(entry.owner)
         entry.hits += 1
         milliseconds = (time.perf_counter() - began) * 1000
@@ -128,14 +127,14 @@ class ReadService:
         """The answer to a question.
 
         Args:
-            target: What memory may keep it under: equal targets, equal answers.
-            track_id: The reference track, None for other starts.
-            question: What is asked.
-            began: When, of `time.perf_counter`.
+            target: The key in memory: equal targets have equal answers.
+            track_id: The reference track; None for other starting points.
+            question: The question.
+            began: The start of the request, by `time.perf_counter`.
 
         Raises:
             ProblemError: There is no answer.
-            StoreUnavailableError: Neither the store nor memory has it.
+            StoreUnavailableError: The store cannot be reached, and memory has no answer.
         """
         try:
             async with asyncio.timeout(self.bound):
@@ -150,7 +149,7 @@ class ReadService:
             return await self._provisional(track_id, question)
         if track_id is None or not (question.listed or question.variant is not None):
             return ReadAnswer(await self._ask(question, track_id), b"", "workers")
-        # Who names an event reads what the store has now.
+        # A question that names an event bypasses memory.
         entry = self._memory.get(target) if question.event is None else None
         try:
             if entry is not None and await self._holds(entry, began):
@@ -168,7 +167,7 @@ class ReadService:
         return ReadAnswer(*self.ready(found, began), source)
 
     async def ask(self, query: RecommendationQuery, *, hits: int = 1) -> bytes:
-        """The workers' answer; `hits` is how often it was wanted since they were asked for it.
+        """The workers' answer; `hits` says how often it was read since they were last asked for it.
 
         Raises:
             ProblemError: They refuse, or there is no answer.
@@ -182,7 +181,7 @@ class ReadService:
         return await self.ask(question.query if track_id is None else question.about(track_id))
 
     async def _taken_in(self, partition: int, offset: int) -> bool:
-        """Wait, not for long, until an event is in every list it can be in."""
+        """Wait a limited time until all lists have absorbed an event."""
 
         def taken(seen: StoreProgress) -> bool:
             lists = seen.absorbed.values()
@@ -191,7 +190,7 @@ class ReadService:
         return await self.watch.until(taken, self._settings.min_offset_wait)
 
     async def _provisional(self, track_id: str | None, question: ReadQuestion) -> ReadAnswer:
-        """What the workers find by a search of their own."""
+        """The workers' answer from a search, without a stored list."""
         try:
             return ReadAnswer(await self._ask(question, track_id), b"", "workers")
         except ProblemError as problem:
@@ -200,7 +199,7 @@ class ReadService:
             raise
 
     async def _searched(self, question: ReadQuestion, track_id: str, *, hits: int) -> WorkerReply:
-        """The workers' answer in place of one that the store will have."""
+        """The workers' answer, while the store has none yet."""
         try:
             return await self._reply(question.about(track_id), hits)
         except ProblemError as problem:
@@ -209,7 +208,7 @@ class ReadService:
             raise
 
     async def _holds(self, entry: CachedResponse, now: float) -> bool:
-        """Whether an entry is still the newest, after a look at the store where that is not certain."""
+        """Whether an entry is current, by a check of the store if that is not certain."""
         if self.certain(entry, now) and not entry.stale:
             return True
         if entry.outdated or not self.watch.trusted(now):
@@ -230,9 +229,9 @@ class ReadService:
     async def _load(
         self, target: bytes, track_id: str, question: ReadQuestion, before: CachedResponse | None
     ) -> CachedResponse | bytes:
-        """What the store or else the workers have; readers who want the same at the same time share one read."""
+        """The answer of the store or else of the workers; identical concurrent reads share one."""
         if not question.listed:
-            # Bodies are read many at a time, and requests to the workers are shared: nothing more to share here.
+            # Reads of bodies are batched, and requests to the workers are shared already.
             return await self._loaded(target, track_id, question, before)
         return await self._loads.run(target, lambda: self._loaded(target, track_id, question, before))
 
@@ -241,7 +240,7 @@ class ReadService:
     ) -> CachedResponse | bytes:
         entry = await self._stored(target, track_id, question)
         if entry is not None and _short(entry, question):
-            # What is excluded is all that the list has: only a search finds others.
+            # The question excludes the whole list: only a search finds other tracks.
             return await self._ask(question, track_id)
         if entry is None:
             try:
@@ -249,7 +248,7 @@ class ReadService:
                     question, track_id, hits=1 if before is None else before.hits + 1
                 )
             except ProblemError as problem:
-                # Workers that take over from another reply late; by then they have written the list.
+                # A worker that has just taken over replies late; by then it may have written the list.
                 if (
                     problem.name != "list-not-ready"
                     or (entry := await self._stored(target, track_id, question)) is None
@@ -260,15 +259,15 @@ class ReadService:
                 return reply.body
         if before is not None:
             entry.hits = before.hits
-        # What was read while tracks were being written may show them as they were.
+        # A read during writes may show the written tracks as they were.
         if question.event is None and entry.checked >= self.watch.written:
             self._memory.put(entry)
         return entry
 
     def _remember(self, target: bytes, track_id: str, question: ReadQuestion, reply: WorkerReply) -> None:
-        """Have at hand what workers have answered and are about to write: who asks at once need not ask them again."""
+        """Cache a worker's answer that it is about to store, for readers who ask before that."""
         place = None if question.listed or question.event is not None else question.place(track_id)
-        # As in `_loaded`: what was made while tracks were being written may show them as they were.
+        # As in `_loaded`: an answer from during writes may show the written tracks as they were.
         if place is None or not self._memory.max_bytes or reply.tick < self.watch.written:
             return
         there = self._memory.get(target)
@@ -292,7 +291,7 @@ class ReadService:
         )
 
     async def _stored(self, target: bytes, track_id: str, question: ReadQuestion) -> CachedResponse | None:
-        """What the store has; None where it has nothing."""
+        """The store's answer; None if it has none."""
         read = self._from_list if question.listed else self._from_body
         return await read(target, track_id, question, self.watch.tick)
 
@@ -314,7 +313,7 @@ class ReadService:
             place=found.key,
             state=found.header.version,
             owner=found.header.owner,
-            mentions=(track_id, *[card.track_id for card, _ in found.neighbours]) if named else (),
+            mentions=(track_id, *[fragment.track_id for fragment, _ in found.neighbours]) if named else (),
             checked=tick,
             stale=found.header.behind,
         )
@@ -341,7 +340,7 @@ class ReadService:
         )
 
     def _refresh(self, entry: CachedResponse, question: ReadQuestion) -> None:
-        """Ask for a stale body anew, without anybody waiting for it."""
+        """Refresh a stale body in the background."""
         now = time.perf_counter()
         if self._asker.busy or now - self._refreshed.get(entry.target, 0.0) < _REFRESH_SECONDS:
             return
@@ -360,13 +359,13 @@ class ReadService:
             logger.debug("a stale body was not renewed", problem=problem.name)
 
     async def close(self) -> None:
-        """Give up what nobody waits for."""
+        """Cancel background refreshes."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
 
 def _short(entry: CachedResponse, question: ReadQuestion) -> bool:
-    """Whether a list has lost so much to `exclude` that it is shorter than what was asked for."""
+    """Whether `exclude` has made a list shorter than asked for."""
     query = question.query
     return question.listed and bool(query.exclude) and len(entry.mentions) - 1 < query.top_k

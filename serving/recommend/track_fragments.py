@@ -1,7 +1,7 @@
-"""What is said of a track wherever it is listed, ready to be sent, and kept in this process's memory.
+"""Caches track fragments: the JSON of a track in lists, rendered once.
 
-A card never goes by time. It is used for a row of the very version that was just read, and for no other, so that it never
-says anything that Postgres does not. The least recently used go first.
+Fragments do not expire by time. A fragment is only used for the row version that it was made from, which is read with each
+list, so it never differs from Postgres. The cache is an LRU cache bounded in bytes.
 """
 
 import hashlib
@@ -17,26 +17,26 @@ from store import listed
 from store.listed import ListedTrack
 from streams.contracts.rendering import filename_of, track_members
 
-# What a card takes beside its JSON.
-_CARD_BYTES = 700
-# Fields most asked for, without the braces, and metadata.
+# Overhead of a fragment beside its JSON.
+_FRAGMENT_BYTES = 700
+# The end of an item, with the members that depend on the track alone.
 _ENDED = b',"components":{},"seed":null,"contributions":{},"relaxed":[],%b,"cached":true}'
 _BEHIND_METADATA = len(b',"cached":true}')
-# Tracks that one query reads: more would keep the event loop from anything else while they are unpacked.
+# Tracks that one query reads: unpacking more would block the event loop for too long.
 _TOGETHER = 500
 
 
 class TrackFragment:
-    """A track as a list has it.
+    """The rendered parts of a track's item in lists.
 
     Attributes:
         version: Of the row that it was made from.
         track_id: The track.
-        facts: What it may have in common with others.
-        begun: JSON of its item up to the score, with a comma before it.
-        ended: JSON of its item behind the explanation.
+        facts: Its facts, for explanations.
+        begun: The item's JSON up to the score, after a comma.
+        ended: The item's JSON after the explanation.
         digest: Equal for equal `begun` and `ended`.
-        size: Bytes that it takes, roughly.
+        size: Approximate size in bytes.
     """
 
     __slots__ = ("_metadata_at", "begun", "digest", "ended", "facts", "size", "track_id", "version")
@@ -50,7 +50,7 @@ class TrackFragment:
         filename = filename_of(track.metadata["extra"])
         self.ended = _ENDED % track_members(track.metadata, filename, orjson.Fragment(metadata))
         self.digest = hashlib.blake2b(self.begun + self.ended, digest_size=16).digest()
-        self.size = _CARD_BYTES + 2 * len(self.begun) + len(self.ended)
+        self.size = _FRAGMENT_BYTES + 2 * len(self.begun) + len(self.ended)
         self._metadata_at = len(self.ended) - _BEHIND_METADATA - len(metadata)
 
     @property
@@ -60,73 +60,73 @@ class TrackFragment:
 
 
 class TrackFragments:
-    """What lists say of tracks, by key: at hand, or read many at a time.
+    """Track fragments by key, cached, or read in batches.
 
     Args:
         pool: The store.
-        max_bytes: What all that are at hand may take together; 0 keeps none.
-        timeout: Seconds one query may take.
+        max_bytes: Maximum size of all cached fragments; 0 turns the cache off.
+        timeout: Seconds that a query may take.
 
     Attributes:
-        read_count: How many have been read from the store.
+        read_count: Number of tracks read from the store.
     """
 
     def __init__(self, pool: asyncpg.Pool, max_bytes: int, timeout: float) -> None:
         self._pool = pool
         self._max_bytes = max_bytes
-        self._cards = self._no_cards()
+        self._fragments = self._no_fragments()
         self._epoch: float | None = None
         self._reads = RequestBatcher[tuple[int, ...], dict[int, TrackFragment]](self._read, timeout)
         self.read_count = 0
 
     def at_hand(self, epoch: float, keys: list[int], versions: list[int]) -> list[TrackFragment | None]:
-        """The cards for rows of these versions, in the same order; None for those that are not at hand.
+        """The cached fragments for rows of these versions, in the same order; None for missing ones.
 
         Args:
-            epoch: What the versions belong to.
+            epoch: The epoch of the versions.
             keys: The tracks.
             versions: Of their rows.
         """
         if epoch != self._epoch:
-            self._cards, self._epoch = self._no_cards(), epoch
-        cards = map(self._cards.get, keys)
+            self._fragments, self._epoch = self._no_fragments(), epoch
+        fragments = map(self._fragments.get, keys)
         return [
-            card if card is not None and card.version == version else None
-            for card, version in zip(cards, versions, strict=True)
+            fragment if fragment is not None and fragment.version == version else None
+            for fragment, version in zip(fragments, versions, strict=True)
         ]
 
     async def read(self, keys: Iterable[int]) -> dict[int, TrackFragment]:
-        """The cards of these tracks as of now, perhaps with others; those of tracks that have gone are left out.
+        """The fragments of these tracks as of now, perhaps with others; withdrawn tracks are left out.
 
         Raises:
             StoreUnavailableError: Postgres cannot be reached, or does not answer in time.
         """
         return await self._reads.get(tuple(keys)) or {}
 
-    def _no_cards(self) -> LRUCache[int, TrackFragment]:
-        return LRUCache(self._max_bytes, getsizeof=lambda card: card.size)
+    def _no_fragments(self) -> LRUCache[int, TrackFragment]:
+        return LRUCache(self._max_bytes, getsizeof=lambda fragment: fragment.size)
 
-    def _keep(self, key: int, card: TrackFragment) -> None:
-        if card.size <= self._max_bytes:
-            self._cards[key] = card
+    def _keep(self, key: int, fragment: TrackFragment) -> None:
+        if fragment.size <= self._max_bytes:
+            self._fragments[key] = fragment
 
     async def _read(self, groups: list[tuple[int, ...]]) -> dict[tuple[int, ...], dict[int, TrackFragment]]:
-        """Every reader's tracks, each once; all readers get all of them."""
+        """Read the tracks of all callers, each once; each caller gets all of them."""
         keys = list({key for group in groups for key in group})
-        cards: dict[int, TrackFragment] = {}
+        fragments: dict[int, TrackFragment] = {}
         for start in range(0, len(keys), _TOGETHER):
             epoch, tracks = await listed.read_listed_tracks(self._pool, keys[start : start + _TOGETHER])
             for track in tracks:
-                card = cards[track.key] = TrackFragment(track)
+                fragment = fragments[track.key] = TrackFragment(track)
                 if epoch == self._epoch:
-                    self._keep(track.key, card)
+                    self._keep(track.key, fragment)
             self.read_count += len(tracks)
-        return dict.fromkeys(groups, cards)
+        return dict.fromkeys(groups, fragments)
 
     @property
     def bytes(self) -> int:
-        """What those at hand take, roughly."""
-        return int(self._cards.currsize)
+        """The approximate size of the cached fragments."""
+        return int(self._fragments.currsize)
 
     def __len__(self) -> int:
-        return len(self._cards)
+        return len(self._fragments)

@@ -1,1 +1,1 @@
-"""The API's side of the workers: who there is, and questions to them."""
+"""The API's client of the workers, and its directory of them."""

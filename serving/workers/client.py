@@ -1,7 +1,7 @@
-"""What the store cannot answer: a request to a worker over HTTP, and its reply.
+"""Sends requests that the store cannot answer to a worker over HTTP.
 
-Any worker can answer any request, and answering changes nothing: a worker that has gone is replaced by another as long as there
-is time. Requests that are alike and in flight at the same time share one computation.
+Any worker can answer any request, and an answer changes nothing: if a worker is gone, another one is tried as long as there
+is time. Identical concurrent requests share one computation.
 """
 
 import asyncio
@@ -25,9 +25,9 @@ from streams.contracts import RecommendationQuery, split_reply, tracing
 
 logger = structlog.get_logger("serving")
 
-# Seconds beyond its time after which a request is given up even if the task that sees to it hangs.
+# Seconds beyond its timeout after which a request fails even if its task hangs.
 _GRACE_SECONDS = 1.0
-# A worker that takes no connection within so many seconds is not there.
+# A worker that accepts no connection within so many seconds counts as gone.
 _CONNECT_SECONDS = 1.0
 # Connections are closed by this side, before the worker would (aiohttp's servers wait for longer).
 _KEPT_ALIVE_SECONDS = 30.0
@@ -41,11 +41,11 @@ _PAUSE_SECONDS, _MOST_PAUSE_SECONDS = 0.02, 0.25
 
 @dataclass(frozen=True, slots=True)
 class WorkerClientOptions:
-    """How requests travel.
+    """Options of requests to the workers.
 
     Attributes:
-        timeout: Seconds until a request is given up.
-        in_flight: Requests under way at most, whatever the workers' speed: what memory is bounded by.
+        timeout: Seconds until a request fails.
+        in_flight: Maximum number of concurrent requests, whatever the workers' speed: it bounds memory.
     """
 
     timeout: float
@@ -54,11 +54,11 @@ class WorkerClientOptions:
 
 @dataclass(frozen=True, slots=True)
 class WorkerReply:
-    """What workers answered.
+    """A worker's answer.
 
     Attributes:
         body: The bytes of a JSON object.
-        tick: What the one who asked first gave: the answer is from no earlier moment.
+        tick: The tick of the first caller; the answer is not older.
     """
 
     body: bytes
@@ -67,7 +67,7 @@ class WorkerReply:
 
 @dataclass(slots=True, eq=False)
 class _Flight:
-    """One request under way, and all who wait for it."""
+    """One request in flight, and its callers."""
 
     request_id: str
     alike: bytes
@@ -86,7 +86,7 @@ class _UnreadableError(Exception):
 
 
 def question_fields(query: RecommendationQuery) -> dict[str, Any]:
-    """What is asked, without what is as it is by default: equal questions, equal values."""
+    """The fields of a question that differ from their defaults: equal for equal questions."""
     return query.model_dump(mode="json", by_alias=True, exclude_defaults=True)
 
 
@@ -120,21 +120,21 @@ class WorkerClient:
 
     @property
     def in_flight(self) -> int:
-        """Requests under way."""
+        """Number of requests in flight."""
         return len(self._pending)
 
     @property
     def busy(self) -> bool:
-        """Whether so much is under way that what nobody waits for should not be asked."""
+        """Whether the queue is so long that background requests should not be sent."""
         return self._delay.busy
 
     async def ask(self, query: RecommendationQuery, *, hits: int = 1, tick: int = 0) -> WorkerReply:
         """The workers' answer to `query`.
 
         Args:
-            query: What is asked.
-            hits: How often the stored body that this refreshes was read since it was last asked for.
-            tick: When it is, by whatever clock the reply's `tick` is to be read.
+            query: The question.
+            hits: How often the stored body that this refreshes was read since its last request.
+            tick: The caller's clock, which the reply returns.
 
         Raises:
             ProblemError: The workers' own refusal; 504 where none came in time, 503 without a worker or the store that names
@@ -151,7 +151,7 @@ class WorkerClient:
         return WorkerReply(await asyncio.shield(flight.reply), flight.tick)
 
     def _admit(self) -> None:
-        """Refuse at once what would be answered too late; one is always asked, to find out how fast workers are."""
+        """Refuse a request that would be answered too late; one is always sent, to measure the workers' speed."""
         too_long = self._delay.too_long if self._pending else 0.0
         if too_long > 0 or len(self._pending) >= self._options.in_flight:
             self._metrics.requests_refused.inc()
@@ -161,7 +161,7 @@ class WorkerClient:
         loop = asyncio.get_running_loop()
         request_id = f"{self._prefix}{next(self._numbers):x}"
         flight = _Flight(request_id, alike, asked, loop.create_future(), tick)
-        # Whoever waits may be gone when it fails: nobody need hear of it.
+        # All callers may be gone when it fails.
         flight.reply.add_done_callback(lambda future: future.cancelled() or future.exception())
         self._pending.add(flight)
         self._alike[alike] = flight
@@ -174,7 +174,7 @@ class WorkerClient:
         return flight
 
     async def _fly(self, flight: _Flight) -> None:
-        """See to one request; whatever happens, those who wait for it are told."""
+        """Run one request; its callers get a result or a problem in any case."""
         try:
             async with asyncio.timeout(self._options.timeout):
                 with tracing.traced_span("ask workers", "client", mess_request_id=flight.request_id):
@@ -265,7 +265,7 @@ class WorkerClient:
             flight.reply.set_exception(problem)
 
     def _give_up(self, flight: _Flight, problem: problems.ProblemError) -> None:
-        """Tell those who wait."""
+        """Fail a request with a problem."""
         if flight.reply.done():
             return
         self._metrics.requests_failed.labels(problem.name).inc()
@@ -279,13 +279,13 @@ class WorkerClient:
             del self._alike[flight.alike]
 
     def _overdue(self, flight: _Flight) -> None:
-        """The task that sees to a request hangs: a library may swallow its cancellation."""
+        """Fail a request whose task hangs: a library may swallow its cancellation."""
         logger.error("a request to the workers hangs", worker_request_id=flight.request_id)
         self._give_up(flight, problems.no_reply(self._options.timeout))
         self._forget(flight)
 
     async def close(self) -> None:
-        """Give up what is under way, and close the connections."""
+        """Cancel requests in flight, and close the connections."""
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

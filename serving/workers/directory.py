@@ -1,4 +1,4 @@
-"""The workers that answer questions: where each listens, as the store has it, and which has least to do."""
+"""The directory of workers: their addresses from the store, and how many of our requests each is answering."""
 
 import asyncio
 import contextlib
@@ -15,16 +15,16 @@ from streams.single_flight import SingleFlight
 
 logger = structlog.get_logger("serving")
 
-# How often the store is asked who there is.
+# Seconds between two reads of the workers.
 _LOOK_SECONDS = 1.0
 
 
 class WorkerDirectory:
-    """Knows the workers that are there, and how many of our requests each is answering.
+    """The live workers, with the number of our requests at each.
 
     Args:
         pool: The store.
-        timeout: Seconds a look at it may take.
+        timeout: Seconds that a read may take.
     """
 
     def __init__(self, pool: asyncpg.Pool, timeout: float) -> None:
@@ -38,14 +38,14 @@ class WorkerDirectory:
 
     @property
     def deserted(self) -> bool:
-        """Whether at the last look no worker was there, nor was any starting."""
+        """Whether the last read found no worker, nor one that starts."""
         return not self._workers and not self._starting
 
     def choose(self, refused: Collection[str]) -> AnsweringWorker | None:
-        """The worker with the fewest of our requests, of equals the one whose turn is longest ago.
+        """The worker with the fewest of our requests; of several, the one that was used longest ago.
 
         Args:
-            refused: Owners that are not to be chosen.
+            refused: Owners to skip.
         """
         return min(
             (worker for worker in self._workers if worker.owner not in refused),
@@ -55,7 +55,7 @@ class WorkerDirectory:
 
     @contextlib.contextmanager
     def occupied(self, worker: AnsweringWorker) -> Iterator[None]:
-        """Count one of our requests at a worker meanwhile."""
+        """Count a request at a worker for the duration of a block."""
         owner = worker.owner
         self._under_way[owner] = self._under_way.get(owner, 0) + 1
         self._turns[owner] = time.monotonic()
@@ -67,10 +67,10 @@ class WorkerDirectory:
                 del self._under_way[owner]
 
     async def look(self) -> None:
-        """Ask the store who is there; callers at the same time share one look.
+        """Read the workers from the store; concurrent callers share one read.
 
         Raises:
-            StoreUnavailableError: It does not answer; what was known stays.
+            StoreUnavailableError: It does not answer; the last result stays.
         """
         await self._looks.run_detached("workers", self._look, name="look for workers")
 
@@ -86,12 +86,12 @@ class WorkerDirectory:
         self._turns = {owner: turn for owner, turn in self._turns.items() if owner in here}
 
     async def run(self) -> None:
-        """Look again and again, for ever; while the store is away, what was known stays."""
+        """Read periodically, for ever; while the store is away, the last result stays."""
         while True:
             with contextlib.suppress(StoreUnavailableError):
                 await self.look()
             await asyncio.sleep(_LOOK_SECONDS)
 
     async def close(self) -> None:
-        """End a look that is under way."""
+        """Cancel a read in progress."""
         await self._looks.close()

@@ -1,4 +1,4 @@
-"""The desk where requests come in: parsed, answered side by side, replied to, acknowledged in order."""
+"""Handles requests: parses them, answers them concurrently, sends replies, acknowledges in order."""
 
 import asyncio
 import hashlib
@@ -38,16 +38,16 @@ log = structlog.get_logger(__name__)
 
 Acknowledge = Callable[[], Awaitable[None]]
 
-# Replies that are remembered, to be sent again to who asks again under the same request_id.
+# Remembered replies, which are sent again if a request_id is repeated.
 _REMEMBERED_BYTES: Final = 32 * 1024 * 1024
 
 
 class LeavingError(Exception):
-    """This worker takes no more requests: another one does."""
+    """This worker is stopping and accepts no more requests."""
 
 
 class RequestAnswerer(Protocol):
-    """The part of `Recommender` that is used here."""
+    """The used part of `Recommender`."""
 
     async def answer(self, request: RecommendationRequest, seconds: float | None = None) -> bytes:
         """See `Recommender.answer`."""
@@ -55,7 +55,7 @@ class RequestAnswerer(Protocol):
 
 @dataclass(slots=True)
 class _Taken:
-    """A request that has been taken: acknowledged when it, and all before it in its partition, have been replied to.
+    """An accepted request. It is acknowledged once it and all earlier ones of its partition have been replied to.
 
     Attributes:
         acknowledge: Does so.
@@ -69,18 +69,18 @@ class _Taken:
 
 
 class RequestHandler:
-    """Takes raw messages of recommendation-requests.
+    """Handles raw messages of recommendation-requests.
 
-    A message is acknowledged after its reply has been delivered, so that each is answered at least once. What breaks the
-    contract is answered with a problem, or becomes a dead letter if nobody can be told.
+    A message is acknowledged after its reply has been delivered, so each is answered at least once. An invalid request is
+    answered with a problem, or becomes a dead letter if its request_id is unknown.
 
     Args:
-        answers: Who answers.
+        answers: Answers requests.
         producer: Started; delivers the replies.
-        dead_letters: Where requests go that nobody can be told about.
-        metrics: Where requests are measured.
-        worker_metrics: Where retries are counted.
-        concurrent: Requests that are worked on at the same time.
+        dead_letters: Takes requests without a request_id.
+        metrics: Measures requests.
+        worker_metrics: Counts retries.
+        concurrent: Maximum number of concurrent requests.
     """
 
     def __init__(
@@ -152,7 +152,7 @@ class RequestHandler:
             await waiting.popleft().acknowledge()
 
     async def _reply_or_problem(self, received: ReceivedMessage, since: float) -> tuple[str, bytes] | None:
-        """The reply, or the problem `internal` where an error came up that nobody foresaw."""
+        """The reply; after an unexpected error, the problem `internal`."""
         try:
             return await self._reply(received, since)
         except Exception as error:
@@ -171,7 +171,7 @@ class RequestHandler:
         return request_id, encode_error(request_id, problems.internal_failure().problem)
 
     async def _reply(self, received: ReceivedMessage, since: float) -> tuple[str, bytes] | None:
-        """The request_id and the reply; None where nobody can be told."""
+        """The request_id and the reply; None if the request_id is unknown."""
         try:
             request = parse_request(received.key, received.value)
         except InvalidEvent as error:
@@ -261,22 +261,22 @@ class RequestHandler:
             return encode_error(request.request_id, problems.internal_failure().problem)
 
     def leave(self) -> None:
-        """Take nothing more: what comes now is for whoever has the partition next."""
+        """Accept no more messages: the partition's next owner reads them."""
         self._leaving = True
 
     async def drain(self) -> None:
-        """Wait until everything taken has been replied to."""
+        """Wait until all accepted requests have been replied to."""
         while self._tasks:
             await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def cancel(self) -> None:
-        """Give up what is under way; it is read again."""
+        """Cancel requests in progress; they are read again."""
         for task in self._tasks:
             task.cancel()
 
 
 def _seconds_left(request: RecommendationRequest, since: float) -> float | None:
-    """How much longer somebody waits for a request that the broker had at `since`."""
+    """How much longer the caller waits for a request that the broker received at `since`."""
     return None if request.timeout_ms is None else since + request.timeout_ms / 1000 - time.monotonic()
 
 
@@ -288,10 +288,10 @@ def _addressee(received: ReceivedMessage) -> str | None:
 
 
 def _digest(request: RecommendationRequest) -> bytes:
-    """What two requests have in common that ask the same, however they are written and whenever."""
+    """A digest that is equal for requests with the same question, whatever their form and time."""
     return hashlib.blake2b(request.asked, digest_size=16).digest()
 
 
 def _fine(request_id: str) -> bytes:
-    """How a reply begins that is no error: an error may have passed when it is asked again."""
+    """The beginning of a reply that is no error: errors are not remembered, as they may pass."""
     return b'{"request_id":%s,"status":"ok"' % orjson.dumps(request_id)

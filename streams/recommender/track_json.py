@@ -1,4 +1,4 @@
-"""What answers say of a track whatever the question, as JSON that is made once for all tracks of which the same is known."""
+"""Caches the JSON members of tracks that do not depend on the question; tracks with equal metadata share an entry."""
 
 from collections.abc import Sequence
 from typing import Any, Final

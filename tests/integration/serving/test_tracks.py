@@ -270,7 +270,7 @@ async def test_empty_catalogue(client: httpx.AsyncClient, database: Database) ->
 
 
 async def test_strategies_are_those_that_work(client: httpx.AsyncClient) -> None:
-    """Each strategy and alias that is listed is one that `/recommend` takes; what is not stored needs a broker."""
+    """Each strategy and alias that is listed is one that `/recommend` takes; what is not stored needs a worker."""
     body = (await client.get("/strategies")).json()
     models.StrategyList.model_validate(body)
     aliases = [alias["name"] for each in body["strategies"] for alias in each["aliases"]]
@@ -282,7 +282,7 @@ async def test_strategies_are_those_that_work(client: httpx.AsyncClient) -> None
         if name in {"similarity", "similar"}:
             assert response.status_code == 200
         else:
-            problem_of(response, 503, "broker-unavailable")
+            problem_of(response, 503, "no-worker")
 
 
 @pytest.mark.parametrize(
