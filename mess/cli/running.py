@@ -15,6 +15,7 @@ from mess.cli import console
 from mess.stack import datadir
 from mess.stack.broker import BrokerChoice
 from mess.stack.demo import DemoPublisher, DemoWatcher, Progress
+from mess.stack.freed import give_memory_back
 from mess.stack.stack import LocalStack, StackOptions
 from store.status import LIST_LENGTH
 
@@ -80,6 +81,8 @@ class _Session:
         ]
         for task in beside:
             task.add_done_callback(self._tell_failure)
+            # Each has read the whole catalogue, and this process does nothing like it again.
+            task.add_done_callback(lambda _: give_memory_back())
         try:
             await stack.wait()
         finally:

@@ -20,6 +20,7 @@ from mess.stack import datadir, diskroom
 from mess.stack.broker import Broker, BrokerChoice, prepare_broker
 from mess.stack.diskroom import DiskRoom
 from mess.stack.errors import StackError
+from mess.stack.freed import GIVING_MEMORY_BACK
 from mess.stack.incipits import incipit_path, prepare_incipits
 from mess.stack.ports import LOOPBACK, PortBook, pick_free, require_free
 from mess.stack.postgres import EmbeddedPostgres
@@ -273,6 +274,7 @@ class LocalStack:
             "MESS_KAFKA_BOOTSTRAP_SERVERS": self._kafka.bootstrap_servers,
             "MESS_KAFKA_SECURITY_PROTOCOL": self._kafka.security_protocol,
             "PYTHONUNBUFFERED": "1",
+            **GIVING_MEMORY_BACK,
         }
         return ServiceSpec(
             name=name,
