@@ -21,7 +21,7 @@ from mess_client.questions import (
     question_call,
     track_path,
 )
-from mess_client.retrying import Retries, answered, connection_error
+from mess_client.retrying import Retries, answered, connection_error, understood
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -100,7 +100,7 @@ class MessClient:
         """Answers to up to a hundred questions, in their order; the exception in its place where one is refused."""
         body = {"requests": [question_body(question) for question in questions]}
         found = self._read(Call("POST", "/recommend/batch", json=body), _Answers)
-        return [problem_error(each) or models.Recommendations.model_validate(each) for each in found.results]
+        return [problem_error(each) or understood(each, models.Recommendations) for each in found.results]
 
     def explain(self, seed: str, candidate: str, **options: Unpack[QuestionOptions]) -> models.Explanation:
         """Where a track stands among the recommendations for another, or which stage dropped it, and why."""

@@ -77,11 +77,25 @@ def answered(response: httpx.Response, model: type[Model], *, also: int = 200) -
     try:
         return model.model_validate_json(response.content)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        place = ".".join(map(str, first["loc"])) or "the body"
-        raise UnexpectedAnswerError(
-            f"{response.request.url} answered what is no {model.__name__}: {place}: {first['msg']}"
-        ) from None
+        raise UnexpectedAnswerError(f"{response.request.url} {_unlike(model, error)}") from None
+
+
+def understood(document: object, model: type[Model]) -> Model:
+    """A part of an answer as its model.
+
+    Raises:
+        UnexpectedAnswerError: It is none.
+    """
+    try:
+        return model.model_validate(document)
+    except ValidationError as error:
+        raise UnexpectedAnswerError(f"the API {_unlike(model, error)}") from None
+
+
+def _unlike(model: type[BaseModel], error: ValidationError) -> str:
+    first = error.errors(include_url=False)[0]
+    place = ".".join(map(str, first["loc"])) or "the body"
+    return f"answered what is no {model.__name__}: {place}: {first['msg']}"
 
 
 def refusal(response: httpx.Response) -> MessClientError:

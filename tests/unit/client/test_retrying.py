@@ -8,6 +8,7 @@ import pytest
 from mess_client import (
     ConnectionFailedError,
     InvalidQuestionError,
+    Recommendations,
     Retries,
     UnavailableError,
     UnexpectedAnswerError,
@@ -15,7 +16,7 @@ from mess_client import (
 from mess_client.errors import MessClientError, problem_error
 from mess_client.models import Health
 from mess_client.questions import question_call, track_path
-from mess_client.retrying import answered, refusal, retry_after
+from mess_client.retrying import answered, refusal, retry_after, understood
 
 pytestmark = pytest.mark.unit
 
@@ -82,6 +83,8 @@ def test_an_answer_of_something_else_is_told_from_a_problem() -> None:
         answered(response(200, b'{"status":"ok"}'), Health)
     with pytest.raises(UnexpectedAnswerError, match="is no Health"):
         answered(response(200, b"[1]"), Health)
+    with pytest.raises(UnexpectedAnswerError, match=r"is no Recommendations: strategy: Field required"):
+        understood({"recommendations": []}, Recommendations)
 
 
 def test_a_health_that_is_down_is_an_answer_and_a_problem_is_not() -> None:
