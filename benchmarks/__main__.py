@@ -19,6 +19,7 @@ NAMES = (
     "reads",
     "on_demand",
     "peers",
+    "questions_oracle",
     "strategies",
     "adhoc_search",
     "map_layout",

@@ -55,6 +55,27 @@ class Expected:
     meeting: int = 0
 
 
+def differences(body: Mapping[str, Any], expected: Expected, query: Query) -> list[str]:
+    """In what a body differs from what a question must be answered with; nothing where it is right."""
+    items = body["recommendations"]
+    made = [(item["track_id"], item["relaxed"]) for item in items]
+    wanted = [(item.track_id, item.relaxed) for item in expected.items]
+    scores = [item["score"] for item in items]
+    held = {stage["stage"]: stage["held"] for stage in body["stages"]}
+    found = []
+    if made != wanted:
+        found.append(f"listed {made}, not {wanted}")
+    elif any(abs(one - item.score) > 2e-6 for one, item in zip(scores, expected.items, strict=True)):
+        found.append(f"scores {scores}, not {[item.score for item in expected.items]}")
+    if body["relaxed"] != expected.relaxed:
+        found.append(f"relaxed {body['relaxed']}, not {expected.relaxed}")
+    if held["filters"] != expected.meeting:
+        found.append(f"{held['filters']} meet the filters, not {expected.meeting}")
+    if len(made) < query.top_k and not body["notes"]:
+        found.append("short, and no note says why")
+    return found
+
+
 def plain(value: Any) -> str | None:
     """Text as it is compared."""
     if value is None:
