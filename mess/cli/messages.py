@@ -41,7 +41,7 @@ def message_line(record: "ConsumerRecord[bytes, bytes]", *, shorten: bool) -> st
         "topic": record.topic,
         "partition": record.partition,
         "offset": record.offset,
-        # The timestamp is out of range: show the number as the producer wrote it.
+        # A timestamp out of range is shown as the number that the producer wrote.
         "time": times.kafka_moment(record.timestamp) or record.timestamp,
         "key": shown_bytes(record.key),
         "value": _shortened(value) if shorten else value,
