@@ -431,7 +431,9 @@ class TestPages:
         recommend = document["paths"]["/recommend/{track_id}"]["get"]
         names = {parameter["name"] for parameter in recommend["parameters"]}
         context = {f"user_context.{name}" for name in UserContext.model_fields}
-        assert names == {"track_id", *RecommendQuery.model_fields, *context}
+        offered = (await client.get("/strategies")).json()["strategies"]
+        of_strategies = {f"parameters.{each['name']}" for told in offered for each in told["parameters"]}
+        assert names == {"track_id", *RecommendQuery.model_fields, *context, *of_strategies}
         assert "application/problem+json" in recommend["responses"]["422"]["content"]
         assert "HTTPValidationError" not in str(document)
 
