@@ -121,7 +121,8 @@ async def _export(store: "StoreSettings", order: "ExportOrder") -> dict[str, Any
     patient = store.model_copy(update={"command_timeout": 600.0, "pool_min_size": 0, "pool_max_size": 1})
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     async with await open_pool(patient, application_name="mess-export", read_only=True) as pool:
-        with Progress(*columns, console=console.err(), transient=True) as bars:
+        errors = console.err()
+        with Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as bars:
             task = bars.add_task(f"exporting {order.kind}", total=None)
             return await export_store(
                 pool, order, lambda done, total: bars.update(task, completed=done, total=total)

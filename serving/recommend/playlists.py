@@ -223,7 +223,8 @@ def _jspf_track(entry: _Entry) -> dict[str, Any]:
 
 def _annotation(body: Mapping[str, Any]) -> str:
     mode = f"/{body['mode']}" if body.get("mode") else ""
-    return f"{len(body['recommendations'])} tracks by {body['strategy']}{mode}"
+    count = len(body["recommendations"])
+    return f"{count} track{'' if count == 1 else 's'} by {body['strategy']}{mode}"
 
 
 def _xspf(title: str, body: Mapping[str, Any], entries: list[_Entry]) -> bytes:

@@ -38,6 +38,8 @@ def samples_of(path: Path) -> Iterator[Samples]:
         opened = soundfile.SoundFile(path)
     except (soundfile.LibsndfileError, OSError) as error:
         reason = _sentence(getattr(error, "error_string", None) or error)
+        if reason.startswith("File does not exist") and path.is_file():
+            reason = "it is too short to be of any format"  # what libsndfile makes of a few bytes
         yield from _by_ffmpeg(path, reason)
         return
     with opened:

@@ -82,7 +82,12 @@ class RecordingFolder:
         if not self._files:
             raise SourceError(f"{folder} holds no recordings (.wav, .flac, .ogg, .mp3, ...)")
         if others.count:
-            self.report.note(f"{others.count:,} files are no recordings by their names: {others}")
+            what = (
+                "file is no recording by its name"
+                if others.count == 1
+                else "files are no recordings by their names"
+            )
+            self.report.note(f"{others.count:,} {what}: {others}")
         self.total: int | None = len(self._files)
         self._ids = _ids_of(self._files)
         names = [path.as_posix() for path in self._files]
