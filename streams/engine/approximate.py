@@ -1,13 +1,13 @@
-"""The engine of catalogues too large to compare every newcomer with at once.
+"""The engine for large catalogues, where a newcomer is not compared with all tracks at once.
 
-Up to a stated size it is the exact engine. Beyond, a newcomer is compared with the tracks of the cells nearest to it and
-with those on the lists of the nearest found there: with few, and with nearly all that count. What it enters is checked
-against the horizons, so that no list ever names a track that ranks below what it is known to hold. The newcomer is
-*pending* then. In idle time pending tracks are compared with the whole catalogue, as the exact engine would have done at
-once; when none is left, the lists are those of the exact engine, which the tests hold it against.
+Up to a given size it is the exact engine. Beyond, a newcomer is compared with the tracks of the nearest cells, and with those on
+the lists of the nearest tracks found there: few tracks, but nearly all that matter. Horizons are respected, so no list ever
+names a track that ranks below its horizon. The newcomer then is *pending*: unverified. In idle time pending tracks are compared
+with the whole catalogue, as the exact engine does at once. When none is left, the lists equal those of the exact engine; tests
+check it.
 
-Where thousands of lists are missing, because the catalogue came without or is being filled, they are made cell by cell: a
-fifth of the cost of newcomers, one after the other.
+If thousands of lists are missing, because the catalogue was loaded without lists or is being filled, they are computed cell by
+cell, at a fifth of the cost of single newcomers.
 """
 
 import time
@@ -35,30 +35,30 @@ Rows = npt.NDArray[np.intp]
 
 # Up to so many tracks a batch is compared with all of them.
 EXACT_UPTO = 200_000
-# With more lists than this to be made, those of a cell are made together.
+# With more missing lists than this, the lists of a cell are computed together.
 MANY = 2_048
-# The share of them, those least like the rest of their cell, that are then searched for one by one as newcomers are.
+# The share of these, those least similar to the rest of their cell, that are then searched one by one, as newcomers are.
 STRAYS = 1 / 16
-# However little time there is, so many of the one, of the other, or compared with all, are done at once: whatever is looked
-# through for them is looked through for all of them together.
+# Minimum batch sizes: lists computed together, strays searched, and tracks compared with all. The data that is read for a
+# batch is read once for all of it.
 LEAST_MADE = 256
 STRAYS_AT_ONCE = 64, 256
 LEAST_COMPARED = 16
-# How long the cells are being made at a time.
+# Seconds of one slice of building cells.
 MAKING_SECONDS = 0.02
-# A large catalogue is being filled if it would double within so long; measured over so long.
+# A large catalogue counts as being filled if it would double within so long, measured over the second time.
 DOUBLING_SECONDS = 3_600.0
 WINDOW_SECONDS = 5.0
-# Any is, if so many events, and this share of it, are known to wait, until there are only so many.
+# Any catalogue counts as being filled from so many waiting events on, at least this share of it, until only so many wait.
 FILLING_EVENTS = 20_000
 FILLING_SHARE = 1 / 4
 FILLED_EVENTS = 1_000
-# After such a pause it is filled.
+# After such a pause the filling has ended.
 PAUSE_SECONDS = 2.0
 
 
 class InflowEstimate:
-    """What comes in, and whether it is so much that lists are better made when it ebbs than again and again meanwhile."""
+    """Estimates the inflow of tracks, and whether a catalogue is being filled: then lists are computed after the inflow."""
 
     def __init__(self) -> None:
         self._began = self._last = time.monotonic()
@@ -67,7 +67,7 @@ class InflowEstimate:
         self._is_behind = False
 
     def note(self, count: int, behind: int, tracks: int) -> None:
-        """So many tracks have come into a catalogue of so many, and so many events wait."""
+        """Record an inflow of `count` tracks to a catalogue of `tracks`, with `behind` events waiting."""
         self._last = now = time.monotonic()
         self._count += count
         if now - self._began >= WINDOW_SECONDS:
@@ -76,7 +76,7 @@ class InflowEstimate:
         self._is_behind = behind >= least
 
     def fills(self, tracks: int, *, large: bool) -> bool:
-        """Whether it fills a catalogue of so many tracks."""
+        """Whether a catalogue of so many tracks is being filled."""
         if time.monotonic() - self._last >= PAUSE_SECONDS:
             return False
         return self._is_behind or (large and self._rate * DOUBLING_SECONDS > tracks)
@@ -87,8 +87,8 @@ class ApproximateEngine(ExactEngine):
 
     Args:
         dimension: d of the vectors.
-        published: How many neighbours the world sees.
-        kept: How many are kept.
+        published: Length of the published part of a list.
+        kept: Length of a kept list.
         exact_upto: The size up to which newcomers are compared with the whole catalogue at once.
     """
 
@@ -99,7 +99,7 @@ class ApproximateEngine(ExactEngine):
         self.exact_upto = exact_upto
         self.flow = InflowEstimate()
         self._new: Slots = np.empty(0, dtype=np.int32)
-        # Lists that are to be made cell by cell, and which were known before that began.
+        # Lists that are to be computed cell by cell, and which lists were known before.
         self._unmade: Slots = np.empty(0, dtype=np.int32)
         self._known: npt.NDArray[np.bool_] = np.empty(0, dtype=np.bool_)
         # Those of them that have been made, and how close each is to its cell's centre; then those to be looked at again.
@@ -117,14 +117,14 @@ class ApproximateEngine(ExactEngine):
     def _load_lists(self, lists: StoredLists, without: Slots) -> Slots:
         loaded = super()._load_lists(lists, without)
         if len(self.catalogue) > self.exact_upto // 2:
-            # Nothing stored says which of them had been compared with all, nor that the catalogue was no larger then.
+            # The store does not record which tracks were compared with all others.
             self.lists.pending[loaded] = True
         return loaded
 
     def apply(self, batch: TrackBatch) -> None:
         """See `NeighbourEngine.apply`."""
         self._new = np.empty(0, dtype=np.int32)
-        # Up to there a newcomer's product serves its own list and all that it belongs in: lists made afterwards cost thrice.
+        # Up to that size one product serves a newcomer's own list and all lists that it enters; later lists cost three times.
         behind = batch.behind if len(self.catalogue) + batch.behind > self.exact_upto else 0
         self.flow.note(len(batch.keys), behind, len(self.catalogue))
         super().apply(batch)
@@ -135,7 +135,7 @@ class ApproximateEngine(ExactEngine):
 
     def _fill(self, newcomers: Slots, which: Rows, events: Events, refills: Slots) -> None:
         if len(newcomers) and self._is_being_filled:
-            # Their lists, and those they belong in, are made when the flow ebbs: until then each would change again and again.
+            # Their lists, and those that they enter, are computed after the inflow: before, each would change repeatedly.
             later = np.isin(newcomers, self._new)
             self.lists.pending[newcomers[later]] = True
             self.lists.touched[newcomers[later]] = True
@@ -146,7 +146,7 @@ class ApproximateEngine(ExactEngine):
         lists, used = self.lists, self.catalogue.used
         short = lists.short(self.catalogue.alive[:used], lists.published)
         if len(short) >= MANY:
-            # Those not known at all are made together, when there is time.
+            # Unknown lists are computed together, in idle time.
             short = short[lists.horizon[short] != UNKNOWN]
         return np.setdiff1d(short, but_not)[:limit].astype(np.int32)
 
@@ -164,7 +164,7 @@ class ApproximateEngine(ExactEngine):
         return super()._find(rows, own, others)
 
     def refill(self, limit: int) -> int:
-        """See `NeighbourEngine.refill`. Lists not known at all come first, then short ones, then pending tracks."""
+        """See `NeighbourEngine.refill`. Unknown lists come first, then short ones, then pending tracks."""
         if self._is_being_filled:
             return 0
         if self._is_large and not self.nearest.look_near(MAKING_SECONDS):
@@ -188,13 +188,13 @@ class ApproximateEngine(ExactEngine):
         return max(0, len(pending) - limit)
 
     def _missing(self) -> Slots:
-        """Slots whose list is not known at all."""
+        """Slots whose list is unknown."""
         unknown = self.lists.short(self.catalogue.alive[: self.catalogue.used], 1).astype(np.int32)
         missing: Slots = unknown[self.lists.horizon[unknown] == UNKNOWN]
         return missing
 
     def _make_unknown(self, limit: int) -> int:
-        """Make lists of a large catalogue that came without; how many are left."""
+        """Compute missing lists of a large catalogue; returns how many are left."""
         if not len(self._unmade) and not len(self._strays):
             self._begin_making()
         if len(self._unmade):
@@ -204,7 +204,7 @@ class ApproximateEngine(ExactEngine):
             if not len(self._unmade):
                 self._strays = self._farthest()
         elif len(self._strays):
-            # One by one: each is looked for in cells of its own.
+            # One by one, each in its own nearest cells.
             end = min(max(limit, STRAYS_AT_ONCE[0]), STRAYS_AT_ONCE[1])
             rows, self._strays = self._strays[:end], self._strays[end:]
             rows = self._still_there(rows)
@@ -213,7 +213,7 @@ class ApproximateEngine(ExactEngine):
         return len(self._unmade) + len(self._strays)
 
     def _end_of_cell(self, count: int) -> int:
-        """So many of those unmade, or some more: those of a cell cost hardly more than one of them."""
+        """The end of a batch of at least so many missing lists, at a cell's end: a whole cell costs little more than one list."""
         assert self.nearest.cells is not None
         following = self.nearest.cells.of(self._unmade[count - 1 : count + inverted_file.ROOM])
         return count + int((following[1:] == following[:1]).cumprod().sum())
@@ -225,7 +225,7 @@ class ApproximateEngine(ExactEngine):
             return
         self._known = alive & lists.owned & (lists.horizon != UNKNOWN)
         if len(unknown) > self._known.sum():
-            # So many that the lists known are to be bettered, too.
+            # If most lists are missing, the known ones are improved, too.
             unknown = np.flatnonzero(alive & lists.owned).astype(np.int32)
         self._unmade = unknown[where.order(unknown)]
 
@@ -233,7 +233,7 @@ class ApproximateEngine(ExactEngine):
         return rows[self.catalogue.alive[rows] & self.lists.owned[rows]]
 
     def _make(self, rows: Slots) -> None:
-        """Make or better lists from the cells around, and enter these tracks into those known before."""
+        """Compute or improve lists from the nearest cells, and enter these tracks into the lists known before."""
         if not len(rows):
             return
         self.nearest.prepare()
@@ -248,7 +248,7 @@ class ApproximateEngine(ExactEngine):
         self._made.append((rows, self.nearest.cells.closeness(catalogue.vectors, rows)))
 
     def _farthest(self) -> Slots:
-        """Of the lists made, those whose track is least like its cell: what they want may be elsewhere."""
+        """Of the computed lists, those whose track is least similar to its cell: their neighbours may be elsewhere."""
         if not self._made:
             return self._unmade
         rows, closeness = (np.concatenate([made[i] for made in self._made]) for i in range(2))

@@ -1,4 +1,4 @@
-"""Stored lists held against a brute-force search over the same catalogue, in bounded memory."""
+"""Compares stored lists with a brute-force search over the same catalogue, in bounded memory."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field

@@ -1,9 +1,9 @@
-"""The neighbour lists: arrays by slot, and how entries come and go.
+"""The neighbour lists, as arrays by slot, and the insertion and removal of entries.
 
-Each list keeps up to `kept` neighbours, of which the first `published` are for the world. Its *horizon* is a place in
-the order of all tracks (a similarity and, for ties, a track id): whatever ranks at or above it is in the list. So a
-newcomer above the horizon enters; when the list overflows, its last entry becomes the horizon; a departure shortens the
-list and leaves the horizon, and what is left is still right, only shorter.
+Each list keeps up to `kept` neighbours, of which the first `published` are published. Its *horizon* is a place in the order of all
+tracks (a similarity and, for ties, a track id): every track that ranks at or above it is in the list. So a newcomer above the
+horizon enters. When the list overflows, its last entry becomes the horizon. A withdrawal shortens the list and leaves the
+horizon; the rest of the list stays right.
 """
 
 from collections.abc import Sequence
@@ -17,13 +17,13 @@ from streams.engine.catalogue import Catalogue, enlarge
 from streams.engine.similarity import order_within
 from streams.engine.types import EMPTY, EVENT, Events, Scores, Slots
 
-# Horizons where nothing, or everything, is known of the list.
+# The horizons of an unknown list, and of one that holds all tracks.
 UNKNOWN = np.float32(np.inf)
 COMPLETE = np.float32(-np.inf)
 
-# Lists looked through at a time for what has gone: bounds the scratch memory.
+# Lists that are searched for removed tracks at a time: bounds the scratch memory.
 SCAN_ROWS = 16_384
-# Lists that take entries in at a time: what moves stays in the processor's cache.
+# Lists that are merged at a time: the moved data stays in the processor's cache.
 MERGE_ROWS = 1_024
 
 

@@ -1,8 +1,8 @@
-"""The search of the exact engine: whose nearest are whom, and which lists a track may enter.
+"""The engine's search: finds the neighbours of tracks, and the lists that they may enter.
 
-Two ways to the same answer, to the bit. In numpy, the product of the rows' vectors with all vectors, within a proven bound
-of the similarities, selects what is then computed exactly. With the compiled loops, upper bounds from fewer columns do
-(see `projection`), and a row is gone through once, while it is in the processor's cache.
+There are two ways to the same answer, equal to the bit. In numpy, the product of the rows' vectors with all vectors, which has a
+proven error bound, selects the pairs to compute exactly. With the compiled loops, upper bounds from fewer dimensions select
+them (see `projection`), and a row of the product is read once, while it is in the processor's cache.
 """
 
 import os
@@ -33,11 +33,11 @@ from streams.engine.types import EMPTY, Scores, Slots, Vectors
 # Rows of a product are sliced so that it holds at most this many float32 values (128 MiB).
 PRODUCT_VALUES = 32 * 1024 * 1024
 PRODUCT_ROWS = 256
-# Cells that are looked through for a track where not all are: the lists of those found there add more than more cells do.
+# Probes of a newcomer in a large catalogue (nprobe): lists of the tracks found there add more than further probes.
 PROBES = 16
-# Tracks that those of a cell are compared with where all lists are made: members of the cells nearest to it.
+# Number of tracks, from the nearest cells, that the tracks of a cell are compared with when all lists are computed.
 AMONG = 8_192
-# How long the catalogue is projected at a time.
+# Seconds of one slice of projecting the catalogue.
 FITTING_SECONDS = 0.02
 # Slots that rows are multiplied with at a time where little of what comes out is looked at twice.
 TILE = 8_192
@@ -106,7 +106,7 @@ class NeighbourSearch:
         self._threads = ThreadPoolExecutor(self._thread_count, thread_name_prefix="nearest")
 
     def prepare(self) -> None:
-        """Look for directions, if it is time to, for a while."""
+        """Compute principal components, if due, for one slice of time."""
         if self._kernels is not None:
             with self._timed("projection"):
                 catalogue = self._catalogue
@@ -114,7 +114,7 @@ class NeighbourSearch:
                 self.projection.fit(catalogue.vectors, alive, self._lists.kept, FITTING_SECONDS)
 
     def update(self, slots: Slots) -> None:
-        """Take notice of new vectors in these slots."""
+        """Update projection and cells for new vectors in these slots."""
         with self._timed("projection"):
             self.projection.update(self._catalogue.vectors, slots)
         if self.cells is not None:
@@ -122,7 +122,7 @@ class NeighbourSearch:
                 self.cells.place(self._catalogue.vectors, slots)
 
     def forget(self, slots: Slots) -> None:
-        """Take notice that these slots hold no track any more."""
+        """Remove these slots from the cells."""
         if self.cells is not None:
             self.cells.forget(slots)
 
@@ -215,7 +215,7 @@ class NeighbourSearch:
         return product
 
     def search_near(self, rows: Slots, open_to: npt.NDArray[np.bool_] | None) -> EngineMatches:
-        """As `search` for lists of all the rows, looking only where it is likely; `look_near` must have said yes.
+        """As `search` for lists of all the rows, in the nearest cells only; `look_near` must have returned true.
 
         Args:
             rows: int32 (m,), their slots; those of a cell, one after the other, are found fastest.
@@ -252,7 +252,7 @@ class NeighbourSearch:
         return self._shared(len(rows), run)
 
     def search_cells(self, rows: Slots, open_to: npt.NDArray[np.bool_]) -> EngineMatches:
-        """Better lists of tracks cell by cell: all of a cell are compared with the same others, in one product.
+        """Improve lists cell by cell: all tracks of a cell are compared with the same others, in one product.
 
         Args:
             rows: int32 (m,), their slots, those of a cell one after the other.
@@ -291,10 +291,10 @@ class NeighbourSearch:
     def search_known(
         self, rows: Slots, wanted: npt.NDArray[np.bool_], open_to: npt.NDArray[np.bool_]
     ) -> EngineMatches:
-        """As `search` of tracks whose lists hold nearly all that belongs there, and nothing that is gone.
+        """As `search`, for tracks whose lists are nearly complete and name no withdrawn track.
 
-        What is not better than the last of a list need not be ranked: a part of the catalogue at a time is gone through
-        once, while its product is in the cache.
+        Only tracks that beat the last entry of a list need ranking, so the catalogue is read once, in tiles whose product fits
+        the cache.
         """
         if self._kernels is None:
             return self._search(rows, wanted, open_to)

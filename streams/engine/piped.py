@@ -1,4 +1,4 @@
-"""A part of the pipeline in a process of its own, behind a pipe, with an asynchronous face.
+"""A part of the pipeline in a process of its own, behind a pipe, with an asynchronous interface.
 
 The process is spawned, never forked: threads of BLAS and numba do not survive a fork. It ends when its parent does.
 """
@@ -24,7 +24,7 @@ Answer = TypeVar("Answer")
 
 
 class IdleDuty(Protocol):
-    """What a process does while nobody calls."""
+    """The work of a process between calls."""
 
     def until_called(self) -> bool:
         """Wait a little for a call or do a little work, and say whether there is a call to take now."""

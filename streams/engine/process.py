@@ -28,13 +28,12 @@ from streams.engine.types import (
     TrueLists,
 )
 
-# How long an idle engine works before it looks for a call again, how long if none has come for a while, and how many lists
-# it refills in that at most.
+# Seconds of one slice of idle work, the same after a longer pause of calls, and the maximum number of lists refilled in it.
 SLICE_SECONDS = 0.005
 LONG_SLICE_SECONDS = 0.1
 QUIET_SECONDS = 1.0
 SLICE_LISTS = 2_048
-# How long an idle engine with nothing to refill sleeps before it looks for a call again.
+# Seconds that an engine without lists to refill sleeps before it checks for a call.
 IDLE_SECONDS = 5.0
 # The compiled loops take 128 MiB and a second of a core to load, and save a smaller catalogue half a millisecond an insert.
 ACCELERATED_FROM = 500
@@ -128,7 +127,7 @@ def _cached_at(cache: str | os.PathLike[str] | None) -> dict[str, str]:
 
 
 class EngineProcess(PipedProcess):
-    """A `NeighbourEngine` behind a pipe, with an asynchronous face. Calls are answered in order.
+    """A `NeighbourEngine` behind a pipe, with an asynchronous interface. Calls are answered in order.
 
     Args:
         dimension: d of the vectors.

@@ -1,13 +1,13 @@
-"""Fewer columns for the product that selects, with nothing lost: upper bounds of similarity.
+"""Products in fewer dimensions that give upper bounds of similarity, so that nothing is lost.
 
-Embeddings spread over far fewer directions than they have columns. With P the p leading principal directions of the
-catalogue (orthonormal rows) and r(x) = x - P'Px what they leave over, the similarity of unit vectors is
+Embeddings have far fewer significant principal components than dimensions. With P the p leading principal components of the
+catalogue (orthonormal rows) and the residual r(x) = x - P'Px, the similarity of unit vectors is
 
     x.y = Px.Py + r(x).r(y) <= Px.Py + |r(x)| |r(y)|
 
-(Cauchy and Schwarz). So with |r(x)| as one more column, a product of p + 1 columns instead of d gives upper bounds:
-whatever could be among the nearest, or enter a list, is found, and then computed exactly. How much there is besides
-depends on the catalogue; p is chosen by a sample, and where nothing is won the vectors themselves are used.
+(Cauchy-Schwarz). With the residual norm |r(x)| as one more column, a product of p + 1 columns instead of d gives upper bounds.
+All tracks that could be among the nearest, or enter a list, pass the bound and are then computed exactly. How many others pass
+depends on the catalogue: p is chosen on a sample, and the vectors themselves are used if nothing is gained.
 """
 
 import math
@@ -20,25 +20,25 @@ import numpy.typing as npt
 from streams.engine.similarity import product_error
 from streams.engine.types import Slots, Vectors
 
-# Catalogues smaller than this have a product that costs less than looking for directions.
+# In smaller catalogues the product costs less than computing principal components.
 SMALLEST = 4_096
-# The directions are looked for anew when the catalogue is so many times larger.
+# The components are computed again when the catalogue is so many times larger.
 GROWTH = 2
 SAMPLE = 2_048
 QUERIES = 256
 # Rows that are projected at a time: their float64 copies stay in the processor's cache.
 ROWS = 512
-# What the choice of p weighs, in seconds: a multiplication and addition of a product, and an exact similarity of one column.
+# The costs that the choice of p weighs, in seconds: a multiply-add of a product, and one dimension of an exact similarity.
 PRODUCT_SECONDS = 2.0 / 80e9
 SIMILARITY_SECONDS = 0.5e-9
-# At least so much must be won.
+# The minimum gain, as a share.
 GAIN = 1.3
-# More exact similarities than this for a row, as a share of the catalogue, and the directions are given up.
+# The components are given up if a row needs more exact similarities than this share of the catalogue.
 EXCESS = 1 / 16
 
 
 def reduce(vectors: Vectors, directions: npt.NDArray[np.float64]) -> Vectors:
-    """Coordinates in some directions and the length of what these leave over, float32 (m, p + 1).
+    """Coordinates in the principal components, and the residual norm, float32 (m, p + 1).
 
     Args:
         vectors: float32 (m, d).
@@ -58,12 +58,12 @@ def reduce(vectors: Vectors, directions: npt.NDArray[np.float64]) -> Vectors:
 
 def reduced_error(columns: int) -> np.float32:
     """How far a float32 product of reduced vectors of so many columns may lie below the similarity."""
-    # Coordinates are rounded once, from float64: two units; a third covers lengths that exceed 1 by a rounding.
+    # Coordinates are rounded once, from float64: two units. A third covers norms that exceed 1 by rounding.
     return np.float32(product_error(columns) + 3 * 2.0**-24)
 
 
 class ComponentSearch:
-    """Looks for the leading directions of a catalogue in a thread, and anew whenever it has grown enough."""
+    """Computes the principal components of a catalogue in a thread, and again whenever it has grown enough."""
 
     def __init__(self) -> None:
         self._looking: Future[npt.NDArray[np.float64]] | None = None
@@ -72,9 +72,9 @@ class ComponentSearch:
     def take(
         self, vectors: Vectors, alive: npt.NDArray[np.bool_], kept: int, *, wait: bool = False
     ) -> npt.NDArray[np.float64] | None:
-        """What has been found, once, as `look_for_directions` has it; None as long as there is nothing new.
+        """New components, once, as `leading_components` returns them; None if there are none.
 
-        To be called again and again: it begins to look when it is time to.
+        Call it repeatedly: it starts a computation when one is due.
 
         Args:
             vectors: float32 (slots, d).
@@ -100,13 +100,13 @@ def _begin_to_look(
     rng = np.random.default_rng(len(slots))
     sample = vectors[np.sort(rng.choice(slots, min(SAMPLE, len(slots)), replace=False))]
     thread = ThreadPoolExecutor(1, thread_name_prefix="directions")
-    looking = thread.submit(look_for_directions, sample, kept, len(slots))
+    looking = thread.submit(leading_components, sample, kept, len(slots))
     thread.shutdown(wait=False)
     return looking
 
 
 class _Reduced:
-    """A catalogue projected on some directions, by slot; slice by slice at first.
+    """A catalogue projected on principal components, by slot; at first in slices of time.
 
     Args:
         vectors: float32 (slots, d).
@@ -149,7 +149,7 @@ class _Reduced:
 
 
 class Projection:
-    """The projected catalogue, by slot. Directions are looked for in a thread; until there are better ones, the old serve."""
+    """The projected catalogue, by slot. New components are computed in a thread, while the old ones are used."""
 
     def __init__(self, dimension: int) -> None:
         none = np.empty((0, 0), dtype=np.float32)
@@ -164,12 +164,12 @@ class Projection:
 
     @property
     def renewing(self) -> bool:
-        """Whether a catalogue is being projected on new directions."""
+        """Whether the catalogue is being projected on new components."""
         return self._next is not None
 
     @property
     def reduced(self) -> Vectors:
-        """Coordinates in the leading directions, and the length of the rest, float32 (slots, p + 1); size 0 for none."""
+        """Coordinates in the principal components, and the residual norm, float32 (slots, p + 1); size 0 for none."""
         return self._current.reduced
 
     @property
@@ -179,7 +179,7 @@ class Projection:
 
     @property
     def directions(self) -> npt.NDArray[np.float64]:
-        """The leading directions, float64 (p, d), orthonormal."""
+        """The leading principal components, float64 (p, d), orthonormal."""
         return self._current.directions
 
     @property
@@ -193,7 +193,7 @@ class Projection:
     def fit(
         self, vectors: Vectors, alive: npt.NDArray[np.bool_], kept: int, seconds: float = math.inf
     ) -> None:
-        """Look for directions if the catalogue has grown enough since the last time, and project it.
+        """Compute components if the catalogue has grown enough since the last time, and project it.
 
         Args:
             vectors: float32 (slots, d).
@@ -215,20 +215,20 @@ class Projection:
             each.update(vectors, slots)
 
     def judge(self, computed: int, rows: int, used: int) -> None:
-        """Give the directions up if they let too much through: `computed` similarities for so many rows."""
+        """Give the components up if too many tracks pass the bound: `computed` similarities for so many rows."""
         if self.ready and computed > rows * max(2_048, used * EXCESS):
             self._current = _Reduced(self.reduced[:0], self.directions[:0], 0)
 
 
-def look_for_directions(sample: Vectors, kept: int, tracks: int) -> npt.NDArray[np.float64]:
-    """The leading directions that make searches cheapest, float64 (p, d), orthonormal; p is 0 where nothing is won.
+def leading_components(sample: Vectors, kept: int, tracks: int) -> npt.NDArray[np.float64]:
+    """The leading principal components that make searches cheapest, float64 (p, d), orthonormal; p is 0 if nothing is gained.
 
     Args:
         sample: float32 (n, d), some of the catalogue's vectors.
         kept: How many neighbours a list keeps.
         tracks: The catalogue's size.
     """
-    # Only the directions need float64: how well they lead is a matter of taste.
+    # Only the components need float64; the choice of p does not.
     _, found = np.linalg.eigh((sample.T @ sample).astype(np.float64))
     directions = found.T[::-1]
     width = _best_width(sample @ directions.T.astype(np.float32), kept / tracks, tracks)
@@ -236,10 +236,10 @@ def look_for_directions(sample: Vectors, kept: int, tracks: int) -> npt.NDArray[
 
 
 def _best_width(places: Vectors, share: float, tracks: int) -> int:
-    """How many leading directions make a search cheapest, 0 for none.
+    """The number of leading components that makes a search cheapest, 0 for none.
 
     Args:
-        places: float32 (n, d), a sample in all its principal directions, the first ones leading.
+        places: float32 (n, d), a sample in all its principal components, in descending order.
         share: The share of a catalogue that a list keeps.
         tracks: The catalogue's size.
     """

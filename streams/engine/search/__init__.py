@@ -1,4 +1,4 @@
-"""Search by arbitrary vector: approximate where that is faster, exact in everything it says about what it found."""
+"""Search by any vector: approximate where that is faster, with exact similarities for all that it finds."""
 
 from streams.engine.search.process import SearchCallError, SearchProcess, SearchStoppedError
 from streams.engine.search.types import SearchMatches, SearchSettings, SearchStats

@@ -1,6 +1,6 @@
-"""What products select by: the vectors themselves, or few columns that bound their similarity from above.
+"""The matrix of products: the vectors themselves, or fewer dimensions that give upper bounds of similarity.
 
-Nothing is lost by fewer columns (`streams.engine.projection`): what they let through is computed exactly.
+Fewer dimensions lose nothing (`streams.engine.projection`): whatever passes the bound is computed exactly.
 """
 
 import numpy as np
@@ -11,13 +11,13 @@ from streams.engine.search.shared import SharedRows, holding
 from streams.engine.similarity import product_error
 from streams.engine.types import Vectors
 
-# Neighbours that fewer columns are chosen to find.
+# Number of neighbours that the number of dimensions is chosen for.
 WANTED = 50
 SAMPLE = 1024
 
 
 class NarrowColumns:
-    """Rows to make products with: `error` says how far these may lie below the similarity, or, if whole, off it.
+    """Rows for products: `error` says how far a product may lie below the similarity, or off it for whole vectors.
 
     Args:
         rows: The vectors; or, with `directions`, what `reduce` makes of them.
@@ -28,7 +28,7 @@ class NarrowColumns:
         self.shared = rows
         self.directions = directions
         width = rows.vectors.shape[1]
-        # Of any of the rows: what they leave over hardly differs, and nothing depends on it but how much is looked at twice.
+        # The residual norm of any row will do: norms hardly differ, and only the number of exact similarities depends on it.
         self._rest = float(np.mean(rows.vectors[:SAMPLE, -1])) if directions is not None else 0.0
         self.error = product_error(width) if directions is None else reduced_error(width)
 

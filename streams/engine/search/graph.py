@@ -1,8 +1,8 @@
-"""The neighbour graph that an index is made of: for each row its nearest others, kept from one index to the next.
+"""The neighbour graph of an index: the nearest rows of each row, reused by the next index.
 
-What is known stays; rows that are new are compared with all, exactly, and enter the lists of the others. So a rebuild
-costs a product of what is new with everything. Where more are new than that is worth, the graph is made from cells: the
-neighbours of a row are sought in those nearest to its own.
+A rebuild keeps known links. New rows are compared with all rows, exactly, and enter the others' lists, which costs a product
+of the new rows with all. If there are too many new rows for that, the graph is made from the inverted file: a row's
+neighbours are looked for in the cells nearest to its own.
 """
 
 import os
@@ -17,11 +17,11 @@ from streams.engine.search.inverted_file import SearchInvertedFile
 from streams.engine.similarity import GROUPS_PER_ENTRY, group_maxima
 from streams.engine.types import EMPTY, Scores, Slots, Vectors
 
-# The library's default: with fewer, a search must look further for the same recall.
+# pynndescent's default; with fewer links a search visits more rows for the same recall.
 LINKS = 30
 PRODUCT_ROWS = 256
 PRODUCT_VALUES = 16 * 1024 * 1024
-# A row's neighbours are sought among this part of the others, within limits: an exact graph costs so many times as much.
+# A row's neighbours are looked for among this share of the others, within limits; an exact graph costs the inverse more.
 LOOKED_AT = 16
 LEAST_LOOKED_AT, MOST_LOOKED_AT = 1_024, 8_192
 
@@ -69,7 +69,7 @@ class SearchGraph:
 
 
 def neighbour_graph(vectors: Vectors, cells: SearchInvertedFile, known: SearchGraph) -> SearchGraph:
-    """The graph of all rows: what is missing in `known` found exactly, or all by cells where too much is.
+    """The graph of all rows: missing lists are found exactly, or all by cells if too many are missing.
 
     Args:
         vectors: float32 (n, d), unit length, in the cells' order.
@@ -90,7 +90,7 @@ def complete(graph: SearchGraph, vectors: Vectors) -> None:
         vectors: float32 (n, d), unit length.
     """
     missing = graph.unknown()
-    # A newcomer enters a list above the last that is known: a list cut short does not take whatever there is.
+    # A new row enters a list above its last known entry only: a shortened list does not take any row.
     last = np.take_along_axis(graph.scores, np.maximum((graph.rows >= 0).sum(axis=1) - 1, 0)[:, None], 1)[
         :, 0
     ]
@@ -111,7 +111,7 @@ def complete(graph: SearchGraph, vectors: Vectors) -> None:
 
 
 def search_graph(vectors: Vectors, cells: SearchInvertedFile) -> SearchGraph:
-    """The graph of rows in cells, each row's neighbours sought in the cells nearest to its own.
+    """The graph of rows, where each row's neighbours are looked for in the cells nearest to its own.
 
     Args:
         vectors: float32 (n, d), unit length, in the cells' order.
@@ -119,7 +119,7 @@ def search_graph(vectors: Vectors, cells: SearchInvertedFile) -> SearchGraph:
     """
     graph = SearchGraph.empty(len(vectors))
     near = np.argsort(-(cells.centroids @ cells.centroids.T), axis=1)
-    # Products of two cells are too small to be shared out among threads of BLAS: cells are.
+    # A product of two cells is too small for several BLAS threads: each thread takes whole cells.
     with threadpool_limits(1), ThreadPoolExecutor(os.cpu_count()) as pool:
         for done in [pool.submit(_search, graph, vectors, cells, *one) for one in enumerate(near)]:
             done.result()

@@ -1,11 +1,11 @@
 """The approximate index: pynndescent's search tree and search graph, over one state of the catalogue.
 
-Only an index process imports this module: compiling takes long, and holds the interpreter while it does. The index is
-put together from the library's parts and not by its `NNDescent`, which would look for the neighbours again that the
-graph has, and compile that anew in every process; the parts are kept compiled on disk.
+Only an index process imports this module: compiling takes long and holds the interpreter lock. The index is built from the
+library's parts, not by its `NNDescent`, which would search for the graph's neighbours again, and compile that code anew in
+every process. The parts are cached on disk.
 
-Vectors are of unit length, so that the squared Euclidean distance orders them as the cosine does. pynndescent's cosine
-would not: it takes all tracks of no positive similarity for equally far.
+Vectors have unit length, so the squared Euclidean distance orders them as the cosine does. pynndescent's cosine distance does
+not: it treats all tracks of negative similarity as equally far.
 """
 
 import time
@@ -23,13 +23,13 @@ from streams.engine.search.quality import EASY, RECALL_AT, QualitySample, Search
 from streams.engine.similarity import exact_similarity
 from streams.engine.types import EMPTY, Scores, Slots, Vectors
 
-# A search that starts from many more leaves costs as much as the scan that it is to save.
+# A search from many more leaves costs as much as an exhaustive search.
 MOST_LEAVES = 256
 LEAF_SIZE = 30
 TREE_DEPTH = 200
 # Vertices of the search graph have at most so many links, the library's default.
 DEGREE = round(1.5 * LINKS)
-# Queries of which the time is taken, one by one.
+# Number of queries that are timed, one by one.
 TIMED = 32
 
 
@@ -110,8 +110,8 @@ class ApproximateIndex:
     def tune(self, sample: QualitySample, leaf_budget: int, wanted: float) -> tuple[int, SearchQuality]:
         """Double the leaves until queries like a track reach the recall wanted, and measure what the index can do.
 
-        Queries between tracks that are not alike are harder, and the hardest are told by how little similar their
-        best are: there is a threshold of that, below which the index does not answer.
+        Queries between dissimilar tracks are harder. The hardest are recognised by the low similarity of their best tracks:
+        below a threshold the index does not answer.
         """
         while True:
             self.start_from(leaf_budget)

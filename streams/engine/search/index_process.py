@@ -1,7 +1,7 @@
-"""A process that builds one index, and then answers from it.
+"""A process that builds one index, and then answers queries from it.
 
-It reads the catalogue's vectors where they are and hands over its own, in its order, in memory that both map. Messages
-are small, so that nobody waits for the other to read: what is large goes by descriptor.
+It reads the catalogue's vectors in shared memory, and passes back its own, in its order, in memory that both map. Messages are
+small, so that neither side blocks in a write; large data is passed by file descriptor.
 """
 
 import multiprocessing
@@ -30,11 +30,11 @@ from streams.engine.types import Slots, Vectors
 if TYPE_CHECKING:
     from streams.engine.search.index import ApproximateIndex
 
-# How often a process that builds looks whether it is still wanted.
+# Seconds between checks of whether a build is still wanted.
 LOOK_SECONDS = 0.2
-# A query takes some milliseconds; a process that has not answered for so long is stuck.
+# A query takes milliseconds; a process that has not answered for so long hangs.
 STUCK_SECONDS = 5.0
-# Queries are sent in parts that fit a pipe's buffer.
+# Queries are sent in parts that fit the buffer of a pipe.
 MESSAGE_BYTES = 128 * 1024
 BUILD_PRIORITY = 10
 COPIED_ROWS = 4096
@@ -343,7 +343,7 @@ if sys.platform == "linux":
         """Have all threads but the main one, which will answer queries, give way to other work."""
         for thread in Path("/proc/self/task").iterdir():
             number = int(thread.name)
-            # Of a process that gives way further already, it would be a rise, which takes a right.
+            # Raising priority needs a privilege, so a process that already runs at lower priority keeps it.
             if number != os.getpid() and os.getpriority(os.PRIO_PROCESS, number) < BUILD_PRIORITY:
                 os.setpriority(os.PRIO_PROCESS, number, BUILD_PRIORITY)
 

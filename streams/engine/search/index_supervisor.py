@@ -1,4 +1,4 @@
-"""The life of the index: when one is built, what happens when it is there, and when it is gone."""
+"""The search index's supervisor: starts builds, adopts finished indexes, and replaces failed ones."""
 
 import math
 import time
@@ -17,15 +17,15 @@ from streams.engine.search.shared import SharedRows
 from streams.engine.search.types import SearchSettings
 from streams.engine.types import Scores, Slots, Vectors
 
-# After a load, for so long there may be more to come.
+# Seconds after a part of a load in which the next part may come.
 LOAD_SECONDS = 1.0
 MOST_RETRY_SECONDS = 300.0
-# What it takes to ask another process, beside its own work.
+# Overhead of a call to another process, in seconds.
 ASKING_SECONDS = 1e-4
 
 
 class SearchIndex(Protocol):
-    """What is built in the background and then answers: see `IndexProcess`."""
+    """An index that is built in the background and then answers queries: see `IndexProcess`."""
 
     connection: Connection
 
@@ -40,9 +40,9 @@ class SearchIndex(Protocol):
 
 
 class SearchIndexSupervisor:
-    """Builds indexes of a catalogue in processes beside this one, and has the latest answer.
+    """Builds indexes of a catalogue in other processes, and queries the latest one.
 
-    While an index is being built, the last one answers. Nothing here waits for a build.
+    During a build, the previous index answers. No call waits for a build.
 
     Args:
         tracks: The catalogue, which goes over to the rows of each new index.
@@ -78,7 +78,7 @@ class SearchIndexSupervisor:
 
     @property
     def age(self) -> float | None:
-        """Seconds since the catalogue was as the index has it; None while there is none."""
+        """Seconds since the state of the catalogue that the index has; None while there is none."""
         return time.monotonic() - self._as_of if self.report else None
 
     @property
@@ -97,19 +97,19 @@ class SearchIndexSupervisor:
         return self.size - int(np.count_nonzero(self._tracks.alive[: self.size]))
 
     def waiting_for(self) -> list[Connection]:
-        """What to look at when it has something to read: then call `tend`."""
+        """The connections to wait for; call `tend` when one can be read."""
         return [process.connection for process in (self._index, self._building) if process]
 
     def hold_off(self) -> None:
-        """More of a catalogue may be about to come: begin no build at once."""
+        """Delay a build, as more of a catalogue may follow."""
         self._not_before = max(self._not_before, time.monotonic() + LOAD_SECONDS)
 
     def tend(self) -> None:
-        """Take over an index that is ready, notice one that is gone, begin a build that is due."""
+        """Adopt a finished index, handle a failed one, start a build that is due."""
         if self._building and self._building.connection.poll():
             self._take_over(self._building)
         if self._index and self._index.connection.poll():
-            # It says nothing unasked: its end is closed.
+            # It sends nothing by itself, so a readable connection is a closed one.
             self._lose("the index process has ended")
         if self._building:
             return
@@ -161,7 +161,7 @@ class SearchIndexSupervisor:
         self._not_before = time.monotonic() + delay
 
     def _lose(self, reason: str) -> None:
-        """Go on with cells alone until there is another index; the graph stays for that one to start from."""
+        """Use the inverted file alone until the next index, which starts from the last graph."""
         if self._index:
             self._index.stop()
         self._index = None
@@ -170,7 +170,7 @@ class SearchIndexSupervisor:
         self._not_before = max(self._not_before, time.monotonic() + self._settings.retry)
 
     def _forget(self) -> None:
-        """Need no index any more."""
+        """Drop the index, as the catalogue is too small for one."""
         if self._index:
             self._index.stop()
         if self._graph:
@@ -180,14 +180,14 @@ class SearchIndexSupervisor:
         self._tracks.release(0)
 
     def look(self, queries: Vectors, count: int, hidden: npt.NDArray[np.intp]) -> Probe | None:
-        """Begin to look into cells; None as long as there are none. See `Probe`."""
+        """Begin to probe the inverted file; None if there is none. See `Probe`."""
         if self.cells is None or self.report is None:
             return None
         matrix = self._tracks.columns.matrix
         return Probe(self.cells, matrix, queries, count, hidden, self.report.slack)
 
     def better_by_graph(self, probe: Probe) -> npt.NDArray[np.bool_]:
-        """For which of a probe's queries the graph is the shorter way to an answer that can be trusted, bool (q,)."""
+        """For which of a probe's queries the graph is faster and trusted, bool (q,)."""
         if self._index is None or self.report is None:
             return np.zeros(len(probe.last), dtype=np.bool_)
         graph, row_seconds = self.report.graph, self.report.cells.seconds
@@ -215,12 +215,12 @@ class SearchIndexSupervisor:
             return None
 
     def trusts_graph(self, scores: Scores) -> bool:
-        """Whether the graph has the recall wanted for a query of which it found these, float32 (at least 50,)."""
+        """Whether the graph has the target recall for a query with these best scores, float32 (at least 50,)."""
         last = np.partition(scores, len(scores) - RECALL_AT)[len(scores) - RECALL_AT]
         return self.report is not None and bool(last >= self.report.graph.threshold)
 
     def trusts_cells(self, scores: Scores) -> bool:
-        """Whether cells have the recall wanted for a query of which these are the best, float32 (at least 50,), best first."""
+        """Whether the inverted file has the target recall for a query with these best scores, float32 (at least 50,), best first."""
         return self.report is not None and bool(scores[RECALL_AT - 1] >= self.report.cells.threshold)
 
     def stop(self) -> None:

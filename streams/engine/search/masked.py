@@ -1,7 +1,7 @@
-"""The most similar of some rows to one query, asked for again and again with other rows: how filters and caps search.
+"""Finds the most similar of some rows to one query, repeatedly with other rows: the search behind filters and caps.
 
-Few rows are gathered and compared one by one. Many are searched by cells where there is an index. Products are made once: who
-asks again for some of the same rows, as caps do, has them already.
+Few rows are gathered and compared directly. Many are searched by the inverted file if there is an index. Products are cached
+for further calls with some of the same rows, which caps make.
 """
 
 from typing import Final
@@ -16,7 +16,7 @@ from streams.engine.search.upper import Rows, UpperBounds
 from streams.engine.similarity import exact_similarity
 from streams.engine.types import Scores, Vectors
 
-# Of fewer rows than this share of the catalogue, a product with each costs less than cells of which most members do not count.
+# For fewer rows than this share of the catalogue, products with each cost less than probes whose members mostly do not count.
 GATHERED_SHARE: Final = 0.05
 # And without cells, less than one with all, as their vectors are copied to be multiplied: 0.3 of 14,765 x 253 take a third of
 # the time that all do, a half takes longer.

@@ -1,6 +1,6 @@
-"""What is known of tracks beside their vectors, by row: columns of numbered values.
+"""Metadata of tracks by row, dictionary-encoded by column.
 
-A value is kept once however many tracks have it; a track has its number. What values mean is not known here.
+Each distinct value is stored once, and a track has its number. This module does not interpret values.
 """
 
 from collections.abc import Hashable, Sequence
@@ -16,7 +16,7 @@ Codes = npt.NDArray[np.int32]
 MetadataRow = tuple[Hashable, ...]
 
 NO_VALUE: Final = -1
-# Values that no row has any more are given up when they may be more than those in use, and so many.
+# Unused values are removed when they may outnumber those in use, and exceed this number.
 _GIVEN_UP: Final = 4_096
 
 
@@ -58,7 +58,7 @@ class EncodedColumn:
         return None if code < 0 else self.values[code]
 
     def give_up_unused(self, used: npt.NDArray[np.intp]) -> None:
-        """Number anew the values of the rows `used`, intp (m,), and forget all others."""
+        """Renumber the values of the rows `used`, intp (m,), and remove all others."""
         found, codes = np.unique(self.codes[used], return_inverse=True)
         values = [self.values[code] for code in found[found >= 0].tolist()]
         without = int(np.count_nonzero(found < 0))  # at most one, and the lowest
@@ -109,7 +109,7 @@ class MetadataColumns:
             column.codes = enlarge(column.codes[rows], capacity, NO_VALUE)
 
     def give_up_unused(self, alive: npt.NDArray[np.bool_]) -> None:
-        """Number anew the columns of which most values belong to no row that is alive, bool (used,)."""
+        """Renumber columns with mostly unused values; `alive`, bool (used,), says which rows hold a track."""
         crowded = [
             one for one in self.columns.values() if len(one.values) > 2 * np.count_nonzero(alive) + _GIVEN_UP
         ]

@@ -17,9 +17,9 @@ from streams.engine.search.searcher import Searcher
 from streams.engine.search.types import SearchMatches, SearchSettings, SearchStats
 from streams.engine.types import Keys, TrackBatch, Vectors
 
-# How often an idle process looks whether an index build is due.
+# Seconds between an idle process's checks for a due build.
 IDLE_SECONDS = 0.5
-# And a busy one, between two calls.
+# Seconds between a busy process's checks, which happen between calls.
 TEND_SECONDS = 0.1
 
 
@@ -32,7 +32,7 @@ class SearchCallError(Exception):
 
 
 class _Tending:
-    """What the search process does between calls: it sees to its indexes."""
+    """The search process's work between calls: it tends its indexes."""
 
     def __init__(self, connection: Connection, supervisor: SearchIndexSupervisor) -> None:
         self._connection = connection
@@ -61,7 +61,7 @@ class _Tending:
 
 
 def tended(connection: Connection, searcher: Searcher) -> tuple[Searcher, IdleDuty]:
-    """A searcher as a process serves it: between calls its indexes are seen to."""
+    """A searcher for a process, with the idle duty that tends its indexes."""
     # A second thread makes one query hardly faster, and spins while it waits: the worker and Postgres need that core.
     threadpool_limits(1)
     return searcher, _Tending(connection, searcher.supervisor)

@@ -1,4 +1,4 @@
-"""What an approximate search is worth, measured on a sample when an index is built: recall, and for which queries."""
+"""Measures the recall of an approximate search on a sample, when an index is built, and for which queries it holds."""
 
 import time
 from dataclasses import dataclass
@@ -10,11 +10,11 @@ from streams.engine.search.inverted_file import SearchInvertedFile
 from streams.engine.types import Scores, Vectors
 
 SAMPLE = 400
-# Queries of the sample that are like a track; the others lie between two.
+# Number of sample queries that resemble a track; the others lie between two tracks.
 EASY = SAMPLE // 2
-# So many queries next to each other in hardness must have the recall wanted for such queries to be answered.
+# A group of so many queries of similar hardness must reach the target recall for such queries to be answered.
 WINDOW = 20
-# The recall is measured of so many; and how far to look, of so many more too.
+# Recall is measured at this length; the slack is also chosen for the second one.
 RECALL_AT = 50
 LONG = 200
 BLOCK = 4096
@@ -87,7 +87,7 @@ def _nearest(vectors: Vectors, queries: Vectors) -> tuple[npt.NDArray[np.int64],
 
 
 def judge(last: Scores, recalls: npt.NDArray[np.float64], wanted: float, seconds: float) -> SearchQuality:
-    """From which similarity on queries have the recall wanted.
+    """The similarity from which on queries reach the target recall.
 
     Args:
         last: float32 (q,), similarity of the 50th that each query of a sample has found.
@@ -110,7 +110,7 @@ def judge(last: Scores, recalls: npt.NDArray[np.float64], wanted: float, seconds
 def tune_cells(
     cells: SearchInvertedFile, matrix: Vectors, sample: QualitySample, reduced: Vectors, wanted: float
 ) -> tuple[float, SearchQuality]:
-    """How much less similar than the last found a cell's centroid may be, for the cell to be looked into.
+    """The slack: how much less similar than the last track found a centroid may be for its cell to be probed.
 
     A neighbour is found if the centroid of its cell is within that of the last of the true ones. It is enough for easy
     and for hard queries, and for long lists.
@@ -131,18 +131,18 @@ def tune_cells(
 
 
 def _needed(sample: QualitySample, centroid: Scores, count: int, wanted: float) -> float:
-    """What must be looked into for the recall wanted of lists of `count`, of whatever hardness the query is."""
+    """The slack that lists of `count` need for the target recall, for queries of any hardness."""
     last = sample.scores[:, :count][:, -1:]
     below = (last - centroid[:, :count])[np.argsort(-last[:, 0])]
     windows = np.lib.stride_tricks.sliding_window_view(below, WINDOW, axis=0).reshape(
         -1, below.shape[1] * WINDOW
     )
-    # Above what is wanted of all, as the hardest are to have what is wanted.
+    # Above the target for all queries, so that the hardest reach the target.
     return float(max(np.quantile(below, (1 + wanted) / 2), np.quantile(windows, wanted, axis=1).max()))
 
 
 def _row_seconds(cells: SearchInvertedFile, matrix: Vectors, reduced: Vectors) -> float:
-    """What a look at a row of a cell takes, for one query alone."""
+    """Seconds to compare one query with a row of a cell."""
     product = np.empty(cells.width, dtype=np.float32)
     began = time.thread_time()
     rounds = max(1, min(TIMED, 500_000 // len(matrix)))

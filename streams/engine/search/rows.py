@@ -1,7 +1,7 @@
-"""Which track has which row of the vectors.
+"""The catalogue of the search process: vectors, ids and metadata by row.
 
-Rows below `fixed` belong to an index, built or being built: their vectors do not change. A track that is deleted or
-re-embedded leaves such a row as a tombstone. Rows from there on are changed in place and used again.
+Rows below `fixed` belong to an index, finished or being built, and their vectors do not change: a deleted or re-embedded
+track leaves such a row as a tombstone. Later rows are changed in place and reused.
 """
 
 from collections.abc import Sequence
@@ -50,7 +50,7 @@ class TrackRows:
 
     @property
     def used(self) -> int:
-        """How many rows have ever been used."""
+        """Number of rows that have ever been used."""
         return len(self.track_ids)
 
     @property
@@ -110,25 +110,25 @@ class TrackRows:
         self.metadata.give_up_unused(self.alive[: self.used])
 
     def narrow(self) -> None:
-        """Have products made with few columns, as soon as there are such. To be called again and again."""
+        """Use fewer dimensions for products as soon as these have been found. Call it repeatedly."""
         found = self._directions.take(self.shared.vectors, self.alive[: self.used], WANTED)
         if found is not None:
             self.columns.close()
             self.columns = narrowed(self.shared, self.used, found)
 
     def fix(self) -> npt.NDArray[np.int32]:
-        """Change no row that is used now, from here on: an index is built of them. The rows of tracks, int32 (m,)."""
+        """Fix all rows in use, for an index; returns the rows of tracks, int32 (m,)."""
         self.fixed = self.used
         self._free = []
         return np.flatnonzero(self.alive[: self.used]).astype(np.int32)
 
     def release(self, first: int) -> None:
-        """Let rows from `first` on be changed and used again."""
+        """Release the rows from `first` on."""
         self.fixed = first
         self._free = (first + np.flatnonzero(~self.alive[first : self.used])).tolist()
 
     def adopt(self, vectors: SharedRows, order: Slots, columns: NarrowColumns) -> None:
-        """Go over to an index's rows, and append to them what is newer.
+        """Switch to an index's rows, and append newer tracks.
 
         Args:
             vectors: The vectors of the index's rows, which are fixed from now on.

@@ -1,4 +1,4 @@
-"""The exact scan: the true best of some rows for each query, by one matrix product and exact comparison of the best.
+"""Exhaustive search: the best of some rows for each query, by one matrix product and exact similarities of the best.
 
 Products are float32 and select; what they select is computed exactly (`streams.engine.similarity`).
 """
@@ -22,7 +22,7 @@ LOWEST = np.finfo(np.float32).min
 
 
 def whole(tracks: TrackRows, reduced: Vectors, hidden: Rows, first: int = 0) -> Iterator[UpperBounds]:
-    """Bounds for all tracks, for each query.
+    """Upper bounds for all tracks, for each query.
 
     Args:
         tracks: The catalogue.
@@ -69,12 +69,12 @@ def best(tracks: TrackRows, query: Vectors, upper: UpperBounds, count: int) -> t
     """
     products = upper.products
     error = tracks.columns.error
-    # So much lower that a second look is seldom needed.
+    # Low enough that a second selection is seldom needed.
     bound = np.maximum(_kth(products, count) - np.float32(upper.excess) - 2 * error, LOWEST)
     rows = upper.rows_of(np.flatnonzero(products >= bound))
     scores = exact_similarity(query, tracks.vectors[rows])
     if len(rows) >= count:
-        # The last that is surely among the best: whatever may be as similar has a bound that is no lower.
+        # The last one that is surely among the best: a track of at least its similarity has at least this bound.
         last = np.partition(scores, len(scores) - count)[len(scores) - count]
         reached = np.nextafter(last - error, np.float32(-2))
         if reached < bound:
@@ -111,7 +111,7 @@ def ranked(tracks: TrackRows, rows: Rows, scores: Scores, count: int) -> npt.NDA
     order = np.argsort(-scores, kind="stable")
     falling = -scores[order]
     tied = np.flatnonzero(falling[1:] == falling[:-1])
-    # Whatever ties with the last place competes for it.
+    # Tracks that tie with the last place compete for it.
     tied = tied[tied < count]
     names = tracks.track_ids
     for first in tied[np.diff(tied, prepend=-2) > 1].tolist():

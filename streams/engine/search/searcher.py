@@ -1,4 +1,4 @@
-"""The catalogue and its search, in whatever process it is."""
+"""Searches the catalogue, within the search process or in a process of its own."""
 
 import time
 from collections import defaultdict
@@ -22,14 +22,14 @@ from streams.engine.types import EMPTY, Keys, Scores, TrackBatch, Vectors
 
 # A vector whose length differs from 1 by more than float32 rounding is scaled.
 LENGTH_ERROR = 1e-6
-# Vectors whose sum is no longer than this cancel out: its direction is that of their rounding.
+# Vectors whose sum is shorter than this cancel out: the direction of the sum is rounding error.
 CANCELLED = 1e-6
-# A query that would have to look at more of the index than this is scanned: a product with all costs less a row.
+# A query that would probe more of the index than this is searched exhaustively, which costs less per row.
 MOST_LOOKED_AT = 0.5
 
 
 class Searcher:
-    """Holds the vectors of the catalogue and finds the most similar ones. Not safe to call from several threads.
+    """Holds the vectors of the catalogue and finds the most similar ones. Not thread-safe.
 
     Args:
         dimension: d of the vectors.
@@ -90,7 +90,7 @@ class Searcher:
             return answers
         asked = _Asked(queries, reduced, max(count, RECALL_AT), left_out, self._hidden(left_out))
         hard = np.arange(len(queries))
-        # Where much of the catalogue is wanted, a look into cells or a graph saves nothing.
+        # For a large part of the catalogue, the inverted file or graph saves nothing.
         if asked.count <= self.supervisor.size // 10:
             step = max(1, scan.PRODUCT_VALUES // self.supervisor.size)
             parts = [slice(start, start + step) for start in range(0, len(queries), step)]
@@ -118,7 +118,7 @@ class Searcher:
             answers.put(i, rows, scores)
 
     def _approximate(self, answers: "_Answers", asked: "_Asked", part: slice) -> npt.NDArray[np.intp]:
-        """Answer some queries by cells or graph, and a scan of what is newer; return which of them that cannot answer."""
+        """Answer some queries by inverted file or graph, and newer tracks exhaustively; returns the unanswered queries."""
         numbers = np.arange(len(asked.queries))[part]
         reduced = asked.reduced[part]
         with self._timed("cells"):
@@ -149,7 +149,7 @@ class Searcher:
     def _by_graph(
         self, answers: "_Answers", asked: "_Asked", which: npt.NDArray[np.intp], newer: list[UpperBounds]
     ) -> npt.NDArray[np.bool_]:
-        """Answer some queries by the graph and what is newer; return which of them are answered, bool (m,)."""
+        """Answer some queries by the graph and newer tracks; returns which are answered, bool (m,)."""
         done = np.zeros(len(which), dtype=np.bool_)
         with self._timed("graph"):
             near = self.supervisor.query(
@@ -175,7 +175,7 @@ class Searcher:
         return done
 
     def _hidden(self, left_out: npt.NDArray[np.int32]) -> npt.NDArray[np.intp]:
-        """Rows without a track and such to be left out, ascending."""
+        """Rows without a track, and rows to leave out, ascending."""
         dead = self.tracks.dead()
         return np.union1d(dead, left_out).astype(np.intp) if len(left_out) else dead
 
@@ -215,7 +215,7 @@ class Searcher:
         )
 
     def checked(self, queries: Vectors) -> Vectors:
-        """Queries as float32 (q, d) of unit length; those that are already keep every bit."""
+        """Queries as float32 (q, d) of unit length; unit vectors stay the same to the bit."""
         queries = np.ascontiguousarray(queries, dtype=np.float32)
         if queries.ndim != 2 or queries.shape[1] != self.tracks.dimension:
             raise ValueError(f"queries must be (q, {self.tracks.dimension}), not {queries.shape}")

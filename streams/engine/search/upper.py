@@ -1,4 +1,4 @@
-"""What a product says of a query and some rows, before anything is computed exactly."""
+"""Upper bounds of similarity from products, before exact similarities are computed."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
