@@ -16,6 +16,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from serving.recommend.response_cache import ResponseCache
 from serving.recommend.track_fragments import TrackFragments
+from streams.loop_lag import loop_lag_histogram
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 UNMATCHED = "unmatched"
@@ -61,6 +62,7 @@ class ApiMetrics:
             ("why",),
             registry=self.registry,
         )
+        self.loop_lag = loop_lag_histogram("mess_api_loop_lag_seconds", self.registry)
         self._add_requests()
         self._add_memory_and_streams()
         # Looking up a labelled child costs more than counting.

@@ -25,6 +25,7 @@ from serving.workers.client import WorkerClient, WorkerClientOptions
 from serving.workers.directory import WorkerDirectory
 from store.errors import StoreError
 from streams.kafka.header_names import tolerate_foreign_header_names
+from streams.loop_lag import measure_loop_lag
 
 logger = structlog.get_logger("serving")
 
@@ -70,7 +71,11 @@ async def running_parts(
     feed = None
     workers = WorkerDirectory(pool, settings.store_timeout)
     asker = WorkerClient(workers, _asking(settings), metrics)
-    work: dict[str, Coroutine[Any, Any, None]] = {"watch": watch.run(), "workers": workers.run()}
+    work: dict[str, Coroutine[Any, Any, None]] = {
+        "watch": watch.run(),
+        "workers": workers.run(),
+        "loop lag": measure_loop_lag(metrics.loop_lag),
+    }
     if keys is not None:
         work["keys"] = keys.run(pool)
     if kafka is not None:

@@ -3,6 +3,8 @@
 import psutil
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from streams.loop_lag import loop_lag_histogram
+
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 4096)
 
@@ -12,6 +14,7 @@ class WorkerMetrics:
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
+        self.loop_lag = loop_lag_histogram("mess_worker_loop_lag_seconds", registry)
         self.events = Counter(
             "mess_ingest_events",
             "Events of track-ingest: upserted, deleted, unknown_delete (nothing to delete), superseded (a later event of "

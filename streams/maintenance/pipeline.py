@@ -23,6 +23,7 @@ from streams.kafka.dead_letters import DeadLetterSender
 from streams.kafka.feed_log import FeedLog
 from streams.kafka.received import ReceivedMessage
 from streams.kafka.retry import until_done
+from streams.loop_lag import measure_loop_lag
 from streams.maintenance.change_publisher import ChangePublisher
 from streams.maintenance.claiming import IngestLog, PartitionClaimer
 from streams.maintenance.feed_ledger import FeedLedger
@@ -129,6 +130,7 @@ class Pipeline(Generic[Search]):
         )
         self._begun = True
         self._spawn("heartbeat", self._beat())
+        self._spawn("loop lag", measure_loop_lag(self.metrics.loop_lag))
         self._lease = PartitionLease(self._store, self._streams.session_timeout_seconds)
         self._lease.start()
         self._exit.push_async_callback(self._lease.close)

@@ -31,7 +31,7 @@ def _count(client: Client, name: str, **labels: str) -> float:
 @pytest.fixture
 async def api(database: Database) -> AsyncIterator[tuple[Client, Answering]]:
     """The API, without a broker, and the one worker that there is."""
-    settings = ServingSettings(health_ttl=0, request_timeout=3.0, min_offset_wait=0.1)
+    settings = ServingSettings(health_ttl=0, request_timeout=3.0, min_offset_wait=0.5)
     async with answering(database) as worker, serve(Served(database, settings)) as client:
         yield client, worker
 
