@@ -1,4 +1,4 @@
-"""Points at which a test may have this process die. For tests only: without MESS_FAULT_POINT nothing ever happens.
+"""Fault points, at which a test can kill this process. Without MESS_FAULT_POINT they do nothing.
 
 `MESS_FAULT_POINT=before-track-commit:3` makes the process kill itself with SIGKILL the third time it reaches that
 point, as a machine that loses its power would: nothing is flushed, closed or told.

@@ -1,4 +1,4 @@
-"""What a worker measures about itself."""
+"""A worker's metrics."""
 
 import psutil
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -77,7 +77,7 @@ class WorkerMetrics:
         )
         self.feed_pending = Gauge(
             "mess_feed_pending_lists",
-            "Changed lists that the change feed has yet to tell of; from 200,000 on, no list is flushed",
+            "Changed lists that are still to be published; from 200,000 on, no list is flushed",
             registry=registry,
         )
         self.feed_bytes = Gauge(

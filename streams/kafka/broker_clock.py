@@ -1,18 +1,18 @@
-"""How old a message is, by the broker's clock alone: those of other machines may go wrong by any amount."""
+"""Determines a message's age by the broker's clock alone, as other machines' clocks may be wrong."""
 
 import time
 from collections.abc import Callable
 from typing import Final
 
-# What was seen longer ago than twice this is forgotten: clocks drift, and a broker's may be set.
+# Observations older than twice this are dropped: clocks drift, and a broker's may be set.
 _PERIOD_SECONDS: Final = 10.0
 
 
 class BrokerClock:
-    """Tells what the broker's clock shows, from the append times of the messages that arrive.
+    """Estimates the broker's clock from the append times of arriving messages.
 
-    A message was appended before it arrived. Of the messages of late, the one that took the least time on its way says best
-    what the broker's clock shows; what is left of an error makes ages too small, never too large.
+    A message was appended before it arrived. The recent message with the shortest delay gives the best estimate; its error makes
+    ages too small, never too large.
 
     Args:
         now: This process's clock in seconds, from any beginning.

@@ -1,4 +1,4 @@
-"""Sending what can never be applied to dead-letters, its bytes as they came."""
+"""Sends messages that can never be applied to dead-letters, with their bytes as received."""
 
 import asyncio
 import contextlib
@@ -20,7 +20,7 @@ log = structlog.get_logger(__name__)
 
 
 class DeadLetterSender:
-    """Delivers dead letters. A replay may deliver one again; its source coordinates tell.
+    """Delivers dead letters. A replay may deliver one again, with the same source coordinates.
 
     Args:
         producer: Started.
@@ -69,7 +69,7 @@ class DeadLetterSender:
     async def _send(
         self, topic: str, letter: RefusedMessage, *, whole: bool = True
     ) -> "asyncio.Future[object] | None":
-        """Hand a letter to the producer; None if it is larger than the producer may send."""
+        """Pass a dead letter to the producer; None if it is larger than the producer may send."""
         received, value, own = letter.received, letter.received.value, letter.received.headers
         if not whole:
             value, own = None, ((HEADER_LEFT_OUT, str(len(value or b"")).encode()),)
@@ -87,7 +87,7 @@ class DeadLetterSender:
     async def _settled(
         self, topic: str, letter: RefusedMessage, delivery: "asyncio.Future[object] | None"
     ) -> None:
-        """Wait until the broker has a letter: without its value where that is more than the topic takes."""
+        """Wait until the broker has a dead letter, without its value if that is too large for the topic."""
         if delivery is not None:
             with contextlib.suppress(MessageSizeTooLargeError):
                 await asyncio.shield(delivery)

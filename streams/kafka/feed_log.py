@@ -1,4 +1,4 @@
-"""The log of the change feed: written, and read back by whoever has to know what was told."""
+"""The log of the change feed: writes it, and reads back what has been published."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass

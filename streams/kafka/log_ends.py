@@ -1,8 +1,7 @@
-"""Where the logs of a topic's partitions end.
+"""The ends of a topic's partitions.
 
-Fetches tell. But a partition whose messages wait here is not fetched for, and what comes into it meanwhile would be
-unknown: a lag of hundreds of thousands looked like one of thousands, and a backlog that makes a large catalogue like one
-that does not. So while there is a lag, the broker is asked.
+Fetches report them. But a partition whose messages wait here is not fetched, so its growth would be unknown: a lag of hundreds
+of thousands would look like one of thousands. So while there is a lag, the broker is asked.
 """
 
 import asyncio

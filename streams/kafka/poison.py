@@ -1,8 +1,8 @@
-"""Poison messages: what breaks whoever works on it is found among its neighbours, refused, and left behind.
+"""Poison messages: isolates the messages whose processing fails, and refuses them.
 
-A message is at fault where an error comes up again whenever the message is worked on. What has failed around it is not
-the message's: Postgres or Kafka away, a partition that has another owner, a process that is gone, memory or threads that
-ran out, a database that lacks a table or a right. Such errors are tried again, or end the process.
+A message is at fault if its processing fails each time. Other errors are not the message's: Postgres or Kafka is away, a
+partition has another owner, a process is gone, memory or threads ran out, a table or a right is missing. Such errors are
+retried, or end the process.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -32,7 +32,7 @@ _ENVIRONMENT: Final = (
 
 
 def refusal_of(error: Exception) -> InvalidEvent:
-    """Why the one event that was worked on when `error` came up can never be applied.
+    """The refusal of the one event that was being processed when `error` was raised.
 
     Raises:
         Exception: `error`, where it is not the event's.
@@ -50,7 +50,7 @@ def refusal_of(error: Exception) -> InvalidEvent:
 
 
 def unprocessable(error: BaseException) -> InvalidEvent:
-    """The refusal of an event whose processing raised `error`, which nobody foresaw."""
+    """The refusal of an event whose processing raised an unexpected error."""
     return InvalidEvent(Reason.UNPROCESSABLE, f"{type(error).__name__}: {error}")
 
 
@@ -59,7 +59,7 @@ async def isolating(
     work: Callable[[Sequence[Item]], Awaitable[None]],
     give_up: Callable[[Item, InvalidEvent], Awaitable[None]],
 ) -> None:
-    """Work on all items at once; where that fails because of one, on halves, until it is alone.
+    """Process all items at once; if an item makes that fail, process halves, until it is alone.
 
     Args:
         items: In their order, which stays.

@@ -1,4 +1,4 @@
-"""A message as it was received, and one that was refused."""
+"""Received and refused messages."""
 
 from dataclasses import dataclass
 from typing import Final

@@ -1,4 +1,4 @@
-"""Trying again what fails for a while: Postgres or Kafka away."""
+"""Retries operations while Postgres or Kafka is away."""
 
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
@@ -21,16 +21,16 @@ _LASTING = (MessageSizeTooLargeError,)
 
 
 def is_transient(error: BaseException) -> bool:
-    """Whether the same attempt may do later."""
+    """Whether the same attempt may succeed later."""
     return isinstance(error, TRANSIENT) and not isinstance(error, _LASTING)
 
 
 async def until_done(
     attempt: Callable[[], Awaitable[Result]], *, what: str, system: str, metrics: WorkerMetrics
 ) -> Result:
-    """Call `attempt` until it does not fail for a transient reason; other errors pass.
+    """Call `attempt` until it does not fail for a transient reason; other errors are raised.
 
-    There is no limit: the events wait in Kafka as long as it takes, and health reports say what is away.
+    There is no limit: the events wait in Kafka, and health reports say what is away.
     """
     # Nearly always the first attempt does it, and what follows costs more than many an attempt.
     try:

@@ -1,4 +1,4 @@
-"""A topic's messages as lines of JSON, byte for byte: what a backup of the log is."""
+"""Copies a topic's messages as lines of JSON, byte for byte: a backup of the log."""
 
 import asyncio
 import base64

@@ -1,1 +1,1 @@
-"""Faust agents."""
+"""From track events to neighbour lists and the change feed."""

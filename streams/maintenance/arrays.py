@@ -1,4 +1,4 @@
-"""Rows of the store as the engine takes them."""
+"""Converts rows of the store to the engine's types."""
 
 from collections.abc import Mapping
 
@@ -23,13 +23,13 @@ def catalogue_batch(found: TrackVectors) -> TrackBatch:
 
 
 def deletions(keys: Keys, dimension: int) -> TrackBatch:
-    """A batch that deletes tracks by no event that is known."""
+    """A batch that deletes tracks, without known events."""
     nothing: Vectors = np.empty((0, dimension), dtype=np.float32)
     return TrackBatch(NO_KEYS, [], nothing, no_events(), keys, np.zeros(len(keys), dtype=EVENT))
 
 
 def stored_lists(stored: ListRows) -> StoredLists:
-    """Lists from the store as the engine takes them."""
+    """Stored lists in the engine's type."""
     return StoredLists(
         keys=stored.keys,
         neighbours=stored.neighbours,
@@ -40,7 +40,7 @@ def stored_lists(stored: ListRows) -> StoredLists:
 
 
 def events_of(partitions: np.ndarray, offsets: np.ndarray, times: np.ndarray) -> Events:
-    """Events as the engine takes them, `EVENT` (m,)."""
+    """Events in the engine's type, `EVENT` (m,)."""
     events = np.empty(len(partitions), dtype=EVENT)
     events["partition"], events["offset"], events["time"] = partitions, offsets, times
     return events

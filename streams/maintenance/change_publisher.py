@@ -1,8 +1,8 @@
 """The change feed: the latest list of a track, at most once in each window.
 
-A list that changes ten times in a second is told of once or twice: compaction would make the rest worthless. What came
-and went is told against the list that was told before, whoever told it (`FeedLedger`). A version names one list: it is told
-as it is stored, or not at all.
+A list that changes ten times in a second is published once or twice, since compaction would drop the rest. `added` and
+`removed` compare a list with the one published before, by whichever worker (`FeedLedger`). A version names one list: it is
+published as it is stored, or not at all.
 """
 
 import asyncio
@@ -30,23 +30,23 @@ from streams.metrics import WorkerMetrics
 
 log = structlog.get_logger(__name__)
 
-# Lists told of in a round at most.
+# Maximum number of lists published in a round.
 ROUND = 1_024
-# While lists keep changing, the feed rests after a round for so many times as long as it took: its share of the time is
-# bounded, and a track may be told of less often than once in a window.
+# While lists keep changing, the publisher rests after a round for so many times its duration. That bounds its share of the
+# time; a track may then be published less often than once in a window.
 REST = 3.0
-# Lists keep changing as long as the last change is no older.
+# Lists count as changing while the last change is no older than this.
 BUSY_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class _EncodedChanges:
-    """Messages for some lists.
+    """Encoded messages for some lists.
 
     Attributes:
         messages: Keys and values.
-        lists: What each of them says, not delivered yet.
-        unnamed: Rows of the lists that name a track which has gone: they are about to be written again.
+        lists: The list of each message, not delivered yet.
+        unnamed: Rows of lists that name a withdrawn track: these are about to be written again.
     """
 
     messages: list[Message] = field(default_factory=list)
@@ -58,11 +58,11 @@ class ChangePublisher:
     """Holds changed lists until their window opens, and publishes them.
 
     Args:
-        ledger: Remembers what has been published, and publishes.
-        ownership: Whose published version moves on.
-        names: The ids behind keys.
-        window: Seconds in which a track is told of at most once.
-        metrics: Where messages are counted.
+        ledger: Publishes, and records what has been published.
+        ownership: The owned partitions, whose published versions advance.
+        names: Track ids by key.
+        window: Seconds in which a track is published at most once.
+        metrics: Counts messages.
     """
 
     def __init__(
@@ -79,9 +79,9 @@ class ChangePublisher:
         self._window = window
         self._metrics = metrics
         self._waiting = PendingChanges()
-        # By partition, the epoch under which the ledger has all that was told before.
+        # By partition, the epoch for which the ledger has all earlier publications.
         self._known: dict[int, int] = {}
-        # The newest version that has come here, by owner.
+        # The newest version received, by owner.
         self._flushed: dict[int, int] = {}
         self._added_at = 0.0
         self._told_at: dict[int, float] = {}
@@ -100,7 +100,7 @@ class ChangePublisher:
         withdrawn: bool,
         trace: SpanContext | None = None,
     ) -> None:
-        """Take changed lists in; `flushed` has the newest version of each partition's lists, none of which is missing."""
+        """Queue changed lists; `flushed` has the newest version of each partition, up to which none is missing."""
         if trace is not None:
             self._traces.append(trace)
         for owner, version in flushed.items():
@@ -112,7 +112,7 @@ class ChangePublisher:
         self._observe()
 
     async def room(self) -> None:
-        """Wait while so many lists wait to be told that no more should be added."""
+        """Wait while the queue of changed lists is full (backpressure)."""
         await self._fits.wait()
 
     def _observe(self) -> None:
@@ -124,19 +124,19 @@ class ChangePublisher:
             self._fits.clear()
 
     def keep_only(self, owners: Collection[int]) -> None:
-        """Forget what was to be told of lists of any other partition."""
+        """Drop queued lists of all other partitions."""
         self._waiting.keep_only(owners)
         self._flushed = {owner: version for owner, version in self._flushed.items() if owner in owners}
         self._observe()
 
     async def quiet(self) -> None:
-        """Wait until nothing is on its way of partitions that are not ours."""
+        """Wait until no message of a partition that is not ours is in flight."""
         async with self._turn:
             return
 
     @property
     def pending(self) -> int:
-        """Lists that wait to be told of."""
+        """Number of lists to publish."""
         return len(self._waiting)
 
     async def run(self) -> None:
@@ -156,7 +156,7 @@ class ChangePublisher:
             await asyncio.sleep(rest)
 
     async def publish_due(self, *, everything: bool = False) -> int:
-        """Publish a round of what is due, or everything, and remember it in the store; return how many were due."""
+        """Publish a round of due lists, or all, and record it in the store; returns how many were due."""
         async with self._turn:
             return await self._publish_due(everything=everything)
 
@@ -182,11 +182,11 @@ class ChangePublisher:
         return len(due)
 
     def _take(self, due: Iterable[tuple[int, int]]) -> ChangedBlock | None:
-        """Lists that are still to be told of, by us, and are not from now on."""
+        """Remove and return the queued lists of these keys."""
         return self._waiting.take((owner, key) for owner, key in due if owner in self._ownership)
 
     async def _publish(self, block: ChangedBlock | None) -> None:
-        """Tell of some lists, and of the tombstones owed, and record it."""
+        """Publish some lists and the outbox's tombstones, and record it."""
 
         async def attempt() -> None:
             nonlocal block
@@ -197,7 +197,7 @@ class ChangePublisher:
         await until_done(attempt, what="publish changes", system="kafka", metrics=self._metrics)
 
     async def _know(self) -> None:
-        """Have all in the ledger that was told of what is ours, whoever told it."""
+        """Bring the ledger up to date for our partitions, with publications of other workers, too."""
 
         async def catch_up(epochs: dict[int, int]) -> None:
             fresh = {p: epoch for p, epoch in epochs.items() if self._known.get(p) != epoch}
@@ -208,7 +208,7 @@ class ChangePublisher:
         await self._ownership.under_epochs(catch_up)
 
     def _still_ours(self, block: ChangedBlock | None) -> ChangedBlock | None:
-        """What of these lists is ours; the rest waits, should its partition come back."""
+        """The lists that are ours; others stay queued, in case their partition comes back."""
         if block is None:
             return None
         ours = np.isin(block.owners, self._ownership.partitions)
@@ -222,8 +222,8 @@ class ChangePublisher:
             before = await self._ledger.told(block.keys)
             encoded = await asyncio.to_thread(self._encode_all, block, before)
             self._waiting.put_back(block.rows(np.array(encoded.unnamed, dtype=np.int64)))
-        # A track that the engine still has may be told of once more, which must not come after its tombstone:
-        # this one waits for the flush that follows.
+        # A track that the engine still holds may be published once more, which must not happen after its tombstone:
+        # the tombstone waits for the next flush.
         owed = [(at, track_id) for at, track_id in owed if self._names.of(track_key(track_id)) is None]
         messages = [*encoded.messages, *((track_id.encode(), None) for _, track_id in owed)]
         known, self._known = self._known, {}  # until it is recorded, nobody knows whether it was delivered
@@ -247,7 +247,7 @@ class ChangePublisher:
         return await self._ledger.owed(mine)
 
     async def _settle(self, settled: Settlement, known: Mapping[int, int]) -> None:
-        """Remember what has been told, and up to which versions everything has been."""
+        """Record publications, and the versions up to which everything has been published."""
 
         async def settle(epochs: dict[int, int]) -> None:
             settled.published = self._told(epochs)
@@ -304,7 +304,7 @@ class ChangePublisher:
         version: int,
         at: int,
     ) -> Message | None:
-        """One list's message; None where this very list has been told already."""
+        """One list's message; None if this list has been published already."""
         before = [] if told is None or told.neighbours is None else told.neighbours
         if told is not None and told.version == version and before == names:
             return None
@@ -321,6 +321,6 @@ class ChangePublisher:
         )
 
     def _told(self, owners: Collection[int]) -> dict[int, int]:
-        """By partition, the version up to which the feed has every list."""
+        """By partition, the version up to which every list has been published."""
         oldest = self._waiting.oldest(owners)
         return {owner: oldest.get(owner, self._flushed.get(owner, 0) + 1) - 1 for owner in owners}

@@ -1,8 +1,8 @@
-"""Takes partitions over, and lets go of them: lease, epochs, lists and what the change feed is yet to be told.
+"""Claims and releases partitions: lease, epoch, lists, and unpublished changes.
 
-The order matters. A partition is let go of when nothing of it is on its way to a topic any more; only then can another
-worker have its lease. Whoever has the lease takes a new epoch, so that its former owner can write no more; only then are its
-lists read, and brought up to date with all that the store holds.
+The order matters. A partition is released once none of its messages is in flight; only then can another worker get its lease.
+The holder of the lease takes a new epoch, after which the former owner can no longer write. Only then are its lists read, and
+brought up to date with everything in the store.
 """
 
 import asyncio
@@ -36,20 +36,20 @@ log = structlog.get_logger(__name__)
 
 
 class IngestLog(Protocol):
-    """What is asked of the ingest topic after a rebalance."""
+    """The used part of the ingest topic's log after a rebalance."""
 
     def current(self) -> bool:
         """Whether there has been no further rebalance."""
 
     async def replaced(self, consumed: dict[int, int]) -> list[int]:
-        """The partitions whose log ends before what was consumed of it: another one has taken its place."""
+        """The partitions whose log ends before the consumed offset: another log has replaced it."""
 
     async def start_from(self, offsets: dict[int, int]) -> None:
-        """Let the partitions be read from these offsets; returns also where a further rebalance has begun instead."""
+        """Set the positions of the partitions; does nothing if a further rebalance has begun."""
 
 
 class LeaseUncertainError(StoreUnavailableError):
-    """Whether the lease is still held is not known for the moment."""
+    """It is unknown at the moment whether the lease is still held."""
 
 
 class PartitionClaimer:
@@ -58,11 +58,11 @@ class PartitionClaimer:
     Args:
         pool: The store.
         lease: Started.
-        ownership: Told what is ours.
-        feed: Told what it may have missed.
-        owner: The worker's name as the store shows it.
-        patience: Seconds after which whoever keeps a claim waiting, holding locks, is ended.
-        metrics: Where failures are counted.
+        ownership: Updated with the claimed partitions.
+        feed: Gets lists that may not have been published.
+        owner: The worker's name in the store.
+        patience: Seconds after which a session that blocks a claim with its locks is ended.
+        metrics: Counts failures.
     """
 
     def __init__(
@@ -90,9 +90,9 @@ class PartitionClaimer:
     async def attend(
         self, maintainer: ListMaintainer, follower: Follower, restored: RestoredSnapshot | None = None
     ) -> None:
-        """From now on there is an engine, perhaps with lists from a snapshot: it keeps those of what is ours.
+        """Use this engine, which may have lists from a snapshot, for the lists of our partitions.
 
-        When this returns, the engine has all that was committed before the call.
+        When this returns, the engine has everything that was committed before the call.
         """
         async with self._turn:
             self._maintainer, self._follower, self._restored = maintainer, follower, restored
@@ -104,10 +104,10 @@ class PartitionClaimer:
                 await self._until_done(lambda: follower.catch_up(everything=False), "catch up with the store")
 
     async def claim(self, assigned: Sequence[int], source: IngestLog) -> None:
-        """Take partitions over, all others being let go of, and say from where they are read.
+        """Claim partitions, release all others, and set the positions to read from.
 
-        The store's consumed offsets are the truth. Returns without having claimed anything where a further rebalance has
-        begun meanwhile, which will be claimed for in turn.
+        The store's consumed offsets are authoritative. Nothing is claimed if a further rebalance has begun meanwhile, which is
+        followed by a claim of its own.
 
         Raises:
             StaleEngineError: A log that was followed has been replaced.
@@ -148,14 +148,14 @@ class PartitionClaimer:
             waiting = connection.get_server_pid()
             async with partitions.evicting(self._pool, waiting, self._patience):
                 claims = await partitions.claim_partitions(connection, list(assigned), self._owner)
-            # Not committed then: one that has been replaced must not fence off its successor.
+            # Nothing is committed then: a replaced worker must not fence its successor.
             self._lease.require()
             if not self._lease.certain():
                 raise LeaseUncertainError("the lease is in doubt; partitions are not claimed for the moment")
             return claims
 
     async def _take(self, claims: dict[int, PartitionClaim]) -> None:
-        """These are ours under their new epochs; `Ownership.claiming` is held where there are any."""
+        """Own these partitions under their new epochs; `Ownership.claiming` is held if there are any."""
         if self._maintainer is None:
             self._feed.keep_only(())
             self._ownership.take(claims)
@@ -168,7 +168,7 @@ class PartitionClaimer:
         self._metrics.owned_partitions.set(len(claims))
 
     async def _adopt(self, claims: dict[int, PartitionClaim], fresh: Set[int]) -> None:
-        """Have the engine keep the lists of `claims`, of which those of `fresh` are read from the store."""
+        """Let the engine own the lists of `claims`; those of `fresh` are read from the store."""
         assert self._maintainer is not None
         assert self._follower is not None
         async with self._maintainer.turn:
@@ -196,7 +196,7 @@ class PartitionClaimer:
     async def _read_lists(self, fresh: Mapping[int, PartitionClaim]) -> tuple[ListRows, dict[int, int]]:
         """The stored lists of partitions, and by source partition the offset below which all have absorbed everything.
 
-        Of those whose lists are in a snapshot, only what was written after it, or has not been told.
+        For partitions whose lists are in a snapshot, only lists that were written after it or are unpublished.
         """
         if not fresh:
             return lists.NO_LISTS, {}
@@ -217,7 +217,7 @@ class PartitionClaimer:
         return stored, {s: min(absorbed[p][s] for p in fresh) for s in sources}
 
     def _tell_again(self, stored: ListRows, claims: dict[int, PartitionClaim]) -> None:
-        """Tell the change feed of lists that were written but perhaps not told; before anything newer is flushed."""
+        """Publish lists that were written but perhaps not published, before anything newer is flushed."""
         published = np.array(
             [claims[owner].published_version for owner in stored.owners.tolist()], dtype=np.int64
         )
@@ -239,7 +239,7 @@ class PartitionClaimer:
         self._feed.add(block, flushed=flushed, withdrawn=True)
 
     async def _follow_replaced_log(self, source: IngestLog) -> None:
-        """Where the topic ends before what was consumed, another log has taken its place: read it from its start."""
+        """If the topic ends before the consumed offset, another log has replaced it: read that from its start."""
         replaced = await source.replaced({p: self._ownership.consumed(p) for p in self._ownership.partitions})
         if not replaced:
             return

@@ -1,4 +1,4 @@
-"""From raw Kafka messages to a micro-batch: what is accepted, what is refused, and who has the last word."""
+"""Decodes raw Kafka messages to a micro-batch of accepted and refused events, the last event of each track."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -23,13 +23,13 @@ from streams.kafka.received import ReceivedMessage, RefusedMessage
 
 @dataclass(frozen=True, slots=True, eq=False)
 class AcceptedEvent:
-    """An event that passed the door, and the message it came in.
+    """A validated event with its message.
 
     Attributes:
         received: The message.
-        event: What it says.
-        key: The track's.
-        time: When it happened, microseconds since 1970: as the event says, else as the message does, else now.
+        event: The event.
+        key: The track's key.
+        time: The time of the event, else of the message, else now, in microseconds since 1970.
     """
 
     received: ReceivedMessage
@@ -40,12 +40,12 @@ class AcceptedEvent:
 
 @dataclass(slots=True)
 class DecodedBatch:
-    """A micro-batch after the door.
+    """A validated micro-batch.
 
     Attributes:
         accepted: The last event of each track, in order.
-        superseded: How many events a later one of the same track in the batch made void.
-        refused: What was refused.
+        superseded: How many events have a later one of the same track in the batch.
+        refused: Refused messages.
         dimension: The catalogue's dimension, perhaps fixed by this batch; None if still unknown.
         deleted: The tracks that its deletions have taken out of the store.
     """
@@ -75,7 +75,7 @@ def decode_messages(messages: Iterable[ReceivedMessage], dimension: int | None) 
             continue
         if isinstance(event, TrackUpsert):
             decoded.dimension = len(event.vector)
-        # Taken out first, so that the order of the batch is the order of the last words.
+        # Removed first, so that the batch is in the order of the last events.
         decoded.superseded += last.pop(event.track_id, None) is not None
         last[event.track_id] = accepted
     decoded.accepted = list(last.values())
@@ -122,7 +122,7 @@ def withdrawal_rows(accepted: Iterable[AcceptedEvent]) -> list[Withdrawal]:
 
 
 def engine_batch(accepted: Sequence[AcceptedEvent], dimension: int) -> TrackBatch:
-    """What the neighbour engine is to apply, and the search beside it."""
+    """The batch for the engine and the search process."""
     upserts = [a for a in accepted if isinstance(a.event, TrackUpsert)]
     deletes = [a for a in accepted if isinstance(a.event, TrackDelete)]
     vectors = [a.event.vector for a in upserts if isinstance(a.event, TrackUpsert)]

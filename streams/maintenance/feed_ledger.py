@@ -1,4 +1,4 @@
-"""What the change feed has been told, in the store and, as far as it is not recorded there yet, in the feed itself."""
+"""Knows which lists have been published: from the store, and from the feed itself for those not recorded yet."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -29,13 +29,13 @@ class ReadableFeed(Protocol):
 
 @dataclass(slots=True)
 class Settlement:
-    """What is recorded after a delivery, in one transaction.
+    """The records after a delivery, for one transaction.
 
     Attributes:
-        told: The messages delivered.
-        withdrawals: The notes of tombstones that have been delivered.
-        published: By owner, the version up to which all lists have been told.
-        known: The owners of which all that was told before is recorded already.
+        told: The delivered messages.
+        withdrawals: The outbox rows of delivered tombstones.
+        published: By owner, the version up to which all lists have been published.
+        known: The owners whose earlier publications are all recorded.
     """
 
     told: list[ToldList] = field(default_factory=list)
@@ -45,7 +45,7 @@ class Settlement:
 
 
 class FeedLedger:
-    """Says which list of a track was told last, whoever told it.
+    """Knows the last published list of each track, whichever worker published it.
 
     Args:
         pool: The store.
@@ -57,7 +57,7 @@ class FeedLedger:
         self._log = log
 
     async def catch_up(self, epochs: Mapping[int, int]) -> None:
-        """Record all that the feed has been told of the lists of these owners, under their epochs.
+        """Record all publications of these owners' lists that are on the feed, under their epochs.
 
         Raises:
             FencedError: Another worker holds one of them.
@@ -79,12 +79,12 @@ class FeedLedger:
                 await told.move_told_positions(connection, owners, {stretch.partition: stretch.next_offset})
 
     async def told(self, keys: npt.NDArray[np.int64]) -> dict[int, ToldList]:
-        """By key, the last list that was told of these tracks, int64 (m,), where one was."""
+        """By key, the last published list of these tracks, int64 (m,), if there is one."""
         async with transaction(self._pool) as connection:
             return await told.read_told(connection, keys)
 
     async def owed(self, owners: Sequence[int]) -> list[tuple[int, str]]:
-        """Number and track id of the tombstones that have yet to be delivered."""
+        """Number and track id of the tombstones in the outbox."""
         async with transaction(self._pool) as connection:
             return await tracks.owed_tombstones(connection, owners)
 
@@ -93,7 +93,7 @@ class FeedLedger:
         return await self._log.deliver(messages)
 
     async def settle(self, epochs: Mapping[int, int], settled: Settlement) -> None:
-        """Record what was delivered, under the epochs of all that is held.
+        """Record deliveries, under the epochs of all owned partitions.
 
         Raises:
             FencedError: Another worker holds one of them.
@@ -111,7 +111,7 @@ class FeedLedger:
 
 
 def _told_in(stretch: FeedStretch) -> list[ToldList]:
-    """The last message of each track in a stretch; what is none of ours is passed over."""
+    """The last message of each track in a stretch of the feed; foreign messages are ignored."""
     last = {key: (offset, value) for offset, key, value in stretch.messages if key is not None}
     found = []
     for key, (offset, value) in last.items():

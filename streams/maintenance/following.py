@@ -1,6 +1,6 @@
-"""Follows the partitions that other workers consume: what they have committed is applied to our lists, too.
+"""Follows the partitions of other workers: applies what they have committed to our lists, too.
 
-Followers read the store, which holds what the owner of a partition has accepted and nothing else; see
+Followers read the store, which holds exactly what the owner of a partition has accepted; see
 docs/decisions/partitions-own-lists.md.
 """
 
@@ -24,26 +24,26 @@ from streams.metrics import WorkerMetrics
 
 log = structlog.get_logger(__name__)
 
-# How often the store is asked how far others have come; and where everything is ours, whether it still is.
+# Seconds between reads of others' offsets, and between checks if all partitions are ours.
 FOLLOW_SECONDS = 0.05
 ALONE_SECONDS = 0.5
 PRUNE_SECONDS = 60.0
 
 
 class StaleEngineError(Exception):
-    """What this worker holds in memory means nothing any more: it must be loaded again, by a new process."""
+    """This worker's state in memory is invalid: a new process must load it again."""
 
 
 class Follower:
-    """Brings the engine up to where the store is.
+    """Brings the engine up to date with the store.
 
     Args:
         pool: The store.
-        maintainer: Whose engine it is.
-        ownership: What need not be followed.
+        maintainer: Has the engine.
+        ownership: The owned partitions, which need no following.
         dimension: d of the vectors.
-        generations: By partition, which of its logs `maintainer.applied` counts in.
-        metrics: Where failures are counted.
+        generations: By partition, the log that `maintainer.applied` refers to.
+        metrics: Counts failures.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class Follower:
             await asyncio.sleep(ALONE_SECONDS if alone else FOLLOW_SECONDS)
 
     async def _look(self) -> bool:
-        """Apply what others have committed; whether there are no others."""
+        """Apply what others have committed; returns whether there are no others."""
         with translated_errors():
             found = await tail.consumed_positions(self._pool)
         others = {p: at for p, at in found.items() if p not in self._ownership}
@@ -90,7 +90,7 @@ class Follower:
         return not others
 
     def check(self, found: Mapping[int, ConsumedPosition]) -> None:
-        """Raise unless these are offsets in the logs that have been followed.
+        """Check that these offsets belong to the followed logs.
 
         Raises:
             StaleEngineError: A log has been replaced by another one.
@@ -100,14 +100,14 @@ class Follower:
                 raise StaleEngineError(f"the log of partition {partition} has been replaced")
 
     def restart(self, generations: Mapping[int, int]) -> None:
-        """These logs have been replaced, by this worker's own doing."""
+        """Record logs that this worker itself has restarted."""
         self._generations.update(generations)
 
     async def catch_up(self, *, everything: bool) -> None:
-        """Apply all that the store has beyond the engine. The maintainer's turn must be held.
+        """Apply everything that the store has and the engine has not. The maintainer's turn must be held.
 
         Args:
-            everything: Also look for deletions that nobody has noted down for us, as nobody knew of us.
+            everything: Also find deletions that were not recorded for this worker, which was unknown then.
         """
         async with transaction(self._pool) as connection:
             found = await tail.consumed_positions(connection)
@@ -120,7 +120,7 @@ class Follower:
             await self._maintainer.drop_all_but(keys)
 
     async def _step(self, partitions: list[int]) -> bool:
-        """Apply a stretch; whether it was the last."""
+        """Apply a part of the tail; returns whether it was the last."""
         after = {p: self._maintainer.applied.get(p, 0) for p in partitions}
         async with snapshot(self._pool) as connection:
             part = await tail.read_tail(connection, self._dimension, after)
@@ -134,7 +134,7 @@ class Follower:
 
 
 def batch_of(part: CommittedTail) -> TrackBatch | None:
-    """A stretch of the tail as the engine takes it; None if nothing is in it."""
+    """A part of the tail in the engine's type; None if it is empty."""
     tracks, gone = part.tracks, part.departures
     keys, first = np.unique(gone.keys, return_index=True)
     away = ~np.isin(keys, tracks.keys)

@@ -1,4 +1,4 @@
-"""What a worker says of its work in its heartbeat: the figures that whoever watches it looks at first."""
+"""The figures in a worker's heartbeat, for operators."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -30,11 +30,11 @@ from streams.maintenance.decoding import (
 from streams.maintenance.ownership import Ownership
 from streams.metrics import WorkerMetrics
 
-# Clocks of machines in order differ by less.
+# Synchronised clocks differ by less.
 _FUTURE_MICROSECONDS = 60_000_000
-# From where workers have died on, so many offsets are taken one by one: what one batch may have held.
+# So many offsets from a worker's death on are processed one by one: the size of a batch.
 _ALONE_OFFSETS = 1_024
-# A message that has ended so many workers while nothing else was worked on is refused unseen.
+# A message that was processed alone while so many workers died is refused without another attempt.
 _TRIALS = 2
 
 log = structlog.get_logger(__name__)
@@ -42,13 +42,13 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CommittedBatch:
-    """What the store has committed and the lists have yet to absorb.
+    """A committed micro-batch that the lists have not absorbed yet.
 
     Attributes:
-        accepted: One event a track, the last.
+        accepted: The last event of each track.
         next_offsets: By partition, the offset below which everything is committed with it.
         dimension: The catalogue's; None while it is empty.
-        trace: What it was committed in; None where nothing is traced.
+        trace: The span of its commit; None while tracing is off.
     """
 
     accepted: list[AcceptedEvent]
@@ -62,10 +62,10 @@ class Ingest:
 
     Args:
         pool: The store.
-        ownership: What this worker may consume.
-        dead_letters: Where refused events go.
-        hand_on: Takes what was committed, waiting while too much is pending.
-        metrics: Where events are counted.
+        ownership: The partitions that this worker may consume.
+        dead_letters: Takes refused events.
+        hand_on: Takes committed batches, and waits while too many are pending.
+        metrics: Counts events.
         dimension: The catalogue's dimension if it is known.
         owner: This life of the worker, as the store knows it.
     """
@@ -90,7 +90,7 @@ class Ingest:
         self._suspects: dict[int, Suspect] = {}
 
     def suspect(self, found: Mapping[int, Suspect]) -> None:
-        """Take the messages one by one that come where workers have died more than once."""
+        """Process messages one by one where workers have died more than once."""
         self._suspects = {p: at for p, at in found.items() if at.died > 1 or at.tried}
         for partition, at in self._suspects.items():
             log.warning(
@@ -143,7 +143,7 @@ class Ingest:
         await self._process([message])
 
     async def pass_over(self, upto: dict[int, int]) -> None:
-        """Move offsets on over a stretch of the log in which there is nothing to read.
+        """Advance offsets over a part of the log that has no messages.
 
         Raises:
             FencedError: As from `process`.
@@ -190,7 +190,7 @@ class Ingest:
         except Exception as error:  # noqa: BLE001 -- raised again unless it is an event's
             refusal_of(error)
             decoded = await self._without_culprits(messages, decoded)
-            # Offsets move behind all else: a crash before this repeats what is a no-op by now.
+            # Offsets advance last: after a crash before this, the repetition changes nothing.
             await self._store(decoded.accepted, next_offsets)
         await self._applied(decoded.accepted, next_offsets)
         return decoded
@@ -209,7 +209,7 @@ class Ingest:
         return decoded
 
     async def _isolate(self, decoded: DecodedBatch) -> list[RefusedMessage]:
-        """Store what can be, without moving offsets; returns what cannot."""
+        """Store the events that can be stored, without advancing offsets; returns the others."""
         refused: list[RefusedMessage] = []
 
         async def store(part: Sequence[AcceptedEvent]) -> None:
@@ -241,7 +241,7 @@ class Ingest:
         return set(await until_done(commit, what="commit a batch", system="postgres", metrics=self._metrics))
 
     async def _applied(self, accepted: list[AcceptedEvent], next_offsets: dict[int, int]) -> None:
-        """What the store has, the lists are to have."""
+        """Hand on what the store has, for the lists."""
         reach(FaultPoint.AFTER_TRACK_COMMIT)
         self._ownership.advance(next_offsets)
         for partition, offset in next_offsets.items():
@@ -278,7 +278,7 @@ class Ingest:
         self._note_future(decoded.accepted)
 
     def _note_future(self, accepted: Sequence[AcceptedEvent]) -> None:
-        """Tell of events that have not happened yet: a producer's clock is wrong, or this machine's."""
+        """Count and log events in the future: a producer's clock is wrong, or this machine's."""
         now = times.now_microseconds()
         if ahead := [a for a in accepted if a.time > now + _FUTURE_MICROSECONDS]:
             self._metrics.future_events.inc(len(ahead))

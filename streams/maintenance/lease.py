@@ -1,9 +1,8 @@
-"""The right to speak for partitions, kept alive from second to second.
+"""Partition leases: the right to claim partitions and publish for them.
 
-Epochs fence what is written to Postgres. What is published is fenced by nothing but this: an advisory lock of Postgres for
-each partition, held by a connection of its own that goes when this process goes, or has been silent for too long. A
-partition is claimed only by who has its lock, so nobody else publishes for it until its former owner has let go of it
-or can no longer write.
+Epochs fence writes to Postgres. Publications are fenced by the lease alone: an advisory lock of Postgres for each partition, held
+by a connection of its own, which ends with this process or after too long a silence. Only the holder of the lock claims a
+partition, so no other worker publishes for it until its former owner has released it or can no longer write.
 """
 
 import asyncio
@@ -20,7 +19,7 @@ from store.settings import StoreSettings
 
 log = structlog.get_logger(__name__)
 
-# Any number would do: with the partition's it names the lock within the database.
+# An arbitrary number: with the partition's it identifies the lock within the database.
 LOCK = 0x6D657373
 POLL_SECONDS = 0.5
 WAIT_SECONDS = 0.1
@@ -36,16 +35,16 @@ AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
 
 
 class LeaseLostError(Exception):
-    """Another worker has a partition that this one still took for its own."""
+    """Another worker has the lease of a partition that this one believed to hold."""
 
 
 class PartitionLease:
-    """The locks of this worker's partitions.
+    """The leases of this worker's partitions.
 
     Args:
-        store: How to reach Postgres.
-        seconds: Without a word from this process for so long, Postgres gives its locks to others: one that is frozen
-            keeps its connections, and would keep its locks, for ever.
+        store: The store's settings.
+        seconds: After a silence of so long, Postgres ends the connection and frees the locks: a frozen process would
+            otherwise keep its connection, and its locks, for ever.
     """
 
     def __init__(self, store: StoreSettings, seconds: float) -> None:
@@ -55,29 +54,29 @@ class PartitionLease:
         self._keeper: asyncio.Task[None] | None = None
         self._turn = asyncio.Lock()
         self._held: set[int] = set()
-        # Held until the connection broke, and not had again yet.
+        # Held until the connection broke, and not acquired again yet.
         self._doubtful: set[int] = set()
         self._refusals = 0
         self._lost = False
         self._confirmed = -math.inf
 
     def start(self) -> None:
-        """Begin to keep what will be taken."""
+        """Start the task that keeps leases."""
         self._keeper = asyncio.create_task(self._keep(), name="lease")
 
     @property
     def held(self) -> frozenset[int]:
-        """The partitions whose locks are ours."""
+        """The partitions whose leases are ours."""
         return frozenset(self._held)
 
     async def take(self, partitions: Iterable[int], wanted: Callable[[], bool]) -> bool:
-        """Wait until all of these are ours, for as long as `wanted` says so; whether they are.
+        """Wait until the leases of all these are ours, as long as `wanted` returns true; whether they are.
 
-        Whoever keeps one of them for twice the lease without any right to it, alive but not listening to Kafka, is
-        ended: its connection, and with it the process.
+        A worker that keeps one of them for twice the lease without a right to it, alive but deaf to Kafka, is ended: its
+        connection, and with it the process.
         """
         asked = set(partitions)
-        # Counted and not measured: a process that was frozen meanwhile has waited for nobody.
+        # Counted, not measured: time in which this process was frozen does not count as waiting.
         for turn in range(1, 1_000_000_000):
             missing = asked - self._held
             if not missing:
@@ -94,7 +93,7 @@ class PartitionLease:
         return False
 
     async def release(self, partitions: Iterable[int]) -> None:
-        """Let others have these. Nothing of them may still be on its way to a topic."""
+        """Release these leases. No message of these partitions may be in flight."""
         async with self._turn:
             going = self._held & set(partitions)
             self._held -= going
@@ -106,7 +105,7 @@ class PartitionLease:
                     await self._close()
 
     async def _try(self, partitions: set[int]) -> None:
-        """Ask for locks, over a new connection where the old one is gone; for all that we had, too, in that case."""
+        """Try to acquire locks; after a reconnect, also all that we had."""
         try:
             if self._connection is None or self._connection.is_closed():
                 self._connection = await asyncpg.connect(
@@ -125,7 +124,7 @@ class PartitionLease:
         self._held |= got
         self._doubtful -= got
         self._confirmed = asked
-        # Refused by a Postgres that answers: another worker was quicker, unless our own old connection lingers on.
+        # Refused by Postgres: another worker was quicker, unless our own old connection is still open.
         self._refusals = self._refusals + 1 if self._doubtful else 0
         self._lost |= self._refusals > REFUSALS
 
@@ -137,7 +136,7 @@ class PartitionLease:
                     await self._connection.execute(_END_HOLDERS, LOCK, sorted(partitions))
 
     async def _keep(self) -> None:
-        """Look after the connection; when it breaks, have every lock again or know that one is lost."""
+        """Watch the connection; when it breaks, acquire every lock again, or find that one is lost."""
         while not self._lost:
             before = time.monotonic()
             await asyncio.sleep(POLL_SECONDS)
@@ -163,7 +162,7 @@ class PartitionLease:
         return True
 
     def certain(self) -> bool:
-        """Whether nobody else can have our partitions by now, however long this process has been frozen."""
+        """Whether no other worker can have our leases by now, however long this process has been frozen."""
         connected = self._connection is not None and not self._connection.is_closed()
         return (
             connected
@@ -173,7 +172,7 @@ class PartitionLease:
         )
 
     def require(self) -> None:
-        """Raise unless what we hold is ours, or Postgres is away and nobody can have it.
+        """Check that our leases are ours, or that Postgres is away and nobody can have them.
 
         Raises:
             LeaseLostError: Another worker has some of it.
@@ -188,7 +187,7 @@ class PartitionLease:
                 await connection.close(timeout=1)
 
     async def close(self) -> None:
-        """Let others have everything."""
+        """Release all leases."""
         if self._keeper is not None:
             self._keeper.cancel()
             await asyncio.gather(self._keeper, return_exceptions=True)

@@ -1,8 +1,7 @@
-"""Keeps the lists: applies what has been committed, and flushes what has changed.
+"""Maintains the lists: applies committed batches, and flushes changed lists.
 
-Ingest acknowledges its events as soon as the tracks are committed; the lists follow right behind. Should this process
-die in between, the tracks that the stored lists have not absorbed are known by their offsets, and are entered by
-whoever takes the lists over.
+Ingest acknowledges its events as soon as the tracks are committed; the lists follow right behind. If this process dies in
+between, the offsets tell which tracks the stored lists have not absorbed, and the next owner of the lists applies these.
 """
 
 import asyncio
@@ -34,38 +33,38 @@ from streams.maintenance.ownership import Ownership
 from streams.maintenance.pending_changes import ChangedBlock
 from streams.metrics import WorkerMetrics
 
-# Told of a batch, and of the offsets below which everything has come with it or before.
+# Called with a batch, and the offsets below which everything has come with it or before.
 Listener = Callable[[TrackBatch | None, dict[int, int]], None]
 
 log = structlog.get_logger(__name__)
 
-# Batches committed but not applied yet: beyond this, ingest waits.
+# Maximum number of committed batches that are not applied yet; beyond it, ingest waits (backpressure).
 PENDING_BATCHES = 4
 # Committed batches are applied together up to about so many events.
 ENGINE_EVENTS = 512
-# After a flush the flusher rests for so many times as long as it took. Longer rests save rewriting lists that change again,
-# and are what the oldest change waits for.
+# After a flush the flusher rests for so many times its duration. Longer rests avoid rewriting lists that change again, and
+# delay the oldest change.
 FLUSH_REST = 0.3
-# With more events than this to come, lists that were written would soon be written again: a flush then waits until it is
-# not so any more, or for so many seconds.
+# With more waiting events than this, written lists would soon change again: a flush then waits until fewer wait, or for so many
+# seconds.
 BEHIND_EVENTS = 512
 BEHIND_SECONDS = 0.6
-# An idle engine completes short lists by itself: what it found is looked for this often.
+# An idle engine completes short lists by itself; its changes are checked at this interval.
 IDLE_FLUSH_SECONDS = 0.5
-# Older events say nothing of how fresh the lists are kept.
+# Older events do not count for the measured freshness.
 FRESHNESS_LIMIT = 600.0
 
 
 @dataclass(frozen=True, slots=True)
 class _Taken:
-    """What a flush took from the engine.
+    """The changes that a flush took from the engine.
 
     Attributes:
         changes: The lists.
         applied: By partition, the offset below which they have absorbed everything.
-        tenures: Of the partitions whose lists these are: in another tenure they may be old.
-        withdrawn: Whether tombstones may be owed since the flush before.
-        traces: What the batches since then belong to.
+        tenures: Of their partitions; in another tenure the lists may be outdated.
+        withdrawn: Whether the outbox may have new tombstones since the last flush.
+        traces: The spans of the batches since then.
     """
 
     changes: ListChanges
@@ -77,7 +76,7 @@ class _Taken:
 
 @dataclass(frozen=True, slots=True)
 class _Written:
-    """What a flush wrote: version, time in microseconds since 1970, and of which partitions."""
+    """The result of a flush: version, time in microseconds since 1970, and partitions."""
 
     version: int
     generated_at: int
@@ -90,18 +89,18 @@ class ListMaintainer:
     Args:
         pool: The store.
         engine: Started, and loaded with all vectors.
-        ownership: Whose lists are written, and under which epochs.
-        feed: Told of every flush.
-        names: Kept up to date with what was committed.
+        ownership: The partitions whose lists are written, with their epochs.
+        feed: Gets every flush.
+        names: Updated with committed batches.
         applied: By partition, the offset below which the engine holds everything.
-        metrics: Where times are kept.
-        log_end: Where the log of a partition ends, as far as is known; 0 if it is not.
+        metrics: Measures times.
+        log_end: The known end of a partition's log; 0 if unknown.
 
     Attributes:
         turn: Held while the engine is read or changed in more than one call.
         applied: As given, kept up to date.
-        owned: The partitions whose lists the engine keeps.
-        last_version: What the store holds of our lists up to this version is what the engine takes it to hold.
+        owned: The partitions whose lists the engine owns.
+        last_version: The engine knows the stored lists up to this version.
     """
 
     def __init__(
@@ -128,7 +127,7 @@ class ListMaintainer:
         self._log_end = log_end
         self._batches: asyncio.Queue[CommittedBatch] = asyncio.Queue(maxsize=PENDING_BATCHES)
         self._flush_turn = asyncio.Lock()
-        # What was recorded last: in which tenures, and up to where.
+        # The last recorded tenures and offsets.
         self._recorded: object = None
         self._withdrawn = True
         self._flushes = 0
@@ -141,24 +140,24 @@ class ListMaintainer:
         self._brakes: list[Callable[[], Awaitable[None]]] = []
 
     def tell(self, listener: Listener, room: Callable[[], Awaitable[None]] | None = None) -> None:
-        """Have a listener called with every batch that the engine gets, in the same order; `room` is awaited before each."""
+        """Register a listener for every batch that the engine gets, in the same order; `room` is awaited before each."""
         self._listeners.append(listener)
         if room is not None:
             self._brakes.append(room)
 
     async def put(self, committed: CommittedBatch) -> None:
-        """Take over a committed batch; waits while too many are pending."""
+        """Queue a committed batch; waits while too many are pending."""
         await self._batches.put(committed)
 
     async def applied_all(self) -> None:
-        """Wait until everything that was put has been applied."""
+        """Wait until all queued batches have been applied."""
         await self._batches.join()
 
     async def run_applying(self) -> None:
         """Apply batches for ever, in the order they were committed."""
         while True:
             waiting = [await self._batches.get()]
-            # Under load several at once: the engine does more with each product.
+            # Under load several at once, as larger products are more efficient.
             while not self._batches.empty() and sum(len(c.accepted) for c in waiting) < ENGINE_EVENTS:
                 waiting.append(self._batches.get_nowait())
             async with self.turn:
@@ -174,7 +173,7 @@ class ListMaintainer:
             if committed.trace is not None:
                 self._traces.append(committed.trace)
             for accepted in committed.accepted:
-                # What a claim has read from the store meanwhile may be newer.
+                # A claim may have read newer events from the store meanwhile.
                 if accepted.received.offset >= self.applied.get(accepted.received.partition, 0):
                     last.pop(accepted.event.track_id, None)
                     last[accepted.event.track_id] = accepted
@@ -201,30 +200,30 @@ class ListMaintainer:
         self._applied_some.set()
 
     async def drop_all_but(self, keys: npt.NDArray[np.int64]) -> None:
-        """Take out of the engine what is not among these, int64 (n,). The turn must be held."""
+        """Remove all tracks but these, int64 (n,), from the engine. The turn must be held."""
         gone = np.setdiff1d(await self.engine.keys(), keys)
         if len(gone):
             await self.apply(deletions(gone, self.engine.dimension), {})
 
     async def keep(self, owned: Collection[int]) -> None:
-        """From now on keep the lists of these partitions and no others. The turn must be held."""
+        """Own the lists of these partitions only. The turn must be held."""
         await self.engine.own(sorted(owned))
         self.owned = frozenset(owned)
         self._withdrawn = True
         self._wake.set()
 
     def note_version(self, version: int) -> None:
-        """The engine knows of all lists that have been stored up to this version."""
+        """Record that the engine knows all stored lists up to this version."""
         self.last_version = max(self.last_version, version)
 
     def restart(self, replaced: Iterable[int]) -> None:
-        """The logs of these partitions start again."""
+        """Start again at the beginning of these partitions' logs."""
         self.applied.update(dict.fromkeys(replaced, 0))
 
     async def run_flushing(self) -> None:
-        """Flush at once when there is something new, then rest a part of the time that the flush took.
+        """Flush at once when something has changed, then rest for a share of the flush's duration.
 
-        While much is to come, a flush waits for it for up to `BEHIND_SECONDS`.
+        While many events wait, a flush is delayed for up to `BEHIND_SECONDS`.
         """
         while True:
             with contextlib.suppress(TimeoutError):
@@ -239,7 +238,7 @@ class ListMaintainer:
             await asyncio.sleep(FLUSH_REST * (time.monotonic() - start))
 
     async def _caught_up(self) -> None:
-        """Wait until no more than `BEHIND_EVENTS` of the log have yet to be applied."""
+        """Wait until at most `BEHIND_EVENTS` of the log are still to be applied."""
         while self._behind() > BEHIND_EVENTS:
             self._applied_some.clear()
             await self._applied_some.wait()
@@ -248,18 +247,18 @@ class ListMaintainer:
         return sum(max(0, self._log_end(p) - self.applied.get(p, 0)) for p in self._ownership.partitions)
 
     def flushes(self) -> int | None:
-        """How many flushes there have been; None while one is under way."""
+        """Number of flushes so far; None during one."""
         return None if self._flush_turn.locked() else self._flushes
 
     async def drain(self) -> None:
-        """Apply and flush everything that was put, then publish it; nothing is flushed afterwards."""
+        """Apply, flush and publish all queued batches; nothing is flushed afterwards."""
         await self._batches.join()
         self._closing = True
         await self.flush()
         await self._feed.publish_due(everything=True)
 
     async def flush(self) -> None:
-        """Write every changed list and the offsets it has absorbed, in one transaction; then tell the feed."""
+        """Write every changed list and its absorbed offsets in one transaction; then queue the lists for the feed."""
         async with self._flush_turn:
             if not self._ownership.partitions:
                 return
@@ -304,7 +303,7 @@ class ListMaintainer:
             return taken
 
     async def _write_when_held(self, taken: _Taken) -> _Written:
-        # Without a partition there is no epoch to show, and nothing that would fence this write off.
+        # Without a partition there is no epoch, and nothing would fence this write.
         await self._ownership.held()
         return await self._ownership.under_epochs(lambda epochs: self._write(taken, epochs))
 

@@ -1,4 +1,4 @@
-"""Keeps the map: newcomers are put among their neighbours at once, and the whole is laid out anew when much has changed."""
+"""Maintains the map: places newcomers among their neighbours at once, and lays out the whole again after many changes."""
 
 import asyncio
 import os
@@ -17,15 +17,15 @@ from streams.metrics import WorkerMetrics
 
 log = structlog.get_logger(__name__)
 
-# Seconds between two looks, at least; a look may take a tenth of the time.
+# Minimum seconds between two checks; checks may take a tenth of the time.
 LOOK_SECONDS = 2.0
 _LOOK_SHARE = 10
 _REST_SECONDS = 30.0
-# Newcomers that are placed in one statement.
+# Newcomers that one statement places.
 _AT_ONCE = 2_000
 # A catalogue of fewer tracks needs no map.
 _FEWEST = 20
-# Share of the places that newcomers and the departed may come to before all is laid out anew.
+# Share of new and withdrawn tracks at which the whole map is laid out again.
 _UNSETTLED = 0.05
 # Seconds after a failed layout until the next is tried.
 _AFTER_FAILURE = 300.0
@@ -34,7 +34,7 @@ _OWNERS_PARTITION = 0
 
 
 class MapKeeper:
-    """Runs beside a worker's other tasks; what it does can be lost and done again.
+    """Runs beside a worker's other tasks; lost work is done again.
 
     Args:
         pool: The store.

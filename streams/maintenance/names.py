@@ -1,15 +1,15 @@
-"""Track ids by key: neighbour lists name tracks by key, people by id."""
+"""Track ids by key: neighbour lists have keys, the feed has ids."""
 
 from collections.abc import Iterable
 
 from streams.engine.types import TrackBatch
 
-# Ids of deleted tracks that are remembered, for lists that are yet to tell that they lost them.
+# Number of deleted tracks whose ids are remembered, for lists whose loss of them is still to be published.
 REMEMBERED = 100_000
 
 
 class TrackNames:
-    """The id behind each key of the catalogue, and of those that left it lately."""
+    """The id of each key of the catalogue, and of recently deleted tracks."""
 
     def __init__(self) -> None:
         self._names: dict[int, str] = {}
@@ -20,7 +20,7 @@ class TrackNames:
         self._names.update(zip(keys, track_ids, strict=True))
 
     def update(self, batch: TrackBatch) -> None:
-        """Follow what happened to the catalogue."""
+        """Apply changes of the catalogue."""
         for key in batch.deleted.tolist():
             name = self._names.pop(key, None)
             if name is not None:
@@ -30,13 +30,13 @@ class TrackNames:
             del self._gone[next(iter(self._gone))]
 
     def of(self, key: int) -> str | None:
-        """The id, or None if there is no such track any more."""
+        """The id; None if the track does not exist."""
         return self._names.get(key)
 
     def of_all(self, keys: Iterable[int]) -> list[str | None]:
-        """The id of each, or None."""
+        """The id of each; None for tracks that do not exist."""
         return list(map(self._names.get, keys))
 
     def was(self, key: int) -> str | None:
-        """The id, also of a track deleted lately."""
+        """The id, also of a recently deleted track."""
         return self._names.get(key) or self._gone.get(key)

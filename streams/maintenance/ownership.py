@@ -1,4 +1,4 @@
-"""Which partitions this worker holds, under which epochs, and how far it has consumed them."""
+"""The partitions that this worker owns, with their epochs and consumed offsets."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
@@ -12,10 +12,10 @@ Result = TypeVar("Result")
 
 
 class Ownership:
-    """The partitions of track-ingest that are ours.
+    """The owned partitions of track-ingest.
 
-    A *tenure* is the time in which a partition's lists in our engine are known to be the newest there are: it goes on
-    through rebalances after which the partition is ours again and nobody has held it meanwhile.
+    A *tenure* is the time in which a partition's lists in our engine are known to be the newest. It continues through
+    rebalances after which the partition is ours again, if no other worker has held it meanwhile.
     """
 
     def __init__(self) -> None:
@@ -36,7 +36,7 @@ class Ownership:
             yield
 
     async def under_epochs(self, write: Callable[[dict[int, int]], Awaitable[Result]]) -> Result:
-        """Call `write` with the epochs held; again if these have changed by a claim or a loss of our own.
+        """Call `write` with the held epochs; again if our own claim or loss has changed these.
 
         Raises:
             FencedError: Another worker holds a partition that we take for ours, or that `write` wants and we lack.
@@ -53,7 +53,7 @@ class Ownership:
                     raise
 
     def take(self, claims: dict[int, PartitionClaim], continued: Iterable[int] = ()) -> None:
-        """These partitions, and no others, are ours now; the tenure of those in `continued` goes on."""
+        """Own exactly these partitions; the tenures of those in `continued` continue."""
         self.renew(claims.keys() - set(continued))
         self._claims = dict(claims)
         self._epochs_held.update(self.epochs)
@@ -64,63 +64,63 @@ class Ownership:
         self.remember({partition: claim.consumed_offset for partition, claim in claims.items()})
 
     def renew(self, partitions: Iterable[int]) -> None:
-        """A new tenure begins of each of these: their lists have been read from the store."""
+        """Begin a new tenure of each of these, whose lists have been read from the store."""
         for partition in partitions:
             self._tenures[partition] = self._tenures.get(partition, 0) + 1
 
     def lose(self, partitions: Iterable[int]) -> None:
-        """These are not ours any more, or not for now."""
+        """Disown these, for good or for now."""
         for partition in partitions:
             self._claims.pop(partition, None)
         if not self._claims:
             self._held.clear()
 
     async def held(self) -> None:
-        """Wait until something is ours."""
+        """Wait until a partition is ours."""
         await self._held.wait()
 
     def follows(self, partition: int, claim: PartitionClaim) -> bool:
-        """Whether nobody has held the partition between our last claim and this one."""
+        """Whether no other worker has held the partition between our last claim and this one."""
         return self._epochs_held.get(partition) == claim.epoch - 1
 
     def remember(self, consumed: dict[int, int]) -> None:
-        """How far these partitions have been consumed, ours or not."""
+        """Set the consumed offsets of these partitions, owned or not."""
         self._consumed.update(consumed)
 
     @property
     def partitions(self) -> list[int]:
-        """What is ours."""
+        """The owned partitions."""
         return sorted(self._claims)
 
     @property
     def claims(self) -> dict[int, PartitionClaim]:
-        """What is ours, as it was found when it was claimed."""
+        """The owned partitions, as they were claimed."""
         return dict(self._claims)
 
     @property
     def epochs(self) -> dict[int, int]:
-        """The epoch to show with each write."""
+        """The epochs to present with each write."""
         return {partition: claim.epoch for partition, claim in self._claims.items()}
 
     @property
     def tenures(self) -> dict[int, int]:
-        """Which tenure each partition had or has, ours or not."""
+        """The last tenure of each partition, owned or not."""
         return dict(self._tenures)
 
     def consumed(self, partition: int) -> int:
-        """The next offset to read, as far as this worker knows."""
+        """The next offset to read of each known partition."""
         return self._consumed.get(partition, 0)
 
     def advance(self, next_offsets: dict[int, int]) -> None:
-        """Remember what the store has committed."""
+        """Advance consumed offsets after a commit."""
         for partition, offset in next_offsets.items():
             self._consumed[partition] = max(self.consumed(partition), offset)
 
     def restart(self, partitions: Iterable[int]) -> None:
-        """These are read from their start again."""
+        """Set these partitions back to their start."""
         self._consumed.update(dict.fromkeys(partitions, 0))
 
     @property
     def total_consumed(self) -> int:
-        """The sum of all consumed offsets: it moves when anything is consumed."""
+        """The sum of all consumed offsets, which changes with every consumed event."""
         return sum(self._consumed.values())

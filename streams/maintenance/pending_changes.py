@@ -1,8 +1,8 @@
-"""Changed lists that the change feed has yet to tell of: the latest of each track.
+"""Pending changes: the latest unpublished list of each track.
 
-They are rows of a table, not references to what each flush took: after a burst tens of thousands wait, changed by dozens of
-flushes, each of which would be kept whole for the sake of a few rows. The table grows with what waits, a kilobyte a list, and
-shrinks again when most of it has been told; who flushes waits while it is full (`ROOM`).
+They are rows of a table, not references to the arrays of each flush. After a burst tens of thousands of lists from dozens of
+flushes wait, and references would keep each flush's arrays for a few rows. The table grows with the pending lists, a kilobyte
+each, and shrinks when most have been published. Flushes wait while it is full (`ROOM`).
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 _FIRST_ROWS = 1_024
-# A table of which less than this share is in use is made smaller.
+# A table with a smaller share of used rows is shrunk.
 _SHRINK_BELOW = 0.25
-# Lists that may wait before another flush does: some 200 MB.
+# Pending lists from which on flushes wait: some 200 MB.
 ROOM = 200_000
 
 
@@ -54,7 +54,7 @@ class ChangedBlock:
 
 
 class PendingChanges:
-    """A table of lists, found by owner and key. Not for use by two threads at once."""
+    """A table of lists, indexed by owner and key. Not thread-safe."""
 
     def __init__(self) -> None:
         self._rows: dict[int, dict[int, int]] = {}
@@ -71,7 +71,7 @@ class PendingChanges:
         return sum(column.nbytes for column in self._columns.values())
 
     def add(self, block: ChangedBlock) -> None:
-        """Take changed lists in; one that waits already is replaced."""
+        """Add changed lists; a list of the same track is replaced."""
         if not len(block):
             return
         rows = np.empty(len(block), dtype=np.int64)
@@ -90,17 +90,17 @@ class PendingChanges:
                 column[rows, : values.shape[1]] = values
 
     def put_back(self, block: ChangedBlock) -> None:
-        """Take lists in that were taken out before; where a newer one of the track waits, that one stays."""
+        """Add lists again that were taken out; a newer list of the same track stays."""
         places = zip(block.keys.tolist(), block.owners.tolist(), strict=True)
         missing = [at for at, (key, owner) in enumerate(places) if key not in self._rows.get(owner, ())]
         self.add(block.rows(np.array(missing, dtype=np.int64)))
 
     def keys(self, owners: Iterable[int]) -> Iterator[tuple[int, int]]:
-        """(owner, key) of what waits of these owners, as it came."""
+        """(owner, key) of the pending lists of these owners, oldest first."""
         return ((owner, key) for owner in owners for key in self._rows.get(owner, ()))
 
     def take(self, which: Iterable[tuple[int, int]]) -> ChangedBlock | None:
-        """Take out those of (owner, key) that wait; None if none does."""
+        """Remove and return the pending lists among these (owner, key); None if there are none."""
         rows = [
             row
             for owner, key in which
@@ -115,13 +115,13 @@ class PendingChanges:
         return taken
 
     def keep_only(self, owners: Collection[int]) -> None:
-        """Forget the lists of any other owner."""
+        """Drop the lists of all other owners."""
         for owner in [owner for owner in self._rows if owner not in owners]:
             self._free.extend(self._rows.pop(owner).values())
         self._shrink()
 
     def oldest(self, owners: Iterable[int]) -> Mapping[int, int]:
-        """The oldest version that waits, by owner, where any does."""
+        """The oldest pending version by owner."""
         found = {}
         for owner in owners:
             if rows := self._rows.get(owner):
@@ -136,7 +136,7 @@ class PendingChanges:
         return self._size - 1
 
     def _shrink(self) -> None:
-        """Give memory back where most rows are free; the order in which lists wait stays."""
+        """Free memory if most rows are unused; the order of lists stays."""
         height, count = len(next(iter(self._columns.values()), ())), len(self)
         if height <= 4 * _FIRST_ROWS or count >= _SHRINK_BELOW * height:
             return

@@ -1,4 +1,4 @@
-"""A worker's inside, put together: from raw messages to lists in the store and on the change feed."""
+"""Wires a worker's parts: from raw messages to lists in the store and on the change feed."""
 
 import asyncio
 import contextlib
@@ -48,14 +48,14 @@ log = structlog.get_logger(__name__)
 
 Search = TypeVar("Search", bound=SearchProcess)
 
-# Together they stay below what a supervisor or an orchestrator grants before it kills.
+# Their sum stays below the time that a supervisor or orchestrator grants before it kills.
 DRAIN_SECONDS = 4.0
 CLOSE_SECONDS = 1.0
-# How often a worker says that it is there: health looks back 15 seconds.
+# Seconds between heartbeats; health reports look back 15 seconds.
 BEAT_SECONDS = 5.0
 # Messages of the change feed that travel together.
 FEED_BATCH_BYTES = 512 * 1024
-# How often a worker of an empty catalogue looks whether it still is.
+# Seconds between checks of whether the catalogue is still empty.
 DIMENSION_SECONDS = 0.5
 
 
@@ -71,9 +71,9 @@ class Pipeline(Generic[Search]):
             started.
 
     Attributes:
-        log_end: Where the log of a partition ends, as far as is known; to be set before `start`.
-        stalled_for: For how many seconds events have waited with none consumed; to be set likewise.
-        search: Searches the whole catalogue; None as long as there is none, or it is being loaded.
+        log_end: The known end of a partition's log; set it before `start`.
+        stalled_for: For how many seconds events have waited with none consumed; set it before `start`.
+        search: Searches the whole catalogue; None while it is missing or being loaded.
         searched: By partition, the offset below which `search` holds everything.
     """
 
@@ -175,7 +175,7 @@ class Pipeline(Generic[Search]):
         return producer
 
     async def _read_catalogue(self) -> int | None:
-        """How far the store has come; returns the catalogue's dimension if it has one."""
+        """Read the store's offsets; returns the catalogue's dimension if it has one."""
         wanted = self._streams.embedding_dimension
         async with transaction(self._pool) as connection:
             self.ownership.remember(await partitions.consumed_offsets(connection))
@@ -187,7 +187,7 @@ class Pipeline(Generic[Search]):
             return await tracks.read_dimension(connection)
 
     async def _await_dimension(self) -> None:
-        """Start the engine when some other worker's first track has fixed the catalogue's dimension."""
+        """Start the engine once another worker's first track has fixed the catalogue's dimension."""
         while self._maintainer is None:
             await asyncio.sleep(DIMENSION_SECONDS)
 
@@ -267,11 +267,11 @@ class Pipeline(Generic[Search]):
             callback(process)
 
     def when_searchable(self, callback: Callable[[Search], None]) -> None:
-        """Have `callback` called once there is a catalogue to search; to be said before `start`."""
+        """Register a callback for when the catalogue can be searched. Call it before `start`."""
         self._when_searchable.append(callback)
 
     def tell(self, listener: Listener) -> None:
-        """Have a listener called with every batch of changes, whichever worker took them; to be said before `start`."""
+        """Register a listener for every batch of changes, whichever worker consumed them. Call it before `start`."""
         self._listeners.append(listener)
 
     def _spawn(self, name: str, work: Any) -> None:
@@ -291,7 +291,7 @@ class Pipeline(Generic[Search]):
             await asyncio.sleep(0.2)
 
     async def claim(self, assigned: Sequence[int], source: IngestLog) -> None:
-        """These partitions are ours and no others: see `PartitionClaimer.claim`."""
+        """Claim exactly these partitions: see `PartitionClaimer.claim`."""
         await self._claiming.claim(assigned, source)
 
         async def look() -> Mapping[int, Suspect]:
@@ -304,11 +304,11 @@ class Pipeline(Generic[Search]):
         self._ingest.suspect(found)
 
     def revoke(self, revoked: Sequence[int]) -> None:
-        """These partitions are not ours any more."""
+        """Disown these partitions."""
         self.ownership.lose(revoked)
 
     async def process(self, messages: Sequence[ReceivedMessage]) -> bool:
-        """Apply a micro-batch; True if it may be acknowledged, False if it is left to be read again.
+        """Apply a micro-batch; True if it may be acknowledged, False if it must be read again.
 
         Raises:
             FencedError: Another worker holds a partition that Kafka still assigns to this one: it must end.
@@ -358,7 +358,7 @@ class Pipeline(Generic[Search]):
             await self._maintainer.put(committed)
 
     async def finish(self) -> None:
-        """Take nothing more, finish what was committed and tell the feed; what can be searched stays so until `stop`."""
+        """Accept no more, apply and publish what was committed; search stays available until `stop`."""
         if self._stopping:
             return
         self._stopping = True
@@ -371,7 +371,7 @@ class Pipeline(Generic[Search]):
                 log.warning("stopped with work left; the next start catches up", error=repr(error))
 
     async def _beat(self) -> None:
-        """For ever, say in the store that this worker is there."""
+        """Write heartbeats to the store, for ever."""
         figures = HeartbeatFigures(self.metrics)
         while True:
             with contextlib.suppress(StoreUnavailableError):
@@ -385,7 +385,7 @@ class Pipeline(Generic[Search]):
             await asyncio.sleep(BEAT_SECONDS)
 
     def answer_at(self, url: str, token: str) -> None:
-        """Have the store say where this worker answers questions, and what is to be shown there."""
+        """Register the URL and token for questions in the store."""
 
         async def say() -> None:
             await until_done(
@@ -398,7 +398,7 @@ class Pipeline(Generic[Search]):
         self._spawn("answering", say())
 
     async def ended(self, error: BaseException | None) -> None:
-        """Note in the store that this worker ends, and what ends it, as far as that can be done quickly."""
+        """Record in the store that this worker ends, and why, if that is quick."""
         if not self._begun:
             return
         self._begun = False
@@ -410,7 +410,7 @@ class Pipeline(Generic[Search]):
             log.warning("the end of this worker is not noted", error=str(failure))
 
     async def stop(self, error: BaseException | None = None) -> None:
-        """Finish, and let go of everything; `error` is what ends this worker, None where it was asked to."""
+        """Finish, and close everything; `error` is what ends this worker, None if it was asked to stop."""
         await self.finish()
         for task in self._tasks:
             task.cancel()
@@ -432,7 +432,7 @@ def engine_process(settings: StreamSettings, dimension: int) -> EngineProcess:
 
 
 async def _within_time(close: Callable[[], Awaitable[None]]) -> None:
-    """Close politely if that is quick: a broker that is away would be waited for."""
+    """Close within a time limit, as a broker that is away would block."""
     try:
         async with asyncio.timeout(CLOSE_SECONDS):
             await close()

@@ -1,8 +1,8 @@
-"""Quality as readers have it: random stored lists against true ones, all the time.
+"""Measures recall in production: compares random stored lists with true ones, all the time.
 
-A few lists a second are computed afresh by the engine and compared with what the store holds. A list that differs while
-a change of it is on its way is late; one that differs though nothing is on its way is wrong. Looked at is only what this
-worker has claimed and caught up with: an engine that has just been restored is behind the store.
+The engine recomputes a few lists a second, which are compared with the store. A list that differs while its change is pending is
+late; one that differs without a pending change is wrong. Only partitions that this worker has claimed and caught up with are
+sampled, as an engine that has just been restored is behind the store.
 """
 
 import asyncio
@@ -29,16 +29,16 @@ from streams.metrics import WorkerMetrics
 
 log = structlog.get_logger(__name__)
 
-# Recall and churn are means over so many of the lists sampled last.
+# Recall and churn are means over so many recent samples.
 WINDOW = 500
-# A sampled list is looked at again after so long, to see how much of it has been replaced.
+# A sampled list is read again after so long, to measure churn.
 CHURN_SECONDS = 60.0
 INTERVAL = 1.0
 
 
 @dataclass(slots=True)
 class _Seen:
-    """A list as the store had it."""
+    """A list, as it was in the store."""
 
     key: int
     neighbours: npt.NDArray[np.int64]
@@ -66,9 +66,9 @@ class ListSampler:
 
     Args:
         pool: The store.
-        maintainer: Keeps the lists.
-        ownership: Whose lists the store has from nobody else.
-        metrics: Where the findings go.
+        maintainer: Has the engine.
+        ownership: The partitions whose lists this worker writes.
+        metrics: Gets the findings.
         lists_per_second: How many lists; 0 samples none.
     """
 
@@ -91,7 +91,7 @@ class ListSampler:
         self._seen: deque[_Seen] = deque(maxlen=10 * WINDOW)
 
     async def run(self) -> None:
-        """Look at some lists, again and again. A store that is away for a moment is passed over."""
+        """Sample for ever; while the store is away, nothing is sampled."""
         while self._pause is not None:
             await asyncio.sleep(self._pause)
             try:
@@ -100,7 +100,7 @@ class ListSampler:
                 log.info("lists are not sampled for a moment", error=str(error))
 
     async def look(self) -> None:
-        """Sample once; nothing where partitions are changing hands."""
+        """Sample once; nothing during a change of partitions."""
         # With the turn, the engine is in the middle of no claim.
         async with self._maintainer.turn:
             before = self._standing()

@@ -1,4 +1,4 @@
-"""Keeps the search process at the catalogue's state: the same vectors, the same batches, never in the engine's way."""
+"""Supervises the search process: loads it, and passes it every batch that the engine gets, without delaying the engine."""
 
 import asyncio
 from collections.abc import Callable
@@ -17,21 +17,21 @@ from streams.metrics import WorkerMetrics
 
 log = structlog.get_logger(__name__)
 
-# Tracks sent to the process at a time when it is loaded.
+# Tracks per message while the process is loaded.
 CHUNK = 4_096
 OBSERVE_SECONDS = 5.0
-# Bytes of batches that may wait for a process that is being loaded, or slow; then the engine waits, too, and Kafka keeps the
-# rest. Half a million tracks of 64 dimensions.
+# Maximum bytes of batches queued for a process that is being loaded or slow: half a million tracks of 64 dimensions. Beyond
+# it the engine waits, too, and Kafka keeps the rest (backpressure).
 QUEUE_BYTES = 128 * 1024 * 1024
 
 
 class SearchSupervisor:
-    """Starts the search process, loads it, and passes on what the engine gets.
+    """Starts the search process, loads it, and passes batches on.
 
     Args:
         process: Not started.
         ready: Called once it holds the whole catalogue.
-        metrics: Where its state is shown.
+        metrics: Shows its state.
 
     Attributes:
         applied: By partition, the offset below which the process holds everything.
@@ -48,11 +48,11 @@ class SearchSupervisor:
         self._fits.set()
 
     async def room(self) -> None:
-        """Wait while so much is queued that no further batch should be put."""
+        """Wait while the queue is full."""
         await self._fits.wait()
 
     def put(self, batch: TrackBatch | None, upto: dict[int, int]) -> None:
-        """Have a batch applied, after which everything below `upto` is held; returns at once."""
+        """Queue a batch, after which the process holds everything below `upto`; returns at once."""
         self._batches.put_nowait((batch, upto))
         self._count(_size(batch))
 
@@ -93,14 +93,14 @@ class SearchSupervisor:
         while True:
             batch, upto = await self._batches.get()
             if batch is not None:
-                # What was read from the store may be newer.
+                # The store may have been read at a later state.
                 await self._process.apply(later_than(batch, applied))
             for partition, offset in upto.items():
                 self.applied[partition] = max(self.applied.get(partition, 0), offset)
             self._count(-_size(batch))
 
     async def observe(self) -> None:
-        """Show the process's state in the metrics, for ever; tell of each index that failed."""
+        """Update the metrics with the process's state, for ever; log each failed index."""
         told = 0
         while True:
             await asyncio.sleep(OBSERVE_SECONDS)
@@ -130,7 +130,7 @@ class SearchSupervisor:
 
 
 def _size(batch: TrackBatch | None) -> int:
-    """About how many bytes a batch holds."""
+    """The approximate size of a batch in bytes."""
     return 0 if batch is None else batch.vectors.nbytes + 200 * (len(batch.keys) + len(batch.deleted))
 
 

@@ -1,8 +1,8 @@
 """The engine's state in a file of this worker's own, so that a start reads no vectors from Postgres.
 
-A snapshot goes up to some offset of each partition; what came after is read from the store, as a follower reads it. It is
-of one catalogue, in one database, of logs that have not been replaced: any other is refused, with a line in the log, and
-the vectors are read from the store. Losing it costs time and nothing else.
+A snapshot covers each partition up to an offset; later events are read from the store, as a follower reads them. It belongs to
+one catalogue, in one database, and to logs that have not been replaced. Any other snapshot is refused with a line in the log,
+and the vectors are read from the store. A lost snapshot only costs time.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ NOTES = "engine.snapshot.json"
 
 @dataclass(frozen=True, slots=True)
 class RestoredSnapshot:
-    """What a snapshot brought.
+    """A restored snapshot.
 
     Attributes:
         applied: By partition, the offset below which the engine holds everything.
@@ -42,13 +42,13 @@ class RestoredSnapshot:
 async def restore_snapshot(
     directory: Path, engine: EngineProcess, identity: str, consumed: Mapping[int, int]
 ) -> RestoredSnapshot | None:
-    """Load an empty engine from a worker's snapshot; None where there is none that fits.
+    """Load an empty engine from a worker's snapshot; None if there is no valid one.
 
     Args:
         directory: The worker's own.
         engine: Started and empty.
-        identity: Of the catalogue as it is now.
-        consumed: By partition, up to where the store has come.
+        identity: Of the current catalogue.
+        consumed: By partition, the store's consumed offset.
     """
     path = directory / SNAPSHOT
     if not path.exists():
@@ -67,12 +67,12 @@ async def restore_snapshot(
 
 
 class SnapshotTask:
-    """Writes a snapshot now and then.
+    """Writes a snapshot periodically.
 
     Args:
-        directory: The worker's own; it is made.
-        maintainer: Whose engine it is.
-        ownership: A snapshot begun under other tenures than it is finished under is thrown away.
+        directory: The worker's own; created if missing.
+        maintainer: Has the engine.
+        ownership: A snapshot during which tenures changed is discarded.
         identity: Of the catalogue.
         interval: Seconds from one snapshot to the next.
     """
@@ -102,7 +102,7 @@ class SnapshotTask:
                 log.warning("no snapshot was written", reason=str(error))
 
     async def write(self) -> None:
-        """Write a snapshot unless nothing has happened since the last one."""
+        """Write a snapshot unless nothing has changed since the last one."""
         maintainer = self._maintainer
         async with maintainer.turn:
             state = dict(maintainer.applied), maintainer.owned, self._ownership.tenures

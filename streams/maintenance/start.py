@@ -1,4 +1,4 @@
-"""A worker's start: the vectors of the whole catalogue. Lists come with the partitions that own them."""
+"""Loads the vectors of the catalogue at a worker's start. Lists are read later, when partitions are claimed."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,10 +22,10 @@ class LoadedEngine:
     """An engine's state after its start.
 
     Attributes:
-        positions: By partition, how far the store had come.
+        positions: By partition, the store's consumed position.
         applied: By partition, the offset below which the engine holds everything.
-        restored: What a snapshot brought, None if the vectors are from the store.
-        identity: Which catalogue it is.
+        restored: The restored snapshot; None if the vectors are from the store.
+        identity: The identity of the catalogue.
     """
 
     positions: dict[int, ConsumedPosition]
@@ -37,7 +37,7 @@ class LoadedEngine:
 async def load_engine(
     pool: asyncpg.Pool, engine: EngineProcess, names: TrackNames, dimension: int, directory: Path | None
 ) -> LoadedEngine:
-    """Load the engine's vectors, from this worker's snapshot where there is one, else from the store."""
+    """Load the engine's vectors from this worker's snapshot if there is one, else from the store."""
     async with snapshot(pool) as connection:
         positions = await tail.consumed_positions(connection)
         identity = await tail.catalogue_identity(connection)

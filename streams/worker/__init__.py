@@ -1,1 +1,1 @@
-"""The Faust app: its transport, agents and operations server. All that knows Faust."""
+"""The Faust app with its transport, agents and operations server: the only code that uses Faust."""

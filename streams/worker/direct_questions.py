@@ -1,4 +1,4 @@
-"""Questions that the API asks over HTTP, on the operations server: the same requests and replies as on the topics."""
+"""Answers the API's requests over HTTP, on the operations server, with the same requests and replies as on the topics."""
 
 import hmac
 import secrets
@@ -17,7 +17,7 @@ _ANY: Final = frozenset({"0.0.0.0", "::", ""})  # noqa: S104 - compared, not lis
 
 
 def reachable_url(host: str, port: int) -> str:
-    """Where others reach a server that listens on `host`: there, or at this machine's own name if that is any address."""
+    """The URL of a server that listens on `host`; if `host` is any address, by this machine's name."""
     name = host
     if host in _ANY:
         name = socket.gethostname()
@@ -25,7 +25,7 @@ def reachable_url(host: str, port: int) -> str:
 
 
 class DirectQuestions:
-    """Answers requests of who shows its token, which is another one each time this process starts.
+    """Answers requests with its token, which is new at each start of the process.
 
     Args:
         service: Started before the first request.

@@ -1,4 +1,4 @@
-"""A worker's own small site: /metrics for Prometheus, /live for whoever restarts it, and what is added to it."""
+"""A worker's operations server: /metrics for Prometheus, /live for its supervisor, and added paths."""
 
 import time
 from collections.abc import Awaitable, Callable
@@ -8,20 +8,20 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from streams.metrics import WorkerMetrics
 
-# What a request body may have.
+# Maximum bytes of a request body.
 MAX_BODY_BYTES = 16 * 1024 * 1024
-# Seconds that requests under way have when the server stops.
+# Seconds that requests in progress have when the server stops.
 STOP_SECONDS = 1.0
-# With messages waiting and none consumed for so long, only a restart can help. Longer than a restart of Postgres.
+# If messages wait and none is consumed for so long, only a restart can help. It is longer than a restart of Postgres.
 STALLED_SECONDS = 180.0
 
 
 class Liveness:
-    """Notices when nothing moves though there is work.
+    """Detects a stalled consumer.
 
     Args:
-        lag: How many messages wait, as far as is known.
-        progress: A number that changes whenever some have been consumed.
+        lag: The known number of waiting messages.
+        progress: A number that changes whenever messages are consumed.
     """
 
     def __init__(self, lag: Callable[[], int], progress: Callable[[], int]) -> None:
@@ -31,7 +31,7 @@ class Liveness:
         self._moved_at = time.monotonic()
 
     def stalled_for(self) -> float:
-        """Seconds since something was consumed, 0 while nothing waits."""
+        """Seconds since the last consumed message; 0 if none waits."""
         now, progress = time.monotonic(), self._progress()
         if progress != self._seen or self._lag() == 0:
             self._seen, self._moved_at = progress, now
@@ -44,8 +44,8 @@ class OperationsServer:
     Args:
         host: Address to listen on.
         port: Port to listen on.
-        metrics: What /metrics shows.
-        liveness: What /live asks.
+        metrics: Shown by /metrics.
+        liveness: Checked by /live.
     """
 
     def __init__(self, host: str, port: int, metrics: WorkerMetrics, liveness: Liveness) -> None:
@@ -59,7 +59,7 @@ class OperationsServer:
         self._app.router.add_get("/live", self._show_live)
 
     def add_post(self, path: str, handler: Callable[[web.Request], Awaitable[web.Response]]) -> None:
-        """Serve one more path; to be said before `start`."""
+        """Add a path. Call it before `start`."""
         self._app.router.add_post(path, handler)
 
     @property

@@ -1,7 +1,7 @@
 """The Faust agents on recommendation-requests and track-interactions.
 
-Requests are taken one by one, as they come, and worked on side by side; interactions in batches. Either is acknowledged
-by us, in order, after what follows from it is safe.
+Requests are taken one by one and answered concurrently; interactions are applied in batches. Both are acknowledged in order,
+after their effects are stored or delivered.
 """
 
 import asyncio
@@ -18,12 +18,12 @@ from streams.recommender.service import RecommendationService
 log = structlog.get_logger(__name__)
 
 _BATCH_EVENTS: Final = 1_000
-# Popularity need not be fresher than this; a batch costs a transaction.
+# Popularity may be older by so many seconds; each batch costs a transaction.
 _BATCH_SECONDS: Final = 0.1
 
 
 def received_message(message: Any) -> ReceivedMessage:
-    """A message of Faust's as the agents' own code has it."""
+    """A message of Faust in the agents' type."""
     headers = message.headers or ()
     return ReceivedMessage(
         partition=message.partition,
