@@ -1,9 +1,8 @@
 """The Faust app: consumes track-ingest as a group member and hands raw micro-batches to the pipeline.
 
-What Faust is used for, and what not, follows from its source (0.15.3): batches are taken without acknowledgement and
-acknowledged in order after their commit; values stay raw bytes, because a decode error inside a batch hangs it; before
-each start or rebalance completes, the offsets that Faust will seek to are replaced by those of the store. Messages of track-ingest
-come in bundles (`streams.worker.transport`).
+The use of Faust follows from its source (0.15.3). Batches are taken without acknowledgement, and acknowledged in order after
+their commit. Values stay raw bytes, because a decode error inside a batch hangs it. Before a start or rebalance completes, the
+store's offsets replace those that Faust will seek to. Messages of track-ingest come in bundles (`streams.worker.transport`).
 """
 
 import asyncio
@@ -37,13 +36,12 @@ Result = TypeVar("Result")
 
 log = structlog.get_logger(__name__)
 
-# A consumer whose broker is away takes its time to leave; the next owner need not wait for it.
+# A consumer whose broker is away takes long to leave; the next owner does not wait for it.
 STOP_SECONDS = 7.0
 LEAVE_SECONDS = 1.0
-# A worker learns with its next heartbeat that another has come or gone, and only then do partitions change hands; until
-# then what is asked of them waits.
+# A worker learns of a rebalance with its next heartbeat; until then requests to the moving partitions wait.
 HEARTBEAT_SECONDS = 0.5
-# How often it is looked whether a partition ends in offsets at which there is nothing to read.
+# Seconds between checks of whether a partition ends in offsets without messages.
 PASS_OVER_SECONDS = 0.5
 # Bundles that are taken at once at most. Under a steady load a bundle is what came of a partition within
 # `transport.FETCH_PACE_SECONDS`: a few messages, of which a batch must have many.
@@ -53,17 +51,17 @@ TAKEN_BUNDLES = 32
 WAITING_BUNDLES = 160
 
 
-# How often a claim looks whether the rebalance that keeps it from setting its offsets has come to its end.
+# Seconds between a claim's checks of whether the rebalance that prevents it from setting offsets has ended.
 REBALANCE_POLL_SECONDS = 0.1
 
 
 class ConsumedLog:
-    """A topic whose consumed offsets the store keeps, as Faust's consumer sees it.
+    """A topic whose consumed offsets are in the store, behind Faust's consumer.
 
     Args:
-        app: Whose consumer it is.
+        app: The app of the consumer.
         kafka: How to reach the brokers.
-        topic: Which topic.
+        topic: The topic.
     """
 
     def __init__(self, app: faust.App, kafka: KafkaSettings, topic: str) -> None:
@@ -82,18 +80,18 @@ class ConsumedLog:
         ends = {tp.partition: offset or 0 for tp, offset in found.items()}
         short = {p: ends[p] for p, offset in consumed.items() if ends.get(p, offset) < offset}
         if short:
-            # Asked for its last offsets, Tansu counts the newest batch as one message; fetches tell the truth.
+            # Tansu's end offsets count the newest batch as one message; fetches have the right ones.
             short = await fetched_ends(self._kafka, self._topic, short)
         return sorted(p for p, end in short.items() if end < consumed[p])
 
     async def start_from(self, offsets: dict[int, int]) -> None:
         """See `streams.maintenance.claiming.IngestLog`.
 
-        Right after this Faust seeks to the committed offsets, which it has no public way to set. Its seek passes over
-        a committed 0 (aiokafka takes it for "nothing committed"), hence our own seek with it.
+        Right after this Faust seeks to the committed offsets, which it has no public way to set. Its seek ignores a committed 0
+        (aiokafka takes it for "nothing committed"), hence our own seek.
 
-        Where a further rebalance is under way they cannot be set. It is waited for: as long as this assignment stands,
-        nothing may be read from offsets that are not the store's.
+        During a further rebalance they cannot be set. The claim waits for its end: while this assignment holds, nothing may be
+        read from other offsets than the store's.
         """
         consumer: Any = self._app.consumer
         positions = {TP(self._topic, partition): offset for partition, offset in offsets.items()}
@@ -124,11 +122,11 @@ class WorkerApp(faust.App):
         return PromptTransport(self.conf.broker_consumer, self)
 
     def _create_directories(self) -> None:
-        """Make none: there are no tables to keep, and the working directory is not ours to write in."""
+        """Create none: there are no tables, and the working directory may not be writable."""
 
     async def on_stop(self) -> None:
-        """Finish what was taken."""
-        # Requests are answered meanwhile: nobody else has them before this worker has left the group.
+        """Finish accepted work."""
+        # Requests are answered meanwhile: no other worker gets them before this one has left the group.
         await self.pipeline.finish()
         await self.recommendations.stop()
         await self.leave()
@@ -136,7 +134,7 @@ class WorkerApp(faust.App):
         await self.site.stop()
 
     async def leave(self) -> None:
-        """Leave the group, so that others have this worker's partitions now and not when its session has ended."""
+        """Leave the group, so that others get this worker's partitions now, not at the end of its session."""
         if self._consumer is None or self._left:
             return
         self._left = True
@@ -252,9 +250,9 @@ def _add_agent(app: WorkerApp, streams: StreamSettings) -> None:
 async def _process_as_they_come(
     app: WorkerApp, stream: Any, waiting: asyncio.Queue[Any], streams: StreamSettings
 ) -> None:
-    """Process what waits, for ever. What comes alone is taken at once; soon after a batch it waits for others.
+    """Process waiting messages, for ever. A single message is processed at once; soon after a batch it waits for others.
 
-    Faust's own `take` looks for what has come each time its window is over: an event of a quiet hour waited for half of it.
+    Faust's own `take` checks at the end of each window: a single event would wait for half of it on average.
     """
     while True:
         taken = [await waiting.get()]
@@ -262,7 +260,7 @@ async def _process_as_they_come(
         while not waiting.empty():
             taken.append(waiting.get_nowait())
         generation = app.consumer_generation_id
-        # Taken before a rebalance, these are sent again; what came before them may have been left undone.
+        # These were taken before a rebalance and are sent again; earlier ones may not have been processed.
         bundles = [bundle for bundle in taken if bundle.message.generation_id == generation]
         if await _process_bundles(app, bundles, streams.batch_events):
             for bundle in bundles:
@@ -284,7 +282,7 @@ async def _process_bundles(app: WorkerApp, bundles: list[Any], batch_events: int
 
 
 def unbundled(bundle: Any) -> list[ReceivedMessage]:
-    """The messages of a bundle, as they came."""
+    """The messages of a bundle."""
     return [
         ReceivedMessage(
             partition=record.partition,
@@ -300,7 +298,7 @@ def unbundled(bundle: Any) -> list[ReceivedMessage]:
 
 
 async def _or_end(app: WorkerApp, work: Awaitable[Result]) -> Result:
-    """What `work` returns; if it fails, end the process and return never."""
+    """The result of `work`; if it fails, end the process and never return."""
     try:
         return await work
     except Exception as error:
@@ -310,7 +308,7 @@ async def _or_end(app: WorkerApp, work: Awaitable[Result]) -> Result:
 
 
 async def _pass_over(app: WorkerApp) -> None:
-    """Count as consumed what holds no message: markers of transactions, and what was aborted or compacted away."""
+    """Count offsets without messages as consumed: markers of transactions, and aborted or compacted messages."""
     consumer: Any = app.consumer
 
     def beyond() -> dict[int, int]:
@@ -321,7 +319,7 @@ async def _pass_over(app: WorkerApp) -> None:
     if not beyond():
         return
     upto = await _or_end(app, app.pipeline.pass_over(beyond))
-    # For lag tools alone: who takes the partition over asks the store.
+    # For lag tools alone: the partition's next owner asks the store.
     await consumer._commit({TP(TRACK_INGEST, p): offset for p, offset in upto.items()})  # noqa: SLF001
 
 
@@ -341,7 +339,7 @@ def _follow_rebalances(app: WorkerApp, kafka: KafkaSettings) -> None:
 
 
 def _behind(app: WorkerApp) -> dict[int, int]:
-    """By partition of which messages wait, how many, as far as is known."""
+    """The known number of waiting messages, by partition."""
     pipeline = app.pipeline
     waiting = {p: pipeline.log_end(p) - pipeline.ownership.consumed(p) for p in pipeline.ownership.partitions}
     return {partition: count for partition, count in waiting.items() if count > 0}
@@ -361,7 +359,7 @@ async def run_worker_app(app: WorkerApp, stop: asyncio.Event) -> None:
     starting = asyncio.create_task(app.start(), name="start")
     await asyncio.wait({stopped, starting}, return_when=asyncio.FIRST_COMPLETED)
     if not starting.done():
-        # Standing by, or waiting for Postgres or Kafka: nothing has been taken that would have to be finished.
+        # Standing by, or waiting for Postgres or Kafka: there is no accepted work to finish.
         starting.cancel()
         await asyncio.gather(starting, return_exceptions=True)
         await app.recommendations.stop()

@@ -1,24 +1,23 @@
-"""Faust's Kafka transport: fetches that are neither late nor too many, whole bundles of messages, seeking all the way back.
+"""Faust's Kafka transport, with prompt and paced fetches, bundles of messages, and seeks to the very beginning.
 
-aiokafka has one fetch under way to each broker, and leaves out of it the partitions whose last messages have not been
-taken yet (aiokafka 0.14, `consumer/fetcher.py`). The next message of such a partition waits until that fetch returns:
-when another partition gets a message, or when the broker has waited as long as the fetch said. Faust 0.15.3 says 1.5
-seconds and has no setting for it, so that the last events of a burst came that late.
+aiokafka has one fetch in flight to each broker, without the partitions whose last messages have not been taken yet (aiokafka
+0.14, `consumer/fetcher.py`). The next message of such a partition waits until that fetch returns: when another partition gets a
+message, or after the fetch's maximum wait. Faust 0.15.3 sets that to 1.5 seconds without a setting for it, so the last events of
+a burst would be that late.
 
-And a broker answers a fetch as soon as it has a single message. At some hundred messages a second that would be as many
-fetches, each with the work of a whole batch in the broker and here.
+A broker answers a fetch as soon as it has a single message. At some hundred messages a second that would be as many fetches,
+each with the cost of a whole batch for the broker and for us.
 
-What Faust does for a message (two tasks, a queue, an event, signals, an acknowledgement) costs a tenth of a millisecond:
-more than everything that becomes of an insert in this process beside. So the messages of a partition that came with one
-fetch travel through it as one, a *bundle*, which looks like the last of them; those before look like messages that
-compaction has removed.
+Faust's work for a message (two tasks, a queue, an event, signals, an acknowledgement) takes a tenth of a millisecond, more than
+all other work of an insert in this process. So the messages of a partition that came with one fetch pass through Faust as one, a
+*bundle*, which looks like the last of them; the others look like messages that compaction has removed.
 
 Messages of transactions are read once these are committed, and no others (`read_committed`; Faust 0.15.3 reads them so only
 in transactions of its own). The markers that end transactions take offsets, and so does what was aborted or compacted away: a
 partition may end in offsets at which there is nothing to read. `passed` tells how far the consumer has come with nothing.
 
-When partitions change hands, Faust drops what it had fetched and seeks back to what was committed. Where nothing was,
-or 0, neither it nor aiokafka seeks: the first messages of a partition were lost to whoever took it over.
+At a rebalance, Faust drops fetched messages and seeks back to the committed offsets. If nothing was committed, or 0, neither it
+nor aiokafka seeks: the new owner would miss the first messages of a partition.
 """
 
 import asyncio
@@ -40,11 +39,11 @@ from streams.kafka.clients import READ_COMMITTED
 from streams.kafka.header_names import tolerate_foreign_header_names
 from streams.kafka.topics import TRACK_INGEST
 
-# Each wait is a request to the broker when nothing happens: twenty a second.
+# An idle consumer sends a fetch after each wait: twenty a second.
 FETCH_WAIT_MS = 50
-# From one fetch to the next at least: under load a hundred a second; a message that comes alone does not wait.
+# Minimum time between fetches: a hundred a second under load; a single message does not wait.
 FETCH_PACE_SECONDS = 0.01
-# Topics whose messages come in bundles, and how many messages are in one at most.
+# Topics whose messages come in bundles, and the maximum size of one.
 BUNDLED = frozenset({TRACK_INGEST})
 BUNDLE_MESSAGES = 64
 
@@ -72,7 +71,7 @@ def pace_fetches(client: Any, seconds: float) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Passed:
-    """How far a consumer has come in a partition.
+    """A consumer's position in a partition.
 
     Attributes:
         taken: The offset behind the last message that it has handed out, or where it began.
@@ -83,9 +82,9 @@ class Passed:
     position: int
 
     def beyond(self, consumed: int) -> int | None:
-        """Up to where who has consumed everything below `consumed` has nothing left to read.
+        """The end of the offsets without messages after `consumed`, if everything below that has been consumed.
 
-        None if messages are on their way, or nothing is gained.
+        None if messages are pending, or there are no such offsets.
         """
         return self.position if self.taken <= consumed < self.position else None
 

@@ -45,7 +45,7 @@ def broker_survives() -> bool:
 
 
 def say(text: str) -> None:
-    """Print for whoever reads a failure: pytest shows it then."""
+    """Print for a failing run: pytest shows it then."""
     print(text)  # noqa: T201
 
 

@@ -160,7 +160,7 @@ async def test_keys_are_not_logged(proxy: Proxy) -> None:
 
 
 async def test_without_the_api_it_is_a_problem(tmp_path: Path) -> None:
-    """While the API is away whoever asks is told in the same form."""
+    """While the API is away, callers get a problem document, too."""
     async with _proxy(tmp_path, f"http://127.0.0.1:{_free_port()}") as caddy:
         async with httpx.AsyncClient(base_url=caddy.url) as client:
             answer = await client.get("/tracks")

@@ -1,4 +1,4 @@
-"""Partitions are taken over, and let go of, in the one order that loses nothing: on a real store, with a lease in memory."""
+"""Partitions are claimed and released in the one order that loses nothing: on a real store, with a lease in memory."""
 
 import asyncio
 from collections.abc import Callable, Collection

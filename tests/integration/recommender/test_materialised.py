@@ -97,7 +97,7 @@ def _times(one: StoredBody, other: StoredBody) -> tuple[bytes, bytes]:
 
 
 def test_a_body_is_stale_after_its_list_and_soon_is_not(bench: Bench, run: Run) -> None:
-    """A newer list makes it stale at once; in the background it is made anew, for the newer list."""
+    """A newer list makes it stale at once; in the background it is refreshed from the newer list."""
     seed, key = "test/00102", track_key("test/00102")
     before = run(bench.listed(track_id=seed))
 
@@ -155,7 +155,7 @@ def test_what_was_searched_is_stale_once_the_catalogue_has_gone_on(bench: Bench,
 
 
 def test_a_body_has_the_events_that_were_searched(bench: Bench, run: Run) -> None:
-    """Whoever waits for an event is not given a body that was searched for before it."""
+    """A reader who waits for an event gets no response that was computed before it."""
     seed, (partition, offset) = "test/00105", next(iter(bench.applied.items()))
     run(bench.listed(track_id=seed, strategy="diverse"))
     body = run(kept(bench, seed, "diverse", "mmr"))
@@ -163,7 +163,7 @@ def test_a_body_has_the_events_that_were_searched(bench: Bench, run: Run) -> Non
 
 
 def test_facts_that_changed_are_told(bench: Bench, run: Run) -> None:
-    """A body is made anew when one of its tracks has another title, although no list has changed."""
+    """A response is refreshed when one of its tracks has another title, although no list has changed."""
     seed = "test/00103"
     changed = run(bench.listed(track_id=seed, strategy="diverse"))[3]
     track = bench.catalogue.tracks[bench.catalogue.by_id[changed]]

@@ -1,4 +1,4 @@
-"""A topic of a test's own, whoever answers questions, and streams of events read without a socket."""
+"""Helpers: a topic of a test's own, a worker that answers questions, and event streams without a socket."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable

@@ -260,7 +260,7 @@ async def test_memory_follows_metadata_and_withdrawals(
 
 
 async def test_a_stale_body_is_served_and_asked_for_anew(database: Database, feed: Feed) -> None:
-    """A kept body that no longer holds is answered at once, marked, while a worker makes another; then that is read."""
+    """A stale response is served at once, marked, while a worker computes another, which is read afterwards."""
     store = (
         "INSERT INTO materialised_recommendations (key, strategy, mode, variant, body, tag, members, list_version,"
         " outdated, generated_at, heat) VALUES ($1::bigint, 'popular', '', 0, $2, $3, ARRAY[$1::bigint], 124, $4, now(), 0)"

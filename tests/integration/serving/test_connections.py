@@ -77,7 +77,7 @@ async def test_bodies_that_never_end_are_told_and_cut(url: str) -> None:
 
 
 async def test_idle_connections_are_closed(url: str) -> None:
-    """Before a first request as well as after an answer, and whoever sends empty lines asks nothing either."""
+    """Before a first request as well as after an answer; empty lines are no request."""
     async with connected(url) as fresh, connected(url) as kept, connected(url) as empty:
         for peer in (kept, empty):
             await peer.send(GET, b"\r\n")
@@ -89,7 +89,7 @@ async def test_idle_connections_are_closed(url: str) -> None:
 
 
 async def test_who_accepts_nothing_of_an_answer_is_cut_off(url: str) -> None:
-    """Answers that pile up before a peer who does not read are let go of, with the connection."""
+    """The connection of a peer who does not read is cut, and its answers are freed."""
     async with connected(url, receives=4096) as peer:
         with contextlib.suppress(OSError):
             await peer.send(*[b"GET /tracks?limit=300 HTTP/1.1\r\nhost: x\r\n\r\n"] * 60)
@@ -98,7 +98,7 @@ async def test_who_accepts_nothing_of_an_answer_is_cut_off(url: str) -> None:
 
 
 async def test_idle_connections_make_room_for_those_who_ask(database: Database) -> None:
-    """400 connections that ask nothing, at 256 files: whoever asks is answered, each time."""
+    """With 400 idle connections and 256 files, each request is answered."""
     patient = {"MESS_API_HEAD_TIMEOUT": "300"}
     async with (
         running_api(database.api_url, files=256, **patient) as running,

@@ -134,7 +134,7 @@ async def test_a_workers_problem_is_in_the_callers_terms(database: Database, log
 
 
 async def test_an_explanation_names_its_own_parameters(api: tuple[Client, Answering]) -> None:
-    """What a request calls track_id is the seed of an explanation, whoever else waits for the same answer."""
+    """The track_id of a request is the seed of an explanation, also if the answer is shared."""
     client, worker = api
     error = {
         "type": "urn:mess-ai:problem:track-not-found",
@@ -269,7 +269,7 @@ async def test_reads_wait_for_an_event_or_say_that_they_did_not(
 async def test_who_waits_for_an_event_is_given_no_body_from_before_it(
     api: tuple[Client, Answering], database: Database, catalogue: Catalogue
 ) -> None:
-    """A kept body answers only if what it was searched in had the event, even where every list has it."""
+    """A materialised response answers only if the searched catalogue had the event, even if every list has it."""
     client, worker = api
     worker.reply = lambda asked: {"status": "ok", **body_of(asked, provisional=True)}
     track = catalogue.tracks[catalogue.by_id[TRACK]]
@@ -290,7 +290,7 @@ async def test_who_waits_for_an_event_is_given_no_body_from_before_it(
 async def test_a_list_that_exclusions_leave_short_is_searched_for(
     api: tuple[Client, Answering], catalogue: Catalogue
 ) -> None:
-    """Whoever has heard all that a list holds is given others, by a worker; where the list has enough, it is read."""
+    """A reader who excludes a whole list gets other tracks from a worker; if the list has enough left, it is read."""
     client, worker = api
     heard = [track_id for track_id, _ in catalogue.expected(TRACK, 45)]
     read = await client.get(PATH, params={"exclude": heard[:40]})

@@ -97,7 +97,7 @@ async def test_without_postgres_it_does_not_start() -> None:
 async def test_only_trusted_proxies_say_whom_they_ask_for(
     database: Database, trusted: str, second: int
 ) -> None:
-    """Behind a trusted proxy each client has its own rate; whoever else sends the header shares that of its address."""
+    """Behind a trusted proxy each client has its own rate; others who send the header share that of their address."""
     environment = {"MESS_API_ADDRESS_RATE_LIMIT": "1/hour", "MESS_API_TRUSTED_PROXIES": trusted}
     async with (
         running_api(database.api_url, **environment) as running,

@@ -1,4 +1,4 @@
-"""Whatever fails below a path, whoever waits is told in time, and the next one is served."""
+"""Whatever fails below a path, callers are told in time, and the next one is served."""
 
 import asyncio
 from typing import Any

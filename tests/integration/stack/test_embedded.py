@@ -166,7 +166,7 @@ async def test_a_port_in_use_is_said_in_one_line(copied: Path) -> None:
     ],
 )
 def test_a_broken_cluster_is_one_line(copied: Path, broken: str, reason: str) -> None:
-    """What is missing is named, and nothing is made anew over the data that is left."""
+    """The missing file is named, and nothing is created over the remaining data."""
     (copied / "postgres" / broken).unlink()
 
     def look() -> str:

@@ -72,7 +72,7 @@ async def test_offsets_move_while_a_flush_holds_their_partitions(pool: asyncpg.P
 
 
 async def test_a_claim_waits_for_what_is_being_written_under_the_epoch_before(pool: asyncpg.Pool) -> None:
-    """Whoever takes a partition over sees everything that its former owner has written, and no more comes."""
+    """A new owner of a partition sees everything that the former one has written, and no more comes."""
     epochs = await claimed(pool)
 
     async def claim() -> None:

@@ -60,7 +60,7 @@ async def test_a_long_stretch_is_read_in_parts(pool: asyncpg.Pool) -> None:
 async def test_deletions_are_kept_until_the_lists_of_every_partition_have_absorbed_them(
     pool: asyncpg.Pool,
 ) -> None:
-    """As long as one owner has not absorbed an offset, its deletion stays for whoever follows."""
+    """As long as one owner has not absorbed an offset, its deletion stays for followers."""
     async with transaction(pool) as connection:
         await tracks.withdraw_tracks(connection, [Withdrawal("x", 70, 0, 1), Withdrawal("y", 71, 0, 5)])
     await consume(pool, 9)

@@ -195,7 +195,7 @@ async def popularity(line: Line, number: int) -> tuple[float, float]:
 
 
 async def test_kept_bodies_follow_the_catalogue(line: Line) -> None:
-    """A body is made anew when a nearer track comes, and is gone with a track that it names."""
+    """A materialised response is refreshed when a nearer track comes, and deleted with a track that it names."""
     key = track_key(name_of(4))
 
     async def body() -> str | None:

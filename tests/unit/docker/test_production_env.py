@@ -89,7 +89,7 @@ def test_what_is_wrong_is_named(tmp_path: Path, line: str, complaint: str) -> No
 
 
 def test_two_roles_may_not_share_a_password(tmp_path: Path) -> None:
-    """Whoever reads must not be able to write."""
+    """The API's role must not be able to write."""
     same = "0123456789abcdefXYZ"
     said = refused(generated(tmp_path, f"MESS_API_PASSWORD={same}", f"MESS_OWNER_PASSWORD={same}"))
     assert "MESS_API_PASSWORD: is the same as MESS_OWNER_PASSWORD" in said

@@ -97,7 +97,7 @@ def test_what_is_applied_while_a_snapshot_is_written_is_in_it(tmp_path: Path) ->
 
 
 def test_lists_and_deletions_taken_last_are_given_again(tmp_path: Path) -> None:
-    """Whoever took them may have died before they were stored."""
+    """The process that took them may have died before it stored them."""
     engine, path = empty(), tmp_path / "engine.snapshot"
     catalogue = random_catalogue(40, DIMENSION)
     engine.apply(batch(catalogue, dimension=DIMENSION))

@@ -86,7 +86,7 @@ def test_a_strategy_that_looks_at_facts_gains_by_them() -> None:
 
 
 def test_processes_make_the_same_lists() -> None:
-    """In the order of the seeds, whoever made them."""
+    """In the order of the seeds, whichever process made them."""
     catalogue = groups(each=60)
     seeds = np.arange(len(catalogue))
     asked = job(catalogue, plan.entries(["similarity", "hybrid"]))

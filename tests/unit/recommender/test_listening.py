@@ -1,4 +1,4 @@
-"""Popularity over a catalogue as the strategies take it, and the heat of kept bodies."""
+"""The popularity of a catalogue for the strategies, and the decayed hit count of materialised responses."""
 
 import numpy as np
 import pytest

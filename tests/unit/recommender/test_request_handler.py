@@ -193,7 +193,7 @@ async def test_a_defect_is_answered_and_not_remembered() -> None:
 
 
 async def test_what_comes_after_leaving_is_left_to_the_next() -> None:
-    """A desk that leaves neither answers nor acknowledges what comes: whoever has the partition next reads it."""
+    """A handler that leaves neither answers nor acknowledges new messages: the partition's next owner reads them."""
     bench = Bench()
     await bench.take("before")
     bench.handler.leave()
@@ -205,7 +205,7 @@ async def test_what_comes_after_leaving_is_left_to_the_next() -> None:
 @pytest.mark.parametrize("skew", [-5.0, 0.0, 5.0])
 @pytest.mark.parametrize("appended", [False, True])
 async def test_another_machines_clock_changes_nothing(skew: float, appended: bool) -> None:
-    """Whoever's clock the timestamp is of, and however wrong: a request that has just come has all of its time."""
+    """However wrong the clock of a timestamp is, a request that has just arrived has all of its time."""
     bench = Bench()
     now = round((time.time() + skew) * 1000)
     for number in range(3):

@@ -63,7 +63,7 @@ async def _chunks(size: int) -> AsyncIterator[bytes]:
 
 @pytest.mark.parametrize("path", ["/length", "/json"])
 async def test_streamed_body_over_the_limit_is_413(client: httpx.AsyncClient, path: str) -> None:
-    """A body that declares no length is cut off at the limit, whoever reads it."""
+    """A body that declares no length is cut off at the limit."""
     response = await client.post(path, content=_chunks(110), headers={"content-type": "application/json"})
     assert response.status_code == 413
     assert response.json()["type"] == "urn:mess-ai:problem:body-too-large"

@@ -91,7 +91,7 @@ def test_means_the_same_as_the_request(query: str, request_: dict[str, object]) 
     ],
 )
 def test_knows_what_can_answer(query: str, listed: bool, stored: bool) -> None:
-    """A list answers similarity with any length and exclusions; a kept body whatever is not for one reader."""
+    """A list answers similarity with any length and exclusions; a materialised response any question that is not for one reader."""
     question = QuestionReader().read(query.encode())
     assert (question.listed, question.variant is not None) == (listed, stored)
 

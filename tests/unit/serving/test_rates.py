@@ -91,5 +91,5 @@ def test_rates_and_headers_read_as_written() -> None:
     ],
 )
 def test_one_caller_is_one_network_in_ipv6(address: str | None, caller: str) -> None:
-    """Addresses of one /64 are one caller, as whoever has one has them all."""
+    """Addresses of one /64 are one caller, who has all of them."""
     assert caller_at(address) == caller

@@ -146,7 +146,7 @@ def test_a_body_put_together_is_the_one_dumped(count: int, seed: dict[str, Any])
 
 
 def test_the_tag_of_a_list_is_that_of_its_content() -> None:
-    """Cards made anew give the same tag; another score, order, text, header or note gives another."""
+    """Equal fragments give the same tag; another score, order, text, header or note gives another."""
     header = ListHeader(1, 3, 5, NOW, NOW, 50, behind=False)
     one, other = _card("b", AWKWARD), _card("c", AWKWARD)
 

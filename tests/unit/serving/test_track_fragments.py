@@ -108,7 +108,7 @@ async def test_many_tracks_are_read_in_turns(store: _Store, monkeypatch: pytest.
 
 
 async def test_what_is_used_stays(store: _Store) -> None:
-    """A card that is used again and again outlives any number of others; those not used since go."""
+    """A fragment that is used repeatedly outlives any number of others; unused ones are evicted."""
     kept = _cards(8 * SIZE)
     await _fill(kept, 1, 3)
     for key in range(5, 101, 2):
@@ -123,7 +123,7 @@ class TestBounds:
 
     @pytest.mark.parametrize("room", [0, 1, 2 * SIZE - 1])
     async def test_what_does_not_fit_is_not_kept(self, store: _Store, room: int) -> None:
-        """A card for which there is no room is answered with, and drives nothing out."""
+        """A fragment that is too large is answered with, and evicts nothing."""
         kept = _cards(room)
         assert set(await kept.read([1, 3])) == {1, 3}
         assert (len(kept), kept.bytes) == (0, 0)

@@ -28,7 +28,7 @@ def test_a_connection_that_was_cut_is_a_store_that_is_away(error: Exception) -> 
 
 
 def test_a_full_disk_is_told_as_such_in_one_line() -> None:
-    """Postgres comes with SQLSTATE 53100 and a hint on a line of its own; whoever reads the log needs the first words."""
+    """Postgres reports SQLSTATE 53100 and a hint on a line of its own; a reader of the log needs the first words."""
     fields = {
         "S": "ERROR",
         "C": "53100",

@@ -62,7 +62,7 @@ async def test_a_worker_that_was_replaced_without_knowing_is_told() -> None:
 
 
 async def test_a_write_of_a_partition_that_is_not_ours_is_not_repeated() -> None:
-    """Whoever asks for a partition that we lack is refused, and not kept trying for ever."""
+    """A write for a partition that we lack is refused, not retried for ever."""
     ownership = Ownership()
     ownership.take(claims(p0=1))
 

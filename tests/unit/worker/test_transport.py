@@ -105,7 +105,7 @@ async def test_no_more_bundles_wait_than_are_meant_to() -> None:
 
 
 async def test_the_end_of_a_log_that_a_rebalance_has_taken_away_is_unknown_and_no_error() -> None:
-    """Whoever still thinks that a partition is its own gets 0, also before the consumer has started."""
+    """For a partition that is no longer ours it is 0, also before the consumer has started."""
     app = _app()
     made: Any = app.consumer
     assert made.highwater(TP(TRACK_INGEST, 3)) == 0
