@@ -10,7 +10,15 @@ from store.columns import REVISION
 from store.errors import SchemaMismatchError, StoreError
 from store.pool import current_revision, open_pool, transaction
 from store.settings import StoreSettings
-from streams.kafka.topics import RECOMMENDATIONS, TRACK_INGEST, ensure_topics
+from streams.kafka.clients import admin_client
+from streams.kafka.partitioners import describe_placement
+from streams.kafka.topics import (
+    RECOMMENDATIONS,
+    TRACK_INGEST,
+    ensure_topics,
+    partition_counts,
+    topic_differences,
+)
 from streams.settings import KafkaSettings, StreamSettings
 
 _MAY_WRITE = "SELECT has_table_privilege('ingest_partitions', 'UPDATE')"
@@ -46,6 +54,18 @@ async def make_topics(
                 if RECOMMENDATIONS in created:
                     await told.begin_new_feed(connection)
     return created
+
+
+async def check_topics(kafka: KafkaSettings, streams: StreamSettings) -> tuple[list[str], list[str]]:
+    """What of the topics is not as it is wanted, and how the producers of track-ingest place keys, in lines.
+
+    Raises:
+        BrokerUnavailable: no broker answers, or it refuses this client.
+    """
+    differences = await topic_differences(kafka, streams)
+    async with admin_client(kafka) as client:
+        count = (await partition_counts(client)).get(TRACK_INGEST, 0)
+    return differences, await describe_placement(kafka, TRACK_INGEST, count) if count else []
 
 
 @contextlib.asynccontextmanager

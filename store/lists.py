@@ -33,8 +33,19 @@ UPDATE neighbour_lists AS l
 SET neighbours = i.neighbours, scores = i.scores, version = i.version, source_partition = i.source_partition,
     source_offset = i.source_offset, event_time = i.event_time, generated_at = i.generated_at
 FROM incoming_lists AS i
-WHERE l.key = i.key
+WHERE l.key = i.key AND l.version < i.version
 """
+
+# Of tracks that have come back meanwhile the list is somebody else's to write.
+_DROP = """
+DELETE FROM neighbour_lists AS l WHERE l.key = ANY($1::bigint[]) AND l.version < $2
+AND NOT EXISTS (SELECT FROM tracks AS t WHERE t.key = l.key)
+"""
+
+# By key and partition that it was of, the event that moved a track to another partition.
+_MOVED_AWAY = (
+    "SELECT key, from_partition, to_partition, to_offset FROM moves WHERE from_partition = ANY($1::int[])"
+)
 
 # Lists of tracks that have been withdrawn meanwhile are left out.
 _INSERT = """
@@ -50,18 +61,30 @@ PAGE_ROWS = 8_192
 
 
 async def flush_lists(
-    connection: PoolConnectionProxy, rows: ListRows, deleted: npt.NDArray[np.int64]
+    connection: PoolConnectionProxy,
+    rows: ListRows,
+    deleted: npt.NDArray[np.int64],
+    applied: Mapping[int, int] | None = None,
 ) -> tuple[int, int]:
     """Write changed lists and drop those of deleted tracks.
+
+    Lists that were made before their track moved to another partition, whose owner writes them now, are left out.
+
+    Args:
+        connection: Inside a transaction.
+        rows: The lists.
+        deleted: int64 (m,), keys of the tracks.
+        applied: By partition, the offset below which every event is in these lists; only wanted with `rows.owners`.
 
     Returns:
         The new version, and when it was made, in microseconds since 1970.
     """
     version: int = await connection.fetchval("SELECT nextval('list_version')")
     generated_at = time.time_ns() // 1_000
+    if len(rows.owners):
+        rows = await _without_moved(connection, rows, applied or {})
     for start in range(0, len(deleted), PAGE_ROWS):
-        gone = deleted[start : start + PAGE_ROWS].tolist()
-        await connection.execute("DELETE FROM neighbour_lists WHERE key = ANY($1::bigint[])", gone)
+        await connection.execute(_DROP, deleted[start : start + PAGE_ROWS].tolist(), version)
     if len(rows.keys):
         await connection.execute(_STAGING)
     for start in range(0, len(rows.keys), PAGE_ROWS):
@@ -69,6 +92,17 @@ async def flush_lists(
             await connection.execute("TRUNCATE incoming_lists")
         await _write(connection, rows.part(slice(start, start + PAGE_ROWS)), version, generated_at)
     return version, generated_at
+
+
+async def _without_moved(
+    connection: PoolConnectionProxy, rows: ListRows, applied: Mapping[int, int]
+) -> ListRows:
+    moves = await connection.fetch(_MOVED_AWAY, np.unique(rows.owners).tolist())
+    away = {(key, owner) for key, owner, partition, at in moves if at >= applied.get(partition, 0)}
+    if not away:
+        return rows
+    places = zip(rows.keys.tolist(), rows.owners.tolist(), strict=True)
+    return rows.where(np.array([place not in away for place in places], dtype=np.bool_))
 
 
 async def _write(connection: PoolConnectionProxy, rows: ListRows, version: int, generated_at: int) -> None:

@@ -364,9 +364,15 @@ async def forget_progress(connection: PoolConnectionProxy) -> None:
     )
 
 
-async def lock_withdrawals(connection: PoolConnectionProxy) -> None:
-    """Block writers of bodies until this transaction ends. Call it before tracks are withdrawn."""
-    await connection.execute("SELECT pg_advisory_xact_lock($1)", _WITHDRAWAL_LOCK)
+async def lock_withdrawals(connection: PoolConnectionProxy, *, shared: bool = False) -> None:
+    """Before tracks are withdrawn: let no body and no track be written until this transaction ends.
+
+    Args:
+        connection: Inside a transaction.
+        shared: Only let no track be withdrawn meanwhile.
+    """
+    lock = "pg_advisory_xact_lock_shared" if shared else "pg_advisory_xact_lock"
+    await connection.execute(f"SELECT {lock}($1)", _WITHDRAWAL_LOCK)
 
 
 async def drop_bodies_naming(connection: PoolConnectionProxy, keys: Sequence[int]) -> None:

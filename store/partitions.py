@@ -235,6 +235,7 @@ async def begin_new_log(connection: PoolConnectionProxy) -> list[int]:
 async def _forget_offsets(connection: PoolConnectionProxy, partitions: list[int]) -> None:
     await connection.execute("DELETE FROM absorbed_offsets WHERE source_partition = ANY($1)", partitions)
     await connection.execute("DELETE FROM departures WHERE source_partition = ANY($1)", partitions)
+    await connection.execute("DELETE FROM moves WHERE to_partition = ANY($1)", partitions)
     for partition in partitions:
         offset: int | None = -1
         while offset is not None:

@@ -41,6 +41,13 @@ class ListRows:
         """A slice of the rows, as views; empty columns stay empty."""
         return ListRows(**{f.name: getattr(self, f.name)[which] for f in fields(self)})
 
+    def where(self, which: npt.NDArray[np.bool_]) -> "ListRows":
+        """Some of the rows, copied; columns that are empty stay so."""
+        columns = {f.name: getattr(self, f.name) for f in fields(self)}
+        return ListRows(
+            **{name: column[which] if len(column) else column for name, column in columns.items()}
+        )
+
     @staticmethod
     def joined(pages: Sequence["ListRows"]) -> "ListRows":
         """The rows of one or more pages, in order; lists are padded to one width."""

@@ -54,6 +54,10 @@ tracks = Table(
     Column("updated_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
     # Folded words: see store/search_text.py.
     Column("search", TSVECTOR, nullable=False, server_default=text("''")),
+    # When the broker appended the event, milliseconds since 1970; 0 if that is not known.
+    Column("appended_at", BigInteger, nullable=False, server_default=text("0")),
+    # Where the event before was, if that was another partition.
+    Column("previous_partition", Integer),
     Index(None, "composer"),
     Index(None, "era"),
     Index(None, "form"),
@@ -153,13 +157,28 @@ absorbed_offsets = Table(
     Column("absorbed_offset", BigInteger, nullable=False),
 )
 
-# Deletions that workers which follow the partition may not have seen yet: a deleted track leaves no row of its own.
+# Deletions that workers which follow the partition may not have seen yet, or that an older event of the track may come
+# after, from another partition: a deleted track leaves no row of its own.
 departures = Table(
     "departures",
     metadata,
     Column("source_partition", Integer, primary_key=True, autoincrement=False),
     Column("source_offset", BigInteger, primary_key=True, autoincrement=False),
     Column("key", BigInteger, nullable=False),
+    Column("appended_at", BigInteger, nullable=False, server_default=text("0")),
+    Column("departed_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Index(None, "key"),
+)
+
+# Tracks whose last event is of another partition than the one before, until every worker has seen that.
+moves = Table(
+    "moves",
+    metadata,
+    Column("to_partition", Integer, primary_key=True, autoincrement=False),
+    Column("to_offset", BigInteger, primary_key=True, autoincrement=False),
+    Column("from_partition", Integer, primary_key=True, autoincrement=False),
+    Column("key", BigInteger, nullable=False),
+    Index(None, "key"),
 )
 
 # Withdrawn tracks whose tombstone has not reached the change feed yet.

@@ -38,14 +38,16 @@ class Departures:
     """Deletions.
 
     Attributes:
-        keys: int64 (m,); a key may come more than once, and may be of a track that has come back.
+        keys: int64 (m,), of tracks that are not there; a key may come more than once.
         partitions: int32 (m,).
         offsets: int64 (m,).
+        appended: int64 (m,), milliseconds since 1970.
     """
 
     keys: npt.NDArray[np.int64]
     partitions: npt.NDArray[np.int32]
     offsets: npt.NDArray[np.int64]
+    appended: npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,18 +59,25 @@ class CommittedTail:
         departures: Deletions in the stretch.
         upto: By partition, the offset that the stretch ends before.
         whole: Whether it ends where the store does.
+        appended: int64, when the broker appended the event of each of the tracks, milliseconds since 1970.
+        moved: By key, of the tracks with an event in the stretch that came after one of another partition: the partition that
+            they are of now, None where they are not there.
+        consumed: How far every partition was consumed then.
     """
 
     tracks: TrackVectors
     departures: Departures
     upto: dict[int, int]
     whole: bool
+    appended: npt.NDArray[np.int64]
+    moved: dict[int, int | None]
+    consumed: dict[int, int]
 
 
 _TRACKS = f"""
 SELECT t.*
 FROM unnest($1::int[], $2::bigint[], $3::bigint[]) AS f (partition, first, upto), LATERAL (
-    SELECT key, track_id, embedding, source_partition, source_offset,
+    SELECT key, track_id, embedding, source_partition, source_offset, appended_at,
            (extract(epoch FROM event_time) * 1000000)::bigint AS event_time, {", ".join(METADATA_FIELDS)}
     FROM tracks WHERE source_partition = f.partition AND source_offset >= f.first AND source_offset < f.upto
     ORDER BY source_offset LIMIT $4
@@ -76,19 +85,33 @@ FROM unnest($1::int[], $2::bigint[], $3::bigint[]) AS f (partition, first, upto)
 """  # noqa: S608 -- columns of the schema
 
 _DEPARTURES = """
-SELECT d.key, d.source_partition, d.source_offset
+SELECT d.key, d.source_partition, d.source_offset, d.appended_at
 FROM departures AS d JOIN unnest($1::int[], $2::bigint[], $3::bigint[]) AS f (partition, first, upto)
 ON d.source_partition = f.partition AND d.source_offset >= f.first AND d.source_offset < f.upto
+WHERE NOT EXISTS (SELECT FROM tracks AS t WHERE t.key = d.key)
+"""
+
+_MOVES = """
+SELECT m.key, t.source_partition
+FROM moves AS m JOIN unnest($1::int[], $2::bigint[], $3::bigint[]) AS f (partition, first, upto)
+ON m.to_partition = f.partition AND m.to_offset >= f.first AND m.to_offset < f.upto
+LEFT JOIN tracks AS t ON t.key = m.key
 """
 
 # Every worker that owns lists has seen what all owners' lists have absorbed.
-_PRUNE = """
-DELETE FROM departures AS d USING (
-    SELECT source_partition, min(absorbed_offset) AS absorbed FROM absorbed_offsets GROUP BY source_partition
-    HAVING count(*) = (SELECT count(*) FROM ingest_partitions)
-) AS a
-WHERE d.source_partition = a.source_partition AND d.source_offset < a.absorbed
+_SEEN_BY_ALL = """
+SELECT source_partition, min(absorbed_offset) AS absorbed FROM absorbed_offsets GROUP BY source_partition
+HAVING count(*) = (SELECT count(*) FROM ingest_partitions)
 """
+_PRUNE_DEPARTURES = f"""
+DELETE FROM departures AS d USING ({_SEEN_BY_ALL}) AS a
+WHERE d.source_partition = a.source_partition AND d.source_offset < a.absorbed
+    AND d.departed_at < now() - make_interval(secs => $1)
+"""  # noqa: S608
+_PRUNE_MOVES = f"""
+DELETE FROM moves AS m USING ({_SEEN_BY_ALL}) AS a
+WHERE m.to_partition = a.source_partition AND m.to_offset < a.absorbed
+"""  # noqa: S608
 
 
 async def consumed_positions(connection: PoolConnectionProxy | asyncpg.Pool) -> dict[int, ConsumedPosition]:
@@ -108,12 +131,8 @@ async def read_tail(
         after: By partition, the first offset that is wanted.
         limit: Tracks of each partition at most.
     """
-    consumed = await consumed_positions(connection)
-    upto = {
-        p: consumed[p].consumed
-        for p, first in after.items()
-        if p in consumed and consumed[p].consumed > first
-    }
+    consumed = {p: at.consumed for p, at in (await consumed_positions(connection)).items()}
+    upto = {p: consumed[p] for p, first in after.items() if p in consumed and consumed[p] > first}
     stretch = list(upto), [after[p] for p in upto], list(upto.values())
     rows = await connection.fetch(_TRACKS, *stretch, limit)
     tracks = _vectors(rows, dimension)
@@ -121,13 +140,23 @@ async def read_tail(
     full = [p for p in upto if counts.get(p, 0) == limit]
     for partition in full:
         upto[partition] = int(tracks.offsets[tracks.partitions == partition].max()) + 1
-    gone = await connection.fetch(_DEPARTURES, *stretch[:2], list(upto.values()))
-    departures = Departures(
-        keys=np.array([row["key"] for row in gone], dtype=np.int64),
-        partitions=np.array([row["source_partition"] for row in gone], dtype=np.int32),
-        offsets=np.array([row["source_offset"] for row in gone], dtype=np.int64),
+    stretch = *stretch[:2], list(upto.values())
+    gone = await connection.fetch(_DEPARTURES, *stretch)
+    moved = await connection.fetch(_MOVES, *stretch)
+    return CommittedTail(
+        tracks,
+        Departures(
+            keys=np.array([row["key"] for row in gone], dtype=np.int64),
+            partitions=np.array([row["source_partition"] for row in gone], dtype=np.int32),
+            offsets=np.array([row["source_offset"] for row in gone], dtype=np.int64),
+            appended=np.array([row["appended_at"] for row in gone], dtype=np.int64),
+        ),
+        upto,
+        whole=not full,
+        appended=np.array([row["appended_at"] for row in rows], dtype=np.int64),
+        moved={row["key"]: row["source_partition"] for row in moved},
+        consumed=consumed,
     )
-    return CommittedTail(tracks, departures, upto, whole=not full)
 
 
 async def read_keys(connection: PoolConnectionProxy) -> npt.NDArray[np.int64]:
@@ -159,9 +188,10 @@ async def catalogue_identity(connection: PoolConnectionProxy) -> str:
     return f"{made} {[found[p].generation for p in sorted(found)]}"
 
 
-async def prune_departures(connection: PoolConnectionProxy) -> None:
-    """Delete records of deletions that every worker has seen."""
-    await connection.execute(_PRUNE)
+async def prune_departures(connection: PoolConnectionProxy, remembered: float) -> None:
+    """Forget moves that every worker has seen, and deletions that are older, too, than `remembered` seconds."""
+    await connection.execute(_PRUNE_DEPARTURES, remembered)
+    await connection.execute(_PRUNE_MOVES)
 
 
 def _vectors(rows: list[asyncpg.Record], dimension: int) -> TrackVectors:

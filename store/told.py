@@ -36,6 +36,13 @@ class ToldList:
 
 
 _READ = "SELECT key, feed_partition, feed_offset, version, neighbours FROM told_lists WHERE key = ANY($1::bigint[])"
+# Tracks with an event after one of another partition, whose owner may not know yet: what it still tells must come first.
+_HELD = """
+SELECT DISTINCT w.key FROM unnest($1::bigint[], $2::int[]) AS w (key, owner)
+JOIN moves AS m ON m.key = w.key AND m.from_partition <> w.owner
+LEFT JOIN absorbed_offsets AS a ON a.owner_partition = m.from_partition AND a.source_partition = m.to_partition
+WHERE coalesce(a.absorbed_offset, 0) <= m.to_offset
+"""
 # In the order of keys, so that two workers do not wait for each other crosswise.
 _RECORD = """
 INSERT INTO told_lists AS t (key, feed_partition, feed_offset, version, neighbours)
@@ -69,6 +76,11 @@ async def read_told(connection: PoolConnectionProxy, keys: npt.NDArray[np.int64]
         )
         for row in rows
     }
+
+
+async def read_held(connection: PoolConnectionProxy, keys: Sequence[int], owners: Sequence[int]) -> set[int]:
+    """The tracks of which the owner that they have moved away from may still tell something."""
+    return {row[0] for row in await connection.fetch(_HELD, keys, owners)}
 
 
 async def record_told(connection: PoolConnectionProxy, told: Iterable[ToldList]) -> None:

@@ -1,8 +1,11 @@
-"""Writes of tracks: one micro-batch in one transaction."""
+"""Writes of tracks: one micro-batch in one transaction.
+
+Of a track's events the latest counts, in whatever order they are written: see docs/decisions/event-order.md.
+"""
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -27,6 +30,7 @@ class TrackRow:
         partition: Where in the ingest topic it came from.
         offset: Likewise.
         event_time: Aware.
+        appended: When the broker appended it, milliseconds since 1970; 0 if that is not known.
     """
 
     track_id: str
@@ -36,16 +40,33 @@ class TrackRow:
     partition: int
     offset: int
     event_time: datetime
+    appended: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Withdrawal:
-    """A track to delete, and the event that says so."""
+    """A track to delete, and the event that says so, as in `TrackRow`."""
 
     track_id: str
     key: int
     partition: int
     offset: int
+    appended: int = 0
+
+
+@dataclass(slots=True)
+class StoredEvents:
+    """What became of a batch's events.
+
+    Attributes:
+        keys: Of the tracks whose event counts; the others have a later one.
+        deleted: The ids of the tracks that it deleted.
+        moved: Of the tracks whose event before, upsert or delete, was of another partition.
+    """
+
+    keys: set[int] = field(default_factory=set)
+    deleted: set[str] = field(default_factory=set)
+    moved: set[int] = field(default_factory=set)
 
 
 _COLUMNS = (
@@ -56,6 +77,7 @@ _COLUMNS = (
     "source_partition",
     "source_offset",
     "event_time",
+    "appended_at",
 )
 _NAMES = ", ".join(_COLUMNS)
 # asyncpg writes no tsvector: the words come as text.
@@ -67,14 +89,40 @@ CREATE TEMP TABLE IF NOT EXISTS incoming_tracks WITH (toast_tuple_target = 8160)
 AS SELECT {_NAMES}, ''::text AS words FROM tracks WITH NO DATA
 """  # noqa: S608 -- the names are this module's own
 
-# Inserts or updates; an older event than the row's own changes nothing.
+
+def _later(one: str, other: str) -> str:
+    """Whether an event is later than another, rows of tracks or departures: `EventPlace.is_after` in SQL."""
+    return (
+        f"CASE WHEN {one}.source_partition = {other}.source_partition "
+        f"THEN {one}.source_offset > {other}.source_offset ELSE ({one}.appended_at, {one}.source_partition) > "
+        f"({other}.appended_at, {other}.source_partition) END"
+    )
+
+
+# Looked up one by one: a plan that joins might read the whole table, of which there are few here.
+_DEPARTED_LATER = (
+    f"coalesce((SELECT bool_or({_later('d', 'i')}) FROM departures AS d WHERE d.key = i.key), false)"  # noqa: S608
+)
+# Inserts or updates; an older event than the row's own, or than the track's deletion, changes nothing.
 _UPSERT = f"""
 INSERT INTO tracks AS t ({_NAMES}, search)
-SELECT {_NAMES}, words::tsvector FROM incoming_tracks
+SELECT {_NAMES}, words::tsvector FROM incoming_tracks AS i WHERE NOT {_DEPARTED_LATER}
 ON CONFLICT (track_id) DO UPDATE
-SET {", ".join(f"{name} = excluded.{name}" for name in (*_COLUMNS[2:], "search"))}, updated_at = now()
-WHERE t.source_partition <> excluded.source_partition OR t.source_offset < excluded.source_offset
+SET {", ".join(f"{name} = excluded.{name}" for name in (*_COLUMNS[2:], "search"))}, updated_at = now(),
+    previous_partition = CASE WHEN t.source_partition <> excluded.source_partition THEN t.source_partition END
+WHERE {_later("excluded", "t")}
 """  # noqa: S608
+
+# What counts is known by what is there, so that a transaction that is run again finds the same.
+_COUNTING = """
+SELECT key, source_partition, source_offset, previous_partition FROM tracks WHERE key = ANY($1::bigint[])
+"""
+_DEPARTED_ELSEWHERE = "SELECT DISTINCT key, source_partition FROM departures WHERE key = ANY($1::bigint[])"
+_MOVE = """
+INSERT INTO moves (key, from_partition, to_partition, to_offset)
+SELECT * FROM unnest($1::bigint[], $2::int[], $3::int[], $4::bigint[]) ON CONFLICT DO NOTHING
+"""
+_MOVED = "SELECT key FROM moves WHERE to_partition = ANY($1::int[]) AND to_offset = ANY($2::bigint[])"
 
 # In one order, so that two workers do not wait for each other's new words crosswise.
 _LEARN_WORDS = """
@@ -91,46 +139,101 @@ ON CONFLICT DO NOTHING
 # Two track ids with one key.
 _UNIQUE_KEY = "uq_tracks_key"
 
-_DELETE = """
+_DELETE = f"""
 DELETE FROM tracks AS t
-USING unnest($1::text[], $2::int[], $3::bigint[]) AS d (track_id, partition, at)
-WHERE t.track_id = d.track_id AND (t.source_partition <> d.partition OR t.source_offset < d.at)
-RETURNING t.track_id, t.key
-"""
+USING unnest($1::text[], $2::int[], $3::bigint[], $4::bigint[]) AS d (track_id, source_partition, source_offset, appended_at)
+WHERE t.track_id = d.track_id AND {_later("d", "t")}
+RETURNING t.track_id, t.key, t.source_partition, d.source_partition, d.source_offset
+"""  # noqa: S608
 
 _OWE_TOMBSTONES = """
 INSERT INTO withdrawals (track_id, source_partition, source_offset)
 SELECT * FROM unnest($1::text[], $2::int[], $3::bigint[])
 """
 
-# For workers that follow the partition: see store/tail.py.
-_DEPART = """
-INSERT INTO departures (key, source_partition, source_offset)
-SELECT * FROM unnest($1::bigint[], $2::int[], $3::bigint[]) ON CONFLICT DO NOTHING
+# For workers that follow the partition (see store/tail.py), and for older events from other partitions.
+_DEPART = f"""
+INSERT INTO departures (key, source_partition, source_offset, appended_at)
+SELECT i.key, i.source_partition, i.source_offset, i.appended_at
+FROM unnest($1::text[], $2::bigint[], $3::int[], $4::bigint[], $5::bigint[])
+    AS i (track_id, key, source_partition, source_offset, appended_at)
+WHERE NOT {_DEPARTED_LATER}
+    AND NOT coalesce((SELECT {_later("t", "i")} FROM tracks AS t WHERE t.track_id = i.track_id), false)
+ON CONFLICT DO NOTHING
+"""  # noqa: S608
+_DEPARTED = """
+SELECT d.key, i.partition, i.at FROM unnest($1::int[], $2::bigint[]) AS i (partition, at),
+LATERAL (SELECT key FROM departures WHERE source_partition = i.partition AND source_offset = i.at OFFSET 0) AS d
 """
 
 
-async def upsert_tracks(connection: PoolConnectionProxy, rows: Sequence[TrackRow]) -> None:
-    """Insert or update tracks; a row that is already newer stays.
+async def store_events(
+    connection: PoolConnectionProxy, rows: Sequence[TrackRow], withdrawals: Sequence[Withdrawal]
+) -> StoredEvents:
+    """Write a batch, of each track one event; whatever is not the latest event of its track changes nothing.
+
+    Raises:
+        TrackRejectedError: Postgres can never take one of them.
+    """
+    # An upsert and a delete of one track, from two partitions, must not pass each other unseen.
+    if withdrawals:
+        await materialised.lock_withdrawals(connection)
+    elif rows:
+        await materialised.lock_withdrawals(connection, shared=True)
+    stored = StoredEvents()
+    stored.keys |= await upsert_tracks(connection, rows)
+    gone = await withdraw_tracks(connection, withdrawals)
+    stored.keys |= gone.keys
+    stored.deleted |= gone.deleted
+    places = [(r.partition, r.offset) for r in rows] + [(w.partition, w.offset) for w in withdrawals]
+    if places:
+        moved = await connection.fetch(_MOVED, *map(list, zip(*places, strict=True)))
+        stored.moved = {row["key"] for row in moved} & stored.keys
+    return stored
+
+
+async def upsert_tracks(connection: PoolConnectionProxy, rows: Sequence[TrackRow]) -> set[int]:
+    """Insert or update tracks, each of which has no later event; returns the keys of these.
 
     Raises:
         TrackRejectedError: Postgres can never take one of them.
     """
     if not rows:
-        return
+        return set()
     await connection.execute(_STAGING)
     records, words = await asyncio.to_thread(_records, rows)
     try:
         await connection.copy_records_to_table("incoming_tracks", records=records, columns=_STAGED)
         await connection.execute(_UPSERT)
         await connection.execute(_LEARN_WORDS, words)
-        await materialised.mark_bodies_outdated(connection, [r.key for r in rows])
+        counting = await _counting(connection, rows)
+        await materialised.mark_bodies_outdated(connection, list(counting))
     except asyncpg.UniqueViolationError as error:
         same_key = error.constraint_name == _UNIQUE_KEY
         message = "another track has the same 64-bit key" if same_key else str(error)
         raise TrackRejectedError(message) from error
     except REJECTED as error:
         raise TrackRejectedError(str(error)) from error
+    return counting
+
+
+async def _counting(connection: PoolConnectionProxy, rows: Sequence[TrackRow]) -> set[int]:
+    """The keys of the rows that are stored; those that come from another partition are noted down."""
+    places = {row.key: (row.partition, row.offset) for row in rows}
+    found = await connection.fetch(_COUNTING, list(places))
+    counting = {key: before for key, *at, before in found if tuple(at) == places[key]}
+    moves = {(key, before) for key, before in counting.items() if before is not None}
+    for key, partition in await connection.fetch(_DEPARTED_ELSEWHERE, list(counting)):
+        if partition != places[key][0]:
+            moves.add((key, partition))
+    await _note_moves(connection, [(key, before, *places[key]) for key, before in moves])
+    return set(counting)
+
+
+async def _note_moves(connection: PoolConnectionProxy, moves: Sequence[tuple[int, int, int, int]]) -> None:
+    """Note that events came after those of another partition: key, that partition, and the event's own place."""
+    if moves:
+        await connection.execute(_MOVE, *map(list, zip(*moves, strict=True)))
 
 
 def _records(rows: Sequence[TrackRow]) -> tuple[list[tuple[Any, ...]], list[str]]:
@@ -139,40 +242,45 @@ def _records(rows: Sequence[TrackRow]) -> tuple[list[tuple[Any, ...]], list[str]
     for r in rows:
         found = search_text.weighted_words(r.track_id, dict(zip(METADATA_FIELDS, r.metadata, strict=True)))
         words.update(filter(search_text.correctable, found))
-        place = (r.partition, r.offset, r.event_time)
+        place = (r.partition, r.offset, r.event_time, r.appended)
         records.append(
             (r.track_id, r.key, *r.metadata, r.embedding, *place, search_text.search_document(found))
         )
     return records, sorted(words)
 
 
-async def withdraw_tracks(connection: PoolConnectionProxy, withdrawals: Sequence[Withdrawal]) -> list[str]:
-    """Delete tracks and note that the change feed owes each a tombstone; return the ids that were there.
+async def withdraw_tracks(connection: PoolConnectionProxy, withdrawals: Sequence[Withdrawal]) -> StoredEvents:
+    """Delete tracks that have no later event, and note that the change feed owes each a tombstone.
 
     One that is not there is owed a tombstone too: where the log is read again into an empty database, the feed may
     have a list of it from before.
     """
     if not withdrawals:
-        return []
+        return StoredEvents()
     await materialised.lock_withdrawals(connection)
-    gone = await connection.fetch(
-        _DELETE,
-        [w.track_id for w in withdrawals],
-        [w.partition for w in withdrawals],
-        [w.offset for w in withdrawals],
+    ids, keys, *place = map(
+        list, zip(*((w.track_id, w.key, w.partition, w.offset, w.appended) for w in withdrawals), strict=True)
     )
-    coordinates = [w.partition for w in withdrawals], [w.offset for w in withdrawals]
-    await connection.execute(_OWE_TOMBSTONES, [w.track_id for w in withdrawals], *coordinates)
-    await connection.execute(_DEPART, [w.key for w in withdrawals], *coordinates)
+    await connection.execute(_DEPART, ids, keys, *place)
+    departed = set(map(tuple, await connection.fetch(_DEPARTED, *place[:2])))
+    counting = [w for w in withdrawals if (w.key, w.partition, w.offset) in departed]
+    if not counting:
+        return StoredEvents()
+    ids, partitions, offsets, appended = map(
+        list, zip(*((w.track_id, w.partition, w.offset, w.appended) for w in counting), strict=True)
+    )
+    gone = await connection.fetch(_DELETE, ids, partitions, offsets, appended)
+    await _note_moves(connection, [(row[1], *row[2:]) for row in gone if row[2] != row[3]])
+    await connection.execute(_OWE_TOMBSTONES, ids, partitions, offsets)
     if gone:
         await materialised.drop_bodies_naming(connection, [row["key"] for row in gone])
-    return [row["track_id"] for row in gone]
+    return StoredEvents({w.key for w in counting}, {row["track_id"] for row in gone})
 
 
 async def owed_tombstones(
     connection: PoolConnectionProxy, partitions: Sequence[int]
-) -> list[tuple[int, str]]:
-    """Withdrawals of these partitions whose tombstone is still owed: (id, track id), oldest first.
+) -> list[tuple[int, str, int]]:
+    """Withdrawals of these partitions whose tombstone is still owed: (id, track id, partition), oldest first.
 
     A track that has come back since is owed none, and is left out together with its note.
     """
@@ -182,10 +290,10 @@ async def owed_tombstones(
         list(partitions),
     )
     rows = await connection.fetch(
-        "SELECT id, track_id FROM withdrawals WHERE source_partition = ANY($1::int[]) ORDER BY id",
+        "SELECT id, track_id, source_partition FROM withdrawals WHERE source_partition = ANY($1::int[]) ORDER BY id",
         list(partitions),
     )
-    return [(row["id"], row["track_id"]) for row in rows]
+    return [tuple(row) for row in rows]
 
 
 async def settle_tombstones(connection: PoolConnectionProxy, ids: Sequence[int]) -> None:

@@ -17,13 +17,18 @@ class WorkerMetrics:
         self.loop_lag = loop_lag_histogram("mess_worker_loop_lag_seconds", registry)
         self.events = Counter(
             "mess_ingest_events",
-            "Events of track-ingest: upserted, deleted, unknown_delete (nothing to delete), superseded (a later event of "
-            "the track was in the same batch), replayed (consumed before), refused",
+            "Events of track-ingest: upserted, deleted, unknown_delete (nothing to delete), superseded (the track "
+            "has a later event), replayed (consumed before), refused",
             ["outcome"],
             registry=registry,
         )
         for outcome in ("upserted", "deleted", "unknown_delete", "superseded", "replayed", "refused"):
             self.events.labels(outcome)
+        self.misplaced_events = Counter(
+            "mess_misplaced_events",
+            "Events of track-ingest in another partition than the one that their key belongs to",
+            registry=registry,
+        )
         self.unread_cells = Counter(
             "mess_metadata_cells_unread",
             "Metadata values of accepted events that could not be read, and are kept in extra.raw",

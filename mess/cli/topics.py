@@ -51,13 +51,18 @@ def create(
 
 
 def check(data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
-    """Compare the broker's topics with the configured ones; exits with 1 if they differ."""
+    """Compare the broker's topics with the configured ones; exits with 1 if they differ.
+
+    Says, too, by which rule the producers of track-ingest have placed its recent keys.
+    """
     from mess import settings  # noqa: PLC0415 - `mess --help` must not wait for Kafka
-    from streams.kafka.topics import topic_differences  # noqa: PLC0415
+    from mess.topics import check_topics  # noqa: PLC0415
     from streams.settings import StreamSettings  # noqa: PLC0415
 
-    differences = _run(topic_differences(kafka_settings(data_dir), settings.read_settings(StreamSettings)))
-    for line in differences:
+    differences, placement = _run(
+        check_topics(kafka_settings(data_dir), settings.read_settings(StreamSettings))
+    )
+    for line in (*differences, *placement):
         typer.echo(line)
     if differences:
         raise typer.Exit(INCOMPLETE)
@@ -81,7 +86,7 @@ def load(
     ] = False,
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
-    """Write a copy back: each message to the partition of its key, in order, with its time."""
+    """Write a copy back: each message to the partition that it was in, in order, with its time."""
     from streams.kafka import topic_copies  # noqa: PLC0415 - `mess --help` must not wait for Kafka
 
     with _opened(file) as lines:

@@ -15,6 +15,7 @@ from streams.contracts.dead_letters import (
     dead_letter_headers,
     read_dead_letter_headers,
 )
+from streams.contracts.event_order import EventPlace
 from streams.contracts.interactions import (
     Interaction,
     InteractionType,
@@ -101,6 +102,7 @@ __all__ = [
     "ComparedList",
     "Comparison",
     "EncodedEmbedding",
+    "EventPlace",
     "FieldProblem",
     "FilterCondition",
     "Interaction",

@@ -198,6 +198,16 @@ class ExactEngine:
         entering = np.flatnonzero(rows >= 0)
         refills = self._most_urgent(URGENT_REFILLS, but_not=rows[entering])
         self._fill(rows[entering], len(batch.deleted) + entering, events, refills)
+        self._give_again(batch)
+
+    def _give_again(self, batch: TrackBatch) -> None:
+        """Lists of tracks that came from another partition are among the next changes, as far as they are known."""
+        if not len(batch.moved):
+            return
+        came = np.isin(batch.keys, batch.moved)
+        slots = self.catalogue.slots_of(batch.keys[came])
+        known = self.lists.owned[slots] & (self.lists.horizon[slots] != UNKNOWN)
+        self.lists.mark(slots[known], batch.events[came][known])
 
     def _sort_out(self, batch: TrackBatch) -> tuple[Slots, npt.NDArray[np.bool_]]:
         """The slots of tracks whose vector moves (`EMPTY` for the others), and which tracks are new."""

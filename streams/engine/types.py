@@ -1,7 +1,7 @@
 """What goes into the neighbour engine and what comes out: plain arrays, cheap to send between processes."""
 
 from collections.abc import Collection, Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -38,6 +38,8 @@ class TrackBatch:
         deleted_events: `EVENT` (m,), the event behind each.
         behind: How many more events are known to wait: of many, newcomers' lists had better be made together.
         metadata: What is known of the b tracks inserted, a value for each field; None where it is not wanted.
+        moved: int64, tracks whose event before was of another partition: their lists are given again, changed or not, as
+            somebody else may have written one.
     """
 
     keys: Keys
@@ -48,6 +50,7 @@ class TrackBatch:
     deleted_events: Events
     behind: int = 0
     metadata: Sequence[tuple[Hashable, ...]] | None = None
+    moved: Keys = field(default_factory=lambda: np.empty(0, dtype=np.int64))
 
 
 @dataclass(frozen=True, slots=True)

@@ -282,7 +282,11 @@ async def _deliver_part(
         deliveries.append(
             (await producer.send_batch(batch, topic, partition=partition), batch.record_count())
         )
-    return [(await delivery).offset + i for delivery, records in deliveries for i in range(records)]
+    places = [((await delivery).offset, records) for delivery, records in deliveries]
+    if any(first < 0 for first, _ in places):
+        # The broker had the batch already, and does not say where.
+        raise KafkaError("the offsets of what was delivered are not known")
+    return [first + i for first, records in places for i in range(records)]
 
 
 @lru_cache(maxsize=1 << 17)

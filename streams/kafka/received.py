@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Final
 
-from streams.contracts import InvalidEvent
+from streams.contracts import EventPlace, InvalidEvent
 
 # What Kafka calls the type of a timestamp that the broker gave the message.
 APPEND_TIME: Final = 1
@@ -30,6 +30,14 @@ class ReceivedMessage:
     timestamp: int
     headers: tuple[tuple[str, bytes], ...] = ()
     appended: bool = False
+
+    @property
+    def place(self) -> EventPlace:
+        """Where it stands among the events of its track.
+
+        Its time counts whosever it is: a copy that was written back has the broker's of the log that it is of.
+        """
+        return EventPlace(self.partition, self.offset, max(0, int(self.timestamp)))
 
 
 @dataclass(frozen=True, slots=True)

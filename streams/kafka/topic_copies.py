@@ -3,15 +3,17 @@
 import asyncio
 import base64
 import binascii
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
 import orjson
-from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 
 from streams.errors import StreamsError, TopicError
 from streams.kafka.clients import admin_client, group_less_consumer, sendable_key, start_producer
+from streams.kafka.topic_configs import CREATE_TIME, TIMESTAMP_TYPE, read_topic_config, set_topic_config
 from streams.kafka.topics import partition_counts
 from streams.settings import KafkaSettings
 
@@ -25,23 +27,27 @@ class CopyError(StreamsError):
 
 @dataclass(frozen=True, slots=True)
 class CopiedMessage:
-    """One message without its coordinates, which are another log's after a restore.
+    """One message without its offset, which is another log's after a restore.
 
     Attributes:
         key: Raw bytes, None without a key.
         value: Raw bytes, None for a tombstone.
         timestamp: Milliseconds since 1970, as Kafka keeps it.
         headers: Names and raw values, in order.
+        partition: Where it was; None in copies that did not say so.
     """
 
     key: bytes | None
     value: bytes | None
     timestamp: int
     headers: tuple[tuple[str, bytes], ...] = ()
+    partition: int | None = None
 
     def line(self) -> bytes:
         """The message as one line of JSON, ended by a line feed; bytes as base64."""
         fields: dict[str, Any] = {"key": _text(self.key), "value": _text(self.value), "time": self.timestamp}
+        if self.partition is not None:
+            fields["partition"] = self.partition
         if self.headers:
             fields["headers"] = [[name, _text(value)] for name, value in self.headers]
         return orjson.dumps(fields, option=orjson.OPT_APPEND_NEWLINE)
@@ -56,7 +62,8 @@ class CopiedMessage:
         try:
             fields = orjson.loads(line)
             headers = tuple((str(name), _raw(value) or b"") for name, value in fields.get("headers", ()))
-            return cls(_raw(fields["key"]), _raw(fields["value"]), _whole(fields["time"]), headers)
+            partition = None if fields.get("partition") is None else _whole(fields["partition"])
+            return cls(_raw(fields["key"]), _raw(fields["value"]), _whole(fields["time"]), headers, partition)
         except (
             orjson.JSONDecodeError,
             binascii.Error,
@@ -99,7 +106,11 @@ async def _dump_partition(
         batches = await reader.getmany(partition, timeout_ms=500)
         for record in batches.get(partition, []):
             if record.offset < end:
-                write(CopiedMessage(record.key, record.value, record.timestamp, tuple(record.headers)).line())
+                headers = tuple(record.headers)
+                message = CopiedMessage(
+                    record.key, record.value, record.timestamp, headers, partition.partition
+                )
+                write(message.line())
                 count += 1
     return count
 
@@ -107,7 +118,10 @@ async def _dump_partition(
 async def load_topic(
     kafka: KafkaSettings, topic: str, lines: Iterable[bytes], *, into_used: bool = False
 ) -> int:
-    """Write the messages of a copy to `topic`: each to the partition its key belongs to, in order, with its time.
+    """Write the messages of a copy to `topic`: each to the partition that it was in, in order, with its time.
+
+    Messages of a copy that names no partitions go where their keys belong. Where the broker gives messages its own time, it
+    is told to leave them theirs meanwhile: of a track's events in several partitions the latest counts.
 
     Args:
         kafka: How to reach the broker.
@@ -120,13 +134,37 @@ async def load_topic(
 
     Raises:
         BrokerUnavailable: No broker answers.
-        TopicError: There is no such topic, or it has been written to.
+        TopicError: There is no such topic, or it has been written to, or it has fewer partitions than the copy.
         CopyError: A line is not one of a copy; what stood before it has been delivered.
     """
-    await _require_unused(kafka, topic, into_used=into_used)
-    producer = await start_producer(kafka)
+    count = await _partitions(kafka, topic)
+    await _require_unused(kafka, topic, count, into_used=into_used)
+    async with _times_kept(kafka, topic):
+        producer = await start_producer(kafka)
+        try:
+            return await _load(producer, topic, count, lines)
+        finally:
+            await producer.stop()
+
+
+@asynccontextmanager
+async def _times_kept(kafka: KafkaSettings, topic: str) -> AsyncIterator[None]:
+    """Have messages keep the times that they come with."""
+    async with admin_client(kafka) as admin:
+        found, _ = (await read_topic_config(admin, topic)).get(TIMESTAMP_TYPE, (CREATE_TIME, False))
+        if found != CREATE_TIME:
+            await set_topic_config(admin, topic, {TIMESTAMP_TYPE: CREATE_TIME})
+    try:
+        yield
+    finally:
+        if found != CREATE_TIME:
+            async with admin_client(kafka) as admin:
+                await set_topic_config(admin, topic, {TIMESTAMP_TYPE: found})
+
+
+async def _load(producer: AIOKafkaProducer, topic: str, count: int, lines: Iterable[bytes]) -> int:
     waiting: list[asyncio.Future[Any]] = []
-    count = 0
+    loaded = 0
     try:
         for number, line in enumerate(lines, start=1):
             if not line.strip():
@@ -135,27 +173,31 @@ async def load_topic(
                 message = CopiedMessage.parse(line)
             except CopyError as exc:
                 raise CopyError(f"line {number}: {exc}") from exc
+            if message.partition is not None and message.partition >= count:
+                raise TopicError(
+                    f"topic {topic} has {count} partitions, and line {number} is of partition {message.partition}"
+                )
             waiting.append(
                 await producer.send(
                     topic,
                     key=sendable_key(message.key, message.value),
                     value=message.value,
+                    partition=message.partition,
                     timestamp_ms=message.timestamp,
                     headers=list(message.headers),
                 )
             )
-            count += 1
+            loaded += 1
             if len(waiting) >= _CHUNK:
                 await asyncio.gather(*waiting)
                 waiting.clear()
     finally:
         await asyncio.gather(*waiting)
-        await producer.stop()
-    return count
+    return loaded
 
 
-async def _require_unused(kafka: KafkaSettings, topic: str, *, into_used: bool) -> None:
-    partitions = [TopicPartition(topic, number) for number in range(await _partitions(kafka, topic))]
+async def _require_unused(kafka: KafkaSettings, topic: str, count: int, *, into_used: bool) -> None:
+    partitions = [TopicPartition(topic, number) for number in range(count)]
     if into_used:
         return
     async with group_less_consumer(kafka) as reader:

@@ -6,11 +6,12 @@ from typing import Any, Final
 import structlog
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import TopicAlreadyExistsError, for_code
-from aiokafka.partitioner import murmur2
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_exponential
 
 from streams.errors import BrokerUnavailable, TopicError
 from streams.kafka.clients import MAX_MESSAGE_BYTES, MAX_REQUEST_BYTES, admin_client
+from streams.kafka.partitioners import murmur2_partition
+from streams.kafka.topic_configs import APPEND_TIME, TIMESTAMP_TYPE, read_topic_config
 from streams.settings import KafkaSettings, StreamSettings
 
 TRACK_INGEST: Final = "track-ingest"
@@ -22,6 +23,8 @@ DEAD_LETTERS: Final = "dead-letters"
 
 _HOUR_MS: Final = 3_600_000
 _DAY_MS: Final = 24 * _HOUR_MS
+# For how long a compacted topic keeps its tombstones at least.
+TOMBSTONE_MS: Final = 30 * _DAY_MS
 
 log = structlog.get_logger(__name__)
 
@@ -50,7 +53,7 @@ def topic_specs(kafka: KafkaSettings, streams: StreamSettings) -> list[TopicSpec
     compacted = shared | {
         "cleanup.policy": "compact",
         # A worker that resumes from its stored offset must still meet every tombstone after it.
-        "delete.retention.ms": str(30 * _DAY_MS),
+        "delete.retention.ms": str(TOMBSTONE_MS),
         "min.cleanable.dirty.ratio": "0.3",
     }
     by_track = streams.ingest_partitions
@@ -58,12 +61,13 @@ def topic_specs(kafka: KafkaSettings, streams: StreamSettings) -> list[TopicSpec
     def timed(milliseconds: int) -> dict[str, str]:
         return shared | {"cleanup.policy": "delete", "retention.ms": str(milliseconds)}
 
-    # The one clock by which the age of a request is judged.
-    broker_time = {"message.timestamp.type": "LogAppendTime"}
+    # The one clock by which the age of a request is judged, and which of two events in different partitions is the later one.
+    broker_time = {TIMESTAMP_TYPE: APPEND_TIME}
     vectors = {"max.message.bytes": str(MAX_MESSAGE_BYTES)}
+    ingest = compacted | vectors | broker_time
     letters = {"max.message.bytes": str(MAX_REQUEST_BYTES)}
     return [
-        TopicSpec(TRACK_INGEST, by_track, "tracks: a value upserts, null deletes", compacted | vectors),
+        TopicSpec(TRACK_INGEST, by_track, "tracks: a value upserts, null deletes", ingest),
         TopicSpec(TRACK_INTERACTIONS, by_track, "plays, likes and skips", timed(30 * _DAY_MS)),
         TopicSpec(RECOMMENDATION_REQUESTS, 8, "requests that need computing", timed(_HOUR_MS) | broker_time),
         TopicSpec(RECOMMENDATION_REPLIES, 8, "their replies", timed(_HOUR_MS) | vectors),
@@ -124,19 +128,29 @@ async def _create_missing(client: AIOKafkaAdminClient, specs: list[TopicSpec], r
 
 
 async def topic_differences(kafka: KafkaSettings, streams: StreamSettings) -> list[str]:
-    """Say, in a line each, what of the topics is not as these settings want it: missing, or of other partitions.
+    """Say, in a line each, what of the topics is not as these settings want it: missing, of other partitions, or clocks.
 
     Raises:
         BrokerUnavailable: no broker answers, or it refuses this client.
     """
+    lines = []
     async with admin_client(kafka) as client:
         existing = await partition_counts(client)
-    lines = []
-    for spec in topic_specs(kafka, streams):
-        if spec.name not in existing:
-            lines.append(f"{spec.name} is missing")
-        elif existing[spec.name] != spec.partitions:
-            lines.append(f"{spec.name} has {existing[spec.name]} partitions; {spec.partitions} are wanted")
+        for spec in topic_specs(kafka, streams):
+            if spec.name not in existing:
+                lines.append(f"{spec.name} is missing")
+                continue
+            if existing[spec.name] != spec.partitions:
+                lines.append(
+                    f"{spec.name} has {existing[spec.name]} partitions; {spec.partitions} are wanted"
+                )
+            wanted = spec.config.get(TIMESTAMP_TYPE)
+            found, _ = (await read_topic_config(client, spec.name)).get(TIMESTAMP_TYPE, (wanted, False))
+            if wanted is not None and found != wanted:
+                lines.append(
+                    f"{spec.name} has {TIMESTAMP_TYPE}={found}; {wanted} is wanted: kafka-configs --alter "
+                    f"--topic {spec.name} --add-config {TIMESTAMP_TYPE}={wanted}"
+                )
     return lines
 
 
@@ -150,6 +164,6 @@ def partition_of(key: bytes, partitions: int) -> int:
     """Return the partition that a key belongs to: Kafka's own rule, murmur2 of the key's bytes.
 
     Java clients, aiokafka and `mess` follow it by default. librdkafka clients (kcat among them) do so with
-    `partitioner=murmur2_random`; with their default, the events of one track part ways and lose their order.
+    `partitioner=murmur2_random`; with their default, the events of one track part ways.
     """
-    return int(murmur2(key) & 0x7FFFFFFF) % partitions
+    return murmur2_partition(key, partitions)

@@ -61,6 +61,7 @@ def later_than(batch: TrackBatch, offsets: Mapping[int, int]) -> TrackBatch:
         metadata=None
         if batch.metadata is None
         else [batch.metadata[i] for i in np.flatnonzero(new).tolist()],
+        moved=batch.moved,
     )
 
 

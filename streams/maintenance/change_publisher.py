@@ -86,6 +86,8 @@ class ChangePublisher:
         self._added_at = 0.0
         self._told_at: dict[int, float] = {}
         self._tombstones = False
+        # Tracks that have changed owners since the publication under way began, and their owners now.
+        self._let_go: dict[int, int | None] = {}
         self._traces: list[SpanContext] = []
         self._wake = asyncio.Event()
         self._fits = asyncio.Event()
@@ -129,6 +131,12 @@ class ChangePublisher:
         self._flushed = {owner: version for owner, version in self._flushed.items() if owner in owners}
         self._observe()
 
+    def let_go(self, moved: Mapping[int, int | None]) -> None:
+        """Drop pending lists of tracks that are now in another partition, given by key; None: they are withdrawn."""
+        self._waiting.let_go(moved)
+        self._let_go |= moved
+        self._observe()
+
     async def quiet(self) -> None:
         """Wait until no message of a partition that is not ours is in flight."""
         async with self._turn:
@@ -151,13 +159,14 @@ class ChangePublisher:
             ended = time.monotonic()
             busy = ended - self._added_at < BUSY_SECONDS
             rest = REST * (ended - began) if busy else 0.0
-            if told < ROUND and self.pending:  # what is left waits for its window
+            if told < ROUND and (self.pending or self._tombstones):  # what is left waits for its window
                 rest = max(rest, min(0.1, self._window / 4))
             await asyncio.sleep(rest)
 
     async def publish_due(self, *, everything: bool = False) -> int:
         """Publish a round of due lists, or all, and record it in the store; returns how many were due."""
         async with self._turn:
+            self._let_go.clear()
             return await self._publish_due(everything=everything)
 
     async def _publish_due(self, *, everything: bool) -> int:
@@ -212,16 +221,24 @@ class ChangePublisher:
         if block is None:
             return None
         ours = np.isin(block.owners, self._ownership.partitions)
-        self._waiting.put_back(block.rows(np.flatnonzero(~ours)))
+        self._put_back(block.rows(np.flatnonzero(~ours)))
         return block.rows(np.flatnonzero(ours))
+
+    def _put_back(self, block: ChangedBlock) -> None:
+        """Have lists wait again, but for those that are somebody else's by now."""
+        places = zip(block.keys.tolist(), block.owners.tolist(), strict=True)
+        ours = [at for at, (key, owner) in enumerate(places) if self._let_go.get(key, owner) == owner]
+        self._waiting.put_back(block.rows(np.array(ours, dtype=np.int64)))
 
     async def _tell(self, block: ChangedBlock | None) -> None:
         owed = await self._owed()
         encoded = _EncodedChanges()
         if block is not None and len(block):
+            block = await self._tellable(block)
+        if block is not None and len(block):
             before = await self._ledger.told(block.keys)
             encoded = await asyncio.to_thread(self._encode_all, block, before)
-            self._waiting.put_back(block.rows(np.array(encoded.unnamed, dtype=np.int64)))
+            self._put_back(block.rows(np.array(encoded.unnamed, dtype=np.int64)))
         # A track that the engine still holds may be published once more, which must not happen after its tombstone:
         # the tombstone waits for the next flush.
         owed = [(at, track_id) for at, track_id in owed if self._names.of(track_key(track_id)) is None]
@@ -239,12 +256,30 @@ class ChangePublisher:
         self._metrics.changes_published.labels("list").inc(len(encoded.messages))
         self._metrics.changes_published.labels("tombstone").inc(len(owed))
 
+    async def _tellable(self, block: ChangedBlock) -> ChangedBlock:
+        """The lists of which no other owner may still tell something; the others wait."""
+        held = await self._ledger.held(block.keys.tolist(), block.owners.tolist())
+        if not held:
+            return block
+        waits = np.isin(block.keys, list(held))
+        self._put_back(block.rows(np.flatnonzero(waits)))
+        return block.rows(np.flatnonzero(~waits))
+
     async def _owed(self) -> list[tuple[int, str]]:
+        """Number and track id of the tombstones that may be delivered now."""
         mine = self._ownership.partitions
         if not mine:  # the next owner does it, or we when we hold something again
             self._tombstones = True
             return []
-        return await self._ledger.owed(mine)
+        owed = await self._ledger.owed(mine)
+        if not owed:
+            return []
+        held = await self._ledger.held(
+            [track_key(track_id) for _, track_id, _ in owed], [owner for *_, owner in owed]
+        )
+        free = [(at, track_id) for at, track_id, _ in owed if track_key(track_id) not in held]
+        self._tombstones |= len(free) < len(owed)
+        return free
 
     async def _settle(self, settled: Settlement, known: Mapping[int, int]) -> None:
         """Record publications, and the versions up to which everything has been published."""

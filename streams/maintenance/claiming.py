@@ -236,6 +236,8 @@ class PartitionClaimer:
             versions=stored.versions[late],
             generated_at=stored.generated_at[late],
         )
+        assert self._maintainer is not None
+        block = block.rows(self._maintainer.still_of(block.keys, block.owners))
         self._feed.add(block, flushed=flushed, withdrawn=True)
 
     async def _follow_replaced_log(self, source: IngestLog) -> None:

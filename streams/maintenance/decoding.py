@@ -1,6 +1,6 @@
-"""Decodes raw Kafka messages to a micro-batch of accepted and refused events, the last event of each track."""
+"""Decodes raw Kafka messages to a micro-batch of accepted and refused events, the latest event of each track."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -43,8 +43,8 @@ class DecodedBatch:
     """A validated micro-batch.
 
     Attributes:
-        accepted: The last event of each track, in order.
-        superseded: How many events have a later one of the same track in the batch.
+        accepted: The latest event of each track.
+        superseded: How many events have a later one of the same track.
         refused: Refused messages.
         dimension: The catalogue's dimension, perhaps fixed by this batch; None if still unknown.
         deleted: The tracks that its deletions have taken out of the store.
@@ -61,7 +61,7 @@ def decode_messages(messages: Iterable[ReceivedMessage], dimension: int | None) 
     """Read messages of track-ingest. Takes CPU time: not for the event loop.
 
     Args:
-        messages: In the order of their partitions.
+        messages: Those of a partition in order.
         dimension: The catalogue's; None lets the first accepted track fix it.
     """
     decoded = DecodedBatch(dimension=dimension)
@@ -75,9 +75,12 @@ def decode_messages(messages: Iterable[ReceivedMessage], dimension: int | None) 
             continue
         if isinstance(event, TrackUpsert):
             decoded.dimension = len(event.vector)
-        # Removed first, so that the batch is in the order of the last events.
-        decoded.superseded += last.pop(event.track_id, None) is not None
-        last[event.track_id] = accepted
+        known = last.get(event.track_id)
+        decoded.superseded += known is not None
+        if known is None or received.place.is_after(known.received.place):
+            # Removed first, so that the batch is in the order of the last events.
+            last.pop(event.track_id, None)
+            last[event.track_id] = accepted
     decoded.accepted = list(last.values())
     return decoded
 
@@ -101,6 +104,7 @@ def track_rows(accepted: Iterable[AcceptedEvent]) -> list[TrackRow]:
             partition=a.received.partition,
             offset=a.received.offset,
             event_time=times.moment_of(a.time),
+            appended=a.received.place.appended,
         )
         for a in accepted
         if isinstance(a.event, TrackUpsert)
@@ -115,14 +119,16 @@ def _metadata_values(metadata: TrackMetadata) -> tuple[object, ...]:
 def withdrawal_rows(accepted: Iterable[AcceptedEvent]) -> list[Withdrawal]:
     """The rows to delete."""
     return [
-        Withdrawal(a.event.track_id, a.key, a.received.partition, a.received.offset)
+        Withdrawal(a.event.track_id, a.key, *a.received.place)
         for a in accepted
         if isinstance(a.event, TrackDelete)
     ]
 
 
-def engine_batch(accepted: Sequence[AcceptedEvent], dimension: int) -> TrackBatch:
-    """The batch for the engine and the search process."""
+def engine_batch(
+    accepted: Sequence[AcceptedEvent], dimension: int, moved: Collection[int] = ()
+) -> TrackBatch:
+    """The batch for the engine and the search process; `moved` as in `CommittedBatch`."""
     upserts = [a for a in accepted if isinstance(a.event, TrackUpsert)]
     deletes = [a for a in accepted if isinstance(a.event, TrackDelete)]
     vectors = [a.event.vector for a in upserts if isinstance(a.event, TrackUpsert)]
@@ -138,6 +144,7 @@ def engine_batch(accepted: Sequence[AcceptedEvent], dimension: int) -> TrackBatc
             for a in upserts
             if isinstance(a.event, TrackUpsert)
         ],
+        moved=np.array(sorted(moved), dtype=np.int64),
     )
 
 

@@ -83,8 +83,13 @@ class FeedLedger:
         async with transaction(self._pool) as connection:
             return await told.read_told(connection, keys)
 
-    async def owed(self, owners: Sequence[int]) -> list[tuple[int, str]]:
-        """Number and track id of the tombstones in the outbox."""
+    async def held(self, keys: Sequence[int], owners: Sequence[int]) -> set[int]:
+        """Which of these tracks, given with their owners, another owner may still publish."""
+        async with transaction(self._pool) as connection:
+            return await told.read_held(connection, keys, owners)
+
+    async def owed(self, owners: Sequence[int]) -> list[tuple[int, str, int]]:
+        """Number, track id and partition of the tombstones in the outbox."""
         async with transaction(self._pool) as connection:
             return await tracks.owed_tombstones(connection, owners)
 

@@ -17,6 +17,7 @@ from store.pool import snapshot, transaction, translated_errors
 from store.tail import CommittedTail, ConsumedPosition
 from streams.engine.types import TrackBatch, no_events
 from streams.kafka.retry import until_done
+from streams.kafka.topics import TOMBSTONE_MS
 from streams.maintenance.arrays import events_of
 from streams.maintenance.maintainer import ListMaintainer
 from streams.maintenance.ownership import Ownership
@@ -28,6 +29,8 @@ log = structlog.get_logger(__name__)
 FOLLOW_SECONDS = 0.05
 ALONE_SECONDS = 0.5
 PRUNE_SECONDS = 60.0
+# Deletions are remembered for as long as the log keeps tombstones: an older event from another partition may still come.
+REMEMBERED_SECONDS = TOMBSTONE_MS / 1000
 
 
 class StaleEngineError(Exception):
@@ -125,12 +128,12 @@ class Follower:
         async with snapshot(self._pool) as connection:
             part = await tail.read_tail(connection, self._dimension, after)
         if part.upto:
-            await self._maintainer.apply(batch_of(part), part.upto)
+            await self._maintainer.follow(batch_of(part), part)
         return part.whole
 
     async def _prune(self) -> None:
         async with transaction(self._pool) as connection:
-            await tail.prune_departures(connection)
+            await tail.prune_departures(connection, REMEMBERED_SECONDS)
 
 
 def batch_of(part: CommittedTail) -> TrackBatch | None:
@@ -154,4 +157,5 @@ def batch_of(part: CommittedTail) -> TrackBatch | None:
         deleted=keys[away],
         deleted_events=events,
         metadata=tracks.metadata,
+        moved=np.array(list(part.moved), dtype=np.int64),
     )

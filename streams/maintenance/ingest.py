@@ -12,7 +12,7 @@ from store import lives, partitions, tracks
 from store.columns import METADATA_FIELDS
 from store.lives import Suspect
 from store.pool import transaction
-from store.tracks import Withdrawal
+from store.tracks import StoredEvents, Withdrawal
 from streams.contracts import InvalidEvent, Reason, TrackDelete, TrackUpsert, times, tracing
 from streams.faults import FaultPoint, reach
 from streams.kafka.dead_letters import DeadLetterSender
@@ -27,6 +27,7 @@ from streams.maintenance.decoding import (
     track_rows,
     withdrawal_rows,
 )
+from streams.maintenance.misplaced import MisplacedEvents
 from streams.maintenance.ownership import Ownership
 from streams.metrics import WorkerMetrics
 
@@ -45,16 +46,18 @@ class CommittedBatch:
     """A committed micro-batch that the lists have not absorbed yet.
 
     Attributes:
-        accepted: The last event of each track.
+        accepted: The latest event of each track.
         next_offsets: By partition, the offset below which everything is committed with it.
         dimension: The catalogue's; None while it is empty.
         trace: The span of its commit; None while tracing is off.
+        moved: Keys of the tracks whose previous event is in another partition.
     """
 
     accepted: list[AcceptedEvent]
     next_offsets: dict[int, int]
     dimension: int | None
     trace: SpanContext | None = None
+    moved: Set[int] = frozenset()
 
 
 class Ingest:
@@ -68,6 +71,7 @@ class Ingest:
         metrics: Counts events.
         dimension: The catalogue's dimension if it is known.
         owner: This life of the worker, as the store knows it.
+        partition_count: How many partitions the topic has; 0 as long as it is not known.
     """
 
     def __init__(
@@ -79,6 +83,7 @@ class Ingest:
         metrics: WorkerMetrics,
         dimension: int | None,
         owner: str = "",
+        partition_count: Callable[[], int] = lambda: 0,
     ) -> None:
         self._pool = pool
         self._ownership = ownership
@@ -88,6 +93,7 @@ class Ingest:
         self._dimension = dimension
         self._owner = owner
         self._suspects: dict[int, Suspect] = {}
+        self._misplaced = MisplacedEvents(metrics, partition_count)
 
     def suspect(self, found: Mapping[int, Suspect]) -> None:
         """Process messages one by one where workers have died more than once."""
@@ -151,11 +157,12 @@ class Ingest:
         ours = {p: offset for p, offset in upto.items() if p in self._ownership}
         if ours:
             await self._store([], ours)
-            await self._applied([], ours)
+            await self._applied([], ours, frozenset())
 
     async def _process(self, fresh: Sequence[ReceivedMessage]) -> None:
         with self._metrics.phase_seconds.labels("decode").time(), tracing.traced_span("decode"):
             decoded = await self._decode(fresh)
+            await asyncio.to_thread(self._misplaced.look, fresh)
         # Before the offsets are committed: a crash in between repeats a dead letter but never loses one.
         await self._dead_letters.send(TRACK_INGEST, decoded.refused)
         next_offsets: dict[int, int] = {}
@@ -186,13 +193,17 @@ class Ingest:
     ) -> DecodedBatch:
         """Store what was decoded of `messages`; returns what came of it, without events that cannot be stored."""
         try:
-            decoded.deleted |= await self._store(decoded.accepted, next_offsets)
+            stored = await self._store(decoded.accepted, next_offsets)
         except Exception as error:  # noqa: BLE001 -- raised again unless it is an event's
             refusal_of(error)
             decoded = await self._without_culprits(messages, decoded)
             # Offsets advance last: after a crash before this, the repetition changes nothing.
-            await self._store(decoded.accepted, next_offsets)
-        await self._applied(decoded.accepted, next_offsets)
+            stored = await self._store(decoded.accepted, next_offsets)
+        decoded.deleted |= stored.deleted
+        counting = [accepted for accepted in decoded.accepted if accepted.key in stored.keys]
+        decoded.superseded += len(decoded.accepted) - len(counting)
+        decoded.accepted = counting
+        await self._applied(counting, next_offsets, stored.moved)
         return decoded
 
     async def _without_culprits(
@@ -213,7 +224,7 @@ class Ingest:
         refused: list[RefusedMessage] = []
 
         async def store(part: Sequence[AcceptedEvent]) -> None:
-            decoded.deleted |= await self._store(part, {})
+            decoded.deleted |= (await self._store(part, {})).deleted
 
         async def refuse(culprit: AcceptedEvent, error: InvalidEvent) -> None:
             refused.append(RefusedMessage(culprit.received, error))
@@ -221,32 +232,35 @@ class Ingest:
         await isolating(decoded.accepted, store, refuse)
         return refused
 
-    async def _store(self, accepted: Sequence[AcceptedEvent], next_offsets: dict[int, int]) -> set[str]:
-        """Write events and offsets in one transaction; returns the tracks that this deleted."""
+    async def _store(self, accepted: Sequence[AcceptedEvent], next_offsets: dict[int, int]) -> StoredEvents:
+        """Write events and offsets in one transaction; returns what became of the events."""
         rows, gone = await asyncio.to_thread(lambda: (track_rows(accepted), withdrawal_rows(accepted)))
         touched = {a.received.partition for a in accepted} | set(next_offsets)
 
-        async def write(epochs: dict[int, int]) -> list[str]:
+        async def write(epochs: dict[int, int]) -> StoredEvents:
             async with transaction(self._pool) as connection:
                 await partitions.hold_partitions(connection, {p: epochs.get(p, 0) for p in touched})
-                await tracks.upsert_tracks(connection, rows)
-                deleted = await tracks.withdraw_tracks(connection, gone)
+                stored = await tracks.store_events(connection, rows, gone)
                 await partitions.advance_consumed(connection, epochs, next_offsets)
                 reach(FaultPoint.BEFORE_TRACK_COMMIT)
-                return deleted
+                return stored
 
-        async def commit() -> list[str]:
+        async def commit() -> StoredEvents:
             return await self._ownership.under_epochs(write)
 
-        return set(await until_done(commit, what="commit a batch", system="postgres", metrics=self._metrics))
+        return await until_done(commit, what="commit a batch", system="postgres", metrics=self._metrics)
 
-    async def _applied(self, accepted: list[AcceptedEvent], next_offsets: dict[int, int]) -> None:
+    async def _applied(
+        self, accepted: list[AcceptedEvent], next_offsets: dict[int, int], moved: Set[int]
+    ) -> None:
         """Hand on what the store has, for the lists."""
         reach(FaultPoint.AFTER_TRACK_COMMIT)
         self._ownership.advance(next_offsets)
         for partition, offset in next_offsets.items():
             self._metrics.consumed.labels(partition).set(offset)
-        await self._hand_on(CommittedBatch(accepted, next_offsets, self._dimension, tracing.current_span()))
+        await self._hand_on(
+            CommittedBatch(accepted, next_offsets, self._dimension, tracing.current_span(), moved)
+        )
 
     def _count_deletes(self, gone: Sequence[Withdrawal], deleted: Set[str]) -> None:
         self._metrics.events.labels("deleted").inc(len(deleted))

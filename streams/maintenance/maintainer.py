@@ -7,7 +7,7 @@ between, the offsets tell which tracks the stored lists have not absorbed, and t
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Collection, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import asyncpg
@@ -19,7 +19,8 @@ from opentelemetry.trace import SpanContext
 from store import lists, partitions
 from store.pool import transaction
 from store.rows import ListRows
-from streams.contracts import times, tracing
+from store.tail import CommittedTail
+from streams.contracts import TrackUpsert, times, tracing
 from streams.engine.process import EngineProcess
 from streams.engine.types import ListChanges, TrackBatch
 from streams.faults import FaultPoint, reach
@@ -29,6 +30,7 @@ from streams.maintenance.change_publisher import ChangePublisher
 from streams.maintenance.decoding import AcceptedEvent, engine_batch
 from streams.maintenance.ingest import CommittedBatch
 from streams.maintenance.names import TrackNames
+from streams.maintenance.overtaken import OvertakenEvents
 from streams.maintenance.ownership import Ownership
 from streams.maintenance.pending_changes import ChangedBlock
 from streams.metrics import WorkerMetrics
@@ -65,6 +67,7 @@ class _Taken:
         tenures: Of their partitions; in another tenure the lists may be outdated.
         withdrawn: Whether the outbox may have new tombstones since the last flush.
         traces: The spans of the batches since then.
+        moved: Whether tracks have moved between partitions since then.
     """
 
     changes: ListChanges
@@ -72,6 +75,7 @@ class _Taken:
     tenures: dict[int, int]
     withdrawn: bool
     traces: list[SpanContext]
+    moved: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +130,9 @@ class ListMaintainer:
         self._metrics = metrics
         self._log_end = log_end
         self._batches: asyncio.Queue[CommittedBatch] = asyncio.Queue(maxsize=PENDING_BATCHES)
+        self._overtaken = OvertakenEvents()
+        # By key, tracks that have moved between partitions since lists were last taken: where they are now, None if nowhere.
+        self._moved: dict[int, int | None] = {}
         self._flush_turn = asyncio.Lock()
         # The last recorded tenures and offsets.
         self._recorded: object = None
@@ -168,24 +175,49 @@ class ListMaintainer:
     async def _apply_committed(self, waiting: list[CommittedBatch]) -> None:
         last: dict[str, AcceptedEvent] = {}
         upto: dict[int, int] = {}
+        moved = set().union(*(committed.moved for committed in waiting))
         for committed in waiting:
             upto |= committed.next_offsets
             if committed.trace is not None:
                 self._traces.append(committed.trace)
             for accepted in committed.accepted:
-                # A claim may have read newer events from the store meanwhile.
-                if accepted.received.offset >= self.applied.get(accepted.received.partition, 0):
+                # A claim, or following others, may have read newer events from the store meanwhile.
+                place = accepted.received.place
+                if place.offset >= self.applied.get(place.partition, 0) and self._overtaken.lets_pass(
+                    accepted.key, place
+                ):
                     last.pop(accepted.event.track_id, None)
                     last[accepted.event.track_id] = accepted
         batch = None
         if last:
-            batch = await asyncio.to_thread(engine_batch, list(last.values()), self.engine.dimension)
-        await self.apply(batch, upto)
+            batch = await asyncio.to_thread(
+                engine_batch,
+                list(last.values()),
+                self.engine.dimension,
+                moved & {a.key for a in last.values()},
+            )
+        now = {a.key: a.received.partition for a in last.values() if isinstance(a.event, TrackUpsert)}
+        await self.apply(batch, upto, {key: now.get(key) for key in moved & {a.key for a in last.values()}})
 
-    async def apply(self, batch: TrackBatch | None, upto: dict[int, int]) -> None:
-        """Apply a batch to the engine, which then holds everything below `upto`. The turn must be held."""
+    async def follow(self, batch: TrackBatch | None, part: CommittedTail) -> None:
+        """Apply what others have committed, as was read from the store. The turn must be held."""
+        self._overtaken.note(part, self.applied)
+        await self.apply(batch, part.upto, part.moved)
+
+    async def apply(
+        self, batch: TrackBatch | None, upto: dict[int, int], moved: Mapping[int, int | None] | None = None
+    ) -> None:
+        """Apply a batch to the engine, which then holds everything below `upto`. The turn must be held.
+
+        Args:
+            batch: What has changed.
+            upto: By partition.
+            moved: By key, tracks whose event before was of another partition: the one that they are of now, None where they
+                have gone.
+        """
         for room in self._brakes:
             await room()
+        self._note_moves(batch, moved or {})
         if batch is not None:
             self._names.update(batch)
             self._withdrawn |= bool(len(batch.deleted))
@@ -196,8 +228,20 @@ class ListMaintainer:
                 await self.engine.apply(replace(batch, behind=self._behind(), metadata=None))
         for partition, offset in upto.items():
             self.applied[partition] = max(self.applied.get(partition, 0), offset)
+        self._overtaken.forget(self.applied)
         self._wake.set()
         self._applied_some.set()
+
+    def _note_moves(self, batch: TrackBatch | None, moved: Mapping[int, int | None]) -> None:
+        """Remember where tracks that have moved are now; also of those that have gone or come back since."""
+        now = dict(moved)
+        if batch is not None and self._moved:
+            there = zip(batch.keys.tolist(), batch.events["partition"].tolist(), strict=True)
+            gone = ((key, None) for key in batch.deleted.tolist())
+            now = {key: at for key, at in (*gone, *there) if key in self._moved} | now
+        if now:
+            self._moved |= now
+            self._feed.let_go(now)
 
     async def drop_all_but(self, keys: npt.NDArray[np.int64]) -> None:
         """Remove all tracks but these, int64 (n,), from the engine. The turn must be held."""
@@ -218,6 +262,7 @@ class ListMaintainer:
 
     def restart(self, replaced: Iterable[int]) -> None:
         """Start again at the beginning of these partitions' logs."""
+        self._overtaken = OvertakenEvents()
         self.applied.update(dict.fromkeys(replaced, 0))
 
     async def run_flushing(self) -> None:
@@ -271,6 +316,9 @@ class ListMaintainer:
             if not len(changes) and not len(changes.deleted) and now == self._recorded:
                 return
             self._flushes += 1
+            if taken.moved:
+                # What has been absorbed lets others tell of tracks that were ours: nothing of these may be on its way.
+                await self._feed.quiet()
             with (
                 self._metrics.phase_seconds.labels("flush").time(),
                 tracing.traced_span("flush lists", links=taken.traces, mess_lists=len(changes)),
@@ -286,19 +334,27 @@ class ListMaintainer:
             self.note_version(written.version)
             self._recorded = now
             self._note_flush(taken)
+            block = _block(changes, written)
             self._feed.add(
-                _block(changes, written),
+                block.rows(self.still_of(block.keys, block.owners)),
                 flushed=dict.fromkeys(written.owners, written.version),
                 withdrawn=taken.withdrawn,
                 trace=trace,
             )
+
+    def still_of(self, keys: npt.NDArray[np.int64], owners: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:
+        """Which tracks, of those that were of these partitions when lists were last taken, are so yet."""
+        places = zip(keys.tolist(), owners.tolist(), strict=True)
+        still = [at for at, (key, owner) in enumerate(places) if self._moved.get(key, owner) == owner]
+        return np.array(still, dtype=np.int64)
 
     async def _take(self) -> _Taken:
         async with self.turn:
             changes = await self.engine.take_changes()
             withdrawn, self._withdrawn = self._withdrawn, False
             traces, self._traces = self._traces, []
-            taken = _Taken(changes, dict(self.applied), self._ownership.tenures, withdrawn, traces)
+            moved, self._moved = bool(self._moved), {}
+            taken = _Taken(changes, dict(self.applied), self._ownership.tenures, withdrawn, traces, moved)
             await self._observe_engine()
             return taken
 
@@ -319,11 +375,12 @@ class ListMaintainer:
             partitions=changes.events["partition"][mine],
             offsets=changes.events["offset"][mine],
             event_times=changes.events["time"][mine],
+            owners=changes.owners[mine],
         )
         deleted = changes.deleted[np.isin(changes.deleted_owners, owners)]
         async with transaction(self._pool) as connection:
             await partitions.hold_partitions(connection, {p: epochs[p] for p in owners})
-            version, generated_at = await lists.flush_lists(connection, rows, deleted)
+            version, generated_at = await lists.flush_lists(connection, rows, deleted, taken.applied)
             # Of lists that are not known the store may hold ones that have absorbed less.
             known = [p for p in owners if p not in changes.unknown]
             await partitions.record_absorbed(connection, known, taken.applied)

@@ -120,6 +120,12 @@ class PendingChanges:
             self._free.extend(self._rows.pop(owner).values())
         self._shrink()
 
+    def let_go(self, keys: Mapping[int, int | None]) -> None:
+        """Forget lists of these tracks, given with the owner that they have now, that are of any other owner."""
+        for owner, rows in self._rows.items():
+            gone = [key for key, now in keys.items() if now != owner and key in rows]
+            self._free.extend(rows.pop(key) for key in gone)
+
     def oldest(self, owners: Iterable[int]) -> Mapping[int, int]:
         """The oldest pending version by owner."""
         found = {}

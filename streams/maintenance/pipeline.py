@@ -72,6 +72,7 @@ class Pipeline(Generic[Search]):
 
     Attributes:
         log_end: The known end of a partition's log; set it before `start`.
+        partition_count: How many partitions track-ingest has, 0 while that is unknown; set it before `start`.
         stalled_for: For how many seconds events have waited with none consumed; set it before `start`.
         search: Searches the whole catalogue; None while it is missing or being loaded.
         searched: By partition, the offset below which `search` holds everything.
@@ -92,6 +93,7 @@ class Pipeline(Generic[Search]):
         self.metrics = metrics
         self.ownership = Ownership()
         self.log_end: Callable[[int], int] = lambda _: 0
+        self.partition_count: Callable[[], int] = lambda: 0
         self.stalled_for: Callable[[], float] = lambda: 0.0
         self._owner = f"{streams.worker_name}/{os.getpid()}"
         self._begun = False
@@ -163,6 +165,7 @@ class Pipeline(Generic[Search]):
             self.metrics,
             dimension,
             self._owner,
+            self.partition_count,
         )
         if dimension is None:
             self._spawn("first track", self._await_dimension())

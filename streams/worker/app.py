@@ -176,6 +176,7 @@ def create_worker_app(
     app.pipeline = Pipeline(kafka, streams, store, WorkerMetrics(), AnswerProcess)
     ends = LogEndsCache(app, TRACK_INGEST, lambda: _behind(app))
     app.pipeline.log_end = ends
+    app.pipeline.partition_count = lambda: app.consumer.topic_partitions(TRACK_INGEST) or 0
     app.task(ends.run)
 
     async def pass_over() -> None:

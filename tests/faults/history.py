@@ -169,7 +169,9 @@ class History:
 
 
 class Catalogue:
-    """The catalogue that a log makes, one message after another: the last word on each track wins.
+    """The catalogue that a log makes, whatever the order in which it is read: the last word on each track wins.
+
+    Within a partition the offset decides, between partitions the broker's time, and of equal times the partition.
 
     Args:
         meanings: By key and value.
@@ -177,17 +179,29 @@ class Catalogue:
 
     def __init__(self, meanings: dict[tuple[bytes, bytes | None], Meaning]) -> None:
         self._meanings = meanings
+        self._last: dict[str, ConsumerRecord] = {}
         self.tracks: dict[str, Stored] = {}
         self.bad: dict[tuple[int, int], Message] = {}
 
     def read(self, records: Iterable[ConsumerRecord]) -> Catalogue:
-        """Read messages, those of one partition in order."""
+        """Read messages, in any order."""
         for record in records:
-            meaning = self._meanings[record.key, record.value]
+            meaning, name = self._meanings[record.key, record.value], record.key.decode()
             if meaning.kind is Kind.BAD:
                 self.bad[record.partition, record.offset] = (record.key, record.value)
-            elif meaning.kind is Kind.DELETE:
-                self.tracks.pop(record.key.decode(), None)
+                continue
+            last = self._last.get(name)
+            if last is not None and not _is_after(record, last):
+                continue
+            self._last[name] = record
+            if meaning.kind is Kind.DELETE:
+                self.tracks.pop(name, None)
             else:
-                self.tracks[record.key.decode()] = Stored(record.partition, record.offset, meaning)
+                self.tracks[name] = Stored(record.partition, record.offset, meaning)
         return self
+
+
+def _is_after(one: ConsumerRecord, other: ConsumerRecord) -> bool:
+    if one.partition == other.partition:
+        return bool(one.offset > other.offset)
+    return bool((one.timestamp, one.partition) > (other.timestamp, other.partition))

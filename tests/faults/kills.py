@@ -16,6 +16,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import numpy as np
@@ -48,11 +49,13 @@ class Plan:
         seed: Of the messages and of who is killed when.
         workers: How many share the partitions.
         kills: How many kills it has at least.
+        misplaced: The share of the messages that go to any partition.
     """
 
     seed: int
     workers: int
     kills: int
+    misplaced: float = 0.0
 
 
 @dataclass
@@ -96,7 +99,7 @@ class KillingRunner(Runner):
     """
 
     def __init__(self, directory: Path, servers: Servers, guardian, plan: Plan) -> None:  # type: ignore[no-untyped-def]
-        super().__init__(directory, servers, guardian)
+        super().__init__(directory, servers, guardian, plan.misplaced)
         self._plan = plan
         self._rng = np.random.default_rng([plan.seed, plan.workers])
         self._history = History(np.random.default_rng(plan.seed))
@@ -114,9 +117,7 @@ class KillingRunner(Runner):
         lines = [line for log in logs for line in log.read_text(errors="replace").splitlines()]
         said = [orjson.loads(line) for line in lines if line.startswith("{") and '"worker ' in line]
         return Counter(
-            str(entry.get("error") or entry.get("exception", [{}])[-1].get("exc_type"))
-            for entry in said
-            if entry["event"] in ("worker stops", "worker crashed")
+            _reason(entry) for entry in said if entry["event"] in ("worker stops", "worker crashed")
         )
 
     async def play_kills(self) -> list[str]:
@@ -216,6 +217,12 @@ class KillingRunner(Runner):
             connection.terminate()
 
 
+def _reason(entry: dict[str, Any]) -> str:
+    """Why a worker ended, as its last line says."""
+    error = entry.get("exception", [{}])[-1]
+    return str(entry.get("error") or f"{error.get('exc_type')}: {error.get('exc_value')}")[:200]
+
+
 async def play(plan: Plan, directory: Path) -> Outcome:
     """Play one history in an empty directory."""
     outcome, began = Outcome(plan), time.monotonic()
@@ -234,11 +241,11 @@ async def play(plan: Plan, directory: Path) -> Outcome:
     return outcome
 
 
-def plans(kills: int, workers: list[int], per_history: int, seed: int) -> list[Plan]:
+def plans(kills: int, workers: list[int], per_history: int, seed: int, misplaced: float = 0.0) -> list[Plan]:
     """Histories that have so many kills together, by turns over each number of workers."""
     count = -(-kills // per_history)
     return [
-        Plan(seed + i, workers[i % len(workers)], min(per_history, kills - i * per_history))
+        Plan(seed + i, workers[i % len(workers)], min(per_history, kills - i * per_history), misplaced)
         for i in range(count)
     ]
 
@@ -255,13 +262,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--keep", type=Path, help="where reports of faults are written; else they are printed"
     )
+    parser.add_argument(
+        "--misplaced", type=float, default=0.3, help="share of the messages that go to any partition (0.3)"
+    )
     options = parser.parse_args(arguments)
     # It tells of each attempt to reach a broker that is away, as one often is here.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     numbers = [int(number) for number in options.workers.split(",")]
     total: Counter[str] = Counter()
     faults, began = 0, time.monotonic()
-    for plan in plans(options.kills, numbers, options.per_history, options.seed):
+    for plan in plans(options.kills, numbers, options.per_history, options.seed, options.misplaced):
         with tempfile.TemporaryDirectory(prefix="mess-kills-") as directory:
             outcome = asyncio.run(play(plan, Path(directory)))
         _say(str(outcome))

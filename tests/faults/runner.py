@@ -11,7 +11,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 import numpy as np
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
 
 from mess import migrate
@@ -36,9 +36,12 @@ class Runner:
         directory: Empty; everything is kept in it.
         servers: Started by `play`.
         guardian: Knows of all processes.
+        misplaced: The share of the messages that go to any partition, not to that of their key.
     """
 
-    def __init__(self, directory: Path, servers: Servers, guardian: Guardian) -> None:
+    def __init__(self, directory: Path, servers: Servers, guardian: Guardian, misplaced: float = 0.0) -> None:
+        self._misplaced = misplaced
+        self._places = np.random.default_rng(len(str(directory)))
         self._directory = directory
         self._servers = servers
         self._guardian = guardian
@@ -153,11 +156,15 @@ class Runner:
     async def _deliver(self, chunk: list[Message]) -> None:
         """Publish some messages, in order, and wait until each is delivered or has failed."""
         await asyncio.gather(
-            *[
-                asyncio.create_task(self._delivery(message, await self._producer.send(*_arguments(message))))
-                for message in chunk
-            ]
+            *[asyncio.create_task(self._delivery(message, await self._send(message))) for message in chunk]
         )
+
+    async def _send(self, message: Message) -> asyncio.Future:  # type: ignore[type-arg]
+        key, value = message
+        partition = None
+        if self._places.random() < self._misplaced:
+            partition = int(self._places.integers(StreamSettings().ingest_partitions))
+        return await self._producer.send("track-ingest", value, key, partition)
 
     async def _delivery(self, message: Message, delivery: asyncio.Future) -> None:  # type: ignore[type-arg]
         try:
@@ -391,6 +398,8 @@ class Runner:
         await self._check_watcher()
         log = await read_topic(self._servers.bootstrap_servers, "track-ingest")
         kept = {(r.partition, r.offset): (r.key, r.value) for r in log}
+        moved = _partitions_of_tracks(log)
+        self.note(f"{moved} tracks have events in several partitions")
         faults = [
             f"the broker lost what it had acknowledged at {partition}/{offset}"
             for partition, offset, message in self._delivered
@@ -410,9 +419,12 @@ class Runner:
         return faults
 
 
-def _arguments(message: Message) -> tuple[str, bytes | None, bytes]:
-    key, value = message
-    return "track-ingest", value, key
+def _partitions_of_tracks(log: list[ConsumerRecord]) -> int:
+    """How many tracks have events in several partitions."""
+    seen: dict[bytes, set[int]] = {}
+    for record in log:
+        seen.setdefault(record.key, set()).add(record.partition)
+    return sum(len(partitions) > 1 for partitions in seen.values())
 
 
 def _active(worker: KeptWorker) -> float | None:

@@ -55,7 +55,9 @@ async def test_a_scenario_ends_as_the_log_says(seed: int, long: bool, tmp_path: 
     scenario = draw(seed, long=long, broker_survives=broker_survives())
     say(str(scenario))
     with guarded() as guardian:
-        runner = Runner(tmp_path, Servers(tmp_path, guardian), guardian)
+        # Every other seed, some of a track's events lie in other partitions than the rest.
+        misplaced = 0.3 if seed % 2 else 0.0
+        runner = Runner(tmp_path, Servers(tmp_path, guardian), guardian, misplaced)
         faults = ["it did not come to its end"]
         try:
             faults = await runner.play(scenario)

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.faults
 @pytest.mark.timeout(600)
 async def test_two_workers_that_are_killed_again_and_again_lose_nothing(tmp_path: Path) -> None:
     """After kills at points and at any moment, of workers and perhaps of Postgres, everything is as the log says."""
-    outcome = await play(Plan(seed=5, workers=2, kills=4), tmp_path)
+    outcome = await play(Plan(seed=5, workers=2, kills=4, misplaced=0.3), tmp_path)
     say(str(outcome))
     if outcome.faults:
         say(outcome.report)

@@ -181,12 +181,17 @@ class MemoryLedger:
         """See `FeedLedger`."""
         return {key: self._store.told[key] for key in keys.tolist() if key in self._store.told}
 
-    async def owed(self, owners: Sequence[int]) -> list[tuple[int, str]]:
+    async def held(self, keys: Sequence[int], owners: Sequence[int]) -> set[int]:
+        """See `FeedLedger`: here no track moves."""
+        return set()
+
+    async def owed(self, owners: Sequence[int]) -> list[tuple[int, str, int]]:
         """See `FeedLedger`."""
         for note, (_, name) in list(self._store.owed.items()):
             if name in self._store.tracks:
                 del self._store.owed[note]
-        return [(note, name) for note, (owner, name) in sorted(self._store.owed.items()) if owner in owners]
+        owed = sorted(self._store.owed.items())
+        return [(note, name, owner) for note, (owner, name) in owed if owner in owners]
 
     async def settle(self, epochs: Mapping[int, int], settled: Settlement) -> None:
         """See `FeedLedger`."""

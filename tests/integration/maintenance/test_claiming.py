@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 import asyncpg
+import numpy as np
 import pytest
 
 from store.lists import read_track_vectors
@@ -101,6 +102,9 @@ class Keeper:
 
     def note_version(self, version: int) -> None:
         self.last_version = max(self.last_version, version)
+
+    def still_of(self, keys: Any, owners: Any) -> Any:
+        return np.arange(len(keys))
 
     async def catch_up(self, *, everything: bool) -> None:
         assert self.turn.locked()

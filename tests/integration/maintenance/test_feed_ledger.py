@@ -47,7 +47,7 @@ class RealStore:
         self._offset += 1
         async with transaction(self._pool) as connection:
             gone = [Withdrawal(name, track_key(name), owner, self._offset)]
-            assert await withdraw_tracks(connection, gone) == [name]
+            assert (await withdraw_tracks(connection, gone)).deleted == {name}
 
     def ledger(self, log: MemoryLog) -> FeedLedger:
         """The ledger of one publisher."""

@@ -53,6 +53,33 @@ async def test_tracks_are_searchable_after_the_migration(empty_database_url: str
         await connection.close()
 
 
+async def test_tracks_and_deletions_of_before_are_older_than_any_other_partitions(
+    empty_database_url: str,
+) -> None:
+    """Going down and up keeps them, with a time before all others."""
+    await asyncio.to_thread(migrate.upgrade, empty_database_url)
+    connection = await asyncpg.connect(empty_database_url)
+    try:
+        await connection.execute(
+            "INSERT INTO tracks (track_id, key, embedding, source_partition, source_offset, event_time, appended_at,"
+            " previous_partition) VALUES ('a', 1, '', 3, 7, now(), 99, 2);"
+            "INSERT INTO departures (source_partition, source_offset, key, appended_at) VALUES (3, 8, 2, 99);"
+            "INSERT INTO moves (to_partition, to_offset, from_partition, key) VALUES (3, 7, 2, 1)"
+        )
+        await asyncio.to_thread(migrate.downgrade, empty_database_url, "0012")
+        assert await connection.fetchval("SELECT key FROM departures") == 2
+        await asyncio.to_thread(migrate.upgrade, empty_database_url)
+        track = await connection.fetchrow(
+            "SELECT source_partition, source_offset, appended_at, previous_partition FROM tracks"
+        )
+        assert tuple(track) == (3, 7, 0, None)
+        gone = await connection.fetchrow("SELECT appended_at, departed_at <= now() FROM departures")
+        assert tuple(gone) == (0, True)
+        assert await connection.fetchval("SELECT count(*) FROM moves") == 0
+    finally:
+        await connection.close()
+
+
 def test_two_migrations_at_once_both_end_well(empty_database_url: str) -> None:
     """Two deployments that migrate at the same moment leave one good schema."""
     environment = os.environ | {"MESS_DATABASE_URL": empty_database_url}

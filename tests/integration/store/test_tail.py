@@ -67,7 +67,7 @@ async def test_deletions_are_kept_until_the_lists_of_every_partition_have_absorb
     for owners, upto, left in (([0], 9, [70, 71]), ([1], 3, [71]), ([1], 9, [])):
         async with transaction(pool) as connection:
             await partitions.record_absorbed(connection, owners, {0: upto})
-            await tail.prune_departures(connection)
+            await tail.prune_departures(connection, 0.0)
         assert (await read(pool, {0: 0})).departures.keys.tolist() == left
 
 

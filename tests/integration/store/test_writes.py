@@ -67,12 +67,12 @@ async def test_a_withdrawal_owes_one_tombstone_until_it_is_settled(pool: asyncpg
         gone = await tracks.withdraw_tracks(
             connection, [Withdrawal("a", 1, 0, 5), Withdrawal("b", 2, 0, 6), Withdrawal("unknown", 9, 0, 7)]
         )
-        assert sorted(gone) == ["a", "b"]
+        assert gone.deleted == {"a", "b"}
     async with transaction(pool) as connection:
         await tracks.upsert_tracks(connection, [row("b", offset=9)])
         owed = await tracks.owed_tombstones(connection, [0])
-        assert [track_id for _, track_id in owed] == ["a", "unknown"]
-        await tracks.settle_tombstones(connection, [at for at, _ in owed])
+        assert [track_id for _, track_id, _ in owed] == ["a", "unknown"]
+        await tracks.settle_tombstones(connection, [at for at, *_ in owed])
         assert await tracks.owed_tombstones(connection, [0]) == []
 
 
@@ -165,12 +165,15 @@ async def test_what_a_take_over_reads_and_writes_comes_whole_in_pages(
 
 
 async def test_a_list_of_a_track_that_has_gone_is_not_written(pool: asyncpg.Pool) -> None:
-    """A flush skips lists without a track, and drops those it is told to drop."""
+    """A flush skips lists without a track, and drops those it is told to drop, unless their track has come back."""
     async with transaction(pool) as connection:
         await tracks.upsert_tracks(connection, [row("1", key=1), row("2", key=2)])
         await lists.flush_lists(connection, list_rows({1: [2], 2: [1], 3: [1]}), np.empty(0, dtype=np.int64))
     assert [r["key"] for r in await pool.fetch("SELECT key FROM neighbour_lists ORDER BY key")] == [1, 2]
     async with transaction(pool) as connection:
+        await lists.flush_lists(connection, list_rows({1: []}), np.array([2]))
+        assert await connection.fetchval("SELECT count(*) FROM neighbour_lists") == 2
+        await tracks.withdraw_tracks(connection, [Withdrawal("2", 2, 0, 5)])
         await lists.flush_lists(connection, list_rows({1: []}), np.array([2]))
     assert [r["key"] for r in await pool.fetch("SELECT key FROM neighbour_lists")] == [1]
 

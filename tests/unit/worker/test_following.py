@@ -25,9 +25,12 @@ def stretch(tracks: list[tuple[int, int, int]], gone: list[tuple[int, int, int]]
             np.full(len(keys), 9),
             [(f"title {key}",) for key in keys.tolist()],
         ),
-        Departures(gone_keys, gone_partitions.astype(np.int32), gone_offsets),
+        Departures(gone_keys, gone_partitions.astype(np.int32), gone_offsets, np.full(len(gone), 1)),
         upto={0: 100},
         whole=True,
+        appended=np.full(len(keys), 1),
+        moved={},
+        consumed={0: 100},
     )
 
 

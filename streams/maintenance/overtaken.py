@@ -1,0 +1,77 @@
+"""Events of our own that wait to be applied while a later event of their track, of another partition, has been applied.
+
+What this worker has committed waits in a queue; what others have committed is read from the store as it is at a moment,
+and applied at once. So an event that the store has let be replaced may come out of the queue behind the one that replaced it.
+"""
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from store.tail import CommittedTail
+from streams.contracts import EventPlace
+
+
+@dataclass(frozen=True, slots=True)
+class _Followed:
+    """What was followed at once.
+
+    Attributes:
+        places: By key, the event that the store had of the track.
+        until: By partition, up to where the queue had been committed then: what comes later knows of these events.
+    """
+
+    places: dict[int, EventPlace]
+    until: dict[int, int]
+
+
+class OvertakenEvents:
+    """Remembers what was followed for as long as something older may wait."""
+
+    def __init__(self) -> None:
+        self._followed: deque[_Followed] = deque()
+
+    def note(self, part: CommittedTail, applied: Mapping[int, int]) -> None:
+        """A stretch is about to be applied.
+
+        Args:
+            part: The stretch.
+            applied: By partition, the offset below which everything has been.
+        """
+        others = part.consumed.items() - part.upto.items()
+        until = {p: upto for p, upto in others if p not in part.upto and upto > applied.get(p, 0)}
+        if not until:
+            return
+        tracks, gone = part.tracks, part.departures
+        places: dict[int, EventPlace] = {}
+        for key, *place in zip(
+            tracks.keys.tolist(),
+            tracks.partitions.tolist(),
+            tracks.offsets.tolist(),
+            part.appended.tolist(),
+            strict=True,
+        ):
+            places[key] = EventPlace(*place)
+        for key, *place in zip(
+            gone.keys.tolist(),
+            gone.partitions.tolist(),
+            gone.offsets.tolist(),
+            gone.appended.tolist(),
+            strict=True,
+        ):
+            if key not in places or EventPlace(*place).is_after(places[key]):
+                places[key] = EventPlace(*place)
+        if places:
+            self._followed.append(_Followed(places, until))
+
+    def lets_pass(self, key: int, place: EventPlace) -> bool:
+        """Whether an event out of the queue is later than all that was followed of its track."""
+        followed = (one.places.get(key) for one in self._followed)
+        return all(place.is_after(other) for other in followed if other is not None)
+
+    def forget(self, applied: Mapping[int, int]) -> None:
+        """Forget what nothing older waits behind any more."""
+        while self._followed and all(
+            applied.get(partition, 0) >= upto for partition, upto in self._followed[0].until.items()
+        ):
+            self._followed.popleft()
