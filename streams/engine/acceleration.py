@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-# What is compiled.
+# The modules of compiled functions.
 MODULES = ("kernels", "departing")
 # Longer than this and the machine has no time for it: the engine stays as it is.
 PATIENCE = 600.0

@@ -1,4 +1,4 @@
-"""What goes into the neighbour engine and what comes out: plain arrays, cheap to send between processes."""
+"""The input and output of the neighbour engine: plain arrays, cheap to send between processes."""
 
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field

@@ -1,1 +1,1 @@
-"""Producers: what publishes tracks to Kafka."""
+"""Producers, which publish tracks to Kafka."""

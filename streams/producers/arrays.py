@@ -14,7 +14,7 @@ from streams.producers.items import SourceError
 
 HDF5_KINDS: Final = frozenset({".h5", ".hdf5"})
 ARRAY_KINDS: Final = frozenset({".npy", ".npz", *HDF5_KINDS})
-# How writers call the vectors, and what says whose they are, where a file holds several arrays.
+# Usual names of the arrays of vectors and of ids, in files with several arrays.
 VECTOR_NAMES: Final = (
     "embedding", "embeddings", "vector", "vectors", "features", "feature", "feats", "emb", "x", "arr_0", "data",
 )  # fmt: skip
@@ -39,7 +39,7 @@ class ArrayFile:
     """The arrays of one file.
 
     Args:
-        path: the file; its suffix, in any case, says what it is.
+        path: the file; its suffix, in any case, is its type.
     """
 
     def __init__(self, path: Path) -> None:
@@ -47,7 +47,7 @@ class ArrayFile:
         self.kind = path.suffix.casefold()
 
     def infos(self) -> list[ArrayInfo]:
-        """Return the arrays that it holds, without reading them.
+        """Its arrays, without reading them.
 
         Raises:
             UnreadableArrayError: it cannot be read.
@@ -63,7 +63,7 @@ class ArrayFile:
                 return list(_hdf5_infos(file))
 
     def read(self, name: str = "") -> npt.NDArray[Any]:
-        """Return one array; of `.npy` it is mapped, and read as it is used.
+        """One array; a `.npy` file is memory-mapped.
 
         Raises:
             UnreadableArrayError: it cannot be read.
@@ -80,7 +80,7 @@ class ArrayFile:
 
     @contextmanager
     def rows(self, name: str = "") -> Iterator[Any]:
-        """Yield an array that is sliced by its first axis; of `.npy` and HDF5 only the slices are read."""
+        """An array to slice by its first axis; from `.npy` and HDF5 files only the slices are read."""
         with self._errors():
             if self.kind not in HDF5_KINDS:
                 yield self.read(name)
@@ -89,10 +89,10 @@ class ArrayFile:
                 yield file[name]
 
     def vector_name(self, wanted: str | None = None) -> str:
-        """Return the name of the array that holds one track's features: the wanted one, or the only likely one.
+        """The name of the array with a track's features: the one asked for, or the only likely one.
 
         Raises:
-            UnreadableArrayError: there is none, or which one is meant cannot be told.
+            UnreadableArrayError: there is none, or there are several likely ones.
         """
         infos = self.infos()
         names = [info.name for info in infos]
@@ -154,7 +154,7 @@ def _hdf5_infos(file: Any) -> Iterator[ArrayInfo]:
 
 
 def texts(array: npt.NDArray[Any]) -> list[str]:
-    """Return an array of ids as text: of strings, bytes, or whole numbers.
+    """An array of ids as text, from strings, bytes, or whole numbers.
 
     Raises:
         SourceError: it holds something else.

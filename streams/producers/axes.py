@@ -1,4 +1,4 @@
-"""Which axis of an array of features is which, and how the array becomes one vector."""
+"""Identifies the axes of an array of features, and pools the array to one vector."""
 
 from collections.abc import Iterable
 from itertools import permutations
@@ -98,11 +98,11 @@ class Pooling:
 
 
 class AxisReader:
-    """Tells the axes of arrays apart by their sizes, or takes them as they are given.
+    """Identifies the axes of arrays by their lengths, or takes them as given.
 
-    One axis needs no telling. Of more, an axis as long as there are layers and one as long as a layer is wide tell
-    the rest. Failing that, what differs between the arrays of a source is time, if exactly one axis does not differ.
-    What cannot be told so is asked for, never guessed.
+    A single axis is the width. Of several, the axes with the lengths of layers and width are identified, and the others are
+    time. Failing that, axes whose length differs between arrays are time, if exactly one axis does not differ. Anything else is
+    an error that asks for the axes, never a guess.
 
     Args:
         roles: what the axes are, where that is said.

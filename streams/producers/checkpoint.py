@@ -1,4 +1,4 @@
-"""How far a run came, kept in a small file so that another can go on from there."""
+"""A state file with the position of a run, from which another run can resume."""
 
 import contextlib
 import time
@@ -19,12 +19,12 @@ log = structlog.get_logger(__name__)
 class Checkpoint:
     """A state file of one run.
 
-    It is rewritten at most once a second, whole, by renaming a new file over it. A folder that cannot be
-    written costs the ability to resume, not the run.
+    It is replaced at most once a second, by renaming a new file over it. If the folder cannot be written, the run
+    continues but cannot be resumed.
 
     Args:
         path: the state file.
-        fingerprint: tells the source it belongs to.
+        fingerprint: identifies its source.
     """
 
     def __init__(self, path: Path, fingerprint: dict[str, Any]) -> None:
@@ -34,7 +34,7 @@ class Checkpoint:
         self._saved_at = 0.0
 
     def load(self) -> Position | None:
-        """Return the position to go on after; None if there is no state.
+        """The position after which to resume; None if there is no state.
 
         Raises:
             SourceError: the file is damaged, or belongs to another source or another run of its options.

@@ -120,7 +120,7 @@ class ColumnarFile:
         return whole[0]
 
     def batches(self, skip: int) -> Iterator[RowBatch]:
-        """Yield rows; what is skipped is read and thrown away."""
+        """Yield rows; skipped ones are read and discarded."""
         try:
             for batch in self._read():
                 if skip >= batch.num_rows:
@@ -166,7 +166,7 @@ class ColumnarFile:
             return
 
     def describe(self, report: SourceReport) -> None:
-        """Say which columns are the vector, and what became of the others."""
+        """Report which columns are the vector, and the use of the others."""
         if len(self._parts) > 1:
             report.note(f"the vector is columns {self._parts[0]} to {self._parts[-1]}")
         if self._columns.preset is not None:

@@ -1,4 +1,4 @@
-"""Which column of a table becomes which metadata field."""
+"""Maps the columns of a table to metadata fields."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,7 +9,7 @@ from streams.metadata_fields import LIST_FIELDS, METADATA
 from streams.producers.items import SourceError
 from streams.producers.presets import Facts, Preset, joined_values, preset_of
 
-# Columns that say which track a row is, and which file, in the order in which they are believed.
+# Columns with the id or file of a track, in order of precedence.
 ID_COLUMNS: Final = ("track_id", "id")
 PATH_COLUMNS: Final = (
     "filename",
@@ -26,7 +26,7 @@ _FIELDS: Final = frozenset(field.name for field in METADATA)
 _TRACK_ID, _PATH = "track_id", "path"
 _EXTRA: Final = "extra."
 _FLOAT_TYPED: Final = re.compile(r"\d+\.0", re.ASCII)
-# What a data frame's index becomes when it is written as a table.
+# The column of a data frame's index in a written table.
 _INDEX: Final = re.compile(r"(?:unnamed(?:[:_ ]*\d+)?|index|level_0|__index_level_\d+__)", re.IGNORECASE)
 
 

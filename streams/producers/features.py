@@ -24,9 +24,9 @@ from streams.producers.tracks import (
 )
 
 Layout = Literal["aggregated", "segments", "raw"]
-# In the order of preference where a track has several: the least to read.
+# In order of preference if a track has several: the smallest first.
 _LAYOUTS: Final[tuple[Layout, ...]] = ("aggregated", "segments", "raw")
-# Shapes are looked at in so many files, evenly spread, to tell the axes.
+# The axes are identified from the shapes in so many files, evenly spread.
 _LOOKED_AT: Final = 1_000
 
 

@@ -1,4 +1,4 @@
-"""What a source of tracks yields: events to send, and records it refuses."""
+"""The items of a source of tracks: events to send, and refused records."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping

@@ -49,7 +49,7 @@ SUFFIXES: Final = frozenset(
 _SUFFIX: Final = re.compile(rf"\.(?:{'|'.join(sorted(SUFFIXES))})$", re.IGNORECASE)
 _ARRAY_SUFFIX: Final = re.compile(r"\.(?:npy|npz|h5|hdf5)$", re.IGNORECASE)
 _NUMBER: Final = re.compile(r"0*(\d+)(?:\.0+)?", re.ASCII)
-# What two data sets put around the names of their files and not in their tables.
+# Affixes of file names in two data sets that their tables do not have.
 _AFFIXES: Final = (("", "-SMD"), ("maestro_", ""))
 
 

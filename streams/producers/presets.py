@@ -1,4 +1,4 @@
-"""What the columns of well-known tables mean, found by their headers."""
+"""The meaning of the columns of well-known tables, which are recognised by their headers."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, NamedTuple

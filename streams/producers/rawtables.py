@@ -1,4 +1,4 @@
-"""Tables as they stand in files: CSV of any dialect, JSON in its usual shapes, Parquet and Arrow.
+"""Reads tables without interpretation: CSV of any dialect, JSON in its usual shapes, Parquet and Arrow.
 
 Cells of CSV stay text, so that no reader's idea of types loses a leading zero. docs/decisions/tables.md says why the
 standard library reads them, and pyarrow Parquet and Arrow.
@@ -24,7 +24,7 @@ LINES_KINDS: Final = frozenset({".jsonl", ".ndjson"})
 TABLE_KINDS: Final = CSV_KINDS | COLUMNAR_KINDS | LINES_KINDS | {".json"}
 _DELIMITERS: Final = ",;\t|"
 _SAMPLE: Final = 64 * 1024
-# A last column that goes on, as tags do in MTG-Jamendo's tables: its cells are joined with what parts them.
+# A last column of several cells, as the tags in MTG-Jamendo's tables: they are joined with the delimiter.
 GOES_ON: Final = "\t"
 
 

@@ -1,4 +1,4 @@
-"""What became of a source: what was joined, what was left over, and what could not be read."""
+"""The report on a source: joined and unused rows, and unreadable cells."""
 
 from collections import Counter
 from collections.abc import Iterable

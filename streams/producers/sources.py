@@ -1,4 +1,4 @@
-"""The source of tracks that a path is: told by what it is and by its suffix, in any case."""
+"""Opens the source of tracks at a path, by its kind and suffix."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -13,7 +13,7 @@ from streams.producers.presets import PRESETS, Facts
 from streams.producers.rawtables import RawTable, read_table
 from streams.producers.report import SourceReport
 
-# Names by which a JSON object of columns is told from an object of tracks.
+# Names that distinguish a JSON object of columns from an object of tracks.
 KNOWN_COLUMNS: Final = frozenset(
     name.casefold()
     for names in (
