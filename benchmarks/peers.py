@@ -259,7 +259,7 @@ def _idle_share(who: Answering, seconds: float = 5.0) -> float:
 
 def main(*, quick: bool = False) -> None:
     """Run it and print the tables."""
-    seconds, rounds = (2.0, 1) if quick else (4.0, 5)
+    seconds, rounds = (2.0, 1) if quick else (4.0, 3)
     tracks, missing = PeerCatalogue(), list[str]()
     with (
         tempfile.TemporaryDirectory(prefix="mess-bench-") as directory,

@@ -58,7 +58,7 @@ async def test_the_examples_of_the_docs_run(
     await publish(line.servers, [*events, (NAMES[-1].encode(), None)])
     await settle(line.database_url, line.servers)
     (tmp_path / "seen.txt").write_text(",".join(f"{partition}:-1" for partition in range(8)))
-    settings = {"MESS_API_WORKER_GROUP": line.broker.group, "MESS_API_ACCESS_LOG": "false"}
+    settings = {"MESS_API_ACCESS_LOG": "false"}
     url = postgres_server.api_url_of(line.database_url)
     async with running_api(url, servers=line.servers, **settings) as running:
         address = await running.url()

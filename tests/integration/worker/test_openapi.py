@@ -69,7 +69,6 @@ async def test_every_operation_answers_as_documented(
     await publish(line.servers, events)
     await settle(line.database_url, line.servers)
     settings = {
-        "MESS_API_WORKER_GROUP": line.broker.group,
         # A stream that never ended could not be read whole.
         "MESS_API_STREAM_LIFETIME": "0.1",
         "MESS_API_ACCESS_LOG": "false",
