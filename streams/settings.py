@@ -36,8 +36,10 @@ class KafkaSettings(BaseSettings):
     ssl_check_hostname: bool = Field(True, title="Check the broker's host name against its certificate")
     client_id: str = Field("mess", title="Client id", description="Shown in the brokers' logs and metrics")
     request_timeout_ms: int = Field(20_000, ge=1_000, le=300_000, title="Request timeout in milliseconds")
-    compression: Literal["lz4", "zstd", "gzip", "snappy", "none"] = Field(
-        "lz4", title="Compression of producers"
+    compression: Literal["auto", "gzip", "lz4", "zstd", "snappy", "none"] = Field(
+        "auto",
+        title="Compression of producers",
+        description="auto: gzip, which every client reads; none for published tracks, whose vectors hardly shrink",
     )
     idempotence: bool | None = Field(
         None, title="Idempotent producer", description="Not set: used where the broker offers it"

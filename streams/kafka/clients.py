@@ -37,9 +37,14 @@ MAX_REQUEST_BYTES: Final = MAX_MESSAGE_BYTES + 1024 * 1024
 READ_COMMITTED: Final = "read_committed"
 
 
-# aiokafka compresses lz4 at level 9 and has no setting for it: eight times the work of level 1 for a quarter fewer bytes.
-_LZ4_LEVEL: Final = 1
-codec.lz4_encode.__defaults__ = (_LZ4_LEVEL,)
+# aiokafka compresses gzip and lz4 at level 9 and has no setting for it: ten times the work of level 1 for a quarter fewer
+# bytes. Source: aiokafka 0.14, codec.py.
+_LEVEL: Final = 1
+codec.gzip_encode.__defaults__ = (_LEVEL,)
+codec.lz4_encode.__defaults__ = (_LEVEL,)
+
+# What `auto` means for text; the compression that every client of Kafka reads without a further library.
+_READ_BY_ALL: Final = "gzip"
 
 
 def ssl_context(kafka: KafkaSettings) -> ssl.SSLContext | None:
@@ -310,7 +315,7 @@ async def start_producer(kafka: KafkaSettings, **overrides: Any) -> AIOKafkaProd
     """
     options = aiokafka_options(kafka) | {
         "acks": "all",
-        "compression_type": None if kafka.compression == "none" else kafka.compression,
+        "compression_type": {"auto": _READ_BY_ALL, "none": None}.get(kafka.compression, kafka.compression),
         "max_request_size": MAX_REQUEST_BYTES,
         **overrides,
     }
