@@ -13,6 +13,7 @@ from pydantic import (
     ConfigDict,
     Field,
     JsonValue,
+    TypeAdapter,
     ValidationError,
     ValidatorFunctionWrapHandler,
     WrapValidator,
@@ -207,7 +208,12 @@ else:
 class UserContext(BaseModel):
     """What is known of the listener; further keys are allowed and ignored."""
 
-    model_config = ConfigDict(frozen=True, extra="allow")
+    # The schema pydantic writes says nothing of the names of further keys.
+    model_config = ConfigDict(
+        frozen=True,
+        extra="allow",
+        json_schema_extra={"propertyNames": TypeAdapter(Text).json_schema()},
+    )
     __pydantic_extra__: dict[Text, Json]
 
     goal: Goal | None = Field(None, description="What `auto` is to aim at", examples=["variety"])
