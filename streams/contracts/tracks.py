@@ -41,7 +41,11 @@ class EncodedEmbedding(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     dtype: Literal["float32", "float16"] = Field(description="Type of one component")
-    data: str = Field(description="Standard base64, with padding", examples=["AACAPwAAAEA="])
+    data: str = Field(
+        description="Standard base64, with padding",
+        examples=["AACAPwAAAEA="],
+        json_schema_extra={"pattern": "^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$"},
+    )
 
 
 class TrackEvent(BaseModel):

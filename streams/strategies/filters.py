@@ -124,6 +124,8 @@ def _set(name: str, kind: Any, given: Any) -> Filter:
 def _value(name: str, given: Any) -> str | float:
     if name in NUMBERS:
         return _number(f"filters.{name}", given)
+    if isinstance(given, str) and as_text(given) is None:
+        raise InvalidQuery(f"filters.{name}", "is blank, or a word for no value")
     if isinstance(given, Mapping | list | tuple) or (text := as_text(given)) is None:
         raise InvalidQuery(f"filters.{name}", "must be text, a number, or a list of them")
     return text

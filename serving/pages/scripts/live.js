@@ -138,7 +138,8 @@ function worked(worker) {
 function drawn(name, value) {
   const values = looks.map((now, at) => value(now, looks[at - 1]));
   const known = values.filter((each) => each !== null);
-  const last = values.at(-1);
+  // What nobody says at rest, as nothing is on its way, is as it was last.
+  const last = known.at(-1);
   const svg = document.createElementNS(SVG, "svg");
   svg.setAttribute("viewBox", `0 0 ${WIDTH} ${HEIGHT}`);
   svg.setAttribute("preserveAspectRatio", "none");
@@ -147,7 +148,7 @@ function drawn(name, value) {
   const most = Math.max(1e-9, ...known);
   line.setAttribute("points", values.flatMap((each, at) => (each === null ? [] : [`${WIDTH - (values.length - 1 - at) * (WIDTH / KEPT)},${HEIGHT - 2 - (each / most) * (HEIGHT - 4)}`])).join(" "));
   svg.append(line);
-  const shown = last === null || last === undefined ? texts.unknown : last.toLocaleString("en", { maximumFractionDigits: 3 });
+  const shown = last === undefined ? texts.unknown : last.toLocaleString("en", { maximumFractionDigits: 3 });
   return element("li", "line", element("span", "facts", name), element("strong", "", shown), svg);
 }
 

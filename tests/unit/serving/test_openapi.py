@@ -5,12 +5,13 @@ from typing import Any
 from urllib.parse import urlencode
 
 import pytest
-from pydantic import SecretStr
+from pydantic import SecretStr, TypeAdapter
 
 from serving.app import create_app
 from serving.recommend.questions import QuestionReader
 from serving.settings import ServingSettings
 from store.settings import StoreSettings
+from streams.contracts.queries import Text
 from streams.strategies import registry
 
 pytestmark = pytest.mark.unit
@@ -38,6 +39,13 @@ def test_a_filter_on_what_is_no_field_is_against_the_document(document: dict[str
         "era",
         "extra.a b",
     ]
+
+
+def test_names_of_further_keys_are_as_they_are_read(document: dict[str, Any]) -> None:
+    """The document says of names in `user_context` what their reader demands."""
+    named = document["components"]["schemas"]["UserContext"]["propertyNames"]
+    demanded = TypeAdapter(Text).json_schema()
+    assert named == {name: demanded[name] for name in ("minLength", "maxLength", "pattern")}
 
 
 @pytest.mark.parametrize("path", ["/recommend/{track_id}", "/explain"])
