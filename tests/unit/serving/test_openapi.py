@@ -44,8 +44,7 @@ def test_a_filter_on_what_is_no_field_is_against_the_document(document: dict[str
 def test_names_of_further_keys_are_as_they_are_read(document: dict[str, Any]) -> None:
     """The document says of names in `user_context` what their reader demands."""
     named = document["components"]["schemas"]["UserContext"]["propertyNames"]
-    demanded = TypeAdapter(Text).json_schema()
-    assert named == {name: demanded[name] for name in ("minLength", "maxLength", "pattern")}
+    assert named == TypeAdapter(Text).json_schema()
 
 
 @pytest.mark.parametrize("path", ["/recommend/{track_id}", "/explain"])
