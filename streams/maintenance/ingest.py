@@ -35,8 +35,9 @@ from streams.metrics import WorkerMetrics
 _FUTURE_MICROSECONDS = 60_000_000
 # So many offsets from a worker's death on are processed one by one: the size of a batch.
 _ALONE_OFFSETS = 1_024
-# A message that was processed alone while so many workers died is refused without another attempt.
-_TRIALS = 2
+# A message that was processed alone while so many workers died is refused without another attempt. Fewer would do for one
+# that kills; but workers are also killed by others, again and again, and a good message must not pay for that.
+_TRIALS = 6
 
 log = structlog.get_logger(__name__)
 

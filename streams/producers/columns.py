@@ -79,10 +79,10 @@ class ColumnMap:
         if missing := [column for column in wanted.values() if column not in columns]:
             raise SourceError(f"--map: there is no column {missing[0]!r}; there are {', '.join(columns)}")
         self.preset: Preset | None = preset_of(columns)
-        self._ids = self._naming(columns, wanted.get(_TRACK_ID), self.preset and self.preset.ids, ID_COLUMNS)
-        self._paths = self._naming(
-            columns, wanted.get(_PATH), self.preset and self.preset.paths, PATH_COLUMNS
-        )
+        # A copy of a well-known table may name its tracks in a way of its own.
+        preset = self.preset if self.preset and {*self.preset.ids, *self.preset.paths} & {*columns} else None
+        self._ids = self._naming(columns, wanted.get(_TRACK_ID), preset and preset.ids, ID_COLUMNS)
+        self._paths = self._naming(columns, wanted.get(_PATH), preset and preset.paths, PATH_COLUMNS)
         self.fields = self._fields(columns, {column: field for field, column in wanted.items()})
         left_out = self.preset.left_out if self.preset else frozenset()
         self.extra = [

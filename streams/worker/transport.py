@@ -21,6 +21,7 @@ nor aiokafka seeks: the new owner would miss the first messages of a partition.
 """
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -89,6 +90,14 @@ class Passed:
         return self.position if self.taken <= consumed < self.position else None
 
 
+def _rebalances(consumer: AIOKafkaConsumer) -> bool:
+    """Whether a rebalance is under way, or is about to begin."""
+    state = consumer._subscription  # noqa: SLF001
+    if state.subscription is None or state.reassignment_in_progress:
+        return True
+    return bool(consumer._coordinator.need_rejoin(state.subscription))  # noqa: SLF001
+
+
 class _ConsumerThread(driver.AIOKafkaConsumerThread):
     # Written in the thread, read elsewhere.
     passed: dict[TP, Passed]
@@ -117,6 +126,12 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):
         except (AssertionError, ConsumerNotStarted):
             return 0
 
+    def verify_event_path(self, now: float, tp: TP) -> None:
+        """See Faust: a look at whether a partition's messages get on, which may not end the worker."""
+        # As in `highwater`.
+        with contextlib.suppress(AssertionError):
+            super().verify_event_path(now, tp)
+
     async def _fetch_records(
         self,
         consumer: AIOKafkaConsumer,
@@ -142,7 +157,9 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):
     async def _set_positions(self, positions: Mapping[TP, int]) -> bool:
         consumer = self._ensure_consumer()
         wanted = {driver.ensure_aiokafka_TP(tp): offset for tp, offset in positions.items()}
-        if not wanted.keys() <= consumer.assignment():
+        # A commit between the two requests of a rebalance is refused, and aiokafka answers that with another rebalance: a
+        # leader that tried again and again kept its group from ever coming to rest.
+        if _rebalances(consumer) or not wanted.keys() <= consumer.assignment():
             return False
         for partition, offset in wanted.items():
             consumer.seek(partition, offset)

@@ -51,10 +51,10 @@ async def life(bench: Bench, monkeypatch: pytest.MonkeyPatch, count: int) -> lis
 async def test_a_message_that_kills_whoever_reads_it_is_refused_after_a_few_deaths(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two deaths in a batch, then one by one, two deaths at the message alone, then it is a dead letter and all goes on."""
+    """Two deaths in a batch, then one by one, six deaths at the message alone, then it is a dead letter and all goes on."""
     assert [await life(bench, monkeypatch, 7) for _ in range(2)] == [[7, 0], [7, 0]]
     assert await life(bench, monkeypatch, 7) == [1, 1, 1, 1, 0]
-    assert await life(bench, monkeypatch, 7) == [1, 0]
+    assert [await life(bench, monkeypatch, 7) for _ in range(5)] == [[1, 0]] * 5
     assert await life(bench, monkeypatch, 7) == [1, 1, 1]
     assert sorted(await bench.titles()) == [
         *(f"good/{i}" for i in range(3)),
@@ -62,7 +62,7 @@ async def test_a_message_that_kills_whoever_reads_it_is_refused_after_a_few_deat
     ]
     letters = await bench.letters("track-ingest")
     assert letters == {
-        3: ("unprocessable", "WorkerDied: 2 workers died while they worked on nothing but this message")
+        3: ("unprocessable", "WorkerDied: 6 workers died while they worked on nothing but this message")
     }
 
 

@@ -111,6 +111,16 @@ def test_maestro_rows_become_track_metadata(tmp_path: Path) -> None:
     assert (berg.composer, berg.opus, berg.duration_seconds) == ("Berg", "Op. 1", None)
 
 
+def test_a_well_known_table_may_name_its_files_in_a_way_of_its_own(tmp_path: Path) -> None:
+    """MAESTRO's columns beside `filename` instead of its own two: the row is found by that."""
+    path = tmp_path / "mine.csv"
+    path.write_text(
+        "filename;canonical_title;canonical_composer\nA/01.wav;Sonata;Alban Berg\n", encoding="utf-8"
+    )
+    metadata = TrackMetadata.model_validate(row_of(MetadataTable.read(path), "A/01"))
+    assert (metadata.title, metadata.composer) == ("Sonata", "Berg")
+
+
 def test_maestros_json_by_columns_is_the_same_table(tmp_path: Path) -> None:
     """MAESTRO's JSON is a data frame by columns."""
     path = tmp_path / "maestro-v3.0.0.json"

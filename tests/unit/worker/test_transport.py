@@ -148,8 +148,10 @@ class RebalancingConsumer:
         committed: What it has committed.
     """
 
-    def __init__(self, refusals: int = 0) -> None:
+    def __init__(self, refusals: int = 0, *, moving: bool = False, rejoining: bool = False) -> None:
         self.refusals = refusals
+        self._subscription = SimpleNamespace(subscription=object(), reassignment_in_progress=moving)
+        self._coordinator = SimpleNamespace(need_rejoin=lambda _: rejoining)
         self.sought: dict[TopicPartition, int] = {}
         self.committed: dict[TopicPartition, int] = {}
 
@@ -183,6 +185,29 @@ async def test_positions_are_set_and_committed_unless_a_rebalance_is_under_way(
     if done:
         wanted = {TopicPartition("t", 2): 0, TopicPartition("t", 1): 7}
         assert consumer.sought == consumer.committed == wanted
+
+
+@pytest.mark.parametrize(("moving", "rejoining"), [(True, False), (False, True)])
+async def test_nothing_is_committed_during_a_rebalance(
+    moving: bool, rejoining: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Kafka refuses such a commit, and aiokafka would rebalance once more for it."""
+    consumer = RebalancingConsumer(moving=moving, rejoining=rejoining)
+    thread = transport._ConsumerThread.__new__(transport._ConsumerThread)
+    monkeypatch.setattr(transport._ConsumerThread, "_ensure_consumer", lambda _: consumer)
+    assert await thread._set_positions({TP("t", 1): 7}) is False
+    assert consumer.sought == consumer.committed == {}
+
+
+def test_a_look_at_a_partition_that_has_just_gone_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Faust looks after its partitions at any time; aiokafka asserts that they are assigned."""
+
+    def look(*_: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(transport.driver.AIOKafkaConsumerThread, "verify_event_path", look)
+    thread = transport._ConsumerThread.__new__(transport._ConsumerThread)
+    thread.verify_event_path(0.0, TP("t", 1))
 
 
 @pytest.mark.parametrize("again", [False, True], ids=["same-assignment", "further-rebalance"])
