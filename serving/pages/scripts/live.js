@@ -9,7 +9,7 @@ import { texts } from "./texts.js";
 
 const EVERY = 2000;
 const KEPT = 150;
-const CHANGES_SHOWN = 30;
+const CHANGES_SHOWN = 200;
 const SVG = "http://www.w3.org/2000/svg";
 const [WIDTH, HEIGHT] = [160, 32];
 

@@ -12,6 +12,7 @@ import pytest
 
 from serving.recommend.replies import materialised_body
 from store import materialised, tracks
+from store.columns import METADATA_FIELDS
 from store.materialised import StoredBody
 from store.pool import transaction
 from store.rows import metadata_row
@@ -170,7 +171,7 @@ def test_facts_that_changed_are_told(bench: Bench, run: Run) -> None:
 
     async def rename() -> None:
         await bench.written()
-        columns = ", ".join(tracks._COLUMNS[2:-4])
+        columns = ", ".join(METADATA_FIELDS)
         row = await bench.pool.fetchrow(f"SELECT {columns}, event_time FROM tracks WHERE key = $1", track.key)
         metadata = ("Renamed", *list(row)[1:-1])
         async with transaction(bench.pool) as connection:

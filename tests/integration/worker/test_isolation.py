@@ -106,11 +106,11 @@ def broken(function: Any, culprit: str) -> Any:
     return wrapped
 
 
-async def broken_upsert(connection: Any, rows: Any, _real: Any = tracks.upsert_tracks) -> None:
+async def broken_upsert(connection: Any, rows: Any, _real: Any = tracks.upsert_tracks) -> Any:
     """As the store's, for all but one track."""
     if any(row.track_id == "b" for row in rows):
         raise asyncpg.NumericValueOutOfRangeError("value out of range")
-    await _real(connection, rows)
+    return await _real(connection, rows)
 
 
 @pytest.mark.parametrize("stage", ["decode", "rows", "store"])
