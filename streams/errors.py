@@ -9,5 +9,9 @@ class BrokerUnavailable(StreamsError):  # noqa: N818 - a state, as people say it
     """No Kafka broker answered, or it refused this client's credentials."""
 
 
+class SkippedMessagesError(StreamsError):
+    """Messages of a partition were dropped on their way here: to go on with later ones would lose them."""
+
+
 class TopicError(StreamsError):
     """A topic cannot be created or used as it is configured."""

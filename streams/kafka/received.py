@@ -21,6 +21,8 @@ class ReceivedMessage:
         timestamp: The message's own, milliseconds since 1970 as Kafka has it, whatever its producer wrote.
         headers: Its headers.
         appended: Whether that time is the broker's, when it appended the message, and not its producer's.
+        follows: The offset behind the message handed out before it, below which a reader must have read everything; None
+            where that is not known.
     """
 
     partition: int
@@ -30,6 +32,7 @@ class ReceivedMessage:
     timestamp: int
     headers: tuple[tuple[str, bytes], ...] = ()
     appended: bool = False
+    follows: int | None = None
 
     @property
     def place(self) -> EventPlace:

@@ -14,6 +14,7 @@ from store.lives import Suspect
 from store.pool import transaction
 from store.tracks import StoredEvents, Withdrawal
 from streams.contracts import InvalidEvent, Reason, TrackDelete, TrackUpsert, times, tracing
+from streams.errors import SkippedMessagesError
 from streams.faults import FaultPoint, reach
 from streams.kafka.dead_letters import DeadLetterSender
 from streams.kafka.poison import isolating, refusal_of
@@ -113,9 +114,11 @@ class Ingest:
 
         Raises:
             FencedError: A partition is another worker's now.
+            SkippedMessagesError: Messages are missing before these: the process must end, and begin where the store is.
         """
         fresh = [m for m in messages if m.partition in self._ownership]
         fresh = [m for m in fresh if m.offset >= self._ownership.consumed(m.partition)]
+        self._require_all(fresh)
         self._metrics.events.labels("replayed").inc(len(messages) - len(fresh))
         if not fresh:
             return
@@ -127,6 +130,21 @@ class Ingest:
                 return
             for message in fresh:
                 await self._process_alone(message)
+
+    def _require_all(self, fresh: Sequence[ReceivedMessage]) -> None:
+        """Raise unless these follow upon what has been consumed.
+
+        Raises:
+            SkippedMessagesError: Some of a partition's messages are missing.
+        """
+        consumed: dict[int, int] = {}
+        for message in fresh:
+            upto = consumed.get(message.partition, self._ownership.consumed(message.partition))
+            if message.follows is not None and message.follows > upto:
+                raise SkippedMessagesError(
+                    f"partition {message.partition}: messages from {upto} to {message.follows} were dropped on their way here"
+                )
+            consumed[message.partition] = message.offset + 1
 
     def _is_suspect(self, message: ReceivedMessage) -> bool:
         at = self._suspects.get(message.partition)

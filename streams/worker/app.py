@@ -284,6 +284,7 @@ async def _process_bundles(app: WorkerApp, bundles: list[Any], batch_events: int
 
 def unbundled(bundle: Any) -> list[ReceivedMessage]:
     """The messages of a bundle."""
+    offsets = [getattr(bundle.value, "follows", None), *(record.offset + 1 for record in bundle.value)]
     return [
         ReceivedMessage(
             partition=record.partition,
@@ -293,8 +294,9 @@ def unbundled(bundle: Any) -> list[ReceivedMessage]:
             timestamp=record.timestamp,
             headers=tuple(record.headers),
             appended=record.timestamp_type == APPEND_TIME,
+            follows=follows,
         )
-        for record in bundle.value
+        for record, follows in zip(bundle.value, offsets, strict=False)
     ]
 
 

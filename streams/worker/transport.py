@@ -49,9 +49,25 @@ BUNDLED = frozenset({TRACK_INGEST})
 BUNDLE_MESSAGES = 64
 
 
-def bundled(records: list[ConsumerRecord]) -> list[list[ConsumerRecord]]:
+class MessageBundle(list[ConsumerRecord]):
+    """Consecutive messages of a partition.
+
+    Attributes:
+        follows: See `ReceivedMessage.follows`, of the first of them.
+    """
+
+    follows: int | None = None
+
+
+def bundled(records: list[ConsumerRecord]) -> list[MessageBundle]:
     """Consecutive messages of a partition, `BUNDLE_MESSAGES` at a time."""
-    return [records[at : at + BUNDLE_MESSAGES] for at in range(0, len(records), BUNDLE_MESSAGES)]
+    follows = getattr(records, "follows", None)
+    bundles = []
+    for at in range(0, len(records), BUNDLE_MESSAGES):
+        bundle = MessageBundle(records[at : at + BUNDLE_MESSAGES])
+        bundle.follows, follows = follows, bundle[-1].offset + 1
+        bundles.append(bundle)
+    return bundles
 
 
 def pace_fetches(client: Any, seconds: float) -> None:
@@ -139,7 +155,7 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):
         timeout: float | None = None,  # noqa: ASYNC109 -- as Faust calls it
         max_records: int | None = None,
     ) -> Any:
-        fetched = await super()._fetch_records(consumer, active_partitions, timeout, max_records)
+        fetched: Any = await super()._fetch_records(consumer, active_partitions, timeout, max_records)
         # In this thread and without waiting: what was handed out and where that leaves the consumer belong together.
         subscription = consumer._subscription.subscription  # noqa: SLF001
         assignment = None if subscription is None else subscription.assignment
@@ -147,6 +163,9 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):
             state = None if assignment is None else assignment.state_value(tp)
             if state is not None and state.has_valid_position:
                 records = fetched.get(tp)
+                if records:
+                    fetched[tp] = bundle = MessageBundle(records)
+                    bundle.follows = before.taken
                 self.passed[tp] = Passed(records[-1].offset + 1 if records else before.taken, state.position)
         return fetched
 

@@ -1,5 +1,6 @@
 """Workers that die at the same message: it is found among its neighbours, and left behind; health says so."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from store import lives
 from store.lives import fetch_workers
 from store.pool import transaction
+from streams.errors import SkippedMessagesError
 from streams.maintenance import ingest
 from tests.integration.worker.test_isolation import Bench, bench, event
 
@@ -64,6 +66,16 @@ async def test_a_message_that_kills_whoever_reads_it_is_refused_after_a_few_deat
     assert letters == {
         3: ("unprocessable", "WorkerDied: 6 workers died while they worked on nothing but this message")
     }
+
+
+async def test_messages_behind_a_gap_are_not_taken(bench: Bench) -> None:
+    """What follows upon messages that never came ends the worker; offsets without messages are no gap."""
+    await bench.ingest.process([replace(event(0, "a"), follows=0), replace(event(3, "b"), follows=1)])
+    await bench.ingest.process([replace(event(1, "again"), follows=1)])
+    with pytest.raises(SkippedMessagesError, match="partition 0: messages from 4 to 6 were dropped"):
+        await bench.ingest.process([replace(event(6, "c"), follows=6)])
+    await bench.ingest.process([replace(event(6, "c"), follows=4)])
+    assert set(await bench.titles()) == {"a", "b", "c"}
 
 
 async def test_deaths_elsewhere_make_nobody_suspect(bench: Bench) -> None:
