@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 import urllib.request
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from urllib.parse import quote
 
 import numpy as np
 import orjson
+from playwright.sync_api import Request, Route, expect
 from pydantic import SecretStr
 
 from benchmarks import filling, machine, processes, report
@@ -110,6 +112,13 @@ def _drawn_points(count: int) -> tuple[bytes, bytes]:
     return orjson.dumps(document), orjson.dumps(nothing)
 
 
+def _answer_with(body: bytes, nothing: bytes) -> Callable[[Route, Request], None]:
+    def answer(route: Route, request: Request) -> None:
+        route.fulfill(body=body if "after=0" in request.url else nothing, content_type="application/json")
+
+    return answer
+
+
 def _show_frames(url: str) -> None:
     table = report.make_table(
         f"The map, dragged for {SECONDS:g} s at 1280 x 900, load {machine.load_average()}",
@@ -121,15 +130,9 @@ def _show_frames(url: str) -> None:
     with running_chromium() as browser:
         for count in (15_000, 200_000):
             page = browser.new_page(viewport={"width": 1280, "height": 900})
-            body, nothing = _drawn_points(count)
-            page.route(
-                "**/map?*",
-                lambda route, body=body, nothing=nothing: route.fulfill(
-                    body=body if "after=0" in route.request.url else nothing, content_type="application/json"
-                ),
-            )
+            page.route("**/map?*", _answer_with(*_drawn_points(count)))
             page.goto(f"{url}/?view=map")
-            page.wait_for_function(f"document.querySelector('#map-told').textContent.startsWith('{count:,}')")
+            expect(page.locator("#map-told")).to_contain_text(f"{count:,}", timeout=60_000)
             page.wait_for_timeout(500)
             rested, _ = page.evaluate(_DRAG, [SECONDS, False])
             rate, worst = page.evaluate(_DRAG, [SECONDS, True])
@@ -174,7 +177,7 @@ def _show_searches(api: ServerUnderLoad, count: int) -> None:
         f"Search among {count:,} tracks, load {machine.load_average()}", "words", "hits", "p50 ms", "worst ms"
     )
     for words in SEARCHES:
-        url = f"http://127.0.0.1:{api.port}/tracks?q={quote(words)}&limit=25"
+        url = f"http://127.0.0.1:{api.port}/tracks?search={quote(words)}&limit=25"
         seconds = []
         hits = 0
         for _ in range(ROUNDS):
