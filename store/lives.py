@@ -25,6 +25,7 @@ UPDATE worker_lives AS l SET ended_at = now(), error = $2, offsets = coalesce(
 )
 WHERE l.worker = $1 AND l.ended_at IS NULL
 """
+_IS_ALIVE = "ended_at IS NULL AND seen_at > now() - interval '15 seconds'"
 _DIED_AT = """
 SELECT p.partition, p.consumed_offset, l.died, l.tried
 FROM ingest_partitions AS p, LATERAL (
@@ -35,22 +36,22 @@ FROM ingest_partitions AS p, LATERAL (
 ) AS l
 WHERE p.partition = ANY($1::int[]) AND l.died > 0
 """
-_STATE = """
+_STATE = f"""
 SELECT
     count(*) FILTER (WHERE error IS NOT NULL AND ended_at > now() - $1 * interval '1 second') AS deaths,
     (SELECT worker || ': ' || error FROM worker_lives WHERE error IS NOT NULL ORDER BY ended_at DESC LIMIT 1) AS last_error,
-    count(*) FILTER (WHERE ended_at IS NULL AND seen_at > now() - interval '15 seconds') AS alive,
+    count(*) FILTER (WHERE {_IS_ALIVE}) AS alive,
     extract(epoch FROM now() - max(owning_at))::float8 AS owned_ago,
-    max(stalled_seconds) FILTER (WHERE ended_at IS NULL AND seen_at > now() - interval '15 seconds') AS stalled
+    max(stalled_seconds) FILTER (WHERE {_IS_ALIVE}) AS stalled
 FROM worker_lives
-"""
-_ALIVE = """
+"""  # noqa: S608 -- a condition of this module's own
+_ALIVE = f"""
 SELECT l.worker, extract(epoch FROM now() - l.begun_at)::float8 AS seconds, l.figures,
     ARRAY(SELECT partition FROM ingest_partitions AS p WHERE p.owner = l.owner ORDER BY partition) AS partitions
 FROM worker_lives AS l
-WHERE l.ended_at IS NULL AND l.seen_at > now() - interval '15 seconds'
+WHERE {_IS_ALIVE}
 ORDER BY l.worker
-"""
+"""  # noqa: S608 -- likewise
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,8 +181,7 @@ async def fetch_answering(pool: asyncpg.Pool) -> list[AnsweringWorker]:
     """The workers that have been seen within the last 15 seconds and have not ended."""
     with translated_errors():
         rows = await pool.fetch(
-            "SELECT owner, questions_url, questions_token FROM worker_lives "
-            "WHERE ended_at IS NULL AND seen_at > now() - interval '15 seconds'"
+            f"SELECT owner, questions_url, questions_token FROM worker_lives WHERE {_IS_ALIVE}"  # noqa: S608 -- likewise
         )
     return [AnsweringWorker(*row) for row in rows]
 

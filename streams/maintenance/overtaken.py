@@ -5,10 +5,14 @@ and applied at once. So an event that the store has let be replaced may come out
 """
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from store.tail import CommittedTail
+import numpy as np
+import numpy.typing as npt
+
+from store.rows import TrackVectors
+from store.tail import CommittedTail, Departures
 from streams.contracts import EventPlace
 
 
@@ -23,6 +27,15 @@ class _Followed:
 
     places: dict[int, EventPlace]
     until: dict[int, int]
+
+
+def _placed(
+    events: TrackVectors | Departures, appended: npt.NDArray[np.int64]
+) -> Iterator[tuple[int, EventPlace]]:
+    """The key of each event's track, and the event's place."""
+    columns = (each.tolist() for each in (events.keys, events.partitions, events.offsets, appended))
+    for key, *place in zip(*columns, strict=True):
+        yield key, EventPlace(*place)
 
 
 class OvertakenEvents:
@@ -42,25 +55,10 @@ class OvertakenEvents:
         until = {p: upto for p, upto in others if p not in part.upto and upto > applied.get(p, 0)}
         if not until:
             return
-        tracks, gone = part.tracks, part.departures
-        places: dict[int, EventPlace] = {}
-        for key, *place in zip(
-            tracks.keys.tolist(),
-            tracks.partitions.tolist(),
-            tracks.offsets.tolist(),
-            part.appended.tolist(),
-            strict=True,
-        ):
-            places[key] = EventPlace(*place)
-        for key, *place in zip(
-            gone.keys.tolist(),
-            gone.partitions.tolist(),
-            gone.offsets.tolist(),
-            gone.appended.tolist(),
-            strict=True,
-        ):
-            if key not in places or EventPlace(*place).is_after(places[key]):
-                places[key] = EventPlace(*place)
+        places = dict(_placed(part.tracks, part.appended))
+        for key, place in _placed(part.departures, part.departures.appended):
+            if key not in places or place.is_after(places[key]):
+                places[key] = place
         if places:
             self._followed.append(_Followed(places, until))
 
