@@ -43,7 +43,7 @@ def _run(names: list[str], contestants: list[str]) -> None:
     for name in names:
         make = ALL[name]
         table = report.make_table(
-            make().name,
+            name,
             "index",
             "recall@10",
             "least",

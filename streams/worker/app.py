@@ -284,7 +284,7 @@ async def _process_bundles(app: WorkerApp, bundles: list[Any], batch_events: int
 
 def unbundled(bundle: Any) -> list[ReceivedMessage]:
     """The messages of a bundle."""
-    offsets = [getattr(bundle.value, "follows", None), *(record.offset + 1 for record in bundle.value)]
+    offsets = [bundle.value.follows, *(record.offset + 1 for record in bundle.value)]
     return [
         ReceivedMessage(
             partition=record.partition,

@@ -23,7 +23,7 @@ nor aiokafka seeks: the new owner would miss the first messages of a partition.
 import asyncio
 import contextlib
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, cast
 
@@ -56,16 +56,18 @@ class MessageBundle(list[ConsumerRecord]):
         follows: See `ReceivedMessage.follows`, of the first of them.
     """
 
-    follows: int | None = None
+    def __init__(self, records: Iterable[ConsumerRecord], follows: int | None = None) -> None:
+        super().__init__(records)
+        self.follows = follows
 
 
 def bundled(records: list[ConsumerRecord]) -> list[MessageBundle]:
     """Consecutive messages of a partition, `BUNDLE_MESSAGES` at a time."""
-    follows = getattr(records, "follows", None)
+    follows = records.follows if isinstance(records, MessageBundle) else None
     bundles = []
     for at in range(0, len(records), BUNDLE_MESSAGES):
-        bundle = MessageBundle(records[at : at + BUNDLE_MESSAGES])
-        bundle.follows, follows = follows, bundle[-1].offset + 1
+        bundle = MessageBundle(records[at : at + BUNDLE_MESSAGES], follows)
+        follows = bundle[-1].offset + 1
         bundles.append(bundle)
     return bundles
 
@@ -164,8 +166,7 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):
             if state is not None and state.has_valid_position:
                 records = fetched.get(tp)
                 if records:
-                    fetched[tp] = bundle = MessageBundle(records)
-                    bundle.follows = before.taken
+                    fetched[tp] = MessageBundle(records, follows=before.taken)
                 self.passed[tp] = Passed(records[-1].offset + 1 if records else before.taken, state.position)
         return fetched
 
