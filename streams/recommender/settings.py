@@ -36,7 +36,7 @@ class RecommenderSettings(BaseSettings):
         10.0,
         ge=0,
         le=10_000,
-        title="Stale materialised recommendations computed anew in the background, hottest first; 0 for none",
+        title="Stale materialised recommendations computed anew in the background, the most requested first; 0 for none",
     )
     min_offset_wait_seconds: float = Field(
         1.0, ge=0, le=60, title="Seconds that a request waits for the event that it names"
