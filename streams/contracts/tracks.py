@@ -44,7 +44,10 @@ class EncodedEmbedding(BaseModel):
     data: str = Field(
         description="Standard base64, with padding",
         examples=["AACAPwAAAEA="],
-        json_schema_extra={"pattern": "^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$"},
+        json_schema_extra={
+            "pattern": "^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$",
+            "minLength": 4,
+        },
     )
 
 

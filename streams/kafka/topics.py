@@ -1,5 +1,6 @@
 """The topics, their configuration, and their creation."""
 
+import asyncio
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -23,6 +24,7 @@ DEAD_LETTERS: Final = "dead-letters"
 
 _HOUR_MS: Final = 3_600_000
 _DAY_MS: Final = 24 * _HOUR_MS
+_TELLING: Final = 10.0  # seconds in which a broker tells of a topic that its controller has made
 # For how long a compacted topic keeps its tombstones at least.
 TOMBSTONE_MS: Final = 30 * _DAY_MS
 
@@ -77,7 +79,7 @@ def topic_specs(kafka: KafkaSettings, streams: StreamSettings) -> list[TopicSpec
 
 
 async def ensure_topics(kafka: KafkaSettings, streams: StreamSettings, *, wait: float = 0.0) -> list[str]:
-    """Create the topics that do not exist yet, and return their names.
+    """Create the topics that do not exist yet, and return their names once the broker tells clients of them.
 
     An existing topic is left as it is; one with another number of partitions is warned about.
 
@@ -124,7 +126,19 @@ async def _create_missing(client: AIOKafkaAdminClient, specs: list[TopicSpec], r
         elif error is not TopicAlreadyExistsError:
             reason = next((str(m) for m in message if m), error.__name__)
             raise TopicError(f"topic {name} cannot be created: {reason}")
+    await _wait_until_told(client, {spec.name for spec in missing})
     return created
+
+
+async def _wait_until_told(client: AIOKafkaAdminClient, names: set[str]) -> None:
+    """Wait for the broker that answers clients, which learns of a topic some milliseconds after it was made."""
+    deadline = asyncio.get_running_loop().time() + _TELLING
+    while untold := names - (await partition_counts(client)).keys():
+        if asyncio.get_running_loop().time() > deadline:
+            raise TopicError(
+                f"made, but not known to the broker after {_TELLING:g} s: {', '.join(sorted(untold))}"
+            )
+        await asyncio.sleep(0.05)
 
 
 async def topic_differences(kafka: KafkaSettings, streams: StreamSettings) -> list[str]:
