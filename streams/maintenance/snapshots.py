@@ -7,7 +7,7 @@ and the vectors are read from the store. A lost snapshot only costs time.
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import orjson
@@ -66,10 +66,11 @@ async def restore_snapshot(
     return restored
 
 
+@dataclass(slots=True)
 class SnapshotTask:
     """Writes a snapshot periodically.
 
-    Args:
+    Attributes:
         directory: The worker's own; created if missing.
         maintainer: Has the engine.
         ownership: A snapshot during which tenures changed is discarded.
@@ -77,25 +78,17 @@ class SnapshotTask:
         interval: Seconds from one snapshot to the next.
     """
 
-    def __init__(
-        self,
-        directory: Path,
-        maintainer: ListMaintainer,
-        ownership: Ownership,
-        identity: str,
-        interval: float,
-    ) -> None:
-        self._directory = directory
-        self._maintainer = maintainer
-        self._ownership = ownership
-        self._identity = identity
-        self._interval = interval
-        self._written: object = None
+    directory: Path
+    maintainer: ListMaintainer
+    ownership: Ownership
+    identity: str
+    interval: float
+    _written: object = field(default=None, init=False)
 
     async def run(self) -> None:
         """Write for ever."""
         while True:
-            await asyncio.sleep(self._interval)
+            await asyncio.sleep(self.interval)
             try:
                 await self.write()
             except (OSError, SnapshotError) as error:
@@ -103,17 +96,17 @@ class SnapshotTask:
 
     async def write(self) -> None:
         """Write a snapshot unless nothing has changed since the last one."""
-        maintainer = self._maintainer
+        maintainer = self.maintainer
         async with maintainer.turn:
-            state = dict(maintainer.applied), maintainer.owned, self._ownership.tenures
+            state = dict(maintainer.applied), maintainer.owned, self.ownership.tenures
             if state == self._written or not maintainer.owned:
                 return
             version = maintainer.last_version
-            self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
             # What is noted down belongs to the snapshot before, which is about to be replaced.
-            (self._directory / NOTES).unlink(missing_ok=True)
+            (self.directory / NOTES).unlink(missing_ok=True)
             writing = asyncio.create_task(
-                maintainer.engine.write_snapshot(self._directory / SNAPSHOT, self._identity, state[0]),
+                maintainer.engine.write_snapshot(self.directory / SNAPSHOT, self.identity, state[0]),
                 name="snapshot",
             )
             await asyncio.sleep(0)  # its first call is the engine's next one
@@ -121,11 +114,11 @@ class SnapshotTask:
             header = await writing
         finally:
             writing.cancel()
-        if (maintainer.owned, self._ownership.tenures) != state[1:]:
+        if (maintainer.owned, self.ownership.tenures) != state[1:]:
             return
         notes = {"created": header.created, "version": version, "owned": sorted(maintainer.owned)}
-        partial = self._directory / f"{NOTES}.partial"
+        partial = self.directory / f"{NOTES}.partial"
         partial.write_bytes(orjson.dumps(notes))
-        partial.replace(self._directory / NOTES)
+        partial.replace(self.directory / NOTES)
         self._written = state
         log.info("snapshot written", tracks=header.tracks, bytes=header.size)

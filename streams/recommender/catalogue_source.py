@@ -1,6 +1,7 @@
 """The catalogue as the source of lists: columns of metadata beside the vectors."""
 
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -112,10 +113,11 @@ class _RowColumns(CandidateColumns):
         return _RowColumns(self._columns, self._at[indices])
 
 
+@dataclass(frozen=True, slots=True)
 class CatalogueSource:
     """The catalogue for one question; see `streams.strategies.Source`. Places are rows.
 
-    Args:
+    Attributes:
         tracks: The catalogue.
         indexes: Of its metadata.
         search: Of the vector that the question looks for.
@@ -123,85 +125,77 @@ class CatalogueSource:
         facts: What the stored lists say of them.
     """
 
-    def __init__(
-        self,
-        tracks: TrackRows,
-        indexes: FieldIndexes,
-        search: MaskedSearch,
-        popularity: Popularity,
-        facts: ListFacts,
-    ) -> None:
-        self._tracks = tracks
-        self._indexes = indexes
-        self._search = search
-        self._popularity = popularity
-        self._facts = facts
+    tracks: TrackRows
+    indexes: FieldIndexes
+    search: MaskedSearch
+    popularity: Popularity
+    facts: ListFacts
 
     def present(self) -> Mask:
         """See `Source.present`."""
-        return self._tracks.alive[: self._tracks.used].copy()
+        return self.tracks.alive[: self.tracks.used].copy()
 
     def places_of(self, keys: Collection[int]) -> Indices:
         """See `Source.places_of`."""
-        rows = self._tracks.rows_of(np.fromiter(keys, dtype=np.int64, count=len(keys)))
+        rows = self.tracks.rows_of(np.fromiter(keys, dtype=np.int64, count=len(keys)))
         found: Indices = rows[rows != EMPTY].astype(np.intp)
         return found
 
     def meeting(self, condition: Filter) -> Mask:
         """See `Source.meeting`."""
-        found = self._indexes.of(condition.field)
+        found = self.indexes.of(condition.field)
         if found is None:
-            return np.full(self._tracks.used, condition.kind == "not")
+            return np.full(self.tracks.used, condition.kind == "not")
         codes, index = found
         return index.meeting(condition)[codes]
 
     def grouping(self, field: str, *, stand_ins: bool) -> Grouping:
         """See `Source.grouping`."""
-        found = self._indexes.of(field)
+        found = self.indexes.of(field)
         if found is None:
-            return Grouping(np.full(self._tracks.used, -1), [], {})
+            return Grouping(np.full(self.tracks.used, -1), [], {})
         codes, index = found
         return index.grouping(codes, stand_ins=stand_ins)
 
     def hubs(self, share: float) -> Indices:
         """See `Source.hubs`."""
-        return self.places_of(self._facts.hubs(share).tolist())
+        return self.places_of(self.facts.hubs(share).tolist())
 
     def nearest(self, eligible: Mask, count: int) -> Indices:
         """See `Source.nearest`."""
-        return self._search.nearest(eligible, count)[0].astype(np.intp)
+        return self.search.nearest(eligible, count)[0].astype(np.intp)
 
     def by_label(self, places: Indices) -> Indices:
         """See `Source.by_label`."""
-        return np.array(sorted(places.tolist(), key=self._tracks.track_ids.__getitem__), dtype=np.intp)
+        return np.array(sorted(places.tolist(), key=self.tracks.track_ids.__getitem__), dtype=np.intp)
 
     def candidates(self, places: Indices, *, vectors: bool) -> Candidates:
         """See `Source.candidates`."""
-        keys = self._tracks.keys[places]
+        keys = self.tracks.keys[places]
         labels = np.empty(len(places), dtype=np.int64)
-        names = [self._tracks.track_ids[place] for place in places.tolist()]
+        names = [self.tracks.track_ids[place] for place in places.tolist()]
         labels[sorted(range(len(names)), key=names.__getitem__)] = np.arange(len(names))
-        percentile, probability, heard = self._popularity.of(keys)
+        percentile, probability, heard = self.popularity.of(keys)
         return Candidates(
             keys=keys,
             labels=labels,
             similarity=self.similarity(places),
             vectors=self.vectors(places) if vectors else None,
-            metadata=_RowColumns(self._tracks.metadata.columns, places),
+            metadata=_RowColumns(self.tracks.metadata.columns, places),
             percentile=percentile,
             probability=probability,
             heard=heard,
-            density=self._facts.densities(keys),
+            density=self.facts.densities(keys),
         )
 
     def similarity(self, places: Indices) -> np.ndarray:
         """The similarity of tracks to what is looked for: float32 (m,)."""
-        return self._search.similarity(places)
+        return self.search.similarity(places)
 
     def vectors(self, places: Indices) -> Vectors:
         """See `Source.vectors`."""
-        return self._tracks.vectors[places]
+        return self.tracks.vectors[places]
 
     def value(self, field: str, place: int) -> Any:
         """See `Source.value`."""
-        return self._indexes.value(field, place)
+        return self.indexes.value(field, place)

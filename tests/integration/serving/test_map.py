@@ -13,7 +13,6 @@ from streams.engine.map_layout import PrincipalPlane, turned_onto
 from streams.maintenance.map_refresh import refresh
 from tests.integration.serving.catalogue import Catalogue
 from tests.integration.serving.conftest import SIZE, Database
-from tests.integration.serving.problems import fields_of, problem_of
 
 pytestmark = pytest.mark.integration
 
@@ -112,21 +111,6 @@ async def test_following_brings_what_has_changed_alone(client: httpx.AsyncClient
     finally:
         await pool.close()
     assert (await client.get("/map", params={"after": page["next"]})).json()["ids"] == ["newcomer"]
-
-
-@pytest.mark.parametrize(
-    ("query", "field"),
-    [
-        ("field=embedding", "field"),
-        ("field=extra", "field"),
-        ("field=extra.", "field"),
-        ("after=-1", "after"),
-        ("limit=0", "limit"),
-    ],
-)
-async def test_bad_parameters_are_named(client: httpx.AsyncClient, query: str, field: str) -> None:
-    """What cannot be asked of the map is refused by name."""
-    assert fields_of(problem_of(await client.get(f"/map?{query}"), 422, "invalid-parameters")) == [field]
 
 
 @pytest.mark.parametrize("field", ["title", "tags", "year_composed", "artists", 'extra.it\'s "odd"; --'])

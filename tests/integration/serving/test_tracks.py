@@ -168,27 +168,6 @@ async def test_pages_go_on_when_the_last_track_is_gone(client: httpx.AsyncClient
     assert again["total"] == 299
 
 
-@pytest.mark.parametrize(
-    ("query", "field"),
-    [
-        ("limit=0", "limit"),
-        ("limit=501", "limit"),
-        ("limit=all", "limit"),
-        ("cursor=abc", "cursor"),
-        ("cursor=", "cursor"),
-        ("composer=a&composer=b", "composer"),
-        ("composer=", "composer"),
-        ("search=%00", "search"),
-        ("title=x", "title"),
-        ("offset=10", "offset"),
-    ],
-)
-async def test_bad_parameter_of_a_listing_is_named(client: httpx.AsyncClient, query: str, field: str) -> None:
-    """A listing refuses what it cannot use, by name."""
-    response = await client.get(f"/tracks?{query}")
-    assert fields_of(problem_of(response, 422, "invalid-parameters")) == [field]
-
-
 @pytest.mark.parametrize("track_id", [*AWKWARD_IDS, "test/00101"])
 async def test_track_and_its_metadata(client: httpx.AsyncClient, catalogue: Catalogue, track_id: str) -> None:
     """A track is read by its encoded id, and its metadata under `/metadata`, whatever the id looks like."""
