@@ -198,6 +198,9 @@ NearDuplicatesLike = Annotated[
 ]
 
 
+# Pydantic's schema says what values have names that match a pattern, and not that there are no others.
+_NO_OTHERS: Final[dict[str, JsonValue]] = {"additionalProperties": False}
+
 # What `auto` can be told to aim at. Type checkers know no literal that is computed.
 if TYPE_CHECKING:
     Goal = str
@@ -303,6 +306,7 @@ class RecommendationQuery(_Strict):
         max_length=20,
         description="Settings of the strategy, such as lambda of diverse/mmr or the weights of hybrid",
         examples=[{"lambda": 0.5}],
+        json_schema_extra=_NO_OTHERS,
     )
     top_k: Count = Field(DEFAULT_TOP_K, description="How many", examples=[10])
     exclude: list[TrackId] = Field(
@@ -313,8 +317,7 @@ class RecommendationQuery(_Strict):
         max_length=50,
         description="By metadata field (others as extra.<key>): a value, a list of which one is enough, or conditions",
         examples=[{"era": "Baroque", "year_composed": {"min": 1700, "max": 1750}}],
-        # Pydantic says what names match, and not that no others do.
-        json_schema_extra={"additionalProperties": False},
+        json_schema_extra=_NO_OTHERS,
     )
     caps: CapsOption = Field(
         default_factory=CapsOption, description="How many of one composer, artist, album"

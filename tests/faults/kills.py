@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
+import shutil
 import sys
 import tempfile
 import time
@@ -24,6 +25,7 @@ import orjson
 
 from store.pool import UNAVAILABLE
 from streams.faults import FaultPoint
+from tests.faults.evidence import evidence
 from tests.faults.history import History
 from tests.faults.runner import Runner
 from tests.faults.scenario import Fault, FaultKind
@@ -68,6 +70,7 @@ class Outcome:
         ended: How often a worker ended by itself, by what it said.
         faults: What is not as it must be, in words.
         report: What happened, for whoever looks for the reason.
+        evidence: What the log, the feed and the store say of the tracks that the faults name.
         seconds: How long it took.
     """
 
@@ -76,6 +79,7 @@ class Outcome:
     ended: Counter[str] = field(default_factory=Counter)
     faults: list[str] = field(default_factory=list)
     report: str = ""
+    evidence: str = ""
     seconds: float = 0.0
 
     def __str__(self) -> str:
@@ -231,6 +235,7 @@ async def play(plan: Plan, directory: Path) -> Outcome:
         try:
             outcome.faults = ["it did not come to its end"]
             outcome.faults = await runner.play_kills()
+            outcome.evidence = await evidence(outcome.faults, *runner.addresses)
         except (AssertionError, OSError) as error:
             outcome.faults = [f"it did not come to its end: {error}"]
         finally:
@@ -274,6 +279,8 @@ def main(arguments: list[str] | None = None) -> int:
     for plan in plans(options.kills, numbers, options.per_history, options.seed, options.misplaced):
         with tempfile.TemporaryDirectory(prefix="mess-kills-") as directory:
             outcome = asyncio.run(play(plan, Path(directory)))
+            if outcome.faults and options.keep is not None:
+                _keep_logs(Path(directory), options.keep / f"{_name(plan)}-logs")
         _say(str(outcome))
         total += outcome.kills
         faults += len(outcome.faults)
@@ -284,13 +291,25 @@ def main(arguments: list[str] | None = None) -> int:
     return 1 if faults else 0
 
 
+def _name(plan: Plan) -> str:
+    return f"seed-{plan.seed}-workers-{plan.workers}"
+
+
+def _keep_logs(directory: Path, kept: Path) -> None:
+    """Keep the whole logs of workers and servers, of which the report has the ends."""
+    kept.mkdir(parents=True, exist_ok=True)
+    for log in directory.rglob("*.log"):
+        if log.is_file() and "kafka" not in log.parts[len(directory.parts) :][:-1]:
+            shutil.copy(log, kept / log.name)
+
+
 def _tell_faults(outcome: Outcome, keep: Path | None) -> None:
-    lines = "\n".join([*outcome.faults[:50], outcome.report])
+    lines = "\n".join([*outcome.faults[:50], outcome.evidence, outcome.report])
     if keep is None:
         _say(lines)
         return
     keep.mkdir(parents=True, exist_ok=True)
-    path = keep / f"seed-{outcome.plan.seed}-workers-{outcome.plan.workers}.txt"
+    path = keep / f"{_name(outcome.plan)}.txt"
     path.write_text(lines)
     _say(f"  {outcome.faults[0]}; all of it in {path}")
 

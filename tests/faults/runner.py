@@ -25,7 +25,8 @@ from tests.faults.servers import Guardian, KeptWorker, Servers
 from tests.faults.watcher import Watcher
 from tests.support.worker import end_offsets, read_topic
 
-PATIENCE_SECONDS = 120.0
+# Where workers have died again and again, messages are taken one by one, each with two commits.
+PATIENCE_SECONDS = 300.0
 TAIL_LINES = 60
 
 
@@ -58,6 +59,11 @@ class Runner:
     def note(self, what: str) -> None:
         """Remember that something happened, for the report of a failure."""
         self._happened.append(f"  {time.monotonic() - self._began:6.1f} s  {what}")
+
+    @property
+    def addresses(self) -> tuple[str, str]:
+        """Where the store and the broker are."""
+        return self._url, self._servers.bootstrap_servers
 
     def summary(self) -> str:
         """What happened."""

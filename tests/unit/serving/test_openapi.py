@@ -41,6 +41,22 @@ def test_a_filter_on_what_is_no_field_is_against_the_document(document: dict[str
     ]
 
 
+def test_no_names_but_those_of_a_pattern_are_allowed(document: dict[str, Any]) -> None:
+    """Wherever the document says what values names of a pattern have, it allows no other names."""
+    patterned = [each for each in _objects(document) if "patternProperties" in each]
+    assert patterned
+    assert [each for each in patterned if each.get("additionalProperties") is not False] == []
+
+
+def _objects(part: Any) -> list[dict[str, Any]]:
+    """Every object within a document."""
+    if isinstance(part, list):
+        return [found for each in part for found in _objects(each)]
+    if not isinstance(part, dict):
+        return []
+    return [part, *(found for each in part.values() for found in _objects(each))]
+
+
 def test_names_of_further_keys_are_as_they_are_read(document: dict[str, Any]) -> None:
     """The document says of names in `user_context` what their reader demands."""
     named = document["components"]["schemas"]["UserContext"]["propertyNames"]
