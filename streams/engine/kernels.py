@@ -12,6 +12,8 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
+from streams.engine.types import EntryLimits, TrackArrays
+
 Function = TypeVar("Function", bound=Callable[..., object])
 
 Ints = npt.NDArray[np.int32]
@@ -161,16 +163,12 @@ def _with_room(row_of: Ints, targets: Ints, scores: Floats, count: int, more: in
 
 # One loop and many arguments: what is inlined here runs a million times a batch.
 @_compiled
-def search(  # noqa: C901, PLR0912, PLR0913, PLR0915, PLR0917
+def search(  # noqa: C901, PLR0912, PLR0915
     product: Floats,
     rows: Ints,
     wanted: Flags,
-    vectors: Floats,
-    alive: Flags,
-    labels: Labels,
-    bounds: Floats,
-    horizon: Floats,
-    error: np.float32,
+    tracks: TrackArrays,
+    entry: EntryLimits,
     best: Ints,
     best_scores: Floats,
     groups: int,
@@ -178,15 +176,11 @@ def search(  # noqa: C901, PLR0912, PLR0913, PLR0915, PLR0917
     """The lists of some tracks, and the lists that these enter.
 
     Args:
-        product: float32 (m, used), at least the similarity less `error`.
+        product: float32 (m, used), at least the similarity less the entry's `error`.
         rows: int32 (m,), the tracks' slots.
         wanted: bool (m,), whose lists to make.
-        vectors: float32 (slots, d), unit length.
-        alive: bool (slots,).
-        labels: int64 (slots,), compare as the track ids do.
-        bounds: float32 (used,), what a product must reach to be looked at for that slot's list; inf: never.
-        horizon: float32 (slots,).
-        error: Bounds how far a product may lie below the similarity.
+        tracks: All tracks.
+        entry: What lets a track enter a list; its bounds are those of the `used` slots.
         best: int32 (m, kept), filled with the lists of `wanted`; EMPTY before.
         best_scores: float32 (m, kept), likewise; -inf before.
         groups: How many group maxima to take.
@@ -195,6 +189,8 @@ def search(  # noqa: C901, PLR0912, PLR0913, PLR0915, PLR0917
         Which row may enter which list, with which similarity, flat: index into `rows`, int32 (n,), target slot,
         int32 (n,), similarity, float32 (n,), at or above the horizon's; and how many similarities were computed.
     """
+    vectors, alive, labels = tracks
+    bounds, horizon, error = entry
     used, kept = product.shape[1], best.shape[1]
     row_of, targets, scores = _no_entries(256 * len(rows) + 1024)
     known = np.empty(used, dtype=np.float32)
@@ -270,13 +266,9 @@ def search_near(  # noqa: C901, PLR0912, PLR0913, PLR0917
     members: Ints,
     counts: Ints,
     matrix: Floats,
-    vectors: Floats,
-    alive: Flags,
-    labels: Labels,
+    tracks: TrackArrays,
     slots: Ints,
-    bounds: Floats,
-    horizon: Floats,
-    error: np.float32,
+    entry: EntryLimits,
     best: Ints,
     best_scores: Floats,
     hops: int,
@@ -287,13 +279,15 @@ def search_near(  # noqa: C901, PLR0912, PLR0913, PLR0917
         probes: int32 (m, p), which cells.
         members: int32 (cells, room), slots.
         counts: int32 (cells,).
-        matrix: float32 (slots, c), whose products are at least the similarity less `error`.
+        matrix: float32 (slots, c), whose products are at least the similarity less the entry's `error`.
         slots: int32 (slots, kept), the lists as they are.
         hops: The lists of so many of the nearest are looked at.
 
     Returns:
         As `search`.
     """
+    vectors, alive, labels = tracks
+    bounds, horizon, error = entry
     kept = best.shape[1]
     row_of, targets, scores = _no_entries(256 * len(rows) + 1024)
     seen = np.full(len(bounds), -1, dtype=np.int32)
@@ -344,16 +338,12 @@ def search_near(  # noqa: C901, PLR0912, PLR0913, PLR0917
 
 # As above.
 @_compiled
-def search_among(  # noqa: C901, PLR0912, PLR0913, PLR0917
+def search_among(  # noqa: C901, PLR0912
     product: Floats,
     rows: Ints,
     among: Ints,
-    vectors: Floats,
-    alive: Flags,
-    labels: Labels,
-    bounds: Floats,
-    horizon: Floats,
-    error: np.float32,
+    tracks: TrackArrays,
+    entry: EntryLimits,
     best: Ints,
     best_scores: Floats,
     groups: int,
@@ -361,15 +351,16 @@ def search_among(  # noqa: C901, PLR0912, PLR0913, PLR0917
     """As `search`, looking only at some tracks, and bettering lists that there are.
 
     Args besides those of `search`:
-        product: float32 (m, w), at least the similarity less `error`.
-        among: int32 (w,), the slots looked at, each once.
-        bounds: float32 (w,), what a product must reach to be looked at for that track's list; inf: never.
+        product: float32 (m, w), at least the similarity less the entry's `error`.
+        among: int32 (w,), the slots looked at, each once; the entry's bounds are theirs.
         best: int32 (m, kept), the lists, changed in place; past the end EMPTY.
         best_scores: float32 (m, kept), likewise; past the end -inf.
 
     Returns:
         As `search`.
     """
+    vectors, alive, labels = tracks
+    bounds, horizon, error = entry
     width, kept = product.shape[1], best.shape[1]
     row_of, targets, scores = _no_entries(256 * len(rows) + 1024)
     highest = np.empty(groups, dtype=np.float32)
@@ -464,13 +455,9 @@ def warm() -> None:
         np.zeros(1, dtype=np.float32),
     )
     lengths = np.zeros(1, dtype=np.int16)
+    tracks, entry = TrackArrays(vectors, flags, labels), EntryLimits(value, value, np.float32(0))
     similarities(vectors, one, one)
-    search(value[None, :], one, flags, vectors, flags, labels, value, value, np.float32(0), some, scores, 20)
-    some_cell = some + 1, some, one
-    search_near(
-        one, *some_cell, vectors, vectors, flags, labels, some, value, value, np.float32(0), some, scores, 1
-    )
-    search_among(
-        value[None, :], one, one, vectors, flags, labels, value, value, np.float32(0), some, scores, 20
-    )
+    search(value[None, :], one, flags, tracks, entry, some, scores, 20)
+    search_near(one, some + 1, some, one, vectors, tracks, some, entry, some, scores, 1)
+    search_among(value[None, :], one, one, tracks, entry, some, scores, 20)
     merge(one[:0], one[:0], value[:0], some, scores, lengths, value, flags, labels, 1)

@@ -28,7 +28,7 @@ from streams.engine.similarity import (
     order_within,
     product_error,
 )
-from streams.engine.types import EMPTY, Scores, Slots, Vectors
+from streams.engine.types import EMPTY, EntryLimits, Scores, Slots, TrackArrays, Vectors
 
 # Rows of a product are sliced so that it holds at most this many float32 values (128 MiB).
 PRODUCT_VALUES = 32 * 1024 * 1024
@@ -180,21 +180,17 @@ class NeighbourSearch:
         wanted: npt.NDArray[np.bool_],
         open_to: npt.NDArray[np.bool_] | None,
     ) -> EngineMatches:
-        catalogue, lists, used = self._catalogue, self._lists, self._catalogue.used
+        lists, used = self._lists, self._catalogue.used
         matrix, error = self._matrix()
-        bounds = self._bounds(open_to, error)
+        tracks, entry = self._tracks(), EntryLimits(self._bounds(open_to, error), lists.horizon, error)
 
         def run(part: slice, best: Slots, scores: Scores) -> tuple[Slots, Slots, Scores, int]:
             found: tuple[Slots, Slots, Scores, int] = kernels.search(
                 self._product_of(matrix[rows[part]], matrix[:used]),
                 rows[part],
                 wanted[part],
-                catalogue.vectors,
-                catalogue.alive,
-                catalogue.id_labels,
-                bounds,
-                lists.horizon,
-                error,
+                tracks,
+                entry,
                 best,
                 scores,
                 GROUPS_PER_ENTRY * lists.kept,
@@ -223,11 +219,11 @@ class NeighbourSearch:
         """
         assert self.cells is not None
         assert self._kernels is not None
-        cells, catalogue, lists, kernels = self.cells, self._catalogue, self._lists, self._kernels
+        cells, lists, kernels = self.cells, self._lists, self._kernels
         matrix, error = self._matrix()
-        bounds = self._bounds(open_to, error)
+        tracks, entry = self._tracks(), EntryLimits(self._bounds(open_to, error), lists.horizon, error)
         with self._timed("cells"):
-            probes = cells.nearest(catalogue.vectors[rows], self.probes)
+            probes = cells.nearest(tracks.vectors[rows], self.probes)
 
         def run(part: slice, best: Slots, scores: Scores) -> tuple[Slots, Slots, Scores, int]:
             found: tuple[Slots, Slots, Scores, int] = kernels.search_near(
@@ -236,13 +232,9 @@ class NeighbourSearch:
                 cells.members,
                 cells.counts,
                 matrix,
-                catalogue.vectors,
-                catalogue.alive,
-                catalogue.id_labels,
+                tracks,
                 lists.slots,
-                bounds,
-                lists.horizon,
-                error,
+                entry,
                 best,
                 scores,
                 lists.published,
@@ -260,8 +252,9 @@ class NeighbourSearch:
         """
         assert self.cells is not None
         assert self._kernels is not None
-        cells, catalogue, lists, kernels = self.cells, self._catalogue, self._lists, self._kernels
+        cells, lists, kernels = self.cells, self._lists, self._kernels
         matrix, error = self._matrix()
+        tracks = self._tracks()
         ends = np.flatnonzero(np.diff(cells.of(rows), append=EMPTY - 1)) + 1
         shares = [
             slice(start, end) for start, end in zip([0, *ends[:-1].tolist()], ends.tolist(), strict=True)
@@ -269,17 +262,14 @@ class NeighbourSearch:
 
         def run(part: slice, best: Slots, scores: Scores) -> tuple[Slots, Slots, Scores, int]:
             best[:], scores[:] = lists.slots[rows[part]], lists.scores[rows[part]]
-            among = cells.around(catalogue.vectors[rows[part]], self.among)
+            among = cells.around(tracks.vectors[rows[part]], self.among)
+            bounds = np.where(open_to[among], lists.horizon[among] - error, UNKNOWN)
             found: tuple[Slots, Slots, Scores, int] = kernels.search_among(
                 self._product_of(matrix[rows[part]], matrix[among]),
                 rows[part],
                 among,
-                catalogue.vectors,
-                catalogue.alive,
-                catalogue.id_labels,
-                np.where(open_to[among], lists.horizon[among] - error, UNKNOWN),
-                lists.horizon,
-                error,
+                tracks,
+                EntryLimits(bounds, lists.horizon, error),
                 best,
                 scores,
                 GROUPS_PER_ENTRY * lists.kept,
@@ -298,8 +288,9 @@ class NeighbourSearch:
         """
         if self._kernels is None:
             return self._search(rows, wanted, open_to)
-        catalogue, lists, kernels, used = self._catalogue, self._lists, self._kernels, self._catalogue.used
+        lists, kernels, used = self._lists, self._kernels, self._catalogue.used
         matrix, error = self._matrix()
+        tracks = self._tracks()
         bounds, slots = self._bounds(open_to, error), np.arange(used, dtype=np.int32)
 
         def run(part: slice, best: Slots, scores: Scores) -> tuple[Slots, Slots, Scores, int]:
@@ -314,12 +305,8 @@ class NeighbourSearch:
                         self._product_of(mine, matrix[tile]),
                         rows[part],
                         slots[tile],
-                        catalogue.vectors,
-                        catalogue.alive,
-                        catalogue.id_labels,
-                        bounds[tile],
-                        lists.horizon,
-                        error,
+                        tracks,
+                        EntryLimits(bounds[tile], lists.horizon, error),
                         best,
                         scores,
                         GROUPS_PER_ENTRY * lists.kept,
@@ -331,6 +318,9 @@ class NeighbourSearch:
             return row[ranks], targets[ranks], entries[ranks], sum(one[3] for one in found)
 
         return self._shared(len(rows), run)
+
+    def _tracks(self) -> TrackArrays:
+        return TrackArrays(self._catalogue.vectors, self._catalogue.alive, self._catalogue.id_labels)
 
     def _matrix(self) -> tuple[Vectors, np.float32]:
         """What to multiply, float32 (slots, c), and how far a product may lie below the similarity."""

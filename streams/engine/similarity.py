@@ -23,12 +23,6 @@ def exact_similarity(vector: Vectors, others: Vectors) -> Scores:
     return product.astype(np.float32)
 
 
-def exact_similarities(vectors: Vectors, others: Vectors) -> Scores:
-    """Similarity of vectors, float32 (n, d), to others, float32 (m, d): float32 (n, m)."""
-    product: npt.NDArray[np.float64] = vectors.astype(np.float64) @ others.astype(np.float64).T
-    return product.astype(np.float32)
-
-
 def product_error(dimension: int) -> np.float32:
     """How far a float32 matrix product of unit vectors may be from `exact_similarity`.
 

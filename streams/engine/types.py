@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,34 @@ Events = npt.NDArray[Any]
 # Which event did it: partition and offset in the ingest topic, and event time in microseconds since 1970.
 EVENT = np.dtype([("partition", np.int32), ("offset", np.int64), ("time", np.int64)])
 EMPTY = -1  # fills the unused places of an array of slots
+
+
+class TrackArrays(NamedTuple):
+    """The tracks that are searched, by slot.
+
+    Attributes:
+        vectors: float32 (slots, d), unit length.
+        alive: bool (slots,).
+        labels: int64 (slots,), compare as the track ids do.
+    """
+
+    vectors: Vectors
+    alive: npt.NDArray[np.bool_]
+    labels: npt.NDArray[np.int64]
+
+
+class EntryLimits(NamedTuple):
+    """What a similarity must reach for its track to enter another track's list.
+
+    Attributes:
+        bounds: float32 (w,), what a product must reach for its pair to be computed; inf: never.
+        horizon: float32 (slots,), what a similarity must reach.
+        error: float32, bounds how far a product may lie below the similarity.
+    """
+
+    bounds: Scores
+    horizon: Scores
+    error: np.float32
 
 
 def no_events() -> Events:
