@@ -6,9 +6,6 @@ from typing import Any
 import asyncpg
 from prometheus_client import (
     CollectorRegistry,
-    Counter,
-    Gauge,
-    Histogram,
     PlatformCollector,
     ProcessCollector,
 )
@@ -17,6 +14,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from serving.recommend.response_cache import ResponseCache
 from serving.recommend.track_fragments import TrackFragments
 from streams.loop_lag import loop_lag_histogram
+from streams.metric_set import MetricSet
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 UNMATCHED = "unmatched"
@@ -25,42 +23,37 @@ _METHODS = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 
 
-class ApiMetrics:
+class ApiMetrics(MetricSet):
     """One registry with the API's metrics; one object an application."""
 
     def __init__(self) -> None:
-        self.registry = CollectorRegistry(auto_describe=True)
+        super().__init__(CollectorRegistry(auto_describe=True))
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
-        self._requests = Counter(
+        self._requests = self._counter(
             "mess_api_requests",
             "Requests answered; the route is unmatched for paths that are not there.",
-            ("route", "method", "status"),
-            registry=self.registry,
+            route=(),
+            method=(),
+            status=(),
         )
-        self._seconds = Histogram(
+        self._seconds = self._histogram(
             "mess_api_request_seconds",
             "Seconds from a request's arrival to the end of its answer.",
-            ("route", "method"),
-            buckets=_SECONDS,
-            registry=self.registry,
+            _SECONDS,
+            "route",
+            "method",
         )
-        self.in_progress = Gauge(
-            "mess_api_requests_in_progress", "Requests being answered.", registry=self.registry
-        )
-        self._connections = Gauge(
-            "mess_api_store_connections",
-            "Connections to Postgres: open, idle.",
-            ("state",),
-            registry=self.registry,
+        self.in_progress = self._gauge("mess_api_requests_in_progress", "Requests being answered.")
+        self._connections = self._gauge(
+            "mess_api_store_connections", "Connections to Postgres: open, idle.", "state"
         )
         self._add_access()
-        self.connections = Gauge("mess_api_connections", "Connections that are open.", registry=self.registry)
-        self.connections_cut = Counter(
+        self.connections = self._gauge("mess_api_connections", "Connections that are open.")
+        self.connections_cut = self._counter(
             "mess_api_connections_cut",
             "Connections that were cut, or refused with a problem before any path saw them, by why.",
-            ("why",),
-            registry=self.registry,
+            why=(),
         )
         self.loop_lag = loop_lag_histogram("mess_api_loop_lag_seconds", self.registry)
         self._add_requests()
@@ -69,112 +62,81 @@ class ApiMetrics:
         self._children: dict[tuple[str, str, int], tuple[Any, Any]] = {}
 
     def _add_access(self) -> None:
-        self.refused = Counter(
+        self.refused = self._counter(
             "mess_api_refused",
             "Requests that were not let in: key-missing, key-invalid, scope-missing, too-many-requests.",
-            ("why",),
-            registry=self.registry,
+            why=(),
         )
         # Of keys that there are: callers cannot make labels up.
-        self.key_requests = Counter(
-            "mess_api_key_requests",
-            "Requests let in with a key, by its prefix.",
-            ("key",),
-            registry=self.registry,
+        self.key_requests = self._counter(
+            "mess_api_key_requests", "Requests let in with a key, by its prefix.", key=()
         )
-        self.keys = Gauge(
-            "mess_api_keys",
-            "Keys that callers can use; 0 where none is needed.",
-            registry=self.registry,
-        )
+        self.keys = self._gauge("mess_api_keys", "Keys that callers can use; 0 where none is needed.")
 
     def _add_requests(self) -> None:
-        self.requests_sent = Counter(
-            "mess_api_worker_requests", "Requests sent to the workers.", registry=self.registry
-        )
-        self.requests_repeated = Counter(
+        self.requests_sent = self._counter("mess_api_worker_requests", "Requests sent to the workers.")
+        self.requests_repeated = self._counter(
             "mess_api_worker_requests_repeated",
             "Requests that a worker did not take, or ended with, and that were tried again.",
-            registry=self.registry,
         )
-        self.requests_shared = Counter(
+        self.requests_shared = self._counter(
             "mess_api_worker_requests_shared",
             "Requests that shared the reply to an identical request in flight.",
-            registry=self.registry,
         )
-        self.requests_failed = Counter(
+        self.requests_failed = self._counter(
             "mess_api_worker_requests_failed",
             "Requests to the workers without a reply, by the problem that was answered.",
-            ("problem",),
-            registry=self.registry,
+            problem=(),
         )
-        self.requests_refused = Counter(
+        self.requests_refused = self._counter(
             "mess_api_worker_requests_refused",
             "Requests that were refused, as the workers could not answer in time.",
-            registry=self.registry,
         )
-        self._queue_delay = Gauge(
+        self._queue_delay = self._gauge(
             "mess_api_worker_queue_seconds",
             "Estimated seconds of a request to the workers that is sent now, by their recent answers.",
-            registry=self.registry,
         )
-        self.replies = Counter(
-            "mess_api_worker_replies",
-            "Replies of the workers: used, late or broken.",
-            ("outcome",),
-            registry=self.registry,
+        self.replies = self._counter(
+            "mess_api_worker_replies", "Replies of the workers: used, late or broken.", outcome=()
         )
-        self.reply_seconds = Histogram(
-            "mess_api_worker_reply_seconds",
-            "Seconds from a request to the workers to their reply.",
-            buckets=_SECONDS,
-            registry=self.registry,
+        self.reply_seconds = self._histogram(
+            "mess_api_worker_reply_seconds", "Seconds from a request to the workers to their reply.", _SECONDS
         )
 
     def _add_memory_and_streams(self) -> None:
-        self.reads = Counter(
+        self.reads = self._counter(
             "mess_api_reads",
             "Recommendations answered, by where they came from: memory, checked (memory, after a look at the "
             "list's version), lists, bodies, workers, or fallback (memory, as the store was away).",
-            ("source",),
-            registry=self.registry,
+            source=(),
         )
         self._watched: ResponseCache | None = None
         self._reads_from: dict[str, Any] = {}
-        self._memory = Gauge(
-            "mess_api_memory", "Ready answers in memory: entries, bytes.", ("what",), registry=self.registry
-        )
-        self._memory_lost = Gauge(
+        self._memory = self._gauge("mess_api_memory", "Ready answers in memory: entries, bytes.", "what")
+        self._memory_lost = self._gauge(
             "mess_api_memory_lost",
             "Ready answers that no longer held (invalidated) or had no room (evicted), since the start.",
-            ("why",),
-            registry=self.registry,
+            "why",
         )
-        self._tracks = Gauge(
-            "mess_api_tracks",
-            "Tracks in memory, ready for the lists that name them: entries, bytes.",
-            ("what",),
-            registry=self.registry,
+        self._tracks = self._gauge(
+            "mess_api_tracks", "Tracks in memory, ready for the lists that name them: entries, bytes.", "what"
         )
-        self._tracks_read = Gauge(
+        self._tracks_read = self._gauge(
             "mess_api_tracks_read",
             "Tracks that a list named and that were not in memory, or no longer as they are, since the start.",
-            registry=self.registry,
         )
-        self.streams = Gauge("mess_api_streams", "Streams of events that are open.", registry=self.registry)
-        self.streams_ended = Counter(
+        self.streams = self._gauge("mess_api_streams", "Streams of events that are open.")
+        self.streams_ended = self._counter(
             "mess_api_streams_ended",
             "Streams of events that ended: gone, too-slow, stalled, stopping and others.",
-            ("why",),
-            registry=self.registry,
+            why=(),
         )
-        self.feed_messages = Counter(
-            "mess_api_feed_messages", "Messages of the change feed that were read.", registry=self.registry
+        self.feed_messages = self._counter(
+            "mess_api_feed_messages", "Messages of the change feed that were read."
         )
-        self.feed_unreadable = Counter(
+        self.feed_unreadable = self._counter(
             "mess_api_feed_messages_unreadable",
             "Messages of the change feed that a stream passed over, as they are not what the contract says.",
-            registry=self.registry,
         )
 
     def observe(self, route: str, method: str, status: int, seconds: float) -> None:

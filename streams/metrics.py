@@ -1,230 +1,183 @@
 """A worker's metrics."""
 
 import psutil
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry
 
 from streams.loop_lag import loop_lag_histogram
+from streams.metric_set import MetricSet
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 4096)
 
 
-class WorkerMetrics:
+class WorkerMetrics(MetricSet):
     """A worker's metrics, in a registry of their own."""
 
     def __init__(self) -> None:
-        self.registry = registry = CollectorRegistry()
-        self.loop_lag = loop_lag_histogram("mess_worker_loop_lag_seconds", registry)
-        self.events = Counter(
+        super().__init__(CollectorRegistry())
+        self.loop_lag = loop_lag_histogram("mess_worker_loop_lag_seconds", self.registry)
+        self.events = self._counter(
             "mess_ingest_events",
             "Events of track-ingest: upserted, deleted, unknown_delete (nothing to delete), superseded (the track "
             "has a later event), replayed (consumed before), refused",
-            ["outcome"],
-            registry=registry,
+            outcome=("upserted", "deleted", "unknown_delete", "superseded", "replayed", "refused"),
         )
-        for outcome in ("upserted", "deleted", "unknown_delete", "superseded", "replayed", "refused"):
-            self.events.labels(outcome)
-        self.misplaced_events = Counter(
+        self.misplaced_events = self._counter(
             "mess_misplaced_events",
             "Events of track-ingest in another partition than the one that their key belongs to",
-            registry=registry,
         )
-        self.unread_cells = Counter(
+        self.unread_cells = self._counter(
             "mess_metadata_cells_unread",
             "Metadata values of accepted events that could not be read, and are kept in extra.raw",
-            ["field"],
-            registry=registry,
+            field=(),
         )
-        self.future_events = Counter(
+        self.future_events = self._counter(
             "mess_future_events",
             "Accepted events whose time is more than a minute ahead of this worker's clock: a producer's clock is wrong, "
             "or this machine's",
-            registry=registry,
         )
-        self.dead_letters = Counter(
-            "mess_dead_letters", "Events sent to dead-letters", ["topic", "reason"], registry=registry
+        self.dead_letters = self._counter(
+            "mess_dead_letters", "Events sent to dead-letters", topic=(), reason=()
         )
-        self.batch_events = Histogram(
-            "mess_ingest_batch_events", "Events in a micro-batch", buckets=_SIZES, registry=registry
-        )
-        self.phase_seconds = Histogram(
+        self.batch_events = self._histogram("mess_ingest_batch_events", "Events in a micro-batch", _SIZES)
+        self.phase_seconds = self._histogram(
             "mess_ingest_phase_seconds",
             "Seconds by phase of a batch: decode, commit (tracks and offsets), neighbours (the engine), flush (lists)",
-            ["phase"],
-            buckets=_SECONDS,
-            registry=registry,
+            _SECONDS,
+            "phase",
         )
-        self.lists_written = Counter(
-            "mess_lists_written", "Neighbour lists written to the store", registry=registry
+        self.lists_written = self._counter("mess_lists_written", "Neighbour lists written to the store")
+        self.changes_published = self._counter(
+            "mess_changes_published", "Messages on the change feed: list, tombstone", kind=()
         )
-        self.changes_published = Counter(
-            "mess_changes_published",
-            "Messages on the change feed: list, tombstone",
-            ["kind"],
-            registry=registry,
+        self.map_layouts = self._counter(
+            "mess_map_layouts", "Layouts of the whole map: done, failed", outcome=("done", "failed")
         )
-        self.map_layouts = Counter(
-            "mess_map_layouts", "Layouts of the whole map: done, failed", ["outcome"], registry=registry
-        )
-        for outcome in ("done", "failed"):
-            self.map_layouts.labels(outcome)
-        self.freshness = Histogram(
+        self.freshness = self._histogram(
             "mess_list_freshness_seconds",
             "Seconds from an event's time to its lists being committed; events older than ten minutes are left out",
-            buckets=_SECONDS,
-            registry=registry,
+            _SECONDS,
         )
-        self.retries = Counter(
-            "mess_transient_failures",
-            "Attempts that failed and were repeated: postgres, kafka",
-            ["system"],
-            registry=registry,
+        self.retries = self._counter(
+            "mess_transient_failures", "Attempts that failed and were repeated: postgres, kafka", system=()
         )
-        self.feed_pending = Gauge(
+        self.feed_pending = self._gauge(
             "mess_feed_pending_lists",
             "Changed lists that are still to be published; from 200,000 on, no list is flushed",
-            registry=registry,
         )
-        self.feed_bytes = Gauge(
-            "mess_feed_pending_bytes", "Bytes held for lists that are yet to be told of", registry=registry
+        self.feed_bytes = self._gauge(
+            "mess_feed_pending_bytes", "Bytes held for lists that are yet to be told of"
         )
-        self.consumed = Gauge(
-            "mess_consumed_offset",
-            "Next offset to read: everything below is in the store",
-            ["partition"],
-            registry=registry,
+        self.consumed = self._gauge(
+            "mess_consumed_offset", "Next offset to read: everything below is in the store", "partition"
         )
-        self.absorbed = Gauge(
+        self.absorbed = self._gauge(
             "mess_absorbed_offset",
             "Offset below which the stored lists have the effect of everything",
-            ["partition"],
-            registry=registry,
+            "partition",
         )
-        self.tracks = Gauge("mess_engine_tracks", "Tracks whose vectors the engine holds", registry=registry)
-        self.waiting_refills = Gauge(
+        self.tracks = self._gauge("mess_engine_tracks", "Tracks whose vectors the engine holds")
+        self.waiting_refills = self._gauge(
             "mess_engine_waiting_refills",
             "Lists that deletes have made too short and that wait to be completed",
-            registry=registry,
         )
-        self.unverified = Gauge(
+        self.unverified = self._gauge(
             "mess_engine_unverified_tracks",
             "Tracks of a large catalogue whose lists have yet to be compared with all of it; 0 is the aim at rest",
-            registry=registry,
         )
-        self.refilled = Gauge(
-            "mess_engine_refilled_lists", "Lists completed since the start", registry=registry
-        )
-        self.engine_bytes = Gauge("mess_engine_bytes", "Bytes held by the engine's arrays", registry=registry)
-        self.engine_compiled = Gauge(
+        self.refilled = self._gauge("mess_engine_refilled_lists", "Lists completed since the start")
+        self.engine_bytes = self._gauge("mess_engine_bytes", "Bytes held by the engine's arrays")
+        self.engine_compiled = self._gauge(
             "mess_engine_compiled",
             "1 while the engine uses its compiled inner loops: without them, no catalogue is in large mode",
-            registry=registry,
         )
-        self.engine_compile_failed = Gauge(
-            "mess_engine_compile_failed",
-            "1 while the inner loops could not be compiled; the log says why",
-            registry=registry,
+        self.engine_compile_failed = self._gauge(
+            "mess_engine_compile_failed", "1 while the inner loops could not be compiled; the log says why"
         )
-        self.engine_seconds = Gauge(
-            "mess_engine_seconds",
-            "Seconds the engine has worked since its start, by phase",
-            ["phase"],
-            registry=registry,
+        self.engine_seconds = self._gauge(
+            "mess_engine_seconds", "Seconds the engine has worked since its start, by phase", "phase"
         )
-        self.active = Gauge("mess_worker_active", "1 while this worker holds partitions", registry=registry)
-        self.owned_partitions = Gauge(
-            "mess_owned_partitions", "Partitions of track-ingest that are this worker's", registry=registry
+        self.active = self._gauge("mess_worker_active", "1 while this worker holds partitions")
+        self.owned_partitions = self._gauge(
+            "mess_owned_partitions", "Partitions of track-ingest that are this worker's"
         )
-        self.followed = Gauge(
+        self.followed = self._gauge(
             "mess_followed_offset",
             "Offset below which another worker's partition has been applied here",
-            ["partition"],
-            registry=registry,
+            "partition",
         )
         self._add_sampled()
         self._add_search()
         self._add_process()
 
     def _add_process(self) -> None:
-        self.lag = Gauge(
+        self.lag = self._gauge(
             "mess_ingest_lag_events",
             "Events of this worker's partitions that are not in the store yet; the broker is asked once a second while "
             "there are any",
-            registry=self.registry,
         )
-        self.resident = Gauge(
+        self.resident = self._gauge(
             "mess_process_resident_bytes",
             "Resident memory of the worker's own process (worker) and of the engine's and search's (spawned); memory they "
             "share counts in each",
-            ["process"],
-            registry=self.registry,
+            "process",
         )
         self.resident.labels("worker").set_function(lambda: psutil.Process().memory_info().rss)
         self.resident.labels("spawned").set_function(_spawned_bytes)
 
     def _add_search(self) -> None:
         """What the search process says of itself; see `streams.maintenance.searching`."""
-
-        def gauge(name: str, meaning: str, labels: tuple[str, ...] = ()) -> Gauge:
-            return Gauge(name, meaning, labels, registry=self.registry)
-
-        self.search_tracks = gauge("mess_search_tracks", "Tracks that can be searched")
-        self.search_index_tracks = gauge(
+        self.search_tracks = self._gauge("mess_search_tracks", "Tracks that can be searched")
+        self.search_index_tracks = self._gauge(
             "mess_search_index_tracks",
             "Tracks in the approximate index when it was built; 0 while there is none",
         )
-        self.search_index_age = gauge(
+        self.search_index_age = self._gauge(
             "mess_search_index_age_seconds",
             "Seconds since the catalogue was as the index has it; NaN while there is none",
         )
-        self.search_newer = gauge(
+        self.search_newer = self._gauge(
             "mess_search_newer_tracks", "Tracks that the index lacks, which are scanned"
         )
-        self.search_tombstones = gauge("mess_search_tombstones", "Rows of the index that count no more")
-        self.search_builds = gauge("mess_search_index_builds", "Indexes built since the start")
-        self.search_failures = gauge(
+        self.search_tombstones = self._gauge("mess_search_tombstones", "Rows of the index that count no more")
+        self.search_builds = self._gauge("mess_search_index_builds", "Indexes built since the start")
+        self.search_failures = self._gauge(
             "mess_search_index_failures",
             "Indexes that could not be built, or whose process has ended: a warning in the log says why, and another "
             "is built",
         )
-        self.search_bytes = gauge("mess_search_bytes", "Bytes held for search")
-        self.search_queue = gauge(
+        self.search_bytes = self._gauge("mess_search_bytes", "Bytes held for search")
+        self.search_queue = self._gauge(
             "mess_search_queue_bytes",
             "Bytes of batches that wait for the search process; from 128 MiB on, the engine waits with them",
         )
-        self.search_seconds = gauge(
-            "mess_search_seconds", "Seconds the search has worked since its start, by phase", ("phase",)
+        self.search_seconds = self._gauge(
+            "mess_search_seconds", "Seconds the search has worked since its start, by phase", "phase"
         )
 
     def _add_sampled(self) -> None:
         """What the sampler finds; see `streams.maintenance.sampler`."""
-        self.sampled_recall = Gauge(
+        self.sampled_recall = self._gauge(
             "mess_sampled_recall",
             "Mean recall@10 and @50 of the 500 stored lists sampled last, against lists computed afresh: as readers have "
             "them, so also below 1 while changes are on their way",
-            ["at"],
-            registry=self.registry,
+            "at",
         )
-        self.sampled_churn = Gauge(
+        self.sampled_churn = self._gauge(
             "mess_sampled_churn",
             "Mean share of a list's first 10 and 50 that was replaced within a minute",
-            ["at"],
-            registry=self.registry,
+            "at",
         )
-        self.sampled_lists = Counter(
+        self.sampled_lists = self._counter(
             "mess_sampled_lists",
             "Stored lists sampled: right, late (they differ, and a change is on its way), wrong (they differ, and none "
             "is): wrong must stay 0",
-            ["outcome"],
-            registry=self.registry,
+            outcome=("right", "late", "wrong"),
         )
-        for outcome in ("right", "late", "wrong"):
-            self.sampled_lists.labels(outcome)
-        self.sampled_age = Histogram(
+        self.sampled_age = self._histogram(
             "mess_sampled_list_age_seconds",
             "Seconds since sampled lists were written",
-            buckets=(1, 10, 60, 600, 3_600, 21_600, 86_400, 604_800),
-            registry=self.registry,
+            (1, 10, 60, 600, 3_600, 21_600, 86_400, 604_800),
         )
 
 

@@ -1,11 +1,13 @@
 """What the recommender measures about itself."""
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry
+
+from streams.metric_set import MetricSet
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
 
-class RecommenderMetrics:
+class RecommenderMetrics(MetricSet):
     """The recommender's metrics.
 
     Args:
@@ -13,49 +15,34 @@ class RecommenderMetrics:
     """
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self.requests = Counter(
+        super().__init__(registry)
+        self.requests = self._counter(
             "mess_recommendation_requests",
             "Requests: computed, stored (a kept body), shared (with a computation under way), repeated (the same "
             "request_id), refused (a 4xx problem), failed (a 5xx one)",
-            ["outcome"],
-            registry=registry,
+            outcome=("computed", "stored", "shared", "repeated", "refused", "failed"),
         )
-        for outcome in ("computed", "stored", "shared", "repeated", "refused", "failed"):
-            self.requests.labels(outcome)
-        self.seconds = Histogram(
+        self.seconds = self._histogram(
             "mess_recommendation_seconds",
             "Seconds from taking a request to its reply being delivered",
-            buckets=_SECONDS,
-            registry=registry,
+            _SECONDS,
         )
-        self.phase_seconds = Histogram(
+        self.phase_seconds = self._histogram(
             "mess_recommendation_phase_seconds",
             "Seconds by phase of a computation: read (of the store), answer (by the process that holds the catalogue)",
-            ["phase"],
-            buckets=_SECONDS,
-            registry=registry,
+            _SECONDS,
+            "phase",
         )
-        self.interactions = Counter(
+        self.interactions = self._counter(
             "mess_interactions",
             "Interactions: counted, duplicate, replayed, refused",
-            ["outcome"],
-            registry=registry,
+            outcome=("counted", "duplicate", "replayed", "refused"),
         )
-        for outcome in ("counted", "duplicate", "replayed", "refused"):
-            self.interactions.labels(outcome)
-        self.bodies = Counter(
+        self.bodies = self._counter(
             "mess_materialised_bodies",
             "Materialised recommendations: written as they were requested or refreshed; not written as they are withdrawn "
             "(one names a track that has gone) or rejected (Postgres does not take it; a defect that the log tells "
             "of); evicted, for want of room",
-            ["reason"],
-            registry=registry,
+            reason=("requested", "refreshed", "withdrawn", "rejected", "evicted"),
         )
-        for reason in ("requested", "refreshed", "withdrawn", "rejected", "evicted"):
-            self.bodies.labels(reason)
-        self._add_gauges(registry)
-
-    def _add_gauges(self, registry: CollectorRegistry) -> None:
-        self.popularity_version = Gauge(
-            "mess_popularity_version", "Version of the popularity in use", registry=registry
-        )
+        self.popularity_version = self._gauge("mess_popularity_version", "Version of the popularity in use")
