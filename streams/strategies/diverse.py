@@ -44,6 +44,18 @@ def _explain_mmr(parts: Components) -> list[str]:
     ]
 
 
+MMR: Final = RankingMode(
+    name="mmr",
+    description="Maximal marginal relevance: each next track like the reference, unlike those above it.",
+    formula="score = lambda * similarity - (1 - lambda) * max cosine to the tracks above",
+    source="Carbonell and Goldstein 1998",
+    rank=mmr,
+    needs=frozenset({"vectors"}),
+    goal="variety",
+    explain=_explain_mmr,
+)
+
+
 def cluster(pool: Candidates, query: Query, settings: Settings) -> FixedRanking:
     """The best of each cluster of the candidates, then the second best of each, and so on; score = similarity.
 
@@ -78,6 +90,20 @@ def cluster(pool: Candidates, query: Query, settings: Settings) -> FixedRanking:
 def _explain_cluster(parts: Components) -> list[str]:
     size = int(parts["cluster_size"])
     return [f"from cluster {int(parts['cluster'])} ({size} candidate{'s' if size > 1 else ''})"]
+
+
+CLUSTER: Final = RankingMode(
+    name="cluster",
+    description="The best of each cluster of the candidates, round after round.",
+    formula="spherical k-means; order = (place within cluster, best of cluster); score = similarity",
+    source="Dhillon and Modha 2001; Gonzalez 1985",
+    rank=cluster,
+    needs=frozenset({"vectors"}),
+    goal="complement",
+    explain=_explain_cluster,
+    # Clusters of many candidates have their best members far from the seed: measured, they cost more than they add.
+    pool_factor=5,
+)
 
 
 def listening_components(pool: Candidates) -> tuple[dict[str, Floats], tuple[str, ...]]:
@@ -118,6 +144,18 @@ def novelty(pool: Candidates, query: Query, settings: Settings) -> FixedRanking:
 def _explain_novelty(parts: Components) -> list[str]:
     known = [f"novelty {parts['novelty']:.1f} bits"] if "novelty" in parts else []
     return [*known, *popularity_phrases(parts)]
+
+
+NOVELTY: Final = RankingMode(
+    name="novelty",
+    description="Little-known tracks like the reference.",
+    formula="score = (1 - weight) * similarity' + weight * (-log2 p)'; ' = min-max normalised",
+    source="Zhou et al. 2010; Castells, Vargas and Wang 2011",
+    rank=novelty,
+    needs=frozenset({"popularity"}),
+    goal="discover",
+    explain=_explain_novelty,
+)
 
 
 def serendipity(pool: Candidates, query: Query, settings: Settings) -> FixedRanking:
@@ -169,6 +207,19 @@ def _explain_serendipity(parts: Components) -> list[str]:
     return [f"{said} (typicality {parts['typicality']:.2f})"]
 
 
+SERENDIPITY: Final = RankingMode(
+    name="serendipity",
+    description="Like the reference, but not what its facts or the other candidates would lead one to expect.",
+    formula="score = similarity' * (metadata * (1 - overlap) + (1 - metadata) * (1 - typicality))",
+    source="Ge, Delgado-Battenfeld and Jannach 2010; Adamopoulos and Tuzhilin 2014",
+    rank=serendipity,
+    needs=frozenset({"vectors"}),
+    uses=frozenset({"metadata"}),
+    goal="surprise",
+    explain=_explain_serendipity,
+)
+
+
 def contrast(pool: Candidates, query: Query, settings: Settings) -> FixedRanking:
     """Score = relation * (1 - cosine) / 2: as far as can be among the tracks of the same form or instrument.
 
@@ -199,66 +250,24 @@ def _explain_contrast(parts: Components) -> list[str]:
     return [f"deliberately different (distance {parts['distance']:.3f} of 1)"]
 
 
+CONTRAST: Final = RankingMode(
+    name="contrast",
+    description="As different as can be, of the same form or instrument.",
+    formula="score = relation * (1 - similarity) / 2; relation = share of form and instrument in common",
+    source="Ziegler et al. 2005",
+    rank=contrast,
+    uses=frozenset({"metadata"}),
+    goal="contrast",
+    explain=_explain_contrast,
+    pool=5_000,
+    similar_first=False,
+)
+
+
 DIVERSE: Final = Strategy(
     "diverse",
     "Tracks like the reference that differ among themselves.",
-    (
-        RankingMode(
-            name="mmr",
-            description="Maximal marginal relevance: each next track like the reference, unlike those above it.",
-            formula="score = lambda * similarity - (1 - lambda) * max cosine to the tracks above",
-            source="Carbonell and Goldstein 1998",
-            rank=mmr,
-            needs=frozenset({"vectors"}),
-            goal="variety",
-            explain=_explain_mmr,
-        ),
-        RankingMode(
-            name="cluster",
-            description="The best of each cluster of the candidates, round after round.",
-            formula="spherical k-means; order = (place within cluster, best of cluster); score = similarity",
-            source="Dhillon and Modha 2001; Gonzalez 1985",
-            rank=cluster,
-            needs=frozenset({"vectors"}),
-            goal="complement",
-            explain=_explain_cluster,
-            # Clusters of many candidates have their best members far from the seed: measured, they cost more than they add.
-            pool_factor=5,
-        ),
-        RankingMode(
-            name="novelty",
-            description="Little-known tracks like the reference.",
-            formula="score = (1 - weight) * similarity' + weight * (-log2 p)'; ' = min-max normalised",
-            source="Zhou et al. 2010; Castells, Vargas and Wang 2011",
-            rank=novelty,
-            needs=frozenset({"popularity"}),
-            goal="discover",
-            explain=_explain_novelty,
-        ),
-        RankingMode(
-            name="serendipity",
-            description="Like the reference, but not what its facts or the other candidates would lead one to expect.",
-            formula="score = similarity' * (metadata * (1 - overlap) + (1 - metadata) * (1 - typicality))",
-            source="Ge, Delgado-Battenfeld and Jannach 2010; Adamopoulos and Tuzhilin 2014",
-            rank=serendipity,
-            needs=frozenset({"vectors"}),
-            uses=frozenset({"metadata"}),
-            goal="surprise",
-            explain=_explain_serendipity,
-        ),
-        RankingMode(
-            name="contrast",
-            description="As different as can be, of the same form or instrument.",
-            formula="score = relation * (1 - similarity) / 2; relation = share of form and instrument in common",
-            source="Ziegler et al. 2005",
-            rank=contrast,
-            uses=frozenset({"metadata"}),
-            goal="contrast",
-            explain=_explain_contrast,
-            pool=5_000,
-            similar_first=False,
-        ),
-    ),
+    (MMR, CLUSTER, NOVELTY, SERENDIPITY, CONTRAST),
     (
         share_parameter("lambda", 0.7, "relevance against diversity; 1 is similarity", "mmr"),
         Parameter("clusters", "integer", 0, "how many clusters; 0 means top_k", 0, 50, ("cluster",)),
