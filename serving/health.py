@@ -171,7 +171,7 @@ class HealthChecks:
 def workers_check(state: WorkersState) -> HealthCheckResult:
     """Whether workers stay alive, own partitions and make progress."""
     figures = {
-        "alive": state.alive,
+        "alive": len(state.workers),
         "deaths": state.deaths,
         "last_error": state.last_error,
         "owned_seconds_ago": None if state.owned_ago is None else round(state.owned_ago, 1),
@@ -199,7 +199,7 @@ def workers_check(state: WorkersState) -> HealthCheckResult:
         return HealthCheckResult("degraded", "; ".join(wrong), figures)
     if state.owned_ago is None:
         return HealthCheckResult("unknown", "no worker has owned a partition yet", figures)
-    return HealthCheckResult("ok", f"{state.alive} alive", figures)
+    return HealthCheckResult("ok", f"{len(state.workers)} alive", figures)
 
 
 def _catalogue_checks(counts: StoreCounts | None) -> dict[str, HealthCheckResult]:

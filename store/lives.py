@@ -40,7 +40,6 @@ _STATE = f"""
 SELECT
     count(*) FILTER (WHERE error IS NOT NULL AND ended_at > now() - $1 * interval '1 second') AS deaths,
     (SELECT worker || ': ' || error FROM worker_lives WHERE error IS NOT NULL ORDER BY ended_at DESC LIMIT 1) AS last_error,
-    count(*) FILTER (WHERE {_IS_ALIVE}) AS alive,
     extract(epoch FROM now() - max(owning_at))::float8 AS owned_ago,
     max(stalled_seconds) FILTER (WHERE {_IS_ALIVE}) AS stalled
 FROM worker_lives
@@ -108,15 +107,13 @@ class WorkersState:
     Attributes:
         deaths: How many have died within `RECENT_SECONDS`.
         last_error: Worker and error of the latest death; None where none is remembered.
-        alive: How many have been seen within the last 15 seconds.
         owned_ago: Seconds since one of them held a partition; None where none ever did.
         stalled: For how many seconds events have waited with none consumed, for the worker that waits longest.
-        workers: Those that are alive, by name.
+        workers: Those that have been seen within the last 15 seconds, by name.
     """
 
     deaths: int
     last_error: str | None
-    alive: int
     owned_ago: float | None
     stalled: float
     workers: tuple[LiveWorker, ...] = ()
@@ -219,6 +216,4 @@ async def fetch_workers(pool: asyncpg.Pool) -> WorkersState:
         LiveWorker(each["worker"], each["seconds"], tuple(each["partitions"]), json.loads(each["figures"]))
         for each in alive
     )
-    return WorkersState(
-        row["deaths"], row["last_error"], row["alive"], row["owned_ago"], row["stalled"] or 0.0, workers
-    )
+    return WorkersState(row["deaths"], row["last_error"], row["owned_ago"], row["stalled"] or 0.0, workers)

@@ -1,6 +1,6 @@
-"""Measures of lists: diversity, novelty, agreement, coverage, concentration, hubs, accuracy."""
+"""Measures of lists: diversity, novelty, agreement, coverage, concentration, hubs."""
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -154,39 +154,3 @@ def hubness(counts: npt.NDArray[np.int64], list_count: int, *, share: float = 0.
         orphans=int((counts == 0).sum()),
         skewness=skewness,
     )
-
-
-def precision_at_k(listed: Sequence[Hashable], relevant: Iterable[Hashable], k: int) -> float:
-    """Share of the first k places taken by relevant tracks, 0 to 1; a place left empty is a miss.
-
-    Raises:
-        ValueError: k is not positive.
-    """
-    if k < 1:
-        raise ValueError(f"k must be at least 1, not {k}")
-    wanted = set(relevant)
-    return sum(track in wanted for track in listed[:k]) / k
-
-
-def ndcg_at_k(listed: Sequence[Hashable], gains: Mapping[Hashable, float], k: int) -> float:
-    """Discounted cumulative gain of the first k, by that of the best possible list, 0 to 1.
-
-    DCG = sum(gain_i / log2(i + 1)), i the rank from 1. K. Jarvelin and J. Kekalainen, "Cumulated gain-based
-    evaluation of IR techniques", ACM TOIS 20(4), 2002.
-
-    Args:
-        listed: Tracks, best first.
-        gains: Gain of each relevant track, at least 0; what is missing gains nothing.
-        k: How far to look.
-
-    Raises:
-        ValueError: k is not positive.
-    """
-    if k < 1:
-        raise ValueError(f"k must be at least 1, not {k}")
-    best = _dcg(sorted(gains.values(), reverse=True)[:k])
-    return _dcg([gains.get(track, 0.0) for track in listed[:k]]) / best if best > 0 else 0.0
-
-
-def _dcg(gains: Sequence[float]) -> float:
-    return float(sum(gain / np.log2(rank + 1) for rank, gain in enumerate(gains, start=1)))

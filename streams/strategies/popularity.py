@@ -85,30 +85,6 @@ def tally(
     )
 
 
-def decayed(tallies: Tallies, reference: float, *, half_life: float = HALF_LIFE) -> Tallies:
-    """The tallies at a later time.
-
-    Raises:
-        ValueError: the time is earlier: what has faded does not come back exactly.
-    """
-    if reference < tallies.reference:
-        raise ValueError(f"{reference} is before the tallies' reference {tallies.reference}")
-    factor = float(decay_factor(np.array([reference - tallies.reference]), half_life)[0])
-    return Tallies(tallies.keys, tallies.values * factor, tallies.counts * factor, reference)
-
-
-def merged(one: Tallies, other: Tallies, *, half_life: float = HALF_LIFE) -> Tallies:
-    """Both together, at the later of their references; commutative, and associative up to rounding."""
-    reference = max(one.reference, other.reference)
-    parts = [decayed(each, reference, half_life=half_life) for each in (one, other)]
-    keys, place = np.unique(np.concatenate([part.keys for part in parts]), return_inverse=True)
-    values, counts = (
-        _summed(place, np.concatenate([getattr(part, name) for part in parts]), len(keys))
-        for name in ("values", "counts")
-    )
-    return Tallies(keys, values, counts, reference)
-
-
 def _summed(place: npt.NDArray[np.intp], amounts: Floats, count: int) -> Floats:
     return np.asarray(np.bincount(place, amounts, minlength=count), dtype=np.float64)
 

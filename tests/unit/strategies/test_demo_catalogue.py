@@ -79,7 +79,7 @@ def figures(strategy: str, mode: str | None = None) -> dict[str, float]:
         rows.append(
             {
                 "diversity": metrics.intra_list_diversity(works.embeddings[keys]),
-                "precision": metrics.precision_at_k(keys, same, 10),
+                "precision": len(same) / 10,
                 "novelty": metrics.list_novelty(share[keys]),
                 "percentile": float(standing[keys].mean()),
                 "similarity": float((works.embeddings[keys] @ works.embeddings[seed]).mean()),

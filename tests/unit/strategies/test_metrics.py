@@ -90,21 +90,3 @@ def test_hubs_and_orphans() -> None:
     assert metrics.hubness(np.array([2, 2]), 4).skewness == 0
     with pytest.raises(ValueError, match="no lists"):
         metrics.hubness(counts, 0)
-
-
-def test_precision() -> None:
-    """Places left empty are misses; what is beyond k does not count."""
-    assert metrics.precision_at_k("abc", "ac", 2) == 0.5
-    assert metrics.precision_at_k("a", "a", 4) == 0.25
-    with pytest.raises(ValueError, match="k must be"):
-        metrics.precision_at_k("a", "a", 0)
-
-
-def test_ndcg_by_hand() -> None:
-    """Gains 3, 0, 2 of an ideal 3, 2, 1."""
-    gains = {"a": 3.0, "b": 2.0, "c": 1.0}
-    ideal = 3 + 2 / np.log2(3) + 1 / 2
-    assert metrics.ndcg_at_k("axb", gains, 3) == pytest.approx((3 + 2 / 2) / ideal)
-    assert metrics.ndcg_at_k("abc", gains, 3) == pytest.approx(1)
-    assert metrics.ndcg_at_k("xyz", gains, 3) == 0
-    assert metrics.ndcg_at_k("abc", {}, 3) == 0

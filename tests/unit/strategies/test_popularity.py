@@ -1,4 +1,4 @@
-"""Interactions that fade: decay, merging, smoothing, ranks."""
+"""Interactions that fade: decay, smoothing, ranks."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streams.strategies import popularity
-from streams.strategies.popularity import Tallies, merged, tally
+from streams.strategies.popularity import Tallies, tally
 from tests.support.examples import examples
 
 pytestmark = pytest.mark.unit
@@ -35,10 +35,8 @@ def test_an_event_from_the_future_counts_as_now() -> None:
 
 
 def test_no_interactions_are_no_tallies() -> None:
-    """An empty batch merges away."""
-    empty, one = of([], [], [], 50), of([1], ["play"], [50], 50)
-    assert len(empty.keys) == 0
-    assert merged(empty, one, half_life=H).values.tolist() == [1.0]
+    """An empty batch has no tracks."""
+    assert len(of([], [], [], 50).keys) == 0
 
 
 def test_an_unknown_kind_is_an_error() -> None:
@@ -47,39 +45,8 @@ def test_an_unknown_kind_is_an_error() -> None:
         of([1], ["share"], [0], 0)
 
 
-events = st.lists(
-    st.tuples(st.integers(0, 4), st.sampled_from(["play", "like", "skip"]), st.floats(0, 1000)), max_size=30
-)
-
-
-@settings(max_examples=examples(80), deadline=None)
-@given(events, st.lists(st.integers(0, 2), min_size=30, max_size=30))
-def test_batches_merge_in_any_order_and_late(
-    all_events: list[tuple[int, str, float]], deal: list[int]
-) -> None:
-    """Dealt into batches at different references and merged either way, the sums are those of one batch."""
-    batches = [[e for e, to in zip(all_events, deal, strict=False) if to == b] for b in range(3)]
-    made = [
-        of([e[0] for e in b], [e[1] for e in b], [e[2] for e in b], reference)
-        for b, reference in zip(batches, (1000, 1100, 1300), strict=True)
-    ]
-    whole = of([e[0] for e in all_events], [e[1] for e in all_events], [e[2] for e in all_events], 1300)
-    for order in ((0, 1, 2), (2, 1, 0), (1, 2, 0)):
-        first, second, third = (made[i] for i in order)
-        for result in (
-            merged(merged(first, second, half_life=H), third, half_life=H),
-            merged(first, merged(second, third, half_life=H), half_life=H),
-        ):
-            assert result.reference == 1300
-            assert result.keys.tolist() == whole.keys.tolist()
-            assert result.values == pytest.approx(whole.values, abs=1e-9)
-            assert result.counts == pytest.approx(whole.counts, abs=1e-9)
-
-
-def test_time_does_not_run_backwards() -> None:
-    """An earlier reference, or a half-life that is none, is refused."""
-    with pytest.raises(ValueError, match="before"):
-        popularity.decayed(of([1], ["play"], [10], 10), 5)
+def test_a_half_life_of_nothing_is_refused() -> None:
+    """Nothing decays by a half-life of 0."""
     with pytest.raises(ValueError, match="half_life"):
         popularity.decay_factor(np.array([1.0]), 0.0)
 
