@@ -234,6 +234,10 @@ def sendable_key(key: bytes | None, value: bytes | None) -> bytes | None:
     return b"" if key is None and value is None else key
 
 
+# What tells where a batch has arrived, and how many records it has.
+_Delivery = tuple[asyncio.Future[Any], int]
+
+
 async def deliver_in_batches(
     producer: AIOKafkaProducer, topic: str, messages: Sequence[tuple[bytes, bytes | None]]
 ) -> list[tuple[int, int]]:
@@ -271,27 +275,47 @@ async def _deliver_part(
     producer: AIOKafkaProducer, topic: str, partition: int, messages: list[tuple[bytes, bytes | None]]
 ) -> list[int]:
     """Deliver messages to one partition, in order; the offset of each."""
-    deliveries = []
+    under_way: list[_Delivery] = []
+    try:
+        await _hand_over(producer, topic, partition, messages, under_way)
+    finally:
+        # All come to their end before any failure is raised: who tries again looks at what has arrived first.
+        outcomes = await asyncio.gather(*(delivery for delivery, _ in under_way), return_exceptions=True)
+    offsets: list[int] = []
+    for outcome, (_, records) in zip(outcomes, under_way, strict=True):
+        if isinstance(outcome, BaseException):
+            raise outcome
+        if outcome.offset < 0:
+            # The broker had the batch already, and does not say where.
+            raise KafkaError("the offsets of what was delivered are not known")
+        offsets += range(outcome.offset, outcome.offset + records)
+    return offsets
+
+
+async def _hand_over(
+    producer: AIOKafkaProducer,
+    topic: str,
+    partition: int,
+    messages: list[tuple[bytes, bytes | None]],
+    under_way: list[_Delivery],
+) -> None:
+    """Give the producer messages in batches, and add each batch's delivery and number of records to `under_way`."""
     batch = producer.create_batch()
-    for key, value in messages:
-        if batch.append(key=key, value=value, timestamp=None) is None:
-            deliveries.append(
-                (await producer.send_batch(batch, topic, partition=partition), batch.record_count())
-            )
-            batch = producer.create_batch()
-            if batch.append(key=key, value=value, timestamp=None) is None:  # larger than a batch may be
-                deliveries.append((await producer.send(topic, key=key, value=value, partition=partition), 1))
-                batch = producer.create_batch()
-    if batch.record_count():
+
+    async def send() -> None:
         batch.close()
-        deliveries.append(
-            (await producer.send_batch(batch, topic, partition=partition), batch.record_count())
-        )
-    places = [((await delivery).offset, records) for delivery, records in deliveries]
-    if any(first < 0 for first, _ in places):
-        # The broker had the batch already, and does not say where.
-        raise KafkaError("the offsets of what was delivered are not known")
-    return [first + i for first, records in places for i in range(records)]
+        under_way.append((await producer.send_batch(batch, topic, partition=partition), batch.record_count()))
+
+    for key, value in messages:
+        if batch.append(key=key, value=value, timestamp=None) is not None:
+            continue
+        await send()
+        batch = producer.create_batch()
+        if batch.append(key=key, value=value, timestamp=None) is None:  # larger than a batch may be
+            under_way.append((await producer.send(topic, key=key, value=value, partition=partition), 1))
+            batch = producer.create_batch()
+    if batch.record_count():
+        await send()
 
 
 @lru_cache(maxsize=1 << 17)
