@@ -297,7 +297,7 @@ def main(*, quick: bool = False) -> None:
     whole = (given if only_topic else []) if given else [QUICK[0] if quick else WHOLE_WAY]
     for size in whole:
         with tempfile.TemporaryDirectory(prefix="mess-bench-") as directory, processes.services() as facts:
-            migrate.upgrade(facts["database_url"])
+            migrate.upgrade_schema(facts["database_url"])
             end_to_end.measure_start(size, facts, Path(directory) / "worker.log")
 
 

@@ -36,7 +36,7 @@ def fill(database_url: str, count: int) -> list[str]:
     The kept bodies hold exactly what the lists say, so that both ways of reading send the same bytes; `benchmarks.bare`
     gets them in a table of its own.
     """
-    migrate.upgrade(database_url)
+    migrate.upgrade_schema(database_url)
     return asyncio.run(_fill(database_url, count))
 
 

@@ -47,7 +47,7 @@ def _peers(
 
 def _end_to_end(size: CatalogueSize, rate: float | None) -> None:
     with tempfile.TemporaryDirectory(prefix="mess-bench-") as directory, processes.services() as facts:
-        migrate.upgrade(facts["database_url"])
+        migrate.upgrade_schema(facts["database_url"])
         end_to_end.measure_end_to_end(size, facts, Path(directory) / "worker.log", rate)
 
 

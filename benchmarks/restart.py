@@ -123,7 +123,7 @@ def main(*, quick: bool = False) -> None:
     """Run it and print a table for each size."""
     for size in chosen_sizes() or (QUICK if quick else SIZES):
         with tempfile.TemporaryDirectory(prefix="mess-bench-") as directory, processes.services() as facts:
-            migrate.upgrade(facts["database_url"])
+            migrate.upgrade_schema(facts["database_url"])
             restarts, note = asyncio.run(_measure(size, facts, Path(directory)))
         table = report.make_table(
             f"A worker's start, {size}, {TAIL} events waiting, {facts['broker']}",

@@ -12,7 +12,7 @@ import numpy as np
 from benchmarks import machine, report
 from mess.demo import catalogue
 from mess.evaluate import lists, plan, works
-from mess.evaluate.listening import ListeningModel, SimulatedListening, simulated
+from mess.evaluate.listening import ListeningModel, SimulatedListening, simulate_listening
 from mess.evaluate.plan import LENGTH, PlanEntry
 from mess.evaluate.works import Works
 from streams.engine.audit import Auditor
@@ -78,7 +78,7 @@ def milliseconds(calls: list[Call]) -> np.ndarray:
 def main(*, quick: bool = False) -> None:
     """Print p50 and p99 of each strategy, of its picks alone, and how many times a plain top-k that is."""
     found = works.of_demo(catalogue.load_demo_catalogue())
-    listening = simulated(len(found), ListeningModel())
+    listening = simulate_listening(len(found), ListeningModel())
     asked = questions(found, listening, lists.list_densities(found, hubs.NEIGHBOURS), 60 if quick else CALLS)
     made = report.make_table(
         f"One list of {LENGTH} from {CANDIDATES} candidates, {found.vectors.shape[1]} dimensions (load {machine.load_average()})",
@@ -91,7 +91,7 @@ def main(*, quick: bool = False) -> None:
     plain = milliseconds([lambda one=one: top_k(one) for _, one in asked])
     base = float(np.median(plain))
     made.add_row("plain top-k (numpy)", f"{base:.3f}", f"{np.percentile(plain, 99):.3f}", "", "1")
-    entries = plan.entries()
+    entries = plan.planned_entries()
     for entry in (*entries, entries[0].corrected(1.0)):
         whole = milliseconds(
             [lambda e=entry, s=seed, one=one: select_list(one, e.query(s)) for seed, one in asked]

@@ -36,12 +36,12 @@ def read_revision(database_url: str) -> str | None:
     return asyncio.run(read())
 
 
-def upgrade(database_url: str, revision: str = "head") -> None:
+def upgrade_schema(database_url: str, revision: str = "head") -> None:
     """Upgrade the schema at `database_url` to `revision`. Do not call it from a running event loop."""
     command.upgrade(alembic_config(database_url), revision)
 
 
-def downgrade(database_url: str, revision: str) -> None:
+def downgrade_schema(database_url: str, revision: str) -> None:
     """Downgrade the schema at `database_url` to `revision`. Do not call it from a running event loop."""
     command.downgrade(alembic_config(database_url), revision)
 

@@ -11,7 +11,7 @@ _ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT
 _FLUSH_MILLISECONDS = 2_000
 
 
-def start(service: str) -> Callable[[], object]:
+def start_tracing(service: str) -> Callable[[], object]:
     """Start tracing if OTEL_EXPORTER_OTLP_ENDPOINT is set; the SDK reads its other variables itself.
 
     Args:
@@ -35,7 +35,7 @@ def start(service: str) -> Callable[[], object]:
     os.environ.setdefault("OTEL_SERVICE_NAME", service)
     provider = TracerProvider(resource=Resource.create(), shutdown_on_exit=False)
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
-    tracing.configure(provider)
+    tracing.configure_tracing(provider)
     return lambda: provider.force_flush(_FLUSH_MILLISECONDS)
 
 

@@ -51,7 +51,7 @@ def main(kafka: KafkaSettings, streams: StreamSettings, store: StoreSettings) ->
     holds nothing worth saving; the store and the log have everything.
     """
     arm(os.environ.get(VARIABLE, ""))
-    send_traces = tracing.start("mess-worker")
+    send_traces = tracing.start_tracing("mess-worker")
     configure_logging(streams.worker_log_format, streams.worker_log_level)
     _quieten_faust()
     sys.setswitchinterval(SWITCH_SECONDS)

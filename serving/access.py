@@ -92,7 +92,7 @@ class ProblemResponder:
         await problems.problem_response(problem, problems.instance_of(scope)[:1000])(scope, receive, send)
 
 
-def guard(
+def guard_access(
     app: ASGIApp, settings: ServingSettings, keys: ApiKeyRing | None, metrics: ApiMetrics
 ) -> "AccessControl":
     """`AccessControl` around `app`, by the settings."""

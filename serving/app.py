@@ -13,7 +13,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serving import problems
-from serving.access import cors_options, guard
+from serving.access import cors_options, guard_access
 from serving.context import ApiContext, LifespanState
 from serving.fast_path import FastPath
 from serving.headers import SecurityHeaders
@@ -179,7 +179,7 @@ def _put_in_front(app: Api, made: _Made) -> None:
         )
     if keys is not None or settings.address_rate is not None:
         # In front of the fast path, too: no request bypasses it.
-        app.put_in_front(lambda inner: guard(inner, settings, keys, made.metrics))
+        app.put_in_front(lambda inner: guard_access(inner, settings, keys, made.metrics))
     app.put_in_front(SecurityHeaders)
     if tracing.tracing_enabled():
         app.put_in_front(TracingMiddleware)

@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serving import problems
 from serving.context import ApiContext
-from serving.keys_in_urls import loggable
+from serving.keys_in_urls import redact_keys
 from serving.logging import AccessLog
 from serving.middleware import SANE_REQUEST_ID
 from serving.parameters import decode_track_id
@@ -185,8 +185,8 @@ class _Reading:
         client = self.scope.get("client")
         return {
             "method": "GET",
-            "path": loggable(self.path.decode("latin-1")),
-            "query": loggable(self.query.decode("latin-1")),
+            "path": redact_keys(self.path.decode("latin-1")),
+            "query": redact_keys(self.query.decode("latin-1")),
             "route": ROUTE,
             "status": self.status,
             "bytes": len(self.body),

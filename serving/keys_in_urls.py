@@ -24,6 +24,6 @@ def holds_key(query: str) -> bool:
     return any(_NAME.fullmatch(name.strip()) for name in names)
 
 
-def loggable(text: str) -> str:
+def redact_keys(text: str) -> str:
     """A raw path or query string for the log; one that holds a key is replaced as a whole."""
     return _HIDDEN if holds_key(text) else text

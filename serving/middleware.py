@@ -12,7 +12,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving import problems
-from serving.keys_in_urls import loggable
+from serving.keys_in_urls import redact_keys
 from serving.metrics import UNMATCHED, ApiMetrics
 
 access = structlog.get_logger("serving.access")
@@ -95,7 +95,7 @@ class RequestObserver:
         try:
             await self._app(scope, receive, answer.send)
         except Exception:
-            logger.exception("request failed", path=loggable(scope["path"]))
+            logger.exception("request failed", path=redact_keys(scope["path"]))
             if answer.status:  # an answer has begun: let the server cut the connection
                 raise
             problem = problems.internal_problem(request_id)
@@ -115,8 +115,8 @@ def _access_line(
     client = scope.get("client")
     return {
         "method": method,
-        "path": loggable(scope["path"]),
-        "query": loggable(scope["query_string"].decode("latin-1")),
+        "path": redact_keys(scope["path"]),
+        "query": redact_keys(scope["query_string"].decode("latin-1")),
         "route": route,
         "status": status,
         "bytes": size,

@@ -5,7 +5,7 @@ from typing import Final
 from opentelemetry.trace import Span, Status, StatusCode
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serving.keys_in_urls import loggable
+from serving.keys_in_urls import redact_keys
 from streams.contracts import tracing
 
 # Requested every few seconds, and of no interest.
@@ -35,7 +35,7 @@ class TracingMiddleware:
             "server",
             parent=parent,
             http_request_method=scope["method"],
-            url_path=loggable(scope["path"]),
+            url_path=redact_keys(scope["path"]),
         ) as span:
             await self._app(scope, receive, send if span is None else _telling(send, span))
 

@@ -48,7 +48,7 @@ class StoredNeighbours:
     generated_at: datetime
 
 
-async def existing(pool: asyncpg.Pool, keys: Sequence[int]) -> set[int]:
+async def existing_keys(pool: asyncpg.Pool, keys: Sequence[int]) -> set[int]:
     """The keys that belong to a track."""
     with translated_errors():
         return {row[0] for row in await pool.fetch(_KNOWN, list(keys))}
@@ -64,7 +64,7 @@ async def fetch_list(pool: asyncpg.Pool, key: int) -> StoredNeighbours | None:
     return StoredNeighbours(neighbours, _elements(row[1], ">f4").astype(np.float32), *row[2:])
 
 
-async def densities(
+async def fetch_densities(
     pool: asyncpg.Pool, neighbours: int
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
     """For every track with a list: its key, ascending, and its mean similarity to its first few neighbours, float64 (m,)."""

@@ -119,7 +119,7 @@ class WorkersState:
     workers: tuple[LiveWorker, ...] = ()
 
 
-async def begin(pool: asyncpg.Pool, worker: str, owner: str) -> None:
+async def begin_life(pool: asyncpg.Pool, worker: str, owner: str) -> None:
     """A worker starts: a life of its name that has not ended ends without notice.
 
     Args:
@@ -135,7 +135,7 @@ async def begin(pool: asyncpg.Pool, worker: str, owner: str) -> None:
         await connection.execute("INSERT INTO worker_lives (worker, owner) VALUES ($1, $2)", worker, owner)
 
 
-async def beat(
+async def record_heartbeat(
     pool: asyncpg.Pool,
     owner: str,
     *,
@@ -183,13 +183,13 @@ async def fetch_answering(pool: asyncpg.Pool) -> list[AnsweringWorker]:
     return [AnsweringWorker(*row) for row in rows]
 
 
-async def end(pool: asyncpg.Pool, worker: str, error: str | None) -> None:
+async def end_life(pool: asyncpg.Pool, worker: str, error: str | None) -> None:
     """A worker ends; `error` is what ended it, None where it was asked to."""
     with translated_errors():
         await pool.execute(_END, worker, error)
 
 
-async def attempt(pool: asyncpg.Pool, owner: str, partition: int, offset: int) -> None:
+async def record_trial(pool: asyncpg.Pool, owner: str, partition: int, offset: int) -> None:
     """Nothing but the message there is worked on from now on."""
     with translated_errors():
         await pool.execute(
@@ -200,7 +200,9 @@ async def attempt(pool: asyncpg.Pool, owner: str, partition: int, offset: int) -
         )
 
 
-async def suspects(connection: PoolConnectionProxy, partitions: Sequence[int]) -> Mapping[int, Suspect]:
+async def suspect_offsets(
+    connection: PoolConnectionProxy, partitions: Sequence[int]
+) -> Mapping[int, Suspect]:
     """By partition, the next offset to read where workers have died at it."""
     rows = await connection.fetch(_DIED_AT, list(partitions))
     return {row[0]: Suspect(row[1], row[2], row[3]) for row in rows}

@@ -125,7 +125,7 @@ async def claim_partitions(
 
 
 @asynccontextmanager
-async def evicting(pool: asyncpg.Pool, process: int, patience: float) -> AsyncIterator[None]:
+async def evicting_blockers(pool: asyncpg.Pool, process: int, patience: float) -> AsyncIterator[None]:
     """While a block waits for locks, end the sessions that have blocked it for longer than `patience` seconds.
 
     A worker that freezes in the middle of a transaction keeps its locks.

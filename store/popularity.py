@@ -44,7 +44,7 @@ class StoredPopularity:
     references: npt.NDArray[np.float64]
 
 
-async def version(pool: asyncpg.Pool) -> int:
+async def popularity_version(pool: asyncpg.Pool) -> int:
     """The version of the popularity; it changes with every batch of interactions."""
     with translated_errors():
         found: int = await pool.fetchval(_VERSION)
@@ -55,12 +55,12 @@ async def bump_popularity(pool: asyncpg.Pool) -> int:
     """Set a new version. Call it after interactions were committed."""
     with translated_errors():
         await pool.fetchval("SELECT nextval('popularity_version')")
-    return await version(pool)
+    return await popularity_version(pool)
 
 
 async def read_popularity(pool: asyncpg.Pool) -> StoredPopularity:
     """The popularity of all tracks, as of now."""
-    found = await version(pool)
+    found = await popularity_version(pool)
     rows = await _copied(pool, _ALL, (">i8", ">f8", ">f8", ">f8"))
     keys, created_at, values, references = rows
     return StoredPopularity(

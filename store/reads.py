@@ -12,7 +12,7 @@ import asyncpg
 
 from store.columns import METADATA_FIELDS
 from store.pool import translated_errors
-from store.search_text import SearchWords, correctable, deletion_variants, one_typo
+from store.search_text import SearchWords, deletion_variants, is_correctable, one_typo
 
 Metadata = dict[str, Any]
 Connection = asyncpg.pool.PoolConnectionProxy
@@ -282,7 +282,7 @@ class _Search:
             if await self._connection.fetchval(_KNOWN, f"'{word}':*"):
                 known.add(word)
             if len(word) >= _SHORTEST_PART and word.isalpha():
-                near = [word, *deletion_variants(word)] if correctable(word) else []
+                near = [word, *deletion_variants(word)] if is_correctable(word) else []
                 rows = await self._connection.fetch(_ALIKE, near, word, _MOST_ALIKE)
                 alike[word] = [each for (each,) in rows if word in each or one_typo(word, each)]
         return known, alike

@@ -49,7 +49,7 @@ _SHORTEST_CORRECTED: Final = 4
 _LONGEST_CORRECTED: Final = 30
 
 
-def fold(text: str) -> str:
+def fold_text(text: str) -> str:
     """`text` without accents and case."""
     if text.isascii():
         return text.lower()
@@ -60,12 +60,12 @@ def fold(text: str) -> str:
 
 def words_of(text: str) -> list[str]:
     """The folded runs of letters and of digits in `text`, in order."""
-    return [word[:_LONGEST_WORD] for word in _RUN.findall(fold(text))]
+    return [word[:_LONGEST_WORD] for word in _RUN.findall(fold_text(text))]
 
 
 def _stored_words(text: str) -> Iterator[str]:
     """The words of a field; of letters that punctuation joins, also the whole: `acdc` finds AC/DC, `oneill` O'Neill."""
-    for chunk in fold(text).split():
+    for chunk in fold_text(text).split():
         parts = _RUN.findall(chunk)
         yield from (part[:_LONGEST_WORD] for part in parts)
         if len(parts) > 1 and all(part.isalpha() for part in parts):
@@ -97,7 +97,7 @@ def search_document(words: Mapping[str, str]) -> str:
     return " ".join(f"'{word}':{weight}" for word, weight in words.items())
 
 
-def correctable(word: str) -> bool:
+def is_correctable(word: str) -> bool:
     """Whether one typo in `word` is forgiven: it must be letters, and long enough."""
     return _SHORTEST_CORRECTED <= len(word) <= _LONGEST_CORRECTED and word.isalpha()
 

@@ -241,7 +241,7 @@ def _records(rows: Sequence[TrackRow]) -> tuple[list[tuple[Any, ...]], list[str]
     records, words = [], set[str]()
     for r in rows:
         found = search_text.weighted_words(r.track_id, dict(zip(METADATA_FIELDS, r.metadata, strict=True)))
-        words.update(filter(search_text.correctable, found))
+        words.update(filter(search_text.is_correctable, found))
         place = (r.partition, r.offset, r.event_time, r.appended)
         records.append(
             (r.track_id, r.key, *r.metadata, r.embedding, *place, search_text.search_document(found))

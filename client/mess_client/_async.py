@@ -15,12 +15,12 @@ from mess_client.questions import (
     Question,
     QuestionOptions,
     Seed,
-    given,
+    given_parameters,
     question_body,
     question_call,
     track_path,
 )
-from mess_client.retrying import Retries, answered, connection_error, understood
+from mess_client.retrying import Retries, connection_error, parse_answer, parse_part
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -91,7 +91,7 @@ class AsyncMessClient:
         **options: Unpack[QuestionOptions],
     ) -> models.Recommendations:
         """What is most like several weighted tracks together, or like any vector; give one of the two."""
-        started = given(seeds=seeds, embedding=embedding)
+        started = given_parameters(seeds=seeds, embedding=embedding)
         call = Call("POST", "/recommend", json={**started, **question_body({**options})})
         return await self._read(call, models.Recommendations)
 
@@ -101,7 +101,7 @@ class AsyncMessClient:
         """Answers to up to a hundred questions, in their order; the exception in its place where one is refused."""
         body = {"requests": [question_body(question) for question in questions]}
         found = await self._read(Call("POST", "/recommend/batch", json=body), _Answers)
-        return [problem_error(each) or understood(each, models.Recommendations) for each in found.results]
+        return [problem_error(each) or parse_part(each, models.Recommendations) for each in found.results]
 
     async def explain(
         self, seed: str, candidate: str, **options: Unpack[QuestionOptions]
@@ -112,7 +112,7 @@ class AsyncMessClient:
 
     async def compare(self, track_id: str, *, top_k: int | None = None) -> models.ComparedStrategies:
         """Every strategy's list for a track side by side."""
-        call = Call("GET", f"/recommend/{track_path(track_id)}/compare", given(top_k=top_k))
+        call = Call("GET", f"/recommend/{track_path(track_id)}/compare", given_parameters(top_k=top_k))
         return await self._read(call, models.ComparedStrategies)
 
     async def tracks(
@@ -146,7 +146,9 @@ class AsyncMessClient:
         cursor: str | None = None,
     ) -> models.CataloguePage:
         """One page of the catalogue, and how many tracks all pages have; `cursor` is `next` of the one before."""
-        params = given(composer=composer, era=era, form=form, search=search, limit=limit, cursor=cursor)
+        params = given_parameters(
+            composer=composer, era=era, form=form, search=search, limit=limit, cursor=cursor
+        )
         return await self._read(Call("GET", "/tracks", params), models.CataloguePage)
 
     async def track(self, track_id: str) -> models.CatalogueRecord:
@@ -159,11 +161,13 @@ class AsyncMessClient:
 
     async def composers(self, *, limit: int | None = None) -> models.ComposersAnswer:
         """Composers with the number of their tracks."""
-        return await self._read(Call("GET", "/composers", given(limit=limit)), models.ComposersAnswer)
+        return await self._read(
+            Call("GET", "/composers", given_parameters(limit=limit)), models.ComposersAnswer
+        )
 
     async def tags(self, *, limit: int | None = None) -> models.TagsAnswer:
         """Tags with the number of their tracks."""
-        return await self._read(Call("GET", "/tags", given(limit=limit)), models.TagsAnswer)
+        return await self._read(Call("GET", "/tags", given_parameters(limit=limit)), models.TagsAnswer)
 
     async def map_points(
         self, *, after: int = 0, field: str | None = None, page_size: int = 20_000
@@ -176,7 +180,7 @@ class AsyncMessClient:
             page_size: Points on a page.
         """
         while True:
-            params = given(after=after, field=field, limit=page_size)
+            params = given_parameters(after=after, field=field, limit=page_size)
             page = await self._read(Call("GET", "/map", params), models.MapPoints)
             yield page
             if not page.more:
@@ -190,7 +194,7 @@ class AsyncMessClient:
     async def health(self, *, detailed: bool = False) -> models.Health:
         """Whether reads can be answered; one that is `down` is an answer, too, and no exception."""
         call = Call("GET", "/health/detailed" if detailed else "/health/ready")
-        return answered(await self._once(call), models.Health, also=503)
+        return parse_answer(await self._once(call), models.Health, also=503)
 
     def changes(self, *, last_event_id: str | None = None) -> AsyncChangeStream:
         """Every list as it changes; with `last_event_id` first what has changed since that event."""
@@ -206,7 +210,7 @@ class AsyncMessClient:
         while True:
             attempt += 1
             try:
-                return answered(await self._once(call), model)
+                return parse_answer(await self._once(call), model)
             except MessClientError as error:
                 wait = self._retries.wait_after(attempt, error)
                 if wait is None:

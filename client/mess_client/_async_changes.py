@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from mess_client.errors import ConnectionFailedError, MessClientError, UnexpectedAnswerError
 from mess_client.events import EventDecoder, ServerEvent
 from mess_client.models import Change
-from mess_client.retrying import Retries, connection_error, refusal
+from mess_client.retrying import Retries, answer_error, connection_error
 
 # Seconds of silence after which a connection counts as lost: the API speaks every fifteen unless it is told otherwise.
 SILENCE_SECONDS = 60.0
@@ -85,7 +85,7 @@ class AsyncChangeStream:
             async with self._http.stream("GET", self._path, headers=headers, timeout=timeout) as response:
                 if response.status_code != _OK:
                     await response.aread()
-                    raise refusal(response)
+                    raise answer_error(response)
                 async for chunk in response.aiter_bytes():
                     for event in decoder.feed(chunk):
                         yield event

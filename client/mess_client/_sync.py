@@ -16,12 +16,12 @@ from mess_client.questions import (
     Question,
     QuestionOptions,
     Seed,
-    given,
+    given_parameters,
     question_body,
     question_call,
     track_path,
 )
-from mess_client.retrying import Retries, answered, connection_error, understood
+from mess_client.retrying import Retries, connection_error, parse_answer, parse_part
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -92,7 +92,7 @@ class MessClient:
         **options: Unpack[QuestionOptions],
     ) -> models.Recommendations:
         """What is most like several weighted tracks together, or like any vector; give one of the two."""
-        started = given(seeds=seeds, embedding=embedding)
+        started = given_parameters(seeds=seeds, embedding=embedding)
         call = Call("POST", "/recommend", json={**started, **question_body({**options})})
         return self._read(call, models.Recommendations)
 
@@ -100,7 +100,7 @@ class MessClient:
         """Answers to up to a hundred questions, in their order; the exception in its place where one is refused."""
         body = {"requests": [question_body(question) for question in questions]}
         found = self._read(Call("POST", "/recommend/batch", json=body), _Answers)
-        return [problem_error(each) or understood(each, models.Recommendations) for each in found.results]
+        return [problem_error(each) or parse_part(each, models.Recommendations) for each in found.results]
 
     def explain(self, seed: str, candidate: str, **options: Unpack[QuestionOptions]) -> models.Explanation:
         """Where a track stands among the recommendations for another, or which stage dropped it, and why."""
@@ -109,7 +109,7 @@ class MessClient:
 
     def compare(self, track_id: str, *, top_k: int | None = None) -> models.ComparedStrategies:
         """Every strategy's list for a track side by side."""
-        call = Call("GET", f"/recommend/{track_path(track_id)}/compare", given(top_k=top_k))
+        call = Call("GET", f"/recommend/{track_path(track_id)}/compare", given_parameters(top_k=top_k))
         return self._read(call, models.ComparedStrategies)
 
     def tracks(
@@ -142,7 +142,9 @@ class MessClient:
         cursor: str | None = None,
     ) -> models.CataloguePage:
         """One page of the catalogue, and how many tracks all pages have; `cursor` is `next` of the one before."""
-        params = given(composer=composer, era=era, form=form, search=search, limit=limit, cursor=cursor)
+        params = given_parameters(
+            composer=composer, era=era, form=form, search=search, limit=limit, cursor=cursor
+        )
         return self._read(Call("GET", "/tracks", params), models.CataloguePage)
 
     def track(self, track_id: str) -> models.CatalogueRecord:
@@ -155,11 +157,11 @@ class MessClient:
 
     def composers(self, *, limit: int | None = None) -> models.ComposersAnswer:
         """Composers with the number of their tracks."""
-        return self._read(Call("GET", "/composers", given(limit=limit)), models.ComposersAnswer)
+        return self._read(Call("GET", "/composers", given_parameters(limit=limit)), models.ComposersAnswer)
 
     def tags(self, *, limit: int | None = None) -> models.TagsAnswer:
         """Tags with the number of their tracks."""
-        return self._read(Call("GET", "/tags", given(limit=limit)), models.TagsAnswer)
+        return self._read(Call("GET", "/tags", given_parameters(limit=limit)), models.TagsAnswer)
 
     def map_points(
         self, *, after: int = 0, field: str | None = None, page_size: int = 20_000
@@ -172,7 +174,7 @@ class MessClient:
             page_size: Points on a page.
         """
         while True:
-            params = given(after=after, field=field, limit=page_size)
+            params = given_parameters(after=after, field=field, limit=page_size)
             page = self._read(Call("GET", "/map", params), models.MapPoints)
             yield page
             if not page.more:
@@ -186,7 +188,7 @@ class MessClient:
     def health(self, *, detailed: bool = False) -> models.Health:
         """Whether reads can be answered; one that is `down` is an answer, too, and no exception."""
         call = Call("GET", "/health/detailed" if detailed else "/health/ready")
-        return answered(self._once(call), models.Health, also=503)
+        return parse_answer(self._once(call), models.Health, also=503)
 
     def changes(self, *, last_event_id: str | None = None) -> ChangeStream:
         """Every list as it changes; with `last_event_id` first what has changed since that event."""
@@ -202,7 +204,7 @@ class MessClient:
         while True:
             attempt += 1
             try:
-                return answered(self._once(call), model)
+                return parse_answer(self._once(call), model)
             except MessClientError as error:
                 wait = self._retries.wait_after(attempt, error)
                 if wait is None:

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from mess_client.errors import ConnectionFailedError, MessClientError, UnexpectedAnswerError
 from mess_client.events import EventDecoder, ServerEvent
 from mess_client.models import Change
-from mess_client.retrying import Retries, connection_error, refusal
+from mess_client.retrying import Retries, answer_error, connection_error
 
 # Seconds of silence after which a connection counts as lost: the API speaks every fifteen unless it is told otherwise.
 SILENCE_SECONDS = 60.0
@@ -84,7 +84,7 @@ class ChangeStream:
             with self._http.stream("GET", self._path, headers=headers, timeout=timeout) as response:
                 if response.status_code != _OK:
                     response.read()
-                    raise refusal(response)
+                    raise answer_error(response)
                 for chunk in response.iter_bytes():
                     yield from decoder.feed(chunk)
                     self._wait = decoder.retry or self._wait

@@ -76,6 +76,6 @@ def question_body(question: Mapping[str, object]) -> dict[str, Any]:
     return body
 
 
-def given(**parameters: Any) -> dict[str, Any]:
+def given_parameters(**parameters: Any) -> dict[str, Any]:
     """The parameters that have a value."""
     return {name: value for name, value in parameters.items() if value is not None}

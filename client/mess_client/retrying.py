@@ -60,7 +60,7 @@ def connection_error(error: httpx.TransportError, url: str) -> ConnectionFailedE
     return ConnectionFailedError(f"{url} cannot be reached: {what}")
 
 
-def answered(response: httpx.Response, model: type[Model], *, also: int = 200) -> Model:
+def parse_answer(response: httpx.Response, model: type[Model], *, also: int = 200) -> Model:
     """An answer as its model.
 
     Args:
@@ -73,14 +73,14 @@ def answered(response: httpx.Response, model: type[Model], *, also: int = 200) -
         UnexpectedAnswerError: It is neither.
     """
     if response.status_code not in {200, also} or "problem" in response.headers.get("content-type", ""):
-        raise refusal(response)
+        raise answer_error(response)
     try:
         return model.model_validate_json(response.content)
     except ValidationError as error:
         raise UnexpectedAnswerError(f"{response.request.url} {_unlike(model, error)}") from None
 
 
-def understood(document: object, model: type[Model]) -> Model:
+def parse_part(document: object, model: type[Model]) -> Model:
     """A part of an answer as its model.
 
     Raises:
@@ -98,7 +98,7 @@ def _unlike(model: type[BaseModel], error: ValidationError) -> str:
     return f"answered what is no {model.__name__}: {place}: {first['msg']}"
 
 
-def refusal(response: httpx.Response) -> MessClientError:
+def answer_error(response: httpx.Response) -> MessClientError:
     """The exception that an answer other than 200 stands for."""
     try:
         document = json.loads(response.content)

@@ -32,9 +32,9 @@ def migrate(
             typer.echo(migrations.read_revision(url) or "base")
             return
         if down_to is None:
-            migrations.upgrade(url)
+            migrations.upgrade_schema(url)
         else:
-            migrations.downgrade(url, down_to)
+            migrations.downgrade_schema(url, down_to)
     except (OSError, DBAPIError, StoreError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         fail(
             f"The database cannot be migrated: {error}",

@@ -64,11 +64,11 @@ def list_letters(
     if state not in ("open", "replayed", "dropped", "any"):
         fail(f"--state is open, replayed, dropped or any, not {state!r}")
     wanted = _wanted((), reason, topic, since, until, state)
-    found = _run(data_dir, lambda kafka, pool: letters.find(kafka, pool, wanted))
+    found = _run(data_dir, lambda kafka, pool: letters.find_dead_letters(kafka, pool, wanted))
     shown = found[-limit:]
     if as_json:
         for each in shown:
-            typer.echo(views.line(each))
+            typer.echo(views.dead_letter_line(each))
     elif shown:
         out().print(views.dead_letter_table(shown))
     else:
@@ -101,7 +101,7 @@ def show(
         sys.stdout.buffer.write(letter.value or b"")
         sys.stdout.buffer.flush()
         return
-    typer.echo(views.description(found, as_hex=as_hex))
+    typer.echo(views.dead_letter_description(found, as_hex=as_hex))
 
 
 def replay(  # noqa: PLR0913, PLR0917 - a command's options
@@ -157,8 +157,8 @@ async def _replay(
     from store.dead_letters import only_operator  # noqa: PLC0415
 
     async with only_operator(pool):
-        found = await letters.find(kafka, pool, wanted)
-        newer = set() if over_newer else await letters.overtaken(pool, found)
+        found = await letters.find_dead_letters(kafka, pool, wanted)
+        newer = set() if over_newer else await letters.find_overtaken(pool, found)
         left.extend(
             f"{each.letter.place}: its track has had a later event since (--over-newer)"
             for each in found
@@ -192,7 +192,7 @@ def drop(
 
     async def work(kafka: "KafkaSettings", pool: "asyncpg.Pool") -> int:
         async with only_operator(pool):
-            found = await letters.find(kafka, pool, wanted)
+            found = await letters.find_dead_letters(kafka, pool, wanted)
             if found:
                 await asyncio.to_thread(_confirm, "Drop", found, asked=not yes and not wanted.places)
                 await letters.drop_dead_letters(pool, found)
@@ -257,13 +257,13 @@ def _require_choice(wanted: "DeadLetterSelection", *, everything: bool) -> None:
 
 def _confirm(verb: str, found: "list[SelectedDeadLetters]", *, asked: bool) -> None:
     """Ask for confirmation; without a terminal, --yes is required."""
-    from mess.dead_letters.selection import counted  # noqa: PLC0415
+    from mess.dead_letters.selection import count_by_reason  # noqa: PLC0415
 
     if not asked:
         return
     if not sys.stdin.isatty():
-        fail(f"{len(found):,} dead letters are meant ({counted(found)}).", hint="Give --yes.")
-    if not typer.confirm(f"{verb} {len(found):,} dead letters ({counted(found)})?", err=True):
+        fail(f"{len(found):,} dead letters are meant ({count_by_reason(found)}).", hint="Give --yes.")
+    if not typer.confirm(f"{verb} {len(found):,} dead letters ({count_by_reason(found)})?", err=True):
         raise typer.Exit(INCOMPLETE)
 
 

@@ -82,7 +82,7 @@ def evaluate(  # noqa: PLR0913, PLR0917 - every option of the command is a param
         _require_matplotlib()
     console.quiet_libraries()
     try:
-        entries = plan.entries(["similarity", *strategy] if strategy else [])
+        entries = plan.planned_entries(["similarity", *strategy] if strategy else [])
     except InvalidQuery as error:
         fail(f"--strategy: {error}")
     options = evaluation.EvaluationOptions(
@@ -112,11 +112,11 @@ def _require_matplotlib() -> None:
 
 def _read(database_url: str | None, model: "ListeningModel") -> "tuple[Works, SimulatedListening]":
     """The catalogue and the listening: the store's own if there is any, else simulated."""
-    from mess.evaluate.listening import simulated  # noqa: PLC0415
+    from mess.evaluate.listening import simulate_listening  # noqa: PLC0415
 
     if database_url:
         works, listening = _stored(database_url)
-        return works, listening or simulated(len(works), model)
+        return works, listening or simulate_listening(len(works), model)
     from mess.demo import catalogue  # noqa: PLC0415
     from mess.evaluate import works as evaluated  # noqa: PLC0415
 
@@ -124,7 +124,7 @@ def _read(database_url: str | None, model: "ListeningModel") -> "tuple[Works, Si
         works = evaluated.of_demo(catalogue.load_demo_catalogue())
     except catalogue.CatalogueError as error:
         fail(str(error))
-    return works, simulated(len(works), model)
+    return works, simulate_listening(len(works), model)
 
 
 def _stored(database_url: str) -> "tuple[Works, SimulatedListening | None]":
@@ -187,9 +187,9 @@ def _print(report: "EvaluationReport", *, as_json: bool) -> None:
     if not out.is_terminal:
         # A file or a pipe has no width: nothing is folded there.
         out.width = _WIDE
-    for fact in table.facts(report):
+    for fact in table.report_facts(report):
         out.print(fact, soft_wrap=True)
-    for sheet in table.sheets(report):
+    for sheet in table.report_tables(report):
         out.print()
         out.print(table.for_terminal(sheet))
 
@@ -207,6 +207,6 @@ def _draw(report: "EvaluationReport", path: Path) -> None:
     from mess.evaluate import plot  # noqa: PLC0415
 
     try:
-        plot.draw(report, path)
+        plot.draw_report(report, path)
     except (OSError, ValueError) as error:
         fail(f"--plot: {error}")

@@ -29,7 +29,7 @@ def run_up(options: StackOptions) -> None:
         StackError: It cannot start, or cannot be kept running.
     """
     console.quiet_libraries()
-    with datadir.locked(options.data_dir):
+    with datadir.locked_data_directory(options.data_dir):
         asyncio.run(_Session(options).run())
 
 

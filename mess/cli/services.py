@@ -43,7 +43,7 @@ def api() -> None:
     # Stored answers need no broker: without one, health reports say so, and nothing is computed on demand.
     has_broker = bool(os.environ.get("MESS_KAFKA_BOOTSTRAP_SERVERS"))
     options = aiokafka_options(settings.read_settings(KafkaSettings)) if has_broker else None
-    send_traces = tracing.start("mess-api")
+    send_traces = tracing.start_tracing("mess-api")
     collecting.keep_short()
     try:
         serve_api(

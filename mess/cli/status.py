@@ -27,7 +27,7 @@ def status(
     from mess.cli.console import out, quiet_libraries  # noqa: PLC0415
     from mess.stack.errors import StackError  # noqa: PLC0415
     from mess.stack.inspection import inspect_stack  # noqa: PLC0415
-    from mess.stack.statusview import render  # noqa: PLC0415
+    from mess.stack.statusview import render_status  # noqa: PLC0415
 
     quiet_libraries()
     try:
@@ -42,6 +42,6 @@ def status(
     if as_json:
         typer.echo(report.model_dump_json(indent=2))
     else:
-        out().print(render(report))
+        out().print(render_status(report))
     if not report.running:
         raise typer.Exit(INCOMPLETE)

@@ -95,7 +95,7 @@ def parse_place(text: str) -> tuple[int, int]:
     return int(matched[1]), int(matched[2])
 
 
-async def find(
+async def find_dead_letters(
     kafka: KafkaSettings, pool: asyncpg.Pool, wanted: DeadLetterSelection
 ) -> list[SelectedDeadLetters]:
     """The selected dead letters, in the order of the topic, without their values.
@@ -132,7 +132,7 @@ async def _candidates(kafka: KafkaSettings, wanted: DeadLetterSelection) -> Asyn
         yield await read_dead_letter(kafka, partition, offset)
 
 
-async def overtaken(pool: asyncpg.Pool, found: Sequence[SelectedDeadLetters]) -> set[DeadLetterId]:
+async def find_overtaken(pool: asyncpg.Pool, found: Sequence[SelectedDeadLetters]) -> set[DeadLetterId]:
     """The dead letters whose track has a later event in the store, which a replay would overwrite.
 
     Raises:
@@ -179,7 +179,7 @@ async def drop_dead_letters(pool: asyncpg.Pool, found: Sequence[SelectedDeadLett
     await mark_handled(pool, [each.letter.id for each in found], "dropped")
 
 
-def counted(found: Sequence[SelectedDeadLetters]) -> str:
+def count_by_reason(found: Sequence[SelectedDeadLetters]) -> str:
     """The number of dead letters by reason, the most frequent first."""
     reasons = Counter(each.letter.reason or "no reason" for each in found)
     return ", ".join(f"{count:,} {reason}" for reason, count in reasons.most_common())

@@ -38,12 +38,12 @@ def dead_letter_table(found: list[SelectedDeadLetters]) -> Table:
     return shown
 
 
-def line(found: SelectedDeadLetters) -> str:
+def dead_letter_line(found: SelectedDeadLetters) -> str:
     """One line of JSON, everything but the value."""
     return orjson.dumps(_facts(found), option=orjson.OPT_UTC_Z).decode()
 
 
-def description(found: SelectedDeadLetters, *, as_hex: bool) -> str:
+def dead_letter_description(found: SelectedDeadLetters, *, as_hex: bool) -> str:
     """Indented JSON with the value: parsed, as text, as base64, or as a hexadecimal dump below it."""
     value = found.letter.value
     facts = _facts(found)

@@ -9,11 +9,11 @@ import numpy.typing as npt
 
 from mess.evaluate import intervals, labels, lists, measures, plan
 from mess.evaluate.labels import Label
-from mess.evaluate.listening import ListeningModel, SimulatedListening, simulated
+from mess.evaluate.listening import ListeningModel, SimulatedListening, simulate_listening
 from mess.evaluate.lists import SEEN, ListJob, Made
 from mess.evaluate.measures import Lists
 from mess.evaluate.plan import CHANCE, LENGTH, MOST_PLAYED, PlanEntry
-from mess.evaluate.rationing import Wishes, ration
+from mess.evaluate.rationing import Wishes, ration_exposure
 from mess.evaluate.report import EvaluationReport, LabelFacts, MeasuredFigures, PopularityShift
 from mess.evaluate.works import Works
 from streams.strategies import hubs
@@ -90,7 +90,7 @@ class _Evaluation:
         self, works: Works, listening: SimulatedListening, options: EvaluationOptions, show: Show
     ) -> None:
         self._listening, self._options, self._show = listening, options, show
-        self._labels = labels.of(works)
+        self._labels = labels.labels_of_catalogue(works)
         self._seeds = draw_seeds(len(works), options.seeds, options.random_seed)
         if options.hub_correction is not None and works.density is None:
             show("measuring densities", 0, 1)
@@ -178,7 +178,7 @@ class _Evaluation:
             places = np.searchsorted(self._seeds, again)
             return {key: _scattered(found, places, len(self._seeds)) for key, found in made.items()}
 
-        self._made |= ration(before, self._seeds, self._works.vectors, share, remake)
+        self._made |= ration_exposure(before, self._seeds, self._works.vectors, share, remake)
 
     def _figures(self, first: Sequence[PlanEntry], others: Sequence[PlanEntry]) -> list[MeasuredFigures]:
         every = list({entry.name: entry for entry in (*first, *others)}.values())
@@ -230,8 +230,10 @@ class _Evaluation:
         count, seed = len(self._works), self._options.random_seed
         drawn = draw_seeds(len(self._seeds), min(SHIFT_SEEDS, len(self._seeds)), seed)
         chosen = self._seeds[drawn]
-        popular, similar = plan.entries([POPULAR]), plan.entries([SIMILARITY])
-        first, second = (simulated(count, ListeningModel(random_seed=seed + more)) for more in (1000, 1001))
+        popular, similar = plan.planned_entries([POPULAR]), plan.planned_entries([SIMILARITY])
+        first, second = (
+            simulate_listening(count, ListeningModel(random_seed=seed + more)) for more in (1000, 1001)
+        )
         made = [
             lists.make_lists(self._job(popular, listening), chosen)[POPULAR, SEEN]
             for listening in (None, first, second)
@@ -275,7 +277,7 @@ class _Summary:
         asked = (~np.isnan(table)).any(axis=0)
         self._means = np.full(len(self._names), np.nan)
         self._means[asked] = np.nanmean(table[:, asked], axis=0)
-        self._draws = intervals.resampled(table, random)
+        self._draws = intervals.resampled_means(table, random)
 
     def figures(
         self, made: Made, count: int, seen: Callable[[str], dict[str, float]]
@@ -289,10 +291,10 @@ class _Summary:
             if name != line:
                 continue
             own = self._place[line, measure]
-            means[measure] = intervals.interval(float(self._means[own]), self._draws[:, own])
+            means[measure] = intervals.percentile_interval(float(self._means[own]), self._draws[:, own])
             reference = self._place.get((SIMILARITY, measure))
             if reference is not None and line != SIMILARITY:
-                against[measure] = intervals.interval(
+                against[measure] = intervals.percentile_interval(
                     float(self._means[own] - self._means[reference]),
                     self._draws[:, own] - self._draws[:, reference],
                 )

@@ -24,7 +24,7 @@ class Interval:
         return (self.high - self.low) / 2
 
 
-def resampled(values: Floats, random: np.random.Generator, draws: int = DRAWS) -> Floats:
+def resampled_means(values: Floats, random: np.random.Generator, draws: int = DRAWS) -> Floats:
     """Means of each column over seeds drawn with replacement, float64 (draws, q).
 
     Every column sees the same draws, so that a difference of two columns is a paired one. B. Efron, "Bootstrap
@@ -48,7 +48,7 @@ def resampled(values: Floats, random: np.random.Generator, draws: int = DRAWS) -
     return made
 
 
-def interval(mean: float, means: Floats) -> Interval:
+def percentile_interval(mean: float, means: Floats) -> Interval:
     """The percentile interval of resampled means, (draws,), around the mean itself."""
     kept = means[~np.isnan(means)]
     if not len(kept) or np.isnan(mean):

@@ -41,17 +41,17 @@ class Label:
     @property
     def known(self) -> npt.NDArray[np.bool_]:
         """Which tracks can be asked: those whose label another track has too; bool (n,)."""
-        return relevant(self.codes) > 0
+        return count_relevant(self.codes) > 0
 
 
-def relevant(codes: Codes) -> npt.NDArray[np.int64]:
+def count_relevant(codes: Codes) -> npt.NDArray[np.int64]:
     """How many other tracks have each track's label; 0 where it is unknown."""
     held = codes >= 0
     counts = np.bincount(codes[held], minlength=1)
     return np.where(held, counts[np.maximum(codes, 0)] - 1, 0)
 
 
-def of(works: Works) -> list[Label]:
+def labels_of_catalogue(works: Works) -> list[Label]:
     """The labels that tell tracks of this catalogue apart: those with two values or more."""
     coded = {name: _codes(works, name) for name in FIELDS}
     made = []
@@ -60,8 +60,10 @@ def of(works: Works) -> list[Label]:
         if field is None or coded[field].max() < 1:
             continue
         codes = coded[field]
-        telling = {other for other in FIELDS if uncertainty(codes, coded[other]) >= TELLS_TOO_MUCH}
-        others = relevant(codes)
+        telling = {
+            other for other in FIELDS if uncertainty_coefficient(codes, coded[other]) >= TELLS_TOO_MUCH
+        }
+        others = count_relevant(codes)
         asked = others > 0
         chance = float((others[asked] / (len(codes) - 1)).mean()) if asked.any() else 0.0
         made.append(Label(name, codes, frozenset({*fields, *telling}), chance))
@@ -70,11 +72,11 @@ def of(works: Works) -> list[Label]:
 
 def _codes(works: Works, field: str) -> Codes:
     column = works.columns.get(field)
-    found = facts.codes(field, None if column is None else column.tolist())
+    found = facts.field_codes(field, None if column is None else column.tolist())
     return np.full(len(works), -1, dtype=np.int64) if found is None else found[1]
 
 
-def uncertainty(label: Codes, fact: Codes) -> float:
+def uncertainty_coefficient(label: Codes, fact: Codes) -> float:
     """Theil's U(label | fact): the share of the label's entropy that knowing the fact takes away, 0 to 1.
 
     Over the tracks whose label is known; not knowing the fact is a value of its own.

@@ -62,7 +62,7 @@ class SimulatedListening:
     heard: Mask
 
 
-def simulated(count: int, model: ListeningModel, moment: float = 0.0) -> SimulatedListening:
+def simulate_listening(count: int, model: ListeningModel, moment: float = 0.0) -> SimulatedListening:
     """Interactions drawn from the model, tallied and smoothed as real ones are; every track was always there."""
     random = np.random.default_rng([model.random_seed, 1])
     ranks = random.permutation(count) + 1
@@ -71,7 +71,7 @@ def simulated(count: int, model: ListeningModel, moment: float = 0.0) -> Simulat
     keys = random.choice(count, size=drawn, p=chance / chance.sum()).astype(np.int64)
     kinds = random.choice(["play", "like", "skip"], size=drawn, p=model.shares)
     times = moment - random.uniform(0, model.days * DAY, size=drawn)
-    tallies = popularity.tally(keys, kinds.tolist(), times, moment)
+    tallies = popularity.tally_interactions(keys, kinds.tolist(), times, moment)
     return of_tallies(tallies, count, model.describe(count))
 
 
@@ -102,4 +102,6 @@ def listening_of_store(stored: StoredListening, keys: npt.NDArray[np.int64]) -> 
 
 
 def _of_values(values: Floats, ages: Floats, heard: Mask, source: str) -> SimulatedListening:
-    return SimulatedListening(source, *popularity.standing(values, popularity.exposure_seconds(ages)), heard)
+    return SimulatedListening(
+        source, *popularity.popularity_standing(values, popularity.exposure_seconds(ages)), heard
+    )

@@ -6,7 +6,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from mess.evaluate.labels import Codes, Label, relevant
+from mess.evaluate.labels import Codes, Label, count_relevant
 from streams.strategies import metrics
 from streams.strategies.types import Floats, Vectors
 
@@ -15,7 +15,7 @@ HUB_SHARE: Final = 0.01
 _BLOCK = 1024
 
 
-def hits(lists: Lists, seeds: Lists, codes: Codes) -> npt.NDArray[np.bool_]:
+def label_hits(lists: Lists, seeds: Lists, codes: Codes) -> npt.NDArray[np.bool_]:
     """Which places hold a track with the seed's label: bool (m, k); none where the seed has no label."""
     own = codes[seeds][:, None]
     found: npt.NDArray[np.bool_] = (lists >= 0) & (own >= 0) & (codes[lists] == own)
@@ -24,7 +24,7 @@ def hits(lists: Lists, seeds: Lists, codes: Codes) -> npt.NDArray[np.bool_]:
 
 def precision(lists: Lists, seeds: Lists, label: Label) -> Floats:
     """Share of each list with the seed's label, float64 (m,); NaN where no other track has it."""
-    found = hits(lists, seeds, label.codes).mean(axis=1)
+    found = label_hits(lists, seeds, label.codes).mean(axis=1)
     return np.where(label.known[seeds], found, np.nan)
 
 
@@ -35,8 +35,8 @@ def ndcg(lists: Lists, seeds: Lists, label: Label) -> Floats:
     K. Jarvelin and J. Kekalainen, ACM TOIS 20(4), 2002.
     """
     discounts = 1 / np.log2(np.arange(2, lists.shape[1] + 2))
-    gained = hits(lists, seeds, label.codes) @ discounts
-    possible = np.minimum(relevant(label.codes)[seeds], lists.shape[1])
+    gained = label_hits(lists, seeds, label.codes) @ discounts
+    possible = np.minimum(count_relevant(label.codes)[seeds], lists.shape[1])
     best = np.concatenate([[np.nan], np.cumsum(discounts)])[possible]
     return np.asarray(gained / best, dtype=np.float64)
 
@@ -114,7 +114,7 @@ class Exposure:
 
 def exposure_of(lists: Lists, catalogue_size: int) -> Exposure:
     """Coverage, concentration and hubs, see `streams.strategies.metrics`."""
-    counts = metrics.occurrences(lists, catalogue_size)
+    counts = metrics.count_occurrences(lists, catalogue_size)
     found = metrics.hubness(counts, len(lists), share=HUB_SHARE)
     return Exposure(
         coverage=1 - found.orphans / catalogue_size,

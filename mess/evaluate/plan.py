@@ -77,7 +77,7 @@ class PlanEntry:
         return replace(self, name=self.name + CAPPED)
 
 
-def entries(wanted: Sequence[str] = ()) -> list[PlanEntry]:
+def planned_entries(wanted: Sequence[str] = ()) -> list[PlanEntry]:
     """Every strategy in every mode, or those called by `wanted`: `strategy`, `strategy/mode`, or another name of it.
 
     Raises:
@@ -96,7 +96,7 @@ def entries(wanted: Sequence[str] = ()) -> list[PlanEntry]:
 
 def _named(wanted: str, every: Iterable[PlanEntry]) -> list[str]:
     name, _, mode = wanted.partition("/")
-    resolved = registry.resolve(name, mode or None)
+    resolved = registry.resolve_strategy(name, mode or None)
     if not mode and name not in registry.ALIASES:
         return [entry.name for entry in every if entry.strategy == resolved.strategy.name]
     return [

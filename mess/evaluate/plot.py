@@ -14,7 +14,7 @@ from mess.evaluate.report import EvaluationReport
 _GREY = "#888888"
 
 
-def draw(report: EvaluationReport, path: Path) -> None:
+def draw_report(report: EvaluationReport, path: Path) -> None:
     """Write the picture: the trade of precision for diversity, exposure, the largest hubs, and how `popular` moves.
 
     Raises:

@@ -16,7 +16,7 @@ ROUNDS: Final = 100
 Wishes = Mapping[tuple[str, str], Mapping[int, frozenset[int]]]
 
 
-def ration(
+def ration_exposure(
     made: Made, seeds: Lists, vectors: Vectors, share: float, remake: Callable[[Wishes, int], Made]
 ) -> Made:
     """Lists of which no track is in more than `share`, at least one.
@@ -55,7 +55,7 @@ def _refusals(lists: Lists, seeds: Lists, vectors: Vectors, share: float) -> dic
     """Place of a list to the tracks that must leave it."""
     asked = int((lists != NOTHING).any(axis=1).sum())
     budget = max(1, int(share * asked))
-    counts = metrics.occurrences(lists, len(vectors))
+    counts = metrics.count_occurrences(lists, len(vectors))
     leaving: dict[int, set[int]] = {}
     for track in np.flatnonzero(counts > budget).tolist():
         holders = np.flatnonzero((lists == track).any(axis=1))

@@ -19,7 +19,7 @@ class EvaluationTable:
     rows: Sequence[tuple[str, ...]]
 
 
-def sheets(report: EvaluationReport) -> Iterator[EvaluationTable]:
+def report_tables(report: EvaluationReport) -> Iterator[EvaluationTable]:
     """The tables of a report: accuracy, what lies beyond it, and what was asked for besides."""
     yield _accuracy(
         report, report.lines, f"Precision and nDCG at {LENGTH}, the label held out (± half of 95 %)"
@@ -34,7 +34,7 @@ def sheets(report: EvaluationReport) -> Iterator[EvaluationTable]:
         yield _shift(report)
 
 
-def facts(report: EvaluationReport) -> list[str]:
+def report_facts(report: EvaluationReport) -> list[str]:
     """What the tables were measured on, in sentences."""
     said = [
         f"{report.catalogue}, fingerprint {report.fingerprint}: {report.tracks:,} tracks, {report.dimension} dimensions; "
@@ -158,8 +158,8 @@ def for_terminal(sheet: EvaluationTable) -> Table:
 
 def as_markdown(report: EvaluationReport) -> str:
     """All tables, and what they were measured on."""
-    parts = ["\n".join(f"- {fact}" for fact in facts(report))]
-    for sheet in sheets(report):
+    parts = ["\n".join(f"- {fact}" for fact in report_facts(report))]
+    for sheet in report_tables(report):
         lines = [f"**{sheet.title}**", "", _row(sheet.headings), "|" + "---|" * len(sheet.headings)]
         parts.append("\n".join([*lines, *(_row(row) for row in sheet.rows)]))
     return "\n\n".join(parts) + "\n"

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from mess.demo.corpus import sources
 from mess.demo.corpus.parse import read_opening, read_text
-from mess.incipits.opening import opening
+from mess.incipits.opening import opening_parts
 
 
 class _Where(NamedTuple):
@@ -52,7 +52,7 @@ class Corpus:
         return track_id in self._works
 
     def incipit(self, track_id: str, limit: float) -> list[list[int]]:
-        """How a work begins: see `opening`.
+        """How a work begins: see `opening_parts`.
 
         Raises:
             LookupError: The corpus does not have it.
@@ -63,4 +63,4 @@ class Corpus:
         source, at = self._works[track_id]
         path = self._root / source.path
         tune = None if at is None else _tunes(path)[at]
-        return opening(read_opening(path, source, track_id, tune, limit))
+        return opening_parts(read_opening(path, source, track_id, tune, limit))

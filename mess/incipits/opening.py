@@ -19,7 +19,7 @@ def quarters_a_minute(work: RawWork) -> float:
     return min(_BEATS_A_MINUTE * beat, _FASTEST)
 
 
-def opening(work: RawWork, seconds: float = SECONDS) -> list[list[int]]:
+def opening_parts(work: RawWork, seconds: float = SECONDS) -> list[list[int]]:
     """The parts that sound within the first seconds, each a flat list of onset ms, length ms and MIDI pitch."""
     quarter = 60_000.0 / quarters_a_minute(work)
     notes = work.notes

@@ -62,7 +62,7 @@ def prepare_broker(
         except KafkaUnavailableError as reason:
             if choice is BrokerChoice.KAFKA:
                 raise
-            report(tansu.notice(str(reason)))
+            report(tansu.tansu_notice(str(reason)))
         else:
             kafka = EmbeddedKafka(
                 data_dir / "kafka",

@@ -15,7 +15,7 @@ PROBE_GROUP = "mess-probe"
 _client_log = logging.getLogger("aiokafka")
 
 
-async def answers(bootstrap_servers: str) -> bool:
+async def broker_answers(bootstrap_servers: str) -> bool:
     """Ask over the Kafka protocol for brokers and groups; True if both are served.
 
     Groups come last when a broker starts. A consumer that asks for its offsets before they are loaded is told that

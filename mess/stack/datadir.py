@@ -23,7 +23,7 @@ LAYOUT = 1
 
 
 @contextlib.contextmanager
-def locked(data_dir: Path) -> Iterator[None]:
+def locked_data_directory(data_dir: Path) -> Iterator[None]:
     """Lock the data directory for one stack; creates it if it is missing.
 
     The lock is the kernel's: it ends with this process, however that ends.

@@ -62,7 +62,7 @@ def kafka_jars(report: Report) -> Path:
     return jars
 
 
-def pom() -> str:
+def maven_project() -> str:
     """Return the Maven project whose runtime dependencies are what a Kafka server needs."""
     project = ET.Element("project", xmlns="http://maven.apache.org/POM/4.0.0")
 
@@ -85,7 +85,7 @@ def pom() -> str:
 
 
 def _resolve(maven: str, scratch: Path, report: Report) -> None:
-    (scratch / "pom.xml").write_text(pom())
+    (scratch / "pom.xml").write_text(maven_project())
     command = [maven, "--batch-mode", "-Dstyle.color=never", "-f", str(scratch / "pom.xml"), COPY_GOAL]
     command += ["-DincludeScope=runtime", f"-DoutputDirectory={scratch / 'jars'}"]
     report(f"resolving Apache Kafka {KAFKA_VERSION} with Maven, once")

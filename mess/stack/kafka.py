@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
-from mess.stack.broker_probe import answers
+from mess.stack.broker_probe import broker_answers
 from mess.stack.classes import ClassArchive
 from mess.stack.commands import run_command
 from mess.stack.errors import StackError
@@ -113,7 +113,7 @@ class EmbeddedKafka:
             log=self._log,
             env={name: value for name, value in os.environ.items() if not name.startswith("KAFKA_")},
             stop_grace=3.0,
-            probe=lambda: answers(self.bootstrap_servers),
+            probe=lambda: broker_answers(self.bootstrap_servers),
             ready_timeout=90.0,
         )
 

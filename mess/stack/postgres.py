@@ -144,7 +144,13 @@ class EmbeddedPostgres:
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         return ServiceSpec(
             name="postgres",
-            argv=[*self._run_as(), str(binaries() / "postgres"), "-D", str(self._data_dir), *options],
+            argv=[
+                *self._run_as(),
+                str(postgres_binaries() / "postgres"),
+                "-D",
+                str(self._data_dir),
+                *options,
+            ],
             log=self._log,
             env=_environment(),
             stop_signal=signal.SIGINT,  # "fast": ends sessions; SIGTERM would wait for clients to leave
@@ -225,7 +231,7 @@ class EmbeddedPostgres:
             os.chown(self._data_dir, account.pw_uid, account.pw_gid)
         command = [
             *run_as,
-            str(binaries() / "initdb"),
+            str(postgres_binaries() / "initdb"),
             f"--pgdata={self._data_dir}",
             f"--username={ADMIN_ROLE}",
             f"--pwfile={password_file}",
@@ -284,7 +290,7 @@ def _owner(path: Path) -> int:
 
 
 @cache
-def binaries() -> Path:
+def postgres_binaries() -> Path:
     """Return the directory of the Postgres programs that the wheel carries.
 
     Raises:
@@ -318,7 +324,7 @@ def _root_prefix(*, owned_by_root: bool) -> list[str]:
         if program is None:
             continue
         command = [program, *prefix[1:]]
-        if run_command([*command, str(binaries() / "initdb"), "--version"]).status == 0:
+        if run_command([*command, str(postgres_binaries() / "initdb"), "--version"]).status == 0:
             return command
     raise StackError(
         "Postgres does not run as root, and neither unshare nor setpriv can drop root here; "

@@ -63,7 +63,7 @@ class StackOptions:
 
 
 class LocalStack:
-    """One local stack. `start`, then `wait`, and in the end always `stop`; within `datadir.locked`."""
+    """One local stack. `start`, then `wait`, and in the end always `stop`; within `locked_data_directory`."""
 
     def __init__(
         self,
@@ -121,14 +121,14 @@ class LocalStack:
             (self._port,) = pick_free(1)
         datadir.end_leftovers(self._data_dir, self._report)
         remove_state(self._data_dir)
-        (database_url, api_url), (broker_kind, kafka) = await together(
+        (database_url, api_url), (broker_kind, kafka) = await run_together(
             self._start_database(), self._start_broker()
         )
         self._database_url, self._kafka = database_url, kafka
         await self._migrate(database_url)
         await self._make_topics()
         self._report(f"starting {self._count_of_workers()} and the API")
-        await together(
+        await run_together(
             *(self._supervisor.start(self._worker(number)) for number in self._worker_numbers()),
             self._supervisor.start(self._api(api_url)),
         )
@@ -214,7 +214,7 @@ class LocalStack:
     async def _migrate(self, database_url: str) -> None:
         self._report("bringing the schema up to date")
         try:
-            await asyncio.to_thread(migrate.upgrade, database_url)
+            await asyncio.to_thread(migrate.upgrade_schema, database_url)
         except (StoreError, OSError, SQLAlchemyError, PostgresError, CommandError) as error:
             reason = " ".join(str(error).split()) or type(error).__name__
             raise StackError(f"the database's schema cannot be brought up to date: {reason}") from error
@@ -316,7 +316,7 @@ class LocalStack:
             self._report(f"the files that say what runs are out of date ({error.strerror})")
 
 
-async def together(*work: Coroutine[Any, Any, Any]) -> list[Any]:
+async def run_together(*work: Coroutine[Any, Any, Any]) -> list[Any]:
     """Run coroutines at once and return their results; if one fails, end the others and raise its error."""
     tasks = [asyncio.create_task(part) for part in work]
     try:

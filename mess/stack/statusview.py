@@ -11,7 +11,7 @@ from mess.stack.topic_lag import TopicLag
 UNKNOWN = "unknown"
 
 
-def render(report: StackReport) -> RenderableType:
+def render_status(report: StackReport) -> RenderableType:
     """Return the report as tables."""
     topics = "the broker does not answer" if report.topics is None else _topics(report.topics)
     return Group(_facts(report), "", _processes(report), "", topics)

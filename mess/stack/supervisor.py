@@ -358,13 +358,13 @@ class _Child:
     def failure(self, reason: str, *, kept_dying: bool = False) -> ServiceFailedError:
         """Make the error that says this service failed, with the end of its log where one line is not enough."""
         lines = tail_lines(self.spec.log, LOG_TAIL_LINES, since=self._log_start)
-        said = complaint(lines)
+        said = find_failure_line(lines)
         reason = f"{reason} ({said})" if said else reason
         shown = lines if kept_dying or said is None else []
         return ServiceFailedError(self.spec.name, reason, self.spec.log, shown)
 
 
-def complaint(lines: Sequence[str]) -> str | None:
+def find_failure_line(lines: Sequence[str]) -> str | None:
     """Return the line of a log's end in which a dying program most likely says why, cut short, or None."""
     for line in reversed(lines):
         if _COMPLAINT.search(line):

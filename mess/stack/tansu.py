@@ -6,7 +6,7 @@ import os
 import uuid
 from pathlib import Path
 
-from mess.stack.broker_probe import answers
+from mess.stack.broker_probe import broker_answers
 from mess.stack.errors import StackError
 from mess.stack.ports import LOOPBACK
 from mess.stack.service import ServiceSpec
@@ -14,7 +14,7 @@ from mess.stack.service import ServiceSpec
 LIMITS = "topics live in memory only and are gone when it stops; no idempotent producers"
 
 
-def notice(reason: str) -> str:
+def tansu_notice(reason: str) -> str:
     """Return the line that tells a user why this broker is used and what it cannot do."""
     return f"{reason}: using the Tansu broker instead of Apache Kafka ({LIMITS})"
 
@@ -53,7 +53,7 @@ class EmbeddedTansu:
             log=self._log,
             env=os.environ | {"RUST_LOG": "warn"},
             stop_grace=3.0,
-            probe=lambda: answers(self.bootstrap_servers),
+            probe=lambda: broker_answers(self.bootstrap_servers),
             ready_timeout=30.0,
         )
 

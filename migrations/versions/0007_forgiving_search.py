@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
-from store.search_text import correctable, deletion_variants, search_document, weighted_words
+from store.search_text import deletion_variants, is_correctable, search_document, weighted_words
 
 revision = "0007"
 down_revision = "0006"
@@ -79,7 +79,7 @@ def _fill(connection: sa.Connection) -> None:
         connection.execute(
             write, [{"track_id": each, "words": search_document(words)} for each, words in found.items()]
         )
-        new = {word for words in found.values() for word in words if correctable(word)} - known
+        new = {word for words in found.values() for word in words if is_correctable(word)} - known
         if new:
             connection.execute(
                 learn, [{"word": word, "deletions": deletion_variants(word)} for word in sorted(new)]

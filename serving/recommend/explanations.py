@@ -18,7 +18,7 @@ SENTENCE = b'"Cosine similarity %.3f%b"'
 @lru_cache(maxsize=4096)
 def _known(field: str, value: str) -> str:
     """A fact for comparison, its field included; empty if it is unknown."""
-    text = facts.known(field, value)
+    text = facts.comparable_value(field, value)
     # Interned, as many tracks have the same facts.
     return "" if text is None else sys.intern(f"{field}:{text}")
 

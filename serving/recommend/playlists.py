@@ -135,7 +135,7 @@ class _Entry:
         return [ours] if self.recording is None else [f"{_MUSICBRAINZ}/recording/{self.recording}", ours]
 
 
-def playlist(body: bytes, wanted: ListFormat) -> bytes:
+def render_playlist(body: bytes, wanted: ListFormat) -> bytes:
     """A body of recommendations, written as a playlist.
 
     Raises:

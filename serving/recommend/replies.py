@@ -9,7 +9,7 @@ from serving.recommend.explanations import SENTENCE
 from serving.recommend.lists import TrackWithNeighbours
 from store.listed import ListHeader
 from store.reads import StoredTrack, TrackRecord
-from streams.contracts.rendering import entity_tag, filename_of, headline
+from streams.contracts.rendering import entity_tag, filename_of, headline_fields
 
 JSON = "application/json"
 _OPTIONS = orjson.OPT_UTC_Z
@@ -27,7 +27,7 @@ def track_summary(track: StoredTrack) -> dict[str, Any]:
     """A track with its most used fields."""
     return {
         "track_id": track.track_id,
-        **headline(track.metadata, filename_of(track.metadata["extra"])),
+        **headline_fields(track.metadata, filename_of(track.metadata["extra"])),
         "metadata": track.metadata,
     }
 

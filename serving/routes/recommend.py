@@ -10,7 +10,7 @@ from serving.context import context_of
 from serving.models import RecommendationBody, problem_responses
 from serving.reading import WaitingRoute, add_read
 from serving.recommend import replies
-from serving.recommend.playlists import MEDIA_TYPES, VARY, ListFormat, playlist, wanted_format
+from serving.recommend.playlists import MEDIA_TYPES, VARY, ListFormat, render_playlist, wanted_format
 from serving.recommend.questions import RecommendQuery, in_query_terms
 from serving.recommend.service import ReadAnswer
 from streams.contracts import TrackId
@@ -41,7 +41,7 @@ def response_of(answer: ReadAnswer, wanted: ListFormat, if_none_match: str = "")
     Raises:
         ProblemError: It cannot be written in the format asked for.
     """
-    body = answer.body if wanted is ListFormat.JSON else playlist(answer.body, wanted)
+    body = answer.body if wanted is ListFormat.JSON else render_playlist(answer.body, wanted)
     media_type = MEDIA_TYPES[wanted]
     if not answer.tag:
         return Response(body, headers={"cache-control": "no-store", **VARY}, media_type=media_type)

@@ -3,7 +3,7 @@
 import re
 from typing import Any, Final
 
-from streams.contracts.cleaning import is_missing, literal_list, names
+from streams.contracts.cleaning import is_missing, literal_list, unique_names
 
 # Separators between artists. A comma and an ampersand are not: they occur within names ("Earth, Wind & Fire").
 _JOINED: Final = re.compile(
@@ -12,14 +12,14 @@ _JOINED: Final = re.compile(
 _WANTED: Final = "a list of artists, or text with semicolons"
 
 
-def credited(value: object) -> tuple[str, ...]:
+def credited_artists(value: object) -> tuple[str, ...]:
     """Names of the credited artists, from a list, a list written as text, or text with semicolons, ` / ` or `feat.`."""
     if is_missing(value):
         return ()
     if isinstance(value, str):
         listed = literal_list(value)
         value = _split(value) if listed is None else listed
-    return names(value, _WANTED)
+    return unique_names(value, _WANTED)
 
 
 def _split(credit: str) -> list[str]:
@@ -53,11 +53,11 @@ def completed_artists(known: dict[str, Any]) -> None:
         isinstance(artist, str) and literal_list(artist) is not None
     )
     try:
-        if (artists is None or not credited(artists)) and not is_missing(artist):
+        if (artists is None or not credited_artists(artists)) and not is_missing(artist):
             known["artists"] = artists = (
-                credited(artist) if isinstance(artist, str | list | tuple) else [artist]
+                credited_artists(artist) if isinstance(artist, str | list | tuple) else [artist]
             )
-        if artists is not None and (listed or is_missing(artist)) and (who := credited(artists)):
+        if artists is not None and (listed or is_missing(artist)) and (who := credited_artists(artists)):
             known["artist"] = ", ".join(who)
     except ValueError:
         known.setdefault("artists", None)

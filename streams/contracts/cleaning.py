@@ -46,7 +46,7 @@ def plain_scalar(value: object) -> object:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def storable(value: str) -> str:
+def require_storable(value: str) -> str:
     """`value` unchanged.
 
     Raises:
@@ -99,12 +99,12 @@ def text_reader(limit: int) -> Callable[[object], str | None]:
                 return str(int(value)) if value.is_integer() and abs(value) < 2**53 else repr(value)
             if abs(value) < _INT64:
                 return str(value)
-        raise refusal("text", value)
+        raise wrong_kind_error("text", value)
 
     return read
 
 
-def decimal(value: str) -> str | None:
+def decimal_text(value: str) -> str | None:
     """The text of a number with a decimal point; None if `value` is no number, or ambiguous.
 
     `191,5` has a decimal comma; `1.234,5` and `1,234,567` have thousands separators; `1,234` may have either.
@@ -124,23 +124,23 @@ def decimal(value: str) -> str | None:
 _read_name: Final = text_reader(_TAG_BYTES)
 
 
-def number(value: object) -> float | None:
+def parse_number(value: object) -> float | None:
     """A finite number, from a number or text."""
     if is_missing(value):
         return None
     value = plain_scalar(value)
     if isinstance(value, str):
-        if (digits := decimal(value.strip())) is None:
-            raise refusal("a number", value)
+        if (digits := decimal_text(value.strip())) is None:
+            raise wrong_kind_error("a number", value)
         value = float(digits)
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise refusal("a number", value)
+        raise wrong_kind_error("a number", value)
     if isinstance(value, int) and abs(value) >= _INT64:
-        raise refusal("a number", value)
+        raise wrong_kind_error("a number", value)
     return _finite(float(value))
 
 
-def tags(value: object) -> tuple[str, ...]:
+def parse_tags(value: object) -> tuple[str, ...]:
     """Tags, from a list, a list written as text, or text with commas or semicolons.
 
     Duplicates are removed and the order is kept. Weights are dropped: `["soul", "100"]`,
@@ -153,17 +153,17 @@ def tags(value: object) -> tuple[str, ...]:
     if isinstance(value, str):
         listed = literal_list(value)
         value = _TAG_BREAK.split(value) if listed is None else listed
-    return names(value, "a list of tags, or text with commas")
+    return unique_names(value, "a list of tags, or text with commas")
 
 
-def names(value: object, wanted: str) -> tuple[str, ...]:
+def unique_names(value: object, wanted: str) -> tuple[str, ...]:
     """Names from a list, each once, in order.
 
     Raises:
         ValueError: it is no list of text; `wanted` describes in its message what is accepted.
     """
     if not isinstance(value, list | tuple | set | frozenset | np.ndarray):
-        raise refusal(wanted, value)
+        raise wrong_kind_error(wanted, value)
     items: Sequence[object] = sorted(value, key=str) if isinstance(value, set | frozenset) else list(value)
     if len(items) > 4096:
         raise ValueError(f"has {len(items):,} items")
@@ -190,9 +190,9 @@ def literal_list(value: str) -> list[object] | None:
 def _by_weight(value: Mapping[Any, Any]) -> list[Any]:
     """Names by descending weight."""
     try:
-        return sorted(value, key=lambda name: -(number(value[name]) or 0.0))
+        return sorted(value, key=lambda name: -(parse_number(value[name]) or 0.0))
     except ValueError:
-        raise refusal("a list of tags, or text with commas", value) from None
+        raise wrong_kind_error("a list of tags, or text with commas", value) from None
 
 
 def _unweighted(item: object) -> object:
@@ -201,14 +201,14 @@ def _unweighted(item: object) -> object:
         return next((item[key] for key in ("name", "tag", "label") if isinstance(item.get(key), str)), item)
     if isinstance(item, list | tuple) and len(item) == 2 and isinstance(item[0], str):
         try:
-            number(item[1])
+            parse_number(item[1])
         except ValueError:
             return item
         return item[0]
     return item
 
 
-def key(name: object) -> str:
+def extra_key(name: object) -> str:
     """A key of `extra` as text.
 
     Raises:
@@ -314,7 +314,7 @@ def _json_scalar(value: object) -> object:
         return value.isoformat()
     if value is None or isinstance(value, bool) or (isinstance(value, int) and -_INT64 <= value < 2 * _INT64):
         return value
-    raise refusal("JSON with integers of 64 bits", value)
+    raise wrong_kind_error("JSON with integers of 64 bits", value)
 
 
 def _finite(value: float) -> float:
@@ -323,7 +323,7 @@ def _finite(value: float) -> float:
     return value
 
 
-def refusal(wanted: str, value: object) -> ValueError:
+def wrong_kind_error(wanted: str, value: object) -> ValueError:
     """The error for a value of the wrong kind."""
     kind = {dict: "an object", list: "a list", bool: "a boolean"}.get(type(value))
     return ValueError(f"must be {wanted}, not {kind or _quoted(value)}")

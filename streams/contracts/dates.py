@@ -9,7 +9,7 @@ import re
 from datetime import date, datetime
 from typing import Final
 
-from streams.contracts.cleaning import decimal, is_missing, number, plain_scalar, refusal
+from streams.contracts.cleaning import decimal_text, is_missing, parse_number, plain_scalar, wrong_kind_error
 
 _DATE_FORMS: Final = (
     "%Y-%m-%d", "%Y/%m/%d", "%Y.%m.%d", "%d.%m.%Y", "%m/%d/%Y", "%d/%m/%Y", "%m-%d-%Y", "%d-%m-%Y",
@@ -40,7 +40,7 @@ _MILLISECONDS: Final = re.compile(
 )
 
 
-def year(value: object) -> int | None:
+def parse_year(value: object) -> int | None:
     """A year, from `1722`, `1722.0`, `"c. 1722"`, `"1722-23"`, `"1720s"` (the first year of the span), or any date.
 
     Year 0 is missing: catalogues write it for "unknown".
@@ -55,29 +55,29 @@ def year(value: object) -> int | None:
         if span := _YEAR_SPAN.fullmatch(value):
             return int(span[1]) or None
         # A spreadsheet writes "1722.0" if the column has gaps.
-        if (digits := decimal(value)) is not None:
+        if (digits := decimal_text(value)) is not None:
             value = float(digits)
     if isinstance(value, str | date):
         try:
             found = partial_date(value)
         except ValueError:
-            raise refusal("a year", value) from None
+            raise wrong_kind_error("a year", value) from None
         return int(found[:4]) if found else None
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise refusal("a year", value)
+        raise wrong_kind_error("a year", value)
     if isinstance(value, float) and not (math.isfinite(value) and value.is_integer()):
-        raise refusal("a year", value)
+        raise wrong_kind_error("a year", value)
     return int(value) or None
 
 
-def seconds(value: object) -> float | None:
+def parse_duration(value: object) -> float | None:
     """A duration in seconds, from a number or text such as `191.5`, `3:11`, `1:02:03`, `PT3M11S`, `3 min 11 s`."""
     if isinstance(value, str) and (found := _seconds_from_text(value.strip())) is not None:
         return found
     try:
-        return number(value)
+        return parse_number(value)
     except ValueError:
-        raise refusal("a duration in seconds or m:ss", value) from None
+        raise wrong_kind_error("a duration in seconds or m:ss", value) from None
 
 
 def _seconds_from_text(value: str) -> float | None:
@@ -116,16 +116,16 @@ def partial_date(value: object) -> str | None:
         if value == 0:
             return None
         if not 0 < value < 10**8:
-            raise refusal("a date", value)
+            raise wrong_kind_error("a date", value)
         value = str(value)
     if not isinstance(value, str):
-        raise refusal("a date", value)
+        raise wrong_kind_error("a date", value)
     return _date_from_text(value.strip())
 
 
 def _date_from_text(value: str) -> str | None:
     if len(value) > 64:
-        raise refusal("a date", value)
+        raise wrong_kind_error("a date", value)
     if _NO_DATE.fullmatch(value):
         return None
     if re.fullmatch(r"\d{4}(?:\.0)?", value, re.ASCII):
@@ -150,5 +150,5 @@ def _date_by_form(value: str) -> str:
     span = _YEAR_SPAN.fullmatch(value)
     # 2009-13-01 looks like a date and is none: it is not a span of years either.
     if span is None or len(span[1]) != 4 or span[1].startswith("-") or int(span[1]) == 0:
-        raise refusal("a date", value)
+        raise wrong_kind_error("a date", value)
     return span[1]

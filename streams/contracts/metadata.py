@@ -26,17 +26,19 @@ _Listed = tuple[str, ...]
 _TYPES: Final[dict[FieldKind, Any]] = {
     FieldKind.TEXT: Annotated[str | None, BeforeValidator(cleaning.text_reader(_TEXT_BYTES))],
     FieldKind.TERM: Annotated[str | None, BeforeValidator(cleaning.text_reader(_TERM_BYTES))],
-    FieldKind.UUID: Annotated[str | None, BeforeValidator(identifiers.uuid)],
-    FieldKind.ISRC: Annotated[str | None, BeforeValidator(identifiers.isrc)],
+    FieldKind.UUID: Annotated[str | None, BeforeValidator(identifiers.parse_uuid)],
+    FieldKind.ISRC: Annotated[str | None, BeforeValidator(identifiers.parse_isrc)],
     FieldKind.DATE: Annotated[str | None, BeforeValidator(dates.partial_date)],
-    FieldKind.YEAR: Annotated[Annotated[int, Field(ge=-3000, le=9999)] | None, BeforeValidator(dates.year)],
-    FieldKind.SECONDS: Annotated[
-        Annotated[float, Field(ge=0, le=1e8)] | None, BeforeValidator(dates.seconds)
+    FieldKind.YEAR: Annotated[
+        Annotated[int, Field(ge=-3000, le=9999)] | None, BeforeValidator(dates.parse_year)
     ],
-    FieldKind.NUMBER: Annotated[float | None, BeforeValidator(cleaning.number)],
-    FieldKind.LIST: Annotated[_Listed, BeforeValidator(cleaning.tags)],
-    FieldKind.ARTISTS: Annotated[_Listed, BeforeValidator(artists.credited)],
-    FieldKind.UUIDS: Annotated[_Listed, BeforeValidator(identifiers.uuids)],
+    FieldKind.SECONDS: Annotated[
+        Annotated[float, Field(ge=0, le=1e8)] | None, BeforeValidator(dates.parse_duration)
+    ],
+    FieldKind.NUMBER: Annotated[float | None, BeforeValidator(cleaning.parse_number)],
+    FieldKind.LIST: Annotated[_Listed, BeforeValidator(cleaning.parse_tags)],
+    FieldKind.ARTISTS: Annotated[_Listed, BeforeValidator(artists.credited_artists)],
+    FieldKind.UUIDS: Annotated[_Listed, BeforeValidator(identifiers.parse_uuids)],
 }
 # Key of the validation context: whether an unreadable value is an error.
 STRICT: Final = "strict"
@@ -138,7 +140,7 @@ def _extra(data: Mapping[Any, Any]) -> tuple[dict[str, Any], _Unread]:
     clean: dict[str, Any] = {}
     for name, value in {**nested, **unknown}.items():
         try:
-            clean[cleaning.key(name)] = cleaning.extra_json(value)
+            clean[cleaning.extra_key(name)] = cleaning.extra_json(value)
         except ValueError as error:
             unread[str(name)] = (value, str(error))
     return clean, unread

@@ -23,7 +23,7 @@ from pydantic_core import PydanticCustomError
 
 from streams.contracts.metadata import TrackMetadata
 from streams.contracts.problems import UNKNOWN_STRATEGY, field_error, message_of, refused_value
-from streams.contracts.reasons import InvalidEvent, quoted
+from streams.contracts.reasons import InvalidEvent, quote_value
 from streams.contracts.times import GivenMoment
 from streams.contracts.tracks import MAX_DIMENSION, EncodedEmbedding, embedding_components, unit_vector
 from streams.contracts.validation import TrackId
@@ -355,7 +355,7 @@ class RecommendationQuery(_Strict):
         if self.candidate is not None and self.compare:
             raise ValueError("candidate and compare exclude each other")
         if both := self.started & {negative.track_id for negative in self.negatives}:
-            raise field_error("negatives", f"{quoted(min(both))} is what to start from, too")
+            raise field_error("negatives", f"{quote_value(min(both))} is what to start from, too")
         if self.at_least is not None and self.at_least > self.top_k:
             raise field_error("at_least", "must be at most top_k")
         if self.filters and len(orjson.dumps(self.wanted_filters())) > _MAX_FILTER_BYTES:

@@ -43,7 +43,7 @@ class InvalidEvent(ValueError):  # noqa: N818 - it names the event's state, as p
         super().__init__(f"{reason.value}: {self.detail}")
 
 
-def quoted(value: object, limit: int = 60) -> str:
+def quote_value(value: object, limit: int = 60) -> str:
     """`value` as a detail can quote it: short, on one line."""
     text = value if isinstance(value, str) else repr(value)
     cut = text if len(text) <= limit else text[: limit - 1] + "…"

@@ -10,7 +10,7 @@ import orjson
 _HEADLINE: Final = ("title", "composer", "composer_full", "era", "form", "key_signature")
 
 
-def headline(metadata: Mapping[str, Any], filename: str | None) -> dict[str, Any]:
+def headline_fields(metadata: Mapping[str, Any], filename: str | None) -> dict[str, Any]:
     """The most used fields of a track, from all of them and `filename_of` its `extra`."""
     return {**{name: metadata[name] for name in _HEADLINE}, "filename": filename, "tags": metadata["tags"]}
 
@@ -29,7 +29,7 @@ def track_members(metadata: Mapping[str, Any], filename: str | None, whole: obje
         filename: From `filename_of`.
         whole: What to write as `metadata`: an `orjson.Fragment` of it, if it has been encoded before.
     """
-    members = {**headline(metadata, filename), "metadata": metadata if whole is None else whole}
+    members = {**headline_fields(metadata, filename), "metadata": metadata if whole is None else whole}
     return orjson.dumps(members, option=orjson.OPT_UTC_Z)[1:-1]
 
 

@@ -1,6 +1,6 @@
 """Tracing: spans, and the trace context that messages carry in their headers (W3C Trace Context).
 
-It is off until `configure` is called; while it is off, a call costs one look at a variable.
+It is off until `configure_tracing` is called; while it is off, a call costs one look at a variable.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -44,7 +44,7 @@ class _Tracing:
 _tracing = _Tracing()
 
 
-def configure(provider: TracerProvider | None) -> None:
+def configure_tracing(provider: TracerProvider | None) -> None:
     """Send spans to `provider`; None turns tracing off. Call it once a process, before anything starts."""
     _tracing.tracer = None if provider is None else provider.get_tracer("mess-ai")
 
@@ -113,7 +113,7 @@ def parent_of(received: Headers) -> Context | None:
     return _PROPAGATOR.extract(told, context=Context(), getter=_GETTER) if "traceparent" in told else None
 
 
-def origins(received: Iterable[Headers]) -> list[SpanContext]:
+def origin_spans(received: Iterable[Headers]) -> list[SpanContext]:
     """The spans that the messages of a batch belong to, each trace once."""
     if _tracing.tracer is None:
         return []

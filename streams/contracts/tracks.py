@@ -15,7 +15,7 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from streams.contracts.metadata import STRICT, TrackMetadata
-from streams.contracts.reasons import InvalidEvent, Reason, quoted
+from streams.contracts.reasons import InvalidEvent, Reason, quote_value
 from streams.contracts.validation import (
     MAX_EVENT_BYTES,
     TrackId,
@@ -251,7 +251,7 @@ def _decode(embedding: Mapping[str, Any]) -> npt.NDArray[np.floating[Any]]:
     dtype = _DTYPES.get(name) if isinstance(name, str) else None
     if dtype is None:
         raise InvalidEvent(
-            Reason.INVALID_EMBEDDING, f"embedding.dtype must be float32 or float16, not {quoted(name)}"
+            Reason.INVALID_EMBEDDING, f"embedding.dtype must be float32 or float16, not {quote_value(name)}"
         )
     if not isinstance(data, str):
         raise InvalidEvent(Reason.INVALID_EMBEDDING, "embedding.data must be base64 text")

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final
 import orjson
 from pydantic import AfterValidator, Field, ValidationError
 
-from streams.contracts.reasons import InvalidEvent, Reason, quoted
+from streams.contracts.reasons import InvalidEvent, Reason, quote_value
 from streams.contracts.times import read_moment
 
 MAX_EVENT_BYTES: Final = 4 * 1024 * 1024
@@ -41,7 +41,7 @@ def is_identifier(text: str) -> bool:
 
 def _identifier(track_id: str) -> str:
     if not is_identifier(track_id):
-        raise ValueError(f"{quoted(track_id)} {_WRONG}")
+        raise ValueError(f"{quote_value(track_id)} {_WRONG}")
     return track_id
 
 
@@ -77,7 +77,7 @@ def check_track_id(track_id: object) -> str:
     elif len(track_id) > _MAX_TRACK_ID:
         wrong = f"is {len(track_id):,} characters long; at most {_MAX_TRACK_ID} are allowed"
     elif not is_identifier(track_id):
-        wrong = f"{quoted(track_id)} {_WRONG}"
+        wrong = f"{quote_value(track_id)} {_WRONG}"
     else:
         return track_id
     raise InvalidEvent(Reason.INVALID_TRACK_ID, f"track_id {wrong}")
@@ -98,7 +98,9 @@ def check_same_track(track_id: str, event: Mapping[str, Any]) -> None:
     """Raise `InvalidEvent` (`key_mismatch`, `invalid_track_id`) unless the event is of the key's track."""
     inside = check_track_id(event.get("track_id"))
     if inside != track_id:
-        raise InvalidEvent(Reason.KEY_MISMATCH, f"key is {quoted(track_id)} but track_id is {quoted(inside)}")
+        raise InvalidEvent(
+            Reason.KEY_MISMATCH, f"key is {quote_value(track_id)} but track_id is {quote_value(inside)}"
+        )
 
 
 def _utf8(raw: bytes, part: str) -> str:
@@ -183,5 +185,5 @@ def read_event_time(value: object) -> datetime | None:
     try:
         return read_moment(value if isinstance(value, str) else "")
     except ValueError:
-        wrong = f"event_time must be an ISO 8601 time, not {quoted(value)}"
+        wrong = f"event_time must be an ISO 8601 time, not {quote_value(value)}"
         raise InvalidEvent(Reason.INVALID_EVENT_TIME, wrong) from None

@@ -54,12 +54,12 @@ _STORABLE: Final = {"pattern": r"^[^\u0000]*$"}
 Text = Annotated[
     str,
     Field(min_length=1, max_length=2_000, json_schema_extra=_STORABLE),
-    AfterValidator(cleaning.storable),
+    AfterValidator(cleaning.require_storable),
 ]
 Name = Annotated[
     str,
     Field(min_length=1, max_length=50, json_schema_extra=_STORABLE),
-    AfterValidator(cleaning.storable),
+    AfterValidator(cleaning.require_storable),
 ]
 Json = Annotated[Any, AfterValidator(cleaning.plain_json)]
 

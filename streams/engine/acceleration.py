@@ -45,8 +45,8 @@ class Kernels:
 def load_kernels() -> Kernels:
     """The compiled functions; takes as long as the compiler does unless they are in the cache."""
     kernels, departing = (importlib.import_module(f"streams.engine.{name}") for name in MODULES)
-    kernels.warm()
-    departing.warm()
+    kernels.warm_kernels()
+    departing.warm_departures()
     return Kernels(
         kernels.search,
         kernels.search_near,

@@ -10,7 +10,7 @@ from streams.engine.similarity import (
     GROUPS_PER_ENTRY,
     exact_similarity,
     group_maxima,
-    order,
+    order_candidates,
     product_error,
 )
 from streams.engine.types import Keys, Scores, StoredLists, Vectors
@@ -122,7 +122,7 @@ class Auditor:
         for i, row in enumerate(rows.tolist()):
             candidates = np.flatnonzero(product[i] >= bounds[i])
             exact = exact_similarity(self._vectors[row], self._vectors[candidates])
-            best = order(exact, self._rank[candidates])[: self.size]
+            best = order_candidates(exact, self._rank[candidates])[: self.size]
             found[i], scores[i] = candidates[best], exact[best]
         return found, scores
 

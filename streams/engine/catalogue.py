@@ -55,12 +55,12 @@ class Catalogue:
             return False
         # A quarter more at a time: doubling a large catalogue would double its memory.
         grown = max(need, self.capacity + max(1024, self.capacity // 4))
-        self.vectors = enlarge(self.vectors, grown, 0)
-        self.keys = enlarge(self.keys, grown, 0)
-        self.alive = enlarge(self.alive, grown, False)
-        self.id_labels = enlarge(self.id_labels, grown, 0)
-        self.events = enlarge(self.events, grown, np.zeros((), dtype=EVENT))
-        self.touched = enlarge(self.touched, grown, False)
+        self.vectors = enlarge_rows(self.vectors, grown, 0)
+        self.keys = enlarge_rows(self.keys, grown, 0)
+        self.alive = enlarge_rows(self.alive, grown, False)
+        self.id_labels = enlarge_rows(self.id_labels, grown, 0)
+        self.events = enlarge_rows(self.events, grown, np.zeros((), dtype=EVENT))
+        self.touched = enlarge_rows(self.touched, grown, False)
         return True
 
     def add(self, keys: Keys, track_ids: list[str]) -> Slots:
@@ -126,7 +126,7 @@ class Catalogue:
         return sum(array.nbytes for array in arrays) + self._slot_of.memory_bytes
 
 
-def enlarge(array: npt.NDArray[Any], rows: int, fill: object) -> npt.NDArray[Any]:
+def enlarge_rows(array: npt.NDArray[Any], rows: int, fill: object) -> npt.NDArray[Any]:
     """Give `array` so many rows, the new ones filled, and return it. Nothing may hold a view of it.
 
     In place: the system moves a large array's pages instead of copying it, and never holds two.

@@ -61,7 +61,7 @@ def remove(
     return rows[:count], latest[:count], seen[:count], last[:count]
 
 
-def warm() -> None:
+def warm_departures() -> None:
     """Compile for the types that the engine uses, or load it from the cache."""
     which, slots = np.full(1, -1, dtype=np.int32), np.full((1, 2), -1, dtype=np.int32)
     remove(which, slots, np.zeros((1, 2), dtype=np.float32), np.zeros(1, dtype=np.int16), 1, 1)

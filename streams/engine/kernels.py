@@ -445,7 +445,7 @@ def merge(  # noqa: PLR0913, PLR0917
     return entered
 
 
-def warm() -> None:
+def warm_kernels() -> None:
     """Compile everything for the types that the engine uses, or load it from the cache."""
     one, some = np.zeros(1, dtype=np.int32), np.full((1, 2), -1, dtype=np.int32)
     vectors, scores = np.ones((1, 2), dtype=np.float32), np.full((1, 2), -np.inf, dtype=np.float32)

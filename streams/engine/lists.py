@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streams.engine.acceleration import Kernels
-from streams.engine.catalogue import Catalogue, enlarge
+from streams.engine.catalogue import Catalogue, enlarge_rows
 from streams.engine.similarity import order_within
 from streams.engine.types import EMPTY, EVENT, Events, Scores, Slots
 
@@ -57,17 +57,17 @@ class NeighbourLists:
 
     def resize(self, capacity: int) -> None:
         """Make room for `capacity` slots."""
-        self.slots = enlarge(self.slots, capacity, EMPTY)
-        self.scores = enlarge(self.scores, capacity, -np.inf)
-        self.lengths = enlarge(self.lengths, capacity, 0)
-        self.horizon = enlarge(self.horizon, capacity, UNKNOWN)
-        self.at_last = enlarge(self.at_last, capacity, False)
-        self.horizon_id = enlarge(self.horizon_id, capacity, None)
-        self.changed = enlarge(self.changed, capacity, False)
-        self.events = enlarge(self.events, capacity, np.zeros((), dtype=EVENT))
-        self.owned = enlarge(self.owned, capacity, True)
-        self.pending = enlarge(self.pending, capacity, False)
-        self.touched = enlarge(self.touched, capacity, False)
+        self.slots = enlarge_rows(self.slots, capacity, EMPTY)
+        self.scores = enlarge_rows(self.scores, capacity, -np.inf)
+        self.lengths = enlarge_rows(self.lengths, capacity, 0)
+        self.horizon = enlarge_rows(self.horizon, capacity, UNKNOWN)
+        self.at_last = enlarge_rows(self.at_last, capacity, False)
+        self.horizon_id = enlarge_rows(self.horizon_id, capacity, None)
+        self.changed = enlarge_rows(self.changed, capacity, False)
+        self.events = enlarge_rows(self.events, capacity, np.zeros((), dtype=EVENT))
+        self.owned = enlarge_rows(self.owned, capacity, True)
+        self.pending = enlarge_rows(self.pending, capacity, False)
+        self.touched = enlarge_rows(self.touched, capacity, False)
 
     def clear(self, slots: Slots) -> None:
         """Forget the lists of these slots."""

@@ -18,7 +18,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any, ClassVar, Protocol, TypeVar, cast
 
 from streams.engine.endings import how_it_ended
-from streams.engine.wire import PendingAnswers, receive, send
+from streams.engine.wire import PendingAnswers, receive_message, send_message
 
 Answer = TypeVar("Answer")
 
@@ -48,7 +48,7 @@ def _run(
         duty.stop()
     if told:
         with contextlib.suppress(OSError):
-            send(connection, (True, None))
+            send_message(connection, (True, None))
 
 
 def _serve(connection: Connection, part: object, duty: IdleDuty) -> bool:
@@ -57,7 +57,7 @@ def _serve(connection: Connection, part: object, duty: IdleDuty) -> bool:
         if not duty.until_called():
             continue
         try:
-            name, arguments = receive(connection)
+            name, arguments = receive_message(connection)
         except (EOFError, OSError):
             return False
         if name == "stop":
@@ -67,7 +67,7 @@ def _serve(connection: Connection, part: object, duty: IdleDuty) -> bool:
         except (ValueError, IndexError, MemoryError) as error:
             answer = (False, f"{type(error).__name__}: {error}")
         try:
-            send(connection, answer)
+            send_message(connection, answer)
         except OSError:
             return False
         duty.called()
@@ -187,8 +187,8 @@ class PipedProcess:
         def exchange() -> tuple[bool, Any]:
             if self._connection is None:
                 raise self._never_started()
-            send(self._connection, call)
-            return cast("tuple[bool, Any]", receive(self._connection))
+            send_message(self._connection, call)
+            return cast("tuple[bool, Any]", receive_message(self._connection))
 
         return await self._in_thread(exchange)
 

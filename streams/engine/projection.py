@@ -37,7 +37,7 @@ GAIN = 1.3
 EXCESS = 1 / 16
 
 
-def reduce(vectors: Vectors, directions: npt.NDArray[np.float64]) -> Vectors:
+def project_vectors(vectors: Vectors, directions: npt.NDArray[np.float64]) -> Vectors:
     """Coordinates in the principal components, and the residual norm, float32 (m, p + 1).
 
     Args:
@@ -145,7 +145,7 @@ class _Reduced:
         self._project(vectors, slots)
 
     def _project(self, vectors: Vectors, slots: Slots | slice) -> None:
-        self.reduced[slots] = reduce(vectors[slots], self.directions)
+        self.reduced[slots] = project_vectors(vectors[slots], self.directions)
 
 
 class Projection:

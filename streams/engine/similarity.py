@@ -33,7 +33,7 @@ def product_error(dimension: int) -> np.float32:
     return np.float32(1.01 * (dimension * unit / (1 - dimension * unit) + unit))
 
 
-def order(scores: Scores, labels: npt.NDArray[np.int64]) -> npt.NDArray[np.intp]:
+def order_candidates(scores: Scores, labels: npt.NDArray[np.int64]) -> npt.NDArray[np.intp]:
     """The permutation that sorts candidates into a list: by score, highest first, then by the label of the id.
 
     Args:

@@ -1,7 +1,7 @@
 """How messages travel between two of our processes: a pickle, and beside it large arrays as they are, uncopied.
 
 A message is a head (how many arrays, and how long the pickle is), the arrays' sizes, the pickle, the arrays. Either end
-may block until a message is whole (`send`, `receive`), or have the event loop tell when an answer is (`PendingAnswers`).
+may block until a message is whole (`send_message`, `receive_message`), or have the event loop tell when an answer is (`PendingAnswers`).
 """
 
 import asyncio
@@ -20,7 +20,7 @@ _SIZE: Final = struct.Struct("=Q")
 _BESIDE_BYTES: Final = 4096
 
 
-def encoded(message: object) -> list[bytes | memoryview]:
+def encode_message(message: object) -> list[bytes | memoryview]:
     """A message as the parts to be written, in order; they refer to the memory of its arrays."""
     beside: list[memoryview] = []
 
@@ -72,15 +72,15 @@ def _memory(size: int) -> memoryview:
     return np.empty(size, dtype=np.uint8).data
 
 
-def send(connection: Connection, message: object) -> None:
+def send_message(connection: Connection, message: object) -> None:
     """Send a message; returns when all of it is in the pipe."""
-    for part in encoded(message):
+    for part in encode_message(message):
         left = memoryview(part)
         while left:
             left = left[os.write(connection.fileno(), left) :]
 
 
-def receive(connection: Connection) -> Any:
+def receive_message(connection: Connection) -> Any:
     """Wait for a message.
 
     Raises:
@@ -111,7 +111,7 @@ class PendingAnswers(asyncio.BufferedProtocol):
         """
         if self._transport is None:
             raise EOFError
-        parts = encoded(message)
+        parts = encode_message(message)
         # Only what is sent is answered: whoever waits for more would be given what others are to have.
         answer = asyncio.get_running_loop().create_future()
         self._waiting.append(answer)

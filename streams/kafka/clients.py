@@ -107,7 +107,7 @@ def faust_broker_options(kafka: KafkaSettings) -> dict[str, Any]:
     return {"broker": [f"kafka://{server}" for server in kafka.servers], "broker_credentials": credentials}
 
 
-def unavailable(kafka: KafkaSettings, exc: Exception) -> BrokerUnavailable:
+def kafka_unavailable(kafka: KafkaSettings, exc: Exception) -> BrokerUnavailable:
     """Return the one-line error for a connection that failed."""
     why = "" if isinstance(exc, KafkaConnectionError | NoBrokersAvailable) else f" ({type(exc).__name__})"
     return BrokerUnavailable(f"no Kafka broker answers at {kafka.bootstrap_servers}{why}")
@@ -174,7 +174,7 @@ async def fetched_ends(kafka: KafkaSettings, topic: str, starts: Mapping[int, in
                 while any(consumer.highwater(place) is None for place in places):
                     await consumer.getmany(timeout_ms=100)
         except TimeoutError as exc:
-            raise unavailable(kafka, exc) from exc
+            raise kafka_unavailable(kafka, exc) from exc
         return {place.partition: consumer.highwater(place) for place in places}
 
 
@@ -183,7 +183,7 @@ def _one_error(kafka: KafkaSettings) -> Iterator[None]:
     try:
         yield
     except (KafkaConnectionError, KafkaTimeoutError, NoBrokersAvailable, TimeoutError) as exc:
-        raise unavailable(kafka, exc) from exc
+        raise kafka_unavailable(kafka, exc) from exc
     except KafkaError as exc:
         raise BrokerUnavailable(f"the broker at {kafka.bootstrap_servers} refuses: {exc}") from exc
 
@@ -349,7 +349,7 @@ async def start_producer(kafka: KafkaSettings, **overrides: Any) -> AIOKafkaProd
             await producer.start()
         except (KafkaConnectionError, KafkaTimeoutError, NoBrokersAvailable, TimeoutError) as exc:
             await producer.stop()
-            raise unavailable(kafka, exc) from exc
+            raise kafka_unavailable(kafka, exc) from exc
         except KafkaError as exc:
             await producer.stop()
             if not idempotent or kafka.idempotence:

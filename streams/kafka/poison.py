@@ -46,15 +46,15 @@ def refusal_of(error: Exception) -> InvalidEvent:
     # A bare RuntimeError is how Python says that there is no thread, or no executor, any more.
     if not of_value and (isinstance(error, _ENVIRONMENT) or type(error) is RuntimeError):
         raise error
-    return unprocessable(error)
+    return unprocessable_event(error)
 
 
-def unprocessable(error: BaseException) -> InvalidEvent:
+def unprocessable_event(error: BaseException) -> InvalidEvent:
     """The refusal of an event whose processing raised an unexpected error."""
     return InvalidEvent(Reason.UNPROCESSABLE, f"{type(error).__name__}: {error}")
 
 
-async def isolating(
+async def isolating_failures(
     items: Sequence[Item],
     work: Callable[[Sequence[Item]], Awaitable[None]],
     give_up: Callable[[Item, InvalidEvent], Awaitable[None]],
@@ -79,5 +79,5 @@ async def isolating(
             await give_up(items[0], refusal)
             return
         middle = len(items) // 2
-        await isolating(items[:middle], work, give_up)
-        await isolating(items[middle:], work, give_up)
+        await isolating_failures(items[:middle], work, give_up)
+        await isolating_failures(items[middle:], work, give_up)

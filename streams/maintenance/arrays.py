@@ -22,7 +22,7 @@ def catalogue_batch(found: TrackVectors) -> TrackBatch:
     )
 
 
-def deletions(keys: Keys, dimension: int) -> TrackBatch:
+def deletion_batch(keys: Keys, dimension: int) -> TrackBatch:
     """A batch that deletes tracks, without known events."""
     nothing: Vectors = np.empty((0, dimension), dtype=np.float32)
     return TrackBatch(NO_KEYS, [], nothing, no_events(), keys, np.zeros(len(keys), dtype=EVENT))

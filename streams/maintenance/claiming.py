@@ -146,7 +146,7 @@ class PartitionClaimer:
     async def _claim(self, assigned: Sequence[int]) -> dict[int, PartitionClaim]:
         async with transaction(self._pool) as connection:
             waiting = connection.get_server_pid()
-            async with partitions.evicting(self._pool, waiting, self._patience):
+            async with partitions.evicting_blockers(self._pool, waiting, self._patience):
                 claims = await partitions.claim_partitions(connection, list(assigned), self._owner)
             # Nothing is committed then: a replaced worker must not fence its successor.
             self._lease.require()

@@ -17,7 +17,7 @@ from streams.contracts import InvalidEvent, Reason, TrackDelete, TrackUpsert, ti
 from streams.errors import SkippedMessagesError
 from streams.faults import FaultPoint, reach
 from streams.kafka.dead_letters import DeadLetterSender
-from streams.kafka.poison import isolating, refusal_of
+from streams.kafka.poison import isolating_failures, refusal_of
 from streams.kafka.received import ReceivedMessage, RefusedMessage
 from streams.kafka.retry import until_done
 from streams.kafka.topics import TRACK_INGEST
@@ -123,7 +123,7 @@ class Ingest:
         if not fresh:
             return
         self._metrics.batch_events.observe(len(fresh))
-        links = tracing.origins(m.headers for m in fresh)
+        links = tracing.origin_spans(m.headers for m in fresh)
         with tracing.traced_span("ingest batch", "consumer", links=links, mess_batch_events=len(fresh)):
             if not any(self._is_suspect(message) for message in fresh):
                 await self._process(fresh)
@@ -160,7 +160,7 @@ class Ingest:
             self._count(DecodedBatch(refused=refused))
             return
         await until_done(
-            lambda: lives.attempt(self._pool, self._owner, message.partition, message.offset),
+            lambda: lives.record_trial(self._pool, self._owner, message.partition, message.offset),
             what="note a trial",
             system="postgres",
             metrics=self._metrics,
@@ -248,7 +248,7 @@ class Ingest:
         async def refuse(culprit: AcceptedEvent, error: InvalidEvent) -> None:
             refused.append(RefusedMessage(culprit.received, error))
 
-        await isolating(decoded.accepted, store, refuse)
+        await isolating_failures(decoded.accepted, store, refuse)
         return refused
 
     async def _store(self, accepted: Sequence[AcceptedEvent], next_offsets: dict[int, int]) -> StoredEvents:

@@ -25,7 +25,7 @@ from streams.engine.process import EngineProcess
 from streams.engine.types import ListChanges, TrackBatch
 from streams.faults import FaultPoint, reach
 from streams.kafka.retry import until_done
-from streams.maintenance.arrays import deletions
+from streams.maintenance.arrays import deletion_batch
 from streams.maintenance.change_publisher import ChangePublisher
 from streams.maintenance.decoding import AcceptedEvent, engine_batch
 from streams.maintenance.ingest import CommittedBatch
@@ -247,7 +247,7 @@ class ListMaintainer:
         """Remove all tracks but these, int64 (n,), from the engine. The turn must be held."""
         gone = np.setdiff1d(await self.engine.keys(), keys)
         if len(gone):
-            await self.apply(deletions(gone, self.engine.dimension), {})
+            await self.apply(deletion_batch(gone, self.engine.dimension), {})
 
     async def keep(self, owned: Collection[int]) -> None:
         """Own the lists of these partitions only. The turn must be held."""

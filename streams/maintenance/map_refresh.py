@@ -40,7 +40,7 @@ async def _start(pool: map_positions.Pool, graph: MapGraph) -> Floats:
     return np.concatenate(parts)
 
 
-async def refresh(store: StoreSettings) -> int:
+async def refresh_map(store: StoreSettings) -> int:
     """Lay the whole catalogue out and store the places; return how many."""
     began = time.monotonic()
     pool = await open_pool(store, application_name="mess-map")
@@ -80,4 +80,4 @@ if __name__ == "__main__":
     # Ctrl-C reaches the whole process group; the worker decides when this process ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_the_worker, daemon=True).start()
-    asyncio.run(refresh(StoreSettings()))
+    asyncio.run(refresh_map(StoreSettings()))

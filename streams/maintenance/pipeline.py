@@ -125,7 +125,7 @@ class Pipeline(Generic[Search]):
         self._exit.push_async_callback(_close_pool, self._pool)
         await require_schema(self._pool)
         await until_done(
-            lambda: lives.begin(self._pool, self._streams.worker_name, self._owner),
+            lambda: lives.begin_life(self._pool, self._streams.worker_name, self._owner),
             what="note the start",
             system="postgres",
             metrics=self.metrics,
@@ -299,7 +299,7 @@ class Pipeline(Generic[Search]):
 
         async def look() -> Mapping[int, Suspect]:
             async with transaction(self._pool) as connection:
-                return await lives.suspects(connection, assigned)
+                return await lives.suspect_offsets(connection, assigned)
 
         found = await until_done(
             look, what="look where workers died", system="postgres", metrics=self.metrics
@@ -378,7 +378,7 @@ class Pipeline(Generic[Search]):
         figures = HeartbeatFigures(self.metrics)
         while True:
             with contextlib.suppress(StoreUnavailableError):
-                await lives.beat(
+                await lives.record_heartbeat(
                     self._pool,
                     self._owner,
                     owning=bool(self.ownership.partitions),
@@ -408,7 +408,7 @@ class Pipeline(Generic[Search]):
         text = None if error is None else " ".join(f"{type(error).__name__}: {error}".split())[:300]
         try:
             async with asyncio.timeout(CLOSE_SECONDS):
-                await lives.end(self._pool, self._streams.worker_name, text)
+                await lives.end_life(self._pool, self._streams.worker_name, text)
         except (StoreError, TimeoutError) as failure:
             log.warning("the end of this worker is not noted", error=str(failure))
 

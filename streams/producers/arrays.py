@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from streams.producers.extras import library
+from streams.producers.extras import import_extra
 from streams.producers.items import SourceError
 
 HDF5_KINDS: Final = frozenset({".h5", ".hdf5"})
@@ -119,7 +119,7 @@ class ArrayFile:
 
     @contextmanager
     def _hdf5(self) -> Iterator[Any]:
-        h5py = library("h5py", "HDF5 files")
+        h5py = import_extra("h5py", "HDF5 files")
         with h5py.File(self.path, "r") as file:
             yield file
 
@@ -153,7 +153,7 @@ def _hdf5_infos(file: Any) -> Iterator[ArrayInfo]:
     yield from found
 
 
-def texts(array: npt.NDArray[Any]) -> list[str]:
+def texts_of_array(array: npt.NDArray[Any]) -> list[str]:
     """An array of ids as text, from strings, bytes, or whole numbers.
 
     Raises:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from streams.producers.arrays import VECTOR_NAMES
 from streams.producers.columns import ColumnMap
 from streams.producers.compressed import kind_of
-from streams.producers.extras import library
+from streams.producers.extras import import_extra
 from streams.producers.items import SourceError
 from streams.producers.report import SourceReport
 from streams.producers.row_files import BATCH, RowBatch
@@ -39,7 +39,7 @@ class ColumnarFile:
     def __init__(
         self, path: Path, *, vector: str | None = None, wanted: Mapping[str, str] | None = None
     ) -> None:
-        self._pa = library("pyarrow", f"{path.suffix} files")
+        self._pa = import_extra("pyarrow", f"{path.suffix} files")
         self.name = str(path)
         self._path = path
         schema, self.count = self._open()
@@ -64,7 +64,7 @@ class ColumnarFile:
             raise SourceError(f"{self._path} cannot be read: {exc}") from exc
 
     def _parquet(self) -> Any:
-        parquet = library("pyarrow.parquet", "Parquet files")
+        parquet = import_extra("pyarrow.parquet", "Parquet files")
         return parquet.ParquetFile(self._path, pre_buffer=False, buffer_size=_READ_BYTES)
 
     def _arrow(self) -> Any:
@@ -192,7 +192,7 @@ def _arrays_of(column: Any, pa: Any) -> list[npt.NDArray[Any] | None]:
     if pa.types.is_floating(inner) and not column.null_count:
         flat = column.flatten()
         if not flat.null_count and len(column) and len(flat) % len(column) == 0:
-            compute = library("pyarrow.compute", "Parquet files")
+            compute = import_extra("pyarrow.compute", "Parquet files")
             width = len(flat) // len(column)
             if compute.all(compute.equal(compute.list_value_length(column), width)).as_py():
                 return list(flat.to_numpy(zero_copy_only=False).reshape(len(column), width))

@@ -4,7 +4,7 @@ import gzip
 from pathlib import Path
 from typing import IO, Final, cast
 
-from streams.producers.extras import library
+from streams.producers.extras import import_extra
 from streams.producers.items import SourceError
 
 _COMPRESSIONS: Final = {".gz": "gzip", ".zst": "zstd"}
@@ -34,7 +34,7 @@ def open_bytes(path: Path) -> IO[bytes]:
         if compression == "gzip":
             return cast("IO[bytes]", gzip.open(path, "rb"))
         if compression == "zstd":
-            pyarrow = library("pyarrow", ".zst files")
+            pyarrow = import_extra("pyarrow", ".zst files")
             return cast("IO[bytes]", pyarrow.input_stream(str(path), compression="zstd"))
         return path.open("rb")
     except OSError as exc:

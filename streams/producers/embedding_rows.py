@@ -16,7 +16,7 @@ from streams.producers.tracks import (
     EmbeddingOptions,
     TrackEncoder,
     TrackRefusedError,
-    refused,
+    refused_track,
     row_facts,
     vector_of,
 )
@@ -83,7 +83,7 @@ class EmbeddingRows:
         except TrackRefusedError as exc:
             return RefusedRecord(f"row {position}", exc.reason, exc.detail, track_id, position, position)
         except InvalidEvent as exc:
-            return refused(exc, f"row {position}", track_id, position, position)
+            return refused_track(exc, f"row {position}", track_id, position, position)
 
     def _named(
         self, track_id: str | None, facts: Mapping[str, Any], seen: set[int]

@@ -6,7 +6,7 @@ from types import ModuleType
 from streams.producers.items import SourceError
 
 
-def library(name: str, what: str, extra: str = "files") -> ModuleType:
+def import_extra(name: str, what: str, extra: str = "files") -> ModuleType:
     """Return a module of an extra.
 
     Args:

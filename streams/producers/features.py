@@ -17,8 +17,8 @@ from streams.producers.tracks import (
     EmbeddingOptions,
     TrackEncoder,
     TrackRefusedError,
-    claim,
-    refused,
+    claim_track_id,
+    refused_track,
     row_facts,
     vector_of,
 )
@@ -114,7 +114,7 @@ class FeatureFolder:
         try:
             facts = self._facts(path)
             track_id = str(facts.pop("track_id", None) or track_id)
-            claim(track_id, position, seen)
+            claim_track_id(track_id, position, seen)
             file = ArrayFile(self._folder / path)
             features = file.read(file.vector_name(self._options.key))
             vector = vector_of(features, self._axes, self._options.pooling)
@@ -124,7 +124,7 @@ class FeatureFolder:
         except TrackRefusedError as exc:
             return RefusedRecord(position, exc.reason, exc.detail, track_id, position, done)
         except InvalidEvent as exc:
-            return refused(exc, position, track_id, position, done)
+            return refused_track(exc, position, track_id, position, done)
 
     def _facts(self, path: PurePosixPath) -> dict[str, Any]:
         facts = saarland.parse_name(without_array_suffix(path.name)) or {}

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import orjson
 
-from streams.producers.arrays import ArrayFile, texts
+from streams.producers.arrays import ArrayFile, texts_of_array
 from streams.producers.compressed import kind_of, read_bytes
 from streams.producers.items import SourceError
 from streams.producers.rawtables import read_table
@@ -48,7 +48,7 @@ def read_ids(path: Path, wanted: Mapping[str, str] | None = None) -> Ids:
     """
     kind = kind_of(path)
     if kind == ".npy":
-        return texts(ArrayFile(path).read()), None, None
+        return texts_of_array(ArrayFile(path).read()), None, None
     if kind in (".txt", ""):
         try:
             lines = read_bytes(path).decode("utf-8-sig").splitlines()

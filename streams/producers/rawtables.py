@@ -14,7 +14,7 @@ from typing import Any, Final
 import orjson
 
 from streams.producers.compressed import kind_of, read_bytes
-from streams.producers.extras import library
+from streams.producers.extras import import_extra
 from streams.producers.items import SourceError
 
 Row = dict[str, Any]
@@ -86,12 +86,12 @@ def read_table(path: Path, *, encoding: str | None = None, known: frozenset[str]
 
 
 def _columnar(path: Path, kind: str) -> RawTable:
-    pyarrow = library("pyarrow", f"{kind} files")
+    pyarrow = import_extra("pyarrow", f"{kind} files")
     try:
         if kind in (".parquet", ".pq"):
-            table = library("pyarrow.parquet", f"{kind} files").read_table(path)
+            table = import_extra("pyarrow.parquet", f"{kind} files").read_table(path)
         else:
-            table = library("pyarrow.feather", f"{kind} files").read_table(path)
+            table = import_extra("pyarrow.feather", f"{kind} files").read_table(path)
     except (OSError, pyarrow.ArrowException) as exc:
         raise SourceError(f"{path} cannot be read as a table: {exc}") from exc
     return RawTable(table.column_names, table.to_pylist())

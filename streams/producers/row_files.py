@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from streams.producers.arrays import HDF5_KINDS, ID_NAMES, VECTOR_NAMES, ArrayFile, ArrayInfo, texts
+from streams.producers.arrays import HDF5_KINDS, ID_NAMES, VECTOR_NAMES, ArrayFile, ArrayInfo, texts_of_array
 from streams.producers.items import SourceError
 from streams.producers.joining import stem_of
 from streams.producers.report import SourceReport
@@ -168,7 +168,7 @@ def array_rows(
         named, facts, table = read_ids(beside, wanted)
         return MatrixFile(file, name, named, facts, table)
     if within is not None:
-        return MatrixFile(file, _matrix_of(path, arrays, options.key), texts(file.read(within)))
+        return MatrixFile(file, _matrix_of(path, arrays, options.key), texts_of_array(file.read(within)))
     if file.kind in {".npz", *HDF5_KINDS} and (len(arrays) > 1 or (arrays and _is_id(arrays[0]))):
         return MemberFile(file, infos, options.key)
     if len(arrays) == 1 and (len(arrays[0].shape) == 1 or options.axes is not None):

@@ -110,7 +110,7 @@ class TrackEncoder:
         return TrackItem(key, value, position, done)
 
 
-def refused(
+def refused_track(
     error: InvalidEvent, where: str, track_id: str | None, position: Position, done: int
 ) -> RefusedRecord:
     """Return the refusal of a track whose array breaks the contract."""
@@ -134,7 +134,7 @@ def vector_of(array: npt.NDArray[Any] | None, axes: AxisReader, pooling: Pooling
         raise TrackRefusedError(WRONG_SHAPE, str(exc)) from exc
 
 
-def claim(track_id: str, where: str, seen: dict[str, str]) -> None:
+def claim_track_id(track_id: str, where: str, seen: dict[str, str]) -> None:
     """Note whose a track id is.
 
     Raises:

@@ -28,7 +28,7 @@ from streams.recommender.popularity import ListFacts, Popularity
 from streams.recommender.rendering import Chosen, Renderer, compared_strategies
 from streams.recommender.track_json import TrackJson
 from streams.strategies import InvalidQuery, Query, Seed, explain_candidate, select_list
-from streams.strategies.seeds import combine
+from streams.strategies.seeds import combine_seeds
 
 
 class QuestionAnswerer(Searcher):
@@ -93,7 +93,7 @@ class QuestionAnswerer(Searcher):
             has = f"has {len(query.embedding)} components; this catalogue has {dimension}"
             raise InvalidQuery("embedding", has)
         known = self._known(neighbours).astype(np.intp)
-        search = MaskedSearch(self, combine(query).vector, known)
+        search = MaskedSearch(self, combine_seeds(query).vector, known)
         return CatalogueSource(self.tracks, self._indexes, search, self._popularity, self._facts)
 
     def _with_tracks(self, query: Query, rows: Mapping[int, int]) -> Query:

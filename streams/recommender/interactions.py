@@ -23,14 +23,14 @@ from streams.contracts import (
     track_key,
 )
 from streams.kafka.dead_letters import DeadLetterSender
-from streams.kafka.poison import isolating, refusal_of
+from streams.kafka.poison import isolating_failures, refusal_of
 from streams.kafka.received import ReceivedMessage, RefusedMessage
 from streams.kafka.retry import until_done
 from streams.kafka.topics import TRACK_INTERACTIONS
 from streams.metrics import WorkerMetrics
 from streams.recommender.metrics import RecommenderMetrics
 from streams.recommender.settings import RecommenderSettings
-from streams.strategies.popularity import tally
+from streams.strategies.popularity import tally_interactions
 
 _DAY: Final = 86_400.0
 _FORGET_SECONDS: Final = 600.0
@@ -174,7 +174,7 @@ class InteractionConsumer:
             await commit([culprit])
 
         # Each part moves the offsets behind it: whatever crashes, nothing is counted twice.
-        await isolating(messages, commit, refuse)
+        await isolating_failures(messages, commit, refuse)
         counted, duplicates, replayed = totals.tolist()
         return counted, duplicates, replayed
 
@@ -210,7 +210,7 @@ class InteractionConsumer:
         if not fresh:
             return
         half_life = self._settings.half_life_days * _DAY
-        sums = tally(
+        sums = tally_interactions(
             np.array([track_key(c.event.track_id) for c in fresh], dtype=np.int64),
             [c.event.type.value for c in fresh],
             np.array([c.time for c in fresh], dtype=np.float64) / 1e6,

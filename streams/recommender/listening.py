@@ -28,7 +28,7 @@ def make_popularity(read: stored.StoredPopularity, now: float, half_life: float)
     values = read.values * popularity.decay_factor(now - read.references, half_life)
     exposures = popularity.exposure_seconds(np.maximum(now - read.created_at, 0.0), half_life)
     # One more track without interactions stands for all that are newer than this.
-    percentile, probability = popularity.standing(
+    percentile, probability = popularity.popularity_standing(
         np.append(values, 0.0), np.append(exposures, 0.0), half_life
     )
     return Popularity(
@@ -83,7 +83,7 @@ class PopularityCache:
         Raises:
             StoreUnavailableError: It cannot be read.
         """
-        version = await stored.version(self._pool)
+        version = await stored.popularity_version(self._pool)
         if version == self.current.version and time.monotonic() - self._read_at < _RELOAD_SECONDS:
             return
         read = await stored.read_popularity(self._pool)
@@ -100,7 +100,7 @@ class PopularityCache:
             began = time.monotonic()
             if self._facts is None or began > self._facts_until:
                 held, counts, lists = await stored.list_counts(self._pool)
-                listed, density = await candidates.densities(self._pool, hubs.NEIGHBOURS)
+                listed, density = await candidates.fetch_densities(self._pool, hubs.NEIGHBOURS)
                 self._facts = ListFacts(held, counts / max(lists, 1), listed, density)
                 took = time.monotonic() - began
                 self._facts_until = time.monotonic() + max(_FACTS_SECONDS, _FACTS_REST * took)

@@ -18,7 +18,7 @@ from store.materialised import BodyHits, BodyKey, NewBody
 from store.pool import translated_errors
 from streams.contracts import InvalidEvent
 from streams.engine.search.process import SearchStoppedError
-from streams.kafka.poison import isolating
+from streams.kafka.poison import isolating_failures
 from streams.recommender.metrics import RecommenderMetrics
 from streams.recommender.settings import RecommenderSettings
 from streams.recommender.told_changes import ToldChanges
@@ -129,7 +129,7 @@ class Materialiser:
                     del self._waiting[which]
                 self._writing = True
                 try:
-                    await isolating(list(taken.values()), self._write, self._reject)
+                    await isolating_failures(list(taken.values()), self._write, self._reject)
                 except StoreUnavailableError:
                     # What has been made anew meanwhile is newer.
                     self._waiting = taken | self._waiting

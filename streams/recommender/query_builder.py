@@ -86,7 +86,7 @@ def make_query(
             window=window,
             user_context=context.model_dump(exclude_none=True),
         )
-        registry.resolve(query.strategy, query.mode, query.parameters)
+        registry.resolve_strategy(query.strategy, query.mode, query.parameters)
     except InvalidQuery as error:
         raise as_problem(error, request) from None
     return query
@@ -135,9 +135,9 @@ def _starting(seeds: tuple[SeedOption, ...]) -> tuple[StartingTrack, ...]:
     return tuple(StartingTrack(key, weight) for key, weight in weights.items())
 
 
-def plain(query: Query) -> bool:
+def is_stored_list(query: Query) -> bool:
     """Whether the answer begins with the stored list of the only seed."""
-    resolved = registry.resolve(query.strategy, query.mode, query.parameters)
+    resolved = registry.resolve_strategy(query.strategy, query.mode, query.parameters)
     return (
         resolved.strategy.name == registry.DEFAULT
         and len(query.seeds) == 1

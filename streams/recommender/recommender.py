@@ -14,7 +14,7 @@ import structlog
 from pydantic import ValidationError
 
 from store import materialised
-from store.candidates import StoredNeighbours, existing, fetch_dimension, fetch_list
+from store.candidates import StoredNeighbours, existing_keys, fetch_dimension, fetch_list
 from store.errors import StoreUnavailableError
 from store.materialised import BodyKey, NewBody
 from streams.contracts import (
@@ -45,7 +45,7 @@ from streams.recommender.materialiser import Materialiser, heat_of
 from streams.recommender.metrics import RecommenderMetrics
 from streams.recommender.popularity import ListFacts, Popularity
 from streams.recommender.problems import RequestProblemError
-from streams.recommender.query_builder import NamedTracks, as_problem, make_query, plain
+from streams.recommender.query_builder import NamedTracks, as_problem, is_stored_list, make_query
 from streams.recommender.settings import RecommenderSettings
 from streams.recommender.told_changes import ToldChanges
 from streams.single_flight import SingleFlight
@@ -246,7 +246,7 @@ class Recommender:
         Raises:
             ProblemError: 404.
         """
-        unknown = set(keys) - await existing(self._pool, list(keys))
+        unknown = set(keys) - await existing_keys(self._pool, list(keys))
         if unknown:
             raise NamedTracks.of(request).not_found(unknown, one=request.track_id is not None)
 
@@ -295,7 +295,7 @@ class Recommender:
             query,
             request.canonical,
             reference=reference,
-            neighbours=own.neighbours if own is not None and plain(query) else None,
+            neighbours=own.neighbours if own is not None and is_stored_list(query) else None,
             source=_source(own),
             provisional=missing or request.min_offset is not None,
             notes=(LATE,) if late else (),
@@ -329,7 +329,11 @@ class Recommender:
         window = timedelta(seconds=self._settings.popularity_window_seconds)
         lag = timedelta(seconds=self._settings.searched_window_seconds)
         searched: dict[str, int] | None = {str(p): o for p, o in asked.searched.items() if o}
-        if plain(asked.query) and asked.own is not None and np.isin(body.members, asked.own.neighbours).all():
+        if (
+            is_stored_list(asked.query)
+            and asked.own is not None
+            and np.isin(body.members, asked.own.neighbours).all()
+        ):
             searched = None  # every change of it also changes the track's list
         expires = None
         if ranking.depends_on("time"):

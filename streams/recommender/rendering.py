@@ -19,7 +19,7 @@ _OPTIONS: Final = orjson.OPT_UTC_Z
 _DECIMALS: Final = 6  # the precision of a float32 similarity
 
 
-def named(strategy: str, mode: str | None) -> str:
+def mode_label(strategy: str, mode: str | None) -> str:
     """A strategy and its mode in one word."""
     return f"{strategy}/{mode}" if mode else strategy
 
@@ -113,7 +113,7 @@ class Renderer:
 
     def comparison(self, made: Sequence[tuple[tuple[str, str | None], Chosen]]) -> Body:
         """All lists with their measures."""
-        keys = {named(*one): chosen.selection.keys for one, chosen in made}
+        keys = {mode_label(*one): chosen.selection.keys for one, chosen in made}
         names = list(keys)
         overlap = [
             {
@@ -132,7 +132,7 @@ class Renderer:
             "comparison": {
                 "lists": [self._compared(one, chosen) for one, chosen in made],
                 "overlap": overlap,
-                "coverage": round(metrics.coverage(keys.values(), count), 9),
+                "coverage": round(metrics.catalogue_coverage(keys.values(), count), 9),
                 "candidates": count,
             },
         }
@@ -153,7 +153,7 @@ class Renderer:
             "intra_list_diversity": round(metrics.intra_list_diversity(vectors), _DECIMALS),
             "novelty": None if shares is None else round(metrics.list_novelty(shares), _DECIMALS),
             "mean_similarity": round(mean, _DECIMALS),
-            "coverage": round(metrics.coverage([selection.keys], len(self._tracks)), 9),
+            "coverage": round(metrics.catalogue_coverage([selection.keys], len(self._tracks)), 9),
         }
 
     def _items(self, chosen: Chosen) -> list[bytes]:
@@ -171,7 +171,7 @@ class Renderer:
             "score": round(item.score, _DECIMALS),
             "similarity_score": round(item.similarity, _DECIMALS),
             "rank": item.rank,
-            "strategy_used": named(choice.strategy, choice.mode),
+            "strategy_used": mode_label(choice.strategy, choice.mode),
             "explanation": item.explanation,
             "components": {name: round(value, _DECIMALS) for name, value in item.components.items()},
             "seed": self._seeds[item.seed] if several and item.seed is not None else None,

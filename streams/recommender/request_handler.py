@@ -26,7 +26,7 @@ from streams.contracts import (
 )
 from streams.kafka.broker_clock import BrokerClock
 from streams.kafka.dead_letters import DeadLetterSender
-from streams.kafka.poison import unprocessable
+from streams.kafka.poison import unprocessable_event
 from streams.kafka.received import ReceivedMessage, RefusedMessage
 from streams.kafka.retry import until_done
 from streams.kafka.topics import RECOMMENDATION_REPLIES, RECOMMENDATION_REQUESTS
@@ -163,7 +163,7 @@ class RequestHandler:
                 offset=received.offset,
             )
             self._metrics.requests.labels("failed").inc()
-            refusal = unprocessable(error)
+            refusal = unprocessable_event(error)
         request_id = await asyncio.to_thread(_addressee, received)
         if request_id is None:
             await self._dead_letters.send(RECOMMENDATION_REQUESTS, [RefusedMessage(received, refusal)])

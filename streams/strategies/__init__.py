@@ -1,7 +1,7 @@
 """Recommendation strategies: pure functions over candidates.
 
 `select_list` makes a list, `explain_candidate` explains the rank of a track, `registry` lists the strategies by name,
-`seeds.combine` makes a query vector, `filters.parse_filters` parses filters, `popularity` and `metrics` are arithmetic.
+`seeds.combine_seeds` makes a query vector, `filters.parse_filters` parses filters, `popularity` and `metrics` are arithmetic.
 """
 
 from streams.strategies.errors import InvalidQuery, MissingData, StrategyError

@@ -77,7 +77,7 @@ def _one_source(pool: Candidates, query: Query) -> StrategyChoice | None:
         held = Counter(
             text
             for index in nearest.tolist()
-            for text in {facts.known(field, one) for one in _each(pool.value(field, index))}
+            for text in {facts.comparable_value(field, one) for one in _each(pool.value(field, index))}
         )
         del held[None]
         most = max(held.values(), default=0)

@@ -9,7 +9,7 @@ from streams.strategies.arrays import cosines, min_max
 from streams.strategies.clusters import spherical_kmeans
 from streams.strategies.entries import Components, RankingMode, Strategy
 from streams.strategies.errors import MissingData
-from streams.strategies.explanations import percent, popularity_phrases
+from streams.strategies.explanations import format_percent, popularity_phrases
 from streams.strategies.parameters import Parameter, share_parameter
 from streams.strategies.ranking import FixedRanking, GreedyMarginal
 from streams.strategies.types import Candidates, Floats, Query, Settings, Vectors
@@ -202,7 +202,7 @@ def _explain_serendipity(parts: Components) -> list[str]:
     said = f"unexpectedness {parts['unexpectedness']:.2f}"
     if "overlap" in parts:
         return [
-            f"{said} ({percent(parts['overlap'])} of the reference's facts, typicality {parts['typicality']:.2f})"
+            f"{said} ({format_percent(parts['overlap'])} of the reference's facts, typicality {parts['typicality']:.2f})"
         ]
     return [f"{said} (typicality {parts['typicality']:.2f})"]
 
@@ -242,7 +242,9 @@ def contrast(pool: Candidates, query: Query, settings: Settings) -> FixedRanking
 
 
 def _any_seed(query: Query, pool: Candidates, name: str) -> Floats | None:
-    found = [m for seed in query.seeds if (m := facts.matches(seed.metadata, pool, name)) is not None]
+    found = [
+        m for seed in query.seeds if (m := facts.matching_candidates(seed.metadata, pool, name)) is not None
+    ]
     return np.any(found, axis=0).astype(np.float64) if found else None
 
 

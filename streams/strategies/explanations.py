@@ -8,7 +8,7 @@ from streams.strategies.entries import Components, RankingMode
 from streams.strategies.types import Filter, Query
 
 
-def explanation(
+def explain_item(
     mode: RankingMode,
     similarity: float,
     components: Components,
@@ -55,10 +55,10 @@ def popularity_phrases(parts: Components) -> list[str]:
         return ["nobody has listened to it yet"]
     if percentile == 1:
         return ["the most popular track of the catalogue"]
-    return [f"more popular than {percent(percentile)} of the catalogue"]
+    return [f"more popular than {format_percent(percentile)} of the catalogue"]
 
 
-def percent(share: float) -> str:
+def format_percent(share: float) -> str:
     """A share in per cent, rounded down, so that less than all is not 100 %. To a tenth near both ends."""
     tenths = math.floor(1000 * share + 1e-6)
     return f"{tenths / 10:.1f} %" if 990 < tenths < 1000 or 0 < tenths < 10 else f"{tenths // 10} %"
@@ -75,7 +75,7 @@ def _condition(name: str) -> str:
     return _CONDITIONS.get(name) or (f"the cap by {field}" if kind == "caps" else f"the filter on {field}")
 
 
-def unmet(condition: Filter, value: Any) -> str:
+def unmet_phrase(condition: Filter, value: Any) -> str:
     """How a track with this value fails a filter, such as "form is sonata"."""
     if isinstance(value, list | tuple | set | frozenset):
         value = ", ".join(str(one) for one in value)

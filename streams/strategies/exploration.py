@@ -26,7 +26,7 @@ def random(pool: Candidates, query: Query, settings: Settings) -> FixedRanking:
     same answer within a window, wherever and however often it is asked. Components: `relevance`, `noise`.
     """
     relevance = min_max(pool.similarity)
-    noise = gumbel(pool.keys, _entropy(query, int(settings["seed"])))
+    noise = gumbel_noise(pool.keys, _entropy(query, int(settings["seed"])))
     score = relevance / float(settings["temperature"]) + noise
     return FixedRanking(score, {"relevance": relevance, "noise": noise})
 
@@ -42,7 +42,7 @@ def _entropy(query: Query, seed: int) -> int:
     return int.from_bytes(digest.digest(), "little")
 
 
-def gumbel(keys: Keys, entropy: int) -> Floats:
+def gumbel_noise(keys: Keys, entropy: int) -> Floats:
     """Standard Gumbel noise for each key, int64 (n,), from 64 bits of entropy: float64 (n,), the same every time."""
     bits = _mix(keys.view(np.uint64) ^ np.uint64(entropy))
     # 52 bits and a half fit a float64 exactly: strictly between 0 and 1.

@@ -32,33 +32,35 @@ FIELDS: Final = tuple(fact.field for fact in FACTS)
 _PLAIN: Final = frozenset({str, type(None)})
 
 
-def known(field: str, value: Any) -> str | None:
+def comparable_value(field: str, value: Any) -> str | None:
     """A fact's value for comparison; None if it is unknown or means nobody."""
     text = plain_text(value)
     return None if field == "composer" and text in NOBODY else text
 
 
-def told(track: Mapping[str, Any]) -> list[tuple[Fact, str]]:
+def comparable_facts(track: Mapping[str, Any]) -> list[tuple[Fact, str]]:
     """The known facts of a track, for comparison."""
-    return [(fact, value) for fact in FACTS if (value := known(fact.field, track.get(fact.field)))]
+    return [(fact, value) for fact in FACTS if (value := comparable_value(fact.field, track.get(fact.field)))]
 
 
-def shared(seed: list[tuple[Fact, str]], candidates: Candidates, index: int) -> tuple[tuple[str, str], ...]:
+def shared_facts(
+    seed: list[tuple[Fact, str]], candidates: Candidates, index: int
+) -> tuple[tuple[str, str], ...]:
     """(fact, value as the candidate's catalogue writes it) for each fact that the candidate shares with a seed."""
     found = []
     for fact, ours in seed:
         theirs = candidates.value(fact.field, index)
-        if theirs is not None and known(fact.field, theirs) == ours:
+        if theirs is not None and comparable_value(fact.field, theirs) == ours:
             found.append((fact.said, str(theirs).strip()))
     return tuple(found)
 
 
-def matches(seed: Mapping[str, Any], candidates: Candidates, field: str) -> Mask | None:
+def matching_candidates(seed: Mapping[str, Any], candidates: Candidates, field: str) -> Mask | None:
     """Which candidates have the seed's value of a field: bool (n,); None where the seed has none."""
-    ours = known(field, seed.get(field))
+    ours = comparable_value(field, seed.get(field))
     if ours is None:
         return None
-    return _equal(codes(field, candidates.listed(field)), ours, len(candidates))
+    return _equal(field_codes(field, candidates.listed(field)), ours, len(candidates))
 
 
 def facts_in_common(seeds: tuple[Seed, ...], candidates: Candidates) -> Floats | None:
@@ -67,9 +69,9 @@ def facts_in_common(seeds: tuple[Seed, ...], candidates: Candidates) -> Floats |
     For one seed: the weight of the shared facts, divided by the weight of all its facts. For several: the mean by the
     seeds' weights. None if nothing is known of any seed.
     """
-    of_seeds = [(seed, said) for seed in seeds if (said := told(seed.metadata))]
+    of_seeds = [(seed, said) for seed in seeds if (said := comparable_facts(seed.metadata))]
     asked = dict.fromkeys(fact.field for _, said in of_seeds for fact, _ in said)
-    coded = {field: codes(field, candidates.listed(field)) for field in asked}
+    coded = {field: field_codes(field, candidates.listed(field)) for field in asked}
     total, weights = np.zeros(len(candidates)), 0.0
     for seed, said in of_seeds:
         own = np.zeros(len(candidates))
@@ -83,7 +85,7 @@ def facts_in_common(seeds: tuple[Seed, ...], candidates: Candidates) -> Floats |
 Codes = tuple[dict[str, int], npt.NDArray[np.int64]]
 
 
-def codes(field: str, values: list[Any] | None) -> Codes | None:
+def field_codes(field: str, values: list[Any] | None) -> Codes | None:
     """The values of a field numbered: their numbers, and int64 (n,), -1 where nothing is known."""
     if values is None:
         return None
@@ -93,7 +95,7 @@ def codes(field: str, values: list[Any] | None) -> Codes | None:
     # Values repeat: each distinct one is normalised once.
     read: dict[str | None, int] = dict.fromkeys(values, -1)
     for raw in read:
-        text = known(field, raw)
+        text = comparable_value(field, raw)
         if text is not None:
             read[raw] = numbers.setdefault(text, len(numbers))
     return numbers, np.fromiter(map(read.__getitem__, values), dtype=np.int64, count=len(values))

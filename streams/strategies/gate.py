@@ -30,7 +30,7 @@ def work_of(track: Mapping[str, Any]) -> tuple[str, str, str] | None:
     It is composer, opus or else title, and movement. Without a movement the title stands for it, since the movements of an
     opus are different works to a listener. Without a known composer a title is not enough: "Sonata" is no single work.
     """
-    composer = facts.known("composer", track.get("composer"))
+    composer = facts.comparable_value("composer", track.get("composer"))
     opus, title = (_words(track.get(name)) for name in ("opus", "title"))
     if not composer or not (opus or title):
         return None

@@ -12,7 +12,7 @@ NEIGHBOURS: Final = 10
 NO_DENSITY: Final = "nothing is known of the candidates' own lists: hubs are not corrected"
 
 
-def corrected(pool: Candidates, strength: float) -> tuple[Candidates, tuple[str, ...]]:
+def correct_hubs(pool: Candidates, strength: float) -> tuple[Candidates, tuple[str, ...]]:
     """The pool with similarity' = similarity - strength * (density - mean density) / 2, and notes.
 
     With strength 1 and one seed x, similarity' ranks as CSLS = 2 cos(x, y) - r(x) - r(y) does, r being the mean cosine

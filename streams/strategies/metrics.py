@@ -32,7 +32,7 @@ def list_novelty(probabilities: Floats) -> float:
     return float(-np.log2(probabilities).mean()) if len(probabilities) else 0.0
 
 
-def coverage(lists: Iterable[Iterable[Hashable]], catalogue_size: int) -> float:
+def catalogue_coverage(lists: Iterable[Iterable[Hashable]], catalogue_size: int) -> float:
     """Share of the catalogue that some list holds, 0 to 1.
 
     M. Ge, C. Delgado-Battenfeld and D. Jannach, RecSys 2010.
@@ -105,7 +105,7 @@ def gini(exposures: npt.NDArray[np.floating] | npt.NDArray[np.integer]) -> float
     return float((2 * np.arange(1, n + 1) - n - 1) @ ordered / (n * total))
 
 
-def occurrences(lists: npt.NDArray[np.integer], catalogue_size: int) -> npt.NDArray[np.int64]:
+def count_occurrences(lists: npt.NDArray[np.integer], catalogue_size: int) -> npt.NDArray[np.int64]:
     """In how many lists each track stands: int64 (catalogue_size,).
 
     Args:
@@ -136,7 +136,7 @@ class Hubness:
 
 
 def hubness(counts: npt.NDArray[np.int64], list_count: int, *, share: float = 0.01) -> Hubness:
-    """Hubs and orphans from `occurrences` (n,) in `list_count` lists.
+    """Hubs and orphans from `count_occurrences` (n,) in `list_count` lists.
 
     M. Radovanovic, A. Nanopoulos and M. Ivanovic, "Hubs in space", JMLR 11, 2010.
 

@@ -93,7 +93,7 @@ def pool_parameter(default: int) -> Parameter:
     return Parameter("pool", "integer", default, text, 10, 5000)
 
 
-def settings(whose: str, known: Sequence[Parameter], given: Mapping[str, Any]) -> dict[str, Value]:
+def resolve_settings(whose: str, known: Sequence[Parameter], given: Mapping[str, Any]) -> dict[str, Value]:
     """Every known parameter with its value, given or default; an error names `whose` parameters they are.
 
     Raises:

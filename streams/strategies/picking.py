@@ -59,13 +59,13 @@ class PickingRun:
         ]
 
     def _resolve(self) -> tuple[registry.Resolved, StrategyChoice]:
-        resolved = registry.resolve(self.query.strategy, self.query.mode, self.query.parameters)
+        resolved = registry.resolve_strategy(self.query.strategy, self.query.mode, self.query.parameters)
         if resolved.strategy.name != registry.AUTO:
             return resolved, StrategyChoice(resolved.strategy.name, resolved.mode.name)
         nearest = self.source.nearest(self.eligible, DEFAULT_POOL)
         pool = self.source.candidates(self.source.by_label(nearest), vectors=True)
         choice = auto.choose_strategy(pool, self.query)
-        return registry.resolve(choice.strategy, choice.mode), choice
+        return registry.resolve_strategy(choice.strategy, choice.mode), choice
 
     def _meeting(self, places: Mask, conditions: tuple[Filter, ...]) -> Mask:
         found = places.copy()
@@ -99,7 +99,7 @@ class PickingRun:
         listed = np.array([pick.place for pick in self.picks], dtype=np.intp)
         self.pool = self.source.by_label(np.concatenate([listed, nearest]))
         pool = self.source.candidates(self.pool, vectors=self.resolved.mode.depends_on("vectors"))
-        pool, notes = hubs.corrected(pool, self.query.hub_correction)
+        pool, notes = hubs.correct_hubs(pool, self.query.hub_correction)
         assert self.resolved.mode.rank is not None
         self._ranking = self.resolved.mode.rank(pool, self.query, self.resolved.settings)
         # The notes of the last pool hold for all.

@@ -52,7 +52,7 @@ def decay_factor(elapsed: Floats, half_life: float = HALF_LIFE) -> Floats:
     return np.asarray(np.exp2(-np.maximum(elapsed, 0.0) / half_life), dtype=np.float64)
 
 
-def tally(
+def tally_interactions(
     keys: Keys,
     kinds: Sequence[str],
     times: Floats,
@@ -135,7 +135,7 @@ def mean_rate(values: Floats, exposures: Floats) -> float:
     return float(np.maximum(values, 0.0).sum()) / total if total > 0 else 0.0
 
 
-def probability(rates: Floats) -> Floats:
+def listening_shares(rates: Floats) -> Floats:
     """Each track's share of all listening, above 0: float64 (n,), over the whole catalogue it adds up to 1.
 
     From smoothed rates; where all are 0 every track has the same share. One that is 0 among others is given the
@@ -148,7 +148,7 @@ def probability(rates: Floats) -> Floats:
     return np.asarray(filled / filled.sum(), dtype=np.float64)
 
 
-def percentile(values: Floats) -> Floats:
+def rate_percentiles(values: Floats) -> Floats:
     """Share of the others that are below each value, equal ones counting half: float64 (n,), 0 to 1.
 
     The mid-rank, so that a catalogue that nobody has listened to yet stands at 1/2 throughout.
@@ -161,7 +161,9 @@ def percentile(values: Floats) -> Floats:
     return np.asarray((below + (upto - below - 1) / 2) / (len(values) - 1), dtype=np.float64)
 
 
-def standing(values: Floats, exposures: Floats, half_life: float = HALF_LIFE) -> tuple[Floats, Floats]:
+def popularity_standing(
+    values: Floats, exposures: Floats, half_life: float = HALF_LIFE
+) -> tuple[Floats, Floats]:
     """Percentile and probability, float64 (n,) each, of every track of a catalogue, by smoothed rates.
 
     Skips lower the percentile, not the probability: what was skipped was heard as little as what nobody has met.
@@ -176,4 +178,4 @@ def standing(values: Floats, exposures: Floats, half_life: float = HALF_LIFE) ->
     rates = smoothed_rate(
         np.maximum(values, 0.0), exposures, prior_mean=mean_rate(values, exposures), half_life=half_life
     )
-    return percentile(ranked), probability(rates)
+    return rate_percentiles(ranked), listening_shares(rates)

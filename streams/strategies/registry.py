@@ -12,7 +12,7 @@ from streams.strategies.diverse import DIVERSE
 from streams.strategies.entries import RankingMode, Strategy
 from streams.strategies.errors import InvalidQuery
 from streams.strategies.exploration import RANDOM
-from streams.strategies.parameters import Value, settings
+from streams.strategies.parameters import Value, resolve_settings
 from streams.strategies.similarity import SIMILARITY
 from streams.strategies.types import Caps, Query
 
@@ -87,7 +87,7 @@ def find_mode(name: str, mode: str | None = None) -> tuple[Strategy, RankingMode
     raise InvalidQuery("mode", f"is not a mode of {canonical}: {has}")
 
 
-def resolve(name: str, mode: str | None = None, given: Mapping[str, Any] | None = None) -> Resolved:
+def resolve_strategy(name: str, mode: str | None = None, given: Mapping[str, Any] | None = None) -> Resolved:
     """The strategy called `name`, its mode, and that mode's settings with defaults filled in.
 
     `auto` has no settings: what it chooses has its defaults.
@@ -97,7 +97,7 @@ def resolve(name: str, mode: str | None = None, given: Mapping[str, Any] | None 
     """
     strategy, found = find_mode(name, mode)
     whose = f"{strategy.name}/{found.name}" if found.name else strategy.name
-    return Resolved(strategy, found, settings(whose, strategy.taken_by(found.name), given or {}))
+    return Resolved(strategy, found, resolve_settings(whose, strategy.taken_by(found.name), given or {}))
 
 
 def pool_size(resolved: Resolved, query: Query) -> int:

@@ -28,7 +28,7 @@ class QueryVector:
     coefficients: Floats
 
 
-def combine(query: Query) -> QueryVector:
+def combine_seeds(query: Query) -> QueryVector:
     """The query vector of seeds, negatives and a raw embedding.
 
     q = e + BETA * sum(w_i s_i) / sum(w_i) - GAMMA * sum(v_j n_j) / sum(v_j), scaled to unit length, where e is
@@ -56,7 +56,7 @@ def combine(query: Query) -> QueryVector:
     total = np.zeros(parts[0].shape[1])
     if query.embedding is not None:
         total += query.embedding
-    shares = coefficients(query)
+    shares = seed_coefficients(query)
     positive, negative = np.split(shares, [len(query.seeds)])
     if seeds is not None:
         total += positive @ seeds.astype(np.float64)
@@ -68,8 +68,8 @@ def combine(query: Query) -> QueryVector:
     return QueryVector((total / length).astype(np.float32), positive / length)
 
 
-def coefficients(query: Query) -> Floats:
-    """How much of each seed and then of each negative `combine` adds up, before it scales: float64 (m,)."""
+def seed_coefficients(query: Query) -> Floats:
+    """How much of each seed and then of each negative `combine_seeds` adds up, before it scales: float64 (m,)."""
     return np.concatenate([BETA * _shares(query.seeds), -GAMMA * _shares(query.negatives)])
 
 
@@ -89,7 +89,7 @@ def _matrix(seeds: tuple[Seed, ...], name: str) -> Vectors | None:
     return np.stack(vectors)
 
 
-def contributions(query: Query, candidates: Candidates) -> Floats | None:
+def seed_contributions(query: Query, candidates: Candidates) -> Floats | None:
     """What each of m seeds adds to the similarity of n candidates: float64 (n, m).
 
     None with fewer than two seeds, or where vectors are not at hand: then there is nothing to tell apart.
@@ -100,4 +100,4 @@ def contributions(query: Query, candidates: Candidates) -> Floats | None:
     if candidates.vectors is None or matrix is None:
         return None
     to_seeds = cosines(candidates.vectors, matrix)
-    return np.asarray(to_seeds * combine(query).coefficients, dtype=np.float64)
+    return np.asarray(to_seeds * combine_seeds(query).coefficients, dtype=np.float64)

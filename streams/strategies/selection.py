@@ -20,7 +20,7 @@ def fields_needed(query: Query) -> frozenset[str]:
     needed |= {field for name, field in CAPPED_FIELDS.items() if getattr(query.caps, name) is not None}
     if query.near_duplicates is not None and query.near_duplicates.same_work:
         needed |= set(WORK)
-    if registry.resolve(query.strategy, query.mode, query.parameters).strategy.name == registry.AUTO:
+    if registry.resolve_strategy(query.strategy, query.mode, query.parameters).strategy.name == registry.AUTO:
         needed |= set(CAPPED_FIELDS.values())
     return frozenset(needed)
 
@@ -31,7 +31,7 @@ def candidates_wanted(query: Query) -> int:
     Raises:
         InvalidQuery: the strategy, its mode or its parameters.
     """
-    resolved = registry.resolve(query.strategy, query.mode, query.parameters)
+    resolved = registry.resolve_strategy(query.strategy, query.mode, query.parameters)
     spare = len(query.exclude) + len(query.seeds) + len(query.negatives)
     return spare + max(query.top_k, registry.pool_size(resolved, query))
 
@@ -145,7 +145,7 @@ def _refused(source: Source, query: Query, key: int, place: int | None) -> Place
     if place is None or not unmet:
         return None
     said = " and ".join(
-        explanations.unmet(condition, source.value(condition.field, place)) for condition in unmet
+        explanations.unmet_phrase(condition, source.value(condition.field, place)) for condition in unmet
     )
     return Placement(key, "filters", None, f"It does not meet the filters: {said}")
 
@@ -168,9 +168,9 @@ def _items(run: PickingRun, picks: Sequence[PickedCandidate], first: int = 1) ->
     places = np.array([pick.place for pick in picks], dtype=np.intp)
     several = len(run.query.seeds) > 1
     tracks = run.source.candidates(places, vectors=several)
-    added = seeds.contributions(run.query, tracks) if several and picks else None
+    added = seeds.seed_contributions(run.query, tracks) if several and picks else None
     parts = [()] * len(picks) if added is None else [tuple(row) for row in added.tolist()]
-    told = [facts.told(seed.metadata) for seed in run.query.seeds]
+    told = [facts.comparable_facts(seed.metadata) for seed in run.query.seeds]
     return tuple(_item(run, pick, tracks, i, first + i, parts[i], told) for i, pick in enumerate(picks))
 
 
@@ -185,7 +185,7 @@ def _item(
 ) -> RecommendedItem:
     query = run.query
     most = None if not query.seeds else parts.index(max(parts)) if parts else 0
-    common = facts.shared(told[most], tracks, index) if most is not None else ()
+    common = facts.shared_facts(told[most], tracks, index) if most is not None else ()
     similarity = float(tracks.similarity[index])
     said = explanations.most_of(query, most, parts[most]) if parts and most is not None else None
     return RecommendedItem(
@@ -199,7 +199,7 @@ def _item(
         seed=most,
         contributions=parts,
         relaxed=pick.relaxed,
-        explanation=explanations.explanation(
+        explanation=explanations.explain_item(
             run.resolved.mode,
             similarity,
             pick.components,

@@ -224,7 +224,7 @@ async def run(directory: Path, messages: int, seed: int) -> list[str]:
         try:
             await servers.start()
             await create_topics(KafkaSettings(bootstrap_servers=servers.bootstrap_servers))
-            await asyncio.to_thread(migrate.upgrade, servers.database_url)
+            await asyncio.to_thread(migrate.upgrade_schema, servers.database_url)
             worker.run()
             return await _account(directory, servers, worker, messages, seed)
         finally:

@@ -382,7 +382,7 @@ class Runner:
     async def _migrate(self) -> None:
         # Alembic runs an event loop of its own.
         with ThreadPoolExecutor(1) as pool:
-            await asyncio.get_running_loop().run_in_executor(pool, migrate.upgrade, self._url)
+            await asyncio.get_running_loop().run_in_executor(pool, migrate.upgrade_schema, self._url)
 
     def _new_worker(self, session_seconds: int = 6) -> KeptWorker:
         name = f"worker-{len(self._workers) + 1}"

@@ -321,9 +321,9 @@ def _owner_of(name: str) -> int:
 
 
 def _gone(name: str) -> Any:
-    from streams.maintenance.arrays import deletions  # noqa: PLC0415 -- numpy alone
+    from streams.maintenance.arrays import deletion_batch  # noqa: PLC0415 -- numpy alone
 
-    return deletions(np.array([track_key(name)], dtype=np.int64), 2)
+    return deletion_batch(np.array([track_key(name)], dtype=np.int64), 2)
 
 
 def _block(lists: Sequence[tuple[str, int, int, list[str]]]) -> ChangedBlock:

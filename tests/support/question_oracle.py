@@ -16,7 +16,7 @@ from streams.contracts import track_key
 from streams.recommender.popularity import ListFacts, Popularity
 from streams.strategies import CandidateColumns, Candidates, Filter, Query, auto, filters, hubs, registry
 from streams.strategies.gate import work_of
-from streams.strategies.seeds import combine
+from streams.strategies.seeds import combine_seeds
 from streams.strategies.text import NOBODY
 
 CAPPED = ("album", "artist", "composer")
@@ -175,7 +175,7 @@ class _Answering:
     ) -> None:
         self.tracks, self.popularity, self.facts, self.query = tracks, popularity, facts, query
         self.dimension = len(tracks[0].vector)
-        sought = combine(query).vector.astype(np.float64)
+        sought = combine_seeds(query).vector.astype(np.float64)
         matrix = np.array([track.vector for track in tracks], dtype=np.float64)
         self.similarity = (matrix * sought).sum(axis=1).astype(np.float32)
         gone = {track.key for track in (*query.seeds, *query.negatives)} | query.exclude
@@ -185,14 +185,14 @@ class _Answering:
             self.hubs = set(facts.hubs(query.caps.list_share).tolist())
         self.listed: list[Listed] = []
         self.places: list[int] = []
-        self.resolved = registry.resolve(query.strategy, query.mode, query.parameters)
+        self.resolved = registry.resolve_strategy(query.strategy, query.mode, query.parameters)
 
     def expected(self) -> Expected:
         query = self.query
         if self.resolved.strategy.name == "auto":
             nearest = self._nearest([i for i in self.there if self._unmet(i, query.filters) == []], POOL)
             choice = auto.choose_strategy(self._pool(sorted(nearest)), query)
-            self.resolved = registry.resolve(choice.strategy, choice.mode)
+            self.resolved = registry.resolve_strategy(choice.strategy, choice.mode)
         given_up: set[str] = set()
         kept = list(query.filters)
         self._fill(query.top_k, given_up, kept)
@@ -233,7 +233,7 @@ class _Answering:
             size = max(size, min(WIDER * size, MOST))
 
     def _pick(self, pool: list[int], need: int, given_up: set[str], repeating: set[int]) -> None:
-        ranked, _ = hubs.corrected(self._pool(pool), self.query.hub_correction)
+        ranked, _ = hubs.correct_hubs(self._pool(pool), self.query.hub_correction)
         assert self.resolved.mode.rank is not None
         ranking = self.resolved.mode.rank(ranked, self.query, self.resolved.settings)
         for place in self.places:

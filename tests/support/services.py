@@ -36,7 +36,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from mess import migrate
 from mess.stack.jars import kafka_jars
 from mess.stack.java import KafkaUnavailableError, find_java
-from mess.stack.postgres import binaries
+from mess.stack.postgres import postgres_binaries
 from streams.kafka.clients import admin_client
 from streams.kafka.topics import ensure_topics, partition_counts, topic_specs
 from streams.settings import KafkaSettings, StreamSettings
@@ -69,7 +69,17 @@ class PostgresServer:
     def execute(self, statement: str) -> None:
         """Run one statement as superuser, outside a transaction."""
         subprocess.run(
-            [binaries() / "psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", self.admin_url, "-c", statement],
+            [
+                postgres_binaries() / "psql",
+                "-X",
+                "-q",
+                "-v",
+                "ON_ERROR_STOP=1",
+                "-d",
+                self.admin_url,
+                "-c",
+                statement,
+            ],
             check=True,
             capture_output=True,
             text=True,
@@ -162,7 +172,7 @@ def template_database(postgres_server: PostgresServer) -> str:
     postgres_server.create_database(TEMPLATE, "template1")
     # Alembic runs an event loop of its own, which must not meet the one of the tests.
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
-        pool.submit(migrate.upgrade, postgres_server.owner_url_of(TEMPLATE)).result()
+        pool.submit(migrate.upgrade_schema, postgres_server.owner_url_of(TEMPLATE)).result()
     return TEMPLATE
 
 

@@ -6,7 +6,7 @@ Fewer dimensions lose nothing (`streams.engine.projection`): whatever passes the
 import numpy as np
 import numpy.typing as npt
 
-from streams.engine.projection import ComponentSearch, reduce, reduced_error
+from streams.engine.projection import ComponentSearch, project_vectors, reduced_error
 from streams.engine.search.shared import SharedRows, holding
 from streams.engine.similarity import product_error
 from streams.engine.types import Vectors
@@ -20,7 +20,7 @@ class NarrowColumns:
     """Rows for products: `error` says how far a product may lie below the similarity, or off it for whole vectors.
 
     Args:
-        rows: The vectors; or, with `directions`, what `reduce` makes of them.
+        rows: The vectors; or, with `directions`, what `project_vectors` makes of them.
         directions: float64 (p, d), orthonormal; None for the vectors themselves.
     """
 
@@ -44,7 +44,7 @@ class NarrowColumns:
 
     def of(self, vectors: Vectors) -> Vectors:
         """Some vectors, float32 (m, d), in these columns, float32 (m, c)."""
-        return vectors if self.directions is None else reduce(vectors, self.directions)
+        return vectors if self.directions is None else project_vectors(vectors, self.directions)
 
     def excess(self, reduced: Vectors) -> float:
         """About how far the products of a query in these columns, float32 (c,), lie above its similarities."""
@@ -66,7 +66,7 @@ def narrowed(vectors: SharedRows, count: int, directions: npt.NDArray[np.float64
     """The first `count` vectors in these directions, float64 (p, d); the vectors themselves where there are none."""
     if not len(directions):
         return NarrowColumns(vectors)
-    return NarrowColumns(holding(reduce(vectors.vectors[:count], directions)), directions)
+    return NarrowColumns(holding(project_vectors(vectors.vectors[:count], directions)), directions)
 
 
 def choose(vectors: SharedRows, count: int) -> NarrowColumns:

@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from streams.engine.catalogue import enlarge
+from streams.engine.catalogue import enlarge_rows
 
 Codes = npt.NDArray[np.int32]
 # One value for each field, in the order of the fields; all can be dictionary keys.
@@ -50,7 +50,7 @@ class EncodedColumn:
     def reserve(self, rows: int) -> None:
         """Make room for so many rows."""
         if rows > len(self.codes):
-            self.codes = enlarge(self.codes, rows, NO_VALUE)
+            self.codes = enlarge_rows(self.codes, rows, NO_VALUE)
 
     def value(self, row: int) -> Any:
         """A row's value, None where there is none."""
@@ -106,7 +106,7 @@ class MetadataColumns:
     def reorder(self, rows: npt.NDArray[np.integer], capacity: int) -> None:
         """Let what was row `rows[i]` be row i, with room for `capacity`."""
         for column in self.columns.values():
-            column.codes = enlarge(column.codes[rows], capacity, NO_VALUE)
+            column.codes = enlarge_rows(column.codes[rows], capacity, NO_VALUE)
 
     def give_up_unused(self, alive: npt.NDArray[np.bool_]) -> None:
         """Renumber columns with mostly unused values; `alive`, bool (used,), says which rows hold a track."""

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from streams.engine.catalogue import enlarge
+from streams.engine.catalogue import enlarge_rows
 from streams.engine.projection import ComponentSearch
 from streams.engine.search.columns import WANTED, NarrowColumns, narrowed
 from streams.engine.search.metadata import MetadataColumns, MetadataRow
@@ -97,9 +97,9 @@ class TrackRows:
             rows[i] = self._row_for(key, track_id)
         self.shared.reserve(self.used)
         if self.shared.capacity > len(self.keys):
-            self.keys = enlarge(self.keys, self.shared.capacity, 0)
-            self.alive = enlarge(self.alive, self.shared.capacity, False)
-            self.offsets = enlarge(self.offsets, self.shared.capacity, -1)
+            self.keys = enlarge_rows(self.keys, self.shared.capacity, 0)
+            self.alive = enlarge_rows(self.alive, self.shared.capacity, False)
+            self.offsets = enlarge_rows(self.offsets, self.shared.capacity, -1)
             self.metadata.reserve(self.shared.capacity)
         self.shared.vectors[rows] = vectors
         self.columns.put(rows, vectors)
@@ -150,7 +150,7 @@ class TrackRows:
         self.shared.close()
         self.shared = vectors
         self.keys, self.alive, self.offsets = (
-            enlarge(array[rows], vectors.capacity, 0) for array in (self.keys, self.alive, self.offsets)
+            enlarge_rows(array[rows], vectors.capacity, 0) for array in (self.keys, self.alive, self.offsets)
         )
         self.metadata.reorder(rows, vectors.capacity)
         self.moves += 1

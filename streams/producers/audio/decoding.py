@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streams.producers.audio.mel import RATE
-from streams.producers.extras import library
+from streams.producers.extras import import_extra
 
 Samples = npt.NDArray[np.float32]
 
@@ -33,7 +33,7 @@ def samples_of(path: Path) -> Iterator[Samples]:
         UnreadableRecordingError: it cannot be decoded; the message says why, and what is missing.
         SourceError: the extra `audio` is not installed.
     """
-    soundfile: Any = library("soundfile", "recordings", "audio")
+    soundfile: Any = import_extra("soundfile", "recordings", "audio")
     try:
         opened = soundfile.SoundFile(path)
     except (soundfile.LibsndfileError, OSError) as error:
@@ -54,7 +54,7 @@ def _resampled(blocks: Iterator[Samples], rate: int) -> Iterator[Samples]:
         for block in blocks:
             yield block.mean(axis=1)
         return
-    soxr: Any = library("soxr", "recordings", "audio")
+    soxr: Any = import_extra("soxr", "recordings", "audio")
     stream = soxr.ResampleStream(rate, RATE, 1, dtype="float32")
     for block in blocks:
         yield stream.resample_chunk(block.mean(axis=1))

@@ -17,7 +17,7 @@ from streams.contracts import InvalidEvent
 from streams.producers.audio.decoding import UnreadableRecordingError, samples_of
 from streams.producers.audio.embedding import embed_samples, load_network
 from streams.producers.audio.tags import tagged_facts
-from streams.producers.extras import library
+from streams.producers.extras import import_extra
 from streams.producers.items import Position, Record, RefusedRecord, SourceError, TrackItem
 from streams.producers.joining import SUFFIXES, Match
 from streams.producers.report import SourceReport, Tally
@@ -27,8 +27,8 @@ from streams.producers.tracks import (
     EmbeddingOptions,
     TrackEncoder,
     TrackRefusedError,
-    claim,
-    refused,
+    claim_track_id,
+    refused_track,
     row_facts,
 )
 
@@ -69,7 +69,7 @@ class RecordingFolder:
         if not folder.is_dir():
             raise SourceError(f"{folder} is not a folder")
         for name in ("soundfile", "soxr", "mutagen"):
-            library(name, "recordings", "audio")
+            import_extra(name, "recordings", "audio")
         self.name = str(folder)
         self.unit = "files"
         self.report = SourceReport()
@@ -140,14 +140,14 @@ class RecordingFolder:
         try:
             facts = self._facts(path, tagged)
             track_id = str(facts.pop("track_id", None) or track_id)
-            claim(track_id, position, seen)
+            claim_track_id(track_id, position, seen)
             if vector is None:
                 return RefusedRecord(position, UNREADABLE, wrong, track_id, position, done)
             return self._encoder.encode(track_id, vector, facts, position, done)
         except TrackRefusedError as error:
             return RefusedRecord(position, error.reason, error.detail, track_id, position, done)
         except InvalidEvent as error:
-            return refused(error, position, track_id, position, done)
+            return refused_track(error, position, track_id, position, done)
 
     def _facts(self, path: PurePosixPath, tagged: dict[str, Any]) -> dict[str, Any]:
         facts = {"title": path.stem, **tagged}

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from streams.producers.extras import library
+from streams.producers.extras import import_extra
 
 # Tags by the names that mutagen has for all formats, and the fields that they are.
 _FIELDS: Final = {
@@ -35,7 +35,7 @@ def tagged_facts(path: Path) -> dict[str, Any]:
     Raises:
         SourceError: the extra `audio` is not installed.
     """
-    mutagen: Any = library("mutagen", "recordings", "audio")
+    mutagen: Any = import_extra("mutagen", "recordings", "audio")
     try:
         file = mutagen.File(path, easy=True)
     except (mutagen.MutagenError, OSError, ValueError):

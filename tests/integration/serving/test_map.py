@@ -10,7 +10,7 @@ from store import map_positions
 from store.pool import open_pool
 from store.settings import StoreSettings
 from streams.engine.map_layout import PrincipalPlane, turned_onto
-from streams.maintenance.map_refresh import refresh
+from streams.maintenance.map_refresh import refresh_map
 from tests.integration.serving.catalogue import Catalogue
 from tests.integration.serving.conftest import SIZE, Database
 
@@ -61,7 +61,7 @@ async def test_laid_out_placed_and_laid_out_again(
     """Near tracks are near; a newcomer moves nobody; a second layout leaves tracks where people know them."""
     store = StoreSettings(database_url=database.url)  # type: ignore[arg-type]  # pydantic reads text
     assert await _whole(client) == {}
-    assert await refresh(store) == SIZE
+    assert await refresh_map(store) == SIZE
     first = await _whole(client, field="composer")
     assert set(first) == set(catalogue.by_id)
     for track_id, (_, _, value) in first.items():
@@ -88,7 +88,7 @@ async def test_laid_out_placed_and_laid_out_again(
     assert others[40] < np.median(others)
 
     await database.execute("DELETE FROM tracks WHERE track_id = $1", like)
-    assert await refresh(store) == SIZE
+    assert await refresh_map(store) == SIZE
     again = await _whole(client)
     assert like not in again
     kept = [row for row, track in enumerate(catalogue.tracks) if track.track_id in again]
@@ -99,7 +99,7 @@ async def test_laid_out_placed_and_laid_out_again(
 async def test_following_brings_what_has_changed_alone(client: httpx.AsyncClient, database: Database) -> None:
     """Asked again with the last `next`, the map brings nothing, and then what has come."""
     store = StoreSettings(database_url=database.url)  # type: ignore[arg-type]  # likewise
-    await refresh(store)
+    await refresh_map(store)
     page = (await client.get("/map")).json()
     assert len(page["ids"]) == SIZE
     empty = (await client.get("/map", params={"after": page["next"]})).json()

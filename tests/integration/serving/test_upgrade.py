@@ -45,16 +45,16 @@ async def test_a_database_of_the_first_version_is_served_after_an_upgrade_and_ta
 ) -> None:
     """Up: every list is served as it was stored, under the API's role. Down: every row is as before; and up again."""
     url = empty_database_url
-    await asyncio.to_thread(migrate.upgrade, url)
+    await asyncio.to_thread(migrate.upgrade_schema, url)
     connection = await asyncpg.connect(url)
     await write_catalogue(connection, catalogue)  # as the store writes today
-    await asyncio.to_thread(migrate.downgrade, url, FIRST)
+    await asyncio.to_thread(migrate.downgrade_schema, url, FIRST)
     columns = await connection.fetchval(_COLUMNS)
     await connection.close()
     before = await _sums(url, columns)
     assert None not in before
 
-    await asyncio.to_thread(migrate.upgrade, url)
+    await asyncio.to_thread(migrate.upgrade_schema, url)
     assert await _sums(url, columns) == before
     database = Database(urlsplit(url).path[1:], url, postgres_server.api_url_of(url))
     async with serve(Served(database)) as api:
@@ -67,8 +67,8 @@ async def test_a_database_of_the_first_version_is_served_after_an_upgrade_and_ta
             assert named == [catalogue.tracks[n].track_id for n in catalogue.neighbours[row][:5]]
         assert (await api.get("/tracks?limit=1")).json()["total"] == len(catalogue.tracks)
 
-    await asyncio.to_thread(migrate.downgrade, url, FIRST)
+    await asyncio.to_thread(migrate.downgrade_schema, url, FIRST)
     assert await _sums(url, columns) == before
-    await asyncio.to_thread(migrate.upgrade, url)
+    await asyncio.to_thread(migrate.upgrade_schema, url)
     assert await _sums(url, columns) == before
     await asyncio.to_thread(migrate.check_migrations, url)

@@ -23,7 +23,7 @@ async def test_reads_go_on_while_the_disk_is_full_and_writes_resume_with_room(tm
     free, lines = [ENOUGH_BYTES + 1], list[str]()
     data_dir, rng = tmp_path / "data", np.random.default_rng(7)
     options = StackOptions(data_dir=data_dir, port=0, broker=BrokerChoice.KAFKA)
-    with datadir.locked(data_dir):
+    with datadir.locked_data_directory(data_dir):
         stack = LocalStack(options, lines.append, free_bytes=lambda: free[0])
         try:
             state = await stack.start()

@@ -21,10 +21,10 @@ pytestmark = pytest.mark.integration
 
 def test_the_tables_are_what_the_migrations_make(empty_database_url: str) -> None:
     """After upgrading to head nothing is left to migrate, also after going down to nothing and up again."""
-    migrate.upgrade(empty_database_url)
+    migrate.upgrade_schema(empty_database_url)
     migrate.check_migrations(empty_database_url)
-    migrate.downgrade(empty_database_url, "base")
-    migrate.upgrade(empty_database_url)
+    migrate.downgrade_schema(empty_database_url, "base")
+    migrate.upgrade_schema(empty_database_url)
     migrate.check_migrations(empty_database_url)
 
 
@@ -36,15 +36,15 @@ def test_the_revision_in_the_code_is_the_newest_migration() -> None:
 
 async def test_tracks_are_searchable_after_the_migration(empty_database_url: str) -> None:
     """Tracks that were there before words were folded are found by folded words, and typos are corrected to theirs."""
-    await asyncio.to_thread(migrate.upgrade, empty_database_url)
-    await asyncio.to_thread(migrate.downgrade, empty_database_url, "0006")
+    await asyncio.to_thread(migrate.upgrade_schema, empty_database_url)
+    await asyncio.to_thread(migrate.downgrade_schema, empty_database_url, "0006")
     connection = await asyncpg.connect(empty_database_url)
     try:
         await connection.execute(
             "INSERT INTO tracks (track_id, key, title, tags, embedding, source_partition, source_offset, event_time)"
             " VALUES ('a', 1, 'Op.27 Dvořák', '{waltz}', '', 0, 0, now())"
         )
-        await asyncio.to_thread(migrate.upgrade, empty_database_url)
+        await asyncio.to_thread(migrate.upgrade_schema, empty_database_url)
         query = "SELECT track_id FROM tracks WHERE search @@ $1::text::tsquery"
         assert await connection.fetchval(query, "'dvorak':A & '27' & 'waltz':B") == "a"
         words = await connection.fetch("SELECT word FROM search_words WHERE 'dvrak' = ANY(deletions)")
@@ -57,7 +57,7 @@ async def test_tracks_and_deletions_of_before_are_older_than_any_other_partition
     empty_database_url: str,
 ) -> None:
     """Going down and up keeps them, with a time before all others."""
-    await asyncio.to_thread(migrate.upgrade, empty_database_url)
+    await asyncio.to_thread(migrate.upgrade_schema, empty_database_url)
     connection = await asyncpg.connect(empty_database_url)
     try:
         await connection.execute(
@@ -66,9 +66,9 @@ async def test_tracks_and_deletions_of_before_are_older_than_any_other_partition
             "INSERT INTO departures (source_partition, source_offset, key, appended_at) VALUES (3, 8, 2, 99);"
             "INSERT INTO moves (to_partition, to_offset, from_partition, key) VALUES (3, 7, 2, 1)"
         )
-        await asyncio.to_thread(migrate.downgrade, empty_database_url, "0012")
+        await asyncio.to_thread(migrate.downgrade_schema, empty_database_url, "0012")
         assert await connection.fetchval("SELECT key FROM departures") == 2
-        await asyncio.to_thread(migrate.upgrade, empty_database_url)
+        await asyncio.to_thread(migrate.upgrade_schema, empty_database_url)
         track = await connection.fetchrow(
             "SELECT source_partition, source_offset, appended_at, previous_partition FROM tracks"
         )
@@ -126,7 +126,7 @@ def test_every_part_reads_the_modes_of_tls_alike(empty_database_url: str, mode: 
     """A URL with `sslmode` migrates, and tells of its revision, as it connects everywhere else."""
     url = f"{empty_database_url}?sslmode={mode}"
     assert migrate.read_revision(url) is None
-    migrate.upgrade(url)
+    migrate.upgrade_schema(url)
     assert migrate.read_revision(url) == REVISION
 
 

@@ -53,7 +53,7 @@ async def test_added_partitions_bring_nothing_back(
     line.worker.kill()
 
     # Migrated now, as a database made anew is: versions of lists go on.
-    await asyncio.to_thread(migrate.upgrade, empty_database_url)
+    await asyncio.to_thread(migrate.upgrade_schema, empty_database_url)
     rebuilt = worker_of(empty_database_url, line.broker, tmp_path / "log", MESS_WORKER_NAME="rebuilt")
     rebuilt.start()
     try:

@@ -19,7 +19,7 @@ __all__ = ["bench"]
 async def look(bench: Bench) -> None:
     """What a worker does when it has claimed its partition."""
     async with transaction(bench.pool) as connection:
-        bench.ingest.suspect(await lives.suspects(connection, [0]))
+        bench.ingest.suspect(await lives.suspect_offsets(connection, [0]))
 
 
 class Killed(BaseException):
@@ -28,7 +28,7 @@ class Killed(BaseException):
 
 async def life(bench: Bench, monkeypatch: pytest.MonkeyPatch, count: int) -> list[int]:
     """One life of a worker that a message kills; returns how many messages each batch had."""
-    await lives.begin(bench.pool, "w", "test")
+    await lives.begin_life(bench.pool, "w", "test")
     await look(bench)
     sizes: list[int] = []
     real = ingest.decode_messages
@@ -81,24 +81,26 @@ async def test_messages_behind_a_gap_are_not_taken(bench: Bench) -> None:
 async def test_deaths_elsewhere_make_nobody_suspect(bench: Bench) -> None:
     """Ends that were asked for, and deaths at other offsets, change nothing."""
     for _ in range(3):
-        await lives.begin(bench.pool, "w", "test")
-        await lives.end(bench.pool, "w", None)
+        await lives.begin_life(bench.pool, "w", "test")
+        await lives.end_life(bench.pool, "w", None)
     async with transaction(bench.pool) as connection:
-        assert await lives.suspects(connection, [0]) == {}
+        assert await lives.suspect_offsets(connection, [0]) == {}
     for _ in range(2):
-        await lives.begin(bench.pool, "w", "test")
-        await lives.end(bench.pool, "w", "OverflowError: date value out of range")
+        await lives.begin_life(bench.pool, "w", "test")
+        await lives.end_life(bench.pool, "w", "OverflowError: date value out of range")
     await bench.ingest.process([event(0, "a")])
     async with transaction(bench.pool) as connection:
-        assert await lives.suspects(connection, [0]) == {}
+        assert await lives.suspect_offsets(connection, [0]) == {}
 
 
 async def test_the_store_knows_how_the_workers_are(bench: Bench) -> None:
     """Deaths with their last error, who is alive, when one last owned a partition, how long events have waited."""
     assert (await fetch_workers(bench.pool)).owned_ago is None
     for _ in range(3):  # the second and the third find one that has ended without notice
-        await lives.begin(bench.pool, "w", "test")
-    await lives.beat(bench.pool, "test", owning=True, stalled_seconds=41.0, figures={"wrong_lists": 0})
+        await lives.begin_life(bench.pool, "w", "test")
+    await lives.record_heartbeat(
+        bench.pool, "test", owning=True, stalled_seconds=41.0, figures={"wrong_lists": 0}
+    )
     state = await fetch_workers(bench.pool)
     assert (state.deaths, len(state.workers), state.stalled) == (2, 1, 41.0)
     assert state.last_error == "w: ended without notice"
@@ -107,7 +109,7 @@ async def test_the_store_knows_how_the_workers_are(bench: Bench) -> None:
     assert state.owned_ago is not None
     assert state.owned_ago < 10
     await bench.pool.execute("UPDATE worker_lives SET owning_at = now() - interval '20 seconds'")
-    await lives.end(bench.pool, "w", "KeyError: 'x'")
+    await lives.end_life(bench.pool, "w", "KeyError: 'x'")
     state = await fetch_workers(bench.pool)
     assert (state.deaths, state.workers, state.last_error) == (3, (), "w: KeyError: 'x'")
     assert round(state.owned_ago or 0) >= 20

@@ -48,9 +48,9 @@ def exported() -> Iterator[InMemorySpanExporter]:
     exporter = InMemorySpanExporter()
     provider = TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(SimpleSpanProcessor(exporter))
-    tracing.configure(provider)
+    tracing.configure_tracing(provider)
     yield exporter
-    tracing.configure(None)
+    tracing.configure_tracing(None)
 
 
 def trace_header() -> tuple[str, str, str]:

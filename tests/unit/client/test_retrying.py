@@ -16,7 +16,7 @@ from mess_client import (
 from mess_client.errors import MessClientError, problem_error
 from mess_client.models import Health
 from mess_client.questions import question_call, track_path
-from mess_client.retrying import answered, refusal, retry_after, understood
+from mess_client.retrying import answer_error, parse_answer, parse_part, retry_after
 
 pytestmark = pytest.mark.unit
 
@@ -74,17 +74,17 @@ def test_retry_after_is_read_in_both_forms() -> None:
 
 def test_an_answer_of_something_else_is_told_from_a_problem() -> None:
     """A proxy's page says what came; it is tried again by its status, as the API's own."""
-    page = refusal(response(502, b"<h1>Bad gateway</h1>", **{"retry-after": "1"}))
+    page = answer_error(response(502, b"<h1>Bad gateway</h1>", **{"retry-after": "1"}))
     assert isinstance(page, UnexpectedAnswerError)
     assert "502" in str(page)
     assert "Bad gateway" in str(page)
     assert Retries().wait_after(1, page) == 1.0
     with pytest.raises(UnexpectedAnswerError, match="is no Health: version: Field required"):
-        answered(response(200, b'{"status":"ok"}'), Health)
+        parse_answer(response(200, b'{"status":"ok"}'), Health)
     with pytest.raises(UnexpectedAnswerError, match="is no Health"):
-        answered(response(200, b"[1]"), Health)
+        parse_answer(response(200, b"[1]"), Health)
     with pytest.raises(UnexpectedAnswerError, match=r"is no Recommendations: strategy: Field required"):
-        understood({"recommendations": []}, Recommendations)
+        parse_part({"recommendations": []}, Recommendations)
 
 
 def test_a_health_that_is_down_is_an_answer_and_a_problem_is_not() -> None:
@@ -92,11 +92,11 @@ def test_a_health_that_is_down_is_an_answer_and_a_problem_is_not() -> None:
     down = (
         b'{"status":"down","version":"1","checks":{"database":{"status":"down","detail":"away","tracks":3}}}'
     )
-    health = answered(response(503, down), Health, also=503)
+    health = parse_answer(response(503, down), Health, also=503)
     assert (health.status, health.checks["database"].detail) == ("down", "away")
     refused = b'{"type":"urn:mess-ai:problem:too-many-connections","title":"t","status":503,"detail":"d"}'
     with pytest.raises(UnavailableError, match="too-many-connections"):
-        answered(response(503, refused, **{"content-type": "application/problem+json"}), Health, also=503)
+        parse_answer(response(503, refused, **{"content-type": "application/problem+json"}), Health, also=503)
 
 
 def test_a_problem_says_which_fields_are_wrong() -> None:

@@ -17,7 +17,7 @@ def test_nothing_is_traced_unless_configured() -> None:
         assert tracing.current_span() is None
         assert tracing.trace_headers() == []
     assert tracing.parent_of([PARENT]) is None
-    assert tracing.origins([[PARENT]]) == []
+    assert tracing.origin_spans([[PARENT]]) == []
 
 
 class TestOn:
@@ -32,9 +32,9 @@ class TestOn:
         exporter = memory.InMemorySpanExporter()
         provider = sdk.TracerProvider(shutdown_on_exit=False)
         provider.add_span_processor(export.SimpleSpanProcessor(exporter))
-        tracing.configure(provider)
+        tracing.configure_tracing(provider)
         yield exporter.get_finished_spans
-        tracing.configure(None)
+        tracing.configure_tracing(None)
 
     def test_context_goes_through_headers(self) -> None:
         """What is written under way is read on the other side as the parent."""
@@ -48,9 +48,9 @@ class TestOn:
     def test_a_batch_links_to_each_trace_once(self, spans: object) -> None:
         """Messages of one span are one link; broken and missing headers are none; there are 128 at most."""
         batch = [[PARENT], [PARENT], [], [("traceparent", b"\xff broken")], [("traceparent", None)]]
-        assert [f"{c.span_id:016x}" for c in tracing.origins(batch)] == ["00f067aa0ba902b7"]
+        assert [f"{c.span_id:016x}" for c in tracing.origin_spans(batch)] == ["00f067aa0ba902b7"]
         many = [[("traceparent", b"00-%032x-%016x-01" % (n, n))] for n in range(1, 300)]
-        with tracing.traced_span("ingest batch", links=tracing.origins(many), mess_batch_events=299):
+        with tracing.traced_span("ingest batch", links=tracing.origin_spans(many), mess_batch_events=299):
             pass
         (span,) = spans()  # type: ignore[operator]
         assert len(span.links) == 128

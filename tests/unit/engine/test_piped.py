@@ -17,7 +17,7 @@ import uvloop
 from streams.engine.piped import PipedProcess
 from streams.engine.process import EngineProcess
 from streams.engine.search import SearchProcess
-from streams.engine.wire import PendingAnswers, encoded, receive, send
+from streams.engine.wire import PendingAnswers, encode_message, receive_message, send_message
 
 pytestmark = pytest.mark.unit
 
@@ -46,7 +46,7 @@ async def test_a_process_whose_parent_left_before_the_answer_ends_in_order(call:
     connection = made._connection
     assert connection is not None
     os.kill(process.pid or 0, signal.SIGSTOP)
-    send(connection, (call, ()))
+    send_message(connection, (call, ()))
     connection.close()
     os.kill(process.pid or 0, signal.SIGCONT)
     await asyncio.to_thread(process.join, 10)
@@ -67,9 +67,9 @@ def test_arrays_go_through_the_pipe_as_they_are_and_belong_to_whoever_gets_them(
         "records": records,
         "names": ["a", "ü"],
     }
-    sender = threading.Thread(target=send, args=(theirs, sent))
+    sender = threading.Thread(target=send_message, args=(theirs, sent))
     sender.start()
-    came = receive(ours)
+    came = receive_message(ours)
     sender.join()
     assert came.keys() == sent.keys()
     for name, value in sent.items():
@@ -87,12 +87,12 @@ def test_arrays_go_through_the_pipe_as_they_are_and_belong_to_whoever_gets_them(
 def test_an_end_that_closes_in_the_middle_of_an_array_is_gone() -> None:
     """A message that is cut off is the end of the pipe, not a message."""
     ours, theirs = Pipe()
-    head, array = encoded(np.zeros(10_000))
+    head, array = encode_message(np.zeros(10_000))
     os.write(theirs.fileno(), head)
     os.write(theirs.fileno(), array[:1_000])
     theirs.close()
     with pytest.raises(EOFError):
-        receive(ours)
+        receive_message(ours)
     ours.close()
 
 
@@ -148,7 +148,7 @@ def test_who_cannot_be_given_an_answer_hears_why() -> None:
         await asyncio.get_running_loop().create_unix_connection(lambda: answers, sock=ours)
         asked = asyncio.create_task(answers.ask("?"))
         await asyncio.sleep(0)
-        (part,) = encoded("an answer")
+        (part,) = encode_message("an answer")
         theirs.sendall(bytes(part)[:-1] + b"?")  # no end of a pickle
         with pytest.raises(pickle.UnpicklingError):
             await asked

@@ -14,7 +14,7 @@ from mess.demo.catalogue import DemoCatalogue, DemoTrack, FeatureBlock
 from mess.evaluate import evaluation, plan, plot, table
 from mess.evaluate import works as works_module
 from mess.evaluate.evaluation import EvaluationOptions, TooFewTracksError
-from mess.evaluate.listening import DAY, ListeningModel, listening_of_store, of_tallies, simulated
+from mess.evaluate.listening import DAY, ListeningModel, listening_of_store, of_tallies, simulate_listening
 from mess.evaluate.report import EvaluationReport
 from store.popularity import StoredPopularity as StoredListening
 from store.rows import ListRows, TrackVectors
@@ -30,8 +30,8 @@ def measured(*strategies: str, **more: Any) -> EvaluationReport:
     catalogue = groups()
     return evaluation.run_evaluation(
         catalogue,
-        simulated(len(catalogue), ListeningModel()),
-        EvaluationOptions(entries=plan.entries(strategies), **more),
+        simulate_listening(len(catalogue), ListeningModel()),
+        EvaluationOptions(entries=plan.planned_entries(strategies), **more),
     )
 
 
@@ -69,10 +69,10 @@ def test_popular_follows_the_listening() -> None:
 def test_a_cap_leaves_no_track_in_more_lists_than_it_allows() -> None:
     """Some track is in more than a fifth of the 120 lists; capped, none is, though others move up."""
     catalogue = groups(each=40)
-    entries = plan.entries(["popular", "diverse/contrast", "similarity"])
+    entries = plan.planned_entries(["popular", "diverse/contrast", "similarity"])
     report = evaluation.run_evaluation(
         catalogue,
-        simulated(len(catalogue), ListeningModel()),
+        simulate_listening(len(catalogue), ListeningModel()),
         EvaluationOptions(entries=entries, hub_cap=0.2),
     )
     plain, capped = report.line("popular"), report.line("popular, capped")
@@ -90,8 +90,8 @@ def test_stored_lists_are_what_similarity_is_measured_on() -> None:
     stored = works(catalogue.vectors, [{"form": form} for form in catalogue.columns["form"]], lists=wrong)
     report = evaluation.run_evaluation(
         stored,
-        simulated(len(stored), ListeningModel()),
-        EvaluationOptions(entries=plan.entries(["similarity"])),
+        simulate_listening(len(stored), ListeningModel()),
+        EvaluationOptions(entries=plan.planned_entries(["similarity"])),
     )
     similar = report.line("similarity")
     assert similar is not None
@@ -102,13 +102,15 @@ def test_one_track_is_too_few() -> None:
     """There is nothing to list."""
     with pytest.raises(TooFewTracksError):
         evaluation.run_evaluation(
-            works(np.eye(1)), simulated(1, ListeningModel()), EvaluationOptions(entries=plan.entries())
+            works(np.eye(1)),
+            simulate_listening(1, ListeningModel()),
+            EvaluationOptions(entries=plan.planned_entries()),
         )
 
 
 def test_simulated_listening_follows_zipf() -> None:
     """Rank r of 1,000 tracks has 1 / (r H(1000)) of the listening, drawn to the mean by the prior as far as it counts."""
-    found = np.sort(simulated(1000, ListeningModel(per_track=500)).probability)[::-1]
+    found = np.sort(simulate_listening(1000, ListeningModel(per_track=500)).probability)[::-1]
     exponents = 1 / np.arange(1, 1001)
     exposed = popularity.HALF_LIFE / np.log(2)
     prior = popularity.PRIOR_STRENGTH / (popularity.PRIOR_STRENGTH + exposed)
@@ -140,7 +142,7 @@ def test_a_store_without_listening_has_none() -> None:
 
 def test_tracks_without_a_tally_were_never_listened_to() -> None:
     """They share the lowest percentile."""
-    tallies = popularity.tally(np.array([1]), ["play"], np.zeros(1), 0.0)
+    tallies = popularity.tally_interactions(np.array([1]), ["play"], np.zeros(1), 0.0)
     assert of_tallies(tallies, 3, "").percentile.tolist() == [0.25, 1.0, 0.25]
 
 
@@ -184,7 +186,7 @@ def test_tables_and_picture_hold_every_line(tmp_path: Path) -> None:
         assert text.count(f"| {line.name} |") >= 2
     for line in report.hubs:
         assert f"| {line.name} |" in text
-    plot.draw(report, tmp_path / "out.png")
+    plot.draw_report(report, tmp_path / "out.png")
     assert image.imread(tmp_path / "out.png").std() > 0
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mess.evaluate import labels, lists, plan
-from mess.evaluate.listening import ListeningModel, simulated
+from mess.evaluate.listening import ListeningModel, simulate_listening
 from mess.evaluate.lists import SEEN, ListJob
 from mess.evaluate.plan import PlanEntry
 from mess.evaluate.works import Works
@@ -17,10 +17,10 @@ pytestmark = pytest.mark.unit
 
 def job(catalogue: Works, entries: list[PlanEntry], **more: object) -> ListJob:
     """A job with the catalogue's own labels held out."""
-    found = labels.of(catalogue)
+    found = labels.labels_of_catalogue(catalogue)
     return ListJob(
         works=catalogue,
-        listening=simulated(len(catalogue), ListeningModel()),
+        listening=simulate_listening(len(catalogue), ListeningModel()),
         entries=entries,
         hidden={label.name: label.hidden for label in found},
         asked={label.name: label.known for label in found},
@@ -32,7 +32,7 @@ def test_similarity_lists_the_nearest_by_brute_force() -> None:
     """The ten highest cosines but the seed's own, best first."""
     catalogue = groups()
     seeds = np.arange(len(catalogue))
-    made = lists.make_lists(job(catalogue, plan.entries(["similarity"])), seeds)["similarity", SEEN]
+    made = lists.make_lists(job(catalogue, plan.planned_entries(["similarity"])), seeds)["similarity", SEEN]
     cosines = catalogue.vectors.astype(np.float64) @ catalogue.vectors.astype(np.float64).T
     np.fill_diagonal(cosines, -np.inf)
     assert made.tolist() == np.argsort(-cosines, axis=1)[:, :10].tolist()
@@ -41,7 +41,7 @@ def test_similarity_lists_the_nearest_by_brute_force() -> None:
 def test_strategies_called_blind_do_not_look_at_metadata() -> None:
     """With and without facts they make the same lists, so that no label has to be held out for them."""
     catalogue = groups()
-    blind = [entry for entry in plan.entries() if not entry.reads_facts]
+    blind = [entry for entry in plan.planned_entries() if not entry.reads_facts]
     assert {entry.strategy for entry in blind} == {"similarity", "diverse", "popular", "random"}
     bare = works(catalogue.vectors)
     seeds = np.arange(len(catalogue))
@@ -67,7 +67,7 @@ def test_a_held_out_label_cannot_be_seen(name: str) -> None:
     rows = [{"key_signature": key} for key in catalogue.columns["key_signature"]]
     bare = works(catalogue.vectors, rows)
     seeds = np.arange(len(catalogue))
-    entries = plan.entries([name])
+    entries = plan.planned_entries([name])
     held_out = lists.make_lists(job(catalogue, entries), seeds)[name, "form"]
     assert (held_out == lists.make_lists(job(bare, entries), seeds)[name, SEEN]).all()
 
@@ -76,8 +76,8 @@ def test_a_strategy_that_looks_at_facts_gains_by_them() -> None:
     """With the form in sight hybrid lists more of the same form than without: holding out matters."""
     catalogue = groups(spread=1.5)
     seeds = np.arange(len(catalogue))
-    made = lists.make_lists(job(catalogue, plan.entries(["hybrid"])), seeds)
-    (form,) = labels.of(catalogue)
+    made = lists.make_lists(job(catalogue, plan.planned_entries(["hybrid"])), seeds)
+    (form,) = labels.labels_of_catalogue(catalogue)
     same = {
         variant: (form.codes[made["hybrid", variant]] == form.codes[:, None]).mean()
         for variant in (SEEN, "form")
@@ -89,7 +89,7 @@ def test_processes_make_the_same_lists() -> None:
     """In the order of the seeds, whichever process made them."""
     catalogue = groups(each=60)
     seeds = np.arange(len(catalogue))
-    asked = job(catalogue, plan.entries(["similarity", "hybrid"]))
+    asked = job(catalogue, plan.planned_entries(["similarity", "hybrid"]))
     alone, together = lists.make_lists(asked, seeds), lists.make_lists(asked, seeds, processes=2)
     assert alone.keys() == together.keys()
     assert all((alone[key] == together[key]).all() for key in alone)
@@ -97,7 +97,7 @@ def test_processes_make_the_same_lists() -> None:
 
 def test_a_small_catalogue_has_short_lists() -> None:
     """Four tracks: three in each list, and empty places after them."""
-    made = lists.make_lists(job(works(np.eye(4)), plan.entries()), np.arange(4))
+    made = lists.make_lists(job(works(np.eye(4)), plan.planned_entries()), np.arange(4))
     for found in made.values():
         assert (found[:, :3] >= 0).all()
         assert (found[:, 3:] == lists.NOTHING).all()
@@ -115,7 +115,7 @@ def test_baselines_leave_the_seed_out() -> None:
     seeds = np.arange(10)
     drawn = plan.by_chance(seeds, 10, np.random.default_rng(0))
     assert all(sorted(row[:9]) == sorted(set(range(10)) - {seed}) for seed, row in enumerate(drawn.tolist()))
-    listening = simulated(10, ListeningModel())
+    listening = simulate_listening(10, ListeningModel())
     order = np.argsort(-listening.percentile, kind="stable").tolist()
     top = plan.most_played(seeds, listening)
     assert all(
@@ -125,11 +125,11 @@ def test_baselines_leave_the_seed_out() -> None:
 
 def test_strategies_are_chosen_by_any_of_their_names() -> None:
     """A strategy with all its modes, one mode, or the one that an alias means."""
-    assert [entry.name for entry in plan.entries(["balanced", "diverse/cluster"])] == [
+    assert [entry.name for entry in plan.planned_entries(["balanced", "diverse/cluster"])] == [
         "diverse/cluster",
         "hybrid",
     ]
-    assert [entry.name for entry in plan.entries(["complementary"])] == ["diverse/cluster"]
-    assert len(plan.entries(["diverse"])) == len(DIVERSE.modes)
+    assert [entry.name for entry in plan.planned_entries(["complementary"])] == ["diverse/cluster"]
+    assert len(plan.planned_entries(["diverse"])) == len(DIVERSE.modes)
     with pytest.raises(InvalidQuery):
-        plan.entries(["loudness"])
+        plan.planned_entries(["loudness"])

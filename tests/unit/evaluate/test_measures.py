@@ -66,8 +66,8 @@ def test_measures_of_many_lists_equal_those_of_each() -> None:
             metrics.list_novelty(probability[one])
         )
     exposure = measures.exposure_of(lists, count)
-    assert exposure.coverage == pytest.approx(metrics.coverage(lists.tolist(), count))
-    assert exposure.gini == pytest.approx(metrics.gini(metrics.occurrences(lists, count)))
+    assert exposure.coverage == pytest.approx(metrics.catalogue_coverage(lists.tolist(), count))
+    assert exposure.gini == pytest.approx(metrics.gini(metrics.count_occurrences(lists, count)))
 
 
 def test_exposure_by_hand() -> None:
@@ -94,11 +94,13 @@ def test_empty_places_count_for_nothing() -> None:
 def test_uncertainty_by_hand() -> None:
     """A copy tells everything, a constant nothing, half of a four-valued label half of it."""
     label = np.array([0, 1, 2, 3])
-    assert labels.uncertainty(label, label) == pytest.approx(1.0)
-    assert labels.uncertainty(label, np.zeros(4, dtype=np.int64)) == pytest.approx(0.0)
-    assert labels.uncertainty(label, np.array([0, 0, 1, 1])) == pytest.approx(0.5)
+    assert labels.uncertainty_coefficient(label, label) == pytest.approx(1.0)
+    assert labels.uncertainty_coefficient(label, np.zeros(4, dtype=np.int64)) == pytest.approx(0.0)
+    assert labels.uncertainty_coefficient(label, np.array([0, 0, 1, 1])) == pytest.approx(0.5)
 
 
 def test_what_is_unknown_of_a_fact_is_a_value_too() -> None:
     """Where the era is known only of some composers' works, not knowing it tells of the composer."""
-    assert labels.uncertainty(np.array([0, 0, 1, 1]), np.array([0, 0, -1, -1])) == pytest.approx(1.0)
+    assert labels.uncertainty_coefficient(np.array([0, 0, 1, 1]), np.array([0, 0, -1, -1])) == pytest.approx(
+        1.0
+    )

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mess.evaluate.lists import Made
-from mess.evaluate.rationing import Wishes, ration
+from mess.evaluate.rationing import Wishes, ration_exposure
 
 pytestmark = pytest.mark.unit
 
@@ -28,7 +28,7 @@ def rationed(share: float) -> list[int]:
         return {KEY: np.array(rows)}
 
     start = {KEY: np.array([nearest(seed, frozenset()) for seed in range(4)])}
-    return ration(start, seeds, VECTORS, share, remake)[KEY][:, 0].tolist()
+    return ration_exposure(start, seeds, VECTORS, share, remake)[KEY][:, 0].tolist()
 
 
 def test_without_pressure_nothing_changes() -> None:
@@ -59,5 +59,5 @@ def test_lists_that_were_not_asked_for_count_for_nothing() -> None:
         asked.extend(wishes[KEY])
         return {KEY: np.array([[-1], [0], [-1], [-1]])}
 
-    assert ration(start, seeds, VECTORS, 0.5, remake)[KEY][:, 0].tolist() == [4, 0, -1, -1]
+    assert ration_exposure(start, seeds, VECTORS, 0.5, remake)[KEY][:, 0].tolist() == [4, 0, -1, -1]
     assert asked == [1]

@@ -7,7 +7,7 @@ import pytest
 
 from mess.demo.corpus.raw import RawNotes, RawWork
 from mess.incipits.beginnings import first_bars_of_humdrum, first_bars_of_musicxml
-from mess.incipits.opening import opening, quarters_a_minute
+from mess.incipits.opening import opening_parts, quarters_a_minute
 
 pytestmark = pytest.mark.unit
 
@@ -29,7 +29,7 @@ def _work(beat: float = 1.0, tempos: list[tuple[float, float | None, str | None]
 
 def test_the_first_ten_seconds_of_every_part() -> None:
     """Notes begin at once, in milliseconds, part by part, and none begins after ten seconds."""
-    upper, lower = opening(_work(tempos=[(0.0, 120.0, None)]))
+    upper, lower = opening_parts(_work(tempos=[(0.0, 120.0, None)]))
     assert upper[:6] == [0, 500, 60, 500, 500, 61]
     assert lower[2] == 48
     assert len(upper) == len(lower) == 3 * 20
@@ -40,7 +40,7 @@ def test_a_long_note_does_not_sound_for_ever() -> None:
     """What begins before the end sounds out for a moment alone."""
     work = _work(tempos=[(0.0, 60.0, None)])
     work.notes.duration[0] = 100.0
-    assert opening(work)[0][1] == 11_500
+    assert opening_parts(work)[0][1] == 11_500
 
 
 @pytest.mark.parametrize(

@@ -107,7 +107,7 @@ def test_a_place_is_partition_and_offset() -> None:
 def test_a_line_has_everything_but_the_value() -> None:
     """One JSON object; bytes that are no text are base64."""
     handled = HandledDeadLetter("replayed", AT)
-    shown = json.loads(views.line(SelectedDeadLetters(letter(), 2, handled)))
+    shown = json.loads(views.dead_letter_line(SelectedDeadLetters(letter(), 2, handled)))
     assert shown == {
         "place": "0:5",
         "refused_at": "2026-03-01T12:00:00Z",
@@ -125,10 +125,10 @@ def test_a_line_has_everything_but_the_value() -> None:
 def test_a_description_has_the_value_parsed_or_as_a_dump() -> None:
     """The dump has offsets, bytes in hexadecimal, and what can be printed."""
     selected = SelectedDeadLetters(letter(value=b'{"a": 1}'), 8, None)
-    assert json.loads(views.description(selected, as_hex=False))["value"] == {"a": 1}
-    dump = views.description(SelectedDeadLetters(letter(value=b"A\x00" * 9), 18, None), as_hex=True).split(
-        "\n"
-    )
+    assert json.loads(views.dead_letter_description(selected, as_hex=False))["value"] == {"a": 1}
+    dump = views.dead_letter_description(
+        SelectedDeadLetters(letter(value=b"A\x00" * 9), 18, None), as_hex=True
+    ).split("\n")
     assert dump[-2] == f"00000000  {'41 00 ' * 7}41 00  A.A.A.A.A.A.A.A."
     assert dump[-1].split() == ["00000010", "41", "00", "A."]
 

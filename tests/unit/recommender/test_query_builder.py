@@ -7,7 +7,7 @@ import pytest
 
 from streams.contracts import RecommendationQuery, track_key
 from streams.recommender.problems import RequestProblemError
-from streams.recommender.query_builder import NamedTracks, make_query, plain
+from streams.recommender.query_builder import NamedTracks, is_stored_list, make_query
 from streams.strategies import Query
 
 pytestmark = pytest.mark.unit
@@ -86,7 +86,7 @@ def test_what_strategies_refuse_is_told_by_the_requests_names() -> None:
 )
 def test_the_stored_list_begins_plain_answers(asked: dict[str, Any], expected: bool) -> None:
     """Similarity to one track, without anything that needs other candidates."""
-    assert plain(query(**asked)) is expected
+    assert is_stored_list(query(**asked)) is expected
 
 
 def test_tracks_that_do_not_exist_are_told_by_the_field_that_names_them() -> None:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.keys_in_urls import holds_key, loggable
+from serving.keys_in_urls import holds_key, redact_keys
 from serving.models import NamesQuery, TracksQuery
 from serving.recommend.questions import ExplainQuery, RecommendQuery
 from store.keys import new_key
@@ -28,14 +28,14 @@ pytestmark = pytest.mark.unit
 def test_parameters_that_hold_keys_elsewhere_are_told(query: str) -> None:
     """By their names, however written."""
     assert holds_key(query)
-    assert "1" not in loggable(query)
+    assert "1" not in redact_keys(query)
 
 
 @given(st.text(), st.text(), st.integers(22, 78))
 def test_a_key_of_ours_is_never_logged(before: str, behind: str, length: int) -> None:
     """Wherever it stands, whole or nearly."""
     key = new_key()[:length]
-    assert key not in loggable(before + key + behind)
+    assert key not in redact_keys(before + key + behind)
 
 
 @pytest.mark.parametrize("model", [RecommendQuery, ExplainQuery, TracksQuery, NamesQuery])

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serving.problems import ProblemError
-from serving.recommend.playlists import MEDIA_TYPES, ListFormat, is_plain, playlist, wanted_format
+from serving.recommend.playlists import MEDIA_TYPES, ListFormat, is_plain, render_playlist, wanted_format
 
 pytestmark = pytest.mark.unit
 
@@ -107,7 +107,7 @@ BARE = item("bare")
 
 def test_jspf_has_what_musicbrainz_reads() -> None:
     """Its id as the first identifier, ours behind it, artists and release in its extension; milliseconds; locations as URIs."""
-    made = orjson.loads(playlist(body(FULL, BARE), ListFormat.JSPF))
+    made = orjson.loads(render_playlist(body(FULL, BARE), ListFormat.JSPF))
     jsonschema_rs.validate(JSPF, made)
     assert made["playlist"]["title"] == "Like Aria"
     assert made["playlist"]["annotation"] == "2 tracks by diverse/mmr"
@@ -140,7 +140,7 @@ def test_jspf_has_what_musicbrainz_reads() -> None:
 
 def test_xspf_has_the_same_as_xml() -> None:
     """In its namespace, with children that a track may have, each at most once but identifiers."""
-    root = ElementTree.fromstring(playlist(body(FULL, BARE), ListFormat.XSPF))
+    root = ElementTree.fromstring(render_playlist(body(FULL, BARE), ListFormat.XSPF))
     assert (root.tag, root.get("version")) == (f"{NAMESPACE}playlist", "1")
     assert [child.tag.removeprefix(NAMESPACE) for child in root] == [
         "title",
@@ -166,7 +166,7 @@ def test_xspf_has_the_same_as_xml() -> None:
 def test_m3u8_lists_what_can_be_located_and_says_what_cannot() -> None:
     """An address stays one; of a list without any location there is no playlist."""
     far = item("far", title="Far\naway", extra={"preview_url": "https://media.test/a b.mp3?x=1&y=%20"})
-    assert playlist(body(FULL, BARE, far), ListFormat.M3U8).decode().splitlines() == [
+    assert render_playlist(body(FULL, BARE, far), ListFormat.M3U8).decode().splitlines() == [
         "#EXTM3U",
         "#PLAYLIST:Like Aria",
         "# 3 tracks by diverse/mmr",
@@ -177,9 +177,9 @@ def test_m3u8_lists_what_can_be_located_and_says_what_cannot() -> None:
         "https://media.test/a%20b.mp3?x=1&y=%20",
     ]
     with pytest.raises(ProblemError) as refused:
-        playlist(body(BARE), ListFormat.M3U8)
+        render_playlist(body(BARE), ListFormat.M3U8)
     assert refused.value.status_code == 422
-    assert playlist(body(), ListFormat.M3U8).startswith(b"#EXTM3U\n")
+    assert render_playlist(body(), ListFormat.M3U8).startswith(b"#EXTM3U\n")
 
 
 @given(st.text(max_size=20), st.text(max_size=20), st.text(max_size=40))
@@ -187,9 +187,9 @@ def test_whatever_a_catalogue_says_the_playlists_are_whole(title: str, artist: s
     """Markup, control characters, ends of lines, broken addresses: the schemas hold, and a line stays a line."""
     text = [each.encode(errors="replace").decode() for each in (title, artist, where)]
     made = body(item("a\u2028b", title=text[0], artist=text[1], extra={"url": text[2]}), FULL)
-    jsonschema_rs.validate(JSPF, orjson.loads(playlist(made, ListFormat.JSPF)))
-    assert len(ElementTree.fromstring(playlist(made, ListFormat.XSPF))[-1]) == 2
-    lines = playlist(made, ListFormat.M3U8).decode().splitlines()
+    jsonschema_rs.validate(JSPF, orjson.loads(render_playlist(made, ListFormat.JSPF)))
+    assert len(ElementTree.fromstring(render_playlist(made, ListFormat.XSPF))[-1]) == 2
+    lines = render_playlist(made, ListFormat.M3U8).decode().splitlines()
     assert lines[-2:] == ["#EXTINF:192,Glenn Gould - Aria & <Da Capo>", "disc%201/aria%20%231.flac"]
     assert len(lines) == (7 if text[2] else 6)
 
@@ -241,5 +241,5 @@ def test_only_what_needs_no_thought_is_plain() -> None:
 def test_an_answer_that_is_no_list_is_no_playlist() -> None:
     """Why a track is not listed cannot be played."""
     with pytest.raises(ProblemError) as refused:
-        playlist(b'{"placement": {}}', ListFormat.XSPF)
+        render_playlist(b'{"placement": {}}', ListFormat.XSPF)
     assert refused.value.status_code == 406

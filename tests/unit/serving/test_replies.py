@@ -19,7 +19,7 @@ from store.columns import METADATA_FIELDS
 from store.listed import ListedTrack, ListHeader
 from store.reads import StoredTrack
 from streams.contracts import finished_body
-from streams.contracts.rendering import filename_of, headline
+from streams.contracts.rendering import filename_of, headline_fields
 from tests.support.metadata import NOTHING_KNOWN
 
 pytestmark = pytest.mark.unit
@@ -99,7 +99,7 @@ def _dumped(listed: dict[str, dict[str, Any]], scores: list[float], topic: str) 
             "seed": None,
             "contributions": {},
             "relaxed": [],
-            **headline(other, filename_of(other["extra"])),
+            **headline_fields(other, filename_of(other["extra"])),
             "metadata": other,
             "cached": True,
         }

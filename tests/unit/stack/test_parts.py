@@ -153,11 +153,11 @@ def test_room_is_scarce_until_there_is_clearly_more() -> None:
 def test_a_data_directory_is_its_owners_alone(tmp_path: Path) -> None:
     """What is made is closed to others, and so is what an earlier version left open."""
     data_dir = tmp_path / "data"
-    with datadir.locked(data_dir):
+    with datadir.locked_data_directory(data_dir):
         RotatingLog(data_dir / "logs" / "x.log").close()
         (data_dir / "kafka" / "log").mkdir(parents=True, mode=0o755)
     (data_dir / "kafka").chmod(0o755)
-    with datadir.locked(data_dir):
+    with datadir.locked_data_directory(data_dir):
         directories = [data_dir, *(path for path in data_dir.rglob("*") if path.is_dir())]
         assert len(directories) == 4
         assert {stat.S_IMODE(path.stat().st_mode) for path in directories} == {0o700}
@@ -240,7 +240,7 @@ def test_resolved_jars_are_kept(bare_machine: Path, tmp_path: Path) -> None:
 def test_the_pom_names_pinned_artifacts_and_no_registry() -> None:
     """The generated project lists each artifact with its version, and leaves repositories to Maven."""
     space = "{http://maven.apache.org/POM/4.0.0}"
-    project = ET.fromstring(jars.pom())
+    project = ET.fromstring(jars.maven_project())
     found = {
         tuple(node.findtext(f"{space}{tag}") for tag in ("groupId", "artifactId", "version"))
         for node in project.iter(f"{space}dependency")
@@ -254,7 +254,7 @@ def test_the_fallback_says_why_and_what_it_lacks(bare_machine: Path, tmp_path: P
     lines: list[str] = []
     broker = prepare_broker(BrokerChoice.AUTO, tmp_path, tmp_path / "x.log", lambda _: 4711, lines.append)
     assert (broker.kind, broker.bootstrap_servers, broker.keeps_topics) == ("tansu", "127.0.0.1:4711", False)
-    assert lines == [tansu.notice(f"no Java found (Kafka needs Java {java.MINIMUM_VERSION} or later)")]
+    assert lines == [tansu.tansu_notice(f"no Java found (Kafka needs Java {java.MINIMUM_VERSION} or later)")]
     assert tansu.LIMITS in lines[0]
 
 
@@ -333,7 +333,7 @@ def test_a_data_directory_is_held_by_one_process(tmp_path: Path) -> None:
     directory = tmp_path / "data"
     code = (
         "from mess.stack import datadir; from pathlib import Path\n"
-        f"with datadir.locked(Path({str(directory)!r})): print('held', flush=True); input()"
+        f"with datadir.locked_data_directory(Path({str(directory)!r})): print('held', flush=True); input()"
     )
     with subprocess.Popen(
         [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
@@ -343,19 +343,19 @@ def test_a_data_directory_is_held_by_one_process(tmp_path: Path) -> None:
         assert datadir.is_locked(directory)
         with (
             pytest.raises(StackError, match=rf"already running on .* \(process {holder.pid}\)"),
-            datadir.locked(directory),
+            datadir.locked_data_directory(directory),
         ):
             pass
         holder.kill()
     assert not datadir.is_locked(directory)
-    with datadir.locked(directory):
+    with datadir.locked_data_directory(directory):
         assert datadir.is_locked(directory)
 
 
 def test_another_programs_directory_is_left_alone(tmp_path: Path) -> None:
     """A directory with other files is refused, and nothing is written into it."""
     (tmp_path / "thesis.tex").touch()
-    with pytest.raises(StackError, match="holds other files"), datadir.locked(tmp_path):
+    with pytest.raises(StackError, match="holds other files"), datadir.locked_data_directory(tmp_path):
         pass
     assert [each.name for each in tmp_path.iterdir()] == ["thesis.tex"]
 
@@ -364,14 +364,14 @@ def test_another_programs_directory_is_left_alone(tmp_path: Path) -> None:
 def test_a_directory_of_another_layout_is_refused(tmp_path: Path, content: str, reason: str) -> None:
     """A marker that is broken or from another version is one clear line."""
     (tmp_path / "mess.json").write_text(content)
-    with pytest.raises(StackError, match=reason), datadir.locked(tmp_path):
+    with pytest.raises(StackError, match=reason), datadir.locked_data_directory(tmp_path):
         pass
 
 
 def test_a_path_that_cannot_be_a_directory_is_refused(tmp_path: Path) -> None:
     """A file in the place of the data directory is one clear line."""
     (tmp_path / "file").touch()
-    with pytest.raises(StackError, match="cannot be used"), datadir.locked(tmp_path / "file"):
+    with pytest.raises(StackError, match="cannot be used"), datadir.locked_data_directory(tmp_path / "file"):
         pass
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from mess.stack.kafka import EmbeddedKafka
 from mess.stack.postgres import EmbeddedPostgres
-from mess.stack.stack import PIPELINE_GRACE, together
+from mess.stack.stack import PIPELINE_GRACE, run_together
 from mess.stack.tansu import EmbeddedTansu
 
 pytestmark = pytest.mark.unit
@@ -31,7 +31,7 @@ async def test_work_done_together_fails_together() -> None:
 
     async def endless() -> None:
         try:
-            await together(_never())
+            await run_together(_never())
         finally:
             ended.append(True)
 
@@ -39,7 +39,7 @@ async def test_work_done_together_fails_together() -> None:
         raise ValueError("this one")
 
     with pytest.raises(ValueError, match="this one"):
-        await together(endless(), failing())
+        await run_together(endless(), failing())
     assert ended == [True]
 
 

@@ -15,7 +15,7 @@ from mess.stack import guardian
 from mess.stack.diskroom import ENOUGH_BYTES, DiskRoom
 from mess.stack.errors import ServiceFailedError
 from mess.stack.service import RestartPolicy, ServiceSpec
-from mess.stack.supervisor import Supervisor, complaint, describe_exit
+from mess.stack.supervisor import Supervisor, describe_exit, find_failure_line
 from tests.support.polling import until
 
 pytestmark = pytest.mark.unit
@@ -225,8 +225,8 @@ def test_an_exit_is_described(code: int, text: str) -> None:
 )
 def test_the_complaint_of_a_log_is_found(line: str, text: str) -> None:
     """The last line that reads as a failure is quoted, without its time, whatever follows it."""
-    assert complaint(["ERROR an earlier one", line, "shut down"]) == text
-    assert complaint(["all is well"]) is None
+    assert find_failure_line(["ERROR an earlier one", line, "shut down"]) == text
+    assert find_failure_line(["all is well"]) is None
 
 
 async def _no() -> bool:

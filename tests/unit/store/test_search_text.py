@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from store.search_text import (
     SearchWords,
-    correctable,
     deletion_variants,
-    fold,
+    fold_text,
+    is_correctable,
     one_typo,
     search_document,
     weighted_words,
@@ -46,7 +46,7 @@ def test_composition_does_not_count(text: str) -> None:
     """NFC and NFD of a text have the same words, and folding twice changes nothing."""
     composed, decomposed = unicodedata.normalize("NFC", text), unicodedata.normalize("NFD", text)
     assert words_of(composed) == words_of(decomposed) == words_of(text)
-    assert fold(fold(text)) == fold(text)
+    assert fold_text(fold_text(text)) == fold_text(text)
 
 
 @given(st.text(min_size=1, max_size=80), st.text(max_size=40))
@@ -108,4 +108,4 @@ def test_queries_go_from_strict_to_forgiving() -> None:
 
 def test_numbers_and_short_words_are_not_corrected() -> None:
     """An opus number one digit away is another work; of three letters too little is left."""
-    assert [correctable(word) for word in ("331", "bwv", "bach", "x" * 31)] == [False, False, True, False]
+    assert [is_correctable(word) for word in ("331", "bwv", "bach", "x" * 31)] == [False, False, True, False]

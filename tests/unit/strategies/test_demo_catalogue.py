@@ -18,7 +18,7 @@ from streams.strategies import (
     registry,
     select_list,
 )
-from streams.strategies.popularity import percentile, probability
+from streams.strategies.popularity import listening_shares, rate_percentiles
 
 pytestmark = pytest.mark.unit
 
@@ -35,7 +35,7 @@ def catalogue() -> DemoCatalogue:
 def listening() -> tuple[np.ndarray, np.ndarray]:
     """A heavy-tailed popularity, invented but fixed: (probability, percentile)."""
     rates = np.minimum(np.random.default_rng(0).zipf(1.6, len(catalogue())), 10_000).astype(np.float64)
-    return probability(rates), percentile(rates)
+    return listening_shares(rates), rate_percentiles(rates)
 
 
 @cache
@@ -86,7 +86,7 @@ def figures(strategy: str, mode: str | None = None) -> dict[str, float]:
             }
         )
     means: dict[str, Any] = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
-    return {**means, "coverage": metrics.coverage(lists, len(works))}
+    return {**means, "coverage": metrics.catalogue_coverage(lists, len(works))}
 
 
 def test_mmr_raises_diversity_at_a_small_cost_in_precision() -> None:

@@ -15,7 +15,7 @@ from streams.strategies import (
     select_list,
 )
 from streams.strategies.clusters import spherical_kmeans
-from streams.strategies.exploration import gumbel
+from streams.strategies.exploration import gumbel_noise
 from streams.strategies.ranking import GreedyMarginal
 from tests.unit.strategies.helpers import around, candidates, unit
 
@@ -104,7 +104,7 @@ def test_clusters_are_those_of_the_data() -> None:
 
 def test_facts_are_numbered_by_what_they_say() -> None:
     """Alike whatever their case or type; what says nothing has no number."""
-    found = facts.codes("composer", ["Bach", None, " bach", "Anonymous", 1, True, "1", ""])
+    found = facts.field_codes("composer", ["Bach", None, " bach", "Anonymous", 1, True, "1", ""])
     assert found is not None
     assert found[1].tolist() == [0, -1, 0, -1, 1, 2, 1, -1]
     assert found[0] == {"bach": 0, "1": 1, "true": 2}
@@ -254,7 +254,7 @@ def test_random_draws_by_weight() -> None:
 
 def test_gumbel_noise_has_its_mean_and_deviation() -> None:
     """Of consecutive keys too: mean 0.5772, standard deviation pi / sqrt(6)."""
-    noise = gumbel(np.arange(100_000, dtype=np.int64) - 50_000, 12345)
+    noise = gumbel_noise(np.arange(100_000, dtype=np.int64) - 50_000, 12345)
     assert np.isfinite(noise).all()
     assert noise.mean() == pytest.approx(0.5772, abs=0.02)
     assert noise.std() == pytest.approx(np.pi / np.sqrt(6), abs=0.02)

@@ -11,7 +11,7 @@ pytestmark = pytest.mark.unit
 
 def test_correction_is_half_the_density_above_the_mean() -> None:
     """0.9 - (0.8 - 0.6) / 2 = 0.8, and 0.85 - (0.4 - 0.6) / 2 = 0.95."""
-    pool, notes = hubs.corrected(candidates([0.9, 0.85], density=np.array([0.8, 0.4])), 1.0)
+    pool, notes = hubs.correct_hubs(candidates([0.9, 0.85], density=np.array([0.8, 0.4])), 1.0)
     assert pool.similarity.tolist() == pytest.approx([0.8, 0.95])
     assert notes == ()
 

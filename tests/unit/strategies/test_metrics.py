@@ -31,9 +31,9 @@ def test_novelty_is_mean_self_information() -> None:
 
 def test_coverage() -> None:
     """Distinct tracks by catalogue size."""
-    assert metrics.coverage([[1, 2], [2, 3]], 6) == 0.5
+    assert metrics.catalogue_coverage([[1, 2], [2, 3]], 6) == 0.5
     with pytest.raises(ValueError, match="cannot hold"):
-        metrics.coverage([[1, 2]], 1)
+        metrics.catalogue_coverage([[1, 2]], 1)
 
 
 def test_jaccard() -> None:
@@ -81,7 +81,7 @@ def test_gini() -> None:
 def test_hubs_and_orphans() -> None:
     """Occurrences are counted, empty places are not; hubs are in more than the share of lists."""
     lists = np.array([[0, 1], [0, 2], [0, -1], [1, 0]])
-    counts = metrics.occurrences(lists, 5)
+    counts = metrics.count_occurrences(lists, 5)
     assert counts.tolist() == [4, 2, 1, 0, 0]
     made = metrics.hubness(counts, 4, share=0.5)
     assert (made.hubs, made.orphans, made.largest) == (1, 2, 1.0)

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streams.strategies import popularity
-from streams.strategies.popularity import Tallies, tally
+from streams.strategies.popularity import Tallies, tally_interactions
 from tests.support.examples import examples
 
 pytestmark = pytest.mark.unit
@@ -16,7 +16,7 @@ H = 100.0
 
 def of(keys: list[int], kinds: list[str], times: list[float], reference: float) -> Tallies:
     """A tally with a half-life of 100 seconds."""
-    return tally(
+    return tally_interactions(
         np.array(keys, dtype=np.int64), kinds, np.array(times, dtype=np.float64), reference, half_life=H
     )
 
@@ -88,19 +88,19 @@ def test_one_early_play_makes_no_hit() -> None:
 
 def test_probability_adds_up_and_is_never_zero() -> None:
     """Shares of all listening; a track with rate 0 has the smallest share there is."""
-    made = popularity.probability(np.array([3.0, 1.0, 0.0]))
+    made = popularity.listening_shares(np.array([3.0, 1.0, 0.0]))
     assert made.sum() == pytest.approx(1)
     assert made == pytest.approx([0.6, 0.2, 0.2])
-    assert popularity.probability(np.zeros(4)).tolist() == [0.25] * 4
-    assert len(popularity.probability(np.zeros(0))) == 0
+    assert popularity.listening_shares(np.zeros(4)).tolist() == [0.25] * 4
+    assert len(popularity.listening_shares(np.zeros(0))) == 0
 
 
 def test_percentile_is_the_mid_rank() -> None:
     """Equal values stand in the middle of their range."""
-    assert popularity.percentile(np.array([5.0, 1.0, 3.0])).tolist() == [1.0, 0.0, 0.5]
-    assert popularity.percentile(np.array([1.0, 1.0, 1.0, 9.0])) == pytest.approx([1 / 3] * 3 + [1.0])
-    assert popularity.percentile(np.zeros(9)) == pytest.approx([0.5] * 9)
-    assert popularity.percentile(np.zeros(1)).tolist() == [0.5]
+    assert popularity.rate_percentiles(np.array([5.0, 1.0, 3.0])).tolist() == [1.0, 0.0, 0.5]
+    assert popularity.rate_percentiles(np.array([1.0, 1.0, 1.0, 9.0])) == pytest.approx([1 / 3] * 3 + [1.0])
+    assert popularity.rate_percentiles(np.zeros(9)) == pytest.approx([0.5] * 9)
+    assert popularity.rate_percentiles(np.zeros(1)).tolist() == [0.5]
 
 
 def test_more_interactions_raise_the_percentile() -> None:
@@ -109,7 +109,7 @@ def test_more_interactions_raise_the_percentile() -> None:
 
     def standing(value: float) -> float:
         rates = popularity.smoothed_rate(np.array([value, -0.5, 1, 2, 3, 4]), exposures, prior_mean=0.001)
-        return float(popularity.percentile(rates)[0])
+        return float(popularity.rate_percentiles(rates)[0])
 
     assert standing(-1) < standing(0) < standing(1.5) < standing(2.5) < standing(9)
 
@@ -125,7 +125,7 @@ def test_more_interactions_raise_the_percentile() -> None:
 def test_only_listening_tells_tracks_apart(tracks: list[tuple[float, float]]) -> None:
     """Unheard tracks are tied whenever they came; any play stands above them, skips alone below, and none is less probable."""
     values, ages = (np.array(column) for column in zip(*tracks, strict=True))
-    percentile, probability = popularity.standing(values, popularity.exposure_seconds(ages))
+    percentile, probability = popularity.popularity_standing(values, popularity.exposure_seconds(ages))
     unheard, played, skipped = values == 0, values > 0, values < 0
     for standing in (percentile, probability):
         assert len(set(standing[unheard].tolist())) <= 1

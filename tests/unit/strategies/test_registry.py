@@ -26,7 +26,7 @@ pytestmark = pytest.mark.unit
 )
 def test_names_and_aliases(name: str, mode: str | None, found: tuple[str, str | None]) -> None:
     """The old names lead to the strategies that stand for them."""
-    resolved = registry.resolve(name, mode)
+    resolved = registry.resolve_strategy(name, mode)
     assert (resolved.strategy.name, resolved.mode.name) == found
 
 
@@ -69,13 +69,16 @@ def test_names_and_aliases(name: str, mode: str | None, found: tuple[str, str | 
 def test_what_does_not_exist_or_fit(name: str, mode: str | None, given: dict[str, Any], said: str) -> None:
     """One line that names what is wrong and what there is."""
     with pytest.raises(InvalidQuery, match=said):
-        registry.resolve(name, mode, given)
+        registry.resolve_strategy(name, mode, given)
 
 
 def test_settings_are_typed_and_complete() -> None:
     """Text from an address is read; what is not given has its default."""
-    assert registry.resolve("diverse", None, {"lambda": "0.25"}).settings == {"lambda": 0.25, "pool": 0}
-    found = registry.resolve(
+    assert registry.resolve_strategy("diverse", None, {"lambda": "0.25"}).settings == {
+        "lambda": 0.25,
+        "pool": 0,
+    }
+    found = registry.resolve_strategy(
         "complementary", "cluster", {"clusters": "7", "one_per_cluster": "true"}
     ).settings
     assert found == {"clusters": 7, "one_per_cluster": True, "pool": 0}
@@ -90,7 +93,7 @@ def test_the_description_is_json_and_every_default_is_in_bounds() -> None:
         modes = {mode.name for mode in strategy.modes}
         for mode in modes:
             defaults = {p["name"]: p["default"] for p in shown["parameters"] if mode in p.get("modes", modes)}
-            assert registry.resolve(strategy.name, mode, defaults).settings == defaults
+            assert registry.resolve_strategy(strategy.name, mode, defaults).settings == defaults
         assert all(set(p.get("modes", [])) <= modes for p in shown["parameters"])
         assert all(
             p["minimum"] <= p["default"] <= p["maximum"]

@@ -15,7 +15,7 @@ from streams.strategies import (
     select_list,
 )
 from streams.strategies.gate import work_of
-from streams.strategies.seeds import combine
+from streams.strategies.seeds import combine_seeds
 from tests.unit.strategies.helpers import around, candidates, unit
 
 pytestmark = pytest.mark.unit
@@ -269,7 +269,7 @@ def test_contributions_add_up_to_the_similarity() -> None:
     )
     query = Query(seeds=start)
     rows = [{"form": "fugue"}] * 30
-    made = select_list(around(combine(query).vector, vectors, rows), query)
+    made = select_list(around(combine_seeds(query).vector, vectors, rows), query)
     for item in made.items:
         assert sum(item.contributions) == pytest.approx(item.similarity, abs=1e-5)
         assert item.seed == int(np.argmax(item.contributions))

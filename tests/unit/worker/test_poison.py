@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from store.errors import FencedError, StoreUnavailableError, TrackRejectedError
 from store.pool import translated_errors
 from streams.contracts import InvalidEvent, Reason
-from streams.kafka.poison import isolating, refusal_of
+from streams.kafka.poison import isolating_failures, refusal_of
 from streams.kafka.retry import is_transient
 
 pytestmark = pytest.mark.unit
@@ -94,7 +94,7 @@ def test_culprits_are_found_and_everything_else_is_done_in_order(poisonous: list
         assert error.detail == "KeyError: 'poison'"
         given_up.append(item)
 
-    asyncio.run(isolating(range(len(poisonous)), work, give_up))
+    asyncio.run(isolating_failures(range(len(poisonous)), work, give_up))
     assert done == [i for i, poison in enumerate(poisonous) if not poison]
     assert given_up == [i for i, poison in enumerate(poisonous) if poison]
 
@@ -109,4 +109,4 @@ def test_an_error_of_the_environment_stops_the_search_for_a_culprit() -> None:
         raise AssertionError("nobody is to be given up")
 
     with pytest.raises(StoreUnavailableError):
-        asyncio.run(isolating(range(4), work, give_up))
+        asyncio.run(isolating_failures(range(4), work, give_up))
