@@ -35,7 +35,7 @@ class LoadPlan:
     seconds: float
 
 
-class _Run:
+class _LoadRun:
     def __init__(self, plan: LoadPlan) -> None:
         self.plan = plan
         self.next = 0
@@ -53,7 +53,7 @@ class _Run:
 
 
 class _Connection(asyncio.Protocol):
-    def __init__(self, run: _Run) -> None:
+    def __init__(self, run: _LoadRun) -> None:
         self._run = run
         self._left = 0
         self._head = b""
@@ -99,7 +99,7 @@ class _Connection(asyncio.Protocol):
 
 
 async def _drive(plan: LoadPlan) -> dict[str, Any]:
-    run = _Run(plan)
+    run = _LoadRun(plan)
     loop = asyncio.get_running_loop()
     run.end = time.perf_counter() + plan.seconds
     began, cpu = time.perf_counter(), time.process_time()

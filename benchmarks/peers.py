@@ -36,7 +36,7 @@ STACK = "MESS-AI"
 
 
 @dataclass(frozen=True)
-class Answering:
+class PeerAnswerer:
     """Who answers questions.
 
     Attributes:
@@ -132,7 +132,7 @@ def _post(url: str, body: bytes) -> bytes:
     return content
 
 
-def _drive(who: Answering, requests: list[str], connections: int, seconds: float) -> dict[str, Any]:
+def _drive(who: PeerAnswerer, requests: list[str], connections: int, seconds: float) -> dict[str, Any]:
     host, port = who.url.removeprefix("http://").split(":")
     plan = {
         "host": host,
@@ -162,7 +162,7 @@ def _request(asked: dict[str, Any]) -> str:
 
 
 def measure_questions(
-    answering: list[Answering], tracks: PeerCatalogue, *, conditions: bool, seconds: float, rounds: int
+    answering: list[PeerAnswerer], tracks: PeerCatalogue, *, conditions: bool, seconds: float, rounds: int
 ) -> dict[str, QuestionOutcome]:
     """Ask everyone the same, in turn, round after round."""
     questions = some_questions(tracks, 2_000, conditions=conditions)
@@ -193,10 +193,10 @@ async def _postmaster(dsn: str) -> int:
 
 
 @contextlib.contextmanager
-def running_peers(directory: Path, missing: list[str]) -> Iterator[list[Answering]]:
+def running_peers(directory: Path, missing: list[str]) -> Iterator[list[PeerAnswerer]]:
     """Run every peer that is installed; names of the others are put into `missing`."""
     with contextlib.ExitStack() as stack:
-        found: list[Answering] = []
+        found: list[PeerAnswerer] = []
         facts = stack.enter_context(
             processes.services("--broker", "none", "--data-dir", f"{directory}/postgres")
         )
@@ -211,11 +211,11 @@ def running_peers(directory: Path, missing: list[str]) -> Iterator[list[Answerin
                 listening_server(command, port, directory / f"{name}.log", OMP_NUM_THREADS="1")
             )
             beside = (uvloop.run(_postmaster(where)),) if name == "pgvector" else ()
-            found.append(Answering(name, f"http://127.0.0.1:{port}", (server.pid, *beside)))
+            found.append(PeerAnswerer(name, f"http://127.0.0.1:{port}", (server.pid, *beside)))
         yield found
 
 
-def _show(title: str, answering: list[Answering], outcomes: dict[str, QuestionOutcome]) -> None:
+def _show(title: str, answering: list[PeerAnswerer], outcomes: dict[str, QuestionOutcome]) -> None:
     table = report.make_table(
         f"{title}, load {machine.load_average()}",
         "who",
@@ -251,7 +251,7 @@ def _show(title: str, answering: list[Answering], outcomes: dict[str, QuestionOu
     report.print_table(table)
 
 
-def _idle_share(who: Answering, seconds: float = 5.0) -> float:
+def _idle_share(who: PeerAnswerer, seconds: float = 5.0) -> float:
     before = who.seconds()
     time.sleep(seconds)
     return (who.seconds() - before) / seconds
@@ -267,7 +267,7 @@ def main(*, quick: bool = False) -> None:
     ):
         stack.wait_for_lists()
         with running_peers(Path(directory), missing) as peers:
-            ours = Answering(STACK, stack.state.http_url, (stack.pids()["mess up"],))
+            ours = PeerAnswerer(STACK, stack.state.http_url, (stack.pids()["mess up"],))
             answering = [ours, *peers]
             idle = _idle_share(ours)
             for title, conditions in (

@@ -46,7 +46,7 @@ REST_SECONDS = 300.0
 
 
 @dataclass
-class Stream:
+class SoakTraffic:
     """What came of one kind of traffic.
 
     Attributes:
@@ -102,8 +102,8 @@ class Traffic:
         self._guests: list[str] = []
         self._made = 0
         self.events = Counter[str]()
-        self.reads = Stream(READ_SECONDS)
-        self.questions = Stream(QUESTION_SECONDS)
+        self.reads = SoakTraffic(READ_SECONDS)
+        self.questions = SoakTraffic(QUESTION_SECONDS)
 
     async def event(self, _: float) -> None:
         """Publish an event: a work embedded anew, a guest that comes or one that goes."""
@@ -141,7 +141,7 @@ class Traffic:
         await self._answer(self.questions, due, lambda: self._http.post(f"{self._url}/recommend", json=asked))
 
     async def _answer(
-        self, stream: Stream, due: float, ask: Callable[[], "aiohttp.client._RequestContextManager"]
+        self, stream: SoakTraffic, due: float, ask: Callable[[], "aiohttp.client._RequestContextManager"]
     ) -> None:
         try:
             async with ask() as answer:

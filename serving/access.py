@@ -14,7 +14,7 @@ from serving.keys import ApiKeyRing
 from serving.keys_in_urls import holds_key
 from serving.metrics import ApiMetrics
 from serving.middleware import RequestObserver
-from serving.problems import ProblemError
+from serving.problems import ApiProblemError
 from serving.rates import RateDecision, RateLimiter, RequestRate, caller_at, rate_headers
 from serving.settings import ServingSettings
 from store.keys import ApiKey
@@ -31,9 +31,9 @@ _RECOMMENDING: Final = (b"/recommend", b"/explain")
 _REALM: Final = 'Bearer realm="mess-ai"'
 
 
-def key_missing() -> ProblemError:
+def key_missing() -> ApiProblemError:
     """401: no key came with the request."""
-    return ProblemError(
+    return ApiProblemError(
         401,
         "key-missing",
         "Key missing",
@@ -42,9 +42,9 @@ def key_missing() -> ProblemError:
     )
 
 
-def key_invalid() -> ProblemError:
+def key_invalid() -> ApiProblemError:
     """401: the key is unknown, expired or revoked."""
-    return ProblemError(
+    return ApiProblemError(
         401,
         "key-invalid",
         "Key not valid",
@@ -53,9 +53,9 @@ def key_invalid() -> ProblemError:
     )
 
 
-def scope_missing(scope: str) -> ProblemError:
+def scope_missing(scope: str) -> ApiProblemError:
     """403: the key is valid and lacks the scope."""
-    return ProblemError(
+    return ApiProblemError(
         403,
         "scope-missing",
         "Key not for this",
@@ -68,11 +68,11 @@ def scope_missing(scope: str) -> ProblemError:
     )
 
 
-def too_many_requests(rate: RequestRate, taken: RateDecision) -> ProblemError:
+def too_many_requests(rate: RequestRate, taken: RateDecision) -> ApiProblemError:
     """429: over the rate."""
     seconds = max(1, math.ceil(taken.retry_after))
     told = {name.decode(): value.decode() for name, value in rate_headers(rate, taken)}
-    return ProblemError(
+    return ApiProblemError(
         429,
         "too-many-requests",
         "Too many requests",
@@ -88,7 +88,7 @@ class ProblemResponder:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        problem: ProblemError = scope[self.MEMBER]
+        problem: ApiProblemError = scope[self.MEMBER]
         await problems.problem_response(problem, problems.instance_of(scope)[:1000])(scope, receive, send)
 
 
@@ -183,7 +183,7 @@ class AccessControl:
             send = _telling(send, rate_headers(rate, taken))
         return await self._app(scope, receive, send)
 
-    def _caller(self, scope: Scope, path: bytes) -> tuple[ApiKey | None, ProblemError | None]:
+    def _caller(self, scope: Scope, path: bytes) -> tuple[ApiKey | None, ApiProblemError | None]:
         """The owner of a request's key, and the problem with the key, if any."""
         if self._keys is None or path in _PAGES or path.startswith(_ASSETS):
             return None, None

@@ -16,7 +16,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from serving import problems
 from serving.headers import SECURITY_HEADERS
-from serving.problems import ProblemError
+from serving.problems import ApiProblemError
 
 logger = structlog.get_logger("serving")
 
@@ -99,7 +99,7 @@ class LimitedProtocol(HttpToolsProtocol):
         assert isinstance(config, LimitedConfig)
         self._limits = config.limits
         self._cut = config.cut
-        self._refusal: ProblemError | None = None
+        self._refusal: ApiProblemError | None = None
         # Of the request being received: whether it has begun, and whether its head and the whole are complete.
         self._begun = False
         self._head_received = False
@@ -225,7 +225,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self.connections.discard(self)
         self.transport.abort()
 
-    def _refuse(self, problem: ProblemError) -> None:
+    def _refuse(self, problem: ApiProblemError) -> None:
         """Answer with a problem document and close; cut the connection if an answer is already being sent."""
         if self.cycle is not None and not self.cycle.response_complete:
             self.abort(problem.name)
@@ -236,7 +236,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self.transport.close()
 
 
-def _written(problem: ProblemError, defaults: Iterable[tuple[bytes, bytes]]) -> bytes:
+def _written(problem: ApiProblemError, defaults: Iterable[tuple[bytes, bytes]]) -> bytes:
     response = problems.problem_response(problem, "")
     own: Mapping[bytes, bytes] = {
         b"x-request-id": uuid.uuid4().hex.encode(),

@@ -18,7 +18,7 @@ from serving.keys_in_urls import redact_keys
 from serving.logging import AccessLog
 from serving.middleware import SANE_REQUEST_ID
 from serving.parameters import decode_track_id
-from serving.problems import ProblemError
+from serving.problems import ApiProblemError
 from serving.recommend.playlists import is_plain
 from serving.recommend.questions import in_query_terms
 from serving.recommend.replies import matches_tag
@@ -90,7 +90,7 @@ class FastPath:
             if not reading.remembered():
                 with metrics.in_progress.track_inprogress():
                     await reading.look_up()
-        except ProblemError as problem:
+        except ApiProblemError as problem:
             reading.refuse(problem)
         except StoreUnavailableError as error:
             logger.warning("store unavailable", error=str(error), request_id=reading.request_id.decode())
@@ -173,7 +173,7 @@ class _Reading:
             self.headers = [_TYPE, _CHECK, _VARY, (b"etag", tag), (b"content-length", b"%d" % len(body))]
         self.body = body
 
-    def refuse(self, problem: ProblemError) -> None:
+    def refuse(self, problem: ApiProblemError) -> None:
         """Answer with a problem document."""
         response = problems.problem_response(problem, self.path.decode("latin-1"))
         self.status = response.status_code

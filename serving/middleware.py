@@ -34,7 +34,7 @@ def _raw_path(scope: Scope) -> str:
     return quote(scope["path"]) if raw is None else raw.decode("latin-1")
 
 
-class _Answer:
+class _IdentifiedAnswer:
     """One answer as it is sent; passes it on with the request id added."""
 
     def __init__(self, send: Send, request_id: str, *, head: bool) -> None:
@@ -82,7 +82,7 @@ class RequestObserver:
         # A copy: the server reads its own scope again when it writes the answer.
         head = method == "HEAD"
         scope = {**scope, "path": _raw_path(scope), "method": "GET" if head else method, HEADERS_ONLY: head}
-        answer = _Answer(send, request_id, head=head)
+        answer = _IdentifiedAnswer(send, request_id, head=head)
         self._metrics.in_progress.inc()
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             try:
@@ -91,7 +91,9 @@ class RequestObserver:
                 self._metrics.in_progress.dec()
                 self._report(scope, method, answer, time.perf_counter() - began)
 
-    async def _serve(self, scope: Scope, receive: Receive, answer: _Answer, request_id: str) -> None:
+    async def _serve(
+        self, scope: Scope, receive: Receive, answer: _IdentifiedAnswer, request_id: str
+    ) -> None:
         try:
             await self._app(scope, receive, answer.send)
         except Exception:
@@ -101,7 +103,7 @@ class RequestObserver:
             problem = problems.internal_problem(request_id)
             await problems.problem_response(problem, scope["path"])(scope, receive, answer.send)
 
-    def _report(self, scope: Scope, method: str, answer: _Answer, seconds: float) -> None:
+    def _report(self, scope: Scope, method: str, answer: _IdentifiedAnswer, seconds: float) -> None:
         route: str = getattr(scope.get("route"), "path_format", UNMATCHED)
         status = answer.status or CLIENT_GONE
         self._metrics.observe(route, method, status, seconds)
@@ -145,7 +147,7 @@ class RequestLimits:
             return
         await self._app(scope, self._counted(receive), send)
 
-    def _refusal(self, scope: Scope) -> problems.ProblemError | None:
+    def _refusal(self, scope: Scope) -> problems.ApiProblemError | None:
         if len(scope["path"]) + len(scope["query_string"]) > self._max_url_bytes:
             return problems.url_too_long(self._max_url_bytes)
         declared = Headers(scope=scope).get("content-length", "")

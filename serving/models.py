@@ -219,7 +219,7 @@ class StrategyList(BaseModel):
     default: str
 
 
-class _Computed(BaseModel):
+class _ComputedHead(BaseModel):
     """The head of an answer of the workers."""
 
     reference_track: str | None
@@ -233,13 +233,13 @@ class _Computed(BaseModel):
     computation_time_ms: float
 
 
-class ExplanationResponse(_Computed):
+class ExplanationResponse(_ComputedHead):
     """The rank of a candidate, and why."""
 
     placement: PlacementBody
 
 
-class ComparisonResponse(_Computed):
+class ComparisonResponse(_ComputedHead):
     """The strategies' lists side by side."""
 
     comparison: Comparison

@@ -80,7 +80,7 @@ class QueryReader(Generic[Model]):
 
     def _refused(
         self, errors: Sequence[Mapping[str, Any]], grouped: Mapping[str, Any]
-    ) -> problems.ProblemError:
+    ) -> problems.ApiProblemError:
         told = []
         for error in errors:
             name, *place = error["loc"]

@@ -12,7 +12,7 @@ import asyncpg
 import structlog
 
 from serving.kafka.change_subscriber import ChangeSubscriber
-from serving.kafka.changes import Change
+from serving.kafka.changes import FeedChange
 from serving.keys import ApiKeyRing
 from serving.metrics import ApiMetrics
 from serving.recommend.lists import ListReader
@@ -111,7 +111,7 @@ def _asking(settings: ServingSettings) -> WorkerClientOptions:
 
 
 def _listener(memory: ResponseCache, metrics: ApiMetrics) -> Any:
-    def listen(change: Change) -> None:
+    def listen(change: FeedChange) -> None:
         metrics.feed_messages.inc()
         if change.value is None:
             memory.forget(change.track_id)

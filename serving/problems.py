@@ -22,11 +22,11 @@ MEDIA_TYPE = "application/problem+json"
 TYPE_PREFIX = contracts.PROBLEM_PREFIX
 
 
-# What a worker's problem says by itself, and what is `ProblemError`'s own.
+# What a worker's problem says by itself, and what is `ApiProblemError`'s own.
 _OWN_MEMBERS = frozenset({"type", "title", "status", "detail", "instance", "name", "headers"})
 
 
-class ProblemError(HTTPException):
+class ApiProblemError(HTTPException):
     """An error with its answer: raise it anywhere below the API's routes.
 
     An `HTTPException`, because FastAPI turns any other error into a 400 where it reads a body.
@@ -56,14 +56,14 @@ class ProblemError(HTTPException):
         self.members = members
 
 
-def track_not_found_problem(track_id: str) -> ProblemError:
+def track_not_found_problem(track_id: str) -> ApiProblemError:
     """404: no such track."""
-    return ProblemError(404, "track-not-found", "Unknown track", f"There is no track {track_id!r}.")
+    return ApiProblemError(404, "track-not-found", "Unknown track", f"There is no track {track_id!r}.")
 
 
-def list_not_ready(track_id: str) -> ProblemError:
+def list_not_ready(track_id: str) -> ApiProblemError:
     """503: the track is there, its list is not yet."""
-    return ProblemError(
+    return ApiProblemError(
         503,
         "list-not-ready",
         "List not ready",
@@ -72,14 +72,14 @@ def list_not_ready(track_id: str) -> ProblemError:
     )
 
 
-def refused_request(problem: ProblemDetails) -> ProblemError:
+def refused_request(problem: ProblemDetails) -> ApiProblemError:
     """A problem of the contract's as this API's answer."""
     members = problem.model_dump(exclude={"type", "title", "status", "detail"})
     name = problem.type.removeprefix(TYPE_PREFIX)
-    return ProblemError(problem.status, name, problem.title, problem.detail or problem.title, **members)
+    return ApiProblemError(problem.status, name, problem.title, problem.detail or problem.title, **members)
 
 
-def invalid_parameters_problem(errors: Sequence[tuple[str, str]], *, left_out: int = 0) -> ProblemError:
+def invalid_parameters_problem(errors: Sequence[tuple[str, str]], *, left_out: int = 0) -> ApiProblemError:
     """422: parameters that cannot be used, as (field, message); `left_out` is how many others there are."""
     return refused_request(contracts.invalid_parameters(errors, left_out=left_out))
 
@@ -89,9 +89,9 @@ def parameter_message(error: Mapping[str, Any]) -> str:
     return contracts.message_of(error, unknown="is not a parameter of this path")
 
 
-def not_acceptable(media_types: Sequence[str]) -> ProblemError:
+def not_acceptable(media_types: Sequence[str]) -> ApiProblemError:
     """406: there is no answer in any form that the request accepts."""
-    return ProblemError(
+    return ApiProblemError(
         406,
         "not-acceptable",
         "Not in a form that is accepted",
@@ -100,7 +100,7 @@ def not_acceptable(media_types: Sequence[str]) -> ProblemError:
     )
 
 
-def no_locations(keys: Sequence[str]) -> ProblemError:
+def no_locations(keys: Sequence[str]) -> ApiProblemError:
     """422: a playlist of locations, of tracks of which none has one."""
     names = ", ".join(f"extra.{key}" for key in keys)
     return invalid_parameters_problem(
@@ -108,35 +108,35 @@ def no_locations(keys: Sequence[str]) -> ProblemError:
     )
 
 
-def body_too_large(limit: int) -> ProblemError:
+def body_too_large(limit: int) -> ApiProblemError:
     """413: the request's body is longer than is accepted."""
-    return ProblemError(
+    return ApiProblemError(
         413, "body-too-large", "Body too large", f"A request body may have at most {limit:,} bytes."
     )
 
 
-def url_too_long(limit: int) -> ProblemError:
+def url_too_long(limit: int) -> ApiProblemError:
     """414: path and query are longer than is accepted."""
-    return ProblemError(
+    return ApiProblemError(
         414, "url-too-long", "URL too long", f"A path with its query may have at most {limit:,} bytes."
     )
 
 
-def headers_too_large() -> ProblemError:
+def headers_too_large() -> ApiProblemError:
     """431: a request's headers are longer, or more, than are accepted."""
-    return ProblemError(
+    return ApiProblemError(
         431, "headers-too-large", "Headers too large", "The headers of a request may have at most 64 KiB."
     )
 
 
-def malformed_request(detail: str) -> ProblemError:
+def malformed_request(detail: str) -> ApiProblemError:
     """400: the request is no valid HTTP."""
-    return ProblemError(400, "malformed-request", "Malformed request", detail)
+    return ApiProblemError(400, "malformed-request", "Malformed request", detail)
 
 
-def request_too_slow(seconds: float) -> ProblemError:
+def request_too_slow(seconds: float) -> ApiProblemError:
     """408: a request was not complete in time."""
-    return ProblemError(
+    return ApiProblemError(
         408,
         "request-too-slow",
         "Request too slow",
@@ -145,9 +145,9 @@ def request_too_slow(seconds: float) -> ProblemError:
     )
 
 
-def too_many_connections(limit: int) -> ProblemError:
+def too_many_connections(limit: int) -> ApiProblemError:
     """503: the maximum number of connections is in use."""
-    return ProblemError(
+    return ApiProblemError(
         503,
         "too-many-connections",
         "Too many connections",
@@ -156,9 +156,9 @@ def too_many_connections(limit: int) -> ProblemError:
     )
 
 
-def key_in_url() -> ProblemError:
+def key_in_url() -> ApiProblemError:
     """400: a key came in the query string, where it ends up in logs."""
-    return ProblemError(
+    return ApiProblemError(
         400,
         "key-in-url",
         "Key in the URL",
@@ -168,9 +168,9 @@ def key_in_url() -> ProblemError:
     )
 
 
-def internal_problem(request_id: str) -> ProblemError:
+def internal_problem(request_id: str) -> ApiProblemError:
     """500: a defect of the API; the log has the details under the request id."""
-    return ProblemError(
+    return ApiProblemError(
         500,
         "internal-error",
         "Internal error",
@@ -179,9 +179,9 @@ def internal_problem(request_id: str) -> ProblemError:
     )
 
 
-def store_unavailable_problem() -> ProblemError:
+def store_unavailable_problem() -> ApiProblemError:
     """503: Postgres is away."""
-    return ProblemError(
+    return ApiProblemError(
         503,
         "store-unavailable",
         "Store unavailable",
@@ -190,9 +190,9 @@ def store_unavailable_problem() -> ProblemError:
     )
 
 
-def broker_unavailable() -> ProblemError:
+def broker_unavailable() -> ApiProblemError:
     """503: the broker is away, so the change feed cannot be read."""
-    return ProblemError(
+    return ApiProblemError(
         503,
         "broker-unavailable",
         "Broker unavailable",
@@ -201,9 +201,9 @@ def broker_unavailable() -> ProblemError:
     )
 
 
-def no_worker() -> ProblemError:
+def no_worker() -> ApiProblemError:
     """503: no worker is there."""
-    return ProblemError(
+    return ApiProblemError(
         503,
         "no-worker",
         "No worker",
@@ -212,9 +212,9 @@ def no_worker() -> ProblemError:
     )
 
 
-def no_reply(seconds: float) -> ProblemError:
+def no_reply(seconds: float) -> ApiProblemError:
     """504: the workers did not reply in time."""
-    return ProblemError(
+    return ApiProblemError(
         504,
         "no-reply",
         "No reply in time",
@@ -223,10 +223,10 @@ def no_reply(seconds: float) -> ProblemError:
     )
 
 
-def too_busy(seconds: float = 0.0) -> ProblemError:
+def too_busy(seconds: float = 0.0) -> ApiProblemError:
     """503: the workers cannot be expected to answer in time; `seconds` is by how much they would be late."""
     retry = max(1, math.ceil(seconds))
-    return ProblemError(
+    return ApiProblemError(
         503,
         "too-busy",
         "Too busy",
@@ -235,9 +235,9 @@ def too_busy(seconds: float = 0.0) -> ProblemError:
     )
 
 
-def too_many_streams(limit: int) -> ProblemError:
+def too_many_streams(limit: int) -> ApiProblemError:
     """503: the maximum number of streams is open."""
-    return ProblemError(
+    return ApiProblemError(
         503,
         "too-many-streams",
         "Too many streams",
@@ -246,9 +246,9 @@ def too_many_streams(limit: int) -> ProblemError:
     )
 
 
-def not_taken_in(partition: int, offset: int) -> ProblemError:
+def not_taken_in(partition: int, offset: int) -> ApiProblemError:
     """503: the event that the answer must include has not been absorbed in time."""
-    return ProblemError(
+    return ApiProblemError(
         503,
         "event-not-taken-in",
         "Event not taken in yet",
@@ -257,14 +257,14 @@ def not_taken_in(partition: int, offset: int) -> ProblemError:
     )
 
 
-def problem_of_reply(error: Mapping[str, Any]) -> ProblemError:
+def problem_of_reply(error: Mapping[str, Any]) -> ApiProblemError:
     """The problem that a worker replied with."""
     members = {k: v for k, v in error.items() if k not in _OWN_MEMBERS and v}
     status = error.get("status")
     if not isinstance(status, int) or not 400 <= status <= 599:
         status = 500
     title = str(error.get("title") or "ProblemDetails")
-    return ProblemError(
+    return ApiProblemError(
         status,
         str(error.get("type", "")).removeprefix(TYPE_PREFIX) or "internal-error",
         title,
@@ -274,7 +274,7 @@ def problem_of_reply(error: Mapping[str, Any]) -> ProblemError:
     )
 
 
-def problem_document(problem: ProblemError, instance: str) -> dict[str, Any]:
+def problem_document(problem: ApiProblemError, instance: str) -> dict[str, Any]:
     """The document for `problem`; `instance` is the path that was asked for, as it came."""
     return {
         "type": TYPE_PREFIX + problem.name,
@@ -286,7 +286,7 @@ def problem_document(problem: ProblemError, instance: str) -> dict[str, Any]:
     }
 
 
-def problem_response(problem: ProblemError, instance: str) -> Response:
+def problem_response(problem: ApiProblemError, instance: str) -> Response:
     """The answer for `problem`; `instance` is the path that was asked for, as it came."""
     document = orjson.dumps(problem_document(problem, instance))
     return Response(document, problem.status_code, problem.headers, MEDIA_TYPE)
@@ -299,7 +299,7 @@ def instance_of(scope: Mapping[str, Any]) -> str:
 
 
 async def _on_problem(request: Request, error: Exception) -> Response:
-    assert isinstance(error, ProblemError)
+    assert isinstance(error, ApiProblemError)
     return problem_response(error, instance_of(request.scope))
 
 
@@ -327,9 +327,9 @@ async def _on_http_error(request: Request, error: Exception) -> Response:
         return _on_method(request, dict(error.headers or {}))
     phrase = HTTPStatus(error.status_code).phrase
     if error.status_code == HTTPStatus.NOT_FOUND:
-        problem = ProblemError(404, "path-not-found", "No such path", "There is nothing at this path.")
+        problem = ApiProblemError(404, "path-not-found", "No such path", "There is nothing at this path.")
     else:
-        problem = ProblemError(
+        problem = ApiProblemError(
             error.status_code,
             phrase.lower().replace(" ", "-"),
             phrase,
@@ -347,7 +347,7 @@ def _on_method(request: Request, headers: Mapping[str, str]) -> Response:
     allow = {"allow": ", ".join(sorted(allowed))}
     if request.method == "OPTIONS":
         return Response(status_code=204, headers=allow)
-    problem = ProblemError(
+    problem = ApiProblemError(
         405,
         "method-not-allowed",
         "Method not allowed",
@@ -359,7 +359,7 @@ def _on_method(request: Request, headers: Mapping[str, str]) -> Response:
 
 def install_problem_handlers(app: FastAPI) -> None:
     """Make `app` answer every error with a problem document (unexpected ones: see `middleware.RequestObserver`)."""
-    app.add_exception_handler(ProblemError, _on_problem)
+    app.add_exception_handler(ApiProblemError, _on_problem)
     app.add_exception_handler(RequestValidationError, _on_validation)
     app.add_exception_handler(HTTPException, _on_http_error)
     app.add_exception_handler(StoreError, _on_store_error)

@@ -53,7 +53,7 @@ class ProtocolResult:
     load: str = ""
 
 
-class _Run:
+class _StreamingRun:
     def __init__(self, name: str, protocol: StreamingProtocol) -> None:
         self.protocol = protocol
         self.result = ProtocolResult(name)
@@ -149,9 +149,9 @@ def _resident() -> int:
 
 def _played(name: str, make: Callable[[], StreamingProtocol], answer: Connection) -> None:
     """In a process of its own: play, and send what came of it."""
-    run: _Run | None = None
+    run: _StreamingRun | None = None
     try:
-        run = _Run(name, make())
+        run = _StreamingRun(name, make())
         run.play()
         result = run.result
     except Exception as error:  # noqa: BLE001 -- a peer's failure is a row of the table

@@ -6,11 +6,11 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 
-class _Answer(BaseModel):
+class _AnswerModel(BaseModel):
     model_config = ConfigDict(frozen=True, extra="allow")
 
 
-class Metadata(_Answer):
+class Metadata(_AnswerModel):
     """What the catalogue says of a track; None or empty where it says nothing."""
 
     title: str | None = None
@@ -45,7 +45,7 @@ class Metadata(_Answer):
     extra: dict[str, Any] = {}
 
 
-class EventPosition(_Answer):
+class EventPosition(_AnswerModel):
     """An event of the ingest topic, by its coordinates."""
 
     topic: str
@@ -54,7 +54,7 @@ class EventPosition(_Answer):
     event_time: datetime | None = None
 
 
-class RecommendedTrack(_Answer):
+class RecommendedTrack(_AnswerModel):
     """One recommended track: why, how well, and what is known of it."""
 
     track_id: str
@@ -79,14 +79,14 @@ class RecommendedTrack(_Answer):
     metadata: Metadata = Metadata()
 
 
-class CandidateStage(_Answer):
+class CandidateStage(_AnswerModel):
     """How many candidates were left after a stage."""
 
     stage: str
     held: int
 
 
-class ChosenByAuto(_Answer):
+class ChosenByAuto(_AnswerModel):
     """What the strategy `auto` chose, and why."""
 
     strategy: str
@@ -94,7 +94,7 @@ class ChosenByAuto(_Answer):
     reason: str
 
 
-class _Computed(_Answer):
+class _ComputedAnswer(_AnswerModel):
     reference_track: str | None = None
     reference_metadata: Metadata | None = None
     strategy: str
@@ -106,7 +106,7 @@ class _Computed(_Answer):
     computation_time_ms: float
 
 
-class Recommendations(_Computed):
+class Recommendations(_ComputedAnswer):
     """Recommendations, the best first, and where they come from."""
 
     chosen: ChosenByAuto | None = None
@@ -122,7 +122,7 @@ class Recommendations(_Computed):
         return [each.track_id for each in self.recommendations]
 
 
-class Placement(_Answer):
+class Placement(_AnswerModel):
     """Where a candidate stands among the recommendations, or what kept it out."""
 
     candidate: str
@@ -135,13 +135,13 @@ class Placement(_Answer):
     candidates: int
 
 
-class Explanation(_Computed):
+class Explanation(_ComputedAnswer):
     """Why a track is recommended, or why not."""
 
     placement: Placement
 
 
-class StrategyAnswer(_Answer):
+class StrategyAnswer(_AnswerModel):
     """One strategy's list beside the others', and what it is worth."""
 
     strategy: str
@@ -157,7 +157,7 @@ class StrategyAnswer(_Answer):
     coverage: float
 
 
-class StrategyOverlap(_Answer):
+class StrategyOverlap(_AnswerModel):
     """How far the lists of two strategies agree."""
 
     one: str
@@ -166,7 +166,7 @@ class StrategyOverlap(_Answer):
     rank_biased_overlap: float
 
 
-class StrategyComparison(_Answer):
+class StrategyComparison(_AnswerModel):
     """Every strategy's list for one track."""
 
     lists: list[StrategyAnswer]
@@ -175,13 +175,13 @@ class StrategyComparison(_Answer):
     candidates: int
 
 
-class ComparedStrategies(_Computed):
+class ComparedStrategies(_ComputedAnswer):
     """Every strategy's list for one track, and where they come from."""
 
     comparison: StrategyComparison
 
 
-class CatalogueTrack(_Answer):
+class CatalogueTrack(_AnswerModel):
     """A track of the catalogue."""
 
     track_id: str
@@ -196,7 +196,7 @@ class CatalogueTrack(_Answer):
     metadata: Metadata = Metadata()
 
 
-class ListState(_Answer):
+class ListState(_AnswerModel):
     """The state of a track's stored list."""
 
     version: int
@@ -213,7 +213,7 @@ class CatalogueRecord(CatalogueTrack):
     neighbour_list: ListState | None = None
 
 
-class CataloguePage(_Answer):
+class CataloguePage(_AnswerModel):
     """One page of the catalogue; `next` is the cursor of the one behind it."""
 
     tracks: list[CatalogueTrack]
@@ -222,28 +222,28 @@ class CataloguePage(_Answer):
     next: str | None = None
 
 
-class CountedName(_Answer):
+class CountedName(_AnswerModel):
     """A name, and how many tracks bear it."""
 
     name: str
     count: int
 
 
-class ComposersAnswer(_Answer):
+class ComposersAnswer(_AnswerModel):
     """Composers, the most frequent first."""
 
     composers: list[CountedName]
     total: int
 
 
-class TagsAnswer(_Answer):
+class TagsAnswer(_AnswerModel):
     """Tags, the most frequent first."""
 
     tags: list[CountedName]
     total: int
 
 
-class MapPoints(_Answer):
+class MapPoints(_AnswerModel):
     """Points of the map as columns of equal length."""
 
     ids: list[str]
@@ -255,7 +255,7 @@ class MapPoints(_Answer):
     more: bool
 
 
-class StrategyOffer(_Answer):
+class StrategyOffer(_AnswerModel):
     """A strategy, as the API describes it; its aliases, modes and parameters are plain objects."""
 
     name: str
@@ -268,21 +268,21 @@ class StrategyOffer(_Answer):
     parameters: list[dict[str, Any]] = []
 
 
-class StrategyOffers(_Answer):
+class StrategyOffers(_AnswerModel):
     """All strategies, and the one that is used where none is named."""
 
     strategies: list[StrategyOffer]
     default: str
 
 
-class HealthFinding(_Answer):
+class HealthFinding(_AnswerModel):
     """One thing that was looked at; figures stand beside, as attributes."""
 
     status: str
     detail: str
 
 
-class Health(_Answer):
+class Health(_AnswerModel):
     """What works. `down`: reads cannot be answered. `degraded`: they can, but something is wrong."""
 
     status: Literal["ok", "degraded", "down"]
@@ -290,21 +290,21 @@ class Health(_Answer):
     checks: dict[str, HealthFinding] = {}
 
 
-class ScoredNeighbour(_Answer):
+class ScoredNeighbour(_AnswerModel):
     """A neighbour, and its cosine similarity."""
 
     track_id: str
     score: float
 
 
-class FeedOffset(_Answer):
+class FeedOffset(_AnswerModel):
     """A place in the change feed."""
 
     partition: int
     offset: int
 
 
-class Change(_Answer):
+class Change(_AnswerModel):
     """A list that has changed.
 
     `reason` is `first-list`, `changed`, `withdrawn` (the track is gone) or `told-again` (after a worker's restart: what
@@ -322,14 +322,14 @@ class Change(_Answer):
     recommendations: list[ScoredNeighbour] | None = None
 
 
-class ProblemField(_Answer):
+class ProblemField(_AnswerModel):
     """What is wrong with one parameter."""
 
     field: str
     message: str
 
 
-class ProblemDetail(_Answer):
+class ProblemDetail(_AnswerModel):
     """A problem document (RFC 9457)."""
 
     type: str

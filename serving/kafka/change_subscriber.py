@@ -16,8 +16,8 @@ from serving.kafka.broker import (
     start_client,
     stop_client,
 )
-from serving.kafka.changes import Change, change_of
-from serving.kafka.replay import Part, Replayer
+from serving.kafka.changes import FeedChange, change_of
+from serving.kafka.replay import Replayer, ReplayPart
 from streams.kafka.clients import READ_COMMITTED
 
 logger = structlog.get_logger("serving")
@@ -44,11 +44,11 @@ class ChangeSubscription:
         self.overrun = False
         self._limit = limit
         self._max_bytes = max_bytes
-        self._queue: deque[Change] = deque()
+        self._queue: deque[FeedChange] = deque()
         self._bytes = 0
         self._wake = asyncio.Event()
 
-    def offer(self, change: Change) -> None:
+    def offer(self, change: FeedChange) -> None:
         """Buffer a change, unless the reader is too far behind: then nothing more is buffered."""
         if self.overrun:
             return
@@ -60,14 +60,14 @@ class ChangeSubscription:
             self._bytes += change.size
         self._wake.set()
 
-    async def next(self) -> list[Change]:
+    async def next(self) -> list[FeedChange]:
         """The next changes, some at a time; none once the reader has seen everything before the one that was lost."""
         while not self._queue:
             if self.overrun:
                 return []
             self._wake.clear()
             await self._wake.wait()
-        taken: list[Change] = []
+        taken: list[FeedChange] = []
         size = 0
         while self._queue and len(taken) < _AT_ONCE and size < _AT_ONCE_BYTES:
             taken.append(self._queue.popleft())
@@ -94,7 +94,7 @@ class ChangeSubscriber:
         self,
         options: dict[str, Any],
         topic: str,
-        listener: Callable[[Change], None],
+        listener: Callable[[FeedChange], None],
         *,
         limit: int,
         max_bytes: int,
@@ -217,7 +217,9 @@ class ChangeSubscriber:
         """How many offsets lie between `seen` and now; partitions that it does not name do not count."""
         return sum(max(0, self.positions[p] - 1 - at) for p, at in seen.items() if p in self.positions)
 
-    async def replay(self, seen: Mapping[int, int], track_id: str | None, ends: Mapping[int, int]) -> Part:
+    async def replay(
+        self, seen: Mapping[int, int], track_id: str | None, ends: Mapping[int, int]
+    ) -> ReplayPart:
         """The next part of what has come after the offsets `seen` and before `ends`, of one track or of all.
 
         Args:

@@ -21,7 +21,7 @@ class UnreadableChangeError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class FeedChange:
     """One message of the change feed; `value` is None if the track was withdrawn."""
 
     partition: int
@@ -35,16 +35,16 @@ class Change:
         return _CHANGE_BYTES + len(self.track_id) + len(self.value or b"")
 
 
-def change_of(record: ConsumerRecord) -> Change | None:
+def change_of(record: ConsumerRecord) -> FeedChange | None:
     """The change of a message; None for one without a usable key."""
     try:
         track_id = (record.key or b"").decode()
     except UnicodeDecodeError:
         return None
-    return Change(record.partition, record.offset, track_id, record.value) if track_id else None
+    return FeedChange(record.partition, record.offset, track_id, record.value) if track_id else None
 
 
-def described_change(change: Change, *, whole: bool) -> dict[str, Any]:
+def described_change(change: FeedChange, *, whole: bool) -> dict[str, Any]:
     """A change in the form for subscribers.
 
     Args:

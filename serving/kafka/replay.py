@@ -9,7 +9,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from serving.kafka.broker import BrokerUnavailableError, start_client, stop_client
-from serving.kafka.changes import Change, change_of
+from serving.kafka.changes import FeedChange, change_of
 from streams.kafka.clients import READ_COMMITTED
 
 # Seconds without a message after which the rest of the log counts as compacted away.
@@ -30,7 +30,7 @@ class ReplayBusyError(Exception):
 
 
 @dataclass(slots=True)
-class Part:
+class ReplayPart:
     """A part of the missed changes.
 
     Attributes:
@@ -39,7 +39,7 @@ class Part:
     """
 
     seen: dict[int, int]
-    changes: list[Change] = field(default_factory=list)
+    changes: list[FeedChange] = field(default_factory=list)
 
 
 class Replayer:
@@ -55,7 +55,9 @@ class Replayer:
         self._topic = topic
         self._turns = asyncio.Semaphore(_AT_ONCE)
 
-    async def read(self, seen: Mapping[int, int], ends: Mapping[int, int], track_id: str | None) -> Part:
+    async def read(
+        self, seen: Mapping[int, int], ends: Mapping[int, int], track_id: str | None
+    ) -> ReplayPart:
         """The next part of what has come after the offsets `seen` and before `ends`, of one track or of all.
 
         Args:
@@ -67,7 +69,7 @@ class Replayer:
             ReplayBusyError: Others are reading all the time.
             BrokerUnavailableError: The broker does not answer, or went away.
         """
-        part = Part({p: at for p, at in seen.items() if p in ends})
+        part = ReplayPart({p: at for p, at in seen.items() if p in ends})
         behind = {p: ends[p] for p, at in part.seen.items() if at + 1 < ends[p]}
         if not behind:
             return part
@@ -85,7 +87,7 @@ class Replayer:
                 self._turns.release()
         return part
 
-    async def _read_in_time(self, part: Part, ends: Mapping[int, int], track_id: str | None) -> None:
+    async def _read_in_time(self, part: ReplayPart, ends: Mapping[int, int], track_id: str | None) -> None:
         before = dict(part.seen)
         # Read ahead is no more than a part, too.
         consumer = AIOKafkaConsumer(
@@ -107,7 +109,7 @@ class Replayer:
             await stop_client(consumer)
 
     async def _read(
-        self, consumer: AIOKafkaConsumer, part: Part, ends: Mapping[int, int], track_id: str | None
+        self, consumer: AIOKafkaConsumer, part: ReplayPart, ends: Mapping[int, int], track_id: str | None
     ) -> None:
         left = {TopicPartition(self._topic, partition): end for partition, end in ends.items()}
         consumer.assign(list(left))

@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from serving import problems
 from serving.parameters import QueryReader
-from serving.problems import ProblemError
+from serving.problems import ApiProblemError
 from serving.recommend.playlists import ListFormat
 from store.materialised import Place
 from streams.contracts import (
@@ -51,7 +51,7 @@ Offset = Annotated[str, Field(json_schema_extra={"pattern": _OFFSET_PATTERN}), A
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
-class _Asked(BaseModel):
+class _QuestionParameters(BaseModel):
     """Parameters of recommendations, without the starting point; frozen, as defaults are shared."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=False)
@@ -159,13 +159,13 @@ DOTTED = ("extra", "parameters", "user_context")
 _FORMAT: Any = Field(
     default=None, description="How the list is written: JSON, or a playlist. Counts more than `Accept`."
 )
-RecommendQuery: type[_Asked] = create_model(
-    "RecommendQuery", __base__=_Asked, format=(ListFormat | None, _FORMAT), **_filters()
+RecommendQuery: type[_QuestionParameters] = create_model(
+    "RecommendQuery", __base__=_QuestionParameters, format=(ListFormat | None, _FORMAT), **_filters()
 )
 RecommendQuery.__doc__ = "Parameters of a recommendation."
 
 
-class ExplanationQuery(_Asked):
+class ExplanationQuery(_QuestionParameters):
     """Parameters of an explanation."""
 
     seed: TrackId = Field(description="The reference track.", examples=["bach/bwv66.6"])
@@ -283,7 +283,7 @@ def in_query_terms(**renamed: str) -> Iterator[None]:
     """
     try:
         yield
-    except ProblemError as problem:
+    except ApiProblemError as problem:
         errors = problem.members.get("errors")
         if not errors:
             raise
@@ -292,7 +292,7 @@ def in_query_terms(**renamed: str) -> Iterator[None]:
         told = problems.invalid_parameters_problem(spelled, left_out=left_out)
         detail = told.detail if problem.status_code == told.status_code else problem.detail
         members = {**problem.members, "errors": told.members["errors"]}
-        raise ProblemError(
+        raise ApiProblemError(
             problem.status_code, problem.name, problem.title, detail, headers=problem.headers, **members
         ) from None
 
@@ -306,7 +306,9 @@ def _spelled(field: str, message: str, renamed: dict[str, str]) -> tuple[str, st
     return renamed.get(field, field), message
 
 
-def asked_by(asked: _Asked, dotted: dict[str, dict[str, list[str]]], **start: Any) -> dict[str, Any]:
+def asked_by(
+    asked: _QuestionParameters, dotted: dict[str, dict[str, list[str]]], **start: Any
+) -> dict[str, Any]:
     """The request for query parameters, as plain values.
 
     Args:

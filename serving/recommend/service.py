@@ -14,7 +14,7 @@ import structlog
 
 from serving import problems
 from serving.metrics import ApiMetrics
-from serving.problems import ProblemError
+from serving.problems import ApiProblemError
 from serving.recommend import replies
 from serving.recommend.batching import RequestBatcher
 from serving.recommend.lists import ListReader
@@ -193,7 +193,7 @@ class ReadService:
         """The workers' answer from a search, without a stored list."""
         try:
             return ReadAnswer(await self._ask(question, track_id), b"", "workers")
-        except ProblemError as problem:
+        except ApiProblemError as problem:
             if problem.status_code == 404 and question.event is not None:
                 raise problems.not_taken_in(*question.event) from problem
             raise
@@ -202,7 +202,7 @@ class ReadService:
         """The workers' answer, while the store has none yet."""
         try:
             return await self._reply(question.about(track_id), hits)
-        except ProblemError as problem:
+        except ApiProblemError as problem:
             if question.listed and problem.status_code in {503, 504}:
                 raise problems.list_not_ready(track_id) from problem
             raise
@@ -247,7 +247,7 @@ class ReadService:
                 reply = await self._searched(
                     question, track_id, hits=1 if before is None else before.hits + 1
                 )
-            except ProblemError as problem:
+            except ApiProblemError as problem:
                 # A worker that has just taken over replies late; by then it may have written the list.
                 if (
                     problem.name != "list-not-ready"
@@ -355,7 +355,7 @@ class ReadService:
     async def _refreshing(self, query: RecommendationQuery, hits: int) -> None:
         try:
             await self._asker.ask(query, hits=hits)
-        except ProblemError as problem:
+        except ApiProblemError as problem:
             logger.debug("a stale body was not renewed", problem=problem.name)
 
     async def close(self) -> None:

@@ -22,7 +22,7 @@ from serving.models import (
     problem_responses,
 )
 from serving.parameters import QueryReader
-from serving.problems import ProblemError
+from serving.problems import ApiProblemError
 from serving.reading import WaitingRoute, add_read
 from serving.recommend import replies
 from serving.recommend.playlists import wanted_format
@@ -105,7 +105,7 @@ async def ask_many(request: Request) -> Response:
     # A batch takes no longer than one answer may: entries that have had no place by then have none.
     deadline = asyncio.get_running_loop().time() + context.recommending.bound
     # Identical entries are answered once.
-    alike = SingleFlight[bytes, bytes | ProblemError]()
+    alike = SingleFlight[bytes, bytes | ApiProblemError]()
     found = await asyncio.gather(
         *(
             alike.run(_alike(entry, at), partial(_entry, context, entry, places, deadline))
@@ -127,13 +127,13 @@ def _alike(entry: Any, at: int) -> bytes:
 
 async def _entry(
     context: ApiContext, asked: Any, places: tuple[asyncio.Semaphore, asyncio.Semaphore], deadline: float
-) -> bytes | ProblemError:
+) -> bytes | ApiProblemError:
     try:
         wanted = _question(asked)
         stored = wanted.listed or wanted.variant is not None
         async with asyncio.timeout_at(deadline), places[0] if stored else places[1]:
             return (await _answered(context, wanted, time.perf_counter())).body
-    except ProblemError as problem:
+    except ApiProblemError as problem:
         return problem
     except StoreUnavailableError:
         return problems.store_unavailable_problem()
@@ -144,7 +144,7 @@ async def _entry(
         return problems.internal_problem(structlog.contextvars.get_contextvars().get("request_id", ""))
 
 
-def _told(found: bytes | ProblemError, instance: str) -> bytes:
+def _told(found: bytes | ApiProblemError, instance: str) -> bytes:
     return found if isinstance(found, bytes) else orjson.dumps(problems.problem_document(found, instance))
 
 

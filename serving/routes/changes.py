@@ -13,8 +13,14 @@ from serving import problems
 from serving.context import context_of
 from serving.kafka.broker import BrokerUnavailableError
 from serving.kafka.change_subscriber import ChangeSubscriber, ChangeSubscription
-from serving.kafka.changes import POSITIONS, Change, UnreadableChangeError, described_change, read_positions
-from serving.kafka.replay import Part, ReplayBusyError
+from serving.kafka.changes import (
+    POSITIONS,
+    FeedChange,
+    UnreadableChangeError,
+    described_change,
+    read_positions,
+)
+from serving.kafka.replay import ReplayBusyError, ReplayPart
 from serving.kafka.streaming import End, EventStream
 from serving.metrics import ApiMetrics
 from serving.models import problem_responses
@@ -146,7 +152,7 @@ class _Following:
         # No await may come in between.
         return (self._feed.subscribe(self._track_id) if near else None), dict(self._feed.positions)
 
-    async def _missed(self, ends: Mapping[int, int]) -> Part:
+    async def _missed(self, ends: Mapping[int, int]) -> ReplayPart:
         """The next page of missed changes."""
         try:
             return await self._feed.replay(self._seen, self._track_id, ends)
@@ -162,10 +168,10 @@ class _Following:
             return f"{self._only}:{self._seen[self._only]}"
         return ",".join(f"{partition}:{offset}" for partition, offset in sorted(self._seen.items()))
 
-    def _told(self, changes: Iterable[Change]) -> bytes:
+    def _told(self, changes: Iterable[FeedChange]) -> bytes:
         return b"".join(map(self._event, changes))
 
-    def _event(self, change: Change) -> bytes:
+    def _event(self, change: FeedChange) -> bytes:
         """The event of a change; None if it cannot be read, as an error would end the stream at each attempt."""
         self._seen[change.partition] = change.offset
         try:

@@ -180,7 +180,7 @@ class WorkerClient:
                 with tracing.traced_span("ask workers", "client", mess_request_id=flight.request_id):
                     value = await self._exchange(flight)
             self._take(flight, value)
-        except problems.ProblemError as problem:
+        except problems.ApiProblemError as problem:
             self._give_up(flight, problem)
         except TimeoutError:
             self._give_up(flight, problems.no_reply(self._options.timeout))
@@ -264,7 +264,7 @@ class WorkerClient:
         elif problem is not None:
             flight.reply.set_exception(problem)
 
-    def _give_up(self, flight: _Flight, problem: problems.ProblemError) -> None:
+    def _give_up(self, flight: _Flight, problem: problems.ApiProblemError) -> None:
         """Fail a request with a problem."""
         if flight.reply.done():
             return

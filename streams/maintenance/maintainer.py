@@ -58,7 +58,7 @@ FRESHNESS_LIMIT = 600.0
 
 
 @dataclass(frozen=True, slots=True)
-class _Taken:
+class _TakenChanges:
     """The changes that a flush took from the engine.
 
     Attributes:
@@ -348,22 +348,24 @@ class ListMaintainer:
         still = [at for at, (key, owner) in enumerate(places) if self._moved.get(key, owner) == owner]
         return np.array(still, dtype=np.int64)
 
-    async def _take(self) -> _Taken:
+    async def _take(self) -> _TakenChanges:
         async with self.turn:
             changes = await self.engine.take_changes()
             withdrawn, self._withdrawn = self._withdrawn, False
             traces, self._traces = self._traces, []
             moved, self._moved = bool(self._moved), {}
-            taken = _Taken(changes, dict(self.applied), self._ownership.tenures, withdrawn, traces, moved)
+            taken = _TakenChanges(
+                changes, dict(self.applied), self._ownership.tenures, withdrawn, traces, moved
+            )
             await self._observe_engine()
             return taken
 
-    async def _write_when_held(self, taken: _Taken) -> _Written:
+    async def _write_when_held(self, taken: _TakenChanges) -> _Written:
         # Without a partition there is no epoch, and nothing would fence this write.
         await self._ownership.held()
         return await self._ownership.under_epochs(lambda epochs: self._write(taken, epochs))
 
-    async def _write(self, taken: _Taken, epochs: dict[int, int]) -> _Written:
+    async def _write(self, taken: _TakenChanges, epochs: dict[int, int]) -> _Written:
         tenures, changes = self._ownership.tenures, taken.changes
         owners = [p for p in epochs if tenures[p] == taken.tenures.get(p)]
         mine = np.isin(changes.owners, owners)
@@ -387,7 +389,7 @@ class ListMaintainer:
             reach(FaultPoint.BEFORE_LIST_COMMIT)
         return _Written(version, generated_at, owners)
 
-    def _note_flush(self, taken: _Taken) -> None:
+    def _note_flush(self, taken: _TakenChanges) -> None:
         self._metrics.lists_written.inc(len(taken.changes))
         for partition, offset in taken.applied.items():
             self._metrics.absorbed.labels(partition).set(offset)

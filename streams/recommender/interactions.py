@@ -39,7 +39,7 @@ _NOTHING: Final = 1e-100
 
 
 @dataclass(frozen=True, slots=True)
-class _Counted:
+class _CountedInteraction:
     """A validated interaction, its offset, and its time in microseconds since 1970."""
 
     received: ReceivedMessage
@@ -50,7 +50,7 @@ class _Counted:
 
 @dataclass(slots=True)
 class _Read:
-    counted: list[_Counted] = field(default_factory=list)
+    counted: list[_CountedInteraction] = field(default_factory=list)
     refused: list[RefusedMessage] = field(default_factory=list)
     duplicates: int = 0
 
@@ -62,7 +62,9 @@ def _read(messages: Sequence[ReceivedMessage]) -> _Read:
     for received in messages:
         try:
             event = parse_interaction(received.key, received.value)
-            counted = _Counted(received, event, interaction_identity(event), _time_of(received, event))
+            counted = _CountedInteraction(
+                received, event, interaction_identity(event), _time_of(received, event)
+            )
         except Exception as error:  # noqa: BLE001 -- whatever one message does, the others are not its fault
             read.refused.append(RefusedMessage(received, refusal_of(error)))
             continue
@@ -179,7 +181,7 @@ class InteractionConsumer:
         return counted, duplicates, replayed
 
     async def _commit(
-        self, messages: Sequence[ReceivedMessage], counted: Sequence[_Counted]
+        self, messages: Sequence[ReceivedMessage], counted: Sequence[_CountedInteraction]
     ) -> tuple[int, int, int]:
         """Count what is new, and move the offsets, in one transaction: (counted, duplicates, replayed)."""
         ends: dict[int, int] = {}
@@ -206,7 +208,9 @@ class InteractionConsumer:
             )
         return len(fresh), len(new) - len(fresh), len(counted) - len(new)
 
-    async def _add(self, connection: asyncpg.pool.PoolConnectionProxy, fresh: Sequence[_Counted]) -> None:
+    async def _add(
+        self, connection: asyncpg.pool.PoolConnectionProxy, fresh: Sequence[_CountedInteraction]
+    ) -> None:
         if not fresh:
             return
         half_life = self._settings.half_life_days * _DAY

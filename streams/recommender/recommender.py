@@ -80,7 +80,7 @@ class Answers(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
+class _PreparedQuestion:
     """A question with everything that was read for it.
 
     Attributes:
@@ -221,7 +221,7 @@ class Recommender:
             self._keep(asked, body, body.kept, variant, reason)
         return body
 
-    async def _ask(self, answers: Answers, asked: _Asked) -> Body:
+    async def _ask(self, answers: Answers, asked: _PreparedQuestion) -> Body:
         """The answer of the catalogue's process; a track that was just accepted is waited for.
 
         Raises:
@@ -276,7 +276,7 @@ class Recommender:
                 await answers.know_lists(facts)
         return answers
 
-    async def _read(self, request: RecommendationQuery, *, keep: bool) -> _Asked:
+    async def _read(self, request: RecommendationQuery, *, keep: bool) -> _PreparedQuestion:
         """Read everything from the store that a question needs.
 
         Raises:
@@ -303,7 +303,7 @@ class Recommender:
             candidate=None if request.candidate is None else track_key(request.candidate),
             compare=request.compare,
         )
-        return _Asked(request, query, own, searched, question)
+        return _PreparedQuestion(request, query, own, searched, question)
 
     async def _dimension_of_all(self) -> int | None:
         """The catalogue's dimension; None before its first track."""
@@ -320,7 +320,7 @@ class Recommender:
             await asyncio.sleep(_POLL_SECONDS)
         return True
 
-    def _keep(self, asked: _Asked, body: Body, kept: bytes, variant: int, reason: str) -> None:
+    def _keep(self, asked: _PreparedQuestion, body: Body, kept: bytes, variant: int, reason: str) -> None:
         assert asked.question.reference is not None
         strategy, mode = asked.request.canonical
         _, ranking = registry.find_mode(strategy, mode)

@@ -12,7 +12,7 @@ from streams.engine.search.rows import TrackRows
 from streams.recommender.catalogue_questions import Body, CatalogueQuestion
 from streams.recommender.catalogue_source import CatalogueSource
 from streams.recommender.track_json import TrackJson
-from streams.strategies import Placement, Query, RecommendedItem, Selection, metrics, registry
+from streams.strategies import CandidatePlacement, Query, RecommendedItem, Selection, metrics, registry
 from streams.strategies.types import StrategyChoice, Vectors
 
 _OPTIONS: Final = orjson.OPT_UTC_Z
@@ -85,7 +85,7 @@ class Renderer:
         rows = self._tracks.rows_of(np.array(named, dtype=np.int64))
         return dict(zip(named, self._tracks.offsets[rows].tolist(), strict=True))
 
-    def placement(self, chosen: Chosen, found: Placement, row: int) -> Body:
+    def placement(self, chosen: Chosen, found: CandidatePlacement, row: int) -> Body:
         """The placement of a candidate, the track of a row."""
         item = None
         if found.item is not None:

@@ -54,7 +54,7 @@ class RequestAnswerer(Protocol):
 
 
 @dataclass(slots=True)
-class _Taken:
+class _AcceptedRequest:
     """An accepted request. It is acknowledged once it and all earlier ones of its partition have been replied to.
 
     Attributes:
@@ -103,7 +103,7 @@ class RequestHandler:
         self._defect: BaseException | None = None
         self._leaving = False
         self._clock = BrokerClock()
-        self._order: dict[int, deque[_Taken]] = {}
+        self._order: dict[int, deque[_AcceptedRequest]] = {}
         self._replies: LRUCache[str, tuple[bytes, bytes]] = LRUCache(
             _REMEMBERED_BYTES, getsizeof=lambda kept: len(kept[1])
         )
@@ -125,7 +125,7 @@ class RequestHandler:
         await self._slots.acquire()
         if self._defect is not None:
             raise self._defect
-        taken = _Taken(acknowledge, since)
+        taken = _AcceptedRequest(acknowledge, since)
         self._order.setdefault(received.partition, deque()).append(taken)
         task = asyncio.create_task(self._work(received, taken), name="request")
         self._tasks.add(task)
@@ -138,7 +138,7 @@ class RequestHandler:
             log.error("a request was left unacknowledged", error=repr(error))
             self._defect = error
 
-    async def _work(self, received: ReceivedMessage, taken: _Taken) -> None:
+    async def _work(self, received: ReceivedMessage, taken: _AcceptedRequest) -> None:
         began = time.perf_counter()
         parent = tracing.parent_of(received.headers)
         with tracing.traced_span("answer request", "server", parent=parent):

@@ -14,11 +14,11 @@ from streams.strategies.selection import (
 from streams.strategies.source import CandidateSource, Source
 from streams.strategies.types import (
     CandidateColumns,
+    CandidatePlacement,
     Candidates,
     Caps,
     Filter,
     NearDuplicates,
-    Placement,
     Query,
     RecommendedItem,
     Seed,
@@ -29,6 +29,7 @@ from streams.strategies.types import (
 
 __all__ = [
     "CandidateColumns",
+    "CandidatePlacement",
     "CandidateSource",
     "Candidates",
     "Caps",
@@ -36,7 +37,6 @@ __all__ = [
     "InvalidQuery",
     "MissingData",
     "NearDuplicates",
-    "Placement",
     "Query",
     "RecommendedItem",
     "Seed",

@@ -8,7 +8,7 @@ from streams.strategies import explanations, facts, registry, seeds
 from streams.strategies.gate import CAPPED_FIELDS, WORK
 from streams.strategies.picking import PickedCandidate, PickingRun
 from streams.strategies.source import CandidateSource, Source
-from streams.strategies.types import Candidates, Placement, Query, RecommendedItem, Selection
+from streams.strategies.types import CandidatePlacement, Candidates, Query, RecommendedItem, Selection
 
 # How far down `explain_candidate` ranks before it says "below", where each pick is compared with those before it.
 DEEPEST = 1000
@@ -80,7 +80,7 @@ def _relaxed(run: PickingRun) -> list[str]:
     return [left + why]
 
 
-def explain_candidate(given: Source | Candidates, query: Query, key: int) -> Placement:
+def explain_candidate(given: Source | Candidates, query: Query, key: int) -> CandidatePlacement:
     """The rank of a track in the answer to a query, or what kept it out.
 
     `similarity` ranks every track. Other strategies choose from the most similar ones: for a track that is not among these,
@@ -98,7 +98,7 @@ def explain_candidate(given: Source | Candidates, query: Query, key: int) -> Pla
     source = _source(given)
     for item in select_list(source, query).items:
         if item.key == key:
-            return Placement(
+            return CandidatePlacement(
                 key, "listed", item.rank, f"Listed at rank {item.rank}: {item.explanation}", item
             )
     found = source.places_of([key])
@@ -108,7 +108,7 @@ def explain_candidate(given: Source | Candidates, query: Query, key: int) -> Pla
         return refused
     run = PickingRun(source, query)
     if place is None:
-        return Placement(key, "candidates", None, "It is not one of the tracks that are chosen from")
+        return CandidatePlacement(key, "candidates", None, "It is not one of the tracks that are chosen from")
     if run.resolved.strategy.name == registry.DEFAULT:
         run.fill(DEEPEST if query.near_duplicates is not None else registry.MOST, until=place)
         return _ranked(run, place, key)
@@ -119,7 +119,7 @@ def explain_candidate(given: Source | Candidates, query: Query, key: int) -> Pla
     return _ranked(run, place, key)
 
 
-def _beyond(run: PickingRun, place: int, key: int) -> Placement:
+def _beyond(run: PickingRun, place: int, key: int) -> CandidatePlacement:
     """The placement of a track that nothing refuses and that is not among those that the strategy ranked."""
     count, strategy = len(run.pool), run.choice.strategy
     detail = f"Not among the {count:,} candidates that {strategy} chooses from"
@@ -131,37 +131,39 @@ def _beyond(run: PickingRun, place: int, key: int) -> Placement:
         detail += f": it is number {number:,} of the most similar tracks"
     else:
         detail += f", nor among the {len(nearest):,} most similar tracks"
-    return Placement(key, "candidates", None, detail)
+    return CandidatePlacement(key, "candidates", None, detail)
 
 
-def _refused(source: Source, query: Query, key: int, place: int | None) -> Placement | None:
+def _refused(source: Source, query: Query, key: int, place: int | None) -> CandidatePlacement | None:
     """What keeps a track out in any case: seeds, exclusions, filters."""
     for tracks, name in ((query.seeds, "seed"), (query.negatives, "negative")):
         if any(track.key == key for track in tracks):
-            return Placement(key, "seeds", None, f"It is a {name} of the query itself")
+            return CandidatePlacement(key, "seeds", None, f"It is a {name} of the query itself")
     if key in query.exclude:
-        return Placement(key, "exclude", None, "The query excludes it")
+        return CandidatePlacement(key, "exclude", None, "The query excludes it")
     unmet = [] if place is None else [c for c in query.filters if not source.meeting(c)[place]]
     if place is None or not unmet:
         return None
     said = " and ".join(
         explanations.unmet_phrase(condition, source.value(condition.field, place)) for condition in unmet
     )
-    return Placement(key, "filters", None, f"It does not meet the filters: {said}")
+    return CandidatePlacement(key, "filters", None, f"It does not meet the filters: {said}")
 
 
-def _ranked(run: PickingRun, place: int, key: int) -> Placement:
+def _ranked(run: PickingRun, place: int, key: int) -> CandidatePlacement:
     ranks = {pick.place: rank for rank, pick in enumerate(run.picks, start=1)}
     if place in ranks:
         (item,) = _items(run, [run.picks[ranks[place] - 1]], ranks[place])
         detail = f"Ranks {item.rank:,}, below the first {run.query.top_k}: {item.explanation}"
-        return Placement(key, "top_k", item.rank, detail, item)
+        return CandidatePlacement(key, "top_k", item.rank, detail, item)
     closed = run.gate.cause(place)
     if closed is None:
-        return Placement(key, "top_k", None, f"Ranks below the first {len(run.picks):,}")
+        return CandidatePlacement(key, "top_k", None, f"Ranks below the first {len(run.picks):,}")
     condition, cause = closed
     by_rank = f" at rank {ranks[cause]:,}" if cause in ranks else ""
-    return Placement(key, condition.split(".")[0], None, explanations.refusal_reason(condition, by_rank))
+    return CandidatePlacement(
+        key, condition.split(".")[0], None, explanations.refusal_reason(condition, by_rank)
+    )
 
 
 def _items(run: PickingRun, picks: Sequence[PickedCandidate], first: int = 1) -> tuple[RecommendedItem, ...]:

@@ -394,7 +394,7 @@ class Selection:
 
 
 @dataclass(frozen=True, slots=True)
-class Placement:
+class CandidatePlacement:
     """Where a candidate stands, and why.
 
     Attributes:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.stack import Clone, Up
+from tests.e2e.stack import Clone, ClonedStack
 from tests.support.services import require_kafka
 
 
@@ -33,7 +33,7 @@ def clone(tmp_path: Path) -> Clone:
 
 
 @pytest.fixture(scope="module")
-def stack(broker: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
+def stack(broker: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClonedStack]:
     """A stack started from a clone, its catalogue empty; for tests that use track ids of their own."""
     clone = Clone.make(tmp_path_factory.mktemp(broker) / "mess-ai")
     with clone.up("--no-demo", "--port=0", f"--broker={broker}") as up:

@@ -83,7 +83,7 @@ class Clone:
         return {path.name for path in self.directory.iterdir()} - {*tracked, ".git"}
 
     @contextmanager
-    def up(self, *arguments: str) -> "Iterator[Up]":
+    def up(self, *arguments: str) -> "Iterator[ClonedStack]":
         """Run `mess up` in a process group of its own, as a shell does, and wait until it is ready."""
         with (self.directory.parent / f"{self.directory.name}.up.log").open("a+") as errors:
             process = subprocess.Popen(
@@ -97,7 +97,7 @@ class Clone:
                 start_new_session=True,
             )
             with process:
-                up = Up(self, process, errors)
+                up = ClonedStack(self, process, errors)
                 try:
                     up.wait_ready()
                     yield up
@@ -121,7 +121,7 @@ def _share_compiled(directory: Path) -> None:
         shutil.copy2(compiled, there / "__pycache__")
 
 
-class Up:
+class ClonedStack:
     """A running `mess up` on the default data directory of its clone.
 
     Attributes:

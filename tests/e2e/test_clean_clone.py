@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from mess_client import NotFoundError
 
-from tests.e2e.stack import Clone, Up, eventually, naming, still_running
+from tests.e2e.stack import Clone, ClonedStack, eventually, naming, still_running
 from tests.support.worker import publish, settle, wrong_lists
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
@@ -48,7 +48,7 @@ def write_tracks(path: Path, prefix: str, count: int) -> list[str]:
     return [str(each["track_id"]) for each in events]
 
 
-def test_the_code_that_runs_is_the_clones(stack: Up) -> None:
+def test_the_code_that_runs_is_the_clones(stack: ClonedStack) -> None:
     """What these tests start comes from the clone, not from the working tree they stand in."""
     done = stack.clone.python(
         "-c", "import mess, streams, mess_client as c; print(mess.__file__, streams.__file__, c.__file__)"
@@ -56,7 +56,7 @@ def test_the_code_that_runs_is_the_clones(stack: Up) -> None:
     assert done.stdout.count(str(stack.clone.directory)) == 3, done.stdout
 
 
-async def test_a_published_file_is_recommended_from(stack: Up) -> None:
+async def test_a_published_file_is_recommended_from(stack: ClonedStack) -> None:
     """`mess publish FILE` ends in lists of 50, equal to brute force, on HTTP and on the change feed."""
     path = stack.clone.directory.parent / "tracks.jsonl"
     names = write_tracks(path, "file", 120)
@@ -88,7 +88,7 @@ async def test_a_published_file_is_recommended_from(stack: Up) -> None:
     eventually(told, "the change feed has every list as it is served")
 
 
-async def test_any_kafka_client_changes_the_lists(stack: Up) -> None:
+async def test_any_kafka_client_changes_the_lists(stack: ClonedStack) -> None:
     """A plain client's event appears in the lists at once; re-embedding moves it, a null value takes it away."""
     ids = ["client/stays", "client/moves"]
     await publish(
@@ -127,7 +127,7 @@ async def test_any_kafka_client_changes_the_lists(stack: Up) -> None:
     eventually(buried, "tombstones of both are on the change feed")
 
 
-async def test_bad_input_becomes_dead_letters_and_stops_nothing(stack: Up) -> None:
+async def test_bad_input_becomes_dead_letters_and_stops_nothing(stack: ClonedStack) -> None:
     """What breaks the contract is in dead-letters with its reason; the event behind it is applied."""
     before = len(stack.clone.tail("dead-letters"))
     await publish(
@@ -166,7 +166,7 @@ async def test_bad_input_becomes_dead_letters_and_stops_nothing(stack: Up) -> No
     assert "missing_embedding" in refused.stdout + refused.stderr
 
 
-def test_status_shows_what_runs(stack: Up) -> None:
+def test_status_shows_what_runs(stack: ClonedStack) -> None:
     """`mess status` names every process as running, counts tracks and tells the lag."""
     done = stack.clone.mess("status", "--json")
     assert done.returncode == 0, done.stderr
@@ -182,7 +182,7 @@ def test_status_shows_what_runs(stack: Up) -> None:
     assert stack.url in for_people.stdout
 
 
-def test_nothing_is_written_beside_the_data_directory(stack: Up) -> None:
+def test_nothing_is_written_beside_the_data_directory(stack: ClonedStack) -> None:
     """A running stack leaves the clone as it was: its data is in one directory, which git ignores."""
     assert stack.clone.additions() == {".mess"}
 

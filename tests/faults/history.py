@@ -18,7 +18,7 @@ CENTRES = 6
 Message = tuple[bytes, bytes | None]
 
 
-class Kind(StrEnum):
+class MessageKind(StrEnum):
     """What a message does to the catalogue."""
 
     UPSERT = "upsert"
@@ -36,7 +36,7 @@ class Meaning:
         title: Of an upsert.
     """
 
-    kind: Kind
+    kind: MessageKind
     embedding: bytes = b""
     title: str = ""
 
@@ -135,7 +135,7 @@ class History:
         message = encode_track(track_id, vector, {"title": title})
         # At unit length twice, by the sender and by validation: that may differ in the last bit.
         embedding = unit_vector(unit_vector(vector)).astype("<f4").tobytes()
-        self.meanings[message] = Meaning(Kind.UPSERT, embedding, title)
+        self.meanings[message] = Meaning(MessageKind.UPSERT, embedding, title)
         self._vectors[track_id] = vector
         if track_id in self._deleted:
             self._deleted.remove(track_id)
@@ -143,7 +143,7 @@ class History:
 
     def _delete(self, track_id: str) -> Message:
         message = (track_id.encode(), None)
-        self.meanings[message] = Meaning(Kind.DELETE)
+        self.meanings[message] = Meaning(MessageKind.DELETE)
         self._vectors.pop(track_id, None)
         if track_id not in self._deleted:
             self._deleted.append(track_id)
@@ -164,11 +164,11 @@ class History:
             orjson.dumps(event | {"metadata": [f"bad {nonce}"]}),
         ]
         message = (track_id.encode(), values[int(self.rng.integers(len(values)))])
-        self.meanings[message] = Meaning(Kind.BAD)
+        self.meanings[message] = Meaning(MessageKind.BAD)
         return message
 
 
-class Catalogue:
+class LoggedCatalogue:
     """The catalogue that a log makes, whatever the order in which it is read: the last word on each track wins.
 
     Within a partition the offset decides, between partitions the broker's time, and of equal times the partition.
@@ -183,18 +183,18 @@ class Catalogue:
         self.tracks: dict[str, Stored] = {}
         self.bad: dict[tuple[int, int], Message] = {}
 
-    def read(self, records: Iterable[ConsumerRecord]) -> Catalogue:
+    def read(self, records: Iterable[ConsumerRecord]) -> LoggedCatalogue:
         """Read messages, in any order."""
         for record in records:
             meaning, name = self._meanings[record.key, record.value], record.key.decode()
-            if meaning.kind is Kind.BAD:
+            if meaning.kind is MessageKind.BAD:
                 self.bad[record.partition, record.offset] = (record.key, record.value)
                 continue
             last = self._last.get(name)
             if last is not None and not _is_after(record, last):
                 continue
             self._last[name] = record
-            if meaning.kind is Kind.DELETE:
+            if meaning.kind is MessageKind.DELETE:
                 self.tracks.pop(name, None)
             else:
                 self.tracks[name] = Stored(record.partition, record.offset, meaning)

@@ -13,7 +13,7 @@ from aiokafka import ConsumerRecord
 
 from store.pool import UNAVAILABLE
 from streams.contracts import read_dead_letter_headers
-from tests.faults.history import Catalogue
+from tests.faults.history import LoggedCatalogue
 from tests.support.feed import feed_faults
 from tests.support.worker import read_topic, settle, wrong_lists
 
@@ -74,7 +74,7 @@ async def _newest_list(database_url: str) -> object:
         await connection.close()
 
 
-async def faults_at_rest(database_url: str, servers: str, wanted: Catalogue) -> list[str]:
+async def faults_at_rest(database_url: str, servers: str, wanted: LoggedCatalogue) -> list[str]:
     """Everything that is not as it must be, in words; call it when all is at rest."""
     faults = await _wrong_tracks(database_url, wanted)
     wrong = await wrong_lists(database_url)
@@ -84,7 +84,7 @@ async def faults_at_rest(database_url: str, servers: str, wanted: Catalogue) -> 
     return faults + await _wrong_feed(database_url, servers)
 
 
-async def _wrong_tracks(database_url: str, wanted: Catalogue) -> list[str]:
+async def _wrong_tracks(database_url: str, wanted: LoggedCatalogue) -> list[str]:
     connection = await asyncpg.connect(database_url)
     try:
         rows = await connection.fetch(
@@ -105,7 +105,7 @@ async def _wrong_tracks(database_url: str, wanted: Catalogue) -> list[str]:
     return faults
 
 
-def wrong_letters(records: list[ConsumerRecord], wanted: Catalogue) -> list[str]:
+def wrong_letters(records: list[ConsumerRecord], wanted: LoggedCatalogue) -> list[str]:
     """Dead letters that are missing, of no bad event, or not as they were sent; repeats are allowed."""
     letters: Counter[tuple[int, int]] = Counter()
     faults = []

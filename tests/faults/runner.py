@@ -18,9 +18,9 @@ from mess import migrate
 from store.pool import UNAVAILABLE
 from streams.kafka.topics import ensure_topics
 from streams.settings import KafkaSettings, StreamSettings
-from tests.faults.history import Catalogue, History, Message
+from tests.faults.history import History, LoggedCatalogue, Message
 from tests.faults.oracle import at_rest, faults_at_rest, stored_lists
-from tests.faults.scenario import Fault, FaultKind, Part, Scenario
+from tests.faults.scenario import Fault, FaultKind, Scenario, ScenarioPart
 from tests.faults.servers import Guardian, KeptWorker, Servers
 from tests.faults.watcher import Watcher
 from tests.support.worker import end_offsets, read_topic
@@ -122,7 +122,7 @@ class Runner:
         finally:
             await asyncio.to_thread(self._servers.kill)
 
-    async def _play_part(self, part: Part) -> list[str]:
+    async def _play_part(self, part: ScenarioPart) -> list[str]:
         self.note(f"publishing: {part}")
         # A worker that is to die at a point runs before anything comes, so that the point is reached.
         armed = [fault for fault in part.faults if fault.kind is FaultKind.KILL_AT_POINT]
@@ -154,7 +154,7 @@ class Runner:
         except AssertionError:
             self.note("the point has not been reached")
 
-    async def _publish(self, part: Part) -> None:
+    async def _publish(self, part: ScenarioPart) -> None:
         for chunk in part.chunks:
             await self._deliver(chunk)
             await asyncio.sleep(part.pause)
@@ -413,7 +413,7 @@ class Runner:
         ]
         meanings = history.meanings
         faults += await faults_at_rest(
-            self._url, self._servers.bootstrap_servers, Catalogue(meanings).read(log)
+            self._url, self._servers.bootstrap_servers, LoggedCatalogue(meanings).read(log)
         )
         for watcher in self._watched:
             faults += watcher.faults

@@ -68,7 +68,7 @@ class Fault:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class ScenarioPart:
     """Messages published in a row, and what goes wrong meanwhile.
 
     Attributes:
@@ -103,7 +103,7 @@ class Scenario:
     seed: int
     long: bool
     history: History
-    parts: list[Part]
+    parts: list[ScenarioPart]
 
     def __str__(self) -> str:
         lines = [f"scenario of seed {self.seed} ({'long' if self.long else 'short'}):"]
@@ -137,7 +137,7 @@ def draw(seed: int, *, long: bool, broker_survives: bool) -> Scenario:
     return Scenario(seed, long, history, parts)
 
 
-def _part(rng: np.random.Generator, history: History, faults: list[Fault], *, long: bool) -> Part:
+def _part(rng: np.random.Generator, history: History, faults: list[Fault], *, long: bool) -> ScenarioPart:
     size = int(rng.integers(100, 400 if long else 250))
     burst = rng.random() < 0.25
     if burst:
@@ -153,7 +153,7 @@ def _part(rng: np.random.Generator, history: History, faults: list[Fault], *, lo
         # Workers join and leave in the middle of it: that takes its time.
         chunks = [messages[i : i + 10] for i in range(0, len(messages), 10)]
         seconds *= 12
-    return Part(chunks, seconds / len(chunks), faults, settle=bool(rng.random() < 0.4))
+    return ScenarioPart(chunks, seconds / len(chunks), faults, settle=bool(rng.random() < 0.4))
 
 
 def _fault(rng: np.random.Generator, kind: FaultKind, *, long: bool) -> Fault:

@@ -10,7 +10,7 @@ import asyncpg
 from aiokafka import ConsumerRecord
 
 from store.pool import UNAVAILABLE
-from tests.faults.history import Catalogue, Meaning
+from tests.faults.history import LoggedCatalogue, Meaning
 
 INTERVAL_SECONDS = 0.2
 
@@ -124,7 +124,7 @@ class Watcher:
         faults = []
         for sample in self.samples:
             read = [r for r in log if r.offset < sample.consumed.get(r.partition, 0)]
-            wanted = {name: kept.offset for name, kept in Catalogue(meanings).read(read).tracks.items()}
+            wanted = {name: kept.offset for name, kept in LoggedCatalogue(meanings).read(read).tracks.items()}
             if wanted != sample.tracks:
                 differing = sorted(dict(wanted.items() ^ sample.tracks.items()))
                 faults.append(

@@ -16,7 +16,7 @@ _ROWS = 1024
 
 
 @dataclass(frozen=True)
-class Question:
+class QualityQuestion:
     """What is asked: the label of a work (None leaves it out), and whether its own collection may answer.
 
     With `within`, only works that have a label are candidates; without, the whole catalogue is.
@@ -69,20 +69,20 @@ def composer_label(track: DemoTrack) -> str | None:
 
 
 QUESTIONS = (
-    Question("collection", collection),
-    Question("dance type, among all works", dance),
-    Question("dance type, among dance tunes", dance, within=True),
-    Question(
+    QualityQuestion("collection", collection),
+    QualityQuestion("dance type, among all works", dance),
+    QualityQuestion("dance type, among dance tunes", dance, within=True),
+    QualityQuestion(
         "dance type, among dance tunes of other collections", dance, within=True, other_collections=True
     ),
-    Question("composer, among all works", composer_label),
-    Question("composer, among works of known composers", composer_label, within=True),
+    QualityQuestion("composer, among all works", composer_label),
+    QualityQuestion("composer, among works of known composers", composer_label, within=True),
 )
 
 
 def measure(
     catalogue: DemoCatalogue,
-    questions: Sequence[Question] = QUESTIONS,
+    questions: Sequence[QualityQuestion] = QUESTIONS,
     sample: int | None = None,
     seed: int = 0,
 ) -> list[Answer]:
@@ -98,7 +98,7 @@ def measure(
 
 
 def _answer(
-    catalogue: DemoCatalogue, question: Question, sample: int | None, random: np.random.Generator
+    catalogue: DemoCatalogue, question: QualityQuestion, sample: int | None, random: np.random.Generator
 ) -> Answer:
     codes, count = _codes([question.label(track) for track in catalogue.tracks])
     groups = _codes([collection(track) for track in catalogue.tracks])[0]

@@ -76,11 +76,11 @@ class Searcher:
 
     def _search(
         self, queries: Vectors, count: int, among: Keys | None = None, without: Keys | None = None
-    ) -> "_Answers":
+    ) -> "_FoundRows":
         if count < 1:
             raise ValueError(f"count must be at least 1, not {count}")
         queries = self.checked(queries)
-        answers = _Answers(len(queries), count)
+        answers = _FoundRows(len(queries), count)
         left_out = self._known(without)
         reduced = self.tracks.columns.of(queries)
         if among is not None:
@@ -88,7 +88,7 @@ class Searcher:
                 rows = np.setdiff1d(self._known(among), left_out)
                 self._answer(answers, queries, range(len(queries)), scan.among(self.tracks, reduced, rows))
             return answers
-        asked = _Asked(queries, reduced, max(count, RECALL_AT), left_out, self._hidden(left_out))
+        asked = _QueryBatch(queries, reduced, max(count, RECALL_AT), left_out, self._hidden(left_out))
         hard = np.arange(len(queries))
         # For a large part of the catalogue, the inverted file or graph saves nothing.
         if asked.count <= self.supervisor.size // 10:
@@ -104,20 +104,20 @@ class Searcher:
         answers.exact = len(hard) == len(queries)
         return answers
 
-    def _found(self, answers: "_Answers") -> SearchMatches:
+    def _found(self, answers: "_FoundRows") -> SearchMatches:
         used = np.arange(answers.count) < answers.lengths[:, None]
         keys = np.zeros(used.shape, dtype=np.int64)
         keys[used] = self.tracks.keys[answers.rows[used]]
         return SearchMatches(keys, answers.scores, answers.lengths, answers.exact)
 
     def _answer(
-        self, answers: "_Answers", queries: Vectors, which: Sequence[int], uppers: Iterable[UpperBounds]
+        self, answers: "_FoundRows", queries: Vectors, which: Sequence[int], uppers: Iterable[UpperBounds]
     ) -> None:
         for i, upper in zip(which, uppers, strict=True):
             rows, scores = scan.best(self.tracks, queries[i], upper, answers.count)
             answers.put(i, rows, scores)
 
-    def _approximate(self, answers: "_Answers", asked: "_Asked", part: slice) -> npt.NDArray[np.intp]:
+    def _approximate(self, answers: "_FoundRows", asked: "_QueryBatch", part: slice) -> npt.NDArray[np.intp]:
         """Answer some queries by inverted file or graph, and newer tracks exhaustively; returns the unanswered queries."""
         numbers = np.arange(len(asked.queries))[part]
         reduced = asked.reduced[part]
@@ -147,7 +147,11 @@ class Searcher:
         return numbers[~done]
 
     def _by_graph(
-        self, answers: "_Answers", asked: "_Asked", which: npt.NDArray[np.intp], newer: list[UpperBounds]
+        self,
+        answers: "_FoundRows",
+        asked: "_QueryBatch",
+        which: npt.NDArray[np.intp],
+        newer: list[UpperBounds],
     ) -> npt.NDArray[np.bool_]:
         """Answer some queries by the graph and newer tracks; returns which are answered, bool (m,)."""
         done = np.zeros(len(which), dtype=np.bool_)
@@ -241,7 +245,7 @@ class Searcher:
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
+class _QueryBatch:
     """Queries, float32 (q, d), the same in the catalogue's columns, how many to look for at least, and rows to leave out."""
 
     queries: Vectors
@@ -251,7 +255,7 @@ class _Asked:
     hidden: npt.NDArray[np.intp]
 
 
-class _Answers:
+class _FoundRows:
     """What was found for each of q queries: rows, int32 (q, count), past `lengths` zero, and `SearchMatches`'s other members."""
 
     def __init__(self, queries: int, count: int) -> None:

@@ -33,7 +33,7 @@ TRACKS = 60
 
 
 @dataclass
-class Topic:
+class AssignedTopic:
     """The ingest topic after a rebalance, as the worker's Faust app tells of it."""
 
     gone_on: bool = True
@@ -50,7 +50,7 @@ class Topic:
         self.started = offsets
 
 
-class Feed:
+class NotingFeed:
     """What the change feed is told, in order."""
 
     def __init__(self, told: list[str]) -> None:
@@ -71,7 +71,7 @@ class Feed:
         self.flushed |= flushed
 
 
-class Engine:
+class NotingEngine:
     """What the engine is given."""
 
     def __init__(self) -> None:
@@ -92,7 +92,7 @@ class Keeper:
         self.told = told
         self.turn = asyncio.Lock()
         self.owned: frozenset[int] = frozenset()
-        self.engine = Engine()
+        self.engine = NotingEngine()
         self.last_version = 0
         self.generations: dict[int, int] = {}
 
@@ -121,14 +121,14 @@ class Keeper:
             self.generations |= replaced
 
 
-class Worker:
+class ClaimingWorker:
     """A worker's claims on the test's store."""
 
     def __init__(self, pool: asyncpg.Pool, table: LockTable, name: str) -> None:
         self.told: list[str] = []
         self.lease = FakeLease(table)
         self.ownership = Ownership()
-        self.feed = Feed(self.told)
+        self.feed = NotingFeed(self.told)
         self.keeper = Keeper(self.told)
         self.metrics = WorkerMetrics()
         self.claiming = PartitionClaimer(
@@ -146,21 +146,21 @@ class Worker:
         keeper = self.keeper
         await self.claiming.attend(cast("ListMaintainer", keeper), cast("Follower", keeper), restored)
 
-    async def claim(self, *partitions: int, topic: Topic | None = None) -> Topic:
+    async def claim(self, *partitions: int, topic: AssignedTopic | None = None) -> AssignedTopic:
         """Be assigned these partitions, and no others."""
-        topic = topic or Topic()
+        topic = topic or AssignedTopic()
         await self.claiming.claim(partitions, topic)
         return topic
 
 
 @pytest.fixture
-async def worker_of(pool: asyncpg.Pool) -> Callable[[str], Worker]:
+async def worker_of(pool: asyncpg.Pool) -> Callable[[str], ClaimingWorker]:
     """Makes workers that share one table of locks, over a store that has been filled by a worker before."""
     catalogue = make_catalogue(TRACKS, dimension=8)
     async with pool.acquire() as connection:
         await write_catalogue(cast("asyncpg.Connection", connection), catalogue)
     table = LockTable()
-    return lambda name: Worker(pool, table, name)
+    return lambda name: ClaimingWorker(pool, table, name)
 
 
 async def epochs(pool: asyncpg.Pool) -> dict[int, int]:
@@ -169,7 +169,7 @@ async def epochs(pool: asyncpg.Pool) -> dict[int, int]:
 
 
 async def test_a_claim_takes_a_new_epoch_and_reads_from_what_is_consumed(
-    pool: asyncpg.Pool, worker_of: Callable[[str], Worker]
+    pool: asyncpg.Pool, worker_of: Callable[[str], ClaimingWorker]
 ) -> None:
     """The store's consumed offsets are where the partitions are read from, whatever Kafka has committed."""
     worker = worker_of("one")
@@ -182,7 +182,7 @@ async def test_a_claim_takes_a_new_epoch_and_reads_from_what_is_consumed(
 
 
 async def test_a_partition_is_let_go_of_when_nothing_of_it_is_on_its_way(
-    worker_of: Callable[[str], Worker],
+    worker_of: Callable[[str], ClaimingWorker],
 ) -> None:
     """The change feed is quiet before the lease goes, and only then can another worker claim."""
     first, second = worker_of("one"), worker_of("two")
@@ -202,7 +202,7 @@ async def test_a_partition_is_let_go_of_when_nothing_of_it_is_on_its_way(
     assert (first.ownership.partitions, second.ownership.partitions) == ([0], [1])
 
 
-async def test_nothing_assigned_is_nothing_held(worker_of: Callable[[str], Worker]) -> None:
+async def test_nothing_assigned_is_nothing_held(worker_of: Callable[[str], ClaimingWorker]) -> None:
     """A worker that is left without partitions lets go of all, and says that it is not active."""
     worker = worker_of("one")
     await worker.claim(0, 1)
@@ -212,12 +212,12 @@ async def test_nothing_assigned_is_nothing_held(worker_of: Callable[[str], Worke
 
 
 async def test_a_rebalance_while_waiting_claims_nothing(
-    pool: asyncpg.Pool, worker_of: Callable[[str], Worker]
+    pool: asyncpg.Pool, worker_of: Callable[[str], ClaimingWorker]
 ) -> None:
     """Where the assignment is no longer the newest, the store is left alone: the next one is claimed for in turn."""
     first, second = worker_of("one"), worker_of("two")
     await first.claim(1)
-    before, topic = await epochs(pool), Topic()
+    before, topic = await epochs(pool), AssignedTopic()
     taking = asyncio.create_task(second.claim(1, topic=topic))
     await asyncio.sleep(0.01)
     topic.gone_on = False
@@ -228,7 +228,7 @@ async def test_a_rebalance_while_waiting_claims_nothing(
 
 
 async def test_a_lease_in_doubt_claims_nothing_until_it_is_certain(
-    pool: asyncpg.Pool, worker_of: Callable[[str], Worker]
+    pool: asyncpg.Pool, worker_of: Callable[[str], ClaimingWorker]
 ) -> None:
     """A claim that another worker's lease may contradict is not committed, and is tried again."""
     worker = worker_of("one")
@@ -243,7 +243,7 @@ async def test_a_lease_in_doubt_claims_nothing_until_it_is_certain(
 
 
 async def test_a_worker_that_has_lost_its_lease_does_not_fence_its_successor_off(
-    pool: asyncpg.Pool, worker_of: Callable[[str], Worker]
+    pool: asyncpg.Pool, worker_of: Callable[[str], ClaimingWorker]
 ) -> None:
     """It ends with an error, and its claim is not committed."""
     worker = worker_of("one")
@@ -254,7 +254,7 @@ async def test_a_worker_that_has_lost_its_lease_does_not_fence_its_successor_off
 
 
 async def test_lists_are_read_of_partitions_that_others_may_have_held(
-    pool: asyncpg.Pool, worker_of: Callable[[str], Worker]
+    pool: asyncpg.Pool, worker_of: Callable[[str], ClaimingWorker]
 ) -> None:
     """Those of a partition that came are given to the engine, with how far all have absorbed; those kept are not read."""
     worker = worker_of("one")
@@ -277,7 +277,7 @@ async def test_lists_are_read_of_partitions_that_others_may_have_held(
 
 
 async def test_a_partition_that_another_worker_held_meanwhile_is_read_again(
-    worker_of: Callable[[str], Worker],
+    worker_of: Callable[[str], ClaimingWorker],
 ) -> None:
     """Its lists in our engine may be old ones: a new tenure begins, and they come from the store."""
     first, second = worker_of("one"), worker_of("two")
@@ -293,7 +293,7 @@ async def test_a_partition_that_another_worker_held_meanwhile_is_read_again(
 
 
 async def test_lists_that_may_not_have_been_told_are_told_again(
-    pool: asyncpg.Pool, worker_of: Callable[[str], Worker]
+    pool: asyncpg.Pool, worker_of: Callable[[str], ClaimingWorker]
 ) -> None:
     """Those newer than the published version go to the change feed."""
     published = TRACKS // 2
@@ -313,7 +313,7 @@ async def test_lists_that_may_not_have_been_told_are_told_again(
 
 
 async def test_of_lists_in_a_snapshot_only_newer_ones_are_read(
-    pool: asyncpg.Pool, worker_of: Callable[[str], Worker]
+    pool: asyncpg.Pool, worker_of: Callable[[str], ClaimingWorker]
 ) -> None:
     """What was written after the snapshot is compared with it; the others the engine has already."""
     await pool.execute("UPDATE ingest_partitions SET published_version = $1", TRACKS)
@@ -330,12 +330,12 @@ async def test_of_lists_in_a_snapshot_only_newer_ones_are_read(
 
 
 async def test_a_log_that_was_replaced_is_read_from_its_start(
-    pool: asyncpg.Pool, worker_of: Callable[[str], Worker]
+    pool: asyncpg.Pool, worker_of: Callable[[str], ClaimingWorker]
 ) -> None:
     """What was applied is flushed first; then offsets start again, under a new generation, and tracks stay."""
     worker = worker_of("one")
     await worker.attend()
-    topic = await worker.claim(0, 1, topic=Topic(replaced_partitions=[1]))
+    topic = await worker.claim(0, 1, topic=AssignedTopic(replaced_partitions=[1]))
     assert topic.started is not None
     assert (topic.started[0] > 0, topic.started[1]) == (True, 0)
     assert worker.told[-2:] == ["applied", "flushed"]
@@ -346,7 +346,7 @@ async def test_a_log_that_was_replaced_is_read_from_its_start(
 
 
 async def test_an_engine_takes_what_is_read_for_it(
-    pool: asyncpg.Pool, worker_of: Callable[[str], Worker]
+    pool: asyncpg.Pool, worker_of: Callable[[str], ClaimingWorker]
 ) -> None:
     """The lists that claiming hands over are accepted, and held, by a real engine."""
     await pool.execute("UPDATE ingest_partitions SET published_version = $1", TRACKS)
@@ -375,7 +375,7 @@ async def test_an_engine_takes_what_is_read_for_it(
 
 
 async def test_sessions_that_keep_a_claim_waiting_are_ended(
-    pool: asyncpg.Pool, database_url: str, worker_of: Callable[[str], Worker]
+    pool: asyncpg.Pool, database_url: str, worker_of: Callable[[str], ClaimingWorker]
 ) -> None:
     """A frozen worker in the middle of a transaction holds its locks: its session is ended after our patience."""
     worker = worker_of("one")

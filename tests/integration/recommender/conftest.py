@@ -19,7 +19,7 @@ from streams.recommender.answering import AnswerProcess
 from streams.recommender.metrics import RecommenderMetrics
 from streams.recommender.recommender import Recommender
 from streams.recommender.settings import RecommenderSettings
-from tests.integration.serving.catalogue import Catalogue, make_catalogue, write_catalogue
+from tests.integration.serving.catalogue import ServedCatalogue, make_catalogue, write_catalogue
 from tests.support.polling import until
 from tests.support.services import PostgresServer, unique_name
 
@@ -31,11 +31,11 @@ RARE = 0.05
 
 
 @dataclass
-class Bench:
+class RecommenderBench:
     """A recommender over a catalogue, as a worker has it, without its broker."""
 
     pool: asyncpg.Pool
-    catalogue: Catalogue
+    catalogue: ServedCatalogue
     search: AnswerProcess
     recommender: Recommender
     settings: RecommenderSettings
@@ -84,7 +84,9 @@ def run(loop: asyncio.Runner) -> Callable[[Coroutine[Any, Any, Result]], Result]
 
 
 @pytest.fixture(scope="module")
-def bench(postgres_server: PostgresServer, template_database: str, loop: asyncio.Runner) -> Iterator[Bench]:
+def bench(
+    postgres_server: PostgresServer, template_database: str, loop: asyncio.Runner
+) -> Iterator[RecommenderBench]:
     """A catalogue of 600 tracks, searchable, with lists."""
     yield from _bench(postgres_server, template_database, loop, SIZE)
 
@@ -92,14 +94,14 @@ def bench(postgres_server: PostgresServer, template_database: str, loop: asyncio
 @pytest.fixture(scope="module")
 def large_bench(
     postgres_server: PostgresServer, template_database: str, loop: asyncio.Runner
-) -> Iterator[Bench]:
+) -> Iterator[RecommenderBench]:
     """As `bench`, of 6,000 tracks."""
     yield from _bench(postgres_server, template_database, loop, MANY)
 
 
 def _bench(
     postgres_server: PostgresServer, template_database: str, loop: asyncio.Runner, size: int
-) -> Iterator[Bench]:
+) -> Iterator[RecommenderBench]:
     name = unique_name("recommender").replace("-", "_")
     postgres_server.create_database(name, template_database)
     url = postgres_server.owner_url_of(name)
@@ -112,7 +114,7 @@ def _bench(
         postgres_server.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
-async def _opened(url: str, size: int) -> AsyncIterator[Bench]:
+async def _opened(url: str, size: int) -> AsyncIterator[RecommenderBench]:
     pool = await open_pool(StoreSettings(database_url=SecretStr(url)), application_name="test")
     catalogue = make_catalogue(size, dimension=DIMENSION)
     random = np.random.default_rng(size)
@@ -136,7 +138,7 @@ async def _opened(url: str, size: int) -> AsyncIterator[Bench]:
     applied = dict(map(tuple, rows))
     recommender = recommender_of(pool, search, settings, applied)
     tasks = [asyncio.create_task(work, name=name) for name, work in recommender.background().items()]
-    yield Bench(pool, catalogue, search, recommender, settings, applied)
+    yield RecommenderBench(pool, catalogue, search, recommender, settings, applied)
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)

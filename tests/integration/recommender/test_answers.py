@@ -9,7 +9,7 @@ import pytest
 
 from streams.contracts import RecommendationReply
 from streams.strategies import registry
-from tests.integration.recommender.conftest import Bench
+from tests.integration.recommender.conftest import RecommenderBench
 
 pytestmark = pytest.mark.integration
 Run = Callable[[Any], Any]
@@ -21,7 +21,9 @@ SEED = "test/00042"
     ("strategy", "mode"),
     [(each.name, mode.name) for each in registry.STRATEGIES for mode in each.modes],
 )
-def test_every_strategy_answers_with_reasons(bench: Bench, run: Run, strategy: str, mode: str | None) -> None:
+def test_every_strategy_answers_with_reasons(
+    bench: RecommenderBench, run: Run, strategy: str, mode: str | None
+) -> None:
     """Ten tracks, ranked, explained, none of them the seed; true similarities; the strategy as it was asked for."""
     reply: RecommendationReply = run(bench.ask(track_id=SEED, strategy=strategy, mode=mode))
     assert reply.error is None
@@ -39,7 +41,7 @@ def test_every_strategy_answers_with_reasons(bench: Bench, run: Run, strategy: s
     assert (reply.chosen is not None) == (strategy == "auto")
 
 
-def test_similarity_is_the_stored_list(bench: Bench, run: Run) -> None:
+def test_similarity_is_the_stored_list(bench: RecommenderBench, run: Run) -> None:
     """The plain nearest are those of the list, however many are asked for; past its end they are searched."""
     for count in (1, 10, 50):
         expected = bench.catalogue.expected(SEED, count)
@@ -51,7 +53,7 @@ def test_similarity_is_the_stored_list(bench: Bench, run: Run) -> None:
     assert after == [bench.catalogue.tracks[i].track_id for i in order[51:56]]
 
 
-def test_several_seeds_and_negatives(bench: Bench, run: Run) -> None:
+def test_several_seeds_and_negatives(bench: RecommenderBench, run: Run) -> None:
     """Items say which seed they owe most to; none of the seeds and negatives is listed."""
     seeds = [{"track_id": "test/00001", "weight": 3}, "test/00002"]
     reply = run(bench.ask(seeds=seeds, negatives=["test/00003"], strategy="diverse"))
@@ -62,7 +64,7 @@ def test_several_seeds_and_negatives(bench: Bench, run: Run) -> None:
         assert item.contributions[item.seed] == max(item.contributions.values())
 
 
-def test_an_embedding(bench: Bench, run: Run) -> None:
+def test_an_embedding(bench: RecommenderBench, run: Run) -> None:
     """Any vector of the right dimension, however long; the track that has it comes first."""
     row = 17
     vector = (bench.catalogue.tracks[row].vector * 40).tolist()
@@ -70,7 +72,7 @@ def test_an_embedding(bench: Bench, run: Run) -> None:
 
 
 @pytest.mark.parametrize("more", [{}, {"negatives": ["test/00003"]}, {"strategy": "diverse"}])
-def test_an_embedding_of_another_dimension(bench: Bench, run: Run, more: dict[str, Any]) -> None:
+def test_an_embedding_of_another_dimension(bench: RecommenderBench, run: Run, more: dict[str, Any]) -> None:
     """Is refused by both numbers, whatever else is asked."""
     reply = run(bench.ask(embedding=[1.0] * 10, **more))
     assert [(error.field, error.message) for error in reply.error.errors] == [
@@ -79,7 +81,7 @@ def test_an_embedding_of_another_dimension(bench: Bench, run: Run, more: dict[st
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
-def test_a_packed_embedding(bench: Bench, run: Run, dtype: str) -> None:
+def test_a_packed_embedding(bench: RecommenderBench, run: Run, dtype: str) -> None:
     """A vector as track events have it finds what its numbers find."""
     vector = bench.catalogue.tracks[17].vector.astype(dtype)
     packed = {
@@ -89,7 +91,7 @@ def test_a_packed_embedding(bench: Bench, run: Run, dtype: str) -> None:
     assert run(bench.listed(embedding=packed)) == run(bench.listed(embedding=vector.tolist()))
 
 
-def test_filters_find_what_is_rare(bench: Bench, run: Run) -> None:
+def test_filters_find_what_is_rare(bench: RecommenderBench, run: Run) -> None:
     """A filter that hardly any of the nearest meets is applied to the whole catalogue, and nothing is relaxed."""
     wanted = [t.track_id for t in bench.catalogue.tracks if t.metadata["title"].endswith("no. 599")]
     assert len(wanted) == 1
@@ -101,7 +103,7 @@ def test_filters_find_what_is_rare(bench: Bench, run: Run) -> None:
     assert held["filters"] == 1 < held["received"]
 
 
-def test_a_list_is_never_silently_empty(bench: Bench, run: Run) -> None:
+def test_a_list_is_never_silently_empty(bench: RecommenderBench, run: Run) -> None:
     """What nothing meets is relaxed, item by item and in the answer; what must not be relaxed is not."""
     reply = run(
         bench.ask(
@@ -121,7 +123,9 @@ def test_a_list_is_never_silently_empty(bench: Bench, run: Run) -> None:
 
 
 @pytest.mark.parametrize("strategy", ["similarity", "diverse", "hybrid", "random"])
-def test_a_list_that_the_nearest_cannot_fill_goes_further(bench: Bench, run: Run, strategy: str) -> None:
+def test_a_list_that_the_nearest_cannot_fill_goes_further(
+    bench: RecommenderBench, run: Run, strategy: str
+) -> None:
     """Under a cap that 200 candidates cannot meet the whole catalogue is walked, and nothing is relaxed."""
     seeds = ["test/00001", "test/00002"]
     reply = run(bench.ask(seeds=seeds, strategy=strategy, caps={"composer": 1}, top_k=50))
@@ -148,7 +152,7 @@ def test_a_list_that_the_nearest_cannot_fill_goes_further(bench: Bench, run: Run
     assert received == len(tracks)
 
 
-def test_caps_and_hubs(bench: Bench, run: Run) -> None:
+def test_caps_and_hubs(bench: RecommenderBench, run: Run) -> None:
     """No more of a composer than is allowed; hubs are kept out, or held back."""
     reply = run(bench.ask(track_id=SEED, caps={"composer": 2}, top_k=8))
     composers = [item.composer for item in reply.recommendations if item.composer]
@@ -173,7 +177,7 @@ def test_caps_and_hubs(bench: Bench, run: Run) -> None:
     assert run(bench.listed(track_id=SEED, hub_correction=1)) == expected != plain[:10]
 
 
-def test_explain_says_where_a_candidate_stands(bench: Bench, run: Run) -> None:
+def test_explain_says_where_a_candidate_stands(bench: RecommenderBench, run: Run) -> None:
     """Listed at its rank, below the list, filtered, excluded, or not among the candidates, each with its similarity."""
     nearest = bench.catalogue.expected(SEED, 50)
     first, later = nearest[0], nearest[30]
@@ -202,7 +206,7 @@ def test_explain_says_where_a_candidate_stands(bench: Bench, run: Run) -> None:
     )
 
 
-def test_explain_looks_beyond_the_stored_list(bench: Bench, run: Run) -> None:
+def test_explain_looks_beyond_the_stored_list(bench: RecommenderBench, run: Run) -> None:
     """The last of the catalogue has its rank, and what keeps a track out is told though the list does not reach to it."""
     far = min(bench.catalogue.tracks, key=lambda t: float(t.vector @ bench.catalogue.tracks[42].vector))
 
@@ -221,7 +225,7 @@ def test_explain_looks_beyond_the_stored_list(bench: Bench, run: Run) -> None:
     assert place(strategy="diverse", filters={"title": {"not": far.metadata["title"]}}).stage == "filters"
 
 
-def test_compare_puts_all_strategies_side_by_side(bench: Bench, run: Run) -> None:
+def test_compare_puts_all_strategies_side_by_side(bench: RecommenderBench, run: Run) -> None:
     """Each list with what it is worth, every pair with its agreement; diverse is more diverse than similarity."""
     reply = run(bench.ask(track_id=SEED, compare=True))
     lists = {(one.strategy, one.mode): one for one in reply.comparison.lists}
@@ -236,7 +240,7 @@ def test_compare_puts_all_strategies_side_by_side(bench: Bench, run: Run) -> Non
 
 
 @pytest.mark.parametrize("asked", [{}, {"filters": {"era": "Baroque"}, "caps": {"composer": 1}, "top_k": 20}])
-def test_compare_shows_what_is_served(bench: Bench, run: Run, asked: dict[str, Any]) -> None:
+def test_compare_shows_what_is_served(bench: RecommenderBench, run: Run, asked: dict[str, Any]) -> None:
     """List by list: from as many candidates, with the same filters, and as much relaxed."""
     moment = {"user_context": {"time": "2026-02-03T04:05:06Z"}}
     reply = run(bench.ask(track_id=SEED, compare=True, **asked, **moment))
@@ -248,7 +252,7 @@ def test_compare_shows_what_is_served(bench: Bench, run: Run, asked: dict[str, A
             assert one.stages == served.stages
 
 
-def test_random_keeps_its_draw_within_its_window(bench: Bench, run: Run) -> None:
+def test_random_keeps_its_draw_within_its_window(bench: RecommenderBench, run: Run) -> None:
     """The same draw for the same seed and hour of the listener; another for another."""
     moment = "2026-02-03T04:05:06Z"
     drawn = run(bench.listed(track_id=SEED, strategy="random", user_context={"time": moment}))
@@ -284,7 +288,7 @@ def test_random_keeps_its_draw_within_its_window(bench: Bench, run: Run) -> None
     ],
 )
 def test_what_cannot_be_answered_is_a_problem(
-    bench: Bench, run: Run, fields: dict[str, Any], status: int, field: str | None
+    bench: RecommenderBench, run: Run, fields: dict[str, Any], status: int, field: str | None
 ) -> None:
     """With its status, and the part of the request at fault."""
     reply = run(bench.ask(**fields))

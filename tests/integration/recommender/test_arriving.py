@@ -11,7 +11,7 @@ from store.pool import transaction
 from streams.contracts import RecommendationReply, RecommendationRequest
 from streams.recommender.answering import AnswerProcess
 from streams.recommender.recommender import Recommender
-from tests.integration.recommender.conftest import DIMENSION, Bench, recommender_of
+from tests.integration.recommender.conftest import DIMENSION, RecommenderBench, recommender_of
 from tests.integration.recommender.test_materialised import batch_of
 
 pytestmark = pytest.mark.integration
@@ -26,7 +26,7 @@ async def ask(recommender: Recommender, **fields: Any) -> RecommendationReply:
     return RecommendationReply.model_validate_json(await recommender.answer(request))
 
 
-def test_a_question_waits_for_the_catalogue_to_be_loaded(bench: Bench, run: Run) -> None:
+def test_a_question_waits_for_the_catalogue_to_be_loaded(bench: RecommenderBench, run: Run) -> None:
     """A worker that has just started answers when it can search; nobody else has the question."""
 
     async def asked_first() -> RecommendationReply:
@@ -44,7 +44,9 @@ def test_a_question_waits_for_the_catalogue_to_be_loaded(bench: Bench, run: Run)
     assert len(reply.recommendations or []) == 10
 
 
-def test_a_question_waits_for_a_track_that_was_accepted_a_moment_ago(bench: Bench, run: Run) -> None:
+def test_a_question_waits_for_a_track_that_was_accepted_a_moment_ago(
+    bench: RecommenderBench, run: Run
+) -> None:
     """The store has it before the search does."""
 
     async def asked_first() -> RecommendationReply:
@@ -68,7 +70,7 @@ def test_a_question_waits_for_a_track_that_was_accepted_a_moment_ago(bench: Benc
     assert all(set(item.contributions) == set(SEEDS) for item in reply.recommendations or [])
 
 
-def test_a_track_that_went_while_it_was_asked_about_is_not_found(bench: Bench, run: Run) -> None:
+def test_a_track_that_went_while_it_was_asked_about_is_not_found(bench: RecommenderBench, run: Run) -> None:
     """The search knows of it before what is remembered does: 404, not an outage."""
     gone = "test/00203"
     track = bench.catalogue.tracks[bench.catalogue.by_id[gone]]

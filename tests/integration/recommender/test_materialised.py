@@ -27,7 +27,7 @@ from streams.contracts import (
 )
 from streams.engine.types import EVENT, TrackBatch
 from streams.recommender.materialiser import heat_of
-from tests.integration.recommender.conftest import Bench, now
+from tests.integration.recommender.conftest import RecommenderBench, now
 from tests.support.polling import until
 
 pytestmark = pytest.mark.integration
@@ -35,7 +35,7 @@ Run = Callable[[Any], Any]
 
 
 async def kept(
-    bench: Bench, seed: str, strategy: str, mode: str | None = None, **asked: Any
+    bench: RecommenderBench, seed: str, strategy: str, mode: str | None = None, **asked: Any
 ) -> StoredBody | None:
     """The stored body, if there is one."""
     await bench.written()
@@ -44,7 +44,7 @@ async def kept(
     return await materialised.read_body(bench.pool, track_key(seed), strategy, mode, variant)
 
 
-def test_the_first_answer_is_kept_and_the_second_one_read(bench: Bench, run: Run) -> None:
+def test_the_first_answer_is_kept_and_the_second_one_read(bench: RecommenderBench, run: Run) -> None:
     """The same list, the second time from the store; what is kept is a body once it is finished."""
     seed = "test/00100"
     first = run(bench.ask(track_id=seed, strategy="balanced"))
@@ -61,7 +61,7 @@ def test_the_first_answer_is_kept_and_the_second_one_read(bench: Bench, run: Run
     assert set(orjson.loads(whole)) == set(RecommendationBody.model_fields)
 
 
-def test_the_api_can_tell_from_an_answer_what_is_kept(bench: Bench, run: Run) -> None:
+def test_the_api_can_tell_from_an_answer_what_is_kept(bench: RecommenderBench, run: Run) -> None:
     """To the byte: so that it can have at hand what it will find in the store."""
     seed, asked = "test/00112", {"strategy": "diverse", "mode": "serendipity"}
     request = RecommendationRequest.model_validate({"request_id": "r", "track_id": seed, **asked})
@@ -74,7 +74,7 @@ def test_the_api_can_tell_from_an_answer_what_is_kept(bench: Bench, run: Run) ->
     assert mentions == (seed, *listed)
 
 
-def test_other_parameters_are_kept_apart(bench: Bench, run: Run) -> None:
+def test_other_parameters_are_kept_apart(bench: RecommenderBench, run: Run) -> None:
     """Each variant has its own body, and is computed anew from what was asked."""
     seed = "test/00101"
     asked = {"parameters": {"lambda": 0.2}, "filters": {"era": {"not": ["Baroque"]}}, "top_k": 5}
@@ -97,7 +97,7 @@ def _times(one: StoredBody, other: StoredBody) -> tuple[bytes, bytes]:
     return moments[0], moments[1]
 
 
-def test_a_body_is_stale_after_its_list_and_soon_is_not(bench: Bench, run: Run) -> None:
+def test_a_body_is_stale_after_its_list_and_soon_is_not(bench: RecommenderBench, run: Run) -> None:
     """A newer list makes it stale at once; in the background it is refreshed from the newer list."""
     seed, key = "test/00102", track_key("test/00102")
     before = run(bench.listed(track_id=seed))
@@ -125,7 +125,7 @@ def test_a_body_is_stale_after_its_list_and_soon_is_not(bench: Bench, run: Run) 
     assert after == before
 
 
-def test_what_was_searched_is_stale_once_the_catalogue_has_gone_on(bench: Bench, run: Run) -> None:
+def test_what_was_searched_is_stale_once_the_catalogue_has_gone_on(bench: RecommenderBench, run: Run) -> None:
     """Candidates beyond the list may be others then, after the window; what the list alone tells is not stale."""
     seed = "test/00104"
     run(bench.listed(track_id=seed, strategy="diverse"))
@@ -155,7 +155,7 @@ def test_what_was_searched_is_stale_once_the_catalogue_has_gone_on(bench: Bench,
         bench.recommender.materialiser.refreshing = True
 
 
-def test_a_body_has_the_events_that_were_searched(bench: Bench, run: Run) -> None:
+def test_a_body_has_the_events_that_were_searched(bench: RecommenderBench, run: Run) -> None:
     """A reader who waits for an event gets no response that was computed before it."""
     seed, (partition, offset) = "test/00105", next(iter(bench.applied.items()))
     run(bench.listed(track_id=seed, strategy="diverse"))
@@ -163,7 +163,7 @@ def test_a_body_has_the_events_that_were_searched(bench: Bench, run: Run) -> Non
     assert (body.has(partition, offset - 1), body.has(partition, offset)) == (True, False)
 
 
-def test_facts_that_changed_are_told(bench: Bench, run: Run) -> None:
+def test_facts_that_changed_are_told(bench: RecommenderBench, run: Run) -> None:
     """A response is refreshed when one of its tracks has another title, although no list has changed."""
     seed = "test/00103"
     changed = run(bench.listed(track_id=seed, strategy="diverse"))[3]
@@ -195,7 +195,7 @@ def test_facts_that_changed_are_told(bench: Bench, run: Run) -> None:
     assert {i.track_id: i.title for i in reply.recommendations}[changed] == "Renamed"
 
 
-def test_a_withdrawn_track_is_named_nowhere(bench: Bench, run: Run) -> None:
+def test_a_withdrawn_track_is_named_nowhere(bench: RecommenderBench, run: Run) -> None:
     """Its bodies, and those that name it, are gone with it; one that is being written then is not kept."""
     seed = "test/00104"
     listed = run(bench.listed(track_id=seed, strategy="hybrid"))
@@ -231,7 +231,7 @@ def test_a_withdrawn_track_is_named_nowhere(bench: Bench, run: Run) -> None:
     assert reply.error.status == 404
 
 
-def test_bodies_written_together_wait_for_nobody_in_a_circle(bench: Bench, run: Run) -> None:
+def test_bodies_written_together_wait_for_nobody_in_a_circle(bench: RecommenderBench, run: Run) -> None:
     """While another transaction holds the row of one of them, none is lost: all are there when it has ended."""
     seeds = ["test/00110", "test/00111"]
 
@@ -272,7 +272,7 @@ def test_bodies_written_together_wait_for_nobody_in_a_circle(bench: Bench, run: 
     assert all(run(_body(bench, one)) for one in new)
 
 
-def test_a_body_that_postgres_refuses_is_given_up_alone(bench: Bench, run: Run) -> None:
+def test_a_body_that_postgres_refuses_is_given_up_alone(bench: RecommenderBench, run: Run) -> None:
     """Those that are written with it are kept, and so is what comes afterwards."""
     refused, fine, later = (
         materialised.NewBody(
@@ -301,7 +301,9 @@ def test_a_body_that_postgres_refuses_is_given_up_alone(bench: Bench, run: Run) 
 
 
 @pytest.mark.parametrize("skew", [-5, 0, 5])
-def test_the_body_that_knows_more_stays_whatever_the_clocks_say(bench: Bench, run: Run, skew: int) -> None:
+def test_the_body_that_knows_more_stays_whatever_the_clocks_say(
+    bench: RecommenderBench, run: Run, skew: int
+) -> None:
     """Last write wins by list version, offsets and popularity: five seconds of skew either way change nothing."""
 
     def made(text: str, seconds: int, **known: Any) -> materialised.NewBody:
@@ -341,13 +343,13 @@ def test_the_body_that_knows_more_stays_whatever_the_clocks_say(bench: Bench, ru
         bench.recommender.materialiser.refreshing = True
 
 
-async def _body(bench: Bench, new: materialised.NewBody) -> bool:
+async def _body(bench: RecommenderBench, new: materialised.NewBody) -> bool:
     """Whether the store has this very body."""
     found = await materialised.read_body(bench.pool, new.key, new.strategy, new.mode, new.variant)
     return found is not None and found.body == new.body
 
 
-def test_a_track_without_a_list_is_answered_provisionally(bench: Bench, run: Run) -> None:
+def test_a_track_without_a_list_is_answered_provisionally(bench: RecommenderBench, run: Run) -> None:
     """By a search, marked; the list says otherwise as soon as it is there."""
     seed, key = "test/00105", track_key("test/00105")
     expected = run(bench.listed(track_id=seed, top_k=7))
@@ -368,7 +370,7 @@ def test_a_track_without_a_list_is_answered_provisionally(bench: Bench, run: Run
     assert reply.source is not None
 
 
-def test_the_coldest_bodies_are_given_up(bench: Bench, run: Run) -> None:
+def test_the_coldest_bodies_are_given_up(bench: RecommenderBench, run: Run) -> None:
     """Hits keep a body; those of an hour ago count half."""
 
     async def heats() -> list[tuple[str, int]]:
@@ -389,7 +391,9 @@ def test_the_coldest_bodies_are_given_up(bench: Bench, run: Run) -> None:
     assert heat_of(2, 0.0) == heat_of(1, 3_600.0)
 
 
-def batch_of(bench: Bench, upserted: list[str] = (), deleted: list[str] = (), *, offset: int) -> TrackBatch:  # type: ignore[assignment]
+def batch_of(
+    bench: RecommenderBench, upserted: list[str] = (), deleted: list[str] = (), *, offset: int
+) -> TrackBatch:  # type: ignore[assignment]
     """What ingest tells of events at an offset."""
 
     def events(names: list[str]) -> np.ndarray:

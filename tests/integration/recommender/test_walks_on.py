@@ -6,13 +6,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.integration.recommender.conftest import Bench
+from tests.integration.recommender.conftest import RecommenderBench
 
 pytestmark = pytest.mark.integration
 Run = Callable[[Any], Any]
 
 
-def brute_force(bench: Bench, seeds: list[int], wanted: dict[str, str], cap: int, count: int) -> list[str]:
+def brute_force(
+    bench: RecommenderBench, seeds: list[int], wanted: dict[str, str], cap: int, count: int
+) -> list[str]:
     """The nearest that meet every condition, by a walk over the whole catalogue."""
     vectors = np.array([track.vector for track in bench.catalogue.tracks], dtype=np.float64)
     sought = vectors[seeds].mean(axis=0)
@@ -31,7 +33,7 @@ def brute_force(bench: Bench, seeds: list[int], wanted: dict[str, str], cap: int
 
 
 @pytest.mark.parametrize("number", range(12))
-def test_filters_and_caps_are_walked_to_the_end(large_bench: Bench, run: Run, number: int) -> None:
+def test_filters_and_caps_are_walked_to_the_end(large_bench: RecommenderBench, run: Run, number: int) -> None:
     """The same list as brute force over the catalogue, and the cap kept although few of the nearest may be listed."""
     bench = large_bench
     random = np.random.default_rng(number)

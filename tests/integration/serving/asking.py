@@ -13,7 +13,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from serving.settings import ServingSettings
 from streams.contracts import encode_list_change
-from tests.integration.serving.conftest import Client, Database
+from tests.integration.serving.conftest import Database, ServedClient
 from tests.support.services import KafkaBroker, unique_name
 
 PARTITIONS = 2
@@ -51,7 +51,7 @@ def body_of(request: dict[str, Any], **members: Any) -> dict[str, Any]:
 Reply = Callable[[dict[str, Any]], dict[str, Any] | None]
 
 
-class Answering:
+class AnsweringServer:
     """A worker in a nutshell: a server that answers as it is told, to who shows its token.
 
     Attributes:
@@ -95,7 +95,7 @@ class Answering:
 
 
 @asynccontextmanager
-async def listening(worker: Answering) -> AsyncIterator[str]:
+async def listening(worker: AnsweringServer) -> AsyncIterator[str]:
     """Let a worker listen on loopback; yields where."""
     app = web.Application()
     app.router.add_post("/questions", worker.take)
@@ -109,9 +109,9 @@ async def listening(worker: Answering) -> AsyncIterator[str]:
 
 
 @asynccontextmanager
-async def answering(database: Database, name: str = "nutshell") -> AsyncIterator[Answering]:
+async def answering(database: Database, name: str = "nutshell") -> AsyncIterator[AnsweringServer]:
     """Answer what is asked of a worker, which the store names; afterwards it is gone without notice."""
-    worker = Answering()
+    worker = AnsweringServer()
     async with listening(worker) as url:
         await database.execute(
             "INSERT INTO worker_lives (worker, owner, questions_url, questions_token) VALUES ($1, $1, $2, $3)",
@@ -122,7 +122,7 @@ async def answering(database: Database, name: str = "nutshell") -> AsyncIterator
         yield worker
 
 
-class Feed:
+class FeedWriter:
     """Publishes changes as a worker does."""
 
     def __init__(self, producer: AIOKafkaProducer, settings: ServingSettings, broker: KafkaBroker) -> None:
@@ -156,7 +156,7 @@ class Feed:
         await self._producer.send_and_wait(self.settings.changes_topic, key=track_id.encode(), value=None)
 
 
-class Stream:
+class EventReader:
     """One stream of server-sent events as its reader sees it.
 
     Attributes:
@@ -195,9 +195,11 @@ class Stream:
 
 
 @asynccontextmanager
-async def stream(client: Client, path: str, last_event_id: str | None = None) -> AsyncIterator[Stream]:
+async def stream(
+    client: ServedClient, path: str, last_event_id: str | None = None
+) -> AsyncIterator[EventReader]:
     """Open a stream; the reader leaves at the end of the block."""
-    made = Stream()
+    made = EventReader()
     given = [] if last_event_id is None else [(b"last-event-id", last_event_id.encode())]
 
     async def receive() -> dict[str, Any]:

@@ -78,7 +78,7 @@ class Track:
 
 
 @dataclass(frozen=True)
-class Catalogue:
+class ServedCatalogue:
     """Tracks with their exact lists: `neighbours[i]` are positions in `tracks`, most similar first."""
 
     tracks: list[Track]
@@ -111,7 +111,9 @@ def _metadata(number: int, random: np.random.Generator) -> dict[str, Any]:
     }
 
 
-def make_catalogue(size: int, *, dimension: int = 32, seed: int = 7, ids: tuple[str, ...] = ()) -> Catalogue:
+def make_catalogue(
+    size: int, *, dimension: int = 32, seed: int = 7, ids: tuple[str, ...] = ()
+) -> ServedCatalogue:
     """Random unit vectors, real-looking metadata, and each track's exact 50 nearest by brute force."""
     random = np.random.default_rng(seed)
     vectors = random.standard_normal((size, dimension)).astype(np.float32)
@@ -133,10 +135,10 @@ def make_catalogue(size: int, *, dimension: int = 32, seed: int = 7, ids: tuple[
     order = np.argsort(-np.take_along_axis(similarities, nearest, axis=1), axis=1, kind="stable")
     nearest = np.take_along_axis(nearest, order, axis=1)
     scores = np.take_along_axis(similarities, nearest, axis=1)
-    return Catalogue(tracks, nearest, scores, {track.track_id: row for row, track in enumerate(tracks)})
+    return ServedCatalogue(tracks, nearest, scores, {track.track_id: row for row, track in enumerate(tracks)})
 
 
-async def write_catalogue(connection: asyncpg.Connection, catalogue: Catalogue) -> None:
+async def write_catalogue(connection: asyncpg.Connection, catalogue: ServedCatalogue) -> None:
     """Write tracks, lists, and the offsets of a worker that has absorbed everything."""
     await connection.set_type_codec(
         "jsonb",
@@ -181,7 +183,7 @@ async def write_catalogue(connection: asyncpg.Connection, catalogue: Catalogue) 
     await write_offsets(connection, catalogue)
 
 
-async def write_offsets(connection: asyncpg.Connection, catalogue: Catalogue) -> None:
+async def write_offsets(connection: asyncpg.Connection, catalogue: ServedCatalogue) -> None:
     """Record that every event of the catalogue has been consumed, and absorbed by every list."""
     size = len(catalogue.tracks)
     ends = [len(range(partition, size, PARTITIONS)) for partition in range(PARTITIONS)]

@@ -17,7 +17,7 @@ from serving.context import ApiContext
 from serving.kafka.broker import IngestLogEnds
 from serving.settings import ServingSettings
 from store.settings import StoreSettings
-from tests.integration.serving.catalogue import AWKWARD_IDS, Catalogue, make_catalogue, write_catalogue
+from tests.integration.serving.catalogue import AWKWARD_IDS, ServedCatalogue, make_catalogue, write_catalogue
 from tests.support.services import PostgresServer, unique_name
 
 SIZE = 300
@@ -51,7 +51,7 @@ class Served:
     kafka_options: dict[str, Any] | None = None
 
 
-class Client(httpx.AsyncClient):
+class ServedClient(httpx.AsyncClient):
     """A client of one running application, with what that application holds."""
 
     context: ApiContext
@@ -59,7 +59,7 @@ class Client(httpx.AsyncClient):
 
 
 @asynccontextmanager
-async def serve(served: Served) -> AsyncIterator[Client]:
+async def serve(served: Served) -> AsyncIterator[ServedClient]:
     """Run the application's lifespan around a client that talks to it."""
     store = StoreSettings(database_url=served.database.api_url, pool_max_size=served.pool_max_size)  # type: ignore[arg-type]
     app = create_app(served.settings, store, served.kafka, kafka_options=served.kafka_options)
@@ -69,20 +69,22 @@ async def serve(served: Served) -> AsyncIterator[Client]:
             await app({**scope, "state": dict(state or {})}, receive, send)
 
         transport = httpx.ASGITransport(with_state)
-        async with Client(transport=transport, base_url="http://api") as client:
+        async with ServedClient(transport=transport, base_url="http://api") as client:
             client.context = (state or {})["context"]
             client.app = with_state
             yield client
 
 
 @pytest.fixture(scope="session")
-def catalogue() -> Catalogue:
+def catalogue() -> ServedCatalogue:
     """300 tracks, the awkward ids among them, with exact lists."""
     return make_catalogue(SIZE, ids=AWKWARD_IDS)
 
 
 @pytest.fixture(scope="session")
-def filled_template(postgres_server: PostgresServer, template_database: str, catalogue: Catalogue) -> str:
+def filled_template(
+    postgres_server: PostgresServer, template_database: str, catalogue: ServedCatalogue
+) -> str:
     """A database that holds the catalogue, to make others from; returns its name."""
     name = unique_name("filled").replace("-", "_")
     postgres_server.create_database(name, template_database)

@@ -10,9 +10,9 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.partitioner import murmur2
 
 from streams.contracts import track_key
-from tests.integration.serving.asking import PARTITIONS, Feed, answering, body_of, own_topics, stream
-from tests.integration.serving.catalogue import Catalogue
-from tests.integration.serving.conftest import Client, Database, Served, serve
+from tests.integration.serving.asking import PARTITIONS, FeedWriter, answering, body_of, own_topics, stream
+from tests.integration.serving.catalogue import ServedCatalogue
+from tests.integration.serving.conftest import Database, Served, ServedClient, serve
 from tests.integration.serving.problems import fields_of, problem_of
 from tests.support.polling import until
 from tests.support.services import KafkaBroker
@@ -26,19 +26,19 @@ LAST = ("cached", "stale", "computation_time_ms")
 
 
 @pytest.fixture
-async def feed(kafka_broker: KafkaBroker) -> AsyncIterator[Feed]:
+async def feed(kafka_broker: KafkaBroker) -> AsyncIterator[FeedWriter]:
     """A change feed of the test's own."""
     settings = await own_topics(kafka_broker, stream_backlog=50)
     producer = AIOKafkaProducer(bootstrap_servers=kafka_broker.bootstrap_servers)
     await producer.start()
     try:
-        yield Feed(producer, settings, kafka_broker)
+        yield FeedWriter(producer, settings, kafka_broker)
     finally:
         await producer.stop()
 
 
 @pytest.fixture
-async def api(database: Database, feed: Feed) -> AsyncIterator[Client]:
+async def api(database: Database, feed: FeedWriter) -> AsyncIterator[ServedClient]:
     """The API that follows it."""
     async with serve(Served(database, feed.settings, kafka_options=feed.options)) as client:
         assert client.context.feed is not None
@@ -50,7 +50,7 @@ def _partition_of(track_id: str) -> int:
     return int(murmur2(track_id.encode()) & 0x7FFFFFFF) % PARTITIONS
 
 
-async def test_a_stream_tells_of_each_change_of_its_track(api: Client, feed: Feed) -> None:
+async def test_a_stream_tells_of_each_change_of_its_track(api: ServedClient, feed: FeedWriter) -> None:
     """What came, what went, why, the offset and the list; other tracks' changes are not told."""
     async with stream(api, STREAM) as events:
         opened = await events.next()
@@ -76,7 +76,7 @@ async def test_a_stream_tells_of_each_change_of_its_track(api: Client, feed: Fee
     await until(lambda: api.context.feed is not None and api.context.feed.subscribers == 0)
 
 
-async def test_a_stream_goes_on_where_it_was_after_a_restart(database: Database, feed: Feed) -> None:
+async def test_a_stream_goes_on_where_it_was_after_a_restart(database: Database, feed: FeedWriter) -> None:
     """With Last-Event-ID another process tells what came meanwhile, each change once, then what comes."""
     served = Served(database, feed.settings, kafka_options=feed.options)
     tracks = [f"test/{number:05}" for number in range(200, 212)]
@@ -98,7 +98,7 @@ async def test_a_stream_goes_on_where_it_was_after_a_restart(database: Database,
     assert sum(int(offset) + 1 for offset in last.values()) == len(tracks)
 
 
-async def test_a_slow_reader_is_told_so_and_dropped(api: Client, feed: Feed) -> None:
+async def test_a_slow_reader_is_told_so_and_dropped(api: ServedClient, feed: FeedWriter) -> None:
     """Who takes nothing while more comes than is kept gets what was kept, then the end, and can come back."""
     async with stream(api, STREAM) as events:
         opened = await events.next()
@@ -120,7 +120,9 @@ async def test_a_slow_reader_is_told_so_and_dropped(api: Client, feed: Feed) -> 
     assert rest[-1]["data"]["added"] == ["n119"]
 
 
-async def test_readers_who_stop_reading_and_go_take_nothing_with_them(database: Database, feed: Feed) -> None:
+async def test_readers_who_stop_reading_and_go_take_nothing_with_them(
+    database: Database, feed: FeedWriter
+) -> None:
     """However many come back, take nothing of what they missed and go: others are still told what they missed."""
     served = Served(database, feed.settings, kafka_options=feed.options)
     for number in range(300):
@@ -139,13 +141,13 @@ async def test_readers_who_stop_reading_and_go_take_nothing_with_them(database: 
         assert (client.context.streams.open, client.context.feed.subscribers) == (0, 0)
 
 
-async def _all_missed_are_told(client: Client, partition: int) -> None:
+async def _all_missed_are_told(client: ServedClient, partition: int) -> None:
     async with stream(client, STREAM, f"{partition}:0") as events:
         told = [await events.next() for _ in range(300)]
     assert [event["data"]["added"] for event in told[1:]] == [[f"n{number}"] for number in range(1, 300)]
 
 
-async def test_a_message_that_is_no_change_is_passed_over(api: Client, feed: Feed) -> None:
+async def test_a_message_that_is_no_change_is_passed_over(api: ServedClient, feed: FeedWriter) -> None:
     """Rubbish in the feed neither ends the stream, nor comes back with each Last-Event-ID."""
     async with stream(api, STREAM) as events:
         opened = await events.next()
@@ -160,7 +162,7 @@ async def test_a_message_that_is_no_change_is_passed_over(api: Client, feed: Fee
     assert unreadable == 8
 
 
-async def test_no_more_streams_are_open_than_may_be(database: Database, feed: Feed) -> None:
+async def test_no_more_streams_are_open_than_may_be(database: Database, feed: FeedWriter) -> None:
     """Streams that are refused and streams that have ended count no more."""
     settings = feed.settings.model_copy(update={"max_streams": 2})
     async with serve(Served(database, settings, kafka_options=feed.options)) as client:
@@ -171,7 +173,7 @@ async def test_no_more_streams_are_open_than_may_be(database: Database, feed: Fe
                 problem_of(await client.get("/changes"), 503, "too-many-streams")
 
 
-async def test_streams_end_when_the_process_stops(api: Client) -> None:
+async def test_streams_end_when_the_process_stops(api: ServedClient) -> None:
     """At the end of the process each reader is told, and waits for nothing."""
     async with stream(api, "/changes") as events:
         await events.next()
@@ -179,7 +181,7 @@ async def test_streams_end_when_the_process_stops(api: Client) -> None:
         assert (await events.next())["data"] == {"reason": "stopping"}
 
 
-async def test_bad_streams_are_refused(api: Client) -> None:
+async def test_bad_streams_are_refused(api: ServedClient) -> None:
     """An unknown track and a Last-Event-ID that is none are problems, not streams."""
     problem_of(await api.get("/recommend/no%20such/stream"), 404, "track-not-found")
     for given in ("x", "1", "1:-2", "1:2,", "0:99999999999999999999"):
@@ -187,7 +189,7 @@ async def test_bad_streams_are_refused(api: Client) -> None:
         assert fields_of(problem_of(response, 422, "invalid-parameters")) == ["Last-Event-ID"]
 
 
-async def _source_of(client: Client, path: str = PATH) -> tuple[str, dict[str, object]]:
+async def _source_of(client: ServedClient, path: str = PATH) -> tuple[str, dict[str, object]]:
     """Where an answer came from, by the metrics, and its body."""
     registry = client.context.metrics.registry
 
@@ -204,7 +206,7 @@ async def _source_of(client: Client, path: str = PATH) -> tuple[str, dict[str, o
     return source, body
 
 
-async def _absorb(database: Database, client: Client) -> None:
+async def _absorb(database: Database, client: ServedClient) -> None:
     """The worker takes in one more event; what the API knows of the store follows."""
     await database.execute(
         "UPDATE ingest_partitions SET consumed_offset = consumed_offset + 1 WHERE partition = 0"
@@ -218,7 +220,7 @@ async def _absorb(database: Database, client: Client) -> None:
 
 
 async def test_memory_answers_until_a_list_changes(
-    api: Client, feed: Feed, database: Database, catalogue: Catalogue
+    api: ServedClient, feed: FeedWriter, database: Database, catalogue: ServedCatalogue
 ) -> None:
     """The second read is from memory; after any event the version is looked at; a new list is read anew."""
     assert (await _source_of(api))[0] == "lists"
@@ -238,7 +240,7 @@ async def test_memory_answers_until_a_list_changes(
 
 
 async def test_memory_follows_metadata_and_withdrawals(
-    api: Client, feed: Feed, database: Database, catalogue: Catalogue
+    api: ServedClient, feed: FeedWriter, database: Database, catalogue: ServedCatalogue
 ) -> None:
     """A neighbour that is written or withdrawn takes with it what memory says of it."""
     neighbour = catalogue.expected(TRACK, 1)[0][0]
@@ -259,7 +261,7 @@ async def test_memory_follows_metadata_and_withdrawals(
     assert (source, body["recommendations"][0]["track_id"]) == ("lists", catalogue.expected(TRACK, 2)[1][0])
 
 
-async def test_a_stale_body_is_served_and_asked_for_anew(database: Database, feed: Feed) -> None:
+async def test_a_stale_body_is_served_and_asked_for_anew(database: Database, feed: FeedWriter) -> None:
     """A stale response is served at once, marked, while a worker computes another, which is read afterwards."""
     store = (
         "INSERT INTO materialised_recommendations (key, strategy, mode, variant, body, tag, members, list_version,"
@@ -293,7 +295,7 @@ async def test_a_stale_body_is_served_and_asked_for_anew(database: Database, fee
 
 @pytest.mark.parametrize("path", ["/changes", STREAM])
 async def test_head_of_a_stream_is_its_headers_and_an_end(
-    api: Client, catalogue: Catalogue, path: str
+    api: ServedClient, catalogue: ServedCatalogue, path: str
 ) -> None:
     """Nobody waits for a body that never comes, and no subscription is left behind."""
     async with asyncio.timeout(20):

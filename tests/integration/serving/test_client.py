@@ -25,8 +25,8 @@ from mess_client import (
 )
 
 from mess.stack.ports import pick_free
-from tests.integration.serving.asking import PARTITIONS, Feed, own_topics
-from tests.integration.serving.catalogue import AWKWARD_IDS, Catalogue
+from tests.integration.serving.asking import PARTITIONS, FeedWriter, own_topics
+from tests.integration.serving.catalogue import AWKWARD_IDS, ServedCatalogue
 from tests.integration.serving.conftest import Database
 from tests.integration.serving.process import Process, running_api
 from tests.support.services import KafkaBroker
@@ -58,7 +58,7 @@ async def api(database: Database, servers: str | None = None, **environment: str
             await draining
 
 
-async def test_both_clients_read_what_is_stored(database: Database, catalogue: Catalogue) -> None:
+async def test_both_clients_read_what_is_stored(database: Database, catalogue: ServedCatalogue) -> None:
     """Lists with any id, the catalogue page after page, names, strategies, health: each alike, and as it is stored."""
     stored = {track.track_id for track in catalogue.tracks}
 
@@ -213,7 +213,7 @@ async def test_a_stream_goes_on_behind_what_was_seen(database: Database, kafka_b
     tracks = [f"test/{number:05}" for number in range(200, 230)]
     producer = AIOKafkaProducer(bootstrap_servers=servers)
     await producer.start()
-    feed = Feed(producer, settings, kafka_broker)
+    feed = FeedWriter(producer, settings, kafka_broker)
     patient = Retries(attempts=60, first_wait=0.1, longest_wait=1.0)
     told: list[str] = []
     try:
@@ -251,7 +251,7 @@ async def test_a_stream_of_one_track_has_its_list(database: Database, kafka_brok
     settings = await own_topics(kafka_broker)
     producer = AIOKafkaProducer(bootstrap_servers=kafka_broker.bootstrap_servers)
     await producer.start()
-    feed = Feed(producer, settings, kafka_broker)
+    feed = FeedWriter(producer, settings, kafka_broker)
     try:
         async with (
             api(

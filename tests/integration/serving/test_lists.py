@@ -10,8 +10,8 @@ import pytest
 
 from serving.settings import ServingSettings
 from store import listed
-from tests.integration.serving.catalogue import Catalogue
-from tests.integration.serving.conftest import Client, Database, Served, serve
+from tests.integration.serving.catalogue import ServedCatalogue
+from tests.integration.serving.conftest import Database, Served, ServedClient, serve
 from tests.integration.serving.gate import Gate
 from tests.integration.serving.problems import problem_of
 from tests.support.polling import until
@@ -22,7 +22,7 @@ TRACK = "test/00123"
 PATH = "/recommend/test%2F00123"
 
 
-class _Counted:
+class _CountingPool:
     """What is asked of Postgres: lists once `go` is set, tracks after `before`."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -49,13 +49,13 @@ class _Counted:
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> _Counted:
+def asked(monkeypatch: pytest.MonkeyPatch) -> _CountingPool:
     """Counts what is asked of Postgres."""
-    return _Counted(monkeypatch)
+    return _CountingPool(monkeypatch)
 
 
 @pytest.fixture
-async def client(database: Database) -> AsyncIterator[Client]:
+async def client(database: Database) -> AsyncIterator[ServedClient]:
     """The API without ready answers in memory, so that each comes from a list."""
     async with serve(Served(database, ServingSettings(memory_bytes=0))) as running:
         yield running
@@ -66,7 +66,7 @@ def _ids(response: httpx.Response) -> list[str]:
     return [item["track_id"] for item in response.json()["recommendations"]]
 
 
-async def test_texts_are_read_once_while_nothing_changes(client: Client, asked: _Counted) -> None:
+async def test_texts_are_read_once_while_nothing_changes(client: ServedClient, asked: _CountingPool) -> None:
     """A second read takes one round trip and says the same; one that names more tracks reads those alone."""
     first = await client.get(PATH)
     second = await client.get(PATH)
@@ -81,7 +81,7 @@ async def test_texts_are_read_once_while_nothing_changes(client: Client, asked: 
 
 
 async def test_a_text_that_has_changed_is_read_anew(
-    client: Client, asked: _Counted, catalogue: Catalogue, database: Database
+    client: ServedClient, asked: _CountingPool, catalogue: ServedCatalogue, database: Database
 ) -> None:
     """A track that was written since is said of as it is now, seed or neighbour, and only that one is read."""
     before = await client.get(PATH)
@@ -97,7 +97,7 @@ async def test_a_text_that_has_changed_is_read_anew(
     assert _ids(before) == [item["track_id"] for item in after["recommendations"]]
 
 
-async def test_without_room_every_text_is_read(database: Database, asked: _Counted) -> None:
+async def test_without_room_every_text_is_read(database: Database, asked: _CountingPool) -> None:
     """With no bytes for tracks the answer is the same, in two round trips each time."""
     settings = ServingSettings(memory_bytes=0, track_bytes=0)
     async with serve(Served(database, settings)) as client:
@@ -107,7 +107,7 @@ async def test_without_room_every_text_is_read(database: Database, asked: _Count
 
 
 async def test_readers_of_different_lists_share_queries(
-    client: Client, asked: _Counted, catalogue: Catalogue
+    client: ServedClient, asked: _CountingPool, catalogue: ServedCatalogue
 ) -> None:
     """Of thirty who read at once each gets its own list, and few queries are made."""
     tracks = [track.track_id for track in catalogue.tracks[-30:]]
@@ -126,7 +126,7 @@ class TestWithdrawal:
     """Tracks that are withdrawn after the list was read, before their texts are."""
 
     async def test_a_neighbour_is_left_out(
-        self, client: Client, asked: _Counted, catalogue: Catalogue, database: Database
+        self, client: ServedClient, asked: _CountingPool, catalogue: ServedCatalogue, database: Database
     ) -> None:
         """The others are listed, ranks closed up, and a note says why there are fewer."""
         (gone, _), *rest = catalogue.expected(TRACK, 10)
@@ -141,7 +141,7 @@ class TestWithdrawal:
         assert response.json()["notes"] == ["only 9 candidates are left: the stored list holds 50"]
 
     async def test_the_track_itself_is_unknown(
-        self, client: Client, asked: _Counted, database: Database
+        self, client: ServedClient, asked: _CountingPool, database: Database
     ) -> None:
         """There is nothing to recommend for it any more."""
 
@@ -153,7 +153,7 @@ class TestWithdrawal:
 
 
 async def test_who_goes_leaves_the_read_to_the_others(
-    client: Client, asked: _Counted, catalogue: Catalogue
+    client: ServedClient, asked: _CountingPool, catalogue: ServedCatalogue
 ) -> None:
     """Of those who wait for the same list the one who reads it may go; another reads it then, for all who are left."""
     asked.go.clear()
@@ -168,7 +168,7 @@ async def test_who_goes_leaves_the_read_to_the_others(
     assert asked.lists == [[(TRACK, 10)], [(TRACK, 10)]]
 
 
-async def test_silence_between_both_reads_is_cut_short(database: Database, asked: _Counted) -> None:
+async def test_silence_between_both_reads_is_cut_short(database: Database, asked: _CountingPool) -> None:
     """A database that answers with the list and then no more costs a caller the store timeout once."""
     settings = ServingSettings(store_timeout=0.5)
     async with Gate(database.api_url) as gate, serve(Served(gate.before(database), settings)) as client:

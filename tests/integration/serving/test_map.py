@@ -11,7 +11,7 @@ from store.pool import open_pool
 from store.settings import StoreSettings
 from streams.engine.map_layout import PrincipalPlane, turned_onto
 from streams.maintenance.map_refresh import refresh_map
-from tests.integration.serving.catalogue import Catalogue
+from tests.integration.serving.catalogue import ServedCatalogue
 from tests.integration.serving.conftest import SIZE, Database
 
 pytestmark = pytest.mark.integration
@@ -56,7 +56,7 @@ async def _newcomer(url: str, like: str) -> None:
 
 
 async def test_laid_out_placed_and_laid_out_again(
-    client: httpx.AsyncClient, database: Database, catalogue: Catalogue
+    client: httpx.AsyncClient, database: Database, catalogue: ServedCatalogue
 ) -> None:
     """Near tracks are near; a newcomer moves nobody; a second layout leaves tracks where people know them."""
     store = StoreSettings(database_url=database.url)  # type: ignore[arg-type]  # pydantic reads text

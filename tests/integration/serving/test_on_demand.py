@@ -11,9 +11,9 @@ from serving.models import BatchResponse, RecommendationBody
 from serving.recommend.response_cache import ANY
 from serving.settings import ServingSettings
 from streams.contracts import RecommendationRequest, parse_request
-from tests.integration.serving.asking import Answering, answering, body_of
-from tests.integration.serving.catalogue import Catalogue
-from tests.integration.serving.conftest import Client, Database, Served, serve
+from tests.integration.serving.asking import AnsweringServer, answering, body_of
+from tests.integration.serving.catalogue import ServedCatalogue
+from tests.integration.serving.conftest import Database, Served, ServedClient, serve
 from tests.integration.serving.problems import fields_of, problem_of
 from tests.support.polling import until
 
@@ -24,19 +24,19 @@ PATH = "/recommend/test%2F00123"
 SEEDS = {"seeds": ["test/00123", {"track_id": "test/00124", "weight": 2.0}]}
 
 
-def _count(client: Client, name: str, **labels: str) -> float:
+def _count(client: ServedClient, name: str, **labels: str) -> float:
     return client.context.metrics.registry.get_sample_value(name, labels) or 0.0
 
 
 @pytest.fixture
-async def api(database: Database) -> AsyncIterator[tuple[Client, Answering]]:
+async def api(database: Database) -> AsyncIterator[tuple[ServedClient, AnsweringServer]]:
     """The API, without a broker, and the one worker that there is."""
     settings = ServingSettings(health_ttl=0, request_timeout=3.0, min_offset_wait=0.5)
     async with answering(database) as worker, serve(Served(database, settings)) as client:
         yield client, worker
 
 
-async def test_questions_go_to_the_workers_and_back(api: tuple[Client, Answering]) -> None:
+async def test_questions_go_to_the_workers_and_back(api: tuple[ServedClient, AnsweringServer]) -> None:
     """What is asked reaches a worker by the contract of requests, and the reply is the answer, byte for byte its body."""
     client, worker = api
     asked = SEEDS | {"strategy": "complementary", "filters": {"era": {"not": "Romantic"}}, "top_k": 5}
@@ -65,7 +65,7 @@ async def test_questions_go_to_the_workers_and_back(api: tuple[Client, Answering
     assert (compared.compare, compared.top_k) == (True, 7)
 
 
-async def test_questions_alike_share_a_request(api: tuple[Client, Answering]) -> None:
+async def test_questions_alike_share_a_request(api: tuple[ServedClient, AnsweringServer]) -> None:
     """Of ten at the same time one is asked, however it was written; each gets the answer."""
     client, worker = api
     first = {"seeds": [TRACK], "top_k": 10, "strategy": "random"}
@@ -79,7 +79,7 @@ async def test_questions_alike_share_a_request(api: tuple[Client, Answering]) ->
 
 
 async def test_an_answer_is_at_hand_before_it_has_been_written(
-    api: tuple[Client, Answering], database: Database
+    api: tuple[ServedClient, AnsweringServer], database: Database
 ) -> None:
     """Asked again at once, nobody computes it again, and it says that it was kept; when a list has moved it is asked anew."""
     client, worker = api
@@ -98,7 +98,7 @@ async def test_an_answer_is_at_hand_before_it_has_been_written(
     assert (third.json()["cached"], len(worker.requests)) == (False, 3)
 
 
-async def test_a_workers_problem_is_the_answer(api: tuple[Client, Answering]) -> None:
+async def test_a_workers_problem_is_the_answer(api: tuple[ServedClient, AnsweringServer]) -> None:
     """Status, kind, and the fields at fault are what the worker says."""
     client, worker = api
     error: dict[str, Any] = {
@@ -133,7 +133,7 @@ async def test_a_workers_problem_is_in_the_callers_terms(database: Database, log
             assert document["detail"] == "year_composed: min is above max."
 
 
-async def test_an_explanation_names_its_own_parameters(api: tuple[Client, Answering]) -> None:
+async def test_an_explanation_names_its_own_parameters(api: tuple[ServedClient, AnsweringServer]) -> None:
     """The track_id of a request is the seed of an explanation, also if the answer is shared."""
     client, worker = api
     error = {
@@ -152,7 +152,7 @@ async def test_an_explanation_names_its_own_parameters(api: tuple[Client, Answer
     assert fields_of(problem_of(posted, 404, "track-not-found")) == ["track_id"]
 
 
-async def test_a_worker_that_is_late_is_504(api: tuple[Client, Answering]) -> None:
+async def test_a_worker_that_is_late_is_504(api: tuple[ServedClient, AnsweringServer]) -> None:
     """A worker that is there and does not reply in time is a 504; what is asked next is answered."""
     client, worker = api
     worker.reply = lambda _: None
@@ -171,7 +171,9 @@ async def test_a_worker_that_is_late_is_504(api: tuple[Client, Answering]) -> No
     assert outcomes == {"used": 1, "late": 0, "broken": 0}
 
 
-async def test_a_batch_fails_in_parts(api: tuple[Client, Answering], catalogue: Catalogue) -> None:
+async def test_a_batch_fails_in_parts(
+    api: tuple[ServedClient, AnsweringServer], catalogue: ServedCatalogue
+) -> None:
     """Each entry of a batch is a body or a problem, in their order: stored, computed, unknown, malformed."""
     client, worker = api
     entries = [{"track_id": TRACK}, SEEDS, {"track_id": "no such"}, {"track_id": TRACK, "top_k": 99}, 5]
@@ -190,7 +192,7 @@ async def test_a_batch_fails_in_parts(api: tuple[Client, Answering], catalogue: 
 
 
 async def test_a_defect_in_a_batch_is_its_entrys(
-    api: tuple[Client, Answering], monkeypatch: pytest.MonkeyPatch
+    api: tuple[ServedClient, AnsweringServer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What nobody foresaw of one entry is a 500 in its place, with the id that the log tells of it by."""
     client, _ = api
@@ -225,7 +227,9 @@ async def test_a_defect_in_a_batch_is_its_entrys(
         ),
     ],
 )
-async def test_what_cannot_be_stored_is_refused(client: Client, entry: dict[str, Any], field: str) -> None:
+async def test_what_cannot_be_stored_is_refused(
+    client: ServedClient, entry: dict[str, Any], field: str
+) -> None:
     """Alone it is a 422 that names the field; in a batch, too, and the other entries are answered."""
     alone = await client.post("/recommend", json=entry)
     assert fields_of(problem_of(alone, 422, "invalid-parameters")) == [field]
@@ -236,7 +240,7 @@ async def test_what_cannot_be_stored_is_refused(client: Client, entry: dict[str,
     assert fine["reference_track"] == TRACK
 
 
-async def test_an_entry_however_deep_is_answered(client: Client) -> None:
+async def test_an_entry_however_deep_is_answered(client: ServedClient) -> None:
     """What is nested deeper than JSON is written here is refused alone."""
     deep = b'{"track_id":"a","user_context":{"deep":%s%s}}' % (b"[" * 500, b"]" * 500)
     response = await client.post(
@@ -248,7 +252,7 @@ async def test_an_entry_however_deep_is_answered(client: Client) -> None:
 
 
 async def test_reads_wait_for_an_event_or_say_that_they_did_not(
-    api: tuple[Client, Answering], database: Database, catalogue: Catalogue
+    api: tuple[ServedClient, AnsweringServer], database: Database, catalogue: ServedCatalogue
 ) -> None:
     """An event that every list has taken in is read from the store, at once; another one is the workers' business."""
     client, worker = api
@@ -267,7 +271,7 @@ async def test_reads_wait_for_an_event_or_say_that_they_did_not(
 
 
 async def test_who_waits_for_an_event_is_given_no_body_from_before_it(
-    api: tuple[Client, Answering], database: Database, catalogue: Catalogue
+    api: tuple[ServedClient, AnsweringServer], database: Database, catalogue: ServedCatalogue
 ) -> None:
     """A materialised response answers only if the searched catalogue had the event, even if every list has it."""
     client, worker = api
@@ -288,7 +292,7 @@ async def test_who_waits_for_an_event_is_given_no_body_from_before_it(
 
 
 async def test_a_list_that_exclusions_leave_short_is_searched_for(
-    api: tuple[Client, Answering], catalogue: Catalogue
+    api: tuple[ServedClient, AnsweringServer], catalogue: ServedCatalogue
 ) -> None:
     """A reader who excludes a whole list gets other tracks from a worker; if the list has enough left, it is read."""
     client, worker = api
@@ -304,7 +308,7 @@ async def test_a_list_that_exclusions_leave_short_is_searched_for(
 
 
 async def test_a_track_without_a_list_is_searched_for(
-    api: tuple[Client, Answering], database: Database, catalogue: Catalogue
+    api: tuple[ServedClient, AnsweringServer], database: Database, catalogue: ServedCatalogue
 ) -> None:
     """Until its list is there a track's answer is a worker's, provisional; then it is read."""
     client, worker = api
@@ -318,7 +322,7 @@ async def test_a_track_without_a_list_is_searched_for(
 
 
 async def test_a_list_that_comes_before_the_reply_is_the_answer(
-    api: tuple[Client, Answering], database: Database, catalogue: Catalogue
+    api: tuple[ServedClient, AnsweringServer], database: Database, catalogue: ServedCatalogue
 ) -> None:
     """Where no worker replies in time, as while one takes over from another, the list may have been written meanwhile."""
     client, worker = api
@@ -362,7 +366,7 @@ async def test_without_a_worker_it_is_503(database: Database) -> None:
 
 
 async def test_a_worker_that_takes_nothing_is_passed_over(
-    api: tuple[Client, Answering], database: Database
+    api: tuple[ServedClient, AnsweringServer], database: Database
 ) -> None:
     """One that leaves, one that has been replaced and one that has died: another one answers, and nobody notices."""
     client, first = api
@@ -394,7 +398,9 @@ async def test_a_worker_that_starts_is_waited_for(database: Database) -> None:
             assert (await asked).status_code == 200
 
 
-async def test_requests_are_spread_over_workers(api: tuple[Client, Answering], database: Database) -> None:
+async def test_requests_are_spread_over_workers(
+    api: tuple[ServedClient, AnsweringServer], database: Database
+) -> None:
     """Each request goes to the worker with the fewest under way."""
     client, first = api
     async with answering(database, "second") as second:

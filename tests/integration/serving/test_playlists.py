@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 import httpx
 import pytest
 
-from tests.integration.serving.catalogue import Catalogue
+from tests.integration.serving.catalogue import ServedCatalogue
 from tests.integration.serving.conftest import Database, Served, serve
 from tests.integration.serving.problems import fields_of, problem_of
 
@@ -17,7 +17,7 @@ PATH = "/recommend/test%2F00123"
 
 
 async def test_a_list_comes_in_the_form_that_is_asked_for(
-    client: httpx.AsyncClient, catalogue: Catalogue
+    client: httpx.AsyncClient, catalogue: ServedCatalogue
 ) -> None:
     """By `format` or `Accept`, from the store and again from memory, by GET and POST: the same tracks in the same order."""
     expected = [f"urn:mess-ai:track:{quote(name, safe='')}" for name, _ in catalogue.expected(TRACK, 5)]
@@ -56,7 +56,7 @@ async def test_what_cannot_be_is_refused(client: httpx.AsyncClient) -> None:
     assert "application/xspf+xml" in refused["available"]
 
 
-async def test_an_m3u8_needs_to_know_where_tracks_are(database: Database, catalogue: Catalogue) -> None:
+async def test_an_m3u8_needs_to_know_where_tracks_are(database: Database, catalogue: ServedCatalogue) -> None:
     """It is made of the catalogue's own fields; a list of tracks of which none has one is refused."""
     names = [name for name, _ in catalogue.expected(TRACK, 3)]
     await database.execute("UPDATE tracks SET extra = '{}'")

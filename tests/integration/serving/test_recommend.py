@@ -10,7 +10,7 @@ from serving.models import Recommendation, RecommendationBody
 from serving.settings import ServingSettings
 from store.columns import METADATA_FIELDS
 from streams.strategies import registry
-from tests.integration.serving.catalogue import AWKWARD_IDS, Catalogue
+from tests.integration.serving.catalogue import AWKWARD_IDS, ServedCatalogue
 from tests.integration.serving.conftest import Database, Served, serve
 from tests.integration.serving.problems import fields_of, problem_of
 
@@ -32,21 +32,23 @@ def _same(found: list[tuple[str, float]], expected: list[tuple[str, float]]) -> 
 
 @pytest.mark.parametrize("top_k", [1, 10, 50])
 async def test_answers_with_the_exact_neighbours(
-    client: httpx.AsyncClient, catalogue: Catalogue, top_k: int
+    client: httpx.AsyncClient, catalogue: ServedCatalogue, top_k: int
 ) -> None:
     """The first top_k of the stored list come back in order with their cosine similarities."""
     response = await client.get(PATH, params={"top_k": top_k})
     _same(_pairs(response), catalogue.expected(TRACK, top_k))
 
 
-async def test_answers_with_ten_if_not_told(client: httpx.AsyncClient, catalogue: Catalogue) -> None:
+async def test_answers_with_ten_if_not_told(client: httpx.AsyncClient, catalogue: ServedCatalogue) -> None:
     """top_k is 10 and the strategy similarity unless the caller says otherwise."""
     response = await client.get(PATH)
     _same(_pairs(response), catalogue.expected(TRACK, 10))
     assert response.json()["strategy"] == "similarity"
 
 
-async def test_body_has_exactly_the_promised_members(client: httpx.AsyncClient, catalogue: Catalogue) -> None:
+async def test_body_has_exactly_the_promised_members(
+    client: httpx.AsyncClient, catalogue: ServedCatalogue
+) -> None:
     """The body and each item have every member of the contract, no other, and values of its types."""
     body = (await client.get(PATH, params={"top_k": 3})).json()
     assert set(body) == set(RecommendationBody.model_fields)
@@ -64,7 +66,9 @@ async def test_body_has_exactly_the_promised_members(client: httpx.AsyncClient, 
         assert f"{item['score']:.3f}" in item["explanation"]
 
 
-async def test_body_says_where_the_list_comes_from(client: httpx.AsyncClient, catalogue: Catalogue) -> None:
+async def test_body_says_where_the_list_comes_from(
+    client: httpx.AsyncClient, catalogue: ServedCatalogue
+) -> None:
     """source, generated_at, stale and cached are those of the stored list."""
     row = catalogue.by_id[TRACK]
     body = (await client.get(PATH)).json()
@@ -143,7 +147,9 @@ async def test_impossible_track_id(client: httpx.AsyncClient, segment: str) -> N
 
 
 @pytest.mark.parametrize("track_id", AWKWARD_IDS)
-async def test_any_id_can_be_read(client: httpx.AsyncClient, catalogue: Catalogue, track_id: str) -> None:
+async def test_any_id_can_be_read(
+    client: httpx.AsyncClient, catalogue: ServedCatalogue, track_id: str
+) -> None:
     """A percent-encoded id finds its own track, whatever characters it has."""
     encoded = quote(track_id, safe="").replace(".", "%2E")  # or a client resolves `..` itself
     response = await client.get(f"/recommend/{encoded}?top_k=5")
@@ -158,7 +164,7 @@ async def test_plain_slashes_work_too(client: httpx.AsyncClient, track_id: str) 
 
 
 async def test_excluded_tracks_are_replaced_by_the_next(
-    client: httpx.AsyncClient, catalogue: Catalogue
+    client: httpx.AsyncClient, catalogue: ServedCatalogue
 ) -> None:
     """exclude, repeated, removes exactly these tracks, and the ranks close up behind them."""
     expected = catalogue.expected(TRACK, 12)
@@ -170,7 +176,7 @@ async def test_excluded_tracks_are_replaced_by_the_next(
 
 @pytest.mark.parametrize("gone", [1, 5, 20, 50])
 async def test_withdrawn_neighbours_drop_out(
-    client: httpx.AsyncClient, catalogue: Catalogue, database: Database, gone: int
+    client: httpx.AsyncClient, catalogue: ServedCatalogue, database: Database, gone: int
 ) -> None:
     """Neighbours that were withdrawn are left out and replaced from the rest of the list, however many."""
     expected = catalogue.expected(TRACK, 50)
@@ -187,7 +193,7 @@ async def test_withdrawn_track_is_unknown(client: httpx.AsyncClient, database: D
 
 
 async def test_list_that_is_not_there_yet(
-    client: httpx.AsyncClient, catalogue: Catalogue, database: Database
+    client: httpx.AsyncClient, catalogue: ServedCatalogue, database: Database
 ) -> None:
     """A known track without a list is a 503 that asks to come back in a second."""
     key = catalogue.tracks[catalogue.by_id[TRACK]].key
@@ -198,7 +204,7 @@ async def test_list_that_is_not_there_yet(
 
 
 async def test_only_track_has_an_empty_list(
-    client: httpx.AsyncClient, catalogue: Catalogue, database: Database
+    client: httpx.AsyncClient, catalogue: ServedCatalogue, database: Database
 ) -> None:
     """A list that is stored empty is an answer, not an error."""
     key = catalogue.tracks[catalogue.by_id[TRACK]].key
@@ -207,7 +213,7 @@ async def test_only_track_has_an_empty_list(
 
 
 async def test_stale_until_the_list_has_absorbed_what_was_accepted(
-    client: httpx.AsyncClient, catalogue: Catalogue, database: Database
+    client: httpx.AsyncClient, catalogue: ServedCatalogue, database: Database
 ) -> None:
     """Stale is true while the owner of the list has accepted events to absorb, and only for its lists."""
     owner = catalogue.tracks[catalogue.by_id[TRACK]].partition
@@ -259,7 +265,7 @@ class TestEntityTag:
         ],
     )
     async def test_any_change_of_the_body_changes_the_tag(
-        self, forgetful: httpx.AsyncClient, catalogue: Catalogue, database: Database, change: str
+        self, forgetful: httpx.AsyncClient, catalogue: ServedCatalogue, database: Database, change: str
     ) -> None:
         """A new list, source, title, neighbour's metadata, withdrawal or staleness is sent in full."""
         client = forgetful

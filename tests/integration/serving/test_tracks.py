@@ -8,7 +8,7 @@ import pytest
 
 from serving import models
 from store.columns import METADATA_FIELDS
-from tests.integration.serving.catalogue import ABSENT, AWKWARD_IDS, Catalogue
+from tests.integration.serving.catalogue import ABSENT, AWKWARD_IDS, ServedCatalogue
 from tests.integration.serving.conftest import Database
 from tests.integration.serving.problems import fields_of, problem_of
 
@@ -34,7 +34,7 @@ async def _pages(client: httpx.AsyncClient, **parameters: str | int) -> list[dic
 
 @pytest.mark.parametrize("limit", [7, 100, 299, 300, 500])
 async def test_pages_hold_every_track_once(
-    client: httpx.AsyncClient, catalogue: Catalogue, limit: int
+    client: httpx.AsyncClient, catalogue: ServedCatalogue, limit: int
 ) -> None:
     """Following `next` visits each track exactly once, whatever the size of a page."""
     seen = [track["track_id"] for track in await _pages(client, limit=limit)]
@@ -59,7 +59,7 @@ async def test_fifty_tracks_a_page_if_not_told(client: httpx.AsyncClient) -> Non
     ],
 )
 async def test_filters_are_exact_and_all_hold(
-    client: httpx.AsyncClient, catalogue: Catalogue, wanted: dict[str, str]
+    client: httpx.AsyncClient, catalogue: ServedCatalogue, wanted: dict[str, str]
 ) -> None:
     """A listing with filters has exactly the tracks whose metadata equal all of them."""
     expected = {
@@ -84,7 +84,7 @@ async def test_filters_are_exact_and_all_hold(
     ],
 )
 async def test_search_finds_beginnings_of_words(
-    client: httpx.AsyncClient, catalogue: Catalogue, search: str, matches: object
+    client: httpx.AsyncClient, catalogue: ServedCatalogue, search: str, matches: object
 ) -> None:
     """A search has the tracks that hold, for every word asked for, a word that begins with it."""
     assert callable(matches)
@@ -112,7 +112,7 @@ async def test_search_finds_beginnings_of_words(
     ],
 )
 async def test_search_forgives(
-    client: httpx.AsyncClient, catalogue: Catalogue, search: str, first: str, matches: object
+    client: httpx.AsyncClient, catalogue: ServedCatalogue, search: str, first: str, matches: object
 ) -> None:
     """Accents, composition, typos, parts of words and superfluous words are forgiven, and nothing else is found."""
     assert callable(matches)
@@ -169,7 +169,9 @@ async def test_pages_go_on_when_the_last_track_is_gone(client: httpx.AsyncClient
 
 
 @pytest.mark.parametrize("track_id", [*AWKWARD_IDS, "test/00101"])
-async def test_track_and_its_metadata(client: httpx.AsyncClient, catalogue: Catalogue, track_id: str) -> None:
+async def test_track_and_its_metadata(
+    client: httpx.AsyncClient, catalogue: ServedCatalogue, track_id: str
+) -> None:
     """A track is read by its encoded id, and its metadata under `/metadata`, whatever the id looks like."""
     encoded = quote(track_id, safe="").replace(".", "%2E")
     track = catalogue.tracks[catalogue.by_id[track_id]]
@@ -197,7 +199,7 @@ async def test_slash_tells_a_path_from_an_id(client: httpx.AsyncClient, database
 
 
 async def test_track_without_a_list(
-    client: httpx.AsyncClient, catalogue: Catalogue, database: Database
+    client: httpx.AsyncClient, catalogue: ServedCatalogue, database: Database
 ) -> None:
     """A track whose list is not computed yet says so with null."""
     key = catalogue.tracks[catalogue.by_id["a+b"]].key
@@ -213,7 +215,7 @@ async def test_unknown_track(client: httpx.AsyncClient, path: str) -> None:
     problem_of(await client.get(path), 404, "track-not-found")
 
 
-async def test_composers_are_counted(client: httpx.AsyncClient, catalogue: Catalogue) -> None:
+async def test_composers_are_counted(client: httpx.AsyncClient, catalogue: ServedCatalogue) -> None:
     """Every composer comes with the number of tracks, the most frequent first; no composer is no name."""
     counts = Counter(track.metadata["composer"] for track in catalogue.tracks if track.metadata["composer"])
     body = (await client.get("/composers")).json()
@@ -224,7 +226,7 @@ async def test_composers_are_counted(client: httpx.AsyncClient, catalogue: Catal
     assert body["total"] == len(counts)
 
 
-async def test_tags_are_counted(client: httpx.AsyncClient, catalogue: Catalogue) -> None:
+async def test_tags_are_counted(client: httpx.AsyncClient, catalogue: ServedCatalogue) -> None:
     """Every tag comes with the number of tracks; a limit keeps the most frequent and the total."""
     counts = Counter(tag for track in catalogue.tracks for tag in track.metadata["tags"])
     body = (await client.get("/tags")).json()

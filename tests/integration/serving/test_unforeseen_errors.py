@@ -10,7 +10,7 @@ from serving.recommend.batching import RequestBatcher
 from serving.recommend.service import ReadService
 from store import listed, materialised, progress, reads
 from tests.integration.serving.asking import body_of
-from tests.integration.serving.conftest import Client, Database
+from tests.integration.serving.conftest import Database, ServedClient
 from tests.integration.serving.problems import problem_of
 
 pytestmark = pytest.mark.integration
@@ -20,13 +20,13 @@ PATH = "/recommend/test%2F00123"
 KEPT = f"{PATH}?strategy=popular"
 
 
-class _UnforeseenError(Exception):
+class _RouteFailedError(Exception):
     pass
 
 
 async def _fail(*_: Any, **__: Any) -> Any:
     await asyncio.sleep(0)
-    raise _UnforeseenError
+    raise _RouteFailedError
 
 
 async def _never(*_: Any, **__: Any) -> Any:
@@ -47,7 +47,7 @@ async def _never(*_: Any, **__: Any) -> Any:
     ],
 )
 async def test_an_unforeseen_error_of_the_store_is_told_to_all_who_wait(
-    client: Client, monkeypatch: pytest.MonkeyPatch, module: Any, name: str, path: str
+    client: ServedClient, monkeypatch: pytest.MonkeyPatch, module: Any, name: str, path: str
 ) -> None:
     """Five who ask at the same time are each told that it is a defect, and afterwards the path works."""
     async with asyncio.timeout(20):
@@ -61,7 +61,7 @@ async def test_an_unforeseen_error_of_the_store_is_told_to_all_who_wait(
 
 
 async def test_an_unforeseen_error_while_memory_is_checked_is_told(
-    client: Client, database: Database, monkeypatch: pytest.MonkeyPatch
+    client: ServedClient, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Looks at the version of a list and of a body that memory holds fail likewise."""
     await _keep(database)
@@ -78,7 +78,7 @@ async def test_an_unforeseen_error_while_memory_is_checked_is_told(
 
 
 async def test_an_unforeseen_error_is_told_to_each_entry_of_a_batch(
-    client: Client, monkeypatch: pytest.MonkeyPatch
+    client: ServedClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The entries that needed what failed say so, and the others are answered."""
     monkeypatch.setattr(materialised, "read_bodies", _fail)
@@ -89,7 +89,7 @@ async def test_an_unforeseen_error_is_told_to_each_entry_of_a_batch(
 
 
 async def test_a_wait_that_nobody_bounded_ends_all_the_same(
-    client: Client, monkeypatch: pytest.MonkeyPatch
+    client: ServedClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Should a step below hang, reads and batches end when the longest way there is would have."""
     client.context.recommending.bound = 0.2

@@ -7,7 +7,7 @@ import asyncpg
 import pytest
 
 from mess import migrate
-from tests.integration.serving.catalogue import Catalogue, write_catalogue
+from tests.integration.serving.catalogue import ServedCatalogue, write_catalogue
 from tests.integration.serving.conftest import Database, Served, serve
 from tests.support.services import PostgresServer
 
@@ -41,7 +41,7 @@ async def _sums(url: str, tracks: str) -> tuple[object, ...]:
 
 
 async def test_a_database_of_the_first_version_is_served_after_an_upgrade_and_taken_back(
-    postgres_server: PostgresServer, empty_database_url: str, catalogue: Catalogue
+    postgres_server: PostgresServer, empty_database_url: str, catalogue: ServedCatalogue
 ) -> None:
     """Up: every list is served as it was stored, under the API's role. Down: every row is as before; and up again."""
     url = empty_database_url

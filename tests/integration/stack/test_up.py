@@ -31,7 +31,7 @@ def environment(**extra: str) -> dict[str, str]:
 
 
 @contextmanager
-def running(data_dir: Path, *arguments: str, **extra: str) -> Iterator["Up"]:
+def running(data_dir: Path, *arguments: str, **extra: str) -> Iterator["StartedStack"]:
     """Run `mess up` around a block, stopping it afterwards if it still runs."""
     with (data_dir.parent / "up.err").open("w+") as errors:
         process = subprocess.Popen(
@@ -43,12 +43,12 @@ def running(data_dir: Path, *arguments: str, **extra: str) -> Iterator["Up"]:
         )
         with process:
             try:
-                yield Up(process, data_dir, errors)
+                yield StartedStack(process, data_dir, errors)
             finally:
                 process.send_signal(signal.SIGTERM)
 
 
-class Up:
+class StartedStack:
     """A running `mess up`."""
 
     def __init__(self, process: subprocess.Popen[str], data_dir: Path, errors: IO[str]) -> None:

@@ -8,7 +8,7 @@ from serving.models import ComparisonResponse, ExplanationResponse, Recommendati
 from serving.settings import ServingSettings
 from streams.strategies import registry
 from tests.integration.serving.asking import stream
-from tests.integration.serving.conftest import Client, Database, Served, serve
+from tests.integration.serving.conftest import Database, Served, ServedClient, serve
 from tests.integration.worker.conftest import Line
 from tests.support.polling import until
 from tests.support.services import PostgresServer
@@ -37,7 +37,7 @@ def _body(response: httpx.Response) -> dict[str, Any]:
     return body
 
 
-async def check_every_strategy(client: Client, track_id: str) -> None:
+async def check_every_strategy(client: ServedClient, track_id: str) -> None:
     """Each strategy is computed once, kept, and read from then on, with the same items."""
     for strategy in registry.STRATEGIES:
         for mode in (mode.name for mode in strategy.modes):
@@ -53,7 +53,7 @@ async def check_every_strategy(client: Client, track_id: str) -> None:
             await until(kept)
 
 
-async def check_questions(client: Client, track_id: str, other: str) -> None:
+async def check_questions(client: ServedClient, track_id: str, other: str) -> None:
     """Filters that nobody meets are given up and named; explanations and comparisons are the contract's."""
     relaxed = _body(await client.get(f"{_path(track_id)}?form=none%20such&at_least=5"))
     assert relaxed["relaxed"] == ["filters.form"]
@@ -71,7 +71,7 @@ async def check_questions(client: Client, track_id: str, other: str) -> None:
     assert (refused.status_code, refused.json()["errors"][0]["field"]) == (422, "embedding")
 
 
-async def check_own_writes(client: Client, line: Line, near: str, vector: Any) -> None:
+async def check_own_writes(client: ServedClient, line: Line, near: str, vector: Any) -> None:
     """What was published is in the very next read that names its offset, and is pushed to who follows."""
     async with stream(client, f"{_path(near)}/stream") as events:
         await events.next()

@@ -10,7 +10,7 @@ from aiokafka.admin import NewPartitions
 from mess import migrate
 from streams.kafka.clients import admin_client
 from streams.settings import KafkaSettings
-from tests.faults.history import Catalogue, History
+from tests.faults.history import History, LoggedCatalogue
 from tests.faults.oracle import at_rest, faults_at_rest
 from tests.integration.worker.conftest import Line, worker_of
 from tests.support.polling import until
@@ -43,7 +43,7 @@ async def test_added_partitions_bring_nothing_back(
     await publish(line.servers, [history._delete(key.decode()) for key in known[::9]])
     await at_rest(line.database_url, line.servers, 60)
     log = await read_topic(line.servers, "track-ingest")
-    wanted = Catalogue(history.meanings).read(log)
+    wanted = LoggedCatalogue(history.meanings).read(log)
     elsewhere: dict[bytes, set[int]] = {}
     for record in log:
         elsewhere.setdefault(record.key, set()).add(record.partition)

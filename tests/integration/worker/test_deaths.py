@@ -10,13 +10,13 @@ from store.lives import fetch_workers
 from store.pool import transaction
 from streams.errors import SkippedMessagesError
 from streams.maintenance import ingest
-from tests.integration.worker.test_isolation import Bench, bench, event
+from tests.integration.worker.test_isolation import IsolationBench, bench, event
 
 pytestmark = pytest.mark.integration
 __all__ = ["bench"]
 
 
-async def look(bench: Bench) -> None:
+async def look(bench: IsolationBench) -> None:
     """What a worker does when it has claimed its partition."""
     async with transaction(bench.pool) as connection:
         bench.ingest.suspect(await lives.suspect_offsets(connection, [0]))
@@ -26,7 +26,7 @@ class Killed(BaseException):
     """The process ends here: nothing is noted."""
 
 
-async def life(bench: Bench, monkeypatch: pytest.MonkeyPatch, count: int) -> list[int]:
+async def life(bench: IsolationBench, monkeypatch: pytest.MonkeyPatch, count: int) -> list[int]:
     """One life of a worker that a message kills; returns how many messages each batch had."""
     await lives.begin_life(bench.pool, "w", "test")
     await look(bench)
@@ -51,7 +51,7 @@ async def life(bench: Bench, monkeypatch: pytest.MonkeyPatch, count: int) -> lis
 
 
 async def test_a_message_that_kills_whoever_reads_it_is_refused_after_a_few_deaths(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
+    bench: IsolationBench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two deaths in a batch, then one by one, six deaths at the message alone, then it is a dead letter and all goes on."""
     assert [await life(bench, monkeypatch, 7) for _ in range(2)] == [[7, 0], [7, 0]]
@@ -68,7 +68,7 @@ async def test_a_message_that_kills_whoever_reads_it_is_refused_after_a_few_deat
     }
 
 
-async def test_messages_behind_a_gap_are_not_taken(bench: Bench) -> None:
+async def test_messages_behind_a_gap_are_not_taken(bench: IsolationBench) -> None:
     """What follows upon messages that never came ends the worker; offsets without messages are no gap."""
     await bench.ingest.process([replace(event(0, "a"), follows=0), replace(event(3, "b"), follows=1)])
     await bench.ingest.process([replace(event(1, "again"), follows=1)])
@@ -78,7 +78,7 @@ async def test_messages_behind_a_gap_are_not_taken(bench: Bench) -> None:
     assert set(await bench.titles()) == {"a", "b", "c"}
 
 
-async def test_deaths_elsewhere_make_nobody_suspect(bench: Bench) -> None:
+async def test_deaths_elsewhere_make_nobody_suspect(bench: IsolationBench) -> None:
     """Ends that were asked for, and deaths at other offsets, change nothing."""
     for _ in range(3):
         await lives.begin_life(bench.pool, "w", "test")
@@ -93,7 +93,7 @@ async def test_deaths_elsewhere_make_nobody_suspect(bench: Bench) -> None:
         assert await lives.suspect_offsets(connection, [0]) == {}
 
 
-async def test_the_store_knows_how_the_workers_are(bench: Bench) -> None:
+async def test_the_store_knows_how_the_workers_are(bench: IsolationBench) -> None:
     """Deaths with their last error, who is alive, when one last owned a partition, how long events have waited."""
     assert (await fetch_workers(bench.pool)).owned_ago is None
     for _ in range(3):  # the second and the third find one that has ended without notice

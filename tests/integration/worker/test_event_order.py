@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from tests.faults.history import Catalogue, History, Message
+from tests.faults.history import History, LoggedCatalogue, Message
 from tests.faults.oracle import at_rest, faults_at_rest
 from tests.integration.worker.conftest import Line, owners
 from tests.support.polling import until
@@ -56,7 +56,7 @@ async def test_two_workers_that_are_killed_and_replaced_keep_the_latest_of_each_
             await until(lambda: _owned_by(line, set(crew)))
         await at_rest(line.database_url, line.servers, 60)
         log = await read_topic(line.servers, "track-ingest")
-        wanted = Catalogue(history.meanings).read(log)
+        wanted = LoggedCatalogue(history.meanings).read(log)
         assert await faults_at_rest(line.database_url, line.servers, wanted) == []
         misplaced = [w.metrics().get("mess_misplaced_events_total", 0) for w in crew.values()]
         assert sum(misplaced) > 0

@@ -41,7 +41,7 @@ def event(offset: int, track_id: str, **fields: Any) -> ReceivedMessage:
 
 
 @dataclass
-class Bench:
+class IsolationBench:
     """Ingest and interactions on a real store and a real broker."""
 
     pool: asyncpg.Pool
@@ -66,7 +66,7 @@ class Bench:
 
 
 @pytest.fixture
-async def bench(database_url: str, kafka_broker: KafkaBroker) -> AsyncIterator[Bench]:
+async def bench(database_url: str, kafka_broker: KafkaBroker) -> AsyncIterator[IsolationBench]:
     """Partition 0 is ours."""
     broker = renewed(kafka_broker)
     kafka = KafkaSettings(bootstrap_servers=broker.bootstrap_servers)
@@ -82,7 +82,7 @@ async def bench(database_url: str, kafka_broker: KafkaBroker) -> AsyncIterator[B
     letters = DeadLetterSender(producer, metrics)
     recommender_metrics = RecommenderMetrics(metrics.registry)
     try:
-        yield Bench(
+        yield IsolationBench(
             pool,
             Ingest(pool, ownership, letters, hand_on, metrics, 2, "test"),
             InteractionConsumer(pool, letters, RecommenderSettings(), recommender_metrics, metrics),
@@ -115,7 +115,7 @@ async def broken_upsert(connection: Any, rows: Any, _real: Any = tracks.upsert_t
 
 @pytest.mark.parametrize("stage", ["decode", "rows", "store"])
 async def test_one_event_that_breaks_a_stage_leaves_all_others_applied(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch, stage: str
+    bench: IsolationBench, monkeypatch: pytest.MonkeyPatch, stage: str
 ) -> None:
     """It becomes a dead letter with the class of the error; offsets move behind it; its track keeps what it had before."""
     patches: dict[str, tuple[Any, str, Any]] = {
@@ -144,7 +144,7 @@ async def test_one_event_that_breaks_a_stage_leaves_all_others_applied(
 
 
 async def test_what_a_culprit_had_superseded_is_applied(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
+    bench: IsolationBench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of two events of a track in a batch the first counts where the second cannot be stored."""
     monkeypatch.setattr(decoding, "_metadata_values", broken(decoding._metadata_values, "poison"))
@@ -160,7 +160,7 @@ async def test_what_a_culprit_had_superseded_is_applied(
 
 
 async def test_an_error_of_the_environment_makes_no_dead_letter(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
+    bench: IsolationBench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A table that is missing is nobody's fault among the events: nothing is refused, and the worker must end."""
 
@@ -177,7 +177,7 @@ async def test_an_error_of_the_environment_makes_no_dead_letter(
 
 @pytest.mark.parametrize("stage", ["read", "commit"])
 async def test_one_interaction_that_breaks_a_stage_leaves_all_others_counted_once(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch, stage: str
+    bench: IsolationBench, monkeypatch: pytest.MonkeyPatch, stage: str
 ) -> None:
     """Interactions without an identity are counted once each, however often the batch is halved."""
     if stage == "read":
@@ -204,7 +204,9 @@ async def test_one_interaction_that_breaks_a_stage_leaves_all_others_counted_onc
     assert await bench.pool.fetchval("SELECT next_offset FROM interaction_offsets") == 7
 
 
-async def test_an_interaction_of_long_ago_does_not_stand_in_the_way_of_later_ones(bench: Bench) -> None:
+async def test_an_interaction_of_long_ago_does_not_stand_in_the_way_of_later_ones(
+    bench: IsolationBench,
+) -> None:
     """What is next to nothing by now would make products that are too small for Postgres."""
     long_ago = [event(offset, "t", type="play", event_time=f"{1930 + offset}-01-01") for offset in range(15)]
     await bench.interactions.process(long_ago)

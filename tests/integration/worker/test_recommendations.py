@@ -30,7 +30,7 @@ def name_of(number: int) -> str:
     return f"rec/{number:03}"
 
 
-class Client:
+class TopicClient:
     """Asks over Kafka and reads the replies, as any client of the topics can."""
 
     def __init__(self, producer: AIOKafkaProducer, consumer: AIOKafkaConsumer) -> None:
@@ -65,7 +65,7 @@ class Client:
 
 
 @asynccontextmanager
-async def client_of(line: Line) -> AsyncIterator[Client]:
+async def client_of(line: Line) -> AsyncIterator[TopicClient]:
     """A client that sees the replies from now on."""
     producer = AIOKafkaProducer(bootstrap_servers=line.servers)
     consumer = AIOKafkaConsumer(
@@ -74,7 +74,7 @@ async def client_of(line: Line) -> AsyncIterator[Client]:
     await producer.start()
     await consumer.start()
     try:
-        yield Client(producer, consumer)
+        yield TopicClient(producer, consumer)
     finally:
         await consumer.stop()
         await producer.stop()
@@ -135,7 +135,7 @@ async def test_requests_over_kafka_are_answered(line: Line) -> None:
         await until(buried)
 
 
-async def _searchable(client: Client) -> bool:
+async def _searchable(client: TopicClient) -> bool:
     return (await client.ask(track_id=name_of(0), strategy="diverse")).status == "ok"
 
 

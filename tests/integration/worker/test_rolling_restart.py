@@ -10,9 +10,9 @@ from urllib.parse import quote
 import numpy as np
 import pytest
 
-from tests.faults.history import Catalogue, History
+from tests.faults.history import History, LoggedCatalogue
 from tests.faults.oracle import at_rest, faults_at_rest
-from tests.integration.serving.conftest import Client, serve
+from tests.integration.serving.conftest import ServedClient, serve
 from tests.integration.worker.conftest import Line, owners
 from tests.integration.worker.over_http import served
 from tests.support.polling import until
@@ -30,7 +30,7 @@ class Readers:
         refused: What was said with those that must not come.
     """
 
-    def __init__(self, client: Client, history: History) -> None:
+    def __init__(self, client: ServedClient, history: History) -> None:
         self._client = client
         self._history = history
         self.answers: Counter[tuple[str, int]] = Counter()
@@ -109,7 +109,7 @@ async def test_workers_replaced_one_by_one_lose_nothing_and_no_reader_notices(
             assert all(readers.answers[query, 200] > 50 for query in queries), readers.answers
         log = await read_topic(line.servers, "track-ingest")
         assert {*delivered, *meanwhile} <= {(record.partition, record.offset) for record in log}
-        wanted = Catalogue(history.meanings).read(log)
+        wanted = LoggedCatalogue(history.meanings).read(log)
         assert await faults_at_rest(line.database_url, line.servers, wanted) == []
     finally:
         for worker in everyone:

@@ -12,8 +12,7 @@ from mess_client.questions import Question
 from pydantic import BaseModel
 
 from serving import models as served
-from serving.kafka.changes import Change as FeedChange
-from serving.kafka.changes import described_change
+from serving.kafka.changes import FeedChange, described_change
 from streams.contracts import RecommendationQuery, ScoredTrack
 from streams.contracts.lists import encode_list_change
 from streams.contracts.recommendations import (

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
 from serving.parameters import decode_track_id
-from serving.problems import ProblemError
+from serving.problems import ApiProblemError
 from streams.contracts import InvalidEvent, Reason, TrackId, parse_interaction, parse_track_event
 from streams.contracts.validation import check_track_id, is_identifier
 from streams.producers.items import TrackItem
@@ -56,7 +56,7 @@ def _taken(track_id: str) -> list[bool]:
     for entry in entries:
         try:
             entry()
-        except (InvalidEvent, ProblemError, ValidationError):
+        except (InvalidEvent, ApiProblemError, ValidationError):
             taken.append(False)
         else:
             taken.append(True)

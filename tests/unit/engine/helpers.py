@@ -43,7 +43,7 @@ def batch(
     )
 
 
-class Follower:
+class KeptLists:
     """What a store would hold: the lists as taken from the engine, change by change."""
 
     def __init__(self) -> None:

@@ -12,9 +12,9 @@ import pytest
 from streams.engine import acceleration
 from streams.engine.acceleration import KernelLoader
 from streams.engine.process import EngineProcess, _build
-from tests.unit.engine.helpers import Follower, batch, oracle
+from tests.unit.engine.helpers import KeptLists, batch, oracle
 from tests.unit.engine.test_exact import random_catalogue
-from tests.unit.engine.test_process import _Taken
+from tests.unit.engine.test_process import _ChangedEngine
 
 pytestmark = pytest.mark.unit
 
@@ -129,14 +129,14 @@ async def test_the_loops_come_while_the_engine_works() -> None:
     engine, catalogue = EngineProcess(8, published=5, kept=8, accelerated_from=150), random_catalogue(300, 8)
     await engine.start()
     try:
-        follower, deadline = Follower(), time.monotonic() + 120
+        follower, deadline = KeptLists(), time.monotonic() + 120
         items = list(catalogue.items())
         await engine.apply(batch(dict(items[:150]), dimension=8))
         while not (await engine.stats()).compiled:
             assert time.monotonic() < deadline
             await engine.refill(1)
         await engine.apply(batch(dict(items[150:]), dimension=8, first=150))
-        follower.take(_Taken(await engine.take_changes()))  # type: ignore[arg-type]
+        follower.take(_ChangedEngine(await engine.take_changes()))  # type: ignore[arg-type]
         assert follower.lists == oracle(catalogue, 5)
     finally:
         await engine.stop()

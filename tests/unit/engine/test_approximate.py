@@ -13,9 +13,9 @@ from streams.engine.approximate import ApproximateEngine, InflowEstimate
 from streams.engine.exact import ExactEngine
 from streams.engine.types import EVENT, StoredLists
 from tests.support.examples import examples
-from tests.unit.engine.helpers import Follower, batch, oracle
+from tests.unit.engine.helpers import KeptLists, batch, oracle
 from tests.unit.engine.test_exact import DIMENSION, KERNELS, AnyHistory, random_catalogue
-from tests.unit.engine.test_process import _Taken
+from tests.unit.engine.test_process import _ChangedEngine
 
 pytestmark = pytest.mark.unit
 
@@ -86,7 +86,7 @@ def inserted(engine: ExactEngine, catalogue: dict[str, np.ndarray], start: int, 
         engine.apply(batch(dict(items[at : at + 100]), dimension=dimension, first=at))
 
 
-def share_right(follower: Follower, expected: dict[int, list[tuple[int, float]]]) -> float:
+def share_right(follower: KeptLists, expected: dict[int, list[tuple[int, float]]]) -> float:
     """The share of lists that are those expected."""
     return float(np.mean([follower.lists.get(key) == entries for key, entries in expected.items()]))
 
@@ -104,7 +104,7 @@ def test_nearly_all_lists_are_right_at_once_and_all_after_repair() -> None:
     inserted(engine, catalogue, 2_000, dimension)
     assert engine.stats().unverified > 400
     assert engine.nearest.computed - before < 600 * 600
-    follower, expected = Follower(), oracle(catalogue, 20)
+    follower, expected = KeptLists(), oracle(catalogue, 20)
     follower.take(engine)
     assert share_right(follower, expected) >= 0.99
     settle(engine)
@@ -128,7 +128,7 @@ def test_moves_and_deletes_among_unverified_tracks_are_repaired() -> None:
         catalogue = {k: v for k, v in (catalogue | moved).items() if k not in some[40:]}
         engine.refill(30)
     settle(engine)
-    follower = Follower()
+    follower = KeptLists()
     follower.take(engine)
     assert follower.lists == oracle(catalogue, 8)
 
@@ -140,13 +140,13 @@ def test_stored_lists_of_a_large_catalogue_are_compared_again() -> None:
     first.accelerate(KERNELS)
     first.nearest.probes = 1
     inserted(first, catalogue, 0, dimension)
-    follower, expected = Follower(), oracle(catalogue, 8)
+    follower, expected = KeptLists(), oracle(catalogue, 8)
     changes = first.take_changes()
     stored = StoredLists(changes.keys, changes.neighbours, changes.scores, changes.lengths, changes.events)
     second = ApproximateEngine(dimension, published=8, kept=16, exact_upto=100)
     second.accelerate(KERNELS)
     second.load(batch(catalogue, dimension=dimension), stored)
-    follower.take(_Taken(changes))  # type: ignore[arg-type]
+    follower.take(_ChangedEngine(changes))  # type: ignore[arg-type]
     assert 0.5 < share_right(follower, expected) < 1
     settle(second)
     follower.take(second)
@@ -186,7 +186,7 @@ def test_a_large_catalogue_without_lists_gets_them_slice_by_slice(monkeypatch: p
     monkeypatch.setattr(approximate, "MANY", 100)
     dimension = 24
     catalogue = random_catalogue(1_500, dimension, seed=8)
-    engine, follower = unlisted(dict(list(catalogue.items())[:1_400]), dimension, 500), Follower()
+    engine, follower = unlisted(dict(list(catalogue.items())[:1_400]), dimension, 500), KeptLists()
     engine.nearest.among = 500
     assert engine.refill(200) > 0
     follower.take(engine)
@@ -212,7 +212,7 @@ def test_newcomers_get_their_lists_at_once_where_even_the_backlog_makes_no_large
     monkeypatch.setattr(approximate, "FILLING_EVENTS", 100)
     dimension = 24
     catalogue = random_catalogue(600, dimension, seed=14)
-    engine, follower = ApproximateEngine(dimension, published=10, kept=20, exact_upto=600), Follower()
+    engine, follower = ApproximateEngine(dimension, published=10, kept=20, exact_upto=600), KeptLists()
     items = list(catalogue.items())
     for at in range(0, 600, 100):
         some = batch(dict(items[at : at + 100]), dimension=dimension, first=at)
@@ -237,7 +237,7 @@ def test_lists_of_a_catalogue_that_is_being_filled_are_made_when_the_flow_ebbs(
     catalogue = random_catalogue(1_600, dimension, seed=12)
     engine = unlisted(dict(list(catalogue.items())[:900]), dimension, 850 if large else 1_650)
     not_new = 0 if large else 100
-    follower, items = Follower(), list(catalogue.items())
+    follower, items = KeptLists(), list(catalogue.items())
     settle(engine)
     follower.take(engine)
     for at in range(900, 1_600, 100):
@@ -311,7 +311,7 @@ def test_without_compiled_loops_it_is_the_exact_engine() -> None:
     engine = ApproximateEngine(8, published=5, kept=10, exact_upto=100)
     inserted(engine, catalogue, 0, 8)
     assert engine.stats().unverified == 0
-    follower = Follower()
+    follower = KeptLists()
     follower.take(engine)
     assert follower.lists == oracle(catalogue, 5)
 

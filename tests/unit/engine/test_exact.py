@@ -10,7 +10,7 @@ from streams.engine import acceleration
 from streams.engine.exact import ExactEngine
 from streams.engine.types import StoredLists
 from tests.support.examples import examples
-from tests.unit.engine.helpers import Follower, batch, key_of, oracle, unit
+from tests.unit.engine.helpers import KeptLists, batch, key_of, oracle, unit
 
 pytestmark = pytest.mark.unit
 
@@ -40,7 +40,7 @@ class AnyHistory(RuleBasedStateMachine):
         if compiled:
             self.engine.accelerate(KERNELS)
         self.catalogue: dict[str, np.ndarray] = {}
-        self.follower = Follower()
+        self.follower = KeptLists()
 
     def make(self) -> ExactEngine:
         """An empty engine."""
@@ -94,7 +94,7 @@ class AnyHistory(RuleBasedStateMachine):
         self.engine.load(batch(known, dimension=DIMENSION), stored)
         self.engine.apply(batch({name: self.catalogue[name] for name in late}, dimension=DIMENSION))
         settle(self.engine)
-        self.follower = Follower()
+        self.follower = KeptLists()
         self.engine.lists.changed[: self.engine.catalogue.used] = self.engine.catalogue.alive[
             : self.engine.catalogue.used
         ]
@@ -138,7 +138,7 @@ def test_a_large_catalogue_under_churn_equals_brute_force(compiled: bool) -> Non
     """Three thousand tracks inserted, then re-embedded and deleted in batches, end with the lists of brute force."""
     dimension, rng = 48, np.random.default_rng(1)
     catalogue = random_catalogue(3000, dimension)
-    engine, follower = ExactEngine(dimension), Follower()
+    engine, follower = ExactEngine(dimension), KeptLists()
     if compiled:
         engine.accelerate(KERNELS)
     items = list(catalogue.items())
@@ -164,7 +164,7 @@ def test_a_large_catalogue_under_churn_equals_brute_force(compiled: bool) -> Non
 def test_many_identical_tracks_are_ordered_by_id(compiled: bool) -> None:
     """Among three hundred copies of one vector the list holds the fifty smallest ids, whatever the order of arrival."""
     names = [f"{i:05d}" for i in np.random.default_rng(0).permutation(300)]
-    engine, follower = ExactEngine(4), Follower()
+    engine, follower = ExactEngine(4), KeptLists()
     if compiled:
         engine.accelerate(KERNELS)
     same = unit([1, 2, 3, 4])

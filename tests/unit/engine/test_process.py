@@ -8,7 +8,7 @@ import pytest
 
 from streams.engine.process import EngineCallError, EngineProcess, EngineStoppedError
 from streams.engine.types import EVENT, StoredLists
-from tests.unit.engine.helpers import Follower, batch, oracle
+from tests.unit.engine.helpers import KeptLists, batch, oracle
 from tests.unit.engine.test_exact import random_catalogue
 
 pytestmark = pytest.mark.unit
@@ -23,11 +23,11 @@ async def test_lists_that_run_short_are_refilled_without_being_asked() -> None:
         await engine.apply(batch(catalogue, dimension=8))
         gone = list(catalogue)[:300]
         await engine.apply(batch({}, gone, dimension=8))
-        follower = Follower()
+        follower = KeptLists()
         expected = oracle({name: catalogue[name] for name in list(catalogue)[300:]}, 5)
         for _ in range(200):
             changes = await engine.take_changes()
-            follower.take(_Taken(changes))  # type: ignore[arg-type]
+            follower.take(_ChangedEngine(changes))  # type: ignore[arg-type]
             if follower.lists == expected:
                 break
         assert follower.lists == expected
@@ -35,7 +35,7 @@ async def test_lists_that_run_short_are_refilled_without_being_asked() -> None:
         await engine.stop()
 
 
-class _Taken:
+class _ChangedEngine:
     """An engine that has just these changes."""
 
     def __init__(self, changes: object) -> None:

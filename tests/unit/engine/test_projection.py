@@ -7,7 +7,7 @@ from streams.engine import acceleration, projection
 from streams.engine.exact import ExactEngine
 from streams.engine.projection import Projection
 from streams.engine.similarity import exact_similarity
-from tests.unit.engine.helpers import Follower, batch, oracle, unit
+from tests.unit.engine.helpers import KeptLists, batch, oracle, unit
 
 pytestmark = pytest.mark.unit
 
@@ -112,7 +112,7 @@ def test_directions_that_let_too_much_through_are_given_up() -> None:
 
 def test_lists_found_through_bounds_equal_brute_force() -> None:
     """Inserts, re-embeddings and deletes with a projection in use end with the lists of brute force."""
-    engine, follower = ExactEngine(DIMENSION, published=10, kept=20), Follower()
+    engine, follower = ExactEngine(DIMENSION, published=10, kept=20), KeptLists()
     engine.accelerate(acceleration.load_kernels())
     names = [f"{i:05d}" for i in range(TRACKS)]
     catalogue = dict(zip(names, few_directions(TRACKS, 0), strict=True))

@@ -11,7 +11,7 @@ from streams.engine.exact import ExactEngine
 from streams.engine.process import EngineProcess
 from streams.engine.snapshot import SnapshotError, read_snapshot_header
 from streams.engine.types import EVENT, SnapshotHeader, StoredLists
-from tests.unit.engine.helpers import Follower, batch, key_of, oracle
+from tests.unit.engine.helpers import KeptLists, batch, key_of, oracle
 from tests.unit.engine.test_exact import random_catalogue, settle
 
 pytestmark = pytest.mark.unit
@@ -55,7 +55,7 @@ def saved(tmp_path: Path, count: int = 60) -> Path:
 def test_what_is_applied_while_a_snapshot_is_written_is_in_it(tmp_path: Path) -> None:
     """Inserts, moves and deletes between slices: the file holds the last state, and goes up to the last offsets."""
     rng = np.random.default_rng(3)
-    engine, follower, path = empty(), Follower(), tmp_path / "engine.snapshot"
+    engine, follower, path = empty(), KeptLists(), tmp_path / "engine.snapshot"
     catalogue = random_catalogue(200, DIMENSION)
     engine.apply(batch(catalogue, dimension=DIMENSION))
     follower.take(engine)

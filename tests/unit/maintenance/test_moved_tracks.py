@@ -16,7 +16,7 @@ from streams.metrics import WorkerMetrics
 pytestmark = pytest.mark.unit
 
 
-class Engine:
+class AcceptingEngine:
     """Takes every batch."""
 
     dimension = 2
@@ -25,7 +25,7 @@ class Engine:
         """Nothing."""
 
 
-class Feed:
+class FeedNotes:
     """What the publisher is told."""
 
     def __init__(self) -> None:
@@ -52,8 +52,17 @@ def delete(key: int) -> TrackBatch:
 
 async def test_a_track_that_comes_back_to_where_it_was_deleted_is_of_that_partition() -> None:
     """A deletion from elsewhere, then an insert where the deletion was: no further move, and still another owner."""
-    feed = Feed()
-    stubs: list[Any] = [None, Engine(), Ownership(), feed, TrackNames(), {}, WorkerMetrics(), lambda _: 0]
+    feed = FeedNotes()
+    stubs: list[Any] = [
+        None,
+        AcceptingEngine(),
+        Ownership(),
+        feed,
+        TrackNames(),
+        {},
+        WorkerMetrics(),
+        lambda _: 0,
+    ]
     maintainer = ListMaintainer(*cast("Any", stubs))
 
     def still(owner: int) -> bool:

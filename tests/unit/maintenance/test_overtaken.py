@@ -66,7 +66,7 @@ def _columns(places: dict[int, EventPlace]) -> tuple[np.ndarray, np.ndarray, np.
     return key, partition, offset, appended
 
 
-class Worker:
+class SimulatedWorker:
     """What one worker does with its own batches, and with those of others."""
 
     def __init__(self, store: Store, own: list[int]) -> None:
@@ -122,7 +122,7 @@ def test_every_worker_ends_with_the_tracks_of_the_store(seed: int) -> None:
     rng = random.Random(seed)
     log = drawn_log(rng, 24)
     store = Store()
-    workers = [Worker(store, [0, 2]), Worker(store, [1])]
+    workers = [SimulatedWorker(store, [0, 2]), SimulatedWorker(store, [1])]
     left = [list(part) for part in log]
     while any(left):
         worker = rng.choice(workers)

@@ -41,7 +41,7 @@ def spread(name: str, *sizes: int, axes: tuple[int, ...] = ()) -> npt.NDArray[np
 
 
 @dataclass(frozen=True)
-class Kind:
+class InputKind:
     """An input: what it is, the options it is published with, and what makes it in a folder and returns its path."""
 
     what: str
@@ -49,7 +49,7 @@ class Kind:
     make: Callable[[Path], Path]
 
 
-KINDS: list[Kind] = []
+KINDS: list[InputKind] = []
 Make = Callable[[Path], Path | None]
 
 
@@ -57,7 +57,7 @@ def kind(what: str, options: str = "") -> Callable[[Make], Make]:
     """Register an input; what returns no path is a folder."""
 
     def register(make: Make) -> Make:
-        KINDS.append(Kind(what, options, lambda folder: make(folder) or folder))
+        KINDS.append(InputKind(what, options, lambda folder: make(folder) or folder))
         return make
 
     return register
@@ -547,7 +547,7 @@ def options_of(text: str, folder: Path) -> SourceOptions:
     )
 
 
-def outcome(each: Kind, folder: Path) -> str:
+def outcome(each: InputKind, folder: Path) -> str:
     """What became of an input, on one line."""
     path = each.make(folder)
     try:
@@ -576,7 +576,7 @@ def _sent(item: TrackItem) -> str:
     return f"`{upsert.track_id}` (vector {of[0] if of else 'WRONG'}{', ' + said if said else ''})"
 
 
-def row(each: Kind, folder: Path) -> str:
+def row(each: InputKind, folder: Path) -> str:
     """A line of the table: an input and what became of it."""
     options = f"`{each.options}`" if each.options else ""
     cells = (each.what, options, outcome(each, folder))

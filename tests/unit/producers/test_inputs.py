@@ -8,7 +8,7 @@ import pytest
 from streams.producers.items import SourceError
 from streams.producers.sources import SourceOptions, open_source
 from tests.unit.producers import input_kinds
-from tests.unit.producers.input_kinds import KINDS, PAGE, Kind, row
+from tests.unit.producers.input_kinds import KINDS, PAGE, InputKind, row
 
 pytestmark = pytest.mark.unit
 ROWS = PAGE.read_text(encoding="utf-8").removeprefix(input_kinds.HEAD).splitlines()
@@ -17,7 +17,7 @@ ROWS = PAGE.read_text(encoding="utf-8").removeprefix(input_kinds.HEAD).splitline
 @pytest.mark.parametrize(
     ("each", "expected"), list(zip(KINDS, ROWS, strict=True)), ids=lambda value: getattr(value, "what", "")
 )
-def test_an_input_becomes_what_the_page_says(tmp_path: Path, each: Kind, expected: str) -> None:
+def test_an_input_becomes_what_the_page_says(tmp_path: Path, each: InputKind, expected: str) -> None:
     """Sent, refused and told as the page has it; where it differs on purpose, write the page anew."""
     assert row(each, tmp_path) == expected
 

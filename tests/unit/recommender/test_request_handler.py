@@ -17,7 +17,7 @@ from streams.recommender.request_handler import RequestHandler
 pytestmark = pytest.mark.unit
 
 
-class Topic:
+class ReplyTopic:
     """Where replies are delivered."""
 
     def __init__(self) -> None:
@@ -34,7 +34,7 @@ class Topic:
         return delivered
 
 
-class Answers:
+class HeldAnswers:
     """Answers when it is let."""
 
     def __init__(self) -> None:
@@ -65,11 +65,11 @@ class Buried:
         self.letters += refused
 
 
-class Bench:
+class HandlerBench:
     """A request handler with fakes around it."""
 
     def __init__(self, concurrent: int = 4) -> None:
-        self.answers, self.topic, self.buried = Answers(), Topic(), Buried()
+        self.answers, self.topic, self.buried = HeldAnswers(), ReplyTopic(), Buried()
         self.acknowledged: list[str] = []
         metrics: Any = WorkerMetrics()
         around: tuple[Any, Any, Any] = (self.answers, self.topic, self.buried)
@@ -103,7 +103,7 @@ class Bench:
 
 async def test_replies_overtake_and_acknowledgements_do_not() -> None:
     """A slow request holds up no other's reply, but the acknowledgements behind it in its partition."""
-    bench = Bench()
+    bench = HandlerBench()
     bench.answers.gates["slow"] = asyncio.Event()
     await bench.take("slow")
     await bench.take("quick")
@@ -120,7 +120,7 @@ async def test_replies_overtake_and_acknowledgements_do_not() -> None:
 
 async def test_no_more_is_taken_than_can_be_worked_on() -> None:
     """With every place taken, the next request waits in Kafka."""
-    bench = Bench(concurrent=1)
+    bench = HandlerBench(concurrent=1)
     bench.answers.gates["first"] = asyncio.Event()
     await bench.take("first")
     second = asyncio.create_task(bench.take("second"))
@@ -135,7 +135,7 @@ async def test_no_more_is_taken_than_can_be_worked_on() -> None:
 
 async def test_a_request_id_has_one_answer() -> None:
     """Written otherwise it is the same request; another question under it is refused."""
-    bench = Bench()
+    bench = HandlerBench()
     for asked in ({}, {"top_k": 10, "hits": 3}, {"top_k": 11}):
         await bench.take("r", **asked)
         await bench.handler.drain()
@@ -147,7 +147,7 @@ async def test_a_request_id_has_one_answer() -> None:
 
 async def test_what_is_no_request_is_told_or_buried() -> None:
     """By the name it gives; without one it becomes a dead letter; both are acknowledged."""
-    bench = Bench()
+    bench = HandlerBench()
     await bench.take("named", top_k=0)
     await bench.take("nameless", value=b"[]")
     await bench.handler.drain()
@@ -160,7 +160,7 @@ async def test_what_is_no_request_is_told_or_buried() -> None:
 
 async def test_a_name_that_cannot_be_written_is_buried() -> None:
     """A request_id that UTF-8 cannot hold cannot be sent back; the handler goes on."""
-    bench = Bench()
+    bench = HandlerBench()
     value = b'{"request_id": "\\ud800", "track_id": "a"}'
     await bench.take("surrogate", value=value)
     await bench.handler.drain()
@@ -172,7 +172,7 @@ async def test_a_name_that_cannot_be_written_is_buried() -> None:
 
 async def test_a_desk_that_cannot_reply_takes_no_more() -> None:
     """What was left unacknowledged would never be read again by this process: it must end."""
-    bench = Bench()
+    bench = HandlerBench()
     bench.topic.send = None  # type: ignore[assignment, method-assign]
     await bench.take("r")
     await bench.handler.drain()
@@ -183,7 +183,7 @@ async def test_a_desk_that_cannot_reply_takes_no_more() -> None:
 
 async def test_a_defect_is_answered_and_not_remembered() -> None:
     """One request that cannot be answered stops no other, and may be asked again."""
-    bench = Bench()
+    bench = HandlerBench()
     for _ in range(2):
         await bench.take("defect")
         await bench.handler.drain()
@@ -194,7 +194,7 @@ async def test_a_defect_is_answered_and_not_remembered() -> None:
 
 async def test_what_comes_after_leaving_is_left_to_the_next() -> None:
     """A handler that leaves neither answers nor acknowledges new messages: the partition's next owner reads them."""
-    bench = Bench()
+    bench = HandlerBench()
     await bench.take("before")
     bench.handler.leave()
     await bench.take("after")
@@ -206,7 +206,7 @@ async def test_what_comes_after_leaving_is_left_to_the_next() -> None:
 @pytest.mark.parametrize("appended", [False, True])
 async def test_another_machines_clock_changes_nothing(skew: float, appended: bool) -> None:
     """However wrong the clock of a timestamp is, a request that has just arrived has all of its time."""
-    bench = Bench()
+    bench = HandlerBench()
     now = round((time.time() + skew) * 1000)
     for number in range(3):
         await bench.take(
@@ -221,7 +221,7 @@ async def test_another_machines_clock_changes_nothing(skew: float, appended: boo
 @pytest.mark.parametrize("skew", [-5.0, 5.0])
 async def test_what_waited_at_the_broker_is_counted_by_the_brokers_clock(skew: float) -> None:
     """A request that was appended long before another which comes with it has as much less time left."""
-    bench = Bench()
+    bench = HandlerBench()
     now = round((time.time() + skew) * 1000)
     await bench.take("new", timestamp=now, appended=True, timeout_ms=10_000)
     await bench.take("old", timestamp=now - 8_000, appended=True, timeout_ms=10_000)

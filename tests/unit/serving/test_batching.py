@@ -10,7 +10,7 @@ from store.errors import StoreUnavailableError
 pytestmark = pytest.mark.unit
 
 
-class _Store:
+class _SquareStore:
     """Answers with the square of odd numbers; waits to be let go."""
 
     def __init__(self) -> None:
@@ -28,7 +28,7 @@ class _Store:
 
 async def test_what_comes_meanwhile_is_asked_together() -> None:
     """While one question is under way the next gathers; one key is asked for once; each gets its own answer."""
-    store = _Store()
+    store = _SquareStore()
     batched = RequestBatcher[int, int](store.ask, 5)
     first = asyncio.create_task(batched.get(1))
     await asyncio.sleep(0)
@@ -42,7 +42,7 @@ async def test_what_comes_meanwhile_is_asked_together() -> None:
 
 async def test_who_gives_up_leaves_the_others_alone() -> None:
     """Of two who wait for the same key one may go; the other is answered."""
-    store = _Store()
+    store = _SquareStore()
     batched = RequestBatcher[int, int](store.ask, 5)
     gone, stays = (asyncio.create_task(batched.get(3)) for _ in range(2))
     await asyncio.sleep(0)
@@ -55,7 +55,7 @@ async def test_who_gives_up_leaves_the_others_alone() -> None:
 
 async def test_a_store_that_is_away_or_silent_is_told_to_all() -> None:
     """Everyone who waits hears of it, and the next question is asked afresh."""
-    store = _Store()
+    store = _SquareStore()
     batched = RequestBatcher[int, int](store.ask, 0.05)
     silent = await asyncio.gather(batched.get(1), batched.get(3), return_exceptions=True)
     store.go.set()
@@ -89,7 +89,7 @@ async def test_a_query_that_is_slow_to_be_given_up_holds_nobody() -> None:
 
 async def test_nobody_waits_longer_than_the_timeout() -> None:
     """Who asks while a query is under way waits for it and the next no longer than for one alone."""
-    store = _Store()
+    store = _SquareStore()
     batched = RequestBatcher[int, int](store.ask, 0.2)
     first = asyncio.create_task(batched.get(1))
     await asyncio.sleep(0.1)
@@ -102,7 +102,7 @@ async def test_nobody_waits_longer_than_the_timeout() -> None:
 
 async def test_a_mistake_is_told_to_who_asked() -> None:
     """An error that nobody has foreseen reaches those who waited for that query, and no other."""
-    store = _Store()
+    store = _SquareStore()
     store.go.set()
     store.error = ZeroDivisionError()
     batched = RequestBatcher[int, int](store.ask, 5)

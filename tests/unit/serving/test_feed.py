@@ -9,14 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serving.kafka.change_subscriber import ChangeSubscription
-from serving.kafka.changes import Change, UnreadableChangeError, described_change, read_positions
+from serving.kafka.changes import FeedChange, UnreadableChangeError, described_change, read_positions
 
 pytestmark = pytest.mark.unit
 
 
-def _change(offset: int = 1, **members: Any) -> Change:
+def _change(offset: int = 1, **members: Any) -> FeedChange:
     value = {"added": [], "removed": [], "recommendations": [{"track_id": "x", "score": 0.5}]} | members
-    return Change(0, offset, "a", orjson.dumps(value))
+    return FeedChange(0, offset, "a", orjson.dumps(value))
 
 
 @pytest.mark.parametrize(
@@ -27,10 +27,10 @@ def _change(offset: int = 1, **members: Any) -> Change:
         (_change(removed=["y"]), "changed"),
         (_change(), "changed"),
         (_change(added=None, removed=None), "told-again"),
-        (Change(0, 1, "a", None), "withdrawn"),
+        (FeedChange(0, 1, "a", None), "withdrawn"),
     ],
 )
-def test_each_change_has_its_reason(change: Change, reason: str) -> None:
+def test_each_change_has_its_reason(change: FeedChange, reason: str) -> None:
     """What happened is told from what came and went, with the offset; the list only where it is wanted."""
     told = described_change(change, whole=False)
     assert (told["reason"], told["offset"]) == (reason, {"partition": 0, "offset": 1})
@@ -83,7 +83,7 @@ async def test_a_reader_waits_for_the_next_change() -> None:
 
 async def test_a_subscription_keeps_no_more_than_its_bytes() -> None:
     """However few they are, changes that are large take no more than they may; one that is larger is kept alone."""
-    large = Change(0, 1, "a", b"x" * 700)
+    large = FeedChange(0, 1, "a", b"x" * 700)
     subscription = ChangeSubscription(limit=100, max_bytes=2_000, wanted=None)
     for _ in range(10):
         subscription.offer(large)
@@ -100,7 +100,7 @@ async def test_what_is_given_at_a_time_is_bounded() -> None:
     """A reader who is behind is given its changes in portions of some tens of kilobytes."""
     subscription = ChangeSubscription(limit=1_000, max_bytes=10**6, wanted=None)
     for offset in range(50):
-        subscription.offer(Change(0, offset, "a", b"x" * 16_000))
+        subscription.offer(FeedChange(0, offset, "a", b"x" * 16_000))
     given = [await subscription.next() for _ in range(10)]
     assert [change.offset for some in given for change in some] == list(range(50))
     assert {len(some) for some in given} == {5}
@@ -112,7 +112,7 @@ async def test_what_is_given_at_a_time_is_bounded() -> None:
 def test_what_is_no_change_is_told_as_that(value: bytes) -> None:
     """Whatever a message holds, it is described or refused, and nothing else."""
     try:
-        told = described_change(Change(0, 1, "a", value), whole=True)
+        told = described_change(FeedChange(0, 1, "a", value), whole=True)
     except UnreadableChangeError:
         return
     assert isinstance(told["recommendations"], list)

@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 
 from serving.models import TracksQuery
 from serving.parameters import QueryReader, decode_track_id
-from serving.problems import ProblemError
+from serving.problems import ApiProblemError
 from serving.recommend.questions import RecommendQuery
 from streams.contracts.validation import is_identifier
 
@@ -43,7 +43,7 @@ def test_a_segment_is_decoded_or_refused(segment: str) -> None:
     """Whatever the segment, there is an id, or a 422."""
     try:
         track_id = decode_track_id(segment)
-    except ProblemError as problem:
+    except ApiProblemError as problem:
         refused = problem
     else:
         assert is_identifier(track_id)
@@ -67,7 +67,7 @@ class _Model(BaseModel, frozen=True, extra="forbid"):
 
 
 def _refused(query: str) -> list[str]:
-    with pytest.raises(ProblemError) as caught:
+    with pytest.raises(ApiProblemError) as caught:
         QueryReader(_Model).read(query.encode())
     assert caught.value.status_code == 422
     return [error["field"] for error in caught.value.members["errors"]]
@@ -112,7 +112,7 @@ def test_any_bytes_are_read_or_refused(model: type[BaseModel], raw: bytes) -> No
     """No query string, however broken, does worse than a 422."""
     try:
         read = QueryReader(model).read(raw)
-    except ProblemError as problem:
+    except ApiProblemError as problem:
         refused = problem
     else:
         assert isinstance(read, model)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.problems import ProblemError
+from serving.problems import ApiProblemError
 from serving.recommend.playlists import MEDIA_TYPES, ListFormat, is_plain, render_playlist, wanted_format
 
 pytestmark = pytest.mark.unit
@@ -176,7 +176,7 @@ def test_m3u8_lists_what_can_be_located_and_says_what_cannot() -> None:
         "#EXTINF:-1,Far away",
         "https://media.test/a%20b.mp3?x=1&y=%20",
     ]
-    with pytest.raises(ProblemError) as refused:
+    with pytest.raises(ApiProblemError) as refused:
         render_playlist(body(BARE), ListFormat.M3U8)
     assert refused.value.status_code == 422
     assert render_playlist(body(), ListFormat.M3U8).startswith(b"#EXTM3U\n")
@@ -223,7 +223,7 @@ def test_the_parameter_counts_more_than_the_header() -> None:
     """Also where the header would be refused; that names what there is."""
     assert wanted_format("image/png", b"top_k=3&format=xspf") == "xspf"
     for accept in ("image/png", "application/json;q=0", "*/*;q=0", "nonsense", "application/json;q=x"):
-        with pytest.raises(ProblemError) as refused:
+        with pytest.raises(ApiProblemError) as refused:
             wanted_format(accept)
         assert refused.value.status_code == 406
         assert refused.value.members["available"] == list(MEDIA_TYPES.values())
@@ -240,6 +240,6 @@ def test_only_what_needs_no_thought_is_plain() -> None:
 
 def test_an_answer_that_is_no_list_is_no_playlist() -> None:
     """Why a track is not listed cannot be played."""
-    with pytest.raises(ProblemError) as refused:
+    with pytest.raises(ApiProblemError) as refused:
         render_playlist(b'{"placement": {}}', ListFormat.XSPF)
     assert refused.value.status_code == 406

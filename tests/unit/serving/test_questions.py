@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serving.problems import ProblemError, invalid_parameters_problem, problem_document
+from serving.problems import ApiProblemError, invalid_parameters_problem, problem_document
 from serving.recommend.questions import QuestionReader, checked_request, in_query_terms
 from streams.contracts import InvalidRequest, RecommendationQuery, parse_request
 
@@ -142,7 +142,7 @@ def test_one_question_has_one_kept_body() -> None:
 )
 def test_what_is_wrong_is_told_of_the_parameter(query: str, told: str) -> None:
     """By its name in the query string, with its real bounds, once."""
-    with pytest.raises(ProblemError) as caught:
+    with pytest.raises(ApiProblemError) as caught:
         QuestionReader().read(query.encode())
     errors = [f"{error['field']}: {error['message']}" for error in caught.value.members["errors"]]
     assert errors == [told]
@@ -154,7 +154,7 @@ def test_a_track_is_not_to_be_kept_away_from_itself() -> None:
     for name in ("a", "-", "--"):
         question = questions.read(f"negatives={name}&negatives=-".encode())
         assert question.about("b").track_id == "b"
-        with pytest.raises(ProblemError) as caught:
+        with pytest.raises(ApiProblemError) as caught:
             question.about(name)
         assert caught.value.members["errors"][0]["field"] == "negatives"
 
@@ -188,7 +188,7 @@ def test_a_problem_names_parameters_of_the_query_string() -> None:
             ("parameters.pool", "d"),
         ]
     )
-    with pytest.raises(ProblemError) as caught, in_query_terms(track_id="seed"):
+    with pytest.raises(ApiProblemError) as caught, in_query_terms(track_id="seed"):
         raise worker
     fields = [error["field"] for error in caught.value.members["errors"]]
     assert fields == [
@@ -220,7 +220,7 @@ def test_a_problem_names_parameters_of_the_query_string() -> None:
 )
 def test_http_and_kafka_refuse_alike(asked: dict[str, object]) -> None:
     """The same problem, but for what a message has fields of its own."""
-    with pytest.raises(ProblemError) as http:
+    with pytest.raises(ApiProblemError) as http:
         checked_request(asked)
     with pytest.raises(InvalidRequest) as kafka:
         parse_request(None, orjson.dumps({"request_id": "r", **asked}))
@@ -238,7 +238,7 @@ def test_any_bytes_are_a_question_or_refused(raw: bytes) -> None:
     """No query string, however broken, does worse than a 422 that names a field."""
     try:
         QuestionReader().read(raw)
-    except ProblemError as problem:
+    except ApiProblemError as problem:
         refused = problem
     else:
         return

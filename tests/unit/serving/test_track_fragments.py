@@ -20,7 +20,7 @@ METADATA: dict[str, Any] = NOTHING_KNOWN
 SIZE = TrackFragment(ListedTrack(1, 1, "1000", METADATA)).size
 
 
-class _Store:
+class _FragmentStore:
     """Tracks by key, with the version of each; odd keys are there."""
 
     def __init__(self) -> None:
@@ -36,9 +36,9 @@ class _Store:
 
 
 @pytest.fixture
-def store(monkeypatch: pytest.MonkeyPatch) -> _Store:
+def store(monkeypatch: pytest.MonkeyPatch) -> _FragmentStore:
     """A store in place of Postgres."""
-    made = _Store()
+    made = _FragmentStore()
     monkeypatch.setattr(listed, "read_listed_tracks", made.read_tracks)
     return made
 
@@ -56,7 +56,7 @@ def _there(kept: TrackFragments, *keys: int, epoch: float = 7.0, version: int = 
     return [card is not None for card in kept.at_hand(epoch, list(keys), [version] * len(keys))]
 
 
-async def test_a_card_is_used_for_its_version_alone(store: _Store) -> None:
+async def test_a_card_is_used_for_its_version_alone(store: _FragmentStore) -> None:
     """A row that was written since is read again, and what was read then takes the place of what was there."""
     kept = _cards(100 * SIZE)
     await _fill(kept, 1, 3)
@@ -69,7 +69,7 @@ async def test_a_card_is_used_for_its_version_alone(store: _Store) -> None:
     assert (len(kept), kept.bytes) == (2, 2 * SIZE)
 
 
-async def test_another_server_counts_anew(store: _Store) -> None:
+async def test_another_server_counts_anew(store: _FragmentStore) -> None:
     """Nothing of another epoch is used, though its versions are the same numbers, nor kept if read of it meanwhile."""
     kept = _cards(100 * SIZE)
     await _fill(kept, 1)
@@ -83,7 +83,7 @@ async def test_another_server_counts_anew(store: _Store) -> None:
     assert _there(kept, 1, epoch=8.0) == [True]
 
 
-async def test_readers_share_a_query(store: _Store) -> None:
+async def test_readers_share_a_query(store: _FragmentStore) -> None:
     """What several ask for while a query is under way is asked for once; what is not there is left out for each."""
     kept = _cards(0)
     first = asyncio.create_task(kept.read([1]))
@@ -99,7 +99,7 @@ async def test_readers_share_a_query(store: _Store) -> None:
     assert (kept.read_count, len(kept), kept.bytes) == (3, 0, 0)
 
 
-async def test_many_tracks_are_read_in_turns(store: _Store, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_many_tracks_are_read_in_turns(store: _FragmentStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """One query reads so many tracks and no more."""
     monkeypatch.setattr(cards, "_TOGETHER", 4)
     found = await _cards(100 * SIZE).read(range(1, 20, 2))
@@ -107,7 +107,7 @@ async def test_many_tracks_are_read_in_turns(store: _Store, monkeypatch: pytest.
     assert [len(keys) for keys in store.asked] == [4, 4, 2]
 
 
-async def test_what_is_used_stays(store: _Store) -> None:
+async def test_what_is_used_stays(store: _FragmentStore) -> None:
     """A fragment that is used repeatedly outlives any number of others; unused ones are evicted."""
     kept = _cards(8 * SIZE)
     await _fill(kept, 1, 3)
@@ -122,7 +122,7 @@ class TestBounds:
     """What is at hand takes no more than it may."""
 
     @pytest.mark.parametrize("room", [0, 1, 2 * SIZE - 1])
-    async def test_what_does_not_fit_is_not_kept(self, store: _Store, room: int) -> None:
+    async def test_what_does_not_fit_is_not_kept(self, store: _FragmentStore, room: int) -> None:
         """A fragment that is too large is answered with, and evicts nothing."""
         kept = _cards(room)
         assert set(await kept.read([1, 3])) == {1, 3}
@@ -132,7 +132,7 @@ class TestBounds:
     def test_bytes_are_those_of_the_cards_at_hand(self, room: int, used: list[int]) -> None:
         """Whatever is used in whatever order, the bytes are the sum, and within what is allowed."""
         patch = pytest.MonkeyPatch()
-        store = _Store()
+        store = _FragmentStore()
         patch.setattr(listed, "read_listed_tracks", store.read_tracks)
 
         async def use(kept: TrackFragments) -> None:

@@ -9,7 +9,7 @@ import pytest
 from aiohttp import web
 
 from serving.metrics import ApiMetrics
-from serving.problems import ProblemError
+from serving.problems import ApiProblemError
 from serving.workers import client as worker_client
 from serving.workers.client import WorkerClient, WorkerClientOptions
 from serving.workers.directory import WorkerDirectory
@@ -92,7 +92,7 @@ async def asker(worker: _Worker, monkeypatch: pytest.MonkeyPatch) -> AsyncIterat
 
 async def _problem_of(asking: Any) -> str:
     async with asyncio.timeout(5):
-        with pytest.raises(ProblemError) as caught:
+        with pytest.raises(ApiProblemError) as caught:
             await asking
     return caught.value.name
 

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.unit
 TOPIC = "track-ingest"
 
 
-class _Consumer:
+class _StoppedConsumer:
     """A consumer whose fetches stopped long ago."""
 
     def __init__(self) -> None:
@@ -34,7 +34,7 @@ class _Consumer:
 
 class _App:
     def __init__(self) -> None:
-        self.consumer = _Consumer()
+        self.consumer = _StoppedConsumer()
 
 
 async def test_the_broker_is_asked_for_the_ends_of_partitions_that_wait() -> None:

@@ -7,9 +7,9 @@ import pytest
 
 from streams.maintenance.pipeline import engine_process
 from streams.settings import StreamSettings
-from tests.unit.engine.helpers import Follower, batch, oracle
+from tests.unit.engine.helpers import KeptLists, batch, oracle
 from tests.unit.engine.test_exact import random_catalogue
-from tests.unit.engine.test_process import _Taken
+from tests.unit.engine.test_process import _ChangedEngine
 
 pytestmark = pytest.mark.unit
 
@@ -21,7 +21,7 @@ async def test_the_threshold_decides_whether_newcomers_are_looked_for_in_cells(
     """Above MESS_EXACT_UPTO the engine makes cells, at it not; the lists are the same in the end."""
     monkeypatch.setenv("MESS_EXACT_UPTO", exact_upto)
     settings = StreamSettings(list_size=5, list_kept=8, data_dir=tmp_path)
-    engine, catalogue, follower = engine_process(settings, 8), random_catalogue(200, 8), Follower()
+    engine, catalogue, follower = engine_process(settings, 8), random_catalogue(200, 8), KeptLists()
     await engine.start()
     try:
         tracks = list(catalogue.items())
@@ -31,7 +31,7 @@ async def test_the_threshold_decides_whether_newcomers_are_looked_for_in_cells(
         await engine.apply(batch(dict(tracks[100:]), dimension=8, first=100))
         while (await engine.stats()).unverified:  # noqa: ASYNC110 - likewise
             await asyncio.sleep(0.01)
-        follower.take(_Taken(await engine.take_changes()))  # type: ignore[arg-type]
+        follower.take(_ChangedEngine(await engine.take_changes()))  # type: ignore[arg-type]
         assert follower.lists == oracle(catalogue, 5)
         assert ("cells" in (await engine.stats()).seconds) == cells
     finally:

@@ -25,7 +25,7 @@ from streams.worker.transport import BUNDLE_MESSAGES, FETCH_WAIT_MS, pace_fetche
 pytestmark = pytest.mark.unit
 
 
-class Client:
+class NotingClient:
     """Notes what is sent, as aiokafka's client would send it."""
 
     def __init__(self) -> None:
@@ -57,7 +57,7 @@ def _fetch() -> FetchRequest:
 
 async def test_fetches_to_one_broker_are_apart(slept: list[float]) -> None:
     """A second fetch to the same broker waits for the rest of the pace; the first, and another broker's, do not."""
-    client = Client()
+    client = NotingClient()
     pace_fetches(client, 0.01)
     for node in (1, 2, 1):
         await client.send(node, _fetch())
@@ -67,7 +67,7 @@ async def test_fetches_to_one_broker_are_apart(slept: list[float]) -> None:
 
 async def test_other_requests_are_not_held_up(slept: list[float]) -> None:
     """What is not a fetch goes out at once, with its answer."""
-    client = Client()
+    client = NotingClient()
     pace_fetches(client, 0.01)
     await client.send(1, _fetch())
     assert await client.send(1, MetadataRequest([])) == 2
