@@ -85,7 +85,6 @@ class WorkerMetrics(MetricSet):
             "mess_engine_unverified_tracks",
             "Tracks of a large catalogue whose lists have yet to be compared with all of it; 0 is the aim at rest",
         )
-        self.refilled = self._gauge("mess_engine_refilled_lists", "Lists completed since the start")
         self.engine_bytes = self._gauge("mess_engine_bytes", "Bytes held by the engine's arrays")
         self.engine_compiled = self._gauge(
             "mess_engine_compiled",
@@ -100,11 +99,6 @@ class WorkerMetrics(MetricSet):
         self.active = self._gauge("mess_worker_active", "1 while this worker holds partitions")
         self.owned_partitions = self._gauge(
             "mess_owned_partitions", "Partitions of track-ingest that are this worker's"
-        )
-        self.followed = self._gauge(
-            "mess_followed_offset",
-            "Offset below which another worker's partition has been applied here",
-            "partition",
         )
         self._add_sampled()
         self._add_search()
@@ -127,7 +121,6 @@ class WorkerMetrics(MetricSet):
 
     def _add_search(self) -> None:
         """What the search process says of itself; see `streams.maintenance.searching`."""
-        self.search_tracks = self._gauge("mess_search_tracks", "Tracks that can be searched")
         self.search_index_tracks = self._gauge(
             "mess_search_index_tracks",
             "Tracks in the approximate index when it was built; 0 while there is none",
@@ -139,8 +132,6 @@ class WorkerMetrics(MetricSet):
         self.search_newer = self._gauge(
             "mess_search_newer_tracks", "Tracks that the index lacks, which are scanned"
         )
-        self.search_tombstones = self._gauge("mess_search_tombstones", "Rows of the index that count no more")
-        self.search_builds = self._gauge("mess_search_index_builds", "Indexes built since the start")
         self.search_failures = self._gauge(
             "mess_search_index_failures",
             "Indexes that could not be built, or whose process has ended: a warning in the log says why, and another "

@@ -138,6 +138,34 @@ PIPELINE = [
         width=16,
     ),
     Panel("Alerts", "", [], width=8, kind="alertlist"),
+    Panel(
+        "Change feed, to be published",
+        "short",
+        [
+            ("sum(mess_feed_pending_lists)", "lists"),
+            ("sum(mess_feed_pending_bytes)", "bytes"),
+        ],
+        "From 200,000 lists on, no list is flushed.",
+    ),
+    Panel(
+        "Where the time of the engine goes",
+        "percentunit",
+        [("sum by (phase) (rate(mess_engine_seconds[$__rate_interval]))", "{{phase}}")],
+        "Seconds of each phase in a second.",
+    ),
+    Panel(
+        "Compiled loops",
+        "short",
+        [
+            ("min(mess_engine_compiled)", "in use by all"),
+            ("max(mess_engine_compile_failed)", "compiler failed"),
+        ],
+    ),
+    Panel("Event loop late, workers", "s", quantiles("mess_worker_loop_lag_seconds")),
+    Panel("Age of sampled lists", "s", quantiles("mess_sampled_list_age_seconds")),
+    Panel(
+        "Map", "ops", [(rate("mess_map_layouts_total", "outcome"), "{{outcome}}")], "Layouts of all tracks."
+    ),
 ]
 
 API = [
@@ -229,9 +257,92 @@ API = [
         [('rate(process_cpu_seconds_total{job="api"}[$__rate_interval])', "{{instance}}")],
     ),
     Panel("Open files", "short", [('process_open_fds{job="api"}', "{{instance}}")]),
+    Panel(
+        "Refused callers",
+        "reqps",
+        [(rate("mess_api_refused_total", "why"), "{{why}}")],
+        "By key, scope or rate.",
+    ),
+    Panel(
+        "Connections",
+        "short",
+        [
+            ("sum(mess_api_connections)", "open"),
+            (rate("mess_api_connections_cut_total", "why"), "cut a second: {{why}}"),
+        ],
+    ),
+    Panel("Event loop late", "s", quantiles("mess_api_loop_lag_seconds")),
+    Panel(
+        "Feed messages passed over",
+        "ops",
+        [("sum(rate(mess_api_feed_messages_unreadable_total[$__rate_interval]))", "unreadable")],
+    ),
+    Panel("Keys", "short", [("max(mess_api_keys)", "usable")]),
+    Panel(
+        "Tracks read for lists",
+        "ops",
+        [("sum(rate(mess_api_tracks_read[$__rate_interval]))", "tracks")],
+        "Named by a list and not in memory, or changed.",
+    ),
 ]
 
-DASHBOARDS = {"pipeline": ("Pipeline", PIPELINE), "api": ("API", API)}
+QUESTIONS = [
+    Panel(
+        "Requests",
+        "reqps",
+        [(rate("mess_recommendation_requests_total", "outcome"), "{{outcome}}")],
+        "What a worker is asked, by what became of it.",
+    ),
+    Panel("Seconds to a delivered reply", "s", quantiles("mess_recommendation_seconds")),
+    Panel(
+        "Where the time of an answer goes",
+        "percentunit",
+        [(rate("mess_recommendation_phase_seconds_sum", "phase"), "{{phase}}")],
+        "Seconds of each phase in a second.",
+    ),
+    Panel(
+        "Materialised responses", "ops", [(rate("mess_materialised_bodies_total", "reason"), "{{reason}}")]
+    ),
+    Panel("Interactions", "ops", [(rate("mess_interactions_total", "outcome"), "{{outcome}}")]),
+    Panel(
+        "Seconds to a worker, estimated by the API",
+        "s",
+        [
+            ("max(mess_api_worker_queue_seconds)", "queue"),
+            (
+                "sum(rate(mess_api_worker_requests_refused_total[$__rate_interval]))",
+                "refused a second: no answer in time",
+            ),
+            ("sum(rate(mess_api_worker_requests_repeated_total[$__rate_interval]))", "repeated a second"),
+        ],
+    ),
+    Panel(
+        "Search index",
+        "short",
+        [
+            ("max(mess_search_index_tracks)", "tracks in the index"),
+            ("max(mess_search_newer_tracks)", "newer tracks, searched exhaustively"),
+            ("sum(mess_search_index_failures)", "failed builds"),
+        ],
+    ),
+    Panel("Age of the search index", "s", [("mess_search_index_age_seconds", "{{instance}}")]),
+    Panel(
+        "Where the time of the search goes",
+        "percentunit",
+        [("sum by (phase) (rate(mess_search_seconds[$__rate_interval]))", "{{phase}}")],
+        "Seconds of each phase in a second.",
+    ),
+    Panel(
+        "Memory of the search",
+        "bytes",
+        [
+            ("mess_search_bytes", "{{instance}} rows and index"),
+            ("mess_search_queue_bytes", "{{instance}} batches that wait"),
+        ],
+    ),
+]
+
+DASHBOARDS = {"pipeline": ("Pipeline", PIPELINE), "questions": ("Questions", QUESTIONS), "api": ("API", API)}
 
 
 def _panel(panel: Panel, number: int, x: int, y: int) -> dict[str, Any]:

@@ -261,7 +261,6 @@ class ApproximateEngine(ExactEngine):
             differs = self.lists.put(rows, found.best, found.scores, self.catalogue.track_ids, complete=False)
             self.lists.changed[rows] |= differs
             self.lists.pending[rows] = True
-        self._refilled += len(rows)
 
     def _compare(self, rows: Slots) -> None:
         """Compare tracks with the whole catalogue: their own lists, and those of others that aren't pending."""

@@ -62,7 +62,6 @@ class ExactEngine:
         self._in_flight: Rows = np.empty(0, dtype=np.intp)
         self._in_flight_deleted: dict[int, int] = {}
         self._snapshot: SnapshotWriter | None = None
-        self._refilled = 0
         self._compile_failure = ""
         self._seconds: dict[str, float] = defaultdict(float)
         self._random = np.random.default_rng()
@@ -283,7 +282,6 @@ class ExactEngine:
         step = self.nearest.step
         for start in range(0, len(rows), step):
             self._fill_slice(rows[start : start + step], None, None, no_events())
-            self._refilled += len(rows[start : start + step])
 
     def _find(
         self, rows: Slots, own: npt.NDArray[np.bool_], others: npt.NDArray[np.bool_] | None
@@ -469,7 +467,6 @@ class ExactEngine:
             tracks=len(self.catalogue),
             changed_lists=int(self.lists.changed[:used].sum()),
             waiting_refills=len(self.lists.short(self.catalogue.alive[:used], self.lists.published)),
-            refilled=self._refilled,
             memory_bytes=self.catalogue.memory_bytes + self.lists.memory_bytes + self.nearest.memory_bytes,
             seconds=dict(self._seconds),
             compiled=self.nearest.is_compiled,

@@ -152,7 +152,6 @@ class EngineStats:
     tracks: int
     changed_lists: int
     waiting_refills: int
-    refilled: int
     memory_bytes: int
     seconds: dict[str, float]
     unverified: int = 0

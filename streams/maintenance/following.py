@@ -88,8 +88,6 @@ class Follower:
         while behind:
             async with self._maintainer.turn:
                 behind = not await self._step([p for p in others if p not in self._ownership])
-        for partition, at in others.items():
-            self._metrics.followed.labels(partition).set(at.consumed)
         return not others
 
     def check(self, found: Mapping[int, ConsumedPosition]) -> None:

@@ -402,7 +402,6 @@ class ListMaintainer:
         self._metrics.tracks.set(stats.tracks)
         self._metrics.waiting_refills.set(stats.waiting_refills)
         self._metrics.unverified.set(stats.unverified)
-        self._metrics.refilled.set(stats.refilled)
         self._metrics.engine_bytes.set(stats.memory_bytes)
         self._metrics.engine_compiled.set(stats.compiled)
         self._metrics.engine_compile_failed.set(bool(stats.compile_failure))

@@ -108,12 +108,9 @@ class SearchSupervisor:
                 continue
             stats = await self._process.stats()
             metrics = self._metrics
-            metrics.search_tracks.set(stats.tracks)
             metrics.search_index_tracks.set(stats.index_size)
             metrics.search_index_age.set(stats.index_age if stats.index_age is not None else float("nan"))
             metrics.search_newer.set(stats.newer)
-            metrics.search_tombstones.set(stats.tombstones)
-            metrics.search_builds.set(stats.builds)
             failures = stats.failed_builds + stats.lost
             metrics.search_failures.set(failures)
             if failures > told:

@@ -45,4 +45,3 @@ class RecommenderMetrics(MetricSet):
             "of); evicted, for want of room",
             reason=("requested", "refreshed", "withdrawn", "rejected", "evicted"),
         )
-        self.popularity_version = self._gauge("mess_popularity_version", "Version of the popularity in use")

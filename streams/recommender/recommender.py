@@ -135,7 +135,6 @@ class Recommender:
         # What the process has received.
         self._popularity: Popularity | None = None
         self._facts: ListFacts | None = None
-        metrics.popularity_version.set_function(lambda: self.listeners.current.version)
         if answers is not None:
             self.attach(answers)
 

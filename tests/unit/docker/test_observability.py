@@ -11,6 +11,7 @@ import pytest
 
 from serving.metrics import ApiMetrics
 from streams.metrics import WorkerMetrics
+from streams.recommender.metrics import RecommenderMetrics
 from tests.unit.docker.files import DOCKER, ROOT, read_yaml
 
 pytestmark = pytest.mark.unit
@@ -43,7 +44,9 @@ def builder() -> ModuleType:
 def measured() -> set[str]:
     """The name of every series that worker and API show."""
     names = set(OWN)
-    for registry in (WorkerMetrics().registry, ApiMetrics().registry):
+    worker = WorkerMetrics()
+    RecommenderMetrics(worker.registry)
+    for registry in (worker.registry, ApiMetrics().registry):
         for family in registry.collect():
             if family.type == "counter":
                 names.add(f"{family.name}_total")
@@ -88,6 +91,17 @@ def test_every_panel_names_what_is_measured() -> None:
     known = measured()
     unknown = {where: sorted(metrics_of(expression) - known) for where, expression in targets()}
     assert {where: names for where, names in unknown.items() if names} == {}
+
+
+def test_every_metric_is_on_a_panel_in_an_alert_or_in_the_docs() -> None:
+    """A metric that nobody is shown costs code and memory for nothing."""
+    texts = [expression for _, expression in targets()]
+    texts += [rule["expr"] for rule in ALERTS]
+    texts += [page.read_text(encoding="utf-8") for page in (ROOT / "docs").glob("*.md")]
+    named = set(re.findall(r"\bmess_\w+", " ".join(texts)))
+    parts = r"_(bucket|sum|count)$"
+    ours = {re.sub(parts, "", name) for name in measured() if name.startswith("mess_")}
+    assert ours <= {re.sub(parts, "", name) for name in named}
 
 
 def test_the_dashboards_are_those_of_their_builder() -> None:
