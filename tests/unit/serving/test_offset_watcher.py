@@ -1,0 +1,155 @@
+"""What the watcher of the store's offsets finds out, over a store and a memory that only note."""
+
+import asyncio
+import time
+from typing import Any
+
+import pytest
+
+from serving.recommend import offset_watcher
+from serving.recommend.offset_watcher import OffsetWatcher
+from serving.recommend.response_cache import ANY
+from store.errors import StoreUnavailableError
+from store.progress import StoreProgress
+
+pytestmark = pytest.mark.unit
+
+
+class NotedMemory:
+    """A cache that notes what is outdated and dropped."""
+
+    def __init__(self) -> None:
+        self.entries = 1
+        self.notes: list[tuple[str, object]] = []
+
+    def __len__(self) -> int:
+        return self.entries
+
+    def outdate_all(self) -> None:
+        self.notes.append(("outdated", "all"))
+
+    def outdate(self, track_ids: list[str]) -> None:
+        self.notes.append(("outdated", track_ids))
+
+    def forget(self, track_id: str) -> None:
+        self.notes.append(("dropped", track_id))
+
+
+class SteeredStore:
+    """The reads of `store.progress`, as the test sets them."""
+
+    def __init__(self) -> None:
+        self.progress = StoreProgress({0: 10, 1: 5}, {0: {0: 10, 1: 5}, 1: {0: 10, 1: 5}})
+        self.written: list[str] | None = []
+        self.withdrawn: list[str] = []
+        self.asked: list[tuple[dict[int, int], dict[int, int]]] = []
+        self.away = False
+
+    async def fetch_progress(self, _: object) -> StoreProgress:
+        if self.away:
+            raise StoreUnavailableError("no connection")
+        return self.progress
+
+    async def fetch_written(
+        self, _: object, since: dict[int, int], until: dict[int, int], *, limit: int
+    ) -> list[str] | None:
+        assert limit > 0
+        self.asked.append((since, until))
+        return self.written
+
+    async def fetch_withdrawn(self, _: object) -> list[str]:
+        return self.withdrawn
+
+
+@pytest.fixture
+def store(monkeypatch: pytest.MonkeyPatch) -> SteeredStore:
+    """A store in place of Postgres."""
+    steered = SteeredStore()
+    monkeypatch.setattr(offset_watcher, "progress", steered)
+    return steered
+
+
+def watcher(memory: NotedMemory, interval: float = 60.0) -> OffsetWatcher:
+    """A watcher of the steered store."""
+    nothing: Any = None
+    noted: Any = memory
+    return OffsetWatcher(nothing, noted, interval, timeout=5.0)
+
+
+async def test_only_partitions_whose_lists_may_have_changed_have_moved(store: SteeredStore) -> None:
+    """A poll that finds new absorbed offsets of one partition moves that one and ANY; others stay."""
+    watch = watcher(NotedMemory())
+    await watch.look()
+    store.progress = StoreProgress({0: 10, 1: 5}, {0: {0: 10, 1: 5}, 1: {0: 10, 1: 6}})
+    await watch.look()
+    assert (watch.moved(0), watch.moved(1), watch.moved(ANY)) == (1, 2, 2)
+
+
+async def test_written_tracks_are_outdated_and_withdrawn_ones_dropped(store: SteeredStore) -> None:
+    """The tracks between two consumed offsets; what was read before that poll must not be cached."""
+    memory = NotedMemory()
+    watch = watcher(memory)
+    await watch.look()
+    store.progress, store.written, store.withdrawn = StoreProgress({0: 12, 1: 5}, {}), ["a", "b"], ["b"]
+    await watch.look()
+    assert store.asked == [({0: 10, 1: 5}, {0: 12, 1: 5})]
+    assert memory.notes == [("outdated", ["a", "b"]), ("dropped", "b")]
+    assert watch.written == watch.tick == 2
+
+
+async def test_a_bulk_load_outdates_everything_and_an_empty_memory_asks_nothing(store: SteeredStore) -> None:
+    """More tracks than can be looked up are all of them; without entries there is nothing to outdate."""
+    memory = NotedMemory()
+    watch = watcher(memory)
+    await watch.look()
+    store.progress, store.written = StoreProgress({0: 9_000}, {}), None
+    await watch.look()
+    assert memory.notes == [("outdated", "all")]
+    memory.entries, store.progress = 0, StoreProgress({0: 9_001}, {})
+    await watch.look()
+    assert len(store.asked) == 1
+
+
+async def test_a_list_is_behind_until_it_has_absorbed_what_is_consumed(store: SteeredStore) -> None:
+    """By the partition that owns it, and for ANY if one is."""
+    watch = watcher(NotedMemory())
+    store.progress = StoreProgress({0: 10, 1: 5}, {0: {0: 10, 1: 5}, 1: {0: 9, 1: 5}})
+    await watch.look()
+    assert (watch.behind(0), watch.behind(1), watch.behind(ANY)) == (False, True, True)
+    store.progress = StoreProgress({0: 10, 1: 5}, {0: {0: 10, 1: 5}, 1: {0: 10, 1: 5}})
+    await watch.look()
+    assert not watch.behind(1)
+    assert not watch.behind(ANY)
+
+
+async def test_who_waits_for_an_offset_is_told_when_it_comes(store: SteeredStore) -> None:
+    """A reader who waits makes the watcher poll at once, not at the end of its interval."""
+    watch = watcher(NotedMemory())
+    running = asyncio.create_task(watch.run())
+    waiting = asyncio.create_task(watch.until(lambda seen: seen.consumed.get(0, 0) > 10, 30.0))
+    await asyncio.sleep(0.02)
+    assert not waiting.done()
+    store.progress = StoreProgress({0: 11, 1: 5}, {})
+    assert await waiting
+    running.cancel()
+
+
+async def test_an_offset_that_does_not_come_is_no(store: SteeredStore) -> None:
+    """The wait ends with its time."""
+    watch = watcher(NotedMemory())
+    await watch.look()
+    assert await watch.until(lambda seen: bool(seen.consumed), 0.01)
+    assert not await watch.until(lambda _: False, 0.01)
+
+
+async def test_a_store_that_is_away_is_not_trusted_until_it_answers_again(store: SteeredStore) -> None:
+    """What was seen last stays, but nobody takes it for current."""
+    watch = watcher(NotedMemory(), interval=0.001)
+    store.away = True
+    running = asyncio.create_task(watch.run())
+    await asyncio.sleep(0.02)
+    assert not watch.trusted(time.perf_counter())
+    store.away = False
+    assert await watch.until(lambda seen: seen.consumed == {0: 10, 1: 5}, 30.0)
+    assert watch.trusted(time.perf_counter())
+    running.cancel()
