@@ -1,8 +1,8 @@
-"""What the change feed has been told: of each track the last list, and how far of the feed that is known.
+"""Records what the change feed holds: the last published list of each track, and up to which offset this record is complete.
 
-A new message says what came in and what went out since the message before it. Which one that was must survive whoever
-published it; so it is recorded here after its delivery, together with the offsets of the feed below which all is recorded.
-What was delivered and not recorded is read from the feed itself.
+A new message has the difference to the track's previous message, so the previous one must survive the worker that published
+it. The worker records each message after its delivery, and then the feed's offsets below which every message is recorded. Its
+successor reads messages that were delivered but not recorded from the feed itself.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from asyncpg.pool import PoolConnectionProxy
 
-# Between ids, which hold no control characters.
+# Ids hold no control characters.
 _SEPARATOR = b"\0"
 
 
@@ -22,9 +22,9 @@ class ToldList:
 
     Attributes:
         key: The track's key.
-        partition: Of the feed.
-        offset: Likewise.
-        version: Of the list.
+        partition: Partition of the feed.
+        offset: Offset in that partition.
+        version: The list's version.
         neighbours: The ids in the list, most similar first; None for a tombstone.
     """
 
@@ -36,14 +36,14 @@ class ToldList:
 
 
 _READ = "SELECT key, feed_partition, feed_offset, version, neighbours FROM told_lists WHERE key = ANY($1::bigint[])"
-# Tracks with an event after one of another partition, whose owner may not know yet: what it still tells must come first.
+# Tracks that moved here from a partition whose owner has not absorbed the move: its last messages must come first.
 _HELD = """
 SELECT DISTINCT w.key FROM unnest($1::bigint[], $2::int[]) AS w (key, owner)
 JOIN moves AS m ON m.key = w.key AND m.from_partition <> w.owner
 LEFT JOIN absorbed_offsets AS a ON a.owner_partition = m.from_partition AND a.source_partition = m.to_partition
 WHERE coalesce(a.absorbed_offset, 0) <= m.to_offset
 """
-# In the order of keys, so that two workers do not wait for each other crosswise.
+# Ordered by key, so that two workers cannot deadlock.
 _RECORD = """
 INSERT INTO told_lists AS t (key, feed_partition, feed_offset, version, neighbours)
 SELECT * FROM unnest($1::bigint[], $2::int[], $3::bigint[], $4::bigint[], $5::bytea[]) AS n (key) ORDER BY n.key
@@ -68,7 +68,7 @@ DO UPDATE SET next_offset = excluded.next_offset WHERE t.next_offset < excluded.
 
 
 async def read_told(connection: PoolConnectionProxy, keys: npt.NDArray[np.int64]) -> dict[int, ToldList]:
-    """By key, the last list that the feed has of these tracks, where it has one."""
+    """The last published message of each of these tracks, by key; tracks without one are left out."""
     rows = await connection.fetch(_READ, keys.tolist())
     return {
         row["key"]: ToldList(
@@ -79,12 +79,12 @@ async def read_told(connection: PoolConnectionProxy, keys: npt.NDArray[np.int64]
 
 
 async def read_held(connection: PoolConnectionProxy, keys: Sequence[int], owners: Sequence[int]) -> set[int]:
-    """The tracks of which the owner that they have moved away from may still tell something."""
+    """Keys of the tracks whose former owner may still publish their list."""
     return {row[0] for row in await connection.fetch(_HELD, keys, owners)}
 
 
 async def record_told(connection: PoolConnectionProxy, told: Iterable[ToldList]) -> None:
-    """Record messages; of one track the last one counts, and an earlier one than is recorded changes nothing."""
+    """Record published messages; the last one of a track counts, and one older than the record changes nothing."""
     last = {one.key: one for one in told}
     lists = [(one, one.neighbours) for one in last.values() if one.neighbours is not None]
     gone = [one for one in last.values() if one.neighbours is None]
@@ -100,7 +100,7 @@ async def record_told(connection: PoolConnectionProxy, told: Iterable[ToldList])
 async def told_positions(
     connection: PoolConnectionProxy, owners: Collection[int]
 ) -> dict[int, dict[int, int]]:
-    """By owner and partition of the feed, the offset below which all that was told of the owner's lists is recorded."""
+    """By owner and feed partition, the offset below which every message about the owner's lists is recorded."""
     found: dict[int, dict[int, int]] = {owner: {} for owner in owners}
     for row in await connection.fetch(_POSITIONS, list(owners)):
         found[row["owner_partition"]][row["feed_partition"]] = row["next_offset"]
@@ -110,18 +110,18 @@ async def told_positions(
 async def move_told_positions(
     connection: PoolConnectionProxy, owners: Collection[int], upto: Mapping[int, int]
 ) -> None:
-    """Move these offsets forward, by partition of the feed, for each of `owners`."""
+    """Advance these offsets, by feed partition, for each of `owners`."""
     await connection.execute(_MOVE, list(owners), list(upto), list(upto.values()))
 
 
 async def forget_feed_partition(connection: PoolConnectionProxy, partition: int) -> None:
-    """Another log has taken the place of this partition of the feed: nothing has been told there."""
+    """Forget what was published in this feed partition, because another log has replaced it."""
     await connection.execute("DELETE FROM told_lists WHERE feed_partition = $1", partition)
     await connection.execute("DELETE FROM told_offsets WHERE feed_partition = $1", partition)
 
 
 async def begin_new_feed(connection: PoolConnectionProxy) -> None:
-    """Note that the feed's topic has just been made anew, for whoever made it."""
+    """Forget everything published, because the feed's topic has just been created."""
     await connection.execute("DELETE FROM told_lists")
     await connection.execute("DELETE FROM told_offsets")
 

@@ -1,6 +1,6 @@
 """Writes of tracks: one micro-batch in one transaction.
 
-Of a track's events the latest counts, in whatever order they are written: see docs/decisions/event-order.md.
+Whatever the order of writing, the latest event of a track counts: see docs/decisions/event-order.md.
 """
 
 import asyncio
@@ -27,10 +27,10 @@ class TrackRow:
         key: The 64-bit hash of the id.
         metadata: Values of `store.columns.METADATA_FIELDS`, in that order.
         embedding: Little-endian float32, unit length.
-        partition: Where in the ingest topic it came from.
-        offset: Likewise.
+        partition: Partition of its event in the ingest topic.
+        offset: Offset of its event there.
         event_time: Aware.
-        appended: When the broker appended it, milliseconds since 1970; 0 if that is not known.
+        appended: When the broker appended the event, milliseconds since 1970; 0 if unknown.
     """
 
     track_id: str
@@ -45,7 +45,7 @@ class TrackRow:
 
 @dataclass(frozen=True, slots=True)
 class Withdrawal:
-    """A track to delete, and the event that says so, as in `TrackRow`."""
+    """A track to delete, with the place of its event as in `TrackRow`."""
 
     track_id: str
     key: int
@@ -56,12 +56,12 @@ class Withdrawal:
 
 @dataclass(slots=True)
 class StoredEvents:
-    """What became of a batch's events.
+    """The effect of a batch's events.
 
     Attributes:
-        keys: Of the tracks whose event counts; the others have a later one.
-        deleted: The ids of the tracks that it deleted.
-        moved: Of the tracks whose event before, upsert or delete, was of another partition.
+        keys: Keys of the tracks whose event counts; the other tracks have a later one.
+        deleted: Ids of the tracks that the batch deleted.
+        moved: Keys of the tracks whose previous event, upsert or delete, was in another partition.
     """
 
     keys: set[int] = field(default_factory=set)
@@ -80,10 +80,9 @@ _COLUMNS = (
     "appended_at",
 )
 _NAMES = ", ".join(_COLUMNS)
-# asyncpg writes no tsvector: the words come as text.
+# asyncpg cannot write a tsvector, so the words are copied as text.
 _STAGED = (*_COLUMNS, "words")
-# Rows of up to 8 kB stay whole: embeddings would be taken out of line, after an attempt to compress them, for the length
-# of a statement.
+# Rows of up to 8 kB stay in line: for one statement it is not worth compressing embeddings and moving them to TOAST.
 _STAGING = f"""
 CREATE TEMP TABLE IF NOT EXISTS incoming_tracks WITH (toast_tuple_target = 8160) ON COMMIT DELETE ROWS
 AS SELECT {_NAMES}, ''::text AS words FROM tracks WITH NO DATA
@@ -91,7 +90,7 @@ AS SELECT {_NAMES}, ''::text AS words FROM tracks WITH NO DATA
 
 
 def _later(one: str, other: str) -> str:
-    """Whether an event is later than another, rows of tracks or departures: `EventPlace.is_after` in SQL."""
+    """SQL that is true if the event of row `one` is later than that of row `other`: `EventPlace.is_after`."""
     return (
         f"CASE WHEN {one}.source_partition = {other}.source_partition "
         f"THEN {one}.source_offset > {other}.source_offset ELSE ({one}.appended_at, {one}.source_partition) > "
@@ -99,11 +98,11 @@ def _later(one: str, other: str) -> str:
     )
 
 
-# Looked up one by one: a plan that joins might read the whole table, of which there are few here.
+# One lookup per track: a join might be planned as a scan of the whole table.
 _DEPARTED_LATER = (
     f"coalesce((SELECT bool_or({_later('d', 'i')}) FROM departures AS d WHERE d.key = i.key), false)"  # noqa: S608
 )
-# Inserts or updates; an older event than the row's own, or than the track's deletion, changes nothing.
+# An event that is older than the row's, or than the track's deletion, changes nothing.
 _UPSERT = f"""
 INSERT INTO tracks AS t ({_NAMES}, search)
 SELECT {_NAMES}, words::tsvector FROM incoming_tracks AS i WHERE NOT {_DEPARTED_LATER}
@@ -113,7 +112,7 @@ SET {", ".join(f"{name} = excluded.{name}" for name in (*_COLUMNS[2:], "search")
 WHERE {_later("excluded", "t")}
 """  # noqa: S608
 
-# What counts is known by what is there, so that a transaction that is run again finds the same.
+# Reads back which events count, so that a repeated transaction returns the same.
 _COUNTING = """
 SELECT key, source_partition, source_offset, previous_partition FROM tracks WHERE key = ANY($1::bigint[])
 """
@@ -124,7 +123,7 @@ SELECT * FROM unnest($1::bigint[], $2::int[], $3::int[], $4::bigint[]) ON CONFLI
 """
 _MOVED = "SELECT key FROM moves WHERE to_partition = ANY($1::int[]) AND to_offset = ANY($2::bigint[])"
 
-# In one order, so that two workers do not wait for each other's new words crosswise.
+# Ordered, so that two workers cannot deadlock on new words.
 _LEARN_WORDS = """
 INSERT INTO search_words (word, deletions)
 SELECT new.word, ARRAY(
@@ -136,7 +135,7 @@ ORDER BY new.word
 ON CONFLICT DO NOTHING
 """
 
-# Two track ids with one key.
+# Violated by two track ids with the same key.
 _UNIQUE_KEY = "uq_tracks_key"
 
 _DELETE = f"""
@@ -151,7 +150,7 @@ INSERT INTO withdrawals (track_id, source_partition, source_offset)
 SELECT * FROM unnest($1::text[], $2::int[], $3::bigint[])
 """
 
-# For workers that follow the partition (see store/tail.py), and for older events from other partitions.
+# Read by workers that follow the partition (see store/tail.py), and compared with later-arriving older events.
 _DEPART = f"""
 INSERT INTO departures (key, source_partition, source_offset, appended_at)
 SELECT i.key, i.source_partition, i.source_offset, i.appended_at
@@ -170,12 +169,12 @@ LATERAL (SELECT key FROM departures WHERE source_partition = i.partition AND sou
 async def store_events(
     connection: PoolConnectionProxy, rows: Sequence[TrackRow], withdrawals: Sequence[Withdrawal]
 ) -> StoredEvents:
-    """Write a batch, of each track one event; whatever is not the latest event of its track changes nothing.
+    """Write a batch with at most one event per track; an event that is not its track's latest changes nothing.
 
     Raises:
-        TrackRejectedError: Postgres can never take one of them.
+        TrackRejectedError: Postgres can never store one of them.
     """
-    # An upsert and a delete of one track, from two partitions, must not pass each other unseen.
+    # An upsert and a delete of one track from two partitions must see each other.
     if withdrawals:
         await materialised.lock_withdrawals(connection)
     elif rows:
@@ -193,10 +192,10 @@ async def store_events(
 
 
 async def upsert_tracks(connection: PoolConnectionProxy, rows: Sequence[TrackRow]) -> set[int]:
-    """Insert or update tracks, each of which has no later event; returns the keys of these.
+    """Insert or update the tracks that have no later event; returns their keys.
 
     Raises:
-        TrackRejectedError: Postgres can never take one of them.
+        TrackRejectedError: Postgres can never store one of them.
     """
     if not rows:
         return set()
@@ -218,7 +217,7 @@ async def upsert_tracks(connection: PoolConnectionProxy, rows: Sequence[TrackRow
 
 
 async def _counting(connection: PoolConnectionProxy, rows: Sequence[TrackRow]) -> set[int]:
-    """The keys of the rows that are stored; those that come from another partition are noted down."""
+    """The keys of the rows that are stored; records tracks that moved here from another partition."""
     places = {row.key: (row.partition, row.offset) for row in rows}
     found = await connection.fetch(_COUNTING, list(places))
     counting = {key: before for key, *at, before in found if tuple(at) == places[key]}
@@ -231,13 +230,13 @@ async def _counting(connection: PoolConnectionProxy, rows: Sequence[TrackRow]) -
 
 
 async def _note_moves(connection: PoolConnectionProxy, moves: Sequence[tuple[int, int, int, int]]) -> None:
-    """Note that events came after those of another partition: key, that partition, and the event's own place."""
+    """Record moves: key, former partition, and the place of the event that moved the track."""
     if moves:
         await connection.execute(_MOVE, *map(list, zip(*moves, strict=True)))
 
 
 def _records(rows: Sequence[TrackRow]) -> tuple[list[tuple[Any, ...]], list[str]]:
-    """What is copied for each row, and all words of theirs that a search may be corrected to."""
+    """The records to copy, and all words in them that a search may be corrected to."""
     records, words = [], set[str]()
     for r in rows:
         found = search_text.weighted_words(r.track_id, dict(zip(METADATA_FIELDS, r.metadata, strict=True)))
@@ -250,10 +249,10 @@ def _records(rows: Sequence[TrackRow]) -> tuple[list[tuple[Any, ...]], list[str]
 
 
 async def withdraw_tracks(connection: PoolConnectionProxy, withdrawals: Sequence[Withdrawal]) -> StoredEvents:
-    """Delete tracks that have no later event, and note that the change feed owes each a tombstone.
+    """Delete the tracks that have no later event, and put a tombstone for each into the outbox of the change feed.
 
-    One that is not there is owed a tombstone too: where the log is read again into an empty database, the feed may
-    have a list of it from before.
+    Absent tracks get a tombstone, too: after the log is read again into an empty database, the feed may still have
+    an old list of such a track.
     """
     if not withdrawals:
         return StoredEvents()
@@ -280,9 +279,9 @@ async def withdraw_tracks(connection: PoolConnectionProxy, withdrawals: Sequence
 async def owed_tombstones(
     connection: PoolConnectionProxy, partitions: Sequence[int]
 ) -> list[tuple[int, str, int]]:
-    """Withdrawals of these partitions whose tombstone is still owed: (id, track id, partition), oldest first.
+    """The tombstones to publish for these partitions: (id, track id, partition), oldest first.
 
-    A track that has come back since is owed none, and is left out together with its note.
+    Drops the tombstone of a track that exists again.
     """
     await connection.execute(
         "DELETE FROM withdrawals AS w USING tracks AS t WHERE t.track_id = w.track_id "
@@ -297,12 +296,12 @@ async def owed_tombstones(
 
 
 async def settle_tombstones(connection: PoolConnectionProxy, ids: Sequence[int]) -> None:
-    """Forget withdrawals whose tombstone has been delivered."""
+    """Remove withdrawals whose tombstone has been delivered."""
     await connection.execute("DELETE FROM withdrawals WHERE id = ANY($1::bigint[])", list(ids))
 
 
 async def fix_dimension(connection: PoolConnectionProxy, dimension: int) -> int:
-    """Make `dimension` the catalogue's unless it has one; return the one it has."""
+    """Set the catalogue's dimension if it has none; returns the catalogue's dimension."""
     await connection.execute(
         "INSERT INTO catalogue (dimension) VALUES ($1) ON CONFLICT (only_row) DO NOTHING", dimension
     )

@@ -1,4 +1,4 @@
-"""The exact engine: every list right after every batch, by matrix products over the whole catalogue."""
+"""The exact engine: after every batch all lists are exact, by matrix products over the whole catalogue."""
 
 import time
 from collections import defaultdict
@@ -36,7 +36,7 @@ from streams.engine.types import (
     no_events,
 )
 
-# Lists too short to publish that are completed with a batch, at most.
+# Maximum number of too short lists that a batch completes.
 URGENT_REFILLS = 64
 
 
@@ -45,8 +45,8 @@ class ExactEngine:
 
     Args:
         dimension: d of the vectors.
-        published: How many neighbours the world sees.
-        kept: How many are kept, so that departures need no search: at least `published`.
+        published: Length of a published list.
+        kept: Length of a list here, at least `published`: the unpublished entries replace deleted tracks without a search.
     """
 
     def __init__(self, dimension: int, *, published: int = 50, kept: int = 100) -> None:
@@ -56,9 +56,9 @@ class ExactEngine:
         self.lists = NeighbourLists(published, kept, self.catalogue.capacity)
         self.nearest = NeighbourSearch(self.catalogue, self.lists, self._timed)
         self._owned: frozenset[int] | None = None
-        # By key, the partition of the track that was deleted.
+        # Deleted tracks to report: partition by key.
         self._deleted: dict[int, int] = {}
-        # What was taken last may have to be given again if whoever took it is gone before it was stored.
+        # The changes taken last are given again if their taker ends before it has stored them.
         self._in_flight: Rows = np.empty(0, dtype=np.intp)
         self._in_flight_deleted: dict[int, int] = {}
         self._snapshot: SnapshotWriter | None = None
@@ -67,13 +67,13 @@ class ExactEngine:
         self._random = np.random.default_rng()
 
     def accelerate(self, kernels: Kernels) -> None:
-        """Use the compiled loops from now on; the lists stay the same to the bit."""
+        """Use the compiled loops from now on; the lists stay the same bit for bit."""
         self.lists.accelerate(kernels)
         self.nearest.accelerate(kernels)
         self._compile_failure = ""
 
     def note_uncompiled(self, reason: str) -> None:
-        """The compiled inner loops cannot be had; `stats` says why."""
+        """Note why there are no compiled loops; `stats` reports it."""
         self._compile_failure = reason
 
     def load(self, tracks: TrackBatch, lists: StoredLists) -> None:
@@ -117,7 +117,7 @@ class ExactEngine:
             self._enter(found, slots[part], np.arange(len(slots))[part], events)
 
     def _later_than(self, absorbed: Mapping[int, int]) -> Slots:
-        """Slots whose track's event is not below its partition's offset in `absorbed`."""
+        """Slots of the tracks whose event is at or above its partition's offset in `absorbed`."""
         used = self.catalogue.used
         events, late = self.catalogue.events[:used], self.catalogue.alive[:used].copy()
         for partition, offset in absorbed.items():
@@ -125,7 +125,7 @@ class ExactEngine:
         return np.flatnonzero(late).astype(np.int32)
 
     def _load_lists(self, lists: StoredLists, without: Slots) -> Slots:
-        """Take stored lists in, leaving out the tracks `without`; the slots, int32 (m,), whose list this was."""
+        """Load stored lists without the tracks `without`; returns the slots of the loaded lists, int32 (m,)."""
         own = self.catalogue.slots_of(lists.keys)
         wanted = np.flatnonzero(
             (own >= 0) & self.lists.owned[own] & (self.lists.lengths[own] == 0) & ~np.isin(own, without)
@@ -141,7 +141,7 @@ class ExactEngine:
     def _load_whole(
         self, own: Slots, lists: StoredLists, which: npt.NDArray[np.intp], out: npt.NDArray[np.bool_]
     ) -> None:
-        """Take in at once all lists of full length whose tracks are all here: almost every list is one."""
+        """Load in one step all lists of full length whose tracks all exist, which almost every list is."""
         full = self.lists.published
         if lists.neighbours.shape[1] < full or len(self.catalogue) - 1 <= full:
             return
@@ -158,7 +158,7 @@ class ExactEngine:
         known = (slots >= 0) & ~out[slots]
         slots, scores = slots[known], lists.scores[i, :length][known]
         everyone = not out[:-1].any() and len(slots) >= len(self.catalogue) - 1
-        # A list below full length may be waiting for a refill: nothing says what it lacks.
+        # A list below full length may be waiting for a refill; the store does not say which tracks it lacks.
         if everyone or (length == self.lists.published and len(slots)):
             self.lists.put(
                 np.array([slot], dtype=np.int32),
@@ -200,7 +200,7 @@ class ExactEngine:
         self._give_again(batch)
 
     def _give_again(self, batch: TrackBatch) -> None:
-        """Lists of tracks that came from another partition are among the next changes, as far as they are known."""
+        """Give the known lists of tracks from another partition with the next changes."""
         if not len(batch.moved):
             return
         came = np.isin(batch.keys, batch.moved)
@@ -209,14 +209,14 @@ class ExactEngine:
         self.lists.mark(slots[known], batch.events[came][known])
 
     def _sort_out(self, batch: TrackBatch) -> tuple[Slots, npt.NDArray[np.bool_]]:
-        """The slots of tracks whose vector moves (`EMPTY` for the others), and which tracks are new."""
+        """The slots of tracks whose vector changes (`EMPTY` for the others), and which tracks are new."""
         slots = self.catalogue.slots_of(batch.keys)
         new = slots == EMPTY
         same = ~new & (self.catalogue.vectors[slots] == batch.vectors).all(axis=1)
         return np.where(same, np.int32(EMPTY), slots), new
 
     def _note_events(self, batch: TrackBatch, new: npt.NDArray[np.bool_]) -> None:
-        """Known tracks are of their new events now. One whose partition is another's changes hands."""
+        """Set the events of known tracks. A track whose event is in another partition changes owners."""
         slots, events = self.catalogue.slots_of(batch.keys[~new]), batch.events[~new]
         self.catalogue.events[slots] = events
         self.catalogue.touched[slots] = True
@@ -246,12 +246,12 @@ class ExactEngine:
         self.catalogue.drop(slots)
 
     def _most_urgent(self, limit: int, but_not: Slots) -> Slots:
-        """Lists that are too short to publish in full, `limit` at most."""
+        """Slots of at most `limit` lists that are too short to publish in full."""
         short = self.lists.short(self.catalogue.alive[: self.catalogue.used], self.lists.published)
         return np.setdiff1d(short, but_not)[:limit].astype(np.int32)
 
     def refill(self, limit: int) -> int:
-        """See `NeighbourEngine.refill`. Lists too short to publish come first, then those short of slack."""
+        """See `NeighbourEngine.refill`. Lists too short to publish come first, then those with few unpublished entries."""
         alive = self.catalogue.alive[: self.catalogue.used]
         urgent = self.lists.short(alive, self.lists.published)
         slack = (self.lists.published + self.lists.kept) // 2
@@ -265,7 +265,7 @@ class ExactEngine:
         return max(0, len(rows) - limit)
 
     def _fill(self, newcomers: Slots, which: npt.NDArray[np.intp], events: Events, refills: Slots) -> None:
-        """Compute whole lists, and enter the newcomers among them into everyone else's."""
+        """Compute whole lists, and enter new tracks into all other lists."""
         rows = np.concatenate([newcomers, refills])
         if not len(rows):
             return
@@ -286,7 +286,7 @@ class ExactEngine:
     def _find(
         self, rows: Slots, own: npt.NDArray[np.bool_], others: npt.NDArray[np.bool_] | None
     ) -> EngineMatches:
-        """Search for tracks: the lists of those in `own`, and, of `others`, whose lists they may enter."""
+        """Search for tracks: compute the lists of those in `own`, and find which lists of `others` they may enter."""
         return self.nearest.search(rows, own, others)
 
     def _fill_slice(
@@ -310,7 +310,7 @@ class ExactEngine:
         self._enter(found, rows, which, events)
 
     def _enter(self, found: EngineMatches, rows: Slots, which: npt.NDArray[np.intp], events: Events) -> None:
-        """Enter `rows` into the lists that they may enter, where these admit them."""
+        """Enter `rows` into the lists that they were found to enter, if they rank above the horizon."""
         with self._timed("merge"):
             newcomers = rows[found.row]
             above = self.lists.admits(found.targets, found.entries, newcomers, self.catalogue.track_ids)
@@ -389,7 +389,7 @@ class ExactEngine:
         return writer.header
 
     def _note_offsets(self, events: Events) -> None:
-        """A snapshot that is being written goes up to the last event applied."""
+        """Extend the snapshot under way up to the last applied event."""
         if self._snapshot is None:
             return
         offsets = self._snapshot.offsets
@@ -422,7 +422,7 @@ class ExactEngine:
         there = np.arange(width) < lists.lengths[which, None]
         stored = self.catalogue.slots_of(lists.neighbours[which, :width].ravel()).reshape(-1, width)
         stored = np.where(there, stored, EMPTY)
-        # One that names a track which is gone is shorter than it was, and differs.
+        # A list without its deleted tracks is shorter than the stored one, and differs.
         differs = (stored != self.lists.slots[rows, :width]).any(axis=1)
         scores = np.where(there, lists.scores[which, :width], -np.inf)
         differs |= (scores != self.lists.scores[rows, :width]).any(axis=1)

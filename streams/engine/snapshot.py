@@ -1,11 +1,11 @@
 """The engine's state in a file, written while it works and loaded in about a second.
 
-A file is a header and frames. The header, JSON in the first 4 KiB, says what the file is for and up to which offsets it
-goes; it is written last. A frame holds the tracks or the lists of some slots as raw arrays, with a checksum. A first pass
-writes all slots, a few milliseconds' worth between two calls of the engine; slots that change meanwhile are written again
-by further passes, each shorter than the one before (as live migration copies memory: Clark et al., *Live Migration of
-Virtual Machines*, NSDI 2005). The last pass is short enough to be made at once, and what it completes is the state of
-that moment. Readers take a slot as its last frame has it.
+A file has a header and frames. The header, JSON in the first 4 KiB, names the catalogue and the offsets that the file covers;
+it is written last. A frame holds the tracks or the lists of some slots as raw arrays, with a checksum. The first pass writes
+all slots, a few milliseconds at a time between two calls of the engine. Further passes write slots that have changed
+meanwhile, each pass shorter than the one before, as live migration copies memory (Clark et al., *Live Migration of Virtual
+Machines*, NSDI 2005). The last pass is short enough to run without a pause, so the file is the state of that moment. For each
+slot the last frame counts.
 """
 
 import json
@@ -29,13 +29,13 @@ from streams.engine.types import EVENT, SnapshotHeader
 MAGIC = b"MESSLIST"
 VERSION = 3
 HEADER_BYTES = 4096
-# Kind of frame, slots in it, the first of them or -1 where they are listed, bytes of the payload; then CRC-32 of it all.
+# Kind of frame, number of slots, first slot or -1 if they are listed, bytes of the payload; then CRC-32 of all of it.
 FRAME = struct.Struct("<IIqQ")
 CHECKSUM = struct.Struct("<I")
 TRACKS, LISTS, LEFT, AGAIN = 1, 2, 3, 4
-# Slots in a frame.
+# Maximum number of slots in a frame.
 FRAME_ROWS = 1024
-# With so few slots left to write, or after so many passes, the rest is written at once.
+# With at most so many slots left, or after so many passes, the writer finishes without a pause.
 LAST_ROWS = 2048
 PASSES = 6
 NONE = 0xFFFFFFFF  # the length of an id that there isn't
@@ -44,19 +44,19 @@ Rows = npt.NDArray[np.intp]
 
 
 class SnapshotError(ValueError):
-    """A snapshot cannot be written, or is not to be loaded; the sentence says why."""
+    """A snapshot cannot be written or must not be loaded; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class RemainingParts:
-    """Deletions not told yet: keys and the partitions of the tracks, int64 and int32 (m,)."""
+    """Deletions that are not reported yet: keys, int64 (m,), and the tracks' partitions, int32 (m,)."""
 
     keys: npt.NDArray[np.int64]
     owners: npt.NDArray[np.int32]
 
 
 def read_snapshot_header(path: str | os.PathLike[str]) -> SnapshotHeader:
-    """What a snapshot says of itself, without reading the rest.
+    """Read only the header of a snapshot.
 
     Raises:
         SnapshotError: There is none, it is of another format, or it is not whole.
@@ -88,13 +88,13 @@ def _header(block: bytes, size: int) -> SnapshotHeader:
 def check_snapshot(
     header: SnapshotHeader, identity: str, shape: tuple[int, int, int], upto: Mapping[int, int] | None
 ) -> None:
-    """Refuse a snapshot that isn't of this catalogue.
+    """Refuse a snapshot of another catalogue.
 
     Args:
-        header: What it says of itself.
-        identity: Which catalogue it must be of.
+        header: The snapshot's.
+        identity: The catalogue that it must belong to.
         shape: Dimension, published and kept.
-        upto: By partition, what the store has consumed: a snapshot that goes beyond is of another history.
+        upto: By partition, the store's consumed offset: a snapshot beyond it belongs to another history.
 
     Raises:
         SnapshotError: Why not.
@@ -112,16 +112,16 @@ def check_snapshot(
 
 
 class SnapshotWriter:
-    """Writes the state of an engine, slice by slice, to a file that appears when it is whole.
+    """Writes the state of an engine, slice by slice, to a file that appears when it is complete.
 
     Between two calls of `advance` the engine may change as it likes.
 
     Args:
-        path: Where to.
-        identity: Which catalogue this is.
+        path: The file to write.
+        identity: Identifies the catalogue.
         offsets: By partition, the offset below which every event has been applied.
-        catalogue: What to write.
-        lists: Likewise.
+        catalogue: The tracks to write.
+        lists: Their lists.
     """
 
     def __init__(
@@ -152,16 +152,16 @@ class SnapshotWriter:
 
     @property
     def done(self) -> bool:
-        """Whether there is nothing left to do: `header` says what was written, or `error` why it was not."""
+        """Whether writing has ended: then `header` describes the file, or `error` says why there is none."""
         return self.error is not None or (self._finishing is not None and not self._finishing.is_alive())
 
     def advance(self, seconds: float, left: RemainingParts, again: Rows) -> None:
-        """Write for about so long.
+        """Write for about so many seconds.
 
         Args:
-            seconds: How long; a last pass takes what it takes.
-            left: Deletions that may have to be told again.
-            again: Lists that may have to be given again.
+            seconds: The time limit, which does not hold for the last pass.
+            left: Deletions that may have to be reported again.
+            again: Slots whose lists may have to be given again.
         """
         if self.error is not None or self._finishing is not None:
             return
@@ -180,7 +180,7 @@ class SnapshotWriter:
             self._fail(error)
 
     def abandon(self) -> None:
-        """Leave it, and no trace."""
+        """Stop writing, and remove the partial file."""
         if self._finishing is not None:
             self._finishing.join()
         elif self.error is None:
@@ -198,13 +198,13 @@ class SnapshotWriter:
         return int((self._catalogue.touched[:used] | self._lists.touched[:used]).sum())
 
     def _pass(self) -> Iterator[int]:
-        """Write what is touched now, a frame at a time; yields the slots in each."""
+        """Write the slots that are touched now, frame by frame; yields the slots of each frame."""
         catalogue, lists = self._catalogue, self._lists
         for kind, touched in ((TRACKS, catalogue.touched), (LISTS, lists.touched)):
             rows = np.flatnonzero(touched[: catalogue.used])
             for start in range(0, len(rows), FRAME_ROWS):
                 part = rows[start : start + FRAME_ROWS]
-                # By attribute: the array may have grown since.
+                # Read by attribute: the array may have been replaced by a longer one.
                 (catalogue if kind == TRACKS else lists).touched[part] = False
                 self._write(kind, part)
                 yield len(part)
@@ -229,7 +229,7 @@ class SnapshotWriter:
             created=time.time(),
             size=self._file.tell(),
         )
-        # The disk may take seconds; the engine need not wait for it.
+        # Syncing the disk may take seconds; the engine does not wait for it.
         self._finishing = threading.Thread(target=self._finish, args=(header,), name="snapshot", daemon=True)
         self._finishing.start()
 
@@ -276,7 +276,7 @@ class SnapshotWriter:
 
 
 def _list_arrays(lists: NeighbourLists) -> list[tuple[str, npt.DTypeLike, int]]:
-    """Arrays of a frame of lists, in order: name, type, columns or 0."""
+    """The arrays of a frame of lists in order: name, type, number of columns or 0."""
     return [
         ("slots", np.int32, lists.kept),
         ("scores", np.float32, lists.kept),
@@ -297,7 +297,7 @@ def _packed(texts: list[str | None]) -> list[npt.NDArray[Any]]:
 
 
 class _Payload:
-    """Takes arrays off a frame's payload, one after the other."""
+    """Reads arrays from a frame's payload, one after the other."""
 
     def __init__(self, data: memoryview) -> None:
         self._data = data
@@ -321,7 +321,7 @@ class _Payload:
 
 
 def load_state(path: str | os.PathLike[str], catalogue: Catalogue, lists: NeighbourLists) -> RemainingParts:
-    """Fill an empty catalogue and its lists from a snapshot whose header has been checked.
+    """Fill an empty catalogue and its lists from a snapshot with a checked header.
 
     Returns:
         Deletions not told yet.
@@ -363,7 +363,7 @@ def load_state(path: str | os.PathLike[str], catalogue: Catalogue, lists: Neighb
 
 
 def _frames(data: memoryview) -> Iterator[tuple[int, int, int, _Payload]]:
-    """Kind, slots, first slot or -1, and payload of every frame, its checksum checked."""
+    """Yields kind, number of slots, first slot or -1, and payload of every frame, after checking its checksum."""
     at = HEADER_BYTES
     while at < len(data):
         body = at + FRAME.size + CHECKSUM.size
