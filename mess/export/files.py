@@ -57,7 +57,7 @@ class ExportFile(Protocol):
 
 
 @contextlib.contextmanager
-def writing(path: Path | None) -> Iterator[None]:
+def translated_write_errors(path: Path | None) -> Iterator[None]:
     """Around what writes a file.
 
     Raises:
@@ -87,11 +87,11 @@ def export_file(
         ExportFileError: It cannot be written.
     """
     part = None if path is None else path.with_name(f".{path.name}.part")
-    with writing(path):
+    with translated_write_errors(path):
         file = _opened(part, form, kind, shape, snapshot)
     try:
         yield file
-        with writing(path):
+        with translated_write_errors(path):
             file.finish()
             if path is not None and part is not None:
                 if form is ExportFormat.JSONL:

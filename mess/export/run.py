@@ -10,7 +10,7 @@ from typing import Any
 
 import asyncpg
 
-from mess.export.files import export_file, writing
+from mess.export.files import export_file, translated_write_errors
 from mess.export.names import ExportFormat, ExportKind
 from mess.export.pages import export_pages
 from mess.export.point import ExportPoint, export_snapshot
@@ -64,7 +64,7 @@ async def export_store(
         written = 0
         with export_file(order.path, order.form, order.kind, shape, snapshot) as file:
             async for page in export_pages(connection, order.kind, shape):
-                with writing(order.path):
+                with translated_write_errors(order.path):
                     await asyncio.to_thread(file.add, page)
                 written = min(total, written + exports.PAGE)
                 show(written, total)

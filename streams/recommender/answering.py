@@ -11,7 +11,7 @@ import numpy as np
 from store.columns import METADATA_FIELDS
 from streams.engine.piped import IdleDuty
 from streams.engine.search.masked import MaskedSearch
-from streams.engine.search.process import SearchProcess, tended
+from streams.engine.search.process import SearchProcess, tended_searcher
 from streams.engine.search.searcher import Searcher
 from streams.engine.search.types import SearchSettings
 from streams.engine.types import EMPTY, Keys
@@ -111,7 +111,7 @@ class QuestionAnswerer(Searcher):
 
 
 def _build(connection: Connection, dimension: int, settings: SearchSettings) -> tuple[Searcher, IdleDuty]:
-    return tended(connection, QuestionAnswerer(dimension, settings))
+    return tended_searcher(connection, QuestionAnswerer(dimension, settings))
 
 
 class AnswerProcess(SearchProcess):

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streams.engine.projection import ComponentSearch, project_vectors, reduced_error
-from streams.engine.search.shared import SharedRows, holding
+from streams.engine.search.shared import SharedRows, shared_copy
 from streams.engine.similarity import product_error
 from streams.engine.types import Vectors
 
@@ -62,15 +62,15 @@ class NarrowColumns:
             self.shared.close()
 
 
-def narrowed(vectors: SharedRows, count: int, directions: npt.NDArray[np.float64]) -> NarrowColumns:
+def project_first(vectors: SharedRows, count: int, directions: npt.NDArray[np.float64]) -> NarrowColumns:
     """The first `count` vectors in these directions, float64 (p, d); the vectors themselves where there are none."""
     if not len(directions):
         return NarrowColumns(vectors)
-    return NarrowColumns(holding(project_vectors(vectors.vectors[:count], directions)), directions)
+    return NarrowColumns(shared_copy(project_vectors(vectors.vectors[:count], directions)), directions)
 
 
-def choose(vectors: SharedRows, count: int) -> NarrowColumns:
+def choose_columns(vectors: SharedRows, count: int) -> NarrowColumns:
     """Fewer columns where a sample of the first `count` vectors says that they are cheaper, else the vectors."""
     everything = np.ones(count, dtype=np.bool_)
     directions = ComponentSearch().take(vectors.vectors, everything, WANTED, wait=True)
-    return NarrowColumns(vectors) if directions is None else narrowed(vectors, count, directions)
+    return NarrowColumns(vectors) if directions is None else project_first(vectors, count, directions)

@@ -78,11 +78,11 @@ def neighbour_graph(vectors: Vectors, cells: SearchInvertedFile, known: SearchGr
     """
     if len(known.unknown()) > looked_at(len(vectors)):
         return search_graph(vectors, cells)
-    complete(known, vectors)
+    complete_graph(known, vectors)
     return known
 
 
-def complete(graph: SearchGraph, vectors: Vectors) -> None:
+def complete_graph(graph: SearchGraph, vectors: Vectors) -> None:
     """Find the neighbours of rows that have hardly any, and enter these rows into the lists of the others.
 
     Args:

@@ -19,7 +19,7 @@ from pynndescent.search_graph import build_search_graph
 from pynndescent.utils import make_heap
 
 from streams.engine.search.graph import LINKS, SearchGraph
-from streams.engine.search.quality import EASY, RECALL_AT, QualitySample, SearchQuality, judge
+from streams.engine.search.quality import EASY, RECALL_AT, QualitySample, SearchQuality, reliable_similarity
 from streams.engine.similarity import exact_similarity
 from streams.engine.types import EMPTY, Scores, Slots, Vectors
 
@@ -121,7 +121,7 @@ class ApproximateIndex:
                 break
             leaf_budget = min(2 * leaf_budget, MOST_LEAVES)
         last = self._last_scores(sample.queries, found)
-        return leaf_budget, judge(last, recalls, wanted, self._seconds(sample))
+        return leaf_budget, reliable_similarity(last, recalls, wanted, self._seconds(sample))
 
     def _seconds(self, sample: QualitySample) -> float:
         began = time.thread_time()

@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from streams.engine.search.columns import NarrowColumns, choose
+from streams.engine.search.columns import NarrowColumns, choose_columns
 from streams.engine.search.graph import LINKS, SearchGraph, neighbour_graph
-from streams.engine.search.inverted_file import SearchInvertedFile, divide
+from streams.engine.search.inverted_file import SearchInvertedFile, divide_into_cells
 from streams.engine.search.quality import QualitySample, SearchQuality, tune_cells
-from streams.engine.search.shared import SharedRows, holding
+from streams.engine.search.shared import SharedRows, shared_copy
 from streams.engine.search.types import SearchSettings
 from streams.engine.types import Slots, Vectors
 
@@ -75,7 +75,7 @@ class HandedRows:
         rows: int32 (n,), which row of the catalogue is the index's row i.
         columns: What products with these rows are made with.
         cells: The cells that they are in.
-        graph: As `pack` has it.
+        graph: As `pack_graph` has it.
     """
 
     report: BuiltIndex
@@ -110,7 +110,7 @@ class IndexProcess:
         settings: How it works.
         vectors: The catalogue's.
         rows: int32 (n,), the rows to build an index of; they must not change before it is built.
-        graph: Of the rows that the last index had, as `pack` has it; None if there was none.
+        graph: Of the rows that the last index had, as `pack_graph` has it; None if there was none.
     """
 
     def __init__(
@@ -201,7 +201,7 @@ class IndexProcess:
         self.connection.close()
 
 
-def pack(graph: SearchGraph) -> SharedRows:
+def pack_graph(graph: SearchGraph) -> SharedRows:
     """A graph in memory to share: rows in the first columns, scores in the others."""
     memory = SharedRows(2 * LINKS)
     memory.reserve(len(graph.rows))
@@ -210,8 +210,8 @@ def pack(graph: SearchGraph) -> SharedRows:
     return memory
 
 
-def unpack(memory: SharedRows) -> SearchGraph:
-    """The graph that `pack` put there."""
+def unpack_graph(memory: SharedRows) -> SearchGraph:
+    """The graph that `pack_graph` put there."""
     return SearchGraph(
         np.ascontiguousarray(memory.vectors[:, :LINKS]).view(np.int32),
         np.ascontiguousarray(memory.vectors[:, LINKS:]),
@@ -269,7 +269,7 @@ def _build(
     moved, columns, cells, rows = _in_cells(vectors, rows, random)
     clock.stop("cells")
     mine = moved.vectors[: len(rows)]
-    known = SearchGraph.empty(0) if graph is None else unpack(graph)
+    known = SearchGraph.empty(0) if graph is None else unpack_graph(graph)
     known = neighbour_graph(mine, cells, known.moved(rows))
     clock.stop("graph")
     index = approximate.ApproximateIndex(mine, known, settings.epsilon)
@@ -286,13 +286,13 @@ def _build(
     )
     handed = [
         moved,
-        pack(known),
-        holding(rows[:, None]),
-        holding(cells.centroids),
-        holding(cells.starts[:, None]),
+        pack_graph(known),
+        shared_copy(rows[:, None]),
+        shared_copy(cells.centroids),
+        shared_copy(cells.starts[:, None]),
     ]
     if columns.directions is not None:
-        handed += [columns.shared, holding(columns.directions)]
+        handed += [columns.shared, shared_copy(columns.directions)]
     return index, report, shapes, handed
 
 
@@ -302,8 +302,8 @@ def _in_cells(
     """Vectors, columns to make products with, and rows of the catalogue, in the order of cells, and the cells."""
     dense = int(rows[-1]) == len(rows) - 1
     mine = vectors if dense else _gathered(vectors, rows)
-    chosen = choose(mine, len(rows))
-    cells, order = divide(chosen.matrix[: len(rows)], random)
+    chosen = choose_columns(mine, len(rows))
+    cells, order = divide_into_cells(chosen.matrix[: len(rows)], random)
     moved = _gathered(mine, order)
     columns = NarrowColumns(moved)
     if chosen.directions is not None:

@@ -69,7 +69,9 @@ class SearchInvertedFile:
         return min(len(self), -(-count * len(self) // max(1, rows)) + FIRST)
 
 
-def divide(matrix: Vectors, random: np.random.Generator) -> tuple[SearchInvertedFile, npt.NDArray[np.int64]]:
+def divide_into_cells(
+    matrix: Vectors, random: np.random.Generator
+) -> tuple[SearchInvertedFile, npt.NDArray[np.int64]]:
     """Divide rows into cells by spherical k-means.
 
     Args:

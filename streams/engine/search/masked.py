@@ -66,7 +66,7 @@ class MaskedSearch:
             if found is not None:
                 self.exact = False
                 return found
-        return scan.best(
+        return scan.best_by_bounds(
             self._tracks, self._query[0], upper or self._bounds(eligible, there), min(count, there)
         )
 
@@ -84,10 +84,10 @@ class MaskedSearch:
         """Bounds of so many eligible rows."""
         rows = np.flatnonzero(eligible)
         if there < COPIED_SHARE * len(eligible):
-            (upper,) = scan.among(self._tracks, self._reduced, rows)
+            (upper,) = scan.bounds_of_rows(self._tracks, self._reduced, rows)
             self._made = rows, upper.products
             return upper
-        (whole,) = scan.whole(self._tracks, self._reduced, _NOTHING)
+        (whole,) = scan.bounds_of_all(self._tracks, self._reduced, _NOTHING)
         self._made = np.arange(len(eligible)), whole.products
         return UpperBounds(whole.products[rows], rows.__getitem__, whole.excess)
 
@@ -105,15 +105,15 @@ class MaskedSearch:
             return None
         (upper,) = probe.finish(np.zeros(1, dtype=np.intp), self._tracks.columns.excess)
         if self._tracks.used > supervisor.size:
-            (newer,) = scan.whole(self._tracks, self._reduced, hidden, supervisor.size)
+            (newer,) = scan.bounds_of_all(self._tracks, self._reduced, hidden, supervisor.size)
             upper = upper.joined(newer)
-        rows, scores = scan.best(self._tracks, self._query[0], upper, wanted)
+        rows, scores = scan.best_by_bounds(self._tracks, self._query[0], upper, wanted)
         if len(rows) < wanted or not supervisor.trusts_cells(scores):
             return None
         more = self._known[eligible[self._known]]
         more = more[~np.isin(more, rows)]
         if len(more):
             rows, scores = np.concatenate([rows, more]), np.concatenate([scores, self.similarity(more)])
-            order = scan.ranked(self._tracks, rows, scores, count)
+            order = scan.best_of_rows(self._tracks, rows, scores, count)
             return rows[order], scores[order]
         return rows[:count], scores[:count]

@@ -60,7 +60,7 @@ class _Tending:
         self._keeper.stop()
 
 
-def tended(connection: Connection, searcher: Searcher) -> tuple[Searcher, IdleDuty]:
+def tended_searcher(connection: Connection, searcher: Searcher) -> tuple[Searcher, IdleDuty]:
     """A searcher for a process, with the idle duty that tends its indexes."""
     # A second thread makes one query hardly faster, and spins while it waits: the worker and Postgres need that core.
     threadpool_limits(1)
@@ -68,7 +68,7 @@ def tended(connection: Connection, searcher: Searcher) -> tuple[Searcher, IdleDu
 
 
 def _build(connection: Connection, dimension: int, settings: SearchSettings) -> tuple[Searcher, IdleDuty]:
-    return tended(connection, Searcher(dimension, settings))
+    return tended_searcher(connection, Searcher(dimension, settings))
 
 
 class SearchProcess(LoopedProcess):

@@ -86,7 +86,9 @@ def _nearest(vectors: Vectors, queries: Vectors) -> tuple[npt.NDArray[np.int64],
     return np.take_along_axis(where, order, 1), np.take_along_axis(best, order, 1)
 
 
-def judge(last: Scores, recalls: npt.NDArray[np.float64], wanted: float, seconds: float) -> SearchQuality:
+def reliable_similarity(
+    last: Scores, recalls: npt.NDArray[np.float64], wanted: float, seconds: float
+) -> SearchQuality:
     """The similarity from which on queries reach the target recall.
 
     Args:
@@ -127,7 +129,7 @@ def tune_cells(
     slack = max(_needed(sample, centroid, count, wanted) for count in (RECALL_AT, LONG))
     last = sample.scores[:, :RECALL_AT][:, -1]
     recalls = ((last[:, None] - centroid[:, :RECALL_AT]) <= slack).mean(axis=1)
-    return slack, judge(last, recalls, wanted, _row_seconds(cells, matrix, reduced))
+    return slack, reliable_similarity(last, recalls, wanted, _row_seconds(cells, matrix, reduced))
 
 
 def _needed(sample: QualitySample, centroid: Scores, count: int, wanted: float) -> float:

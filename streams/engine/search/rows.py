@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from streams.engine.catalogue import enlarge_rows
 from streams.engine.projection import ComponentSearch
-from streams.engine.search.columns import WANTED, NarrowColumns, narrowed
+from streams.engine.search.columns import WANTED, NarrowColumns, project_first
 from streams.engine.search.metadata import MetadataColumns, MetadataRow
 from streams.engine.search.shared import SharedRows
 from streams.engine.types import EMPTY, Keys, Slots, Vectors
@@ -114,7 +114,7 @@ class TrackRows:
         found = self._directions.take(self.shared.vectors, self.alive[: self.used], WANTED)
         if found is not None:
             self.columns.close()
-            self.columns = narrowed(self.shared, self.used, found)
+            self.columns = project_first(self.shared, self.used, found)
 
     def fix(self) -> npt.NDArray[np.int32]:
         """Fix all rows in use, for an index; returns the rows of tracks, int32 (m,)."""

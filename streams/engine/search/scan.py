@@ -21,7 +21,7 @@ GATHERED_ROWS = 4096
 LOWEST = np.finfo(np.float32).min
 
 
-def whole(tracks: TrackRows, reduced: Vectors, hidden: Rows, first: int = 0) -> Iterator[UpperBounds]:
+def bounds_of_all(tracks: TrackRows, reduced: Vectors, hidden: Rows, first: int = 0) -> Iterator[UpperBounds]:
     """Upper bounds for all tracks, for each query.
 
     Args:
@@ -41,7 +41,7 @@ def whole(tracks: TrackRows, reduced: Vectors, hidden: Rows, first: int = 0) -> 
             yield UpperBounds(row, lambda places: places + first, tracks.columns.excess(reduced[i]))
 
 
-def among(tracks: TrackRows, reduced: Vectors, rows: Rows) -> Iterator[UpperBounds]:
+def bounds_of_rows(tracks: TrackRows, reduced: Vectors, rows: Rows) -> Iterator[UpperBounds]:
     """Bounds for `rows`, each the row of a track, for each query, float32 (q, c)."""
     matrix = tracks.columns.matrix
     step = max(1, PRODUCT_VALUES // max(1, len(rows)))
@@ -55,7 +55,7 @@ def among(tracks: TrackRows, reduced: Vectors, rows: Rows) -> Iterator[UpperBoun
             yield UpperBounds(row, rows.__getitem__, tracks.columns.excess(reduced[i]))
 
 
-def best(tracks: TrackRows, query: Vectors, upper: UpperBounds, count: int) -> tuple[Rows, Scores]:
+def best_by_bounds(tracks: TrackRows, query: Vectors, upper: UpperBounds, count: int) -> tuple[Rows, Scores]:
     """The best `count` of what a query's bounds are of: by exact similarity, equal ones by track id.
 
     Args:
@@ -81,7 +81,7 @@ def best(tracks: TrackRows, query: Vectors, upper: UpperBounds, count: int) -> t
             more = upper.rows_of(np.flatnonzero((products >= reached) & (products < bound)))
             rows = np.concatenate([rows, more])
             scores = np.concatenate([scores, exact_similarity(query, tracks.vectors[more])])
-    order = ranked(tracks, rows, scores, count)
+    order = best_of_rows(tracks, rows, scores, count)
     return rows[order], scores[order]
 
 
@@ -96,7 +96,7 @@ def _kth(products: Scores, count: int) -> np.float32:
     return kth
 
 
-def ranked(tracks: TrackRows, rows: Rows, scores: Scores, count: int) -> npt.NDArray[np.intp]:
+def best_of_rows(tracks: TrackRows, rows: Rows, scores: Scores, count: int) -> npt.NDArray[np.intp]:
     """The best `count` of some rows: by exact similarity, equal ones by track id.
 
     Args:

@@ -86,7 +86,9 @@ class Searcher:
         if among is not None:
             with self._timed("scan_among"):
                 rows = np.setdiff1d(self._known(among), left_out)
-                self._answer(answers, queries, range(len(queries)), scan.among(self.tracks, reduced, rows))
+                self._answer(
+                    answers, queries, range(len(queries)), scan.bounds_of_rows(self.tracks, reduced, rows)
+                )
             return answers
         asked = _QueryBatch(queries, reduced, max(count, RECALL_AT), left_out, self._hidden(left_out))
         hard = np.arange(len(queries))
@@ -97,7 +99,7 @@ class Searcher:
             found = [self._approximate(answers, asked, part) for part in parts]
             hard = np.concatenate([*found, hard[:0]])
         with self._timed("scan"):
-            uppers = scan.whole(self.tracks, reduced[hard], asked.hidden)
+            uppers = scan.bounds_of_all(self.tracks, reduced[hard], asked.hidden)
             self._answer(answers, queries, hard.tolist(), uppers)
         self._exact_queries += len(hard)
         self._approximate_queries += len(queries) - len(hard)
@@ -114,7 +116,7 @@ class Searcher:
         self, answers: "_FoundRows", queries: Vectors, which: Sequence[int], uppers: Iterable[UpperBounds]
     ) -> None:
         for i, upper in zip(which, uppers, strict=True):
-            rows, scores = scan.best(self.tracks, queries[i], upper, answers.count)
+            rows, scores = scan.best_by_bounds(self.tracks, queries[i], upper, answers.count)
             answers.put(i, rows, scores)
 
     def _approximate(self, answers: "_FoundRows", asked: "_QueryBatch", part: slice) -> npt.NDArray[np.intp]:
@@ -128,7 +130,7 @@ class Searcher:
         newer: list[UpperBounds] = []
         if self.tracks.used > self.supervisor.size:
             with self._timed("newer"):
-                newer = list(scan.whole(self.tracks, reduced, asked.hidden, self.supervisor.size))
+                newer = list(scan.bounds_of_all(self.tracks, reduced, asked.hidden, self.supervisor.size))
         done = np.zeros(len(numbers), dtype=np.bool_)
         shorter = np.flatnonzero(self.supervisor.better_by_graph(probe))
         if len(shorter):
@@ -139,7 +141,7 @@ class Searcher:
             found = probe.finish(which, self.tracks.columns.excess)
             for i, upper in zip(which.tolist(), found, strict=True):
                 both = upper.joined(newer[i]) if newer else upper
-                rows, scores = scan.best(self.tracks, asked.queries[numbers[i]], both, asked.count)
+                rows, scores = scan.best_by_bounds(self.tracks, asked.queries[numbers[i]], both, asked.count)
                 if len(rows) == asked.count and self.supervisor.trusts_cells(scores):
                     best = slice(answers.count)
                     answers.put(int(numbers[i]), rows[best], scores[best])
@@ -170,9 +172,9 @@ class Searcher:
                 if len(rows) < asked.count or not self.supervisor.trusts_graph(scores):
                     continue
                 if newer:
-                    fresh, theirs = scan.best(self.tracks, query, newer[n], answers.count)
+                    fresh, theirs = scan.best_by_bounds(self.tracks, query, newer[n], answers.count)
                     rows, scores = np.concatenate([rows, fresh]), np.concatenate([scores, theirs])
-                best = scan.ranked(self.tracks, rows, scores, answers.count)
+                best = scan.best_of_rows(self.tracks, rows, scores, answers.count)
                 answers.put(i, rows[best], scores[best])
                 done[n] = True
         self._graph_queries += int(done.sum())

@@ -53,7 +53,7 @@ class SharedRows:
         self.vectors = np.empty((0, self._dimension), dtype=np.float32)
 
 
-def holding(array: npt.NDArray[Any]) -> SharedRows:
+def shared_copy(array: npt.NDArray[Any]) -> SharedRows:
     """New memory with what a two-dimensional array holds, of a type whose size is a multiple of four bytes."""
     bits = np.ascontiguousarray(array).view(np.float32)
     memory = SharedRows(bits.shape[1])

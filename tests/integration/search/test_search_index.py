@@ -10,7 +10,7 @@ import pytest
 
 from streams.engine.search import SearchMatches, SearchProcess, SearchSettings
 from streams.engine.search.index_process import IndexProcess
-from streams.engine.search.shared import holding
+from streams.engine.search.shared import shared_copy
 from streams.engine.types import TrackBatch, Vectors
 from tests.support.polling import until
 from tests.unit.engine.helpers import batch
@@ -112,7 +112,7 @@ async def test_an_index_has_the_recall_wanted_and_what_is_newer_is_found(search:
 def test_the_graph_of_an_index_has_the_recall_it_tells_of() -> None:
     """What an index process finds by its search tree and graph holds the true neighbours of queries that it trusts itself with."""
     vectors = clustered(TRACKS, 1)
-    index = IndexProcess(D, SETTINGS, holding(vectors), np.arange(TRACKS, dtype=np.int32), None)
+    index = IndexProcess(D, SETTINGS, shared_copy(vectors), np.arange(TRACKS, dtype=np.int32), None)
     try:
         assert index.connection.poll(300)
         handed = index.built()

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from streams.engine.search import SearchSettings, searcher
-from streams.engine.search.graph import LINKS, SearchGraph, complete
+from streams.engine.search.graph import LINKS, SearchGraph, complete_graph
 from streams.engine.search.searcher import Searcher
 from streams.engine.similarity import exact_similarity
 from tests.support.examples import examples
@@ -247,10 +247,10 @@ def test_the_graph_stays_exact_over_generations() -> None:
     rng = np.random.default_rng(5)
     vectors = np.array([unit(rng.standard_normal(D)) for _ in range(400)])
     graph = SearchGraph.empty(300)
-    complete(graph, vectors[:300])
+    complete_graph(graph, vectors[:300])
     order = rng.permutation(400)[:390]
     moved = graph.moved(order)
-    complete(moved, vectors[order])
+    complete_graph(moved, vectors[order])
     similar = vectors[order] @ vectors[order].T
     np.fill_diagonal(similar, -2)
     true = np.argsort(-similar, axis=1)[:, :LINKS]

@@ -5,11 +5,11 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from streams.engine.search.columns import choose
+from streams.engine.search.columns import choose_columns
 from streams.engine.search.graph import LINKS, SearchGraph, looked_at, neighbour_graph
-from streams.engine.search.inverted_file import ROOM, Probe, SearchInvertedFile, divide
-from streams.engine.search.quality import EASY, QualitySample, judge, tune_cells
-from streams.engine.search.shared import holding
+from streams.engine.search.inverted_file import ROOM, Probe, SearchInvertedFile, divide_into_cells
+from streams.engine.search.quality import EASY, QualitySample, reliable_similarity, tune_cells
+from streams.engine.search.shared import shared_copy
 from streams.engine.types import Vectors
 
 pytestmark = pytest.mark.unit
@@ -30,7 +30,7 @@ def clustered(count: int, seed: int) -> Vectors:
 
 def in_cells(vectors: Vectors) -> tuple[SearchInvertedFile, Vectors]:
     """Cells, and the vectors in their order."""
-    cells, order = divide(vectors, np.random.default_rng(0))
+    cells, order = divide_into_cells(vectors, np.random.default_rng(0))
     return cells, vectors[order]
 
 
@@ -51,7 +51,7 @@ def look(
 def test_every_row_is_in_one_cell_and_none_is_overfull(alike: bool) -> None:
     """Cells hold every row once, at most twice the mean, also where all rows are the same."""
     vectors = np.repeat(clustered(1, 1), 3_000, axis=0) if alike else clustered(3_000, 1)
-    cells, order = divide(vectors, np.random.default_rng(0))
+    cells, order = divide_into_cells(vectors, np.random.default_rng(0))
     assert np.array_equal(np.sort(order), np.arange(3_000))
     assert cells.starts[0] == 0
     assert cells.starts[-1] == 3_000
@@ -123,17 +123,17 @@ def test_queries_are_trusted_down_to_where_the_recall_ends() -> None:
     """The threshold lies where the recall of queries next to each other in hardness falls below what is wanted."""
     last = np.linspace(1, 0, 100, dtype=np.float32)
     recalls = np.where(np.arange(100) < 60, 1.0, 0.5)
-    quality = judge(last, recalls, 0.99, 0.0)
+    quality = reliable_similarity(last, recalls, 0.99, 0.0)
     assert quality.threshold == pytest.approx(float(last[59]), abs=0.02)
     assert quality.recall >= 0.99
-    assert judge(last, np.ones(100), 0.99, 0.0).threshold == 0.0
-    assert judge(last, np.zeros(100), 0.99, 0.0).threshold == np.inf
+    assert reliable_similarity(last, np.ones(100), 0.99, 0.0).threshold == 0.0
+    assert reliable_similarity(last, np.zeros(100), 0.99, 0.0).threshold == np.inf
 
 
 def test_fewer_columns_are_chosen_where_few_directions_matter() -> None:
     """Embeddings along few directions get few columns, whose products bound similarity; evenly spread ones keep theirs."""
     vectors = clustered(TRACKS, 1)
-    columns = choose(holding(vectors), TRACKS)
+    columns = choose_columns(shared_copy(vectors), TRACKS)
     assert columns.directions is not None
     assert columns.matrix.shape[1] < D
     queries = clustered(20, 5)
@@ -141,7 +141,7 @@ def test_fewer_columns_are_chosen_where_few_directions_matter() -> None:
     assert (upper >= queries.astype(np.float64) @ vectors.T.astype(np.float64) - columns.error).all()
     spread = np.random.default_rng(1).standard_normal((TRACKS, D)).astype(np.float32)
     spread /= np.linalg.norm(spread, axis=1, keepdims=True)
-    assert choose(holding(spread), TRACKS).directions is None
+    assert choose_columns(shared_copy(spread), TRACKS).directions is None
 
 
 def test_a_graph_of_cells_has_nearly_all_neighbours() -> None:

@@ -8,11 +8,17 @@ import multiprocessing
 import numpy as np
 
 from streams.engine.search.columns import NarrowColumns
-from streams.engine.search.graph import SearchGraph, complete
-from streams.engine.search.index_process import BuiltIndex, HandedRows, IndexGoneError, pack, unpack
-from streams.engine.search.inverted_file import divide
+from streams.engine.search.graph import SearchGraph, complete_graph
+from streams.engine.search.index_process import (
+    BuiltIndex,
+    HandedRows,
+    IndexGoneError,
+    pack_graph,
+    unpack_graph,
+)
+from streams.engine.search.inverted_file import divide_into_cells
 from streams.engine.search.quality import SearchQuality
-from streams.engine.search.shared import SharedRows, holding
+from streams.engine.search.shared import SharedRows, shared_copy
 from streams.engine.search.types import SearchSettings
 from streams.engine.types import EMPTY, Slots, Vectors
 
@@ -69,15 +75,17 @@ class ExactIndex:
         vectors, rows, packed = self._given
         mine = vectors[rows]
         directions = np.eye(vectors.shape[1])[: self.directions] if self.directions else None
-        reduced = NarrowColumns(holding(mine), directions).of(mine)
-        cells, order = divide(reduced, np.random.default_rng(len(rows)))
-        known = SearchGraph.empty(0) if packed is None else unpack(packed)
+        reduced = NarrowColumns(shared_copy(mine), directions).of(mine)
+        cells, order = divide_into_cells(reduced, np.random.default_rng(len(rows)))
+        known = SearchGraph.empty(0) if packed is None else unpack_graph(packed)
         known = known.moved(rows[order])
-        complete(known, mine[order])
-        target = holding(mine[order])
+        complete_graph(known, mine[order])
+        target = shared_copy(mine[order])
         self.vectors = target.vectors[: len(rows)]
-        columns = NarrowColumns(target if directions is None else holding(reduced[order]), directions)
-        return HandedRows(report(by_graph=self.by_graph), target, rows[order], columns, cells, pack(known))
+        columns = NarrowColumns(target if directions is None else shared_copy(reduced[order]), directions)
+        return HandedRows(
+            report(by_graph=self.by_graph), target, rows[order], columns, cells, pack_graph(known)
+        )
 
     def query(self, queries: Vectors, count: int) -> Slots:
         if not self._alive:
