@@ -197,9 +197,9 @@ def main(*, quick: bool = False) -> None:
     ):
         stack.wait_for_lists()
         time.sleep(REST_SECONDS)
-        asker = QuestionLoad(stack.state.http_url, names, seed=5)
-        uvloop.run(asker.run(20, 5.0))  # warm-up
-        results = [uvloop.run(asker.run(rate, seconds)) for rate in RATES]
+        load = QuestionLoad(stack.state.http_url, names, seed=5)
+        uvloop.run(load.run(20, 5.0))  # warm-up
+        results = [uvloop.run(load.run(rate, seconds)) for rate in RATES]
         _show_rates(results)
         _traffic(stack, names, 20_000 if quick else 100_000, 15.0 if quick else 30.0)
 

@@ -67,7 +67,7 @@ class PeerCatalogue:
         vectors: float32 (n, d), unit length.
         composers: What a cap counts each track as; None: nothing.
         eras: Of each track.
-        cards: Each track as JSON.
+        fragments: Each track as JSON.
     """
 
     def __init__(self) -> None:
@@ -78,7 +78,7 @@ class PeerCatalogue:
         plain = [plain_text(track.metadata.get("composer")) for track in demo.tracks]
         self.composers = [None if name in NOBODY else name for name in plain]
         self.eras = [track.metadata.get("era") for track in demo.tracks]
-        self.cards = [
+        self.fragments = [
             orjson.dumps({"track_id": track.track_id, "metadata": track.metadata}) for track in demo.tracks
         ]
 
@@ -122,7 +122,7 @@ class PeerCatalogue:
     def body(self, taken: list[Row]) -> bytes:
         """The answer."""
         items = [
-            {"rank": rank, "score": round(score, 6), "track": orjson.Fragment(self.cards[row])}
+            {"rank": rank, "score": round(score, 6), "track": orjson.Fragment(self.fragments[row])}
             for rank, (row, score) in enumerate(taken, start=1)
         ]
         return orjson.dumps({"recommendations": items})

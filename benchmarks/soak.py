@@ -98,7 +98,7 @@ class Traffic:
         self._demo = demo
         self._names = [track.track_id for track in demo.tracks]
         self._rng = np.random.default_rng(1)
-        self._asker = on_demand.QuestionLoad(url, self._names, seed=2)
+        self._questions = on_demand.QuestionLoad(url, self._names, seed=2)
         self._guests: list[str] = []
         self._made = 0
         self.events = Counter[str]()
@@ -137,7 +137,7 @@ class Traffic:
 
     async def question(self, due: float) -> None:
         """Ask what no list holds."""
-        asked = self._asker.question()
+        asked = self._questions.question()
         await self._answer(self.questions, due, lambda: self._http.post(f"{self._url}/recommend", json=asked))
 
     async def _answer(

@@ -70,7 +70,7 @@ async def running_parts(
     watch = OffsetWatcher(pool, memory, settings.watch_interval, settings.store_timeout)
     feed = None
     workers = WorkerDirectory(pool, settings.store_timeout)
-    asker = WorkerClient(workers, _asking(settings), metrics)
+    client = WorkerClient(workers, _asking(settings), metrics)
     work: dict[str, Coroutine[Any, Any, None]] = {
         "watch": watch.run(),
         "workers": workers.run(),
@@ -89,7 +89,7 @@ async def running_parts(
         )
         work["change feed"] = feed.run()
     lists = ListReader(pool, fragments, settings.store_timeout)
-    recommending = ReadService(settings, pool, memory, lists, watch, asker, metrics)
+    recommending = ReadService(settings, pool, memory, lists, watch, client, metrics)
     with contextlib.suppress(StoreError, TimeoutError):  # it is looked for again
         async with asyncio.timeout(settings.store_timeout):
             await watch.look()
@@ -103,7 +103,7 @@ async def running_parts(
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await recommending.close()
-        await asker.close()
+        await client.close()
 
 
 def _asking(settings: ServingSettings) -> WorkerClientOptions:

@@ -65,7 +65,7 @@ class ReadService:
         memory: Responses in memory.
         lists: Reads stored lists.
         watch: Polls the store's offsets.
-        asker: Asks the workers.
+        workers: Sends requests to the workers.
         metrics: Counts answers by source.
 
     Attributes:
@@ -80,14 +80,14 @@ class ReadService:
         memory: ResponseCache,
         lists: ListReader,
         watch: OffsetWatcher,
-        asker: WorkerClient,
+        workers: WorkerClient,
         metrics: ApiMetrics,
     ) -> None:
         self._settings = settings
         self._memory = memory
         self._lists = lists
         self.watch = watch
-        self._asker = asker
+        self._workers = workers
         self._metrics = metrics
         timeout = settings.store_timeout
         # The longest path: a wait for an event, a check, a read, the workers, and another read. Each step has its own
@@ -175,7 +175,7 @@ class ReadService:
         return (await self._reply(query, hits)).body
 
     async def _reply(self, query: RecommendationQuery, hits: int) -> WorkerReply:
-        return await self._asker.ask(query, hits=hits, tick=self.watch.tick)
+        return await self._workers.ask(query, hits=hits, tick=self.watch.tick)
 
     async def _ask(self, question: ReadQuestion, track_id: str | None) -> bytes:
         return await self.ask(question.query if track_id is None else question.about(track_id))
@@ -342,7 +342,7 @@ class ReadService:
     def _refresh(self, entry: CachedResponse, question: ReadQuestion) -> None:
         """Refresh a stale body in the background."""
         now = time.perf_counter()
-        if self._asker.busy or now - self._refreshed.get(entry.target, 0.0) < _REFRESH_SECONDS:
+        if self._workers.busy or now - self._refreshed.get(entry.target, 0.0) < _REFRESH_SECONDS:
             return
         self._refreshed[entry.target] = now
         if len(self._refreshed) > _REFRESHES_REMEMBERED:
@@ -354,7 +354,7 @@ class ReadService:
 
     async def _refreshing(self, query: RecommendationQuery, hits: int) -> None:
         try:
-            await self._asker.ask(query, hits=hits)
+            await self._workers.ask(query, hits=hits)
         except ApiProblemError as problem:
             logger.debug("a stale body was not renewed", problem=problem.name)
 

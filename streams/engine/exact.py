@@ -465,7 +465,6 @@ class ExactEngine:
         used = self.catalogue.used
         return EngineStats(
             tracks=len(self.catalogue),
-            changed_lists=int(self.lists.changed[:used].sum()),
             waiting_refills=len(self.lists.short(self.catalogue.alive[:used], self.lists.published)),
             memory_bytes=self.catalogue.memory_bytes + self.lists.memory_bytes + self.nearest.memory_bytes,
             seconds=dict(self._seconds),

@@ -150,7 +150,6 @@ class EngineStats:
     """
 
     tracks: int
-    changed_lists: int
     waiting_refills: int
     memory_bytes: int
     seconds: dict[str, float]

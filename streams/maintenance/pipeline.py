@@ -241,8 +241,8 @@ class Pipeline(Generic[Search]):
         )
         self._spawn("sampler", sampler.run())
         if self._streams.map_layout:
-            keeper = MapKeeper(self._pool, self._store, self.ownership, self.metrics)
-            self._spawn("map", keeper.run())
+            map_keeper = MapKeeper(self._pool, self._store, self.ownership, self.metrics)
+            self._spawn("map", map_keeper.run())
         if self._streams.data_dir is not None:
             snapshots = SnapshotTask(
                 self._streams.data_dir,
@@ -256,13 +256,13 @@ class Pipeline(Generic[Search]):
     def _start_search(self, maintainer: ListMaintainer, dimension: int) -> None:
         process = self._make_search(dimension)
         self._exit.push_async_callback(process.stop)
-        keeper = SearchSupervisor(process, lambda: self._search_ready(process), self.metrics)
-        self.searched = keeper.applied
-        maintainer.tell(keeper.put, keeper.room)
+        supervisor = SearchSupervisor(process, lambda: self._search_ready(process), self.metrics)
+        self.searched = supervisor.applied
+        maintainer.tell(supervisor.put, supervisor.room)
         for listener in self._listeners:
             maintainer.tell(listener)
-        self._spawn("search", keeper.run(self._pool, dimension))
-        self._spawn("search metrics", keeper.observe())
+        self._spawn("search", supervisor.run(self._pool, dimension))
+        self._spawn("search metrics", supervisor.observe())
 
     def _search_ready(self, process: Search) -> None:
         self.search = process

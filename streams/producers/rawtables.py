@@ -21,7 +21,6 @@ Row = dict[str, Any]
 CSV_KINDS: Final = frozenset({".csv", ".tsv", ".tab", ".txt"})
 COLUMNAR_KINDS: Final = frozenset({".parquet", ".pq", ".feather", ".arrow", ".ipc"})
 LINES_KINDS: Final = frozenset({".jsonl", ".ndjson"})
-TABLE_KINDS: Final = CSV_KINDS | COLUMNAR_KINDS | LINES_KINDS | {".json"}
 _DELIMITERS: Final = ",;\t|"
 _SAMPLE: Final = 64 * 1024
 # A last column of several cells, as the tags in MTG-Jamendo's tables: they are joined with the delimiter.

@@ -44,7 +44,7 @@ class RecommendationService:
         applied: By partition of track-ingest, the offset below which what is searched holds everything.
     """
 
-    desk: RequestHandler
+    handler: RequestHandler
     interactions: InteractionConsumer
     recommender: Recommender
 

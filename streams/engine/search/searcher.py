@@ -22,8 +22,6 @@ from streams.engine.types import EMPTY, Keys, Scores, TrackBatch, Vectors
 
 # A vector whose length differs from 1 by more than float32 rounding is scaled.
 LENGTH_ERROR = 1e-6
-# Vectors whose sum is shorter than this cancel out: the direction of the sum is rounding error.
-CANCELLED = 1e-6
 # A query that would probe more of the index than this is searched exhaustively, which costs less per row.
 MOST_LOOKED_AT = 0.5
 
