@@ -20,7 +20,6 @@ NAMES = (
     "on_demand",
     "peers",
     "questions_oracle",
-    "strategies",
     "adhoc_search",
     "map_layout",
     "page",
