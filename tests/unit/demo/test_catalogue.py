@@ -87,11 +87,11 @@ def test_famous_works_are_there(demo: DemoCatalogue, track_id: str, facts: dict[
 
 def test_iterating_gives_rows_with_their_own_metadata(demo: DemoCatalogue) -> None:
     """Ids, rows and metadata stay in step."""
-    for (name, embedding, metadata), track, row in zip(
-        catalogue.iter_tracks(), demo.tracks, demo.embeddings, strict=True
-    ):
-        assert (name, metadata) == (track.track_id, track.metadata)
-        np.testing.assert_array_equal(embedding, row)
+    names, embeddings, metadata = zip(*catalogue.iter_tracks(), strict=True)
+    assert list(zip(names, metadata, strict=True)) == [
+        (track.track_id, track.metadata) for track in demo.tracks
+    ]
+    np.testing.assert_array_equal(np.stack(embeddings), demo.embeddings)
 
 
 @pytest.mark.parametrize("name", [catalogue.MANIFEST, catalogue.VECTORS, catalogue.TRACKS])
