@@ -11,7 +11,7 @@ STAMP  := $(VENV)/.installed
 MUSIC  := $(VENV)/.music21
 NODE_STAMP := node_modules/.package-lock.json
 
-.PHONY: help setup up test index-test faults kills odd docker-test dashboards check lint types unit docs bench lock clean demo demo-test
+.PHONY: help setup up test index-test faults kills odd docker-test dashboards check lint types unit docs bench lock clean demo demo-test mert-test
 
 help:  ## list what can be made
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,7 +43,7 @@ up: setup  ## run the whole pipeline on the demo catalogue (Ctrl-C stops it)
 # Two processes: these tests wait for services more than they compute. A file stays on one, with its services.
 test: setup  ## every test: lint, types, unit, contract, integration, end to end
 	@$(MAKE) --no-print-directory check EXAMPLES=all
-	@$(BIN)/python -m pytest -m "not unit and not index" -n 2 --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest -m "not unit and not index and not mert" -n 2 --dist loadfile $(ARGS)
 
 # Apart: the first build of an index on a machine compiles for a minute or two.
 index-test: setup  ## the tests of the search index
@@ -114,13 +114,30 @@ lock:  ## pin dependencies again from pyproject.toml (needs uv)
 	@uv pip compile $(LOCKING) pyproject.toml --group dev -c requirements.lock -o requirements-dev.lock
 	@uv pip compile $(LOCKING) pyproject.toml --group dev --extra demo-build -c requirements-dev.lock -o requirements-demo.lock
 	@uv pip compile $(LOCKING) pyproject.toml --group bench -c requirements-dev.lock -o requirements-bench.lock
+	@uv pip compile $(LOCKING) --group mert -o requirements-mert.lock
 
 demo-test: $(MUSIC)  ## the tests of the demo catalogue's builder and of its incipits, with music21
 	@$(BIN)/python -m pytest -q tools/demo_catalogue tests/unit/demo/test_parse.py tests/unit/incipits --timeout-method=thread
+
+# In an environment of its own, over the distribution's Python and its torch: Debian's and Ubuntu's python3-torch.
+MERT_PYTHON ?= /usr/bin/python3
+MERT := .venv-mert
+
+$(MERT)/.installed: requirements-mert.lock
+	@$(MERT_PYTHON) -c 'import torch, venv, ensurepip' || \
+	  { echo "$(MERT_PYTHON) has no torch, or no venv. On Debian or Ubuntu: apt-get install python3-torch python3-venv"; exit 1; }
+	@echo "Setting up $(MERT)"
+	@$(MERT_PYTHON) -m venv --system-site-packages $(MERT)
+	@$(MERT)/bin/python -m pip install --disable-pip-version-check --quiet --progress-bar on --require-hashes -r requirements-mert.lock
+	@touch $@
+
+# The others' warnings are of 2022; a plugin of the distribution's is of no use here.
+mert-test: $(MERT)/.installed  ## the tests of MERT, with the distribution's torch and a transformers of its time
+	@$(MERT)/bin/python -m pytest -q -m mert --noconftest -p no:hypothesispytest -o filterwarnings=default tests/mert $(ARGS)
 
 demo: $(MUSIC)  ## build the demo catalogue again from the music21 corpus (about 20 minutes)
 	@$(BIN)/python -m tools.demo_catalogue --out mess/demo/data --jobs $(shell nproc)
 
 clean:  ## remove the virtual environment, caches and the local stack's data
-	@rm -rf $(VENV) node_modules .mess site .cache .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist build
+	@rm -rf $(VENV) $(MERT) node_modules .mess site .cache .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist build
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -20,7 +20,7 @@ from rich.table import Table
 from mess.demo.catalogue import DemoCatalogue, DemoTrack, load_demo_catalogue
 from mess.incipits.corpus import Corpus
 from mess.models import weights_path
-from streams.producers.audio.embedding import embed_samples, load_network
+from streams.producers.audio.embedding import MusicnnEmbedder
 from streams.producers.audio.mel import RATE
 from tools.demo_catalogue.quality import collection, dance, nearest_rows
 
@@ -44,12 +44,12 @@ def main(
         row: corpus.incipit(catalogue.tracks[row].track_id, _QUARTERS)
         for row in progress(chosen, "reading scores", transient=True)
     }
-    network = load_network(weights_path())
+    network = MusicnnEmbedder(weights_path())
     one, other = (
         _unit(
             np.stack(
                 [
-                    embed_samples(network, [sound])
+                    network.embed([sound])
                     for sound in progress(
                         _rendered(font, list(scores.values()), program),
                         font.name,

@@ -66,6 +66,10 @@ def publish(  # noqa: PLR0913, PLR0917 - each is an option of the command line
             metavar="DIR", help="A folder of recordings, which are embedded; see `mess models fetch`."
         ),
     ] = None,
+    model: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="A MERT model that embeds the recordings; musicnn if not given."),
+    ] = None,
     jobs: Annotated[
         int | None,
         typer.Option(min=1, help="Recordings embedded at the same time; one a processor if not given."),
@@ -97,7 +101,9 @@ def publish(  # noqa: PLR0913, PLR0917 - each is an option of the command line
     ] = None,
     pool: Annotated[
         str,
-        typer.Option(metavar="mean|flatten|layer N", help="How the layers of features become one vector."),
+        typer.Option(
+            metavar="mean|flatten|layer N", help="How the layers of features, or of MERT, become one vector."
+        ),
     ] = "mean",
     layout: Annotated[LayoutOption | None, typer.Option(help="Read this layout of features only.")] = None,
     layers: Annotated[
@@ -167,8 +173,10 @@ def publish(  # noqa: PLR0913, PLR0917 - each is an option of the command line
             layout=layout.value if layout else None,
         )
         if audio is not None:
-            source = _recordings(audio, options, jobs)
+            source = _recordings(audio, options, model, jobs)
         else:
+            if model is not None or jobs is not None:
+                fail("--model and --jobs are for recordings: give their folder with --audio.")
             source = open_source(None if standard_input else given, options)
     except (SourceError, ValueError) as exc:
         fail(str(exc))
@@ -179,11 +187,32 @@ def publish(  # noqa: PLR0913, PLR0917 - each is an option of the command line
     run.execute(data_dir)
 
 
-def _recordings(folder: Path, options: "SourceOptions", jobs: int | None) -> "TrackSource":
+def _recordings(
+    folder: Path, options: "SourceOptions", model: Path | None, jobs: int | None
+) -> "TrackSource":
     from mess.models import weights_path  # noqa: PLC0415 - only where it is needed
+    from streams.producers.audio.embedding import MusicnnEmbedder  # noqa: PLC0415
+    from streams.producers.audio.mert import MertEmbedder  # noqa: PLC0415
     from streams.producers.audio.recordings import RecordingFolder  # noqa: PLC0415
+    from streams.producers.items import SourceError  # noqa: PLC0415
 
-    return RecordingFolder(folder, weights_path(), options.table(), options.embeddings, jobs=jobs)
+    embeddings = options.embeddings
+    given = (
+        embeddings.axes,
+        embeddings.layers,
+        embeddings.width,
+        embeddings.key,
+        options.ids,
+        options.layout,
+    )
+    if any(each is not None for each in given):
+        raise SourceError(
+            "--axes, --layers, --width, --key, --ids and --layout are for embeddings, not for --audio"
+        )
+    if model is None and embeddings.pooling.mode != "mean":
+        raise SourceError("musicnn's vectors have no layers: --pool goes with --model")
+    embedder = MusicnnEmbedder(weights_path()) if model is None else MertEmbedder(model, embeddings.pooling)
+    return RecordingFolder(folder, embedder, options.table(), embeddings, jobs=jobs)
 
 
 def delete(

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streams.producers.extras import import_extra
-from streams.producers.items import SourceError
+from streams.producers.items import SourceError, UnreadableFileError
 
 HDF5_KINDS: Final = frozenset({".h5", ".hdf5"})
 ARRAY_KINDS: Final = frozenset({".npy", ".npz", *HDF5_KINDS})
@@ -31,7 +31,7 @@ class ArrayInfo(NamedTuple):
     dtype: np.dtype[Any]
 
 
-class UnreadableArrayError(ValueError):
+class UnreadableArrayError(UnreadableFileError):
     """A file holds no array that can be read."""
 
 

@@ -29,6 +29,10 @@ _FLOAT_TYPED: Final = re.compile(r"\d+\.0", re.ASCII)
 # The column of a data frame's index in a written table.
 _INDEX: Final = re.compile(r"(?:unnamed(?:[:_ ]*\d+)?|index|level_0|__index_level_\d+__)", re.IGNORECASE)
 
+# A length in such a column is in milliseconds, whatever field it is mapped to.
+_DURATION: Final = "duration_seconds"
+_MILLISECONDS: Final = re.compile(r".*_(?:ms|msec|millis|milliseconds)")
+
 
 def parse_map(texts: Iterable[str]) -> dict[str, str]:
     """Return column by field of `--map field=column` options.
@@ -113,6 +117,8 @@ class ColumnMap:
             if field is None and (plain := plain_name(column)) in _FIELDS:
                 # What was mapped on purpose is not overruled by a column of the field's own name.
                 field = None if plain in wanted.values() else plain
+            elif field is None and plain == "duration_ms" and _DURATION not in wanted.values():
+                field = _DURATION
             if field is not None and field not in (_TRACK_ID, _PATH):
                 fields[column] = field
         if self.preset:
@@ -156,7 +162,7 @@ class ColumnMap:
         facts: Facts = {column: row.get(column) for column in self.extra}
         by_field: dict[str, list[Any]] = {}
         for column, field in self.fields.items():
-            by_field.setdefault(field, []).append(row.get(column))
+            by_field.setdefault(field, []).append(_with_unit(column, field, row.get(column)))
         for field, values in by_field.items():
             present = [value for value in values if not is_missing(value)]
             value = joined_values(values) if field in LIST_FIELDS else (present[0] if present else None)
@@ -164,3 +170,9 @@ class ColumnMap:
         if self.preset and self.preset.more:
             self.preset.more(row, facts)
         return {name: value for name, value in facts.items() if not is_missing(value)}
+
+
+def _with_unit(column: str, field: str, value: Any) -> Any:
+    if field != _DURATION or is_missing(value) or not _MILLISECONDS.fullmatch(plain_name(column)):
+        return value
+    return f"{value} ms"

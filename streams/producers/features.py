@@ -2,35 +2,31 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, Final, Literal
 
-from streams.contracts import InvalidEvent
+import numpy.typing as npt
+
 from streams.producers import saarland
 from streams.producers.arrays import ARRAY_KINDS, ArrayFile, UnreadableArrayError
-from streams.producers.items import Position, Record, RefusedRecord, SourceError, TrackItem
-from streams.producers.joining import Match, without_array_suffix
-from streams.producers.report import SourceReport
+from streams.producers.folders import TrackFolder, visible_files
+from streams.producers.items import Position, Record, SourceError
+from streams.producers.joining import without_array_suffix
+from streams.producers.report import Tally
 from streams.producers.tables import MetadataTable
-from streams.producers.tracks import (
-    UNREADABLE,
-    EmbeddingOptions,
-    TrackEncoder,
-    TrackRefusedError,
-    claim_track_id,
-    refused_track,
-    row_facts,
-    vector_of,
-)
+from streams.producers.tracks import EmbeddingOptions, vector_of
 
 Layout = Literal["aggregated", "segments", "raw"]
 # In order of preference if a track has several: the smallest first.
 _LAYOUTS: Final[tuple[Layout, ...]] = ("aggregated", "segments", "raw")
+# What lies beside arrays without being meant, such as a table of metadata.
+_BESIDE: Final = frozenset({".csv", ".tsv", ".txt", ".md", ".json", ".yaml", ".yml"})
 # The axes are identified from the shapes in so many files, evenly spread.
 _LOOKED_AT: Final = 1_000
 
 
-class FeatureFolder:
+class FeatureFolder(TrackFolder):
     """A folder of `.npy`, `.npz` or HDF5 files, one a track, with optional folders for data sets and layouts.
 
     `DIR/[DATASET/][aggregated|segments|raw/]NAME.npy`. The track id is the metadata row's own, else NAME, with its
@@ -55,22 +51,16 @@ class FeatureFolder:
         *,
         layout: Layout | None = None,
     ) -> None:
-        if not folder.is_dir():
-            raise SourceError(f"{folder} is not a folder")
-        self.name = str(folder)
-        self.unit = "files"
-        self.report = SourceReport()
-        self._folder = folder
-        self._table = table
-        self._options = options or EmbeddingOptions()
-        self._encoder = TrackEncoder(self.report, self._options)
-        self._files = _choose(folder, layout)
-        if not self._files:
+        files, others = _choose(folder, layout)
+        if not files:
             of_layout = f" of layout {layout}" if layout else ""
-            raise SourceError(f"{folder} holds no .npy, .npz or HDF5 files{of_layout}")
-        self.total: int | None = len(self._files)
-        self._ids = _ids_of(self._files)
-        self._matches = self._join()
+            raise SourceError(
+                f"{folder} holds no .npy, .npz or HDF5 files{of_layout}{f', but {others}' if others.count else ''}"
+            )
+        # A layout's folder says nothing of the track.
+        names = ["/".join(part for part in path.parts if part not in _LAYOUTS) for path in files]
+        super().__init__(folder, _ids_of(files), names, table, options)
+        self._note_others(others, "array")
         self._axes = self._options.reader()
 
     def fingerprint(self) -> dict[str, Any]:
@@ -81,22 +71,12 @@ class FeatureFolder:
     def records(self, after: Position | None) -> Iterator[Record]:
         """Yield a record for every file, in the order of their paths, which are the positions."""
         self._axes.learn(self._shapes())
-        seen: dict[str, str] = {}
         for done, path in enumerate(self._files, start=1):
-            position = path.as_posix()
-            if isinstance(after, str) and position <= after:
+            if isinstance(after, str) and path.as_posix() <= after:
                 continue
-            yield self._record(path, position, done, seen)
+            yield self._record(path, done, partial(self._vector, path), _own_facts(path))
         for note in self._axes.notes():
             self.report.note(note)
-
-    def _join(self) -> dict[PurePosixPath, Match]:
-        """Find each file's row, and say what is left over."""
-        if self._table is None:
-            return {}
-        # A layout's folder says nothing of the track.
-        names = ["/".join(part for part in path.parts if part not in _LAYOUTS) for path in self._files]
-        return self._table.join(self._files, names, self.report)
 
     def _shapes(self) -> Iterator[tuple[int, ...]]:
         for path in self._files[:: max(1, len(self._files) // _LOOKED_AT)]:
@@ -107,33 +87,17 @@ class FeatureFolder:
             except UnreadableArrayError:
                 continue  # it is refused when its turn comes
 
-    def _record(
-        self, path: PurePosixPath, position: str, done: int, seen: dict[str, str]
-    ) -> TrackItem | RefusedRecord:
-        track_id = self._ids[path]
-        try:
-            facts = self._facts(path)
-            track_id = str(facts.pop("track_id", None) or track_id)
-            claim_track_id(track_id, position, seen)
-            file = ArrayFile(self._folder / path)
-            features = file.read(file.vector_name(self._options.key))
-            vector = vector_of(features, self._axes, self._options.pooling)
-            return self._encoder.encode(track_id, vector, facts, position, done)
-        except UnreadableArrayError as exc:
-            return RefusedRecord(position, UNREADABLE, str(exc), track_id, position, done)
-        except TrackRefusedError as exc:
-            return RefusedRecord(position, exc.reason, exc.detail, track_id, position, done)
-        except InvalidEvent as exc:
-            return refused_track(exc, position, track_id, position, done)
+    def _vector(self, path: PurePosixPath) -> npt.NDArray[Any]:
+        file = ArrayFile(self._folder / path)
+        return vector_of(file.read(file.vector_name(self._options.key)), self._axes, self._options.pooling)
 
-    def _facts(self, path: PurePosixPath) -> dict[str, Any]:
-        facts = saarland.parse_name(without_array_suffix(path.name)) or {}
-        if dataset := _dataset(path):
-            facts.setdefault("dataset_source", dataset)
-        if self._table is not None:
-            facts |= row_facts(self._table, self._matches[path], required=self._options.require_metadata)
-        facts.setdefault("filename", path.name)
-        return facts
+
+def _own_facts(path: PurePosixPath) -> dict[str, Any]:
+    """Return what a file's name and folders say of its track."""
+    facts = saarland.parse_name(without_array_suffix(path.name)) or {}
+    if dataset := _dataset(path):
+        facts.setdefault("dataset_source", dataset)
+    return {"filename": path.name, **facts}
 
 
 def _dataset(path: PurePosixPath) -> str | None:
@@ -157,21 +121,21 @@ def _ids_of(files: list[PurePosixPath]) -> dict[PurePosixPath, str]:
     }
 
 
-def _choose(folder: Path, layout: Layout | None) -> list[PurePosixPath]:
-    """Return the files to read, relative and sorted, one for each track of each data set."""
+def _choose(folder: Path, layout: Layout | None) -> tuple[list[PurePosixPath], Tally]:
+    """Return the files to read, relative and sorted, one for each track of each data set; and those that are no arrays."""
     chosen: dict[tuple[str, ...], PurePosixPath] = {}
-    for found in folder.rglob("*"):
-        if found.suffix.casefold() not in ARRAY_KINDS or not found.is_file():
+    others = []
+    for path in visible_files(folder):
+        if path.suffix.casefold() not in ARRAY_KINDS:
+            if path.suffix.casefold() not in _BESIDE:
+                others.append(path.as_posix())
             continue
-        path = PurePosixPath(found.relative_to(folder).as_posix())
-        if any(part.startswith(".") for part in path.parts) or (
-            layout and _layout(path) not in (layout, None)
-        ):
+        if layout and _layout(path) not in (layout, None):
             continue
         track = tuple(part for part in path.parts if part not in _LAYOUTS)
         if track not in chosen or _rank(path) < _rank(chosen[track]):
             chosen[track] = path
-    return sorted(chosen.values(), key=PurePosixPath.as_posix)
+    return sorted(chosen.values(), key=PurePosixPath.as_posix), Tally(sorted(others))
 
 
 def _rank(path: PurePosixPath) -> int:

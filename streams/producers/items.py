@@ -19,6 +19,10 @@ class SourceError(StreamsError):
     """A source of tracks cannot be read at all."""
 
 
+class UnreadableFileError(ValueError):
+    """A file of a source from which no vector can be had; the message says why."""
+
+
 @dataclass(frozen=True, slots=True)
 class TrackItem:
     """One message for `track-ingest`.

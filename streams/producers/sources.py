@@ -58,9 +58,14 @@ def open_source(path: Path | None, options: SourceOptions) -> TrackSource:
         SourceError: it cannot be read, or it is none; the message says what to do.
     """
     embeddings = options.embeddings
-    if path is not None and path.is_dir():
-        return FeatureFolder(path, options.table(), embeddings, layout=options.layout)
     kind = kind_of(path) if path is not None else ""
+    folder = path is not None and path.is_dir()
+    if options.ids is not None and (folder or kind not in ARRAY_KINDS):
+        raise SourceError("--ids belongs to one .npy, .npz or HDF5 file of many tracks")
+    if options.layout is not None and not folder:
+        raise SourceError("--layout belongs to a folder of features")
+    if path is not None and folder:
+        return FeatureFolder(path, options.table(), embeddings, layout=options.layout)
     if path is not None and kind in ARRAY_KINDS | COLUMNAR_KINDS:
         if not path.is_file():
             raise SourceError(f"{path} cannot be read: no such file")

@@ -1,4 +1,4 @@
-"""Samples of a recording, one channel at the network's rate, a block at a time: a recording of any length in bounded memory."""
+"""Samples of a recording, one channel at a network's rate, a block at a time: a recording of any length in bounded memory."""
 
 import shutil
 import subprocess
@@ -10,8 +10,8 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from streams.producers.audio.mel import RATE
 from streams.producers.extras import import_extra
+from streams.producers.items import UnreadableFileError
 
 Samples = npt.NDArray[np.float32]
 
@@ -22,12 +22,16 @@ _BYTES: Final = 4 * _BLOCK
 _FFMPEG: Final = ("-v", "error", "-nostdin", "-protocol_whitelist", "file,pipe")
 
 
-class UnreadableRecordingError(ValueError):
+class UnreadableRecordingError(UnreadableFileError):
     """A file that holds no sound, or none that can be decoded here."""
 
 
-def samples_of(path: Path) -> Iterator[Samples]:
+def samples_of(path: Path, rate: int) -> Iterator[Samples]:
     """Yield the samples of a recording, float32 (s,), the mean of its channels: by libsndfile, or else by ffmpeg.
+
+    Args:
+        path: The recording.
+        rate: Samples a second that are wanted.
 
     Raises:
         UnreadableRecordingError: it cannot be decoded; the message says why, and what is missing.
@@ -40,34 +44,36 @@ def samples_of(path: Path) -> Iterator[Samples]:
         reason = _sentence(getattr(error, "error_string", None) or error)
         if reason.startswith("File does not exist") and path.is_file():
             reason = "it is too short to be of any format"  # what libsndfile makes of a few bytes
-        yield from _by_ffmpeg(path, reason)
+        yield from _by_ffmpeg(path, rate, reason)
         return
     with opened:
         try:
-            yield from _resampled(opened.blocks(_BLOCK, dtype="float32", always_2d=True), opened.samplerate)
+            yield from _resampled(
+                opened.blocks(_BLOCK, dtype="float32", always_2d=True), opened.samplerate, rate
+            )
         except soundfile.LibsndfileError as error:
             raise UnreadableRecordingError(f"it is damaged: {_sentence(error.error_string)}") from error
 
 
-def _resampled(blocks: Iterator[Samples], rate: int) -> Iterator[Samples]:
-    if rate == RATE:
+def _resampled(blocks: Iterator[Samples], given: int, wanted: int) -> Iterator[Samples]:
+    if given == wanted:
         for block in blocks:
             yield block.mean(axis=1)
         return
     soxr: Any = import_extra("soxr", "recordings", "audio")
-    stream = soxr.ResampleStream(rate, RATE, 1, dtype="float32")
+    stream = soxr.ResampleStream(given, wanted, 1, dtype="float32")
     for block in blocks:
         yield stream.resample_chunk(block.mean(axis=1))
     yield stream.resample_chunk(np.empty(0, dtype=np.float32), last=True)
 
 
-def _by_ffmpeg(path: Path, reason: str) -> Iterator[Samples]:
+def _by_ffmpeg(path: Path, rate: int, reason: str) -> Iterator[Samples]:
     ffmpeg = shutil.which("ffmpeg")
     if ffmpeg is None:
         raise UnreadableRecordingError(
             f"libsndfile cannot read it ({reason}), and there is no ffmpeg that might"
         )
-    wanted = ("-map", "0:a:0", "-ac", "1", "-ar", str(RATE), "-f", "f32le", "-")
+    wanted = ("-map", "0:a:0", "-ac", "1", "-ar", str(rate), "-f", "f32le", "-")
     with (
         tempfile.TemporaryFile() as said,
         subprocess.Popen(  # noqa: S603 -- ffmpeg, on a file that its user names

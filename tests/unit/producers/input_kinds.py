@@ -331,6 +331,13 @@ def _(folder: Path) -> Path:
     return folder / "all.parquet"
 
 
+@kind("Parquet, a column `duration_ms`", "--map title=label")
+def _(folder: Path) -> Path:
+    table = {"id": ["a"], "label": ["A"], "vec": [VECTORS["a"]], "duration_ms": [225_500]}
+    pa.parquet.write_table(pa.table(table), folder / "all.parquet")
+    return folder / "all.parquet"
+
+
 @kind("Feather")
 def _(folder: Path) -> Path:
     pa.feather.write_feather(pa.table(rows()), folder / "all.feather")
@@ -507,6 +514,21 @@ files("preset: MusicBrainz recordings", {"b1a9c0e9-d987-4042-ae91-78d6a3267d69.n
 def _(folder: Path) -> Path:
     (folder / "t.csv").write_text(PLAIN)
     return folder / "t.csv"
+
+
+@kind("a folder of `.npy` and of what is no array")
+def _(folder: Path) -> Path:
+    np.save(folder / "a.npy", VECTORS["a"])
+    for name in ("b.pt", "c.npy.gz", "README.md", ".hidden"):
+        (folder / name).write_bytes(b"PK")
+    return folder
+
+
+@kind("a folder of Parquet files")
+def _(folder: Path) -> Path:
+    for part in range(2):
+        pa.parquet.write_table(pa.table(rows()), folder / f"part-{part}.parquet")
+    return folder
 
 
 @kind("an empty folder")

@@ -1,0 +1,1 @@
+"""MERT, run by transformers: `make mert-test`, in an environment of its own."""
