@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Any, Self, TypeVar, Unpack
+from typing import Self, TypeVar, Unpack
 
 import httpx
 from pydantic import BaseModel
@@ -11,6 +11,7 @@ from mess_client import models
 from mess_client._async_changes import AsyncChangeStream
 from mess_client.errors import MessClientError, ProblemError, UnexpectedAnswerError, problem_error
 from mess_client.questions import (
+    BatchResults,
     Call,
     Question,
     QuestionOptions,
@@ -23,10 +24,6 @@ from mess_client.questions import (
 from mess_client.retrying import Retries, connection_error, parse_answer, parse_part
 
 Model = TypeVar("Model", bound=BaseModel)
-
-
-class _Answers(BaseModel):
-    results: list[dict[str, Any]]
 
 
 class AsyncMessClient:
@@ -100,7 +97,7 @@ class AsyncMessClient:
     ) -> list[models.Recommendations | ProblemError]:
         """Answers to up to a hundred questions, in their order; the exception in its place where one is refused."""
         body = {"requests": [question_body(question) for question in questions]}
-        found = await self._read(Call("POST", "/recommend/batch", json=body), _Answers)
+        found = await self._read(Call("POST", "/recommend/batch", json=body), BatchResults)
         return [problem_error(each) or parse_part(each, models.Recommendations) for each in found.results]
 
     async def explain(

@@ -3,7 +3,7 @@
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Self, TypeVar, Unpack
+from typing import Self, TypeVar, Unpack
 
 import httpx
 from pydantic import BaseModel
@@ -12,6 +12,7 @@ from mess_client import models
 from mess_client._sync_changes import ChangeStream
 from mess_client.errors import MessClientError, ProblemError, UnexpectedAnswerError, problem_error
 from mess_client.questions import (
+    BatchResults,
     Call,
     Question,
     QuestionOptions,
@@ -24,10 +25,6 @@ from mess_client.questions import (
 from mess_client.retrying import Retries, connection_error, parse_answer, parse_part
 
 Model = TypeVar("Model", bound=BaseModel)
-
-
-class _Answers(BaseModel):
-    results: list[dict[str, Any]]
 
 
 class MessClient:
@@ -99,7 +96,7 @@ class MessClient:
     def recommend_many(self, questions: Sequence[Question]) -> list[models.Recommendations | ProblemError]:
         """Answers to up to a hundred questions, in their order; the exception in its place where one is refused."""
         body = {"requests": [question_body(question) for question in questions]}
-        found = self._read(Call("POST", "/recommend/batch", json=body), _Answers)
+        found = self._read(Call("POST", "/recommend/batch", json=body), BatchResults)
         return [problem_error(each) or parse_part(each, models.Recommendations) for each in found.results]
 
     def explain(self, seed: str, candidate: str, **options: Unpack[QuestionOptions]) -> models.Explanation:

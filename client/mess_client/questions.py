@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypedDict
 from urllib.parse import quote
 
+from pydantic import BaseModel
+
 Scalar = str | float | bool
 # By metadata field (others as `extra.<key>`): a value, a list of which one is enough, or `{"any", "all", "not", "min", "max"}`.
 Filters = Mapping[str, Scalar | Sequence[Scalar] | Mapping[str, Any]]
@@ -28,6 +30,12 @@ class QuestionOptions(TypedDict, total=False):
     at_least: int
     user_context: Mapping[str, Any]
     min_offset: tuple[int, int]
+
+
+class BatchResults(BaseModel):
+    """The answer to many questions: for each an answer, or a problem document in its place."""
+
+    results: list[dict[str, Any]]
 
 
 class Question(QuestionOptions, total=False):
