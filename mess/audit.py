@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import asyncpg
 import numpy as np
 
-from store import lists, tracks
+from store import layouts, lists
 from store.pool import require_schema, snapshot
 from store.rows import ListRows
 from streams.engine.audit import AuditFindings, Auditor
@@ -55,7 +55,7 @@ async def audit_store(
     await require_schema(pool)
     async with snapshot(pool) as connection:
         stored, orphans = await lists.count_lists(connection)
-        dimension = await tracks.read_dimension(connection)
+        dimension = await layouts.read_dimension(connection)
         if dimension is None:
             return AuditReport(0, stored, orphans, AuditFindings())
         found = await lists.read_track_vectors(connection, dimension)

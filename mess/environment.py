@@ -13,6 +13,7 @@ from pydantic_settings import BaseSettings
 
 from serving.settings import ServingSettings
 from store.errors import StoreError
+from store.layouts import fetch_layout
 from store.pool import open_pool, require_schema
 from store.settings import StoreSettings
 from streams.errors import StreamsError
@@ -117,14 +118,15 @@ async def service_problems(*, api: bool) -> list[str]:
 
 async def _store_problems(*, api: bool) -> list[str]:
     settings = StoreSettings().model_copy(update={"pool_min_size": 0, "pool_max_size": 1})
-    wanted = StreamSettings().embedding_dimension
+    streams = StreamSettings()
+    wanted, weights = streams.embedding_dimension, streams.aspect_shares
     try:
         async with await open_pool(settings, application_name="mess-check-env", read_only=True) as pool:
             await require_schema(pool)
             began = time.time()
             theirs: datetime = await pool.fetchval("SELECT clock_timestamp()")
             skew = theirs.timestamp() - (began + time.time()) / 2
-            dimension = await pool.fetchval("SELECT dimension FROM catalogue")
+            layout = await fetch_layout(pool)
             writes = await pool.fetchval("SELECT has_table_privilege('tracks', 'UPDATE')")
     except StoreError as error:
         return [f"MESS_DATABASE_URL: {error}"]
@@ -133,6 +135,10 @@ async def _store_problems(*, api: bool) -> list[str]:
         lines.append(
             f"clock: Postgres's is {skew:+.1f} s from this machine's, {datetime.now(UTC):%H:%M:%S} UTC"
         )
+    dimension = None if layout is None else layout.dimension
+    own = None if layout is None else {name: weight for name, _, weight in layout.aspects}
+    if None not in (own, weights) and own != weights:
+        lines.append(f"MESS_ASPECT_WEIGHTS: means {weights}, and the catalogue keeps {own}")
     if None not in (dimension, wanted) and dimension != wanted:
         lines.append(
             f"MESS_EMBEDDING_DIMENSION: is {wanted}, and the catalogue has {dimension}: no event would be accepted"

@@ -226,6 +226,7 @@ class _ComputedHead(BaseModel):
     reference_metadata: TrackMetadata | None
     strategy: str
     mode: str | None = None
+    weights: dict[str, float] | None = None
     source: SourcePosition | None = None
     generated_at: AwareDatetime
     cached: bool

@@ -78,10 +78,3 @@ def _elements(sent: bytes, kind: str) -> npt.NDArray[Any]:
     """The elements of an array without nulls, from the format of `array_send`."""
     element = np.dtype([("length", ">i4"), ("value", kind)])
     return np.frombuffer(sent, dtype=element, offset=min(len(sent), _ARRAY_HEADER))["value"]
-
-
-async def fetch_dimension(pool: asyncpg.Pool) -> int | None:
-    """The length of the catalogue's embeddings, which never changes; None before the first track."""
-    with translated_errors():
-        found: int | None = await pool.fetchval("SELECT dimension FROM catalogue")
-    return found

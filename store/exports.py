@@ -39,6 +39,7 @@ SELECT (SELECT count(*) FROM tracks AS t JOIN neighbour_lists AS l USING (key)) 
        (SELECT coalesce(max(cardinality(neighbours)), 0) FROM neighbour_lists) AS width,
        (SELECT coalesce(max(char_length(track_id)), 1) FROM tracks) AS longest_id,
        (SELECT dimension FROM catalogue) AS dimension,
+       (SELECT aspects FROM catalogue) AS aspects,
        (SELECT coalesce(max(version), 0) FROM neighbour_lists) AS version, now() AS taken_at
 """
 _NAMES = "SELECT t.key, t.track_id FROM tracks AS t JOIN neighbour_lists AS l USING (key) ORDER BY t.key"
@@ -55,6 +56,7 @@ class ExportShape:
         width: Neighbours of the longest list.
         longest_id: Characters of the longest track id.
         dimension: Components of a vector; None of an empty catalogue.
+        aspects: As in `StoredLayout`; None: there are none.
         version: The newest version of a list.
         taken_at: When the snapshot was taken.
     """
@@ -65,6 +67,7 @@ class ExportShape:
     width: int
     longest_id: int
     dimension: int | None
+    aspects: list[tuple[str, int, float]] | None
     version: int
     taken_at: datetime
 

@@ -63,7 +63,9 @@ CROSS JOIN LATERAL (
 
 _TRACKS = f"""
 SELECT
-    {_EPOCH} AS epoch, t.key, t.xmin AS version, t.track_id, {", ".join(f"t.{name}" for name in METADATA_FIELDS)}
+    {_EPOCH} AS epoch, t.key, t.xmin AS version, t.track_id,
+    CASE WHEN (SELECT aspects IS NOT NULL FROM catalogue) THEN t.embedding END AS embedding,
+    {", ".join(f"t.{name}" for name in METADATA_FIELDS)}
 FROM (SELECT * FROM unnest($1::bigint[]) AS asked (key) {_FEW}) AS w
 JOIN tracks AS t USING (key)
 """  # noqa: S608
@@ -125,12 +127,14 @@ class ListedTrack(NamedTuple):
         version: Of its row, as in `ServedList`.
         track_id: Its id.
         metadata: Every field of the contract, None where unknown.
+        embedding: Its vector, little-endian float32, if the catalogue has aspects.
     """
 
     key: int
     version: int
     track_id: str
     metadata: Metadata
+    embedding: bytes | None = None
 
 
 async def read_served_lists(pool: asyncpg.Pool, wanted: Sequence[Wanted]) -> dict[Wanted, ServedList]:
@@ -151,7 +155,7 @@ async def read_listed_tracks(pool: asyncpg.Pool, keys: Sequence[int]) -> tuple[f
     with translated_errors():
         rows = await pool.fetch(_TRACKS, keys)
     tracks = [
-        ListedTrack(key, version, track_id, dict(zip(METADATA_FIELDS, values, strict=True)))
-        for _, key, version, track_id, *values in rows
+        ListedTrack(key, version, track_id, dict(zip(METADATA_FIELDS, values, strict=True)), embedding)
+        for _, key, version, track_id, embedding, *values in rows
     ]
     return rows[0][0] if rows else 0.0, tracks

@@ -196,6 +196,8 @@ catalogue = Table(
     metadata,
     Column("only_row", Integer, primary_key=True, autoincrement=False, server_default=text("1")),
     Column("dimension", Integer, nullable=False),
+    # Of each named part of the vectors its name, size and weight, in the order of the components; null: there are none.
+    Column("aspects", JSONB),
     Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
     CheckConstraint("only_row = 1", name="one_row"),
     CheckConstraint("dimension > 0", name="positive_dimension"),

@@ -298,18 +298,3 @@ async def owed_tombstones(
 async def settle_tombstones(connection: PoolConnectionProxy, ids: Sequence[int]) -> None:
     """Remove withdrawals whose tombstone has been delivered."""
     await connection.execute("DELETE FROM withdrawals WHERE id = ANY($1::bigint[])", list(ids))
-
-
-async def fix_dimension(connection: PoolConnectionProxy, dimension: int) -> int:
-    """Set the catalogue's dimension if it has none; returns the catalogue's dimension."""
-    await connection.execute(
-        "INSERT INTO catalogue (dimension) VALUES ($1) ON CONFLICT (only_row) DO NOTHING", dimension
-    )
-    found: int = await connection.fetchval("SELECT dimension FROM catalogue")
-    return found
-
-
-async def read_dimension(connection: PoolConnectionProxy) -> int | None:
-    """The catalogue's dimension, or None before the first track."""
-    dimension: int | None = await connection.fetchval("SELECT dimension FROM catalogue")
-    return dimension

@@ -7,6 +7,8 @@ from typing import Final, Literal, Self
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from streams.strategies.aspects import LEAST_SHARE, parse_weights
+
 _SERVER: Final = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):(\d{1,5})")
 
 SecurityProtocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
@@ -89,12 +91,40 @@ class StreamSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="MESS_", env_ignore_empty=True, frozen=True)
 
+    @model_validator(mode="after")
+    def _check_aspects(self) -> Self:
+        if self.aspect_weights is None:
+            return self
+        if self.embedding_dimension is not None:
+            raise ValueError(
+                "MESS_EMBEDDING_DIMENSION is for embeddings without aspects, not with MESS_ASPECT_WEIGHTS"
+            )
+        try:
+            shares = parse_weights(self.aspect_weights)
+        except ValueError as error:
+            raise ValueError(f"MESS_ASPECT_WEIGHTS {error}") from None
+        if len(shares) <= self.aspect_weights.count(",") or min(shares.values()) < LEAST_SHARE:
+            raise ValueError(f"MESS_ASPECT_WEIGHTS must all be above 0, at least {LEAST_SHARE} of their sum")
+        return self
+
+    @property
+    def aspect_shares(self) -> dict[str, float] | None:
+        """The weight of each aspect, which sum to 1; None where they are not set."""
+        return None if self.aspect_weights is None else parse_weights(self.aspect_weights)
+
     embedding_dimension: int | None = Field(
         None,
         ge=1,
         le=16_384,
         title="Dimension of the catalogue's embeddings",
         description="Not set: the first accepted track fixes it",
+    )
+    aspect_weights: str | None = Field(
+        None,
+        title="Aspects of the catalogue's embeddings, and how much each counts",
+        description="As `name:weight,...`; fixed by the first track, which must have these aspects. "
+        "Not set: any, of equal weight",
+        examples=["rhythm:2,melody:1"],
     )
     ingest_partitions: int = Field(8, ge=1, le=1_024, title="Partitions of track-ingest when it is created")
     list_size: int = Field(50, ge=1, le=50, title="Neighbours published for each track")

@@ -60,6 +60,7 @@ class RecommendedTrack(_AnswerModel):
     track_id: str
     score: float
     similarity_score: float
+    aspects: dict[str, float | None] = {}
     rank: int
     strategy_used: str
     explanation: str
@@ -99,6 +100,7 @@ class _ComputedAnswer(_AnswerModel):
     reference_metadata: Metadata | None = None
     strategy: str
     mode: str | None = None
+    weights: dict[str, float] | None = None
     source: EventPosition | None = None
     generated_at: datetime
     cached: bool
@@ -131,6 +133,7 @@ class Placement(_AnswerModel):
     rank: int | None = None
     detail: str
     similarity_score: float
+    aspects: dict[str, float | None] = {}
     recommendation: RecommendedTrack | None = None
     candidates: int
 

@@ -18,6 +18,7 @@ class QuestionOptions(TypedDict, total=False):
     """What every question may say beside what it starts from; the API's documentation has the meaning of each."""
 
     top_k: int
+    weights: Mapping[str, float]
     strategy: str
     mode: str
     parameters: Mapping[str, Any]
@@ -43,11 +44,11 @@ class Question(QuestionOptions, total=False):
 
     track_id: str
     seeds: Sequence[Seed]
-    embedding: Sequence[float] | Mapping[str, str]
+    embedding: Sequence[float] | Mapping[str, Any]
 
 
 # What a URL can say, so that the answer may come from the API's memory.
-_IN_URL = frozenset({"top_k", "strategy", "mode", "exclude", "min_offset"})
+_IN_URL = frozenset({"top_k", "strategy", "mode", "exclude", "min_offset", "weights"})
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,8 @@ def question_call(question: Mapping[str, object]) -> Call:
         return Call("POST", "/recommend", json=question_body(question))
     if isinstance(event := options.get("min_offset"), tuple):
         options["min_offset"] = f"{event[0]}:{event[1]}"
+    if isinstance(weights := options.get("weights"), Mapping):
+        options["weights"] = ",".join(f"{name}:{weight:f}" for name, weight in weights.items())
     return Call("GET", f"/recommend/{track_path(str(track_id))}", params=options)
 
 

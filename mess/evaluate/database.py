@@ -5,9 +5,10 @@ import asyncpg
 from mess.evaluate import listening, works
 from mess.evaluate.listening import SimulatedListening
 from mess.evaluate.works import Works
-from store import facts, lists, popularity, tracks
+from store import facts, layouts, lists, popularity
 from store.pool import require_schema, snapshot
 from streams.strategies import hubs
+from streams.strategies.aspects import Layout
 
 
 async def read_catalogue(pool: asyncpg.Pool) -> tuple[Works, SimulatedListening | None] | None:
@@ -21,14 +22,14 @@ async def read_catalogue(pool: asyncpg.Pool) -> tuple[Works, SimulatedListening 
     """
     await require_schema(pool)
     async with snapshot(pool) as connection:
-        dimension = await tracks.read_dimension(connection)
-        if dimension is None:
+        layout = await layouts.read_layout(connection)
+        if layout is None:
             return None
-        vectors = await lists.read_track_vectors(connection, dimension)
+        vectors = await lists.read_track_vectors(connection, layout.dimension)
         if not vectors.track_ids:
             return None
-        known = await facts.read_facts(connection, works.FIELDS)
+        known = await facts.read_facts(connection, works.READ)
         stored = await lists.read_lists(connection)
-    made, keys = works.works_of_store(vectors, known, stored, hubs.NEIGHBOURS)
+    made, keys = works.works_of_store(vectors, known, stored, hubs.NEIGHBOURS, Layout.of_rows(*layout))
     heard = await popularity.read_popularity(pool)
     return made, listening.listening_of_store(heard, keys)

@@ -16,6 +16,7 @@ from store import exports
 from store.columns import METADATA_FIELDS
 from store.exports import ExportShape, ListPage
 from streams.metadata_fields import LIST_FIELDS, METADATA, FieldKind
+from streams.strategies.aspects import Layout
 
 Columns = dict[str, Any]
 Arrays = dict[str, npt.NDArray[Any]]
@@ -138,10 +139,11 @@ class _Tracks:
         }
 
     def objects(self) -> list[dict[str, Any]]:
+        layout = Layout.of_rows(self.shape.dimension or 0, self.shape.aspects or [])
         return [
             {
                 "track_id": row["track_id"],
-                "embedding": vector,
+                "embedding": layout.split(vector) if layout.aspects else vector,
                 # As it travels in an event: what is not known is left out.
                 "metadata": {
                     name: value

@@ -11,7 +11,7 @@ import orjson
 from store.reads import Metadata
 from streams.strategies import facts
 
-# As JSON, from a similarity and `ExplanationFacts.shared_with`: "Cosine similarity 0.914; same composer (Bach) and form (fugue)".
+# As JSON, from a similarity, `aspects_to` and `ExplanationFacts.shared_with`: "Cosine similarity 0.914; same composer (Bach) and form (fugue)".
 SENTENCE = b'"Cosine similarity %.3f%b"'
 
 

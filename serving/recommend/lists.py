@@ -13,6 +13,7 @@ from store import listed
 from store.errors import StoreUnavailableError
 from store.listed import ListHeader, ServedList, Wanted
 from streams.contracts import track_key
+from streams.strategies.aspects import Layout
 
 
 class TrackWithNeighbours(NamedTuple):
@@ -23,12 +24,14 @@ class TrackWithNeighbours(NamedTuple):
         seed: The track.
         header: About its list.
         neighbours: (track, cosine similarity), most similar first, without withdrawn tracks.
+        layout: What the tracks' vectors are made up of, if they have aspects.
     """
 
     key: int
     seed: TrackFragment
     header: ListHeader
     neighbours: list[tuple[TrackFragment, float]]
+    layout: Layout | None = None
 
 
 class ListReader:
@@ -82,6 +85,7 @@ class ListReader:
             seed,
             found.header,
             [(fragment, score) for fragment, score in pairs if fragment is not None],
+            self._fragments.layout,
         )
 
     async def _completed(

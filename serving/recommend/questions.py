@@ -28,6 +28,7 @@ from streams.contracts import (
 )
 from streams.metadata_fields import DATE_FIELDS, LIST_FIELDS, METADATA, NUMBER_FIELDS
 from streams.strategies import registry
+from streams.strategies.aspects import WEIGHTS_PATTERN, parse_weights
 
 # Longer numbers than allowed are parsed, up to a length, so that the error can say that they are out of bounds.
 _OFFSET = re.compile(r"([0-9]{1,100}):([0-9]{1,100})")
@@ -47,6 +48,12 @@ def _offset(value: str) -> str:
     return value
 
 
+def _weights(value: str) -> str:
+    parse_weights(value)
+    return value
+
+
+Weights = Annotated[str, Field(json_schema_extra={"pattern": WEIGHTS_PATTERN}), AfterValidator(_weights)]
 Offset = Annotated[str, Field(json_schema_extra={"pattern": _OFFSET_PATTERN}), AfterValidator(_offset)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
@@ -76,6 +83,12 @@ class _QuestionParameters(BaseModel):
     )
     negatives: list[TrackId] = Field(
         default=[], max_length=100, description="A track to keep away from; repeat it for several."
+    )
+    weights: Weights | None = Field(
+        default=None,
+        description="How much each aspect counts, as `aspect:weight` separated by commas: only their relation does. One that "
+        "is left out counts nothing, a negative weight seeks what is unlike in it; the catalogue's own weights if not given.",
+        examples=["rhythm:0.7,melody:0.3"],
     )
     max_per_composer: int | None = Field(
         default=None, ge=1, le=MAX_TOP_K, description="Tracks of one composer, at most."
@@ -327,6 +340,8 @@ def asked_by(
     if "min_offset" in given:
         partition, offset = given["min_offset"].split(":")
         request["min_offset"] = {"partition": int(partition), "offset": int(offset)}
+    if "weights" in given:
+        request["weights"] = parse_weights(given["weights"])
     singles = {
         name: {key: _single(name, key, texts) for key, texts in dotted[name].items()}
         for name in ("parameters", "user_context")

@@ -7,6 +7,7 @@ from starlette.responses import Response
 
 from serving.recommend.explanations import SENTENCE
 from serving.recommend.lists import TrackWithNeighbours
+from serving.recommend.track_fragments import aspects_to
 from store.listed import ListHeader
 from store.reads import StoredTrack, TrackRecord
 from streams.contracts.rendering import entity_tag, filename_of, headline_fields
@@ -15,7 +16,9 @@ JSON = "application/json"
 _OPTIONS = orjson.OPT_UTC_Z
 _SIMILARITY = "similarity"
 # The middle of an item, between the two parts of its fragment: similarity, rank and explanation.
-_RATED = b',"similarity_score":%b,"rank":%d,"strategy_used":"similarity","explanation":' + SENTENCE
+_RATED = (
+    b',"similarity_score":%b,"aspects":%b,"rank":%d,"strategy_used":"similarity","explanation":' + SENTENCE
+)
 
 
 def json_response(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
@@ -72,6 +75,7 @@ def list_body(found: TrackWithNeighbours, topic: str, wanted: int) -> tuple[byte
             "reference_metadata": orjson.Fragment(seed.metadata),
             "strategy": _SIMILARITY,
             "mode": None,
+            "weights": None,
             "chosen": None,
             "provisional": False,
             "relaxed": [],
@@ -84,10 +88,12 @@ def list_body(found: TrackWithNeighbours, topic: str, wanted: int) -> tuple[byte
     )[:-1]
     scores = [score for _, score in found.neighbours]
     pieces, tagged = [told, b',"recommendations":['], [told]
-    for rank, (written, (fragment, score)) in enumerate(
-        zip(_rounded(scores), found.neighbours, strict=True), start=1
+    alike = aspects_to(found.layout, seed, [fragment for fragment, _ in found.neighbours])
+    for rank, (written, (fragment, score), (aspects, extremes)) in enumerate(
+        zip(_rounded(scores), found.neighbours, alike, strict=True), start=1
     ):
-        rated = _RATED % (written, rank, score, fragment.facts.shared_with(seed.facts))
+        said = extremes + fragment.facts.shared_with(seed.facts)
+        rated = _RATED % (written, aspects, rank, score, said)
         pieces += (fragment.begun, written, rated, fragment.ended)
         tagged += (rated, fragment.digest)
     if count:

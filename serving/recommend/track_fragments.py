@@ -8,14 +8,17 @@ import hashlib
 from collections.abc import Iterable
 
 import asyncpg
+import numpy as np
 import orjson
 from cachetools import LRUCache
 
 from serving.recommend.batching import RequestBatcher
 from serving.recommend.explanations import facts_of
 from store import listed
+from store.layouts import fetch_layout
 from store.listed import ListedTrack
 from streams.contracts.rendering import filename_of, track_members
+from streams.strategies.aspects import Layout, extremes
 
 # Overhead of a fragment beside its JSON.
 _FRAGMENT_BYTES = 700
@@ -35,11 +38,12 @@ class TrackFragment:
         facts: Its facts, for explanations.
         begun: The item's JSON up to the score, after a comma.
         ended: The item's JSON after the explanation.
+        vector: Its embedding, float32 (d,), if the catalogue has aspects.
         digest: Equal for equal `begun` and `ended`.
         size: Approximate size in bytes.
     """
 
-    __slots__ = ("_metadata_at", "begun", "digest", "ended", "facts", "size", "track_id", "version")
+    __slots__ = ("_metadata_at", "begun", "digest", "ended", "facts", "size", "track_id", "vector", "version")
 
     def __init__(self, track: ListedTrack) -> None:
         metadata = orjson.dumps(track.metadata)
@@ -50,13 +54,32 @@ class TrackFragment:
         filename = filename_of(track.metadata["extra"])
         self.ended = _ENDED % track_members(track.metadata, filename, orjson.Fragment(metadata))
         self.digest = hashlib.blake2b(self.begun + self.ended, digest_size=16).digest()
-        self.size = _FRAGMENT_BYTES + 2 * len(self.begun) + len(self.ended)
+        self.size = _FRAGMENT_BYTES + 2 * len(self.begun) + len(self.ended) + len(track.embedding or b"")
+        self.vector = None if track.embedding is None else np.frombuffer(track.embedding, dtype="<f4")
         self._metadata_at = len(self.ended) - _BEHIND_METADATA - len(metadata)
 
     @property
     def metadata(self) -> bytes:
         """JSON of all fields."""
         return self.ended[self._metadata_at : -_BEHIND_METADATA]
+
+
+def aspects_to(
+    layout: Layout | None, seed: TrackFragment, others: list[TrackFragment]
+) -> list[tuple[bytes, bytes]]:
+    """For each track its similarity to the seed by aspect, as JSON, and for `SENTENCE` where they are most and least alike.
+
+    Empty where the catalogue has no aspects, or where a fragment is older than its first track with aspects.
+    """
+    vectors = [fragment.vector for fragment in others]
+    if layout is None or seed.vector is None or not others or any(vector is None for vector in vectors):
+        return [(b"{}", b"")] * len(others)
+    told = []
+    for row in layout.cosines(seed.vector, np.array(vectors)).tolist():
+        aspects = layout.described(row)
+        extreme = extremes(aspects)
+        told.append((orjson.dumps(aspects), b"; " + extreme.encode() if extreme else b""))
+    return told
 
 
 class TrackFragments:
@@ -69,6 +92,7 @@ class TrackFragments:
 
     Attributes:
         read_count: Number of tracks read from the store.
+        layout: What the vectors of fragments are made up of; None as long as they have none.
     """
 
     def __init__(self, pool: asyncpg.Pool, max_bytes: int, timeout: float) -> None:
@@ -78,6 +102,7 @@ class TrackFragments:
         self._epoch: float | None = None
         self._reads = RequestBatcher[tuple[int, ...], dict[int, TrackFragment]](self._read, timeout)
         self.read_count = 0
+        self.layout: Layout | None = None
 
     def at_hand(self, epoch: float, keys: list[int], versions: list[int]) -> list[TrackFragment | None]:
         """The cached fragments for rows of these versions, in the same order; None for missing ones.
@@ -120,8 +145,14 @@ class TrackFragments:
                 fragment = fragments[track.key] = TrackFragment(track)
                 if epoch == self._epoch:
                     self._keep(track.key, fragment)
+            await self._know_layout(tracks)
             self.read_count += len(tracks)
         return dict.fromkeys(groups, fragments)
+
+    async def _know_layout(self, tracks: Iterable[ListedTrack]) -> None:
+        if self.layout is None and any(track.embedding is not None for track in tracks):
+            found = await fetch_layout(self._pool)
+            self.layout = None if found is None else Layout.of_rows(*found)
 
     @property
     def bytes(self) -> int:

@@ -15,6 +15,7 @@ from streams.contracts.dead_letters import (
     dead_letter_headers,
     read_dead_letter_headers,
 )
+from streams.contracts.embeddings import MAX_DIMENSION, EncodedEmbedding, unit_vector
 from streams.contracts.event_order import EventPlace
 from streams.contracts.interactions import (
     Interaction,
@@ -68,8 +69,6 @@ from streams.contracts.recommendations import (
 )
 from streams.contracts.rendering import delivery_members, entity_tag, finished_body
 from streams.contracts.tracks import (
-    MAX_DIMENSION,
-    EncodedEmbedding,
     TrackDelete,
     TrackEvent,
     TrackUpsert,
@@ -77,7 +76,6 @@ from streams.contracts.tracks import (
     parse_track_event,
     read_track_event,
     track_key,
-    unit_vector,
 )
 from streams.contracts.validation import MAX_EVENT_BYTES, TrackId, check_track_id, json_kind
 from streams.contracts.values import Text

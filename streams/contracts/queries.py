@@ -5,6 +5,7 @@ import re
 from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
 
+import numpy as np
 import orjson
 from pydantic import (
     AfterValidator,
@@ -21,14 +22,26 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from streams.contracts.embeddings import (
+    MAX_DIMENSION,
+    EncodedEmbedding,
+    Parts,
+    embedding_components,
+    read_embedding,
+)
 from streams.contracts.metadata import TrackMetadata
 from streams.contracts.problems import UNKNOWN_STRATEGY, field_error, message_of, refused_value
 from streams.contracts.reasons import InvalidEvent, quote_value
 from streams.contracts.times import GivenMoment
-from streams.contracts.tracks import MAX_DIMENSION, EncodedEmbedding, embedding_components, unit_vector
 from streams.contracts.validation import TrackId
 from streams.contracts.values import AS_WHOLE, Finite, Flag, Json, Name, Number, Setting, Text
 from streams.strategies import InvalidQuery, registry
+from streams.strategies.aspects import (
+    MAX_ASPECTS,
+    MAX_WEIGHT,
+    NAME_PATTERN,
+    checked_weights,
+)
 
 DEFAULT_TOP_K: Final = 10
 MAX_TOP_K: Final = 50
@@ -254,28 +267,56 @@ class MinOffset(_Strict):
     offset: Offset = Field(examples=[1207])
 
 
-_NAMED_PART: Final = re.compile(r"embedding(?:\.(\w+)|\[(\d+)\])? ")
+_NAMED_PART: Final = re.compile(r"embedding(?:[.\[]([\w.\[\]-]+))? ")
 
 
 def _vector(value: Any) -> Any:
-    """The components of an embedding, a list or packed, by the rules of track events."""
+    """The components of an embedding, a list or packed, or of its parts, by the rules of track events."""
     try:
         components = embedding_components(value)
-        unit_vector(components)
+        if isinstance(components, dict):
+            # What a question leaves out needs no size.
+            components = {name: part for name, part in components.items() if part is not None}
+        read_embedding(components, None)
     except InvalidEvent as error:
         part = _NAMED_PART.match(error.detail)
         if part is None:
             raise refused_value(error.detail) from None
         message = error.detail[part.end() :]
-        if part.lastindex is None:
+        if part[1] is None:
             raise refused_value(message) from None
-        raise field_error(part[part.lastindex], message) from None
+        raise field_error(part[1].replace("[", ".").replace("]", ""), message) from None
+    if isinstance(components, dict):
+        return {name: np.asarray(part, dtype=np.float64).tolist() for name, part in components.items()}
     return components if isinstance(components, list) else components.tolist()
 
 
 _Listed = Annotated[list[float], Field(min_length=1, max_length=MAX_DIMENSION)]
 Embedding = Annotated[
-    list[float], BeforeValidator(_vector, json_schema_input_type=_Listed | EncodedEmbedding)
+    list[float] | dict[str, list[float]],
+    BeforeValidator(_vector, json_schema_input_type=_Listed | EncodedEmbedding | Parts),
+]
+
+
+def _weights(value: Any) -> Any:
+    if not isinstance(value, dict):
+        raise refused_value("must be an object of aspects and their weights")
+    for name, weight in value.items():
+        if type(weight) not in (int, float):
+            raise refused_value(f"{quote_value(name)} must be a number")
+    try:
+        return checked_weights(value)
+    except ValueError as error:
+        raise refused_value(str(error)) from None
+
+
+AspectWeights = Annotated[
+    dict[
+        Annotated[str, Field(pattern=NAME_PATTERN)],
+        Annotated[Finite, Field(ge=-MAX_WEIGHT, le=MAX_WEIGHT)],
+    ],
+    Field(min_length=1, max_length=MAX_ASPECTS, json_schema_extra={"additionalProperties": False}),
+    BeforeValidator(_weights),
 ]
 
 
@@ -289,11 +330,17 @@ class RecommendationQuery(_Strict):
     embedding: Embedding | None = Field(
         None,
         description="Any vector: 1 to 16,384 finite numbers, not all zero, as many as the catalogue's tracks have; "
-        "a list, or packed as in track events",
+        "a list, packed, or named parts, as in track events",
         examples=[[0.12, -0.5, 0.33]],
     )
     negatives: list[SeedLike] = Field(
         default_factory=list, max_length=MAX_SEEDS, description="Tracks to keep away from"
+    )
+    weights: AspectWeights | None = Field(
+        None,
+        description="How much each aspect counts in the similarity: only their relation does. An aspect that is left out "
+        "counts nothing, a negative weight seeks what is unlike in it; absent: the catalogue's own weights",
+        examples=[{"rhythm": 0.7, "melody": 0.3}],
     )
     strategy: StrategyName = Field(
         registry.DEFAULT,
@@ -413,7 +460,8 @@ class RecommendationQuery(_Strict):
 _NOT_ASKED: Final = {"request_id", "timeout_ms", "hits"}
 _NOBODY: Final = UserContext()
 _UNREPEATABLE: Final = ("negatives", "exclude", "candidate", "compare", "min_offset")
-_VARIED: Final = {
+_VARIED: Final[dict[str, Any]] = {
+    "weights": None,
     "parameters": {},
     "top_k": DEFAULT_TOP_K,
     "filters": {},

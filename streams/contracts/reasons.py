@@ -17,6 +17,7 @@ class Reason(StrEnum):
     MISSING_EMBEDDING = "missing_embedding"
     INVALID_EMBEDDING = "invalid_embedding"
     WRONG_DIMENSION = "wrong_dimension"
+    WRONG_ASPECTS = "wrong_aspects"
     NOT_FINITE = "not_finite"
     ZERO_VECTOR = "zero_vector"
     INVALID_METADATA = "invalid_metadata"

@@ -34,7 +34,16 @@ class Recommendation(_Frozen):
 
     track_id: TrackId
     score: float = Field(description="What the strategy ranked by", examples=[0.914])
-    similarity_score: float = Field(description="Cosine similarity to the reference", examples=[0.914])
+    similarity_score: float = Field(
+        description="Cosine similarity to the reference; with aspects, the weighted mean of theirs",
+        examples=[0.914],
+    )
+    aspects: dict[str, float | None] = Field(
+        default_factory=dict,
+        description="By aspect, the cosine similarity to the reference in it; null where either has no such part; empty if the "
+        "catalogue's embeddings have no aspects",
+        examples=[{"melody": 0.61, "rhythm": 0.98}],
+    )
     rank: int = Field(ge=1, description="1 is best", examples=[1])
     strategy_used: str = Field(examples=["similarity"])
     explanation: str = Field(
@@ -86,6 +95,10 @@ class RecommendationBody(_Frozen):
     reference_metadata: TrackMetadata | None = None
     strategy: str = Field(description="As its own name, whatever name was used", examples=["similarity"])
     mode: str | None = None
+    weights: dict[str, float] | None = Field(
+        None,
+        description="How much each aspect counts, scaled so that they sum to 1; null: as in the catalogue's lists",
+    )
     chosen: ChosenStrategy | None = Field(None, description="What `auto` chose, and why")
     provisional: bool = Field(
         False, description="The stored list does not have what was asked for yet: this was searched meanwhile"
@@ -120,6 +133,12 @@ class PlacementBody(_Frozen):
     rank: int | None = Field(None, ge=1, description="Its rank, where it was ranked")
     detail: str = Field(description="Why, in a sentence")
     similarity_score: float = Field(description="Its cosine similarity to what was asked for")
+    aspects: dict[str, float | None] = Field(
+        default_factory=dict,
+        description="By aspect, the cosine similarity to the reference in it; null where either has no such part; empty if the "
+        "catalogue's embeddings have no aspects",
+        examples=[{"melody": 0.61, "rhythm": 0.98}],
+    )
     recommendation: Recommendation | None = Field(
         None, description="What the list says of it, if it is ranked"
     )
@@ -177,6 +196,7 @@ class RecommendationReply(BaseModel):
     reference_metadata: TrackMetadata | None = None
     strategy: str | None = None
     mode: str | None = None
+    weights: dict[str, float] | None = None
     chosen: ChosenStrategy | None = None
     provisional: bool = False
     relaxed: list[str] = Field(default_factory=list)

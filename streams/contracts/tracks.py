@@ -1,21 +1,26 @@
 """Track events: validation of what is received, encoding of what is sent."""
 
-import base64
-import binascii
 import hashlib
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from streams.contracts.embeddings import (
+    Encoding,
+    ListOrPacked,
+    Parts,
+    embedding_components,
+    encode_embedding,
+    read_embedding,
+)
 from streams.contracts.metadata import STRICT, TrackMetadata
-from streams.contracts.reasons import InvalidEvent, Reason, quote_value
+from streams.contracts.reasons import InvalidEvent, Reason
 from streams.contracts.validation import (
     MAX_EVENT_BYTES,
     TrackId,
@@ -27,28 +32,7 @@ from streams.contracts.validation import (
     read_event_time,
     read_key,
 )
-
-MAX_DIMENSION: Final = 16_384
-_DTYPES: Final[dict[str, np.dtype[Any]]] = {"float32": np.dtype("<f4"), "float16": np.dtype("<f2")}
-_NUMBERS: Final = frozenset({float, int})
-
-Encoding = Literal["float32", "float16", "json"]
-
-
-class EncodedEmbedding(BaseModel):
-    """An embedding as packed little-endian floats in base64: a third of the size of a JSON list."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    dtype: Literal["float32", "float16"] = Field(description="Type of one component")
-    data: str = Field(
-        description="Standard base64, with padding",
-        examples=["AACAPwAAAEA="],
-        json_schema_extra={
-            "pattern": "^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$",
-            "minLength": 4,
-        },
-    )
+from streams.strategies.aspects import Expected, Layout
 
 
 class TrackEvent(BaseModel):
@@ -57,9 +41,10 @@ class TrackEvent(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     track_id: TrackId
-    embedding: list[float] | EncodedEmbedding = Field(
+    embedding: ListOrPacked | Parts = Field(
         description="1 to 16,384 finite numbers, not all zero; only the direction counts. "
-        "Every track of a catalogue has the same number",
+        "Every track of a catalogue has the same number. Or an object of named parts, each of such numbers: "
+        "the first track fixes names and sizes, and of each part the direction counts",
         examples=[[0.12, -0.5, 0.33]],
     )
     metadata: TrackMetadata = Field(default_factory=TrackMetadata, description="Catalogue facts")
@@ -83,15 +68,22 @@ class TrackUpsert:
 
     Attributes:
         track_id: the track.
-        vector: (d,) float32 of unit length, read-only.
+        vector: (d,) float32, read-only; of unit length, or shorter where aspects are missing.
         metadata: catalogue facts.
         event_time: aware, in UTC; None if the event does not say.
+        layout: what the vector's components are.
     """
 
     track_id: str
     vector: npt.NDArray[np.float32]
     metadata: TrackMetadata
     event_time: datetime | None
+    layout: Layout
+
+    @property
+    def embedding(self) -> npt.NDArray[np.float32] | dict[str, npt.NDArray[np.float32]]:
+        """The vector, or its parts if it has any, for `encode_track`."""
+        return self.layout.split(self.vector) if self.layout.aspects else self.vector
 
 
 def track_key(track_id: str) -> int:
@@ -100,67 +92,11 @@ def track_key(track_id: str) -> int:
     return int.from_bytes(digest, "little", signed=True)
 
 
-def unit_vector(values: npt.ArrayLike, *, dimension: int | None = None) -> npt.NDArray[np.float32]:
-    """`values` scaled to unit length.
-
-    They are scaled by the largest component first, so that the norm neither overflows nor vanishes; computed in float64.
-
-    Args:
-        values: (d,) real numbers.
-        dimension: the d that is required, if it is known.
-
-    Returns:
-        (d,) float32, read-only.
-
-    Raises:
-        InvalidEvent: `invalid_embedding`, `wrong_dimension`, `not_finite` or `zero_vector`.
-    """
-    # numpy would convert text and booleans, too.
-    if isinstance(values, np.ndarray) and values.dtype.kind not in "fiu":
-        raise InvalidEvent(Reason.INVALID_EMBEDDING, f"embedding must hold real numbers, not {values.dtype}")
-    try:
-        vector = np.asarray(values, dtype=np.float64)
-    except OverflowError:
-        raise InvalidEvent(Reason.NOT_FINITE, "embedding has an integer too large for a float") from None
-    except (TypeError, ValueError):
-        raise InvalidEvent(Reason.INVALID_EMBEDDING, "embedding is not a list of numbers") from None
-    if vector.ndim != 1:
-        raise InvalidEvent(
-            Reason.INVALID_EMBEDDING, f"embedding must have one axis, not shape {vector.shape}"
-        )
-    _check_dimension(len(vector), dimension)
-    # Functions of `math` and the ufunc's own `reduce` are faster here: this is a hot path.
-    largest = float(np.maximum.reduce(np.abs(vector)))
-    if not math.isfinite(largest):
-        at = int(np.flatnonzero(~np.isfinite(vector))[0])
-        raise InvalidEvent(Reason.NOT_FINITE, f"embedding[{at}] is {vector[at]}")
-    if largest == 0.0:
-        raise InvalidEvent(Reason.ZERO_VECTOR, "every component of the embedding is zero")
-    scaled = vector / largest
-    unit: npt.NDArray[np.float32] = (scaled / math.sqrt(scaled @ scaled)).astype(np.float32)
-    unit.flags.writeable = False
-    return unit
-
-
-def _check_dimension(found: int, expected: int | None) -> None:
-    if found == 0:
-        raise InvalidEvent(Reason.INVALID_EMBEDDING, "embedding is empty")
-    if expected is not None and found != expected:
-        raise InvalidEvent(
-            Reason.WRONG_DIMENSION, f"embedding has {found:,} components; this catalogue has {expected:,}"
-        )
-    if found > MAX_DIMENSION:
-        raise InvalidEvent(
-            Reason.WRONG_DIMENSION,
-            f"embedding has {found:,} components; at most {MAX_DIMENSION:,} are allowed",
-        )
-
-
 def parse_track_event(
     key: bytes | None,
     value: bytes | None,
     *,
-    dimension: int | None,
+    layout: Expected,
     max_bytes: int = MAX_EVENT_BYTES,
 ) -> TrackUpsert | TrackDelete:
     """Read one message of `track-ingest`.
@@ -168,7 +104,7 @@ def parse_track_event(
     Args:
         key: the message's key.
         value: its value; None is a delete.
-        dimension: the catalogue's dimension; None while no track has fixed it.
+        layout: the catalogue's.
         max_bytes: the longest value that is read.
 
     Raises:
@@ -179,11 +115,11 @@ def parse_track_event(
         return TrackDelete(track_id)
     event = load_object(value, max_bytes=max_bytes)
     check_same_track(track_id, event)
-    return _read_event(track_id, event, dimension)
+    return _read_event(track_id, event, layout)
 
 
 def read_track_event(
-    value: bytes, *, dimension: int | None, max_bytes: int = MAX_EVENT_BYTES, strict: bool = False
+    value: bytes, *, layout: Expected, max_bytes: int = MAX_EVENT_BYTES, strict: bool = False
 ) -> TrackUpsert:
     """Read a track event that has no key yet, as a producer does before it sends one.
 
@@ -192,81 +128,36 @@ def read_track_event(
     Raises:
         InvalidEvent: the event breaks the contract.
     """
-    return read_track_object(load_object(value, max_bytes=max_bytes), dimension=dimension, strict=strict)
+    return read_track_object(load_object(value, max_bytes=max_bytes), layout=layout, strict=strict)
 
 
-def read_track_object(
-    event: Mapping[str, Any], *, dimension: int | None, strict: bool = False
-) -> TrackUpsert:
+def read_track_object(event: Mapping[str, Any], *, layout: Expected, strict: bool = False) -> TrackUpsert:
     """Read a track event that has been parsed; as `read_track_event`.
 
     Raises:
         InvalidEvent: the event breaks the contract.
     """
-    return _read_event(check_track_id(event.get("track_id")), event, dimension, strict=strict)
+    return _read_event(check_track_id(event.get("track_id")), event, layout, strict=strict)
 
 
 def _read_event(
-    track_id: str, event: Mapping[str, Any], dimension: int | None, *, strict: bool = False
+    track_id: str,
+    event: Mapping[str, Any],
+    layout: Expected,
+    *,
+    strict: bool = False,
 ) -> TrackUpsert:
-    return TrackUpsert(
-        track_id,
-        _read_embedding(event, dimension),
-        read_metadata(event.get("metadata"), strict=strict),
-        read_event_time(event.get("event_time")),
-    )
-
-
-def _read_embedding(event: Mapping[str, Any], dimension: int | None) -> npt.NDArray[np.float32]:
     embedding = event.get("embedding")
     if embedding is None:
         raise InvalidEvent(Reason.MISSING_EMBEDDING, "embedding is missing")
-    return unit_vector(embedding_components(embedding), dimension=dimension)
-
-
-def embedding_components(embedding: object) -> list[float] | npt.NDArray[np.floating[Any]]:
-    """The numbers of an embedding, which is a list or packed; `unit_vector` checks that they are a vector.
-
-    Raises:
-        InvalidEvent: `invalid_embedding`.
-    """
-    if isinstance(embedding, dict):
-        return _decode(embedding)
-    if not isinstance(embedding, list):
-        raise InvalidEvent(
-            Reason.INVALID_EMBEDDING,
-            f"embedding must be a list of numbers or an object, not {json_kind(embedding)}",
-        )
-    # numpy would read True as 1.0 and "1.5" as 1.5.
-    if not _NUMBERS.issuperset(map(type, embedding)):
-        at, item = next((i, x) for i, x in enumerate(embedding) if type(x) not in _NUMBERS)
-        raise InvalidEvent(
-            Reason.INVALID_EMBEDDING, f"embedding[{at}] must be a number, not {json_kind(item)}"
-        )
-    return embedding
-
-
-def _decode(embedding: Mapping[str, Any]) -> npt.NDArray[np.floating[Any]]:
-    name, data = embedding.get("dtype"), embedding.get("data")
-    dtype = _DTYPES.get(name) if isinstance(name, str) else None
-    if dtype is None:
-        raise InvalidEvent(
-            Reason.INVALID_EMBEDDING, f"embedding.dtype must be float32 or float16, not {quote_value(name)}"
-        )
-    if not isinstance(data, str):
-        raise InvalidEvent(Reason.INVALID_EMBEDDING, "embedding.data must be base64 text")
-    try:
-        raw = base64.b64decode(data, validate=True)
-    except (binascii.Error, ValueError):
-        raise InvalidEvent(
-            Reason.INVALID_EMBEDDING, "embedding.data is not standard base64 with padding"
-        ) from None
-    if len(raw) % dtype.itemsize:
-        raise InvalidEvent(
-            Reason.INVALID_EMBEDDING,
-            f"embedding.data is {len(raw):,} bytes long, which is no whole number of {name}",
-        )
-    return np.frombuffer(raw, dtype)
+    vector, found = read_embedding(embedding_components(embedding), layout)
+    return TrackUpsert(
+        track_id,
+        vector,
+        read_metadata(event.get("metadata"), strict=strict),
+        read_event_time(event.get("event_time")),
+        found,
+    )
 
 
 def read_metadata(metadata: object, *, strict: bool = False) -> TrackMetadata:
@@ -293,7 +184,7 @@ def read_metadata(metadata: object, *, strict: bool = False) -> TrackMetadata:
 
 def encode_track(
     track_id: str,
-    vector: npt.ArrayLike,
+    vector: npt.ArrayLike | Mapping[str, npt.ArrayLike],
     metadata: TrackMetadata | Mapping[str, Any] | None = None,
     *,
     event_time: datetime | None = None,
@@ -301,11 +192,9 @@ def encode_track(
 ) -> tuple[bytes, bytes]:
     """The key and value of a track event, validated by the rules of its readers.
 
-    The vector is sent at unit length: only its direction counts, and every component fits a narrower type.
-
     Args:
         track_id: 1 to 512 printable characters.
-        vector: (d,) real numbers, finite, not all zero.
+        vector: (d,) real numbers, finite, not all zero; or parts by name, each (d_p,), of which some may be all zero.
         metadata: catalogue facts; a mapping is read as an event's would be.
         event_time: aware, or naive and then UTC.
         encoding: packed `float32` (exact) or `float16` (half the size), or a `json` list.
@@ -314,20 +203,12 @@ def encode_track(
         InvalidEvent: any of them breaks the contract.
     """
     check_track_id(track_id)
-    unit = unit_vector(vector)
     if not isinstance(metadata, TrackMetadata):
         metadata = read_metadata(None if metadata is None else dict(metadata))
-    event: dict[str, Any] = {"track_id": track_id, "embedding": _encode(unit, encoding)}
+    event: dict[str, Any] = {"track_id": track_id, "embedding": encode_embedding(vector, encoding)}
     if present := metadata.present():
         event["metadata"] = present
     if event_time is not None:
         event["event_time"] = read_event_time(event_time.isoformat())
     value = orjson.dumps(event, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_UTC_Z)
     return track_id.encode(), value
-
-
-def _encode(unit: npt.NDArray[np.float32], encoding: Encoding) -> Any:
-    if encoding == "json":
-        return unit
-    packed = np.ascontiguousarray(unit, _DTYPES[encoding]).tobytes()
-    return {"dtype": encoding, "data": base64.b64encode(packed).decode()}

@@ -19,6 +19,7 @@ from streams.contracts import (
 from streams.engine.types import EVENT, TrackBatch
 from streams.kafka.poison import refusal_of
 from streams.kafka.received import ReceivedMessage, RefusedMessage
+from streams.strategies.aspects import Expected
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,35 +47,35 @@ class DecodedBatch:
         accepted: The latest event of each track.
         superseded: How many events have a later one of the same track.
         refused: Refused messages.
-        dimension: The catalogue's dimension, perhaps fixed by this batch; None if still unknown.
+        layout: What the catalogue's vectors are made up of, perhaps fixed by this batch.
         deleted: The tracks that its deletions have taken out of the store.
     """
 
     accepted: list[AcceptedEvent] = field(default_factory=list)
     superseded: int = 0
     refused: list[RefusedMessage] = field(default_factory=list)
-    dimension: int | None = None
+    layout: Expected = None
     deleted: set[str] = field(default_factory=set)
 
 
-def decode_messages(messages: Iterable[ReceivedMessage], dimension: int | None) -> DecodedBatch:
+def decode_messages(messages: Iterable[ReceivedMessage], layout: Expected) -> DecodedBatch:
     """Read messages of track-ingest. Takes CPU time: not for the event loop.
 
     Args:
         messages: Those of a partition in order.
-        dimension: The catalogue's; None lets the first accepted track fix it.
+        layout: What the catalogue's vectors are made up of; the first accepted track may fix it.
     """
-    decoded = DecodedBatch(dimension=dimension)
+    decoded = DecodedBatch(layout=layout)
     last: dict[str, AcceptedEvent] = {}
     for received in messages:
         try:
-            event = parse_track_event(received.key, received.value, dimension=decoded.dimension)
+            event = parse_track_event(received.key, received.value, layout=decoded.layout)
             accepted = AcceptedEvent(received, event, track_key(event.track_id), _time_of(received, event))
         except Exception as error:  # noqa: BLE001 -- whatever one message does, the others are not its fault
             decoded.refused.append(RefusedMessage(received, refusal_of(error)))
             continue
         if isinstance(event, TrackUpsert):
-            decoded.dimension = len(event.vector)
+            decoded.layout = event.layout
         known = last.get(event.track_id)
         decoded.superseded += known is not None
         if known is None or received.place.is_after(known.received.place):

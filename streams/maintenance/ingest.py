@@ -8,8 +8,9 @@ import asyncpg
 import structlog
 from opentelemetry.trace import SpanContext
 
-from store import lives, partitions, tracks
+from store import layouts, lives, partitions, tracks
 from store.columns import METADATA_FIELDS
+from store.layouts import StoredLayout
 from store.lives import Suspect
 from store.pool import transaction
 from store.tracks import StoredEvents, Withdrawal
@@ -31,6 +32,7 @@ from streams.maintenance.decoding import (
 from streams.maintenance.misplaced import MisplacedEvents
 from streams.maintenance.ownership import Ownership
 from streams.metrics import WorkerMetrics
+from streams.strategies.aspects import Expected, Layout
 
 # Synchronised clocks differ by less.
 _FUTURE_MICROSECONDS = 60_000_000
@@ -71,7 +73,7 @@ class Ingest:
         dead_letters: Takes refused events.
         hand_on: Takes committed batches, and waits while too many are pending.
         metrics: Counts events.
-        dimension: The catalogue's dimension if it is known.
+        layout: What the catalogue's vectors are made up of.
         owner: This life of the worker, as the store knows it.
         partition_count: How many partitions the topic has; 0 as long as it is not known.
     """
@@ -83,7 +85,7 @@ class Ingest:
         dead_letters: DeadLetterSender,
         hand_on: Callable[[CommittedBatch], Awaitable[None]],
         metrics: WorkerMetrics,
-        dimension: int | None,
+        layout: Expected,
         owner: str = "",
         partition_count: Callable[[], int] = lambda: 0,
     ) -> None:
@@ -92,7 +94,7 @@ class Ingest:
         self._dead_letters = dead_letters
         self._hand_on = hand_on
         self._metrics = metrics
-        self._dimension = dimension
+        self._layout = layout
         self._owner = owner
         self._suspects: dict[int, Suspect] = {}
         self._misplaced = MisplacedEvents(metrics, partition_count)
@@ -192,19 +194,22 @@ class Ingest:
         self._count(decoded)
 
     async def _decode(self, messages: Sequence[ReceivedMessage]) -> DecodedBatch:
-        decoded = await asyncio.to_thread(decode_messages, messages, self._dimension)
-        if self._dimension is None and (found := decoded.dimension) is not None:
+        decoded = await asyncio.to_thread(decode_messages, messages, self._layout)
+        if not isinstance(self._layout, Layout) and isinstance(found := decoded.layout, Layout):
 
-            async def fix() -> int:
+            async def fix() -> StoredLayout:
                 async with transaction(self._pool) as connection:
-                    return await tracks.fix_dimension(connection, found)
+                    return await layouts.fix_layout(connection, StoredLayout(found.dimension, found.rows))
 
-            self._dimension = await until_done(
-                fix, what="fix the dimension", system="postgres", metrics=self._metrics
+            fixed = await until_done(fix, what="fix the layout", system="postgres", metrics=self._metrics)
+            self._layout = Layout.of_rows(*fixed)
+            log.info(
+                "the first track fixes the catalogue's dimension and aspects",
+                dimension=self._layout.dimension,
+                aspects=list(self._layout.names),
             )
-            log.info("the first track fixes the catalogue's dimension", dimension=self._dimension)
-            if self._dimension != found:
-                return await asyncio.to_thread(decode_messages, messages, self._dimension)
+            if self._layout != found:
+                return await asyncio.to_thread(decode_messages, messages, self._layout)
         return decoded
 
     async def _commit(
@@ -277,9 +282,8 @@ class Ingest:
         self._ownership.advance(next_offsets)
         for partition, offset in next_offsets.items():
             self._metrics.consumed.labels(partition).set(offset)
-        await self._hand_on(
-            CommittedBatch(accepted, next_offsets, self._dimension, tracing.current_span(), moved)
-        )
+        dimension = self._layout.dimension if isinstance(self._layout, Layout) else None
+        await self._hand_on(CommittedBatch(accepted, next_offsets, dimension, tracing.current_span(), moved))
 
     def _count_deletes(self, gone: Sequence[Withdrawal], deleted: Set[str]) -> None:
         self._metrics.events.labels("deleted").inc(len(deleted))

@@ -11,8 +11,9 @@ import asyncpg
 import structlog
 from aiokafka import AIOKafkaProducer
 
-from store import lives, partitions, tracks
+from store import layouts, lives, partitions
 from store.errors import FencedError, StoreError, StoreUnavailableError
+from store.layouts import StoredLayout
 from store.lives import Suspect
 from store.pool import open_pool, require_schema, transaction
 from store.settings import StoreSettings
@@ -41,6 +42,7 @@ from streams.maintenance.snapshots import SnapshotTask
 from streams.maintenance.start import load_engine
 from streams.metrics import WorkerMetrics
 from streams.settings import KafkaSettings, StreamSettings
+from streams.strategies.aspects import Layout
 
 Result = TypeVar("Result")
 
@@ -156,38 +158,47 @@ class Pipeline(Generic[Search]):
             self._streams.session_timeout_seconds,
             self.metrics,
         )
-        dimension = await self._read_catalogue()
+        layout = await self._read_catalogue()
         self._ingest = Ingest(
             self._pool,
             self.ownership,
             DeadLetterSender(self._producer, self.metrics),
             self._hand_on,
             self.metrics,
-            dimension,
+            layout or self._streams.aspect_shares,
             self._owner,
             self.partition_count,
         )
-        if dimension is None:
+        if layout is None:
             self._spawn("first track", self._await_dimension())
         else:
-            await self._start_engine(dimension)
+            await self._start_engine(layout.dimension)
 
     async def _open_producer(self) -> AIOKafkaProducer:
         producer = await start_producer(self._kafka, linger_ms=5, max_batch_size=FEED_BATCH_BYTES)
         write_only_while(producer, self._lease.certain)
         return producer
 
-    async def _read_catalogue(self) -> int | None:
-        """Read the store's offsets; returns the catalogue's dimension if it has one."""
+    async def _read_catalogue(self) -> Layout | None:
+        """Read the store's offsets; returns what the catalogue's vectors are made up of, if that is fixed."""
         wanted = self._streams.embedding_dimension
         async with transaction(self._pool) as connection:
             self.ownership.remember(await partitions.consumed_offsets(connection))
             if wanted is not None:
-                fixed = await tracks.fix_dimension(connection, wanted)
-                if fixed != wanted:
-                    log.error("the catalogue has another dimension", configured=wanted, catalogue=fixed)
-                return fixed
-            return await tracks.read_dimension(connection)
+                await layouts.fix_layout(connection, StoredLayout(wanted))
+            found = await layouts.read_layout(connection)
+        if found is None:
+            return None
+        if wanted not in (None, found.dimension):
+            log.error("the catalogue has another dimension", configured=wanted, catalogue=found.dimension)
+        layout = Layout.of_rows(*found)
+        if (weights := self._streams.aspect_shares) not in (None, {a.name: a.weight for a in layout.aspects}):
+            log.error(
+                "the catalogue has other aspects or weights, which stay as they are",
+                configured=weights,
+                catalogue={a.name: a.weight for a in layout.aspects},
+            )
+        return layout
 
     async def _await_dimension(self) -> None:
         """Start the engine once another worker's first track has fixed the catalogue's dimension."""
@@ -196,7 +207,7 @@ class Pipeline(Generic[Search]):
 
             async def read() -> int | None:
                 async with transaction(self._pool) as connection:
-                    return await tracks.read_dimension(connection)
+                    return await layouts.read_dimension(connection)
 
             dimension = await until_done(
                 read, what="read the dimension", system="postgres", metrics=self.metrics

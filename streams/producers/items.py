@@ -41,7 +41,10 @@ class TrackItem:
 
     @classmethod
     def upsert(
-        cls, track_id: str, vector: npt.ArrayLike, metadata: TrackMetadata | Mapping[str, Any] | None = None
+        cls,
+        track_id: str,
+        vector: npt.ArrayLike | Mapping[str, npt.ArrayLike],
+        metadata: TrackMetadata | Mapping[str, Any] | None = None,
     ) -> "TrackItem":
         """Return an upsert; raises `InvalidEvent` where the contract is broken."""
         return cls(*encode_track(track_id, vector, metadata))

@@ -56,7 +56,7 @@ class JsonLines:
         self.total: int | None = None
         self._path = path
         self._options = options or EmbeddingOptions()
-        self._dimension = self._options.dimension
+        self._layout = self._options.layout
         self._wanted = wanted or {}
         self._maps: LRUCache[tuple[str, ...], ColumnMap] = LRUCache(256)
         self._seen: set[str] = set()
@@ -91,8 +91,8 @@ class JsonLines:
             for line in _lines(self._blocks()):
                 if line is None:
                     yield None
-                elif line.number > skip or self._dimension is None:
-                    # Lines already sent are read until one fixes the dimension, as it did in their run.
+                elif line.number > skip or self._layout is None:
+                    # Lines already sent are read until one fixes the layout, as it did in their run.
                     record = self._record(line)
                     if line.number > skip and record is not None:
                         yield record
@@ -124,11 +124,11 @@ class JsonLines:
             return None
         try:
             event = self._event(load_object(data))
-            upsert = read_track_object(event, dimension=self._dimension, strict=self._options.strict)
-            self._dimension = len(upsert.vector)
+            upsert = read_track_object(event, layout=self._layout, strict=self._options.strict)
+            self._layout = upsert.layout
             key, value = encode_track(
                 upsert.track_id,
-                upsert.vector,
+                upsert.embedding,
                 upsert.metadata,
                 event_time=upsert.event_time,
                 encoding=self._options.encoding,

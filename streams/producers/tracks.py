@@ -7,13 +7,15 @@ from typing import Any, Final
 import numpy.typing as npt
 
 from streams.contracts import InvalidEvent, Reason, TrackMetadata, check_track_id
-from streams.contracts.tracks import Encoding, encode_track, read_metadata
+from streams.contracts.embeddings import Encoding
+from streams.contracts.tracks import encode_track, read_metadata
 from streams.producers.axes import AxisReader, Pooling, Roles
 from streams.producers.items import Position, RefusedRecord, TrackItem
 from streams.producers.joining import AmbiguousName, Match
 from streams.producers.presets import Facts
 from streams.producers.report import SourceReport
 from streams.producers.tables import MetadataTable
+from streams.strategies.aspects import Layout
 
 UNREADABLE: Final = "unreadable_file"
 WRONG_SHAPE: Final = "wrong_shape"
@@ -46,7 +48,7 @@ class EmbeddingOptions:
         layers: How many layers there are; None: 13.
         width: How wide a layer is; None: 768.
         key: Name of the array in files of several.
-        dimension: The catalogue's; None: that of the first vector.
+        dimension: The catalogue's, whose vectors have no parts; None: what the first vector has.
         encoding: How vectors travel.
         strict: Refuse a track for a cell that cannot be read.
         require_metadata: Refuse a track that has no row in the table.
@@ -61,6 +63,11 @@ class EmbeddingOptions:
     encoding: Encoding = "float32"
     strict: bool = False
     require_metadata: bool = False
+
+    @property
+    def layout(self) -> Layout | None:
+        """The catalogue's layout, if it is given."""
+        return None if self.dimension is None else Layout(self.dimension)
 
     def reader(self) -> AxisReader:
         """Return what tells the axes."""

@@ -93,8 +93,11 @@ class QuestionAnswerer(Searcher):
             has = f"has {len(query.embedding)} components; this catalogue has {dimension}"
             raise InvalidQuery("embedding", has)
         known = self._known(neighbours).astype(np.intp)
-        search = MaskedSearch(self, combine_seeds(query).vector, known)
-        return CatalogueSource(self.tracks, self._indexes, search, self._popularity, self._facts)
+        sought = combine_seeds(query)
+        search = MaskedSearch(self, sought.vector, known)
+        return CatalogueSource(
+            self.tracks, self._indexes, search, self._popularity, self._facts, scale=sought.scale
+        )
 
     def _with_tracks(self, query: Query, rows: Mapping[int, int]) -> Query:
         """The question with the vectors and metadata of its seeds and negatives."""

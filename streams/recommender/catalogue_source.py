@@ -123,6 +123,7 @@ class CatalogueSource:
         search: Of the vector that the question looks for.
         popularity: Of its tracks.
         facts: What the stored lists say of them.
+        scale: See `QueryVector`.
     """
 
     tracks: TrackRows
@@ -130,6 +131,7 @@ class CatalogueSource:
     search: MaskedSearch
     popularity: Popularity
     facts: ListFacts
+    scale: float = 1.0
 
     def present(self) -> Mask:
         """See `Source.present`."""
@@ -190,7 +192,8 @@ class CatalogueSource:
 
     def similarity(self, places: Indices) -> np.ndarray:
         """The similarity of tracks to what is looked for: float32 (m,)."""
-        return self.search.similarity(places)
+        found = self.search.similarity(places)
+        return found if self.scale == 1.0 else (self.scale * found.astype(np.float64)).astype(np.float32)
 
     def vectors(self, places: Indices) -> Vectors:
         """See `Source.vectors`."""

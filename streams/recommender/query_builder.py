@@ -1,16 +1,19 @@
 """Builds the strategies' query from a request."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from streams.contracts import InvalidEvent, RecommendationQuery, SeedOption, track_key, unit_vector
+from streams.contracts import InvalidEvent, RecommendationQuery, SeedOption, track_key
 from streams.contracts.dates import partial_date
+from streams.contracts.embeddings import read_embedding
 from streams.recommender import problems
 from streams.strategies import Caps, InvalidQuery, NearDuplicates, Query, filters, registry
 from streams.strategies import Seed as StartingTrack
+from streams.strategies.aspects import Layout
 from streams.strategies.types import Vector
 
 
@@ -56,7 +59,7 @@ def make_query(
     *,
     now: float,
     window: float,
-    dimension: int | None = None,
+    layout: Layout | None = None,
 ) -> Query:
     """The strategies' query, still without vectors and metadata of its tracks.
 
@@ -64,7 +67,7 @@ def make_query(
         request: The request.
         now: Seconds since the epoch; the listener's own time takes precedence.
         window: Seconds for which `random` keeps its answer.
-        dimension: Required dimension of an embedding, if known.
+        layout: The catalogue's, if known.
 
     Raises:
         ProblemError: 422, with the field at fault.
@@ -75,7 +78,9 @@ def make_query(
         query = Query(
             seeds=_starting(named.seeds),
             negatives=_starting(named.negatives),
-            embedding=None if request.embedding is None else _embedding(request.embedding, dimension),
+            embedding=None if request.embedding is None else _embedding(request.embedding, layout),
+            weights=request.weights,
+            layout=layout,
             strategy=request.strategy,
             mode=request.mode,
             parameters=_parameters(request),
@@ -119,11 +124,17 @@ def _parameters(request: RecommendationQuery) -> dict[str, bool | int | float]:
     return given
 
 
-def _embedding(values: Sequence[float], dimension: int | None) -> Vector:
+def _embedding(given: Sequence[float] | Mapping[str, Sequence[float]], layout: Layout | None) -> Vector:
+    def array(values: Sequence[float]) -> npt.NDArray[np.float64]:
+        return np.asarray(values, dtype=np.float64)
+
+    parts = (
+        {name: array(part) for name, part in given.items()} if isinstance(given, Mapping) else array(given)
+    )
     try:
-        return unit_vector(np.asarray(values, dtype=np.float64), dimension=dimension)
+        return read_embedding(parts, layout)[0]
     except InvalidEvent as error:
-        raise InvalidQuery("embedding", error.detail.removeprefix("embedding ")) from None
+        raise InvalidQuery("embedding", error.detail.removeprefix("embedding").lstrip(" .")) from None
 
 
 def _starting(seeds: tuple[SeedOption, ...]) -> tuple[StartingTrack, ...]:
@@ -141,6 +152,8 @@ def is_stored_list(query: Query) -> bool:
     return (
         resolved.strategy.name == registry.DEFAULT
         and len(query.seeds) == 1
-        and not (query.negatives or query.filters or query.near_duplicates or query.hub_correction)
+        and not (
+            query.weights or query.negatives or query.filters or query.near_duplicates or query.hub_correction
+        )
         and query.embedding is None
     )

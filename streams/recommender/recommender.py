@@ -14,8 +14,9 @@ import structlog
 from pydantic import ValidationError
 
 from store import materialised
-from store.candidates import StoredNeighbours, existing_keys, fetch_dimension, fetch_list
+from store.candidates import StoredNeighbours, existing_keys, fetch_list
 from store.errors import StoreUnavailableError
+from store.layouts import fetch_layout
 from store.materialised import BodyKey, NewBody
 from streams.contracts import (
     MinOffset,
@@ -50,6 +51,7 @@ from streams.recommender.settings import RecommenderSettings
 from streams.recommender.told_changes import ToldChanges
 from streams.single_flight import SingleFlight
 from streams.strategies import InvalidQuery, Query, registry
+from streams.strategies.aspects import Layout
 
 log = structlog.get_logger(__name__)
 
@@ -129,7 +131,7 @@ class Recommender:
         self.listeners = PopularityCache(pool, settings.popularity_window_seconds, settings.half_life_days)
         self.materialiser = Materialiser(pool, self._changes, self._refresh, settings, metrics)
         self._computations = SingleFlight[bytes, Body]()
-        self._dimension: int | None = None
+        self._layout: Layout | None = None
         self._answers: Answers | None = None
         self._attached = asyncio.Event()
         # What the process has received.
@@ -285,8 +287,8 @@ class Recommender:
         # A search from here on has at least this.
         searched = dict(self._applied())
         now, window = time.time(), self._settings.random_window_seconds
-        dimension = None if request.embedding is None else await self._dimension_of_all()
-        query = make_query(request, now=now, window=window, dimension=dimension)
+        layout = await self._layout_of_all()
+        query = make_query(request, now=now, window=window, layout=layout)
         reference = None if request.track_id is None else track_key(request.track_id)
         own = None if reference is None else await fetch_list(self._pool, reference)
         missing = reference is not None and own is None
@@ -304,11 +306,11 @@ class Recommender:
         )
         return _PreparedQuestion(request, query, own, searched, question)
 
-    async def _dimension_of_all(self) -> int | None:
-        """The catalogue's dimension; None before its first track."""
-        if self._dimension is None:
-            self._dimension = await fetch_dimension(self._pool)
-        return self._dimension
+    async def _layout_of_all(self) -> Layout | None:
+        """The layout of the catalogue's vectors, which never changes; None before its first track."""
+        if self._layout is None and (found := await fetch_layout(self._pool)) is not None:
+            self._layout = Layout.of_rows(*found)
+        return self._layout
 
     async def _has_taken(self, wanted: MinOffset) -> bool:
         """Wait for an event to be searchable, up to the limit; whether it is."""

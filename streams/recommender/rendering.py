@@ -13,6 +13,7 @@ from streams.recommender.catalogue_questions import Body, CatalogueQuestion
 from streams.recommender.catalogue_source import CatalogueSource
 from streams.recommender.track_json import TrackJson
 from streams.strategies import CandidatePlacement, Query, RecommendedItem, Selection, metrics, registry
+from streams.strategies.selection import aspects_of
 from streams.strategies.types import StrategyChoice, Vectors
 
 _OPTIONS: Final = orjson.OPT_UTC_Z
@@ -93,6 +94,7 @@ class Renderer:
             written = self._item(found.item, chosen.selection.choice, row, members)
             item = orjson.Fragment(_closed(written, cached=False))
         similarity = float(chosen.source.similarity(np.array([row]))[0])
+        aspects = aspects_of(chosen.query, self._tracks.vectors[[row]])
         body = {
             **self._head(),
             **_how(chosen.selection),
@@ -105,6 +107,7 @@ class Renderer:
                 "rank": found.rank,
                 "detail": found.detail,
                 "similarity_score": round(similarity, _DECIMALS),
+                "aspects": aspects[0] if aspects else {},
                 "recommendation": item,
                 "candidates": len(self._tracks),
             },
@@ -170,6 +173,7 @@ class Renderer:
             "track_id": self._tracks.track_ids[row],
             "score": round(item.score, _DECIMALS),
             "similarity_score": round(item.similarity, _DECIMALS),
+            "aspects": item.aspects,
             "rank": item.rank,
             "strategy_used": mode_label(choice.strategy, choice.mode),
             "explanation": item.explanation,
@@ -194,6 +198,7 @@ class Renderer:
             "reference_metadata": metadata,
             "strategy": strategy,
             "mode": mode,
+            "weights": self._question.query.weights,
         }
 
 

@@ -1,9 +1,10 @@
 """Explains in a sentence why a track is listed or not, from the components of its score."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from streams.strategies.aspects import described_weights, extremes
 from streams.strategies.entries import Components, RankingMode
 from streams.strategies.types import Filter, Query
 
@@ -13,6 +14,8 @@ def explain_item(
     similarity: float,
     components: Components,
     *,
+    aspects: Mapping[str, float | None],
+    weights: Mapping[str, float] | None,
     contribution: str | None,
     shared: Sequence[tuple[str, str]],
     relaxed: Sequence[str],
@@ -23,11 +26,17 @@ def explain_item(
         mode: What ranked it.
         similarity: Cosine to what the query starts from.
         components: What its score is made of.
+        aspects: Its similarity by aspect; empty if there are none.
+        weights: How much each aspect counts, if the query says it.
         contribution: What `most_of` says, where there are several seeds.
         shared: (fact, value) pairs in common with its seed.
         relaxed: The conditions that it does not meet.
     """
     said = [f"Cosine similarity {similarity:.3f}"]
+    if weights:
+        said = [f"Similarity {similarity:.3f}, weighted by {described_weights(weights)}"]
+    if extreme := extremes(aspects):
+        said.append(extreme)
     if contribution is not None:
         said.append(contribution)
     if mode.explain is not None:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
 from streams.strategies.arrays import cosines
 from streams.strategies.errors import InvalidQuery, MissingData
@@ -19,13 +20,15 @@ class QueryVector:
     """What to search for.
 
     Attributes:
-        vector: float32 (d,), unit length.
-        coefficients: float64 (m,), of each seed, in the order of `Query.seeds`: the cosine of the vector to x is
-            the sum over seeds of coefficient * cosine(seed, x), plus what the embedding and the negatives add.
+        vector: float32 (d,), at most of unit length.
+        coefficients: float64 (m,), of each seed, in the order of `Query.seeds`: the similarity of x is the sum over seeds of
+            coefficient * similarity(seed, x), plus what the embedding and the negatives add.
+        scale: The similarity of x is this times the inner product of the vector and x.
     """
 
     vector: Vector
     coefficients: Floats
+    scale: float = 1.0
 
 
 def combine_seeds(query: Query) -> QueryVector:
@@ -37,10 +40,42 @@ def combine_seeds(query: Query) -> QueryVector:
 
     One seed alone gives its own vector to the bit.
 
+    With `query.weights` the parts of q are weighed: the similarity of x is then the sum over what q is made of of its
+    coefficient times the weighted mean of its aspects' cosines to x.
+
     Raises:
-        InvalidQuery: nothing to start from, dimensions that differ, or vectors that cancel out.
+        InvalidQuery: nothing to start from, dimensions that differ, vectors that cancel out, or weights of aspects that there
+            are not, or that the seeds lack.
         MissingData: a seed or negative without a vector.
     """
+    combined = _combined(query)
+    if not query.weights:
+        return combined
+    weighed = _factors(query, len(combined.vector)) * combined.vector.astype(np.float64)
+    length = float(np.linalg.norm(weighed))
+    if not length > 1e-9:
+        lacking = "what the question starts from has none of these aspects"
+        raise InvalidQuery("weights", lacking)
+    return QueryVector((weighed / length).astype(np.float32), combined.coefficients, length)
+
+
+def _factors(query: Query, dimension: int) -> Floats:
+    """What components are multiplied by for the weights of a query, float64 (d,).
+
+    Raises:
+        InvalidQuery: the catalogue has other aspects, or none.
+    """
+    layout = query.layout
+    names = () if layout is None else layout.names
+    if layout is None or not names or layout.dimension != dimension:
+        raise InvalidQuery("weights", "this catalogue's embeddings have no aspects")
+    for name in query.weights or ():
+        if name not in names:
+            raise InvalidQuery("weights", f"this catalogue has no aspect {name}; it has {', '.join(names)}")
+    return layout.factors(query.weights or {})
+
+
+def _combined(query: Query) -> QueryVector:
     seeds, negatives = _matrix(query.seeds, "seeds"), _matrix(query.negatives, "negatives")
     if seeds is None and query.embedding is None:
         raise InvalidQuery("seeds", "nothing to start from")
@@ -99,5 +134,9 @@ def seed_contributions(query: Query, candidates: Candidates) -> Floats | None:
     matrix = _matrix(query.seeds, "seeds")
     if candidates.vectors is None or matrix is None:
         return None
-    to_seeds = cosines(candidates.vectors, matrix)
+    if query.weights:
+        weighed = _factors(query, matrix.shape[1]) * matrix.astype(np.float64)
+        to_seeds: npt.NDArray[np.floating] = candidates.vectors.astype(np.float64) @ weighed.T
+    else:
+        to_seeds = cosines(candidates.vectors, matrix)
     return np.asarray(to_seeds * combine_seeds(query).coefficients, dtype=np.float64)

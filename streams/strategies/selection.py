@@ -1,6 +1,7 @@
 """Makes a list from candidates: filters, exclusions, the strategy's picks under caps, and relaxation if few are left."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -8,7 +9,14 @@ from streams.strategies import explanations, facts, registry, seeds
 from streams.strategies.gate import CAPPED_FIELDS, WORK
 from streams.strategies.picking import PickedCandidate, PickingRun
 from streams.strategies.source import CandidateSource, Source
-from streams.strategies.types import CandidatePlacement, Candidates, Query, RecommendedItem, Selection
+from streams.strategies.types import (
+    CandidatePlacement,
+    Candidates,
+    Query,
+    RecommendedItem,
+    Selection,
+    Vectors,
+)
 
 # How far down `explain_candidate` ranks before it says "below", where each pick is compared with those before it.
 DEEPEST = 1000
@@ -168,12 +176,31 @@ def _ranked(run: PickingRun, place: int, key: int) -> CandidatePlacement:
 
 def _items(run: PickingRun, picks: Sequence[PickedCandidate], first: int = 1) -> tuple[RecommendedItem, ...]:
     places = np.array([pick.place for pick in picks], dtype=np.intp)
-    several = len(run.query.seeds) > 1
-    tracks = run.source.candidates(places, vectors=several)
-    added = seeds.seed_contributions(run.query, tracks) if several and picks else None
+    query = run.query
+    several, parted = len(query.seeds) > 1, query.layout is not None and bool(query.layout.aspects)
+    tracks = run.source.candidates(places, vectors=several or parted)
+    added = seeds.seed_contributions(query, tracks) if several and picks else None
     parts = [()] * len(picks) if added is None else [tuple(row) for row in added.tolist()]
-    told = [facts.comparable_facts(seed.metadata) for seed in run.query.seeds]
-    return tuple(_item(run, pick, tracks, i, first + i, parts[i], told) for i, pick in enumerate(picks))
+    told = [facts.comparable_facts(seed.metadata) for seed in query.seeds]
+    by_aspect = aspects_of(query, tracks.vectors) if picks else []
+    return tuple(
+        _item(run, pick, tracks, i, first + i, parts[i], told, by_aspect[i] if by_aspect else {})
+        for i, pick in enumerate(picks)
+    )
+
+
+def aspects_of(query: Query, vectors: Vectors | None) -> list[dict[str, float | None]]:
+    """For each of n tracks its similarity to what the query starts from, by aspect; empty without aspects.
+
+    Args:
+        query: What is asked, with the vectors of its tracks.
+        vectors: float32 (n, d); None if the catalogue has no aspects.
+    """
+    layout = query.layout
+    if layout is None or not layout.aspects or vectors is None:
+        return []
+    cosines = layout.cosines(seeds.combine_seeds(replace(query, weights=None)).vector, vectors)
+    return [layout.described(row) for row in cosines.tolist()]
 
 
 def _item(
@@ -184,6 +211,7 @@ def _item(
     rank: int,
     parts: tuple[float, ...],
     told: Sequence[list[tuple[facts.Fact, str]]],
+    by_aspect: Mapping[str, float | None],
 ) -> RecommendedItem:
     query = run.query
     most = None if not query.seeds else parts.index(max(parts)) if parts else 0
@@ -205,8 +233,11 @@ def _item(
             run.resolved.mode,
             similarity,
             pick.components,
+            aspects=by_aspect,
+            weights=query.weights,
             contribution=said,
             shared=common,
             relaxed=pick.relaxed,
         ),
+        aspects=by_aspect,
     )

@@ -3,12 +3,15 @@
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from streams.strategies.errors import InvalidQuery
+
+if TYPE_CHECKING:
+    from streams.strategies.aspects import Layout
 
 Keys = npt.NDArray[np.int64]
 Vector = npt.NDArray[np.float32]
@@ -273,6 +276,8 @@ class Query:
         moment: Now, seconds since the epoch; an argument so that the same question has the same answer.
         window: Seconds for which `random` keeps its answer.
         user_context: What is known of the listener, for `auto`.
+        weights: How much each aspect counts, as `aspects.checked_weights` returns them; None: as in the catalogue's lists.
+        layout: What the vectors are made up of; None if that is not known.
     """
 
     seeds: tuple[Seed, ...] = ()
@@ -291,6 +296,8 @@ class Query:
     moment: float = 0.0
     window: float = 3600.0
     user_context: Mapping[str, Any] = field(default_factory=dict)
+    weights: Mapping[str, float] | None = None
+    layout: "Layout | None" = None
 
     def __post_init__(self) -> None:
         if not 1 <= self.top_k <= MAX_TOP_K:
@@ -340,6 +347,7 @@ class RecommendedItem:
         contributions: What each seed adds to the similarity, in the order of `Query.seeds`; empty for one seed.
         relaxed: The conditions that it does not meet, such as `filters.era`.
         explanation: All that in a sentence.
+        aspects: By aspect, the cosine to the same part of what the query starts from; None where either lacks the part.
     """
 
     index: int
@@ -353,6 +361,7 @@ class RecommendedItem:
     contributions: tuple[float, ...]
     relaxed: tuple[str, ...]
     explanation: str
+    aspects: Mapping[str, float | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -175,9 +175,11 @@ class _Answering:
     ) -> None:
         self.tracks, self.popularity, self.facts, self.query = tracks, popularity, facts, query
         self.dimension = len(tracks[0].vector)
-        sought = combine_seeds(query).vector.astype(np.float64)
+        combined = combine_seeds(query)
         matrix = np.array([track.vector for track in tracks], dtype=np.float64)
-        self.similarity = (matrix * sought).sum(axis=1).astype(np.float32)
+        self.similarity = (matrix * combined.vector.astype(np.float64)).sum(axis=1).astype(np.float32)
+        if combined.scale != 1.0:
+            self.similarity = (self.similarity.astype(np.float64) * combined.scale).astype(np.float32)
         gone = {track.key for track in (*query.seeds, *query.negatives)} | query.exclude
         self.there = [i for i, track in enumerate(tracks) if track.key not in gone]
         self.hubs = set()

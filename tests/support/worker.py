@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -84,7 +84,9 @@ async def publish(
 
 
 def track_message(
-    track_id: str, vector: Sequence[float] | np.ndarray, **metadata: object
+    track_id: str,
+    vector: Sequence[float] | np.ndarray | Mapping[str, Sequence[float] | np.ndarray],
+    **metadata: object,
 ) -> tuple[bytes, bytes]:
     """A track event."""
     return encode_track(track_id, vector, metadata)

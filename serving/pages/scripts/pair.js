@@ -10,7 +10,7 @@ import { conditionNames, texts } from "./texts.js";
 import { nameOf } from "./tracks.js";
 
 /** @typedef {import("./tracks.js").Track} Track */
-/** @typedef {{listed: boolean, rank: number | null, stage: string, detail: string, similarity_score: number, recommendation: any}} Placement */
+/** @typedef {{listed: boolean, rank: number | null, stage: string, detail: string, similarity_score: number, aspects: Record<string, number | null>, recommendation: any}} Placement */
 
 /** Fields that are compared, in the order they are shown. */
 const COMPARED = ["composer", "composer_full", "form", "era", "key_signature", "instrument", "ensemble", "tempo_marking", "year_composed", "artist", "album"];
@@ -69,12 +69,30 @@ function content(one, two, there, back) {
   return [
     title,
     element("p", "facts", texts.pairSimilarity(there.similarity_score.toFixed(3), there.listed && back.listed)),
+    ...byAspect(there.aspects),
     element("ul", "places", element("li", "", place(two, one, there)), element("li", "", place(one, two, back))),
     lane(one),
     lane(two),
     element("p", "actions", both, closing()),
     comparison(one, two),
   ];
+}
+
+/** How alike they are in each aspect, the most alike first; nothing where the catalogue has no aspects. @param {Placement["aspects"]} aspects */
+function byAspect(aspects) {
+  const rows = Object.entries(aspects).sort(([, a], [, b]) => (b ?? -2) - (a ?? -2));
+  if (!rows.length) return [];
+  const list = element("ul", "aspects", ...rows.map(([name, cosine]) => element("li", "", ...aspect(name, cosine))));
+  list.setAttribute("aria-label", texts.byAspect);
+  return [list];
+}
+
+/** @param {string} name @param {number | null} cosine */
+function aspect(name, cosine) {
+  const bar = document.createElement("meter");
+  bar.value = Math.max(0, cosine ?? 0);
+  bar.setAttribute("aria-hidden", "true");
+  return [element("span", "name", name), bar, element("span", "cosine", cosine === null ? texts.noSuchPart : cosine.toFixed(2))];
 }
 
 /** @param {Track} track */

@@ -59,6 +59,7 @@ export const conditionNames = {
   max_per_artist: "works of an artist, at most",
   near_duplicates: "near duplicates left out (true)",
   at_least: "conditions kept below this many results",
+  weights: "aspects weighed, such as rhythm:1,harmony:-0.5",
 };
 
 export const texts = {
@@ -115,6 +116,8 @@ export const texts = {
   /** @param {string} similarity @param {boolean} mutual */
   pairSimilarity: (similarity, mutual) =>
     `Cosine similarity ${similarity}; ${mutual ? "each is in the other's list" : "not each is in the other's list"}.`,
+  byAspect: "Similarity by aspect",
+  noSuchPart: "one of them has none",
   /** @param {string} candidate @param {string} seed @param {string} rank */
   stands: (candidate, seed, rank) => `“${candidate}” for “${seed}”: ${rank}.`,
   /** @param {number} rank */

@@ -29,7 +29,7 @@ class MaskedSearch:
 
     Args:
         searcher: The catalogue.
-        query: float32 (d,).
+        query: float32 (d,); scaled to unit length if it is longer.
         known: Rows that are looked at whatever an index says: those of a list that is known.
 
     Raises:
@@ -39,7 +39,7 @@ class MaskedSearch:
     def __init__(self, searcher: Searcher, query: Vectors, known: Rows = _NOTHING) -> None:
         self._searcher = searcher
         self._tracks = searcher.tracks
-        self._query = searcher.checked(query[None])
+        self._query = searcher.checked(query[None], shorter=True)
         self._reduced = self._tracks.columns.of(self._query)
         self._known = known
         # Rows, and products with them.

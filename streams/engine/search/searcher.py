@@ -218,16 +218,17 @@ class Searcher:
             seconds={**self._seconds, **{f"build_{name}": spent for name, spent in built.items()}},
         )
 
-    def checked(self, queries: Vectors) -> Vectors:
-        """Queries as float32 (q, d) of unit length; unit vectors stay the same to the bit."""
+    def checked(self, queries: Vectors, *, shorter: bool = False) -> Vectors:
+        """Queries as float32 (q, d) of unit length; unit vectors, and with `shorter` shorter ones, stay the same to the bit."""
         queries = np.ascontiguousarray(queries, dtype=np.float32)
         if queries.ndim != 2 or queries.shape[1] != self.tracks.dimension:
             raise ValueError(f"queries must be (q, {self.tracks.dimension}), not {queries.shape}")
         lengths = np.linalg.norm(queries.astype(np.float64), axis=1, keepdims=True)
         if not (np.isfinite(lengths) & (lengths > 0)).all():
             raise ValueError("a query is zero or not finite")
-        if (np.abs(lengths - 1) > LENGTH_ERROR).any():
-            scaled = np.where(np.abs(lengths - 1) > LENGTH_ERROR, queries / lengths, queries)
+        wrong = (lengths > 1 + LENGTH_ERROR) | ((lengths < 1 - LENGTH_ERROR) & (not shorter))
+        if wrong.any():
+            scaled = np.where(wrong, queries / lengths, queries)
             queries = scaled.astype(np.float32)
         return queries
 

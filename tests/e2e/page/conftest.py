@@ -1,6 +1,5 @@
 """A running stack with a small catalogue, and a browser that looks at it."""
 
-import math
 import os
 import random
 import subprocess
@@ -30,22 +29,23 @@ COMPOSERS = (
 FORMS = ("fugue", "chorale", "dance")
 TRACKS = 90
 PENDING, PREVIEW = "page/001", "page/002"
-DIMENSION = 12
+ASPECTS = {"harmony": 4, "melody": 5, "rhythm": 6}
 
 
 def track(number: int) -> dict[str, Any]:
     """One synthetic event; those of one composer are near each other."""
     source = random.Random(number)
     composer, era = COMPOSERS[number % len(COMPOSERS)]
-    vector = [
-        source.gauss(0, 0.4) + (3 if place == number % len(COMPOSERS) else 0) for place in range(DIMENSION)
-    ]
+    parts = {
+        name: [source.gauss(0, 0.4) + (3 if place == number % len(COMPOSERS) else 0) for place in range(size)]
+        for name, size in ASPECTS.items()
+    }
     form = FORMS[number % len(FORMS)]
     preview = {"preview_url": "https://previews.test/one.wav"} if f"page/{number:03}" == PREVIEW else {}
     title = f"{form.capitalize()} no. {number}" if number else ATTACK
     return {
         "track_id": f"page/{number:03}",
-        "embedding": [value / math.hypot(*vector) for value in vector],
+        "embedding": parts,
         "metadata": {
             "title": title,
             "composer": composer,

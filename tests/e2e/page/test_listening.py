@@ -87,6 +87,29 @@ def test_a_pair_from_both_sides(page: Page, page_stack: PageStack) -> None:
     assert serious_findings(page) == []
 
 
+def test_a_pair_says_in_what_it_is_alike(page: Page, page_stack: PageStack) -> None:
+    """The cosine in each aspect, the most alike first, as the sentence beside it says."""
+    open_work(page, page_stack, track="page/003", pair="page/007")
+    lines = page.locator("#pair .aspects li")
+    expect(lines).to_have_count(3)
+    names, cosines = page.locator("#pair .aspects .name"), page.locator("#pair .aspects .cosine")
+    shown = [float(each) for each in cosines.all_inner_texts()]
+    assert shown == sorted(shown, reverse=True)
+    most, least = names.first.inner_text(), names.last.inner_text()
+    said = f"most alike in {most} ({shown[0]:.2f}), least in {least} ({shown[-1]:.2f})"
+    expect(page.locator("#pair .places li").first).to_contain_text(said)
+    assert serious_findings(page) == []
+
+
+def test_a_list_by_other_weights_is_a_url(page: Page, page_stack: PageStack) -> None:
+    """Weights are a condition like others: a chip, and items that say by what they were weighed."""
+    open_work(page, page_stack, track="page/003", weights="rhythm:1,harmony:-0.5")
+    expect(page.locator("#list .row").first).to_contain_text("weighted by rhythm 0.667, harmony -0.333")
+    expect(page.locator("#conditions .chip")).to_contain_text("rhythm:1,harmony:-0.5")
+    page.goto(page_stack.address(track="page/003", weights="tempo"))
+    expect(page.locator("#freshness")).to_contain_text("this catalogue has no aspect tempo")
+
+
 def test_why_not(page: Page, page_stack: PageStack) -> None:
     """Of a work that one expected, the pair says what kept it out."""
     open_work(page, page_stack, track="page/003", pair="page/004", composer="Haydn", at_least="0")

@@ -17,6 +17,7 @@ from streams.kafka.topics import ensure_topics, partition_of
 from streams.producers.items import PublishSummary, RefusedRecord, TrackItem
 from streams.producers.publisher import TrackPublisher, publish_all
 from streams.settings import KafkaSettings, StreamSettings
+from streams.strategies.aspects import Layout
 from tests.integration.producers.conftest import Mess
 from tests.support.services import unique_name
 
@@ -66,7 +67,7 @@ def test_a_file_is_published_with_its_bad_lines_reported(mess: Mess) -> None:
     assert {message["key"] for message in arrived} == {f"{name}/{i}" for i in range(300)}
     assert all(message["partition"] == partition_of(message["key"].encode(), 8) for message in arrived)
     first = next(message for message in arrived if message["key"] == f"{name}/0")
-    read = parse_track_event(first["key"].encode(), json.dumps(first["value"]).encode(), dimension=4)
+    read = parse_track_event(first["key"].encode(), json.dumps(first["value"]).encode(), layout=Layout(4))
     assert isinstance(read, TrackUpsert)
     sent = np.array(json.loads(path.read_text().splitlines()[0])["embedding"])
     np.testing.assert_allclose(read.vector, sent / np.linalg.norm(sent), atol=1e-6)
@@ -140,7 +141,9 @@ def test_features_are_published_with_metadata(mess: Mess) -> None:
     assert report["unused_rows"] == {"count": 1, "first": ["z"]}
     assert report["unread_cells"] == {"year_composed": {"count": 1, "first": [f"{name}/1"]}}
     (message,) = of(mess.messages("track-ingest"), name)
-    read = parse_track_event(message["key"].encode(), json.dumps(message["value"]).encode(), dimension=768)
+    read = parse_track_event(
+        message["key"].encode(), json.dumps(message["value"]).encode(), layout=Layout(768)
+    )
     assert isinstance(read, TrackUpsert)
     np.testing.assert_allclose(read.vector, array[3] / np.linalg.norm(array[3]), atol=1e-6)
     assert (read.metadata.title, read.metadata.tags, read.metadata.dataset_source) == (

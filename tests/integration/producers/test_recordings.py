@@ -26,6 +26,7 @@ from streams.producers.audio.embedding import MusicnnEmbedder
 from streams.producers.audio.recordings import RecordingFolder
 from streams.producers.items import RefusedRecord, SourceError, TrackItem
 from streams.producers.tables import MetadataTable
+from streams.strategies.aspects import Layout
 from tests.integration.producers.conftest import Mess
 from tests.unit.producers.audio.clips import RATE, clips
 
@@ -65,7 +66,7 @@ def read(folder: RecordingFolder) -> tuple[dict[str, TrackUpsert], dict[str, Ref
     refused: dict[str, RefusedRecord] = {}
     for record in folder.records(None):
         if isinstance(record, TrackItem):
-            upsert = parse_track_event(record.key, record.value, dimension=200)
+            upsert = parse_track_event(record.key, record.value, layout=Layout(200))
             assert isinstance(upsert, TrackUpsert)
             sent[upsert.track_id] = upsert
         elif record is not None:

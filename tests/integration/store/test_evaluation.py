@@ -11,7 +11,7 @@ import asyncpg
 import numpy as np
 import pytest
 
-from store import lists, tracks
+from store import layouts, lists, tracks
 from store.columns import METADATA_FIELDS
 from store.pool import open_pool
 from store.rows import ListRows
@@ -66,7 +66,7 @@ async def fill(database_url: str) -> None:
     pool = await open_pool(StoreSettings(database_url=database_url), application_name="test")
     try:
         async with pool.acquire() as connection, connection.transaction():
-            await tracks.fix_dimension(connection, 6)
+            await layouts.fix_layout(connection, layouts.StoredLayout(6))
             await tracks.upsert_tracks(connection, [stored_track(i, vectors[i]) for i in range(COUNT)])
             await lists.flush_lists(connection, true_lists(vectors, ids), np.empty(0, dtype=np.int64))
     finally:

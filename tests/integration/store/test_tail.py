@@ -3,7 +3,7 @@
 import asyncpg
 import pytest
 
-from store import partitions, tail, tracks
+from store import layouts, partitions, tail, tracks
 from store.pool import snapshot, transaction
 from store.tail import CommittedTail
 from store.tracks import Withdrawal
@@ -74,7 +74,7 @@ async def test_deletions_are_kept_until_the_lists_of_every_partition_have_absorb
 async def test_a_replaced_log_is_of_another_generation(pool: asyncpg.Pool) -> None:
     """Its deletions are void, its offsets start again, and the catalogue's identity is another."""
     async with transaction(pool) as connection:
-        await tracks.fix_dimension(connection, 4)
+        await layouts.fix_layout(connection, layouts.StoredLayout(4))
         await tracks.withdraw_tracks(connection, [Withdrawal("x", 70, 0, 1)])
         before = await tail.catalogue_identity(connection)
     await consume(pool, 9)

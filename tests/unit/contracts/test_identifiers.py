@@ -46,8 +46,8 @@ def _taken(track_id: str) -> list[bool]:
     entries = (
         lambda: check_track_id(track_id),
         lambda: TypeAdapter(TrackId).validate_python(track_id),
-        lambda: parse_track_event(key, text, dimension=None),
-        lambda: parse_track_event(key, None, dimension=None),
+        lambda: parse_track_event(key, text, layout=None),
+        lambda: parse_track_event(key, None, layout=None),
         lambda: parse_interaction(key, b'{"track_id":%b,"type":"play"}' % _json(track_id)),
         lambda: decode_track_id("".join(f"%{byte:02X}" for byte in key)),
         lambda: TrackItem.delete(track_id),

@@ -24,6 +24,7 @@ from streams.contracts import (
     track_key,
     unit_vector,
 )
+from streams.strategies.aspects import Layout
 
 pytestmark = pytest.mark.unit
 # The first draw of text builds Unicode tables, which takes a second.
@@ -38,14 +39,14 @@ def event(embedding: object = (3.0, 4.0), track_id: object = "a", **more: object
 def refusal(key: bytes | None, value: bytes | None, dimension: int | None = None) -> InvalidEvent:
     """Return why a message is refused."""
     with pytest.raises(InvalidEvent) as caught:
-        parse_track_event(key, value, dimension=dimension)
+        parse_track_event(key, value, layout=None if dimension is None else Layout(dimension))
     assert caught.value.detail.isprintable()
     return caught.value
 
 
 def accepted(value: bytes, key: bytes = b"a", dimension: int | None = None) -> TrackUpsert:
     """Return what an upsert is read as."""
-    read = parse_track_event(key, value, dimension=dimension)
+    read = parse_track_event(key, value, layout=None if dimension is None else Layout(dimension))
     assert isinstance(read, TrackUpsert)
     return read
 
@@ -64,7 +65,7 @@ def test_an_event_becomes_a_unit_vector_with_its_metadata_and_time() -> None:
 
 def test_a_null_value_is_a_delete_and_an_empty_one_is_not() -> None:
     """Only null deletes; a zero-length value is malformed."""
-    assert parse_track_event("ü/1".encode(), None, dimension=3) == TrackDelete("ü/1")
+    assert parse_track_event("ü/1".encode(), None, layout=Layout(3)) == TrackDelete("ü/1")
     assert refusal(b"a", b"").reason is Reason.MALFORMED_JSON
 
 
@@ -190,7 +191,7 @@ def test_track_keys_are_stable_signed_64_bit_numbers() -> None:
 def test_arbitrary_bytes_raise_invalid_event_and_nothing_else(key: bytes | None, value: bytes | None) -> None:
     """Whatever the bytes, validation either accepts them or says why not."""
     try:
-        parse_track_event(key, value, dimension=None)
+        parse_track_event(key, value, layout=None)
     except InvalidEvent as error:
         refused = error
     else:
@@ -214,7 +215,7 @@ def test_arbitrary_json_raises_invalid_event_and_nothing_else(fields_of_event: d
     """Whatever JSON stands where a track event should, validation either accepts it or says why not."""
     value = json.dumps({"track_id": "a", **fields_of_event}).encode()
     try:
-        read = parse_track_event(b"a", value, dimension=None)
+        read = parse_track_event(b"a", value, layout=None)
     except InvalidEvent:
         return
     assert isinstance(read, TrackUpsert)
@@ -231,7 +232,7 @@ def test_what_is_encoded_is_read_back(vector: list[float], encoding: str, moment
     moment = moment.replace(tzinfo=UTC)
     metadata = TrackMetadata(title="Fuge", tags=("a", "b"), extra={"filename": "x.wav"})
     key, value = encode_track("ü/ 1", vector, metadata, event_time=moment, encoding=encoding)  # type: ignore[arg-type]
-    read = parse_track_event(key, value, dimension=len(vector))
+    read = parse_track_event(key, value, layout=Layout(len(vector)))
     assert isinstance(read, TrackUpsert)
     assert (read.track_id, read.metadata, read.event_time) == ("ü/ 1", metadata, moment)
     np.testing.assert_allclose(read.vector, unit_vector(vector), atol=2e-3 if encoding == "float16" else 2e-7)
@@ -262,6 +263,6 @@ def test_metadata_nested_however_deep_is_read_or_refused(levels: int, key: str, 
     nested = "[" * levels + inside + "]" * levels
     value = f'{{"track_id": "a", "embedding": [1, 2], "metadata": {{"{key}": {nested}}}}}'.encode()
     with contextlib.suppress(InvalidEvent):
-        read = parse_track_event(b"a", value, dimension=2)
+        read = parse_track_event(b"a", value, layout=Layout(2))
         assert isinstance(read, TrackUpsert)
         orjson.dumps(read.metadata.present())

@@ -11,6 +11,7 @@ from streams.kafka.received import ReceivedMessage
 from streams.maintenance.decoding import decode_messages
 from streams.maintenance.ingest import Ingest
 from streams.metrics import WorkerMetrics
+from streams.strategies.aspects import Layout
 
 pytestmark = pytest.mark.unit
 
@@ -31,8 +32,8 @@ def test_events_ahead_of_the_clock_are_counted_and_told_once_a_batch() -> None:
     hour, moment = timedelta(hours=1), timedelta(seconds=5)
     batch = [event("a", 7, moment), event("b", 8, hour), event("c", 9, hour)]
     with capture_logs() as logs:
-        ingest._count(decode_messages(batch, 2))
-        ingest._count(decode_messages([event("a", 10, moment)], 2))
+        ingest._count(decode_messages(batch, Layout(2)))
+        ingest._count(decode_messages([event("a", 10, moment)], Layout(2)))
     (line,) = [each for each in logs if "ahead" in each["event"]]
     assert (line["events"], line["partition"], line["offset"]) == (2, 0, 8)
     assert 3_590 < line["seconds"] <= 3_600

@@ -26,6 +26,7 @@ from streams.producers.columns import parse_map
 from streams.producers.items import RefusedRecord, SourceError, TrackItem
 from streams.producers.sources import SourceOptions, open_source
 from streams.producers.tracks import EmbeddingOptions
+from streams.strategies.aspects import Layout
 
 PAGE = Path(__file__).parents[3] / "docs" / "inputs.md"
 WIDTH, LAYERS = 8, 3
@@ -583,7 +584,7 @@ def outcome(each: InputKind, folder: Path) -> str:
 
 
 def _sent(item: TrackItem) -> str:
-    upsert = parse_track_event(item.key, item.value, dimension=WIDTH)
+    upsert = parse_track_event(item.key, item.value, layout=Layout(WIDTH))
     assert isinstance(upsert, TrackUpsert)
     units = {name: vector / np.linalg.norm(vector) for name, vector in VECTORS.items()}
     of = [name for name, unit in units.items() if np.allclose(unit, upsert.vector, atol=2e-3)]

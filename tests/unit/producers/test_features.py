@@ -38,7 +38,7 @@ def read(
     refused: list[RefusedRecord] = []
     for record in folder.records(after):
         if isinstance(record, TrackItem):
-            upsert = parse_track_event(record.key, record.value, dimension=None)
+            upsert = parse_track_event(record.key, record.value, layout=None)
             assert isinstance(upsert, TrackUpsert)
             sent[upsert.track_id] = upsert
         elif record is not None:

@@ -10,6 +10,7 @@ from streams.contracts import MAX_EVENT_BYTES, TrackUpsert, parse_track_event
 from streams.producers.items import Record, RefusedRecord, SourceError, TrackItem
 from streams.producers.jsonl import JsonLines
 from streams.producers.tracks import EmbeddingOptions
+from streams.strategies.aspects import Layout
 
 pytestmark = pytest.mark.unit
 
@@ -51,7 +52,7 @@ def test_what_is_sent_passes_the_door(tmp_path: Path) -> None:
     """A sent line is the event itself, cleaned and packed."""
     (item,) = JsonLines(write(tmp_path, line("ü/1", 3.0, 4.0))).records(None)
     assert isinstance(item, TrackItem)
-    read = parse_track_event(item.key, item.value, dimension=2)
+    read = parse_track_event(item.key, item.value, layout=Layout(2))
     assert isinstance(read, TrackUpsert)
     assert read.vector.tolist() == pytest.approx([0.6, 0.8])
 

@@ -9,6 +9,7 @@ from streams.contracts import RecommendationQuery, track_key
 from streams.recommender.problems import RequestProblemError
 from streams.recommender.query_builder import NamedTracks, is_stored_list, make_query
 from streams.strategies import Query
+from streams.strategies.aspects import Layout
 
 pytestmark = pytest.mark.unit
 
@@ -18,7 +19,9 @@ def query(dimension: int | None = None, **asked: Any) -> Query:
     request = RecommendationQuery.model_validate(
         asked if asked.keys() & {"seeds", "embedding"} else {"track_id": "a", **asked}
     )
-    return make_query(request, now=1000.0, window=60.0, dimension=dimension)
+    return make_query(
+        request, now=1000.0, window=60.0, layout=None if dimension is None else Layout(dimension)
+    )
 
 
 def refused(**asked: Any) -> tuple[int, str, str]:

@@ -1,5 +1,7 @@
 """Random questions to a catalogue that changes, held against brute force: equal lists, or what could not be met is said."""
 
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +13,8 @@ from hypothesis import strategies as st
 from streams.engine.search.types import SearchSettings
 from streams.recommender.answering import QuestionAnswerer
 from streams.recommender.catalogue_questions import Body, CatalogueQuestion, RefusedQuestion
-from streams.strategies import InvalidQuery, Query
+from streams.strategies import InvalidQuery, Query, Seed
+from streams.strategies.aspects import Layout, checked_weights
 from tests.support.examples import examples
 from tests.support.question_catalogues import (
     batch_of,
@@ -70,3 +73,66 @@ def test_questions_are_answered_as_brute_force_answers_them(number: int, size: i
         oracle = Oracle(everything, popularity, facts)
         for _ in range(QUESTIONS if everything else 0):
             check(answerer, oracle, some_question(random, everything, DIMENSION))
+
+
+LAYOUT = Layout.of_sizes({"melody": 3, "rhythm": 2, "harmony": 1}, {"melody": 3, "rhythm": 2, "harmony": 1})
+
+
+def parted(random: np.random.Generator, track: Known) -> Known:
+    """The track with a vector of aspects, of which some are missing."""
+    parts = {name: random.standard_normal(size) for name, size, _ in LAYOUT.rows if random.random() < 0.85}
+    vector = LAYOUT.join({n: (p / np.linalg.norm(p)).astype(np.float32) for n, p in parts.items()})
+    return (
+        replace(track, vector=vector)
+        if parts
+        else replace(track, vector=LAYOUT.join({"harmony": np.ones(1)}))
+    )
+
+
+def weighted_mean(one: np.ndarray, other: np.ndarray, weights: Mapping[str, float]) -> float:
+    """The weighted mean of the aspects' cosines, part by part; a missing part counts 0."""
+    mean = 0.0
+    for name, where in LAYOUT.parts.items():
+        lengths = np.linalg.norm(one[where]) * np.linalg.norm(other[where])
+        if lengths and name in weights:
+            mean += weights[name] * float(one[where].astype("f8") @ other[where].astype("f8")) / lengths
+    return mean
+
+
+@settings(max_examples=examples(20), deadline=None, phases=(Phase.explicit, Phase.reuse, Phase.generate))
+@given(number=st.integers(0, 2**32 - 1), size=st.integers(2, 60))
+def test_weighted_questions_are_answered_as_brute_force_answers_them(number: int, size: int) -> None:
+    """Random weights, negative ones too, with every other kind of question; each item says the weighted mean and its parts."""
+    random = np.random.default_rng(number)
+    answerer = QuestionAnswerer(DIMENSION, SearchSettings())
+    tracks = [parted(random, track) for track in some_tracks(random, size, DIMENSION)]
+    answerer.apply(batch_of(tracks, [], 0, DIMENSION))
+    popularity, facts = some_popularity(random, tracks), some_facts(random, tracks)
+    answerer.know_popularity(popularity)
+    answerer.know_lists(facts)
+    oracle = Oracle(tracks, popularity, facts)
+    vectors = {track.track_id: track.vector for track in tracks}
+    for _ in range(QUESTIONS):
+        weights = {name: float(random.uniform(-1, 1)) for name in LAYOUT.names if random.random() < 0.7}
+        query = replace(
+            some_question(random, tracks, DIMENSION),
+            layout=LAYOUT,
+            weights=checked_weights(weights) if weights else None,
+        )
+        check(answerer, oracle, query)
+    for seed in tracks[:3]:
+        weights = checked_weights(dict(zip(LAYOUT.names, random.uniform(-1, 1, 3).tolist(), strict=True)))
+        query = Query(seeds=(Seed(seed.key),), layout=LAYOUT, weights=weights, top_k=50)
+        body = answered(answerer, query)
+        expected = {
+            name: weighted_mean(seed.vector, vector, weights)
+            for name, vector in vectors.items()
+            if name != seed.track_id
+        }
+        best = sorted(expected.values(), reverse=True)[:50]
+        assert [item["similarity_score"] for item in body["recommendations"]] == pytest.approx(best, abs=3e-6)
+        for item in body["recommendations"]:
+            assert item["similarity_score"] == pytest.approx(expected[item["track_id"]], abs=3e-6)
+            for name, cosine in item["aspects"].items():
+                alone = weighted_mean(seed.vector, vectors[item["track_id"]], {name: 1.0})
+                assert (cosine or 0.0) == pytest.approx(alone, abs=2e-6)

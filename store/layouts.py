@@ -1,0 +1,63 @@
+"""The layout of the catalogue's vectors: fixed once, by its first track."""
+
+from typing import NamedTuple
+
+import asyncpg
+from asyncpg.pool import PoolConnectionProxy
+
+from store.pool import translated_errors
+
+_READ = "SELECT dimension, aspects FROM catalogue"
+
+
+class StoredLayout(NamedTuple):
+    """The layout as the store has it.
+
+    Attributes:
+        dimension: The length of the vectors.
+        aspects: Name, size and weight of each named part, in the order of the components; none: there are no parts.
+    """
+
+    dimension: int
+    aspects: list[tuple[str, int, float]] = []  # noqa: RUF012 -- never changed
+
+
+async def fix_layout(connection: PoolConnectionProxy, layout: StoredLayout) -> StoredLayout:
+    """Make `layout` the catalogue's unless it has one; return the one it has."""
+    await connection.execute(
+        "INSERT INTO catalogue (dimension, aspects) VALUES ($1, $2) ON CONFLICT (only_row) DO NOTHING",
+        layout.dimension,
+        layout.aspects or None,
+    )
+    found = await read_layout(connection)
+    assert found is not None
+    return found
+
+
+async def read_layout(connection: PoolConnectionProxy) -> StoredLayout | None:
+    """The catalogue's layout, or None before the first track."""
+    row = await connection.fetchrow(_READ)
+    return None if row is None else _layout(row)
+
+
+async def read_dimension(connection: PoolConnectionProxy) -> int | None:
+    """The length of the catalogue's vectors, or None before the first track."""
+    layout = await read_layout(connection)
+    return None if layout is None else layout.dimension
+
+
+async def fetch_layout(pool: asyncpg.Pool) -> StoredLayout | None:
+    """The catalogue's layout, which never changes; None before the first track.
+
+    Raises:
+        StoreUnavailableError: Postgres cannot be reached.
+    """
+    with translated_errors():
+        row = await pool.fetchrow(_READ)
+    return None if row is None else _layout(row)
+
+
+def _layout(row: asyncpg.Record) -> StoredLayout:
+    return StoredLayout(
+        row["dimension"], [(name, size, weight) for name, size, weight in row["aspects"] or []]
+    )
