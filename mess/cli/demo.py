@@ -46,9 +46,9 @@ async def _bring(kafka: "KafkaSettings", store: "StoreSettings", *, wait: bool) 
     catalogue = await asyncio.to_thread(DemoPublisher)
     async with DemoWatcher(store.dsn, kafka) as watch:
         counts = await watch.counts()
-        if counts.dimension not in (None, catalogue.dimension):
+        if await watch.aspects() not in (None, catalogue.aspects):
             fail(
-                f"The store's catalogue has {counts.dimension} dimensions, the demo's {catalogue.dimension}.",
+                f"The store's embeddings do not have the demo's aspects: {', '.join(catalogue.aspects)}.",
                 hint="The demo catalogue needs a database and topics of its own.",
             )
         if counts.tracks >= len(catalogue):

@@ -100,14 +100,16 @@ class _Session:
         began = time.monotonic()
         async with DemoWatcher(stack.state.database_url, stack.kafka) as watch:
             before = await watch.look()
-            demo = await self._demo_to_publish(before)
+            demo = await self._demo_to_publish(before, await watch.aspects())
             if demo is None and before.settled:
                 self._say(f"the catalogue holds {before.tracks:,} tracks")
                 return
             settled = await self._publish_and_settle(stack, watch, demo)
         self._announce(settled, time.monotonic() - began, stack.state.http_url, demo)
 
-    async def _demo_to_publish(self, before: Progress) -> DemoPublisher | None:
+    async def _demo_to_publish(
+        self, before: Progress, aspects: tuple[str, ...] | None
+    ) -> DemoPublisher | None:
         """The demo catalogue, if it is wanted and not published yet."""
         if not self._options.demo:
             return None
@@ -116,6 +118,9 @@ class _Session:
             return None
         if before.tracks >= len(demo):
             self._say(f"the catalogue holds {before.tracks:,} tracks already; the demo catalogue is left out")
+            return None
+        if aspects not in (None, demo.aspects):
+            self._say("the catalogue has other embeddings than the demo catalogue, which is left out")
             return None
         return demo
 

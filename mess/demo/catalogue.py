@@ -5,7 +5,7 @@ import hashlib
 import io
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -14,11 +14,22 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from streams.strategies.aspects import Layout, parse_weights
+
 DATA_DIR: Final = Path(__file__).parent / "data"
 MANIFEST: Final = "manifest.json"
 VECTORS: Final = "vectors.npz"
 TRACKS: Final = "tracks.jsonl.gz"
 FORMAT: Final = 1
+
+# The blocks of features that make up each aspect, and how much the aspect counts in the lists: see docs/demo-catalogue.md.
+ASPECTS: Final[Mapping[str, tuple[str, ...]]] = {
+    "harmony": ("tonic_profile", "mode", "harmonic_intervals"),
+    "melody": ("interval_histogram", "interval_bigrams", "contour_trigrams", "degree_transitions"),
+    "rhythm": ("note_values", "beat_values", "rhythm_bigrams", "metrical_positions", "metre"),
+    "texture": ("texture", "pitch_range", "register", "density", "repetition"),
+}
+WEIGHTS: Final = "harmony:1,melody:3,rhythm:6,texture:4"
 
 
 class CatalogueError(Exception):
@@ -47,16 +58,18 @@ class DemoCatalogue:
     """The whole catalogue.
 
     Attributes:
-        embeddings: float32, shape (n, d), rows of unit length.
+        embeddings: float32, shape (n, d): the vectors that a catalogue of these aspects and weights holds.
         tracks: n works, in the order of the rows.
         blocks: What the columns mean, in order.
         version: music21's version, whose corpus this is.
+        layout: The aspects that the columns belong to.
     """
 
     embeddings: NDArray[np.float32]
     tracks: list[DemoTrack]
     blocks: list[FeatureBlock]
     version: str
+    layout: Layout
 
     def __len__(self) -> int:
         return len(self.tracks)
@@ -83,21 +96,34 @@ def load_demo_catalogue(data_dir: Path = DATA_DIR) -> DemoCatalogue:
         raise CatalogueError(
             f"{data_dir}: {vectors.shape} vectors and {len(tracks)} tracks, but the manifest says {expected}"
         )
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    if not (lengths > 0).all():
-        raise CatalogueError(f"{data_dir}: {int((lengths == 0).sum())} embeddings are zero vectors")
-    return DemoCatalogue(vectors / lengths, tracks, blocks, version)
+    ordered, layout, columns = _by_aspect(blocks)
+    vectors = _weighed(vectors[:, columns], layout)
+    if zero := int((~vectors.any(axis=1)).sum()):
+        raise CatalogueError(f"{data_dir}: {zero} embeddings are zero vectors")
+    return DemoCatalogue(vectors, tracks, ordered, version, layout)
 
 
-def iter_tracks(data_dir: Path = DATA_DIR) -> Iterator[tuple[str, NDArray[np.float32], dict[str, Any]]]:
-    """Yield (track_id, embedding of shape (d,), metadata) of each work, in a fixed order.
+def _by_aspect(blocks: list[FeatureBlock]) -> tuple[list[FeatureBlock], Layout, NDArray[np.int64]]:
+    """The blocks in the order of the aspects, their layout, and the columns in that order."""
+    known = [block for name in sorted(ASPECTS) for block in blocks if block.name in ASPECTS[name]]
+    sizes = {
+        name: sum(block.size for block in blocks if block.name in members)
+        for name, members in ASPECTS.items()
+    }
+    starts = dict(
+        zip((block.name for block in blocks), np.cumsum([0, *(b.size for b in blocks)]), strict=False)
+    )
+    columns = np.concatenate([starts[block.name] + np.arange(block.size) for block in known])
+    return known, Layout.of_sizes(sizes, parse_weights(WEIGHTS)), columns
 
-    Raises:
-        CatalogueError: As `load_demo_catalogue`.
-    """
-    catalogue = load_demo_catalogue(data_dir)
-    for track, embedding in zip(catalogue.tracks, catalogue.embeddings, strict=True):
-        yield track.track_id, embedding, track.metadata
+
+def _weighed(vectors: NDArray[np.float32], layout: Layout) -> NDArray[np.float32]:
+    """The vectors of works, each part scaled to the root of its weight; a part of zeros stays so."""
+    weighed = vectors.astype(np.float64)
+    for aspect, where in zip(layout.aspects, layout.parts.values(), strict=True):
+        lengths = np.linalg.norm(weighed[:, where], axis=1, keepdims=True)
+        weighed[:, where] *= np.sqrt(aspect.weight) / np.where(lengths > 0, lengths, 1)
+    return weighed.astype(np.float32)
 
 
 def _manifest(data_dir: Path) -> dict[str, Any]:

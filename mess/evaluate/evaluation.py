@@ -7,7 +7,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from mess.evaluate import intervals, labels, lists, measures, plan
+from mess.evaluate import aspects, intervals, labels, lists, measures, plan
+from mess.evaluate.aspects import AspectFigures
 from mess.evaluate.labels import Label
 from mess.evaluate.listening import ListeningModel, SimulatedListening, simulate_listening
 from mess.evaluate.lists import SEEN, ListJob, Made
@@ -117,8 +118,13 @@ class _Evaluation:
             labels=[self._label_facts(label) for label in self._labels],
             lines=[named[entry.name] for entry in (*_baselines(), *entries)],
             hubs=[named[entry.name] for entry in held_back],
+            aspects=self._aspects(),
             shift=self._shift() if any(entry.strategy == POPULAR for entry in entries) else None,
         )
+
+    def _aspects(self) -> list[AspectFigures]:
+        self._show("asking each aspect", 0, 1)
+        return aspects.measure(self._works, self._options.random_seed)
 
     def _job(self, entries: Sequence[PlanEntry], listening: SimulatedListening | None) -> ListJob:
         return ListJob(

@@ -8,6 +8,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from mess.evaluate.aspects import AspectFigures
 from mess.evaluate.intervals import Interval
 
 ROUNDED: Final = 5
@@ -116,6 +117,7 @@ class EvaluationReport:
         lines: The table.
         shift: How `popular` moves; None where it was not asked for.
         hubs: Lines with hubs held back, named after those of the table.
+        aspects: What each aspect alone is worth; empty if the vectors have none.
     """
 
     catalogue: str
@@ -129,6 +131,7 @@ class EvaluationReport:
     lines: Sequence[MeasuredFigures]
     shift: PopularityShift | None = None
     hubs: Sequence[MeasuredFigures] = field(default_factory=tuple)
+    aspects: Sequence[AspectFigures] = field(default_factory=tuple)
 
     def line(self, name: str) -> MeasuredFigures | None:
         """The line called `name`."""
@@ -157,6 +160,16 @@ class EvaluationReport:
             ],
             "strategies": [one.as_json() for one in self.lines],
             "hubs_held_back": [one.as_json() for one in self.hubs],
+            "aspects": [
+                {
+                    "question": one.question,
+                    "seeds": one.seeds,
+                    "listed": one.listed,
+                    "chance": _number(one.chance),
+                    "figures": {name: _interval(each) for name, each in one.figures.items()},
+                }
+                for one in self.aspects
+            ],
             "popular_shift": None
             if shift is None
             else {

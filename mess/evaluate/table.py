@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from rich.table import Table
 
+from mess.evaluate.aspects import NEAREST
 from mess.evaluate.intervals import Interval
 from mess.evaluate.plan import LENGTH
 from mess.evaluate.report import EvaluationReport, MeasuredFigures
@@ -30,6 +31,8 @@ def report_tables(report: EvaluationReport) -> Iterator[EvaluationTable]:
         yield _against(report, costs)
     if report.hubs:
         yield _hubs(report)
+    if report.aspects:
+        yield _aspects(report)
     if report.shift is not None:
         yield _shift(report)
 
@@ -111,6 +114,18 @@ def _hubs(report: EvaluationReport) -> EvaluationTable:
         diversity = f"{line.means['diversity'].mean:.3f}"
         rows.append((line.name, hubs, largest, coverage, gini, diversity, *precisions))
     return EvaluationTable("Hubs held back", headings, rows)
+
+
+def _aspects(report: EvaluationReport) -> EvaluationTable:
+    asked = report.aspects
+    headings = (
+        "lists by",
+        *(f"{one.question} ({one.seeds:,} seeds, {one.listed:,} listed)" for one in asked),
+    )
+    rows = [("chance", *(f"{one.chance:.3f}" for one in asked))]
+    rows += [(name, *(_sure(one.figures[name]) for one in asked)) for name in asked[0].figures]
+    title = f"Each aspect alone: of the nearest {NEAREST}, the share that is right; of tunes, the share of lists with it"
+    return EvaluationTable(title, headings, rows)
 
 
 def _with_their_own(report: EvaluationReport) -> Iterable[MeasuredFigures]:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from mess.demo.catalogue import DemoCatalogue
 from store.rows import ListRows, TrackVectors
 from streams.strategies import CandidateColumns
+from streams.strategies.aspects import Layout
 from streams.strategies.types import Column, Floats, Vectors
 
 Rows = npt.NDArray[np.int64]
@@ -26,6 +27,8 @@ FIELDS: Final = (
     "album",
     "extra.collection",
 )
+# What is read of each track: these, and its title.
+READ: Final = (*FIELDS, "title")
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -36,9 +39,10 @@ class Works:
         name: Which catalogue this is, for people.
         track_ids: n ids, ascending.
         vectors: float32 (n, d), unit length.
-        columns: Field to n values, for each of `FIELDS`; None where unknown.
+        columns: Field to n values, for each of `READ`; None where unknown.
         lists: int64 (n, k), stored neighbour lists as row numbers, -1 in empty places; None: nothing stored.
         density: float64 (n,), mean cosine to the first ten of the stored list; None: nothing stored.
+        layout: The aspects of the vectors; None if they have none.
     """
 
     name: str
@@ -47,6 +51,7 @@ class Works:
     columns: Mapping[str, Column]
     lists: Rows | None = None
     density: Floats | None = None
+    layout: Layout | None = None
 
     def __len__(self) -> int:
         return len(self.track_ids)
@@ -68,20 +73,26 @@ def of_demo(catalogue: DemoCatalogue) -> Works:
         name=f"demo catalogue (music21 {catalogue.version})",
         track_ids=[track.track_id for track in rows],
         vectors=catalogue.embeddings[order],
-        columns=CandidateColumns(metadata, FIELDS),
+        columns=CandidateColumns(metadata, READ),
+        layout=catalogue.layout,
     )
 
 
 def works_of_store(
-    tracks: TrackVectors, facts: Mapping[int, Mapping[str, Any]], lists: ListRows, nearest: int
+    tracks: TrackVectors,
+    facts: Mapping[int, Mapping[str, Any]],
+    lists: ListRows,
+    nearest: int,
+    layout: Layout | None = None,
 ) -> tuple[Works, Rows]:
     """A store's tracks, and their keys in the order of the rows.
 
     Args:
         tracks: Their vectors.
-        facts: Key to the values of `FIELDS`.
+        facts: Key to the values of `READ`.
         lists: The stored lists.
         nearest: How many of a list make its density.
+        layout: What the vectors are made up of.
     """
     order = sorted(range(len(tracks.track_ids)), key=tracks.track_ids.__getitem__)
     keys = tracks.keys[order]
@@ -91,9 +102,10 @@ def works_of_store(
         name="the store",
         track_ids=[tracks.track_ids[row] for row in order],
         vectors=tracks.vectors[order],
-        columns={name: _column([row.get(name) for row in found]) for name in FIELDS},
+        columns={name: _column([row.get(name) for row in found]) for name in READ},
         lists=rows,
         density=density,
+        layout=layout,
     )
     return made, keys
 

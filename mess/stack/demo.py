@@ -15,6 +15,7 @@ from mess.demo import catalogue
 from mess.stack.files import write_private
 from serving.kafka.broker import BrokerUnavailableError, KafkaLogEnds
 from store.errors import StoreError
+from store.layouts import fetch_layout
 from store.pool import open_pool
 from store.settings import StoreSettings
 from store.status import StoreCounts, fetch_counts
@@ -23,6 +24,7 @@ from streams.kafka.topics import TRACK_INGEST
 from streams.producers.items import TrackItem
 from streams.producers.publisher import publish_all
 from streams.settings import KafkaSettings
+from streams.strategies.aspects import Layout
 
 POLL_SECONDS = 0.5
 
@@ -45,6 +47,11 @@ class Progress:
     def settled(self) -> bool:
         """Whether everything published is in the store and every track has its list."""
         return self.lag == 0 and self.full_lists >= self.tracks
+
+
+def published_note(data_dir: Path) -> Path:
+    """Where a data directory has the note that the demo catalogue has been published."""
+    return data_dir / "demo.json"
 
 
 class DemoWatcher:
@@ -73,6 +80,16 @@ class DemoWatcher:
         """
         assert self._pool is not None
         return await fetch_counts(self._pool)
+
+    async def aspects(self) -> tuple[str, ...] | None:
+        """Return the names of the aspects of the store's vectors; None before its first track.
+
+        Raises:
+            StoreError: The database does not answer.
+        """
+        assert self._pool is not None
+        found = await fetch_layout(self._pool)
+        return None if found is None else Layout.of_rows(*found).names
 
     async def look(self) -> Progress:
         """Return one snapshot.
@@ -126,16 +143,16 @@ class DemoPublisher:
         Raises:
             mess.demo.catalogue.CatalogueError: Its files are missing or damaged.
         """
-        self._note = None if data_dir is None else data_dir / "demo.json"
+        self._note = None if data_dir is None else published_note(data_dir)
         self._catalogue = catalogue.load_demo_catalogue()
 
     def __len__(self) -> int:
         return len(self._catalogue)
 
     @property
-    def dimension(self) -> int:
-        """Length of its embeddings."""
-        return int(self._catalogue.embeddings.shape[1])
+    def aspects(self) -> tuple[str, ...]:
+        """The names of its embeddings' aspects."""
+        return self._catalogue.layout.names
 
     @property
     def example(self) -> str:
@@ -163,4 +180,5 @@ class DemoPublisher:
 
     def _items(self) -> Iterator[TrackItem]:
         for track, vector in zip(self._catalogue.tracks, self._catalogue.embeddings, strict=True):
-            yield TrackItem.upsert(track.track_id, vector, track.metadata)
+            parts = self._catalogue.layout.split(vector)
+            yield TrackItem.upsert(track.track_id, parts, track.metadata)

@@ -16,8 +16,10 @@ from pydantic import SecretStr
 from sqlalchemy.exc import SQLAlchemyError
 
 from mess import migrate
+from mess.demo.catalogue import WEIGHTS
 from mess.stack import datadir, diskroom
 from mess.stack.broker import Broker, BrokerChoice, prepare_broker
+from mess.stack.demo import published_note
 from mess.stack.diskroom import DiskRoom
 from mess.stack.errors import StackError
 from mess.stack.freed import GIVING_MEMORY_BACK
@@ -248,11 +250,23 @@ class LocalStack:
             "MESS_WORKER_PORT": str(port),
             "MESS_WORKER_NAME": f"worker-{number}",
             "MESS_DATA_DIR": str(self._data_dir / f"worker-{number}"),
+            **self._demo_weights(),
         }
         service = self._pipeline_service(
             f"worker-{number}", "worker", self._database_url, f"http://{LOOPBACK}:{port}/live", settings
         )
         return replace(service, needs_room=True)
+
+    def _demo_weights(self) -> dict[str, str]:
+        """The weights of the demo catalogue's aspects, if it is going to be the first catalogue and nothing else is set."""
+        own = {"MESS_ASPECT_WEIGHTS", "MESS_EMBEDDING_DIMENSION"}
+        if (
+            not self._options.demo
+            or published_note(self._data_dir).exists()
+            or not own.isdisjoint(os.environ)
+        ):
+            return {}
+        return {"MESS_ASPECT_WEIGHTS": WEIGHTS}
 
     def _api(self, database_url: str) -> ServiceSpec:
         settings = {

@@ -85,13 +85,29 @@ def test_famous_works_are_there(demo: DemoCatalogue, track_id: str, facts: dict[
     assert {key: metadata.get(key) for key in facts} == facts
 
 
-def test_iterating_gives_rows_with_their_own_metadata(demo: DemoCatalogue) -> None:
-    """Ids, rows and metadata stay in step."""
-    names, embeddings, metadata = zip(*catalogue.iter_tracks(), strict=True)
-    assert list(zip(names, metadata, strict=True)) == [
-        (track.track_id, track.metadata) for track in demo.tracks
-    ]
-    np.testing.assert_array_equal(np.stack(embeddings), demo.embeddings)
+def test_aspects_are_whole_blocks_in_order(demo: DemoCatalogue) -> None:
+    """Each block is in one aspect, its columns beside each other; each part has the root of its weight for length."""
+    assert sorted(demo.layout.names) == sorted(catalogue.ASPECTS)
+    assert sorted(sum(catalogue.ASPECTS.values(), ())) == sorted(block.name for block in demo.blocks)
+    in_order = [name for aspect in demo.layout.names for name in catalogue.ASPECTS[aspect]]
+    assert [block.name for block in demo.blocks] == in_order
+    for aspect, part in zip(demo.layout.aspects, demo.layout.split(demo.embeddings.T).values(), strict=True):
+        np.testing.assert_allclose(np.linalg.norm(part, axis=0) ** 2, aspect.weight, atol=1e-5)
+    with np.load(catalogue.DATA_DIR / catalogue.VECTORS) as arrays:
+        raw = arrays["codes"][7] * arrays["scale"]
+    stored = orjson.loads((catalogue.DATA_DIR / catalogue.MANIFEST).read_bytes())["blocks"]
+    starts = dict(
+        zip([b["name"] for b in stored], np.cumsum([0, *(b["size"] for b in stored)]), strict=False)
+    )
+    melody = np.concatenate(
+        [
+            raw[starts[b.name] : starts[b.name] + b.size]
+            for b in demo.blocks
+            if b.name in catalogue.ASPECTS["melody"]
+        ]
+    )
+    part = demo.layout.split(demo.embeddings[7])["melody"]
+    np.testing.assert_allclose(part / np.linalg.norm(part), melody / np.linalg.norm(melody), atol=1e-6)
 
 
 @pytest.mark.parametrize("name", [catalogue.MANIFEST, catalogue.VECTORS, catalogue.TRACKS])

@@ -19,6 +19,7 @@ from mess.evaluate.report import EvaluationReport
 from store.popularity import StoredPopularity as StoredListening
 from store.rows import ListRows, TrackVectors
 from streams.strategies import popularity
+from streams.strategies.aspects import Layout
 from tests.unit.evaluate.helpers import groups, works
 
 pytestmark = pytest.mark.unit
@@ -198,7 +199,7 @@ def tiny_demo(monkeypatch: pytest.MonkeyPatch) -> None:
         DemoTrack(track_id, {"form": form, "collection": "one"})
         for track_id, form in zip(catalogue.track_ids, catalogue.columns["form"], strict=True)
     ]
-    demo = DemoCatalogue(catalogue.vectors, tracks, [FeatureBlock("all", 8, 1.0)], "0")
+    demo = DemoCatalogue(catalogue.vectors, tracks, [FeatureBlock("all", 8, 1.0)], "0", Layout(8))
     monkeypatch.setattr("mess.demo.catalogue.load_demo_catalogue", lambda: demo)
     monkeypatch.delenv("MESS_DATABASE_URL", raising=False)
 

@@ -5,6 +5,7 @@ import pytest
 
 from benchmarks import demo_quality
 from mess.demo.catalogue import DemoCatalogue, DemoTrack, FeatureBlock
+from streams.strategies.aspects import Layout
 from tools.demo_catalogue import quality
 
 pytestmark = pytest.mark.unit
@@ -24,7 +25,7 @@ def two_collections(separate: bool) -> DemoCatalogue:
         DemoTrack(f"t/{i}", {"collection": "A" if i < EACH else "B", "form": "reel" if i % 2 else "jig"})
         for i in range(2 * EACH)
     ]
-    return DemoCatalogue(vectors, tracks, [FeatureBlock("any", 8, 1.0)], "0")
+    return DemoCatalogue(vectors, tracks, [FeatureBlock("any", 8, 1.0)], "0", Layout(8))
 
 
 def test_collections_that_lie_apart_have_a_share_of_one() -> None:
