@@ -76,7 +76,7 @@ class FreshnessProber:
     async def _publish(self, track_id: str, vector: np.ndarray | None) -> float:
         key, value = track_id.encode(), None
         if vector is not None:
-            key, value = encode_track(track_id, vector, {"title": track_id})
+            key, value = encode_track(track_id, self._demo.layout.split(vector), {"title": track_id})
         await self._producer.send_and_wait(TRACK_INGEST, key=key, value=value)
         return time.perf_counter()
 
@@ -155,7 +155,8 @@ class FreshnessProber:
         while True:
             while count < (time.perf_counter() - start) * rate:
                 track_id = f"bench/background-{count}"
-                key, value = encode_track(track_id, self.vector(self.some_work(), 0.3), {})
+                parts = self._demo.layout.split(self.vector(self.some_work(), 0.3))
+                key, value = encode_track(track_id, parts, {})
                 await self._producer.send(TRACK_INGEST, key=key, value=value)
                 count += 1
             await asyncio.sleep(0.005)

@@ -121,7 +121,8 @@ class Traffic:
             self._guests.append(track_id)
         value = None
         if kind != "gone":
-            value = encode_track(track_id, vector, self._demo.tracks[row].metadata)[1]
+            parts = self._demo.layout.split(vector)
+            value = encode_track(track_id, parts, self._demo.tracks[row].metadata)[1]
         try:
             await self._producer.send_and_wait(TRACK_INGEST, key=track_id.encode(), value=value)
             self.events[kind] += 1

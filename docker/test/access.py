@@ -39,7 +39,7 @@ def tell_operators() -> None:
     until("the dead letter is there", letters, 60)
     say("dead letters:\n" + mess("dead-letters", "list").rstrip())
     [letter] = letters()
-    require(letter["reason"] == "wrong_dimension", str(letter))
+    require(letter["reason"] == "wrong_aspects", str(letter))
     require("wrong/dimension" in mess("dead-letters", "show", letter["place"]), "the letter cannot be shown")
     mess("dead-letters", "replay", letter["place"])
     until("it is refused again", lambda: letters() and letters() != [letter], 60)

@@ -13,6 +13,7 @@ from stack import (
     compose,
     digest,
     get,
+    in_parts,
     measured,
     mess,
     note_memory,
@@ -40,6 +41,10 @@ def publish_demo() -> None:
     note_memory("with the demo")
 
 
+def _packed(part: np.ndarray) -> dict[str, str]:
+    return {"dtype": "float32", "data": base64.b64encode(part.astype("<f4").tobytes()).decode()}
+
+
 def grow() -> None:
     """100,000 tracks: what a larger catalogue takes of memory, and how fast it comes."""
     rng = np.random.default_rng(5)
@@ -51,8 +56,7 @@ def grow() -> None:
         lines = []
         for number in range(first, min(first + 10_000, missing)):
             vector = centres[number % 300] + 0.8 * rng.standard_normal(DIMENSION)
-            packed = base64.b64encode(vector.astype("<f4").tobytes()).decode()
-            embedding = {"dtype": "float32", "data": packed}
+            embedding = {name: _packed(part) for name, part in in_parts(vector).items()}
             lines.append(
                 json.dumps({"track_id": f"many/{number}", "embedding": embedding, "metadata": {}}) + "\n"
             )

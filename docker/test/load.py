@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from stack import BEGAN, DIMENSION, Wrong, get, mess, require, settled, sql, until
+from stack import BEGAN, DIMENSION, Wrong, get, in_parts, mess, require, settled, sql, until
 
 
 class Load:
@@ -75,7 +75,7 @@ class Load:
     def _event(self, name: str) -> dict[str, Any]:
         number = int(name.split("/")[1]) + 7 * (self._round % 1000)
         vector = [((number * 31 + i * 17) % 101) / 101 - 0.5 for i in range(DIMENSION)]
-        return {"track_id": name, "embedding": vector, "metadata": {"title": name}}
+        return {"track_id": name, "embedding": in_parts(vector), "metadata": {"title": name}}
 
     @contextlib.contextmanager
     def running(self) -> Iterator["Load"]:

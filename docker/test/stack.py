@@ -21,6 +21,8 @@ PORT = re.search(r"(?m)^MESS_API_PORT=(\d+)", ENV_FILE.read_text())[1]  # type: 
 URL = f"http://127.0.0.1:{PORT}"
 DEMO_TRACKS = 14_765
 DIMENSION = 253
+# The aspects of the demo's embeddings and their sizes, which every other track of its catalogue must have.
+ASPECTS = {"harmony": 28, "melody": 128, "rhythm": 62, "texture": 35}
 # Caddy signs its own for localhost.
 ANY_CERTIFICATE = ssl.create_default_context()
 ANY_CERTIFICATE.check_hostname = False
@@ -184,9 +186,21 @@ def logged(service: str, what: str, lines: int = 2_000) -> str:
     return found[-1] if found else ""
 
 
+def in_parts(vector: Any) -> dict[str, Any]:
+    """A vector of DIMENSION components as an embedding of the demo's aspects."""
+    parts, start = {}, 0
+    for name, size in ASPECTS.items():
+        parts[name] = vector[start : start + size]
+        start += size
+    return parts
+
+
 def publish_one(name: str, **more: Any) -> None:
     """A new track, until its list is served."""
-    line = json.dumps({"track_id": name, "embedding": [1.0] * DIMENSION, "metadata": {}, **more}) + "\n"
+    line = (
+        json.dumps({"track_id": name, "embedding": in_parts([1.0] * DIMENSION), "metadata": {}, **more})
+        + "\n"
+    )
     mess("publish", "-", given=line)
     path = f"/recommend/{urllib.parse.quote(name, safe='')}?top_k=5"
     until(f"{name} is served", lambda: get(path)[0] == 200)
