@@ -91,8 +91,10 @@ def share_right(follower: KeptLists, expected: dict[int, list[tuple[int, float]]
     return float(np.mean([follower.lists.get(key) == entries for key, entries in expected.items()]))
 
 
-def test_nearly_all_lists_are_right_at_once_and_all_after_repair() -> None:
+def test_nearly_all_lists_are_right_at_once_and_all_after_repair(monkeypatch: pytest.MonkeyPatch) -> None:
     """Above the threshold: at least .99 of all lists at once, with few comparisons, and every one once it is idle."""
+    # On a slow machine a window of the inflow would end in the middle: a catalogue that is being filled gets no lists.
+    monkeypatch.setattr(approximate, "WINDOW_SECONDS", np.inf)
     dimension = 24
     catalogue = random_catalogue(2_600, dimension, seed=4)
     engine = ApproximateEngine(dimension, published=20, kept=40, exact_upto=2_000)
