@@ -16,6 +16,7 @@ NAMES = (
     "bootstrap",
     "restart",
     "growth",
+    "owned_memory",
     "reads",
     "on_demand",
     "peers",

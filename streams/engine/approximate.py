@@ -258,7 +258,7 @@ class ApproximateEngine(ExactEngine):
 
     def _put(self, rows: Slots, found: EngineMatches) -> None:
         with self._timed("lists"):
-            differs = self.lists.put(rows, found.best, found.scores, self.catalogue.track_ids, complete=False)
+            differs = self.lists.put(rows, found.best, found.scores, self.catalogue, complete=False)
             self.lists.changed[rows] |= differs
             self.lists.pending[rows] = True
 
@@ -276,9 +276,7 @@ class ApproximateEngine(ExactEngine):
             search = self.nearest.search if unknown else self.nearest.search_known
             found = search(part, own, others)
             complete = len(catalogue) - 1 <= lists.kept
-            differs = lists.put(
-                part[own], found.best[own], found.scores[own], catalogue.track_ids, complete=complete
-            )
+            differs = lists.put(part[own], found.best[own], found.scores[own], catalogue, complete=complete)
             lists.changed[part[own]] |= differs
             self._enter(found, part, np.arange(start, start + len(part)), events)
             lists.pending[part] = False

@@ -8,6 +8,7 @@ import numpy.typing as npt
 @numba.njit(cache=True, nogil=True, boundscheck=False)
 def remove(
     which: npt.NDArray[np.int32],
+    list_of: npt.NDArray[np.int32],
     slots: npt.NDArray[np.int32],
     scores: npt.NDArray[np.float32],
     lengths: npt.NDArray[np.int16],
@@ -18,8 +19,9 @@ def remove(
 
     Args:
         which: int32 (slots,), the index of the event by which a slot's track leaves; negative: it stays.
-        slots: int32 (slots, kept).
-        scores: float32 (slots, kept).
+        list_of: int32 (slots,), which row of `slots` and `scores` a track's list is.
+        slots: int32 (rows, kept).
+        scores: float32 (rows, kept).
         lengths: int16 (slots,).
         used: How many slots to look through.
         published: How many entries of a list are published.
@@ -34,15 +36,15 @@ def remove(
     seen = np.empty(used, dtype=np.bool_)
     last = np.empty(used, dtype=np.int32)
     count = 0
-    for row in range(used):
-        length = lengths[row]
+    for target in range(used):
+        row, length = list_of[target], lengths[target]
         most = np.int32(-1)
         for i in range(length):
             cause = which[slots[row, i]]
             most = max(most, cause)
         if most < 0:
             continue
-        rows[count], latest[count], last[count] = row, most, slots[row, length - 1]
+        rows[count], latest[count], last[count] = target, most, slots[row, length - 1]
         seen[count] = False
         place = 0
         for i in range(length):
@@ -56,7 +58,7 @@ def remove(
         for i in range(place, kept):
             slots[row, i] = -1
             scores[row, i] = -np.inf
-        lengths[row] = place
+        lengths[target] = place
         count += 1
     return rows[:count], latest[:count], seen[:count], last[:count]
 
@@ -64,4 +66,12 @@ def remove(
 def warm_departures() -> None:
     """Compile for the types that the engine uses, or load it from the cache."""
     which, slots = np.full(1, -1, dtype=np.int32), np.full((1, 2), -1, dtype=np.int32)
-    remove(which, slots, np.zeros((1, 2), dtype=np.float32), np.zeros(1, dtype=np.int16), 1, 1)
+    remove(
+        which,
+        np.zeros(1, dtype=np.int32),
+        slots,
+        np.zeros((1, 2), dtype=np.float32),
+        np.zeros(1, dtype=np.int16),
+        1,
+        1,
+    )

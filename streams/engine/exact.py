@@ -91,7 +91,7 @@ class ExactEngine:
         self.lists.owned[:used] = self._owns(self.catalogue.events[:used])
         changed = np.flatnonzero(before != self.lists.owned[:used]).astype(np.int32)
         self.lists.forget(changed)
-        self.lists.events[changed] = self.catalogue.events[changed]
+        self.lists.compact()
         if self._owned is not None:
             self._deleted = {key: owner for key, owner in self._deleted.items() if owner in self._owned}
 
@@ -148,8 +148,8 @@ class ExactEngine:
         slots = self.catalogue.slots_of(lists.neighbours[which, :full].ravel()).reshape(-1, full)
         fine = (lists.lengths[which] == full) & ((slots >= 0) & ~out[slots]).all(axis=1)
         own, slots, which = own[fine], slots[fine], which[fine]
-        self.lists.put(own, slots, lists.scores[which, :full], self.catalogue.track_ids, complete=False)
-        self.lists.events[own] = lists.events[which]
+        self.lists.put(own, slots, lists.scores[which, :full], self.catalogue, complete=False)
+        self.lists.events[self.lists.row_of[own]] = lists.events[which]
         self.lists.changed[own] = False
 
     def _load_list(self, slot: int, lists: StoredLists, i: int, out: npt.NDArray[np.bool_]) -> None:
@@ -164,10 +164,10 @@ class ExactEngine:
                 np.array([slot], dtype=np.int32),
                 slots[None, :],
                 scores[None, :],
-                self.catalogue.track_ids,
+                self.catalogue,
                 complete=everyone,
             )
-            self.lists.events[slot] = lists.events[i]
+            self.lists.events[self.lists.row_of[slot]] = lists.events[i]
             self.lists.changed[slot] = len(slots) < length
 
     def apply(self, batch: TrackBatch) -> None:
@@ -233,7 +233,6 @@ class ExactEngine:
         self.nearest.update(slots)
         self.catalogue.events[slots] = events
         self.lists.owned[slots] = self._owns(events)
-        self.lists.events[slots] = events
         return slots
 
     def _withdraw(self, slots: Slots) -> None:
@@ -301,7 +300,7 @@ class ExactEngine:
         with self._timed("lists"):
             complete = len(self.catalogue) - 1 <= self.lists.kept
             differs = self.lists.put(
-                rows[own], found.best[own], found.scores[own], self.catalogue.track_ids, complete=complete
+                rows[own], found.best[own], found.scores[own], self.catalogue, complete=complete
             )
         if which is None:
             self.lists.changed[rows[own]] |= differs
@@ -328,15 +327,15 @@ class ExactEngine:
         """See `NeighbourEngine.take_changes`."""
         lists, keys = self.lists, self.catalogue.keys
         rows = np.flatnonzero(lists.changed[: self.catalogue.used])
-        now = lists.slots[rows, : lists.published]
-        scores = lists.scores[rows, : lists.published]
+        at = lists.row_of[rows]
+        now, scores = lists.slots[at, : lists.published], lists.scores[at, : lists.published]
         departed = self._departed()
         changes = ListChanges(
             keys=keys[rows],
             neighbours=np.where(now >= 0, keys[now], 0),
             scores=np.where(now >= 0, scores, np.float32(0)),
             lengths=(now >= 0).sum(axis=1),
-            events=lists.events[rows],
+            events=np.where(at > 0, lists.events[at], self.catalogue.events[rows]),
             owners=self.catalogue.events["partition"][rows],
             deleted=departed,
             deleted_owners=np.array([self._deleted[key] for key in departed.tolist()], dtype=np.int32),
@@ -416,6 +415,7 @@ class ExactEngine:
         rows = self.catalogue.slots_of(lists.keys)
         known = (rows >= 0) & self.lists.owned[rows]
         which, rows = np.flatnonzero(known), rows[known]
+        at = self.lists.row_of[rows]
         width = min(lists.neighbours.shape[1], self.lists.published)
         if not len(rows) or not width:
             return
@@ -423,9 +423,9 @@ class ExactEngine:
         stored = self.catalogue.slots_of(lists.neighbours[which, :width].ravel()).reshape(-1, width)
         stored = np.where(there, stored, EMPTY)
         # A list without its deleted tracks is shorter than the stored one, and differs.
-        differs = (stored != self.lists.slots[rows, :width]).any(axis=1)
+        differs = (stored != self.lists.slots[at, :width]).any(axis=1)
         scores = np.where(there, lists.scores[which, :width], -np.inf)
-        differs |= (scores != self.lists.scores[rows, :width]).any(axis=1)
+        differs |= (scores != self.lists.scores[at, :width]).any(axis=1)
         differs |= lists.lengths[which] != np.minimum(self.lists.lengths[rows], self.lists.published)
         self.lists.changed[rows] |= differs
         self.lists.touched[rows] = True
@@ -449,7 +449,7 @@ class ExactEngine:
             best = np.concatenate([one.best for one in found])
             scores = np.concatenate([one.scores for one in found])
         else:
-            best, scores = lists.slots[rows], lists.scores[rows]
+            best, scores = lists.slots[:0], lists.scores[:0]
         best, scores = best[:, :published], scores[:, :published]
         waiting = (lists.lengths[rows] < published) & (lists.horizon[rows] > COMPLETE)
         return TrueLists(

@@ -267,6 +267,7 @@ def search_near(  # noqa: C901, PLR0912, PLR0913, PLR0917
     counts: Ints,
     matrix: Floats,
     tracks: TrackArrays,
+    list_of: Ints,
     slots: Ints,
     entry: EntryLimits,
     best: Ints,
@@ -280,7 +281,8 @@ def search_near(  # noqa: C901, PLR0912, PLR0913, PLR0917
         members: int32 (cells, room), slots.
         counts: int32 (cells,).
         matrix: float32 (slots, c), whose products are at least the similarity less the entry's `error`.
-        slots: int32 (slots, kept), the lists as they are.
+        list_of: int32 (slots,), which row of `slots` a track's list is.
+        slots: int32 (rows, kept), the lists as they are.
         hops: The lists of so many of the nearest are looked at.
 
     Returns:
@@ -302,7 +304,7 @@ def search_near(  # noqa: C901, PLR0912, PLR0913, PLR0917
             waiting = 0
             if stage == 0:
                 # What the list holds already is not to be lost.
-                for j in slots[slot]:
+                for j in slots[list_of[slot]]:
                     if j >= 0:
                         queue[waiting] = j
                         waiting += 1
@@ -312,7 +314,7 @@ def search_near(  # noqa: C901, PLR0912, PLR0913, PLR0917
                         waiting += 1
             else:
                 for n in range(min(hops, length)):
-                    for j in slots[best[i, n]]:
+                    for j in slots[list_of[best[i, n]]]:
                         if j >= 0:
                             queue[waiting] = j
                             waiting += 1
@@ -408,6 +410,7 @@ def merge(  # noqa: PLR0913, PLR0917
     targets: Ints,
     newcomers: Ints,
     entries: Floats,
+    list_of: Ints,
     slots: Ints,
     scores: Floats,
     lengths: npt.NDArray[np.int16],
@@ -425,23 +428,21 @@ def merge(  # noqa: PLR0913, PLR0917
     entered = np.zeros(len(targets), dtype=np.bool_)
     for n in range(len(targets)):
         target = targets[n]
-        length = lengths[target]
-        place = _insert(slots[target], scores[target], length, newcomers[n], entries[n], labels)
+        row, length = list_of[target], lengths[target]
+        place = _insert(slots[row], scores[row], length, newcomers[n], entries[n], labels)
         if place < 0:
             continue
         if length < kept:
             lengths[target] = length + 1
         else:
-            horizon[target] = scores[target, kept - 1]
-            at_last[target] = True
+            horizon[target] = scores[row, kept - 1]
+            at_last[row] = True
         entered[n] = place < published
     for n in range(len(targets)):
         if entered[n]:
-            last = min(int(lengths[targets[n]]), published) - 1
-            score, end = entries[n], scores[targets[n], last]
-            entered[n] = score > end or (
-                score == end and labels[newcomers[n]] <= labels[slots[targets[n], last]]
-            )
+            row, last = list_of[targets[n]], min(int(lengths[targets[n]]), published) - 1
+            score, end = entries[n], scores[row, last]
+            entered[n] = score > end or (score == end and labels[newcomers[n]] <= labels[slots[row, last]])
     return entered
 
 
@@ -458,6 +459,6 @@ def warm_kernels() -> None:
     tracks, entry = TrackArrays(vectors, flags, labels), EntryLimits(value, value, np.float32(0))
     similarities(vectors, one, one)
     search(value[None, :], one, flags, tracks, entry, some, scores, 20)
-    search_near(one, some + 1, some, one, vectors, tracks, some, entry, some, scores, 1)
+    search_near(one, some + 1, some, one, vectors, tracks, one, some, entry, some, scores, 1)
     search_among(value[None, :], one, one, tracks, entry, some, scores, 20)
-    merge(one[:0], one[:0], value[:0], some, scores, lengths, value, flags, labels, 1)
+    merge(one[:0], one[:0], value[:0], one, some, scores, lengths, value, flags, labels, 1)

@@ -1,9 +1,12 @@
-"""The neighbour lists, as arrays by slot, and the insertion and removal of entries.
+"""The neighbour lists, as arrays, and the insertion and removal of entries.
 
 Each list keeps up to `kept` neighbours, of which the first `published` are published. Its *horizon* is a place in the order of all
 tracks (a similarity and, for ties, a track id): every track that ranks at or above it is in the list. So a newcomer above the
 horizon enters. When the list overflows, its last entry becomes the horizon. A withdrawal shortens the list and leaves the
 horizon; the rest of the list stays right.
+
+What every track has is kept by slot, what only a known list has by row: a worker that owns an eighth of the lists holds an
+eighth of the entries.
 """
 
 from collections.abc import Sequence
@@ -25,30 +28,48 @@ COMPLETE = np.float32(-np.inf)
 SCAN_ROWS = 16_384
 # Lists that are merged at a time: the moved data stays in the processor's cache.
 MERGE_ROWS = 1_024
+# Rows are added by this share of them, and given back when this share is free.
+ROW_GROWTH = 1 / 8
 
 
 class NeighbourLists:
-    """Lists by slot."""
+    """Lists by slot.
+
+    Attributes:
+        row_of: int32 (capacity,), the row of a slot's list; 0, whose list is empty, where it is not known.
+        slots: int32 (rows, kept), by row, the neighbours; past the end of a list `EMPTY`.
+        scores: float32 (rows, kept), by row; past the end of a list -inf.
+        at_last: bool (rows,), by row, where the horizon is the last entry of a full list.
+        horizon_id: By row, the id of the horizon's track where it is not.
+        events: `EVENT` (rows,), by row, what changed the list last.
+        lengths: int16 (capacity,), by slot.
+        horizon: float32 (capacity,), by slot.
+        changed: bool (capacity,), by slot: the published part has changed since it was taken.
+        owned: bool (capacity,), by slot: whose lists are kept here; the others' are unknown, under a horizon that nothing
+            reaches.
+        pending: bool (capacity,), by slot: tracks that have not been compared with the whole catalogue yet; their lists, and
+            others that they belong in, may lack something.
+        touched: bool (capacity,), by slot: anything has changed, the unpublished part included, since whoever wants to know
+            cleared it.
+    """
 
     def __init__(self, published: int, kept: int, capacity: int) -> None:
         self.published = published
         self.kept = kept
-        self.slots: Slots = np.full((capacity, kept), EMPTY, dtype=np.int32)
-        self.scores: Scores = np.full((capacity, kept), -np.inf, dtype=np.float32)
+        self.row_of: Slots = np.zeros(capacity, dtype=np.int32)
+        self.slots: Slots = np.full((1, kept), EMPTY, dtype=np.int32)
+        self.scores: Scores = np.full((1, kept), -np.inf, dtype=np.float32)
+        self.at_last: npt.NDArray[np.bool_] = np.zeros(1, dtype=np.bool_)
+        self.horizon_id: npt.NDArray[Any] = np.full(1, None, dtype=object)
+        self.events: Events = np.zeros(1, dtype=EVENT)
         self.lengths: npt.NDArray[np.int16] = np.zeros(capacity, dtype=np.int16)
         self.horizon: Scores = np.full(capacity, UNKNOWN, dtype=np.float32)
-        # Where the horizon is the last entry of a full list, and the id of the horizon's track where it is not.
-        self.at_last: npt.NDArray[np.bool_] = np.zeros(capacity, dtype=np.bool_)
-        self.horizon_id: npt.NDArray[Any] = np.full(capacity, None, dtype=object)
         self.changed: npt.NDArray[np.bool_] = np.zeros(capacity, dtype=np.bool_)
-        self.events: Events = np.zeros(capacity, dtype=EVENT)
-        # Whose lists are kept here; the others' are empty, under a horizon that nothing reaches.
         self.owned: npt.NDArray[np.bool_] = np.ones(capacity, dtype=np.bool_)
-        # Tracks that have not been compared with the whole catalogue yet: their lists, and others that they belong in,
-        # may lack something.
         self.pending: npt.NDArray[np.bool_] = np.zeros(capacity, dtype=np.bool_)
-        # Lists of which anything has changed, the unpublished part included, since whoever wants to know cleared it.
         self.touched: npt.NDArray[np.bool_] = np.zeros(capacity, dtype=np.bool_)
+        self._used = 1
+        self._free: Slots = np.empty(0, dtype=np.int32)
         self._kernels: Kernels | None = None
 
     def accelerate(self, kernels: Kernels) -> None:
@@ -57,26 +78,64 @@ class NeighbourLists:
 
     def resize(self, capacity: int) -> None:
         """Make room for `capacity` slots."""
-        self.slots = enlarge_rows(self.slots, capacity, EMPTY)
-        self.scores = enlarge_rows(self.scores, capacity, -np.inf)
+        self.row_of = enlarge_rows(self.row_of, capacity, 0)
         self.lengths = enlarge_rows(self.lengths, capacity, 0)
         self.horizon = enlarge_rows(self.horizon, capacity, UNKNOWN)
-        self.at_last = enlarge_rows(self.at_last, capacity, False)
-        self.horizon_id = enlarge_rows(self.horizon_id, capacity, None)
         self.changed = enlarge_rows(self.changed, capacity, False)
-        self.events = enlarge_rows(self.events, capacity, np.zeros((), dtype=EVENT))
         self.owned = enlarge_rows(self.owned, capacity, True)
         self.pending = enlarge_rows(self.pending, capacity, False)
         self.touched = enlarge_rows(self.touched, capacity, False)
 
+    def hold(self, slots: Slots) -> Slots:
+        """The rows, int32 (m,), of these slots' lists; those that had none get one, whose content is undefined."""
+        without = slots[self.row_of[slots] == 0]
+        reused = min(len(without), len(self._free))
+        fresh = len(without) - reused
+        if self._used + fresh > len(self.slots):
+            self._resize_rows(
+                max(self._used + fresh, len(self.slots) + max(1024, int(ROW_GROWTH * len(self.slots))))
+            )
+        self.row_of[without[:reused]] = self._free[len(self._free) - reused :]
+        self._free = self._free[: len(self._free) - reused]
+        self.row_of[without[reused:]] = np.arange(self._used, self._used + fresh, dtype=np.int32)
+        self._used += fresh
+        rows: Slots = self.row_of[slots]
+        return rows
+
+    def compact(self) -> None:
+        """Give back the memory of rows that are not in use, if that is a share worth it. Call it after `forget`."""
+        if len(self._free) < ROW_GROWTH * self._used:
+            return
+        slots = np.flatnonzero(self.row_of)
+        slots = slots[np.argsort(self.row_of[slots])]
+        for start in range(0, len(slots), SCAN_ROWS):
+            part = slots[start : start + SCAN_ROWS]
+            before, after = self.row_of[part], np.arange(start + 1, start + 1 + len(part), dtype=np.int32)
+            # A row only moves towards the beginning, to where no row lies that is still to be moved.
+            for array in (self.slots, self.scores, self.at_last, self.horizon_id, self.events):
+                array[after] = array[before]
+            self.row_of[part] = after
+        self._used = len(slots) + 1
+        self._free = np.empty(0, dtype=np.int32)
+        self.horizon_id[self._used :] = None
+        self._resize_rows(self._used)
+
+    def _resize_rows(self, count: int) -> None:
+        self.slots = enlarge_rows(self.slots, count, EMPTY)
+        self.scores = enlarge_rows(self.scores, count, -np.inf)
+        self.at_last = enlarge_rows(self.at_last, count, False)
+        self.horizon_id = enlarge_rows(self.horizon_id, count, None)
+        self.events = enlarge_rows(self.events, count, np.zeros((), dtype=EVENT))
+
     def clear(self, slots: Slots) -> None:
         """Forget the lists of these slots."""
-        self.slots[slots] = EMPTY
-        self.scores[slots] = -np.inf
+        rows = np.unique(self.row_of[slots])
+        held = rows[rows > 0]
+        self.horizon_id[held] = None
+        self._free = np.concatenate([self._free, held])
+        self.row_of[slots] = 0
         self.lengths[slots] = 0
         self.horizon[slots] = UNKNOWN
-        self.at_last[slots] = False
-        self.horizon_id[slots] = None
         self.touched[slots] = True
 
     def forget(self, slots: Slots) -> None:
@@ -87,7 +146,7 @@ class NeighbourLists:
     def mark(self, slots: Slots, events: Events) -> None:
         """Say that the published part of these lists has changed, and which event did it."""
         self.changed[slots] = True
-        self.events[slots] = events
+        self.events[self.row_of[slots]] = events
         self.touched[slots] = True
 
     def short(self, alive: npt.NDArray[np.bool_], below: int) -> npt.NDArray[np.intp]:
@@ -102,40 +161,43 @@ class NeighbourLists:
         rows: Slots,
         slots: Slots,
         scores: Scores,
-        track_ids: Sequence[str | None],
+        catalogue: Catalogue,
         *,
         complete: bool,
     ) -> npt.NDArray[np.bool_]:
         """Replace lists by the best of all tracks, in order.
 
         Args:
-            rows: int32 (m,), whose lists.
+            rows: int32 (m,), whose lists, each once.
             slots: int32 (m, w), w at most `kept`; past the end of a list `EMPTY`.
             scores: float32 (m, w); past the end of a list -inf.
-            track_ids: By slot.
+            catalogue: Of the tracks.
             complete: Whether these lists hold every other track there is.
 
         Returns:
             Which lists' published part is another now, or known for the first time, bool (m,).
         """
         width, first = slots.shape[1], self.published
-        before = self.slots[rows, :first], self.scores[rows, :first]
+        at = self.row_of[rows]
+        before = self.slots[at, :first], self.scores[at, :first]
         unknown = self.horizon[rows] == UNKNOWN
         lengths = (slots >= 0).sum(axis=1)
-        self.slots[rows, :width], self.slots[rows, width:] = slots, EMPTY
-        self.scores[rows, :width], self.scores[rows, width:] = scores, -np.inf
+        new, at = at == 0, self.hold(rows)
+        self.events[at[new]] = catalogue.events[rows[new]]
+        self.slots[at, :width], self.slots[at, width:] = slots, EMPTY
+        self.scores[at, :width], self.scores[at, width:] = scores, -np.inf
         self.lengths[rows] = lengths
         self.touched[rows] = True
-        self.at_last[rows] = ~np.bool_(complete) & (lengths == self.kept)
-        self.horizon_id[rows] = None
+        self.at_last[at] = ~np.bool_(complete) & (lengths == self.kept)
+        self.horizon_id[at] = None
         if complete:
             self.horizon[rows] = COMPLETE
         else:
             last = np.arange(len(rows)), lengths - 1
             self.horizon[rows] = scores[last]
             short = np.flatnonzero(lengths < self.kept)
-            self.horizon_id[rows[short]] = [track_ids[slot] for slot in slots[last][short].tolist()]
-        differs = (before[0] != self.slots[rows, :first]) | (before[1] != self.scores[rows, :first])
+            self.horizon_id[at[short]] = [catalogue.track_ids[slot] for slot in slots[last][short].tolist()]
+        differs = (before[0] != self.slots[at, :first]) | (before[1] != self.scores[at, :first])
         return np.asarray(unknown | differs.any(axis=1))
 
     def remove(self, gone: Slots, events: Events, used: int, track_ids: Sequence[str | None]) -> None:
@@ -151,37 +213,41 @@ class NeighbourLists:
         which[gone] = np.arange(len(gone))
         if self._kernels is not None:
             rows, latest, published, last = self._kernels.remove(
-                which, self.slots, self.scores, self.lengths, used, self.published
+                which, self.row_of, self.slots, self.scores, self.lengths, used, self.published
             )
             self._keep_horizons(rows, last, track_ids)
             self.touched[rows] = True
             self.mark(rows[published], events[latest[published]])
             return
-        for start in range(0, used, SCAN_ROWS):
-            hits = which[self.slots[start : min(start + SCAN_ROWS, used)]]
+        listed = np.flatnonzero(self.row_of[:used]).astype(np.int32)
+        for start in range(0, len(listed), SCAN_ROWS):
+            part = listed[start : start + SCAN_ROWS]
+            hits = which[self.slots[self.row_of[part]]]
             rows = np.flatnonzero((hits >= 0).any(axis=1))
             if len(rows):
-                near = (rows + start).astype(np.int32)
-                self._keep_horizons(near, self.slots[near, self.lengths[near] - 1], track_ids)
-                self._compact(near, hits[rows], events)
+                near = part[rows]
+                last = self.slots[self.row_of[near], self.lengths[near] - 1]
+                self._keep_horizons(near, last, track_ids)
+                self._close_gaps(near, hits[rows], events)
 
     def _keep_horizons(self, rows: Slots, last: Slots, track_ids: Sequence[str | None]) -> None:
         """Note the ids of horizons that were the last entries, `last` (m,), of lists that aren't full any more."""
-        at_last = self.at_last[rows]
-        self.horizon_id[rows[at_last]] = [track_ids[slot] for slot in last[at_last].tolist()]
-        self.at_last[rows] = False
+        at = self.row_of[rows]
+        at_last = self.at_last[at]
+        self.horizon_id[at[at_last]] = [track_ids[slot] for slot in last[at_last].tolist()]
+        self.at_last[at] = False
 
-    def _compact(self, rows: Slots, hits: Slots, events: Events) -> None:
-        leaving = hits >= 0
-        stays = ~leaving & (self.slots[rows] >= 0)
+    def _close_gaps(self, rows: Slots, hits: Slots, events: Events) -> None:
+        leaving, at = hits >= 0, self.row_of[rows]
+        stays = ~leaving & (self.slots[at] >= 0)
         ranks = np.argsort(~stays, axis=1, kind="stable")
         lengths = stays.sum(axis=1)
         unused = np.arange(self.kept)[None, :] >= lengths[:, None]
-        slots = np.take_along_axis(self.slots[rows], ranks, axis=1)
-        scores = np.take_along_axis(self.scores[rows], ranks, axis=1)
+        slots = np.take_along_axis(self.slots[at], ranks, axis=1)
+        scores = np.take_along_axis(self.scores[at], ranks, axis=1)
         slots[unused] = EMPTY
         scores[unused] = -np.inf
-        self.slots[rows], self.scores[rows], self.lengths[rows] = slots, scores, lengths
+        self.slots[at], self.scores[at], self.lengths[rows] = slots, scores, lengths
         self.touched[rows] = True
         published = leaving[:, : self.published].any(axis=1)
         latest = hits.max(axis=1)
@@ -194,9 +260,10 @@ class NeighbourLists:
         horizon = self.horizon[targets]
         above: npt.NDArray[np.bool_] = scores > horizon
         for i in np.flatnonzero(scores == horizon).tolist():
-            track_id, bound = track_ids[newcomers[i]], self.horizon_id[targets[i]]
-            if self.at_last[targets[i]]:
-                bound = track_ids[self.slots[targets[i], self.kept - 1]]
+            row = self.row_of[targets[i]]
+            track_id, bound = track_ids[newcomers[i]], self.horizon_id[row]
+            if self.at_last[row]:
+                bound = track_ids[self.slots[row, self.kept - 1]]
             above[i] = track_id is not None and bound is not None and track_id < bound
         return above
 
@@ -225,6 +292,7 @@ class NeighbourLists:
                 targets,
                 newcomers,
                 scores,
+                self.row_of,
                 self.slots,
                 self.scores,
                 self.lengths,
@@ -236,7 +304,7 @@ class NeighbourLists:
             # Entries come in the order of the events, so that the latest one counts.
             self.mark(targets[entered], events[which[entered]])
             return
-        new = ~(self.slots[targets] == newcomers[:, None]).any(axis=1)
+        new = ~(self.slots[self.row_of[targets]] == newcomers[:, None]).any(axis=1)
         targets, newcomers, scores, which = targets[new], newcomers[new], scores[new], which[new]
         if not len(targets):
             return
@@ -265,7 +333,8 @@ class NeighbourLists:
         labels: npt.NDArray[np.int64],
     ) -> npt.NDArray[np.intp]:
         """Insert into each row its newcomers, best first; how many of them enter the published part, (m,)."""
-        old_slots, old_scores = self.slots[rows], self.scores[rows]
+        at = self.row_of[rows]
+        old_slots, old_scores = self.slots[at], self.scores[at]
         entered = np.zeros(len(rows), dtype=np.intp)
         for turn in range(int(counts[0])):
             gaining = int(np.searchsorted(-counts, -turn, side="left"))
@@ -279,7 +348,7 @@ class NeighbourLists:
             fits = np.flatnonzero(place < self.kept)
             slots[fits, place[fits]] = newcomers[which[fits]]
             kept_scores[fits, place[fits]] = scores[which[fits]]
-        self.slots[rows], self.scores[rows] = old_slots, old_scores
+        self.slots[at], self.scores[at] = old_slots, old_scores
         return entered
 
     def _places(
@@ -321,13 +390,15 @@ class NeighbourLists:
 
     def _raise_horizons(self, rows: Slots) -> None:
         """An overflowing list is complete down to its last entry, and no further."""
-        self.horizon[rows] = self.scores[rows, self.kept - 1]
-        self.at_last[rows] = True
+        at = self.row_of[rows]
+        self.horizon[rows] = self.scores[at, self.kept - 1]
+        self.at_last[at] = True
 
     @property
     def memory_bytes(self) -> int:
         """Bytes held by the arrays."""
         arrays = (
+            self.row_of,
             self.slots,
             self.scores,
             self.lengths,

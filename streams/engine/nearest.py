@@ -233,6 +233,7 @@ class NeighbourSearch:
                 cells.counts,
                 matrix,
                 tracks,
+                lists.row_of,
                 lists.slots,
                 entry,
                 best,
@@ -261,7 +262,7 @@ class NeighbourSearch:
         ]
 
         def run(part: slice, best: Slots, scores: Scores) -> tuple[Slots, Slots, Scores, int]:
-            best[:], scores[:] = lists.slots[rows[part]], lists.scores[rows[part]]
+            best[:], scores[:] = lists.slots[lists.row_of[rows[part]]], lists.scores[lists.row_of[rows[part]]]
             among = cells.around(tracks.vectors[rows[part]], self.among)
             bounds = np.where(open_to[among], lists.horizon[among] - error, UNKNOWN)
             found: tuple[Slots, Slots, Scores, int] = kernels.search_among(
@@ -295,7 +296,7 @@ class NeighbourSearch:
 
         def run(part: slice, best: Slots, scores: Scores) -> tuple[Slots, Slots, Scores, int]:
             mine, others, found = matrix[rows[part]], ~wanted[part], []
-            best[:], scores[:] = lists.slots[rows[part]], lists.scores[rows[part]]
+            best[:], scores[:] = lists.slots[lists.row_of[rows[part]]], lists.scores[lists.row_of[rows[part]]]
             # Nothing is better than these.
             best[others], scores[others] = 0, np.inf
             for start in range(0, used, TILE):

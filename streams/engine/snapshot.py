@@ -27,7 +27,7 @@ from streams.engine.lists import NeighbourLists
 from streams.engine.types import EVENT, SnapshotHeader
 
 MAGIC = b"MESSLIST"
-VERSION = 3
+VERSION = 4
 HEADER_BYTES = 4096
 # Kind of frame, number of slots, first slot or -1 if they are listed, bytes of the payload; then CRC-32 of all of it.
 FRAME = struct.Struct("<IIqQ")
@@ -39,6 +39,15 @@ FRAME_ROWS = 1024
 LAST_ROWS = 2048
 PASSES = 6
 NONE = 0xFFFFFFFF  # the length of an id that there isn't
+
+# The arrays of a frame of lists that every slot has, in order, behind one that says which lists are known.
+LIST_STATES: list[tuple[str, npt.DTypeLike]] = [
+    ("horizon", np.float32),
+    ("lengths", np.int16),
+    ("owned", np.bool_),
+    ("pending", np.bool_),
+    ("changed", np.bool_),
+]
 
 Rows = npt.NDArray[np.intp]
 
@@ -256,8 +265,11 @@ class SnapshotWriter:
             self._frame(kind, rows, [getattr(catalogue, name)[rows] for name in names] + _packed(ids))
             return
         lists = self._lists
-        arrays = [getattr(lists, name)[rows] for name, _, _ in _list_arrays(lists)]
-        self._frame(kind, rows, arrays + _packed(lists.horizon_id[rows].tolist()))
+        at = lists.row_of[rows]
+        listed = at[at > 0]
+        arrays = [at > 0, *(getattr(lists, name)[rows] for name, _ in LIST_STATES)]
+        arrays += [getattr(lists, name)[listed] for name, _, _ in _list_rows(lists)]
+        self._frame(kind, rows, arrays + _packed(lists.horizon_id[listed].tolist()))
 
     def _frame(self, kind: int, rows: Rows, arrays: list[npt.NDArray[Any]]) -> None:
         whole = len(rows) and rows[-1] - rows[0] + 1 == len(rows)
@@ -275,18 +287,13 @@ class SnapshotWriter:
             self._file.write(part)
 
 
-def _list_arrays(lists: NeighbourLists) -> list[tuple[str, npt.DTypeLike, int]]:
-    """The arrays of a frame of lists in order: name, type, number of columns or 0."""
+def _list_rows(lists: NeighbourLists) -> list[tuple[str, npt.DTypeLike, int]]:
+    """The further arrays of a frame of lists, of known lists only, in order: name, type, columns or 0."""
     return [
         ("slots", np.int32, lists.kept),
         ("scores", np.float32, lists.kept),
         ("events", EVENT, 0),
-        ("horizon", np.float32, 0),
-        ("lengths", np.int16, 0),
         ("at_last", np.bool_, 0),
-        ("owned", np.bool_, 0),
-        ("pending", np.bool_, 0),
-        ("changed", np.bool_, 0),
     ]
 
 
@@ -335,6 +342,7 @@ def load_state(path: str | os.PathLike[str], catalogue: Catalogue, lists: Neighb
     if catalogue.reserve(header.used):
         lists.resize(catalogue.capacity)
     ids: list[str | None] = [None] * header.used
+    all_slots = np.arange(header.used, dtype=np.int32)
     left = RemainingParts(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int32))
     for kind, rows, start, payload in frames:
         if kind == LEFT:
@@ -353,13 +361,22 @@ def load_state(path: str | os.PathLike[str], catalogue: Catalogue, lists: Neighb
             for place, text in zip(places, payload.texts(rows), strict=True):
                 ids[place] = text
             continue
-        for name, dtype, columns in _list_arrays(lists):
-            getattr(lists, name)[into] = payload.take(dtype, rows, columns)
-        texts = np.empty(rows, dtype=object)
-        texts[:] = payload.texts(rows)
-        lists.horizon_id[into] = texts
+        _load_lists(payload, all_slots[into], lists)
     catalogue.restore(ids)
     return left
+
+
+def _load_lists(payload: _Payload, slots: npt.NDArray[np.int32], lists: NeighbourLists) -> None:
+    known = payload.take(np.bool_, len(slots))
+    lists.forget(slots[~known])
+    for name, dtype in LIST_STATES:
+        getattr(lists, name)[slots] = payload.take(dtype, len(slots))
+    at = lists.hold(slots[known])
+    for name, dtype, columns in _list_rows(lists):
+        getattr(lists, name)[at] = payload.take(dtype, len(at), columns)
+    texts = np.empty(len(at), dtype=object)
+    texts[:] = payload.texts(len(at))
+    lists.horizon_id[at] = texts
 
 
 def _frames(data: memoryview) -> Iterator[tuple[int, int, int, _Payload]]:

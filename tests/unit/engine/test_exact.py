@@ -107,7 +107,7 @@ class AnyHistory(RuleBasedStateMachine):
         engine = self.engine
         for name in self.catalogue:
             slot = int(engine.catalogue.slots_of(np.array([key_of(name)]))[0])
-            slots = engine.lists.slots[slot, : self.published]
+            slots = engine.lists.slots[engine.lists.row_of[slot], : self.published]
             keys = engine.catalogue.keys[slots[slots >= 0]].tolist()
             assert keys == [key for key, _ in expected[key_of(name)]][: len(keys)]
 

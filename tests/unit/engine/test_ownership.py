@@ -1,11 +1,14 @@
 """Several engines that each keep a part of the lists, against one that keeps all."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
+from streams.engine import acceleration
 from streams.engine.exact import ExactEngine
 from streams.engine.types import EVENT, StoredLists
 from tests.support.examples import examples
@@ -13,6 +16,7 @@ from tests.unit.engine.helpers import batch, key_of, oracle, partition_of, unit
 
 pytestmark = pytest.mark.unit
 
+KERNELS = acceleration.load_kernels()
 DIMENSION = 3
 PARTITIONS = 4
 NAMES = [f"t{i:02d}" for i in range(24)]
@@ -86,6 +90,10 @@ class SharedLists(RuleBasedStateMachine):
             self.absorbed[p] = self.events
 
     @rule(which=st.integers(0, 2))
+    def compiled_loops_arrive(self, which: int) -> None:
+        self.engines[which].accelerate(KERNELS)
+
+    @rule(which=st.integers(0, 2))
     def refill_a_little(self, which: int) -> None:
         self.engines[which].refill(2)
 
@@ -146,3 +154,43 @@ def test_a_track_that_moves_to_another_partition_changes_hands() -> None:
     assert key_of("a") not in first.take_changes().keys
     assert first.lists.lengths[first.catalogue.slots_of(again.keys)].tolist() == [0]
     assert second.take_changes().keys.tolist() == [key_of("a")]
+
+
+def test_lists_take_memory_for_owned_partitions_only(tmp_path: Path) -> None:
+    """Lists take memory by the partitions that are owned, also after a loss and a start from a snapshot."""
+    rng = np.random.default_rng(5)
+    angles = {f"{i:05d}": unit(rng.standard_normal(4)) for i in range(8000)}
+    engine = ExactEngine(4, published=20, kept=40)
+    engine.own([0, 1])
+    whole = batch(angles, dimension=4)
+    whole.events["partition"] = np.arange(len(angles)) % 4
+    engine.apply(whole)
+    wanted = dict(zip(whole.keys.tolist(), whole.events["partition"].tolist(), strict=True))
+
+    def rows(owned: set[int]) -> int:
+        return sum(partition in owned for partition in wanted.values())
+
+    both = engine.lists.memory_bytes
+    assert rows({0, 1}) < len(engine.lists.slots) < 1.2 * rows({0, 1}) + 1024
+    before = engine.take_changes()
+    engine.own([1])
+    assert len(engine.lists.slots) == rows({1}) + 1
+    assert engine.lists.memory_bytes < 0.6 * both
+    path = tmp_path / "engine.snapshot"
+    engine.begin_snapshot(str(path), "demo", {})
+    while engine.continue_snapshot(1.0) is None:
+        pass
+    again = ExactEngine(4, published=20, kept=40)
+    again.load_snapshot(str(path), "demo")
+    assert len(again.lists.slots) < 1.2 * rows({1}) + 1024
+    # What one owned partition's lists held is what they hold yet: all are given again.
+    again.lists.changed[:] = again.lists.owned & (again.lists.lengths > 0)
+    after = again.take_changes()
+    mine = np.isin(before.keys, after.keys)
+    assert sorted(after.keys.tolist()) == sorted(key for key, owner in wanted.items() if owner == 1)
+    order, same = np.argsort(before.keys[mine]), np.argsort(after.keys)
+    assert np.array_equal(before.neighbours[mine][order], after.neighbours[same])
+    assert np.array_equal(before.scores[mine][order], after.scores[same])
+    assert np.array_equal(before.events[mine][order], after.events[same])
+    engine.own([])
+    assert len(engine.lists.slots) == 1
