@@ -49,15 +49,15 @@ class _CountedInteraction:
 
 
 @dataclass(slots=True)
-class _Read:
+class _ReadInteractions:
     counted: list[_CountedInteraction] = field(default_factory=list)
     refused: list[RefusedMessage] = field(default_factory=list)
     duplicates: int = 0
 
 
-def _read(messages: Sequence[ReceivedMessage]) -> _Read:
+def _read(messages: Sequence[ReceivedMessage]) -> _ReadInteractions:
     """Validate messages; of several deliveries of one event, the first counts."""
-    read = _Read()
+    read = _ReadInteractions()
     seen: set[bytes] = set()
     for received in messages:
         try:
@@ -151,7 +151,9 @@ class InteractionConsumer:
         for outcome, count in outcomes.items():
             self._metrics.interactions.labels(outcome).inc(count)
 
-    async def _count(self, messages: Sequence[ReceivedMessage], read: _Read) -> tuple[int, int, int]:
+    async def _count(
+        self, messages: Sequence[ReceivedMessage], read: _ReadInteractions
+    ) -> tuple[int, int, int]:
         """Commit a batch, in parts where one event does not let the others be counted; see `_commit`."""
         events = {id(c.received): c for c in read.counted}
         totals = np.zeros(3, dtype=np.int64)
