@@ -239,12 +239,10 @@ def question_of(query: RecommendationQuery) -> ReadQuestion:
 
 
 def _listed(query: RecommendationQuery, strategy: str) -> bool:
+    if query.track_id is None or strategy != registry.DEFAULT:
+        return False
     asked = query.model_dump(exclude_defaults=True).keys()
-    return (
-        query.track_id is not None
-        and strategy == registry.DEFAULT
-        and asked <= {"track_id", "strategy", "top_k", "exclude"}
-    )
+    return asked <= {"track_id", "strategy", "top_k", "exclude"}
 
 
 class QuestionReader:

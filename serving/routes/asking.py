@@ -73,8 +73,12 @@ def _question(asked: Any) -> ReadQuestion:
 
 
 async def _answered(context: ApiContext, asked: ReadQuestion, began: float) -> ReadAnswer:
-    target = b"POST " + orjson.dumps(question_fields(asked.query), option=orjson.OPT_SORT_KEYS)
-    answer = await context.recommending.answer(target, asked.query.track_id, asked, began)
+    track_id = asked.query.track_id
+    # Only answers for one track are found in memory: others need no key.
+    target = b""
+    if track_id is not None:
+        target = b"POST " + orjson.dumps(question_fields(asked.query), option=orjson.OPT_SORT_KEYS)
+    answer = await context.recommending.answer(target, track_id, asked, began)
     context.metrics.read_from(answer.source)
     return answer
 

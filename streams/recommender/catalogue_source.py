@@ -149,7 +149,8 @@ class CatalogueSource:
         if found is None:
             return np.full(self.tracks.used, condition.kind == "not")
         codes, index = found
-        return index.meeting(condition)[codes]
+        # Faster than an index by int32.
+        return index.meeting(condition).take(codes)
 
     def grouping(self, field: str, *, stand_ins: bool) -> Grouping:
         """See `Source.grouping`."""

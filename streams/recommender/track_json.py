@@ -51,7 +51,7 @@ class TrackJson:
 
     def metadata(self, row: int) -> dict[str, Any]:
         """All that is known of a row, as orjson writes it."""
-        metadata = self._tracks.metadata.row(row)
+        metadata = dict(self._tracks.metadata.row(row))
         metadata |= {name: metadata[name] or () for name in LIST_FIELDS}
         metadata[EXTRA] = orjson.Fragment(metadata[EXTRA] or b"{}")
         return metadata

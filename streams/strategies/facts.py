@@ -1,6 +1,6 @@
 """The facts that a candidate shares with the seeds: composer, form, era, key, instrument."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streams.strategies.text import NOBODY, plain_text
-from streams.strategies.types import Candidates, Floats, Mask, Seed
+from streams.strategies.types import Candidates, Floats, Indices, Mask, Seed
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +30,8 @@ FACTS: Final = (
 )
 FIELDS: Final = tuple(fact.field for fact in FACTS)
 _PLAIN: Final = frozenset({str, type(None)})
+# No candidate has it: those of whom nothing is known have -1.
+_NO_CODE: Final = -2
 
 
 def comparable_value(field: str, value: Any) -> str | None:
@@ -44,15 +46,28 @@ def comparable_facts(track: Mapping[str, Any]) -> list[tuple[Fact, str]]:
 
 
 def shared_facts(
-    seed: list[tuple[Fact, str]], candidates: Candidates, index: int
-) -> tuple[tuple[str, str], ...]:
-    """(fact, value as the candidate's catalogue writes it) for each fact that the candidate shares with a seed."""
-    found = []
-    for fact, ours in seed:
-        theirs = candidates.value(fact.field, index)
-        if theirs is not None and comparable_value(fact.field, theirs) == ours:
-            found.append((fact.said, str(theirs).strip()))
-    return tuple(found)
+    seeds: Sequence[Mapping[str, Any]], candidates: Candidates, which: Indices
+) -> list[tuple[tuple[str, str], ...]]:
+    """(fact, value as the candidate's catalogue writes it) for each fact that each candidate shares with one of the seeds.
+
+    Args:
+        seeds: The metadata of each.
+        candidates: n of them.
+        which: intp (n,), the seed that each is compared with.
+    """
+    found: list[list[tuple[str, str]]] = [[] for _ in range(len(candidates))]
+    for fact in FACTS if seeds else ():
+        values = candidates.listed(fact.field)
+        coded = field_codes(fact.field, values)
+        if values is None or coded is None:
+            continue
+        numbers, theirs = coded
+        ours = [
+            numbers.get(comparable_value(fact.field, seed.get(fact.field)) or "", _NO_CODE) for seed in seeds
+        ]
+        for index in np.flatnonzero(theirs == np.array(ours)[which]).tolist():
+            found[index].append((fact.said, str(values[index]).strip()))
+    return [tuple(each) for each in found]
 
 
 def matching_candidates(seed: Mapping[str, Any], candidates: Candidates, field: str) -> Mask | None:

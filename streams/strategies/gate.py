@@ -1,7 +1,7 @@
 """Caps and near-duplicates: tracks that the listed ones keep out of a list."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 import numpy as np
@@ -10,7 +10,7 @@ from streams.metadata_fields import COMPARED_BY
 from streams.strategies import facts
 from streams.strategies.source import Source
 from streams.strategies.text import plain_text, work_words
-from streams.strategies.types import Mask, Query
+from streams.strategies.types import Indices, Mask, Query
 from streams.strategies.values import Grouping
 
 CAPPED: Final = ("album", "artist", "composer")
@@ -66,6 +66,24 @@ class _Cap:
         return [group for group in self.groups.of(place) if self.counts[group] >= self.limit]
 
 
+class _OpenPool:
+    """Which places of a pool may still be listed: bool (m,), `open`."""
+
+    def __init__(self, pool: Indices, closed: Mask, caps: Mapping[str, _Cap]) -> None:
+        self.open: Mask = ~closed[pool]
+        self._positions = {place: position for position, place in enumerate(pool.tolist())}
+        self._groups = {name: cap.groups.positions(pool) for name, cap in caps.items()}
+
+    def close(self, place: int) -> None:
+        if (position := self._positions.get(place)) is not None:
+            self.open[position] = False
+
+    def close_groups(self, name: str, groups: Iterable[int]) -> None:
+        for group in groups:
+            if (positions := self._groups[name].get(group)) is not None:
+                self.open[positions] = False
+
+
 class CapGate:
     """Follows the listed tracks and closes places that may no longer be listed.
 
@@ -77,15 +95,17 @@ class CapGate:
         query: What is asked.
 
     Attributes:
-        closed: bool (n,), what is listed, and what may not be as long as its conditions hold.
         repeated: For each near-duplicate that was closed the place that it repeats, or `NOBODY` for a seed.
     """
 
     def __init__(self, source: Source, query: Query) -> None:
         self._source = source
         self._near = query.near_duplicates
-        self.closed: Mask = np.zeros(len(source.present()), dtype=np.bool_)
         self.repeated: dict[int, int] = {}
+        self._closed: Mask = np.zeros(len(source.present()), dtype=np.bool_)
+        # Groups that have become full, and whose tracks are not in `_closed` yet.
+        self._filled: dict[str, list[int]] = {}
+        self._pool: _OpenPool | None = None
         self._listed: list[int] = []
         self._given_up: set[str] = set()
         limits = {name: getattr(query.caps, name) for name in CAPPED}
@@ -96,12 +116,33 @@ class CapGate:
         }
         share = query.caps.list_share
         self._hubs = np.empty(0, dtype=np.intp) if share is None else source.hubs(share)
-        self.closed[self._hubs] = True
+        self._closed[self._hubs] = True
         own = query.seeds if self._near is not None and self._near.of_seeds else ()
         self._works = {work: NOBODY for seed in own if (work := work_of(seed.metadata)) is not None}
         seeds = [seed.vector for seed in own if seed.vector is not None]
         self._behind = [NOBODY] * len(seeds)
         self._vectors = np.array(seeds, dtype=np.float64) if seeds else None
+
+    @property
+    def closed(self) -> Mask:
+        """What is listed, and what may not be as long as its conditions hold: bool (n,); not to be changed."""
+        for name, full in self._filled.items():
+            self._closed |= self._caps[name].groups.members(full)
+        self._filled = {}
+        return self._closed
+
+    def open_in(self, pool: Indices) -> Mask:
+        """Which places of a pool may be listed: bool (m,), not to be changed.
+
+        It follows what is closed until this is called again, or a condition is given up.
+        """
+        self._pool = _OpenPool(pool, self.closed, self._caps)
+        return self._pool.open
+
+    def _close(self, place: int) -> None:
+        self._closed[place] = True
+        if self._pool is not None:
+            self._pool.close(place)
 
     def refuses(self, place: int) -> bool:
         """Whether it is too like a listed track, or a seed, to be listed; it is then closed."""
@@ -110,7 +151,7 @@ class CapGate:
         twin = self._twin(place)
         if twin is None:
             return False
-        self.closed[place] = True
+        self._close(place)
         self.repeated[place] = twin
         return True
 
@@ -139,9 +180,11 @@ class CapGate:
 
     def violated(self, place: int) -> list[str]:
         """The conditions, given up or not, that listing it now breaks."""
-        broken = [HUBS] if place in self._hubs else []
-        broken += [name for name, cap in self._caps.items() if cap.full(place)]
-        # As long as near-duplicates are removed, what comes here is none.
+        # As long as a condition holds, nothing that breaks it comes here.
+        if not self._given_up:
+            return []
+        broken = [HUBS] if HUBS in self._given_up and place in self._hubs else []
+        broken += [name for name, cap in self._caps.items() if name in self._given_up and cap.full(place)]
         if NEAR_DUPLICATES in self._given_up and self._twin(place) is not None:
             broken.append(NEAR_DUPLICATES)
         return broken
@@ -149,11 +192,13 @@ class CapGate:
     def take(self, place: int) -> None:
         """It is listed: close its groups where they are full."""
         self._listed.append(place)
-        self.closed[place] = True
+        self._close(place)
         for name, cap in self._caps.items():
             full = cap.take(place)
             if full and name not in self._given_up:
-                self.closed |= cap.groups.members(full)
+                self._filled.setdefault(name, []).extend(full)
+                if self._pool is not None:
+                    self._pool.close_groups(name, full)
         if self._near is not None:
             self._remember(place)
 
@@ -175,15 +220,17 @@ class CapGate:
     def give_up(self, condition: str) -> None:
         """The condition holds no longer: open again what it had closed, unless another keeps it closed."""
         self._given_up.add(condition)
-        self.closed[:] = False
-        self.closed[self._listed] = True
+        self._pool = None
+        self._closed[:] = False
+        self._closed[self._listed] = True
         self.repeated = {}
         if HUBS not in self._given_up:
-            self.closed[self._hubs] = True
-        for name, cap in self._caps.items():
-            if name not in self._given_up:
-                full = [group for group, count in cap.counts.items() if count >= cap.limit]
-                self.closed |= cap.groups.members(full)
+            self._closed[self._hubs] = True
+        self._filled = {
+            name: [group for group, count in cap.counts.items() if count >= cap.limit]
+            for name, cap in self._caps.items()
+            if name not in self._given_up
+        }
 
     def cause(self, place: int) -> tuple[str, int] | None:
         """Why a place that is not listed is closed: the condition, and the listed place behind it or `NOBODY`."""

@@ -53,6 +53,7 @@ class PickingRun:
         self.resolved, self.choice = self._resolve()
         self.pool: Indices = np.empty(0, dtype=np.intp)
         self._ranking: Ranking | None = None
+        self._open: Mask = np.empty(0, dtype=np.bool_)
         self._counts = [
             (name, int(np.count_nonzero(mask)))
             for name, mask in (("received", present), ("filters", filtered), ("exclude", self.eligible))
@@ -98,6 +99,7 @@ class PickingRun:
         """Make a pool of what is listed and these, and rank it."""
         listed = np.array([pick.place for pick in self.picks], dtype=np.intp)
         self.pool = self.source.by_label(np.concatenate([listed, nearest]))
+        self._open = self.gate.open_in(self.pool)
         pool = self.source.candidates(self.pool, vectors=self.resolved.mode.depends_on("vectors"))
         pool, notes = hubs.correct_hubs(pool, self.query.hub_correction)
         assert self.resolved.mode.rank is not None
@@ -111,7 +113,7 @@ class PickingRun:
         """Pick from the last pool until there are `need`, it runs out, or the place `until` is listed or closed."""
         ranking = self._ranking
         while ranking is not None and len(self.picks) < need and not self._done(until):
-            found = ranking.best(~self.gate.closed[self.pool])
+            found = ranking.best(self._open)
             if found is None:
                 return
             place = int(self.pool[found])

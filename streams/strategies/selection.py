@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -174,18 +175,32 @@ def _ranked(run: PickingRun, place: int, key: int) -> CandidatePlacement:
     )
 
 
+class _ItemFacts(NamedTuple):
+    """What an item says of its track beside its pick; `seed` is the index of the one that contributes most."""
+
+    key: int
+    similarity: float
+    seed: int
+    contributions: tuple[float, ...]
+    shared: tuple[tuple[str, str], ...]
+    aspects: Mapping[str, float | None]
+
+
 def _items(run: PickingRun, picks: Sequence[PickedCandidate], first: int = 1) -> tuple[RecommendedItem, ...]:
-    places = np.array([pick.place for pick in picks], dtype=np.intp)
     query = run.query
+    places = np.array([pick.place for pick in picks], dtype=np.intp)
     several, parted = len(query.seeds) > 1, query.layout is not None and bool(query.layout.aspects)
     tracks = run.source.candidates(places, vectors=several or parted)
     added = seeds.seed_contributions(query, tracks) if several and picks else None
     parts = [()] * len(picks) if added is None else [tuple(row) for row in added.tolist()]
-    told = [facts.comparable_facts(seed.metadata) for seed in query.seeds]
-    by_aspect = aspects_of(query, tracks.vectors) if picks else []
+    most = np.zeros(len(picks), dtype=np.intp) if added is None else added.argmax(axis=1)
+    common = facts.shared_facts([seed.metadata for seed in query.seeds], tracks, most)
+    aspects = (aspects_of(query, tracks.vectors) if picks else []) or [{}] * len(picks)
+    found = map(
+        _ItemFacts, tracks.keys.tolist(), tracks.similarity.tolist(), most.tolist(), parts, common, aspects
+    )
     return tuple(
-        _item(run, pick, tracks, i, first + i, parts[i], told, by_aspect[i] if by_aspect else {})
-        for i, pick in enumerate(picks)
+        _item(run, pick, rank, own) for rank, (pick, own) in enumerate(zip(picks, found, strict=True), first)
     )
 
 
@@ -206,38 +221,32 @@ def aspects_of(query: Query, vectors: Vectors | None) -> list[dict[str, float | 
 def _item(
     run: PickingRun,
     pick: PickedCandidate,
-    tracks: Candidates,
-    index: int,
     rank: int,
-    parts: tuple[float, ...],
-    told: Sequence[list[tuple[facts.Fact, str]]],
-    by_aspect: Mapping[str, float | None],
+    own: _ItemFacts,
 ) -> RecommendedItem:
-    query = run.query
-    most = None if not query.seeds else parts.index(max(parts)) if parts else 0
-    common = facts.shared_facts(told[most], tracks, index) if most is not None else ()
-    similarity = float(tracks.similarity[index])
-    said = explanations.most_of(query, most, parts[most]) if parts and most is not None else None
+    said = (
+        explanations.most_of(run.query, own.seed, own.contributions[own.seed]) if own.contributions else None
+    )
     return RecommendedItem(
         index=pick.place,
-        key=int(tracks.keys[index]),
+        key=own.key,
         rank=rank,
         score=pick.score,
-        similarity=similarity,
+        similarity=own.similarity,
         components=pick.components,
-        shared=common,
-        seed=most,
-        contributions=parts,
+        shared=own.shared,
+        seed=own.seed if run.query.seeds else None,
+        contributions=own.contributions,
         relaxed=pick.relaxed,
         explanation=explanations.explain_item(
             run.resolved.mode,
-            similarity,
+            own.similarity,
             pick.components,
-            aspects=by_aspect,
-            weights=query.weights,
+            aspects=own.aspects,
+            weights=run.query.weights,
             contribution=said,
-            shared=common,
+            shared=own.shared,
             relaxed=pick.relaxed,
         ),
-        aspects=by_aspect,
+        aspects=own.aspects,
     )

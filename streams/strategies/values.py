@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from streams.strategies.filters import DATES, NUMBERS, as_number, as_text
 from streams.strategies.text import NOBODY
-from streams.strategies.types import Filter, Mask
+from streams.strategies.types import Filter, Indices, Mask
 
 _DATE_DIGITS: Final = 8
 # Dates are compared as spans of days: an unknown month or day may be any.
@@ -149,7 +149,16 @@ class Grouping:
         inside = np.zeros(len(self._groups) + 1, dtype=np.bool_)  # the last is of no value
         for group in groups:
             inside[self._members[group]] = True
-        found: Mask = inside[self._codes]
+        # Faster than an index by int32.
+        return inside.take(self._codes)
+
+    def positions(self, places: Indices) -> dict[int, list[int]]:
+        """Where in `places` the tracks of each group stand."""
+        found: dict[int, list[int]] = {}
+        for position, code in enumerate(self._codes.take(places).tolist()):
+            if code >= 0:
+                for group in self._groups[code]:
+                    found.setdefault(group, []).append(position)
         return found
 
 

@@ -44,11 +44,16 @@ class MaskedSearch:
         self._known = known
         # Rows, and products with them.
         self._made: tuple[Rows, Scores] = _NOTHING, np.empty(0, dtype=np.float32)
+        # The similarity of what has been found so far, by row.
+        self._found: dict[int, float] = {}
         self.exact = True
 
     def similarity(self, rows: Rows) -> Scores:
         """The similarity of some rows, float32 (m,)."""
-        return exact_similarity(self._query[0], self._tracks.vectors[rows])
+        try:
+            return np.array([self._found[row] for row in rows.tolist()], dtype=np.float32)
+        except KeyError:
+            return exact_similarity(self._query[0], self._tracks.vectors[rows])
 
     def nearest(self, eligible: npt.NDArray[np.bool_], count: int) -> tuple[Rows, Scores]:
         """The most similar rows, best first, equal ones by track id, and their similarity, float32.
@@ -57,6 +62,11 @@ class MaskedSearch:
             eligible: bool (used,), the rows to look at, all of which hold a track.
             count: How many at most.
         """
+        rows, scores = self._nearest(eligible, count)
+        self._found.update(zip(rows.tolist(), scores.tolist(), strict=True))
+        return rows, scores
+
+    def _nearest(self, eligible: npt.NDArray[np.bool_], count: int) -> tuple[Rows, Scores]:
         there = int(np.count_nonzero(eligible))
         if not there:
             return _NOTHING, np.empty(0, dtype=np.float32)

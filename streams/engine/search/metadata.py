@@ -3,7 +3,7 @@
 Each distinct value is stored once, and a track has its number. This module does not interpret values.
 """
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -69,6 +69,23 @@ class EncodedColumn:
         self.generation += 1
 
 
+class RowMetadata(Mapping[str, Any]):
+    """The fields of one row, each looked up when it is asked for: of most rows few are."""
+
+    def __init__(self, columns: Mapping[str, EncodedColumn], row: int) -> None:
+        self._columns = columns
+        self._row = row
+
+    def __getitem__(self, field: str) -> Any:
+        return self._columns[field].value(self._row)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._columns)
+
+    def __len__(self) -> int:
+        return len(self._columns)
+
+
 class MetadataColumns:
     """All fields of all rows.
 
@@ -116,9 +133,9 @@ class MetadataColumns:
         for column in crowded:
             column.give_up_unused(np.flatnonzero(alive))
 
-    def row(self, row: int) -> dict[str, Any]:
-        """All that is known of a row, None where nothing is."""
-        return {name: column.value(row) for name, column in self.columns.items()}
+    def row(self, row: int) -> "RowMetadata":
+        """All that is known of a row, None where nothing is: good until the row changes."""
+        return RowMetadata(self.columns, row)
 
     @property
     def memory_bytes(self) -> int:
