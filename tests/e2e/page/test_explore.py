@@ -88,6 +88,7 @@ def test_copy_as_curl(page: Page, page_stack: PageStack) -> None:
     """The command asks for what is shown, and a shell takes it."""
     open_page(page, page_stack, track="page/003", strategy="diverse", era="Baroque")
     page.click("#curl")
+    expect(page.locator("#curl-command")).to_contain_text("curl")
     command = page.locator("#curl-command").inner_text()
     curl, silent, url, *_ = shlex.split(command)
     assert (curl, silent) == ("curl", "-s")
