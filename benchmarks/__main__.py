@@ -24,6 +24,7 @@ NAMES = (
     "adhoc_search",
     "map_layout",
     "page",
+    "files",
     "public",
 )
 

@@ -61,7 +61,7 @@ async def _fill(database_url: str, count: int) -> list[str]:
         async with transaction(pool) as connection:
             await tracks.upsert_tracks(connection, rows)
             await lists.flush_lists(connection, _lists(names, vectors), np.empty(0, dtype=np.int64))
-            await _offsets(connection, count)
+            await write_offsets(connection, count)
         await _keep_bodies(pool, names)
     return names
 
@@ -82,7 +82,8 @@ def _lists(names: list[str], vectors: np.ndarray) -> ListRows:
     )
 
 
-async def _offsets(connection: asyncpg.Connection, count: int) -> None:
+async def write_offsets(connection: asyncpg.Connection, count: int) -> None:
+    """Say that all of `count` events are consumed, and absorbed by every list."""
     end = count // PARTITIONS + 1
     await connection.executemany(
         "INSERT INTO ingest_partitions (partition, epoch, owner, consumed_offset) VALUES ($1, 1, 'benchmark', $2)",
