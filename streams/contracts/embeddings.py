@@ -146,7 +146,9 @@ def _first_layout(parts: Mapping[str, Components | None], weights: Weights | Non
         said = f"embedding has the parts {', '.join(sizes)}; {_has(sorted(weights))}"
         raise InvalidEvent(Reason.WRONG_ASPECTS, said)
     layout = Layout.of_sizes(sizes, weights)
-    _check_dimension(layout.dimension, None, "embedding")
+    # An empty part is refused by its own name.
+    if layout.dimension:
+        _check_dimension(layout.dimension, None, "embedding")
     return layout
 
 
@@ -218,6 +220,14 @@ def _check_names(names: Collection[object]) -> None:
 
 def _components(embedding: object, name: str) -> Components:
     if isinstance(embedding, dict):
+        if not embedding:
+            raise InvalidEvent(Reason.INVALID_EMBEDDING, f"{name} is empty")
+        other = [key for key in embedding if key not in RESERVED]
+        if other and len(other) < len(embedding):
+            raise InvalidEvent(
+                Reason.INVALID_EMBEDDING,
+                f"{name} has {quote_value(other[0])} beside dtype or data; packed, it has no parts",
+            )
         return _decode(embedding, name)
     if not isinstance(embedding, list):
         raise InvalidEvent(

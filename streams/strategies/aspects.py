@@ -120,6 +120,11 @@ class Layout:
         factors: Floats = np.repeat(np.array(shares), [aspect.size for aspect in self.aspects])
         return factors
 
+    def highest_product(self, vector: Floats) -> float:
+        """The highest inner product that a vector (dimension,) can have with a track's."""
+        parts = zip(self.aspects, self.parts.values(), strict=True)
+        return math.fsum(math.sqrt(aspect.weight) * float(np.linalg.norm(vector[p])) for aspect, p in parts)
+
     def cosines(self, vector: Vector, others: Vectors) -> Floats:
         """The cosine of each part of a vector with the same part of n others: float64 (n, aspects).
 

@@ -38,10 +38,11 @@ def combine_seeds(query: Query) -> QueryVector:
     the embedding, s_i the seeds with weights w_i and n_j the negatives with weights v_j.
     J. J. Rocchio, "Relevance feedback in information retrieval", in "The SMART Retrieval System", 1971.
 
-    One seed alone gives its own vector to the bit.
+    One seed alone gives its own vector to the bit, and an embedding alone keeps its length if it has aspects: one that it lacks
+    counts 0, as a track's does.
 
     With `query.weights` the parts of q are weighed: the similarity of x is then the sum over what q is made of of its
-    coefficient times the weighted mean of its aspects' cosines to x.
+    coefficient times the weighted mean of its aspects' cosines to x, scaled down where it could be above 1.
 
     Raises:
         InvalidQuery: nothing to start from, dimensions that differ, vectors that cancel out, or weights of aspects that there
@@ -56,7 +57,9 @@ def combine_seeds(query: Query) -> QueryVector:
     if not length > 1e-9:
         lacking = "what the question starts from has none of these aspects"
         raise InvalidQuery("weights", lacking)
-    return QueryVector((weighed / length).astype(np.float32), combined.coefficients, length)
+    # What several are combined to may be longer in an aspect than a track is.
+    most = 1.0 if query.layout is None else max(1.0, query.layout.highest_product(weighed))
+    return QueryVector((weighed / length).astype(np.float32), combined.coefficients / most, length / most)
 
 
 def _factors(query: Query, dimension: int) -> Floats:
@@ -100,6 +103,8 @@ def _combined(query: Query) -> QueryVector:
     length = float(np.linalg.norm(total))
     if not length > 1e-6:
         raise InvalidQuery("seeds", "they and the negatives cancel out: nothing is left to search for")
+    if len(parts) == 1 and seeds is None and query.layout is not None and query.layout.aspects:
+        length = 1.0
     return QueryVector((total / length).astype(np.float32), positive / length)
 
 

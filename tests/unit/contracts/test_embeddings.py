@@ -82,8 +82,12 @@ def test_a_missing_part_is_zeros(embedding: object) -> None:
         ({"a b": [1]}, None, Reason.INVALID_EMBEDDING, "embedding has a part 'a b': a name is a letter, then up to 63 letters, digits, _ or -"),
         ({f"a{i}": [1] for i in range(33)}, None, Reason.INVALID_EMBEDDING, "embedding has 33 parts; at most 32 are allowed"),
         ({"a": [1] * 10_000, "b": [1] * 10_000}, None, Reason.WRONG_DIMENSION, "embedding has 20,000 components; at most 16,384 are allowed"),
-        # With one of the members of a packed embedding, an object is one.
-        ({"data": [1, 2], "melody": [1]}, None, Reason.INVALID_EMBEDDING, "embedding.dtype must be float32 or float16, not None"),
+        ({}, None, Reason.INVALID_EMBEDDING, "embedding is empty"),
+        ({"melody": []}, None, Reason.INVALID_EMBEDDING, "embedding.melody is empty"),
+        # With one of the members of a packed embedding, an object is one, and parts beside it would be lost.
+        ({"data": [1, 2], "melody": [1]}, None, Reason.INVALID_EMBEDDING, "embedding has 'melody' beside dtype or data; packed, it has no parts"),
+        ({"melody": [1]} | packed([1]), None, Reason.INVALID_EMBEDDING, "embedding has 'melody' beside dtype or data; packed, it has no parts"),
+        ({"melody": packed([1]) | {"scale": 2}}, None, Reason.INVALID_EMBEDDING, "embedding.melody has 'scale' beside dtype or data; packed, it has no parts"),
     ],
 )  # fmt: skip
 def test_other_parts_are_refused(embedding: object, expected: Expected, reason: Reason, detail: str) -> None:

@@ -136,3 +136,43 @@ def test_weighted_questions_are_answered_as_brute_force_answers_them(number: int
             for name, cosine in item["aspects"].items():
                 alone = weighted_mean(seed.vector, vectors[item["track_id"]], {name: 1.0})
                 assert (cosine or 0.0) == pytest.approx(alone, abs=2e-6)
+
+
+@settings(max_examples=examples(20), deadline=None)
+@given(number=st.integers(0, 2**32 - 1))
+def test_a_vector_that_lacks_an_aspect_scores_as_a_track_that_does(number: int) -> None:
+    """What is missing counts 0, with weights and without."""
+    random = np.random.default_rng(number)
+    answerer = QuestionAnswerer(DIMENSION, SearchSettings())
+    tracks = [parted(random, track) for track in some_tracks(random, 20, DIMENSION)]
+    answerer.apply(batch_of(tracks, [], 0, DIMENSION))
+    vectors = {track.track_id: track.vector for track in tracks}
+    embedding = LAYOUT.join({"rhythm": np.array([0.6, 0.8], dtype=np.float32)})
+    own = {aspect.name: aspect.weight for aspect in LAYOUT.aspects}
+    for weights in (None, checked_weights({"rhythm": 2, "melody": 1})):
+        query = Query(embedding=embedding, layout=LAYOUT, weights=weights, top_k=50)
+        items = answered(answerer, query)["recommendations"]
+        assert len(items) == len(tracks)
+        for item in items:
+            mean = weighted_mean(embedding, vectors[item["track_id"]], weights or own)
+            assert item["similarity_score"] == pytest.approx(mean, abs=3e-6)
+
+
+@settings(max_examples=examples(20), deadline=None)
+@given(number=st.integers(0, 2**32 - 1))
+def test_no_weighted_score_is_above_one(number: int) -> None:
+    """However seeds that cancel out in one aspect agree in another; what they contribute adds up to the score."""
+    random = np.random.default_rng(number)
+    answerer = QuestionAnswerer(DIMENSION, SearchSettings())
+    tracks = [parted(random, track) for track in some_tracks(random, 20, DIMENSION)]
+    both = [LAYOUT.join({"melody": sign * np.eye(3)[0], "rhythm": np.eye(2)[0]}) for sign in (1, -1)]
+    tracks = [*tracks, *(replace(tracks[0], track_id=f"seed/{i}", vector=v) for i, v in enumerate(both))]
+    same = replace(tracks[0], track_id="same", vector=LAYOUT.join({"rhythm": np.eye(2)[0]}))
+    answerer.apply(batch_of([*tracks, same], [], 0, DIMENSION))
+    seeds = tuple(Seed(track.key, 1.0) for track in tracks[-2:])
+    query = Query(seeds=seeds, layout=LAYOUT, weights={"rhythm": 1.0}, top_k=50)
+    items = answered(answerer, query)["recommendations"]
+    assert items[0]["similarity_score"] == pytest.approx(1, abs=2e-6)
+    for item in items:
+        assert abs(item["similarity_score"]) <= 1 + 1e-6
+        assert sum(item["contributions"].values()) == pytest.approx(item["similarity_score"], abs=3e-6)
