@@ -19,6 +19,7 @@ from streams.producers.audio.mert import MertEmbedder  # noqa: E402
 from streams.producers.audio.recordings import RecordingFolder  # noqa: E402
 from streams.producers.axes import Pooling  # noqa: E402
 from streams.producers.items import SourceError, TrackItem  # noqa: E402
+from streams.strategies.aspects import Layout  # noqa: E402
 
 pytestmark = pytest.mark.mert
 
@@ -165,7 +166,7 @@ def test_a_folder_of_recordings_is_embedded_at_the_models_rate(
     sent, refused = {}, []
     for record in source.records(None):
         if isinstance(record, TrackItem):
-            upsert = parse_track_event(record.key, record.value, dimension=LAYERS * WIDTH)
+            upsert = parse_track_event(record.key, record.value, layout=Layout(LAYERS * WIDTH))
             assert isinstance(upsert, TrackUpsert)
             sent[upsert.track_id] = upsert
         else:
