@@ -280,11 +280,12 @@ const LISTENERS = {
   },
 };
 
-/** Point at the nearest track in a direction. @param {number[]} direction */
+/** Point at the nearest track in a direction; at first, at the one nearest to the middle. @param {number[]} direction */
 function step([across, down]) {
   const from = pointed >= 0 ? pointed : (points.rows.get(state().track) ?? -1);
   const [x, y] = from >= 0 ? [points.x[from], points.y[from]] : [camera.x, camera.y];
   const fits = (/** @type {number} */ row) => {
+    if (from < 0) return true;
     const [dx, dy] = [points.x[row] - x, points.y[row] - y];
     const ahead = dx * across + dy * down;
     return row !== from && ahead > 0 && Math.abs(dx * down - dy * across) <= ahead;

@@ -33,11 +33,11 @@ async def life(bench: IsolationBench, monkeypatch: pytest.MonkeyPatch, count: in
     sizes: list[int] = []
     real = ingest.decode_messages
 
-    def deadly(messages: Any, dimension: int | None) -> Any:
+    def deadly(messages: Any, layout: Any) -> Any:
         sizes.append(len(messages))
         if any(message.key == b"deadly" for message in messages):
             raise Killed
-        return real(messages, dimension)
+        return real(messages, layout)
 
     with monkeypatch.context() as patch:
         patch.setattr(ingest, "decode_messages", deadly)

@@ -26,6 +26,7 @@ from streams.recommender.interactions import InteractionConsumer
 from streams.recommender.metrics import RecommenderMetrics
 from streams.recommender.settings import RecommenderSettings
 from streams.settings import KafkaSettings
+from streams.strategies.aspects import Layout
 from tests.support.services import KafkaBroker, renewed
 from tests.support.worker import read_topic
 
@@ -84,7 +85,7 @@ async def bench(database_url: str, kafka_broker: KafkaBroker) -> AsyncIterator[I
     try:
         yield IsolationBench(
             pool,
-            Ingest(pool, ownership, letters, hand_on, metrics, 2, "test"),
+            Ingest(pool, ownership, letters, hand_on, metrics, Layout(2), "test"),
             InteractionConsumer(pool, letters, RecommenderSettings(), recommender_metrics, metrics),
             metrics,
             handed_on,
