@@ -16,6 +16,8 @@ from mess.incipits.beginnings import first_bars_of_humdrum, first_bars_of_musicx
 
 # Positions are kept to this many decimals: finer than any tuplet in the corpus, and it makes the cache small.
 DECIMALS = 5
+# A work that has had its time is told again after so long: music21 may pass over the first error, as over others.
+_AGAIN_SECONDS = 1.0
 
 
 class WorkTimeoutError(Exception):
@@ -30,7 +32,7 @@ def time_limit(seconds: float) -> Iterator[None]:
         raise WorkTimeoutError(f"no result after {seconds:g} s")
 
     previous = signal.signal(signal.SIGALRM, expire)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    signal.setitimer(signal.ITIMER_REAL, seconds, _AGAIN_SECONDS)
     try:
         yield
     finally:
