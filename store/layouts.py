@@ -34,10 +34,14 @@ async def fix_layout(connection: PoolConnectionProxy, layout: StoredLayout) -> S
     return found
 
 
-async def read_layout(connection: PoolConnectionProxy) -> StoredLayout | None:
+async def read_layout(connection: PoolConnectionProxy | asyncpg.Pool) -> StoredLayout | None:
     """The catalogue's layout, or None before the first track."""
     row = await connection.fetchrow(_READ)
-    return None if row is None else _layout(row)
+    if row is None:
+        return None
+    return StoredLayout(
+        row["dimension"], [(name, size, weight) for name, size, weight in row["aspects"] or []]
+    )
 
 
 async def read_dimension(connection: PoolConnectionProxy) -> int | None:
@@ -53,11 +57,4 @@ async def fetch_layout(pool: asyncpg.Pool) -> StoredLayout | None:
         StoreUnavailableError: Postgres cannot be reached.
     """
     with translated_errors():
-        row = await pool.fetchrow(_READ)
-    return None if row is None else _layout(row)
-
-
-def _layout(row: asyncpg.Record) -> StoredLayout:
-    return StoredLayout(
-        row["dimension"], [(name, size, weight) for name, size, weight in row["aspects"] or []]
-    )
+        return await read_layout(pool)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
 from streams.contracts.reasons import InvalidEvent, Reason, quote_value
-from streams.contracts.validation import json_kind
+from streams.contracts.validation import NO_OTHER_NAMES, json_kind
 from streams.strategies.aspects import MAX_ASPECTS, NAME_PATTERN, RESERVED, Expected, Layout, Weights, is_name
 
 MAX_DIMENSION: Final = 16_384
@@ -46,9 +46,8 @@ Parts = Annotated[
         min_length=1,
         max_length=MAX_ASPECTS,
         description="Named parts (aspects) of the embedding; one that is absent, null or all zero says nothing",
-        # Pydantic says what names match, and not that no others do.
         json_schema_extra={
-            "additionalProperties": False,
+            **NO_OTHER_NAMES,
             "not": {"anyOf": [{"required": [name]} for name in sorted(RESERVED)]},
         },
     ),

@@ -33,7 +33,7 @@ from streams.contracts.metadata import TrackMetadata
 from streams.contracts.problems import UNKNOWN_STRATEGY, field_error, message_of, refused_value
 from streams.contracts.reasons import InvalidEvent, quote_value
 from streams.contracts.times import GivenMoment
-from streams.contracts.validation import TrackId
+from streams.contracts.validation import NO_OTHER_NAMES, TrackId
 from streams.contracts.values import AS_WHOLE, Finite, Flag, Json, Name, Number, Setting, Text
 from streams.strategies import InvalidQuery, registry
 from streams.strategies.aspects import (
@@ -211,9 +211,6 @@ NearDuplicatesLike = Annotated[
 ]
 
 
-# Pydantic's schema says what values have names that match a pattern, and not that there are no others.
-_NO_OTHERS: Final[dict[str, JsonValue]] = {"additionalProperties": False}
-
 # What `auto` can be told to aim at. Type checkers know no literal that is computed.
 if TYPE_CHECKING:
     Goal = str
@@ -353,7 +350,7 @@ class RecommendationQuery(_Strict):
         max_length=20,
         description="Settings of the strategy, such as lambda of diverse/mmr or the weights of hybrid",
         examples=[{"lambda": 0.5}],
-        json_schema_extra=_NO_OTHERS,
+        json_schema_extra=NO_OTHER_NAMES,
     )
     top_k: Count = Field(DEFAULT_TOP_K, description="How many", examples=[10])
     exclude: list[TrackId] = Field(
@@ -364,7 +361,7 @@ class RecommendationQuery(_Strict):
         max_length=50,
         description="By metadata field (others as extra.<key>): a value, a list of which one is enough, or conditions",
         examples=[{"era": "Baroque", "year_composed": {"min": 1700, "max": 1750}}],
-        json_schema_extra=_NO_OTHERS,
+        json_schema_extra=NO_OTHER_NAMES,
     )
     caps: CapsOption = Field(
         default_factory=CapsOption, description="How many of one composer, artist, album"

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Annotated, Any, Final
 
 import orjson
-from pydantic import AfterValidator, Field, ValidationError
+from pydantic import AfterValidator, Field, JsonValue, ValidationError
 
 from streams.contracts.reasons import InvalidEvent, Reason, quote_value
 from streams.contracts.times import read_moment
@@ -18,6 +18,8 @@ _KINDS: Final = {
     dict: "an object", list: "a list", str: "text", bool: "a boolean", int: "a number", float: "a number",
     type(None): "null",
 }  # fmt: skip
+# Pydantic's schema says what values have names that match a pattern, and not that there are no others.
+NO_OTHER_NAMES: Final[dict[str, JsonValue]] = {"additionalProperties": False}
 
 
 # An identifier holds no control, surrogate, line or paragraph separator, or format character (Unicode's Cc, Cs, Zl, Zp, and
