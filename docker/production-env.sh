@@ -6,7 +6,7 @@
 #   production-env.sh generate FILE        writes FILE with random secrets, if it is not there
 set -euo pipefail
 
-readonly REQUIRED=(MESS_POSTGRES_PASSWORD MESS_OWNER_PASSWORD MESS_API_PASSWORD MESS_GRAFANA_PASSWORD)
+readonly REQUIRED=(MESS_OWNER_PASSWORD MESS_API_PASSWORD MESS_GRAFANA_PASSWORD)
 readonly MINIMUM=16
 
 usage() {
@@ -66,10 +66,47 @@ complaint() {
   fi
 }
 
+# Whether the settings name a Postgres or Kafka that is not this stack's own. The environment wins, as it does in compose.
+is_elsewhere() {
+  local file=$1 service=$2 name=MESS_DATABASE_URL where
+  if [ "$service" = kafka ]; then name=MESS_KAFKA_BOOTSTRAP_SERVERS; fi
+  where=${!name:-$(value_of "$file" "$name")}
+  case $where in
+    '' | *@"$service" | *@"$service"[:/?]* | "$service":*) return 1 ;;
+    *) return 0 ;;
+  esac
+}
+
+# What of kafka, postgres and tls is to run here.
+profiles_of() { printf ',%s,' "${COMPOSE_PROFILES:-$(value_of "$1" COMPOSE_PROFILES)}"; }
+
+# Each of the two runs here or elsewhere, not twice and not nowhere.
+misplaced() {
+  local file=$1 service profiles
+  local -A settings=([postgres]=MESS_DATABASE_URL [kafka]=MESS_KAFKA_BOOTSTRAP_SERVERS)
+  profiles=$(profiles_of "$file")
+  for service in postgres kafka; do
+    if is_elsewhere "$file" "$service"; then
+      if [[ $profiles == *,$service,* ]]; then
+        echo "COMPOSE_PROFILES: take $service out, as ${settings[$service]} names one that others run"
+      fi
+      [ "${MESS_NETWORK_INTERNAL:-$(value_of "$file" MESS_NETWORK_INTERNAL)}" = false ] ||
+        echo "MESS_NETWORK_INTERNAL: must be false, or ${settings[$service]} cannot be reached"
+    elif [[ $profiles != *,$service,* ]]; then
+      echo "COMPOSE_PROFILES: add $service, or name the one that others run in ${settings[$service]}"
+    fi
+  done
+  if is_elsewhere "$file" postgres && [ -z "${MESS_API_DATABASE_URL:-$(value_of "$file" MESS_API_DATABASE_URL)}" ]; then
+    echo "MESS_API_DATABASE_URL: is not set, and MESS_DATABASE_URL is: the API has a role of its own"
+  fi
+}
+
 complaints() {
   local file=$1 name value profiles others
   local -A seen=()
-  for name in "${REQUIRED[@]}"; do
+  local required=("${REQUIRED[@]}")
+  if ! is_elsewhere "$file" postgres; then required=(MESS_POSTGRES_PASSWORD "${required[@]}"); fi
+  for name in "${required[@]}"; do
     complaint "$file" "$name"
     value=$(secret_of "$file" "$name" || true)
     if [ -n "$value" ] && ! is_default "$value"; then
@@ -93,8 +130,9 @@ complaints() {
     "" | true | false) ;;
     *) echo "MESS_API_REQUIRE_KEYS: must be true or false" ;;
   esac
-  profiles=$(value_of "$file" COMPOSE_PROFILES)
-  if [[ ,$profiles, == *,tls,* ]]; then
+  misplaced "$file" | sort -u
+  profiles=$(profiles_of "$file")
+  if [[ $profiles == *,tls,* ]]; then
     [ -n "$(value_of "$file" MESS_DOMAIN)" ] || echo "MESS_DOMAIN: is not set, and the profile tls needs it"
     [ "$(value_of "$file" MESS_API_BIND)" = 127.0.0.1 ] ||
       echo "MESS_API_BIND: must be 127.0.0.1 with the profile tls, or the API is open beside it"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Backs the running stack up: backup.sh DIR makes DIR/mess-TIME/ with a dump of Postgres and copies of the topics.
+# Backs up: backup.sh DIR makes DIR/mess-TIME/ with a dump of Postgres and copies of the topics, whoever runs the two.
 #
 # Either of the two rebuilds every list: the dump at once, the copy of track-ingest by computing them again. With
 # MESS_BACKUP_KEEP=N only the newest N backups of DIR are kept. Nothing is stopped.
@@ -11,8 +11,8 @@ set -euo pipefail
 readonly TOPICS=(track-ingest track-interactions)
 
 target=${1:?usage: backup.sh DIR}
-require_own_database "back it up where it runs, with pg_dump or its provider's snapshots; nothing was written"
 take_lock
+"$DOCKER_DIR/production-env.sh" secrets "$ENV_FILE" "$MESS_SECRETS_DIR"
 MESS_IMAGE=$(cat "$STATE_DIR/current" 2>/dev/null || setting MESS_IMAGE mess-ai:latest)
 export MESS_IMAGE
 name=mess-$(date -u +%Y%m%dT%H%M%SZ)
@@ -20,7 +20,7 @@ install -d -m 700 "$target" "$target/.$name.partial"
 trap 'rm -rf "$target/.$name.partial"' EXIT
 
 say "dumping Postgres"
-compose exec -T postgres pg_dump --username postgres --format custom --compress 6 --dbname mess \
+client pg_dump --format custom --compress 6 </dev/null \
   >"$target/.$name.partial/postgres.dump"
 for topic in "${TOPICS[@]}"; do
   say "copying $topic"

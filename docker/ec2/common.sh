@@ -62,15 +62,14 @@ wait_ready() {
   done
 }
 
-# Dies where the settings name another Postgres than this stack's own, which is empty then: a copy of it is no backup.
-require_own_database() { # WHAT TO DO INSTEAD
-  case ${MESS_DATABASE_URL:-$(setting MESS_DATABASE_URL)} in
-    '' | *@postgres | *@postgres[:/?]*) ;;
-    *) die "MESS_DATABASE_URL names a Postgres that is not this stack's: $1" ;;
-  esac
+# Whether compose runs Kafka or Postgres here; production-env.sh sees to it that others do where it does not.
+runs_here() { # kafka|postgres
+  [[ ,${COMPOSE_PROFILES:-$(setting COMPOSE_PROFILES)}, == *,$1,* ]]
 }
 
-psql_as_admin() { # DATABASE, statements on standard input
-  compose exec -T postgres psql --no-psqlrc --quiet --tuples-only --no-align --set ON_ERROR_STOP=1 \
-    --username postgres --dbname "$1"
+# pg_dump, pg_restore or psql as the schema's owner, on the database of the settings.
+client() { compose run --rm --no-deps -T client "$@"; }
+
+sql() { # STATEMENTS
+  client psql --no-psqlrc --quiet --tuples-only --no-align --set ON_ERROR_STOP=1 <<<"$1"
 }

@@ -112,6 +112,26 @@ schema_revision() { # IMAGE
   MESS_IMAGE=$1 compose run --rm --no-deps -T mess migrate --show 2>/dev/null </dev/null || true
 }
 
+# What others run must answer before anything here is touched.
+require_others() { # IMAGE
+  local said
+  if ! runs_here postgres; then
+    said=$(MESS_IMAGE=$1 compose run --rm --no-deps -T mess migrate --show 2>&1 </dev/null) ||
+      die "Postgres of MESS_DATABASE_URL: $(tail -n 2 <<<"$said" | tr '\n' ' '); what runs goes on as it is"
+  fi
+}
+
+# The stack's own that has become another's: stopped, and its volume kept.
+stop_replaced() {
+  local service
+  for service in kafka postgres; do
+    if ! runs_here "$service" && [ -n "$(compose --profile "$service" ps --all --quiet "$service")" ]; then
+      say "stopping this stack's own $service; its volume stays"
+      compose --profile "$service" rm --stop --force "$service" >&2
+    fi
+  done
+}
+
 # The names of running workers that compose would make anew, for their image or their settings.
 outdated_workers() { # IMAGE
   local running
@@ -200,12 +220,14 @@ main() {
   start_engine
   mkdir -p "$STATE_DIR"
   image=$(get_image)
+  require_others "$image"
   previous=$(recall current)
   schema=$(schema_revision "$image")
   say "starting $image${previous:+ (before: $previous)}"
   if ! roll_workers "$image" || ! start "$image" || ! wait_ready; then roll_back "$previous" "$image" "$schema"; fi
   if [ "$previous" != "$image" ] && [ -n "$previous" ]; then remember previous "$previous"; fi
   remember current "$image"
+  stop_replaced
   say "$image is ready after $SECONDS s"
   print_urls
 }

@@ -5,7 +5,7 @@
 #   topics    tracks and interactions are read again and every list is computed again
 #   both      the dump first, which serves at once; then the topics, so that the log is there again, too
 #
-# The stack may not hold anything yet: neither tracks in Postgres nor messages in the topics.
+# Neither may hold anything yet, whoever runs them: no tracks in Postgres, no messages in the topics.
 set -euo pipefail
 # shellcheck source=docker/ec2/common.sh
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
@@ -17,7 +17,6 @@ if [ "${1:-}" = --from ]; then
 fi
 backup=${1:?usage: restore.sh [--from postgres|topics|both] BACKUP}
 case $from in postgres | topics | both) ;; *) die "--from $from: postgres, topics or both" ;; esac
-require_own_database "restore it where it runs, with pg_restore or its provider's snapshots; nothing was changed"
 [ -f "$backup/SHA256SUMS" ] || die "$backup is no backup: it has no SHA256SUMS"
 (cd "$backup" && sha256sum --check --quiet --strict SHA256SUMS >&2) || die "$backup is damaged"
 
@@ -28,16 +27,16 @@ export MESS_IMAGE
 workers=$(setting MESS_WORKERS 1)
 
 restore_postgres() {
+  local tracks
   say "restoring Postgres"
-  compose up --detach --wait postgres >&2
-  if [ -n "$(psql_as_admin mess <<<"SELECT 1 FROM pg_tables WHERE schemaname = 'public' AND tablename = 'tracks'")" ] &&
-    [ "$(psql_as_admin mess <<<"SELECT count(*) FROM tracks")" != 0 ]; then
+  if runs_here postgres; then compose up --detach --wait postgres >&2; fi
+  tracks=$(sql "SELECT to_regclass('tracks')") || die "Postgres does not answer: nothing was changed"
+  if [ -n "$tracks" ] && [ "$(sql "SELECT count(*) FROM tracks")" != 0 ]; then
     die "the database holds tracks already; a restore needs an empty one"
   fi
-  # The schema as the backup has it, then the version's own migrations.
-  psql_as_admin postgres <<<"DROP DATABASE mess WITH (FORCE); CREATE DATABASE mess OWNER mess;
-    REVOKE CONNECT, TEMPORARY ON DATABASE mess FROM PUBLIC; GRANT CONNECT ON DATABASE mess TO mess_api" >&2
-  compose exec -T postgres pg_restore --username postgres --dbname mess --exit-on-error <"$backup/postgres.dump"
+  # The schema as the backup has it; the version's own migrations follow at the start.
+  if [ -n "$tracks" ]; then compose run --rm --no-deps -T mess migrate --down-to base </dev/null >&2; fi
+  client pg_restore --clean --if-exists --exit-on-error --no-comments <"$backup/postgres.dump"
 }
 
 # A worker that finds the log shorter than the store's offsets knows that it is another one. So it has to have looked
@@ -45,7 +44,7 @@ restore_postgres() {
 wait_for_worker() {
   say "waiting for the worker to take the empty log"
   local deadline=$((SECONDS + ${MESS_READY_SECONDS:-240}))
-  until [ "$(psql_as_admin mess <<<"SELECT count(*) FROM ingest_partitions WHERE consumed_offset > 0")" = 0 ]; do
+  until [ "$(sql "SELECT count(*) FROM ingest_partitions WHERE consumed_offset > 0")" = 0 ]; do
     if ((SECONDS >= deadline)); then die "no worker has taken the partitions: compose logs worker"; fi
     sleep 1 9>&-
   done

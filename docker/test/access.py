@@ -77,7 +77,7 @@ def ask_for_passwords() -> None:
 
 def stand_in_front() -> None:
     """TLS in front of an API that asks for keys: with one in, without it not, too often not, revoked not."""
-    setting("COMPOSE_PROFILES", "tls")
+    setting("COMPOSE_PROFILES", "kafka,postgres,tls")
     setting("MESS_DOMAIN", "localhost")
     setting("MESS_TLS_BIND", "127.0.0.1")
     setting("MESS_API_TRUSTED_PROXIES", "172.16.0.0/12")

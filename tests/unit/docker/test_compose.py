@@ -23,7 +23,7 @@ SERVICES = pytest.mark.parametrize(
         for name, service in services(path).items()
     ],
 )
-JOBS = {"setup", "demo", "mess", "test"}
+JOBS = {"setup", "demo", "mess", "client", "test"}
 UNITS = {"M": 2**20, "G": 2**30}
 MACHINE = 16 * 2**30
 
@@ -125,7 +125,7 @@ def test_every_volume_network_and_secret_is_declared(path: Path) -> None:
     model = read_yaml(path)
     for service in model["services"].values():
         for volume in service.get("volumes", []):
-            source = volume.split(":")[0]
+            source = default(volume).split(":")[0]
             if source.startswith("./"):
                 assert (DOCKER / source).exists(), source
             elif not source.startswith("/"):
@@ -181,6 +181,23 @@ def test_the_limits_leave_room_on_a_machine_of_16_gib(workers: int) -> None:
     assert processors <= 4
 
 
+def test_kafka_and_postgres_run_only_where_the_settings_say_so() -> None:
+    """Each has a profile, which generated settings turn on, and what waits for it does so only then."""
+    found = services(PRODUCTION)
+    example = (DOCKER / ".env.production.example").read_text(encoding="utf-8")
+    assert "\nCOMPOSE_PROFILES=kafka,postgres\n" in example
+    for name in ("kafka", "postgres"):
+        assert found[name]["profiles"] == [name]
+        assert found["setup"]["depends_on"][name]["required"] is False
+
+
+def test_every_process_of_ours_sees_the_certificates() -> None:
+    """In one place, so that one URL and one path do for all, pg_dump included."""
+    for name in ("setup", "worker", "api", "mess", "client"):
+        volumes = [default(volume) for volume in services(PRODUCTION)[name]["volumes"]]
+        assert "./certificates:/etc/mess/certificates:ro" in volumes, name
+
+
 def test_production_has_no_secret_in_it() -> None:
     """Passwords come as files: no variable of a service holds one."""
     for name, service in services(PRODUCTION).items():
@@ -214,7 +231,7 @@ def test_a_worker_can_be_scaled() -> None:
     worker = services(PRODUCTION)["worker"]
     assert "container_name" not in worker
     assert "ports" not in worker
-    assert all(":" not in volume for volume in worker["volumes"])
+    assert all(":" not in volume or volume.endswith(":ro") for volume in worker["volumes"])
 
 
 def test_development_publishes_the_demo_by_itself() -> None:

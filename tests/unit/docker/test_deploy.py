@@ -124,36 +124,41 @@ def test_another_processor_is_named(scratch: Path) -> None:
     assert "architecture riscv64; images are for x86_64 and aarch64" in done.stderr
 
 
-@pytest.mark.parametrize("script", ["backup.sh", "restore.sh"])
-@pytest.mark.parametrize(
-    ("url", "refused"),
-    [
-        ("postgresql://mess@db.example:5432/mess", True),
-        ("postgresql://mess@postgres.example/mess", True),
-        ("postgresql://mess@postgres:5432/mess", False),
-        ("postgresql://mess@postgres/mess?sslmode=disable", False),
-        (None, False),
-    ],
-)
-def test_a_postgres_elsewhere_is_not_backed_up_as_if_it_were_ours(
-    scratch: Path, script: str, url: str | None, refused: bool
-) -> None:
-    """With a Postgres of one's own, a backup of this stack's empty one reports no success, and a restore fills none."""
-    settings = scratch / "env"
-    settings.write_text(f"MESS_DATABASE_URL={url}\n" if url else "", encoding="utf-8")
-    done = subprocess.run(
-        ["bash", DOCKER / "ec2" / script, scratch / "backups"],
-        env={
-            "PATH": f"{scratch}/bin:{os.environ['PATH']}",
-            "MESS_ENV_FILE": str(settings),
-            "MESS_STATE_DIR": str(scratch),
-            "MESS_LOCK_FILE": str(scratch / "lock"),
-        },
+def sourced(scratch: Path, script: str, settings: str, docker: str) -> subprocess.CompletedProcess[str]:
+    """Run functions of deploy.sh with settings, and with a stand-in for docker that notes its calls."""
+    (scratch / "env").write_text(settings, encoding="utf-8")
+    (scratch / "bin" / "docker").write_text(f'#!/bin/bash\necho "$*" >>{scratch}/calls\n{docker}\n', "utf-8")
+    return subprocess.run(
+        ["bash", "-c", f". {SCRIPT}; {script}"],
+        env={"PATH": f"{scratch}/bin:{os.environ['PATH']}", "MESS_ENV_FILE": f"{scratch}/env"},
         capture_output=True,
         text=True,
         check=False,
     )
-    assert ("MESS_DATABASE_URL names a Postgres that is not this stack's" in done.stderr) == refused
-    if refused:
-        assert done.returncode == 1
-        assert not (scratch / "backups").exists()
+
+
+def test_a_postgres_of_others_that_does_not_answer_stops_a_deployment_before_it_begins(scratch: Path) -> None:
+    """With the reason, and nothing but the question was run."""
+    refusing = "echo 'mess: The database cannot be migrated: refused' >&2; exit 1"
+    done = sourced(scratch, "require_others image", "COMPOSE_PROFILES=kafka\n", refusing)
+    assert done.returncode == 1
+    assert "cannot be migrated: refused ; what runs goes on as it is" in done.stderr
+    [call] = (scratch / "calls").read_text(encoding="utf-8").splitlines()
+    assert call.endswith("run --rm --no-deps -T mess migrate --show")
+
+
+def test_the_stacks_own_postgres_is_not_asked_before_it_runs(scratch: Path) -> None:
+    """The deployment starts it."""
+    done = sourced(scratch, "require_others image", "COMPOSE_PROFILES=kafka,postgres\n", "exit 1")
+    assert (done.returncode, (scratch / "calls").exists()) == (0, False)
+
+
+def test_the_stacks_own_kafka_stops_when_others_run_it(scratch: Path) -> None:
+    """Its container goes, its volume stays; Postgres, which still runs here, is left alone."""
+    there = 'case "$*" in *" ps "*) echo abc ;; esac'
+    done = sourced(scratch, "stop_replaced", "COMPOSE_PROFILES=postgres,tls\n", there)
+    assert done.returncode == 0, done.stderr
+    removals = [
+        line for line in (scratch / "calls").read_text(encoding="utf-8").splitlines() if " rm " in line
+    ]
+    assert [line.split(" rm ")[1] for line in removals] == ["--stop --force kafka"]

@@ -75,8 +75,9 @@ def test_a_file_that_is_not_there_is_one_line(tmp_path: Path) -> None:
         ("MESS_API_PASSWORD='abc def ghi jkl mno'", "has other characters"),
         ("MESS_API_PASSWORD=$(touch /tmp/never)-x-x", "has other characters"),
         ("MESS_API_PASSWORD_FILE=/nowhere/at/all", "MESS_API_PASSWORD_FILE cannot be read"),
-        ("COMPOSE_PROFILES=tls", "MESS_DOMAIN: is not set"),
-        ("COMPOSE_PROFILES=tls", "MESS_API_BIND: must be 127.0.0.1"),
+        ("COMPOSE_PROFILES=kafka,postgres,tls", "MESS_DOMAIN: is not set"),
+        ("COMPOSE_PROFILES=kafka,postgres,tls", "MESS_API_BIND: must be 127.0.0.1"),
+        ("COMPOSE_PROFILES=postgres", "COMPOSE_PROFILES: add kafka, or name the one that others run in"),
         ("MESS_KAFKA_SECURITY_PROTOCOL=SASL_SSL", "MESS_KAFKA_SASL_USERNAME: is not set"),
         ("MESS_KAFKA_SECURITY_PROTOCOL=SASL_SSL", "MESS_KAFKA_PASSWORD: is not set"),
     ],
@@ -86,6 +87,45 @@ def test_what_is_wrong_is_named(tmp_path: Path, line: str, complaint: str) -> No
     said = refused(generated(tmp_path, line))
     assert complaint in said
     assert line.partition("=")[2] not in said or line.endswith(("=", "tls", "SASL_SSL", "all"))
+
+
+ELSEWHERE = {
+    "postgres": (
+        "MESS_DATABASE_URL=postgresql://mess@postgres.example:5432/mess",
+        "MESS_API_DATABASE_URL=postgresql://mess_api@postgres.example:5432/mess",
+    ),
+    "kafka": ("MESS_KAFKA_BOOTSTRAP_SERVERS=kafka.example:9092",),
+}
+
+
+@pytest.mark.parametrize(("service", "other"), [("postgres", "kafka"), ("kafka", "postgres")])
+def test_what_others_run_does_not_run_here_too(tmp_path: Path, service: str, other: str) -> None:
+    """Nor nowhere: each of the two is in the profiles, or the settings name another and a way to it."""
+    said = refused(generated(tmp_path, *ELSEWHERE[service]))
+    assert f"COMPOSE_PROFILES: take {service} out, as" in said
+    assert "MESS_NETWORK_INTERNAL: must be false" in said
+    further = (f"COMPOSE_PROFILES={other}", "MESS_NETWORK_INTERNAL=false")
+    fit = generated(tmp_path, *further)
+    done = run("check", fit)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_postgres_of_others_needs_no_superuser_and_both_roles(tmp_path: Path) -> None:
+    """The password of this stack's own superuser is asked for where that runs; the API's URL is a second one."""
+    further = ("COMPOSE_PROFILES=kafka", "MESS_NETWORK_INTERNAL=false", "MESS_POSTGRES_PASSWORD=")
+    path = generated(tmp_path, *ELSEWHERE["postgres"], *further)
+    assert run("check", path).returncode == 0
+    with path.open("a", encoding="utf-8") as file:
+        file.write("MESS_API_DATABASE_URL=\n")
+    assert "MESS_API_DATABASE_URL: is not set" in refused(path)
+
+
+@pytest.mark.parametrize(
+    "url", ["postgresql://mess@postgres:5432/mess", "postgresql://mess@postgres/mess?sslmode=disable"]
+)
+def test_the_stacks_own_postgres_may_be_named(tmp_path: Path, url: str) -> None:
+    """It is not taken for another."""
+    assert run("check", generated(tmp_path, f"MESS_DATABASE_URL={url}")).returncode == 0
 
 
 def test_two_roles_may_not_share_a_password(tmp_path: Path) -> None:
