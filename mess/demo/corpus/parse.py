@@ -16,7 +16,7 @@ from mess.incipits.beginnings import first_bars_of_humdrum, first_bars_of_musicx
 
 # Positions are kept to this many decimals: finer than any tuplet in the corpus, and it makes the cache small.
 DECIMALS = 5
-# A work that has had its time is told again after so long: music21 may pass over the first error, as over others.
+# A work that has had its time is told again after so long: Python drops an error that comes within a finalizer.
 _AGAIN_SECONDS = 1.0
 
 
@@ -24,19 +24,27 @@ class WorkTimeoutError(Exception):
     """The work took longer to parse than the limit allows."""
 
 
+class _TimeIsOver(BaseException):
+    """Ends the work. No `Exception`, as music21 passes over many of these."""
+
+
 @contextmanager
 def time_limit(seconds: float) -> Iterator[None]:
     """Raise `WorkTimeoutError` in the body after `seconds`. Main thread of a POSIX process only."""
 
     def expire(_signal: int, _frame: Any) -> None:
-        raise WorkTimeoutError(f"no result after {seconds:g} s")
+        raise _TimeIsOver
 
     previous = signal.signal(signal.SIGALRM, expire)
     signal.setitimer(signal.ITIMER_REAL, seconds, _AGAIN_SECONDS)
     try:
-        yield
+        try:
+            yield
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+    except _TimeIsOver:
+        raise WorkTimeoutError(f"no result after {seconds:g} s") from None
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, previous)
 
 
