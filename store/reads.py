@@ -12,7 +12,7 @@ import asyncpg
 
 from store.columns import METADATA_FIELDS
 from store.pool import translated_errors
-from store.search_text import SearchWords, deletion_variants, is_correctable, one_typo
+from store.search_text import SearchWords, beginning_of, deletion_variants, is_correctable, one_typo
 
 Metadata = dict[str, Any]
 Connection = asyncpg.pool.PoolConnectionProxy
@@ -237,7 +237,8 @@ class _Search:
         if not self._words.words:
             return [""]
         strict = self._words.strict()
-        if await self._holds(strict[-1]):
+        # Whole words cost Postgres far less to find than beginnings do, and are mostly there.
+        if await self._holds(strict[-2]) or await self._holds(strict[-1]):
             return ["", *strict]
         for level in self._words.forgiving(*await self._known_and_alike()):
             if await self._holds(level[-1]):
@@ -279,7 +280,7 @@ class _Search:
         """The words that begin any track's, and for each the catalogue's that are one typo away or have it in the middle."""
         known, alike = set[str](), dict[str, list[str]]()
         for word in self._words.words:
-            if await self._connection.fetchval(_KNOWN, f"'{word}':*"):
+            if await self._connection.fetchval(_KNOWN, beginning_of(word)):
                 known.add(word)
             if len(word) >= _SHORTEST_PART and word.isalpha():
                 near = [word, *deletion_variants(word)] if is_correctable(word) else []

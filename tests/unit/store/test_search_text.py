@@ -106,6 +106,13 @@ def test_queries_go_from_strict_to_forgiving() -> None:
     assert len(SearchWords(" ".join(f"w{chr(97 + n)}" for n in range(20))).words) == 8
 
 
+def test_a_short_number_is_asked_for_whole() -> None:
+    """`27` begins the numbers of half a catalogue; `331` and `op` begin few words enough."""
+    assert SearchWords("op27").strict()[-1] == "'op':* & '27'"
+    assert SearchWords("k 331").strict()[-1] == "'k':* & '331':*"
+    assert next(SearchWords("27").forgiving({"27"}, {}))[-1] == "(('27'))"
+
+
 def test_numbers_and_short_words_are_not_corrected() -> None:
     """An opus number one digit away is another work; of three letters too little is left."""
     assert [is_correctable(word) for word in ("331", "bwv", "bach", "x" * 31)] == [False, False, True, False]
