@@ -25,6 +25,7 @@ _WEIGHT: Final = re.compile(_ITEM)
 # An object with one of these is a packed embedding.
 RESERVED: Final = frozenset({"dtype", "data"})
 MAX_WEIGHT: Final = 1_000.0
+_LEAST_TOTAL: Final = 1e-9
 # With less, float32 would say little of the part.
 LEAST_SHARE: Final = 0.0001
 
@@ -203,11 +204,11 @@ def checked_weights(weights: Weights) -> dict[str, float]:
     if not 1 <= len(weights) <= MAX_ASPECTS:
         raise ValueError(f"must name 1 to {MAX_ASPECTS} aspects")
     for name, weight in weights.items():
-        if not _NAME.fullmatch(name):
+        if not is_name(name):
             raise ValueError(f"{name[:60]!r} is no name of an aspect")
         if not abs(weight) <= MAX_WEIGHT:
             raise ValueError(f"{name} must be between {-MAX_WEIGHT:,.0f} and {MAX_WEIGHT:,.0f}")
     total = math.fsum(map(abs, weights.values()))
-    if not total > 1e-9:
-        raise ValueError("must not all be zero")
+    if not total > _LEAST_TOTAL:
+        raise ValueError("must not all be zero, or nearly")
     return {name: weights[name] / total for name in sorted(weights) if weights[name]}

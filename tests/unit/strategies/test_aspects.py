@@ -131,6 +131,8 @@ def test_weights_have_one_form(text: str, weights: dict[str, float]) -> None:
         ("rhythm: 1", "no name:weight"),
         ("rhythm:1,rhythm:2", "given twice"),
         ("rhythm:0", "must not all be zero"),
+        ("rhythm:0.000000001", "must not all be zero, or nearly"),
+        ("dtype:1", "'dtype' is no name of an aspect"),
         ("rhythm:1001", "must be between"),
         (",".join(f"a{i}" for i in range(33)), "must name 1 to 32"),
     ],
