@@ -26,6 +26,7 @@ NAMES = (
     "page",
     "files",
     "public",
+    "pynndescent",
 )
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
