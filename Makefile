@@ -11,7 +11,7 @@ STAMP  := $(VENV)/.installed
 MUSIC  := $(VENV)/.music21
 NODE_STAMP := node_modules/.package-lock.json
 
-.PHONY: help setup up test index-test faults kills odd docker-test dashboards check lint types unit docs bench lock clean demo demo-test mert-test
+.PHONY: help setup up test faults kills odd docker-test dashboards check lint types unit docs bench lock clean demo demo-test mert-test
 
 help:  ## list what can be made
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,11 +43,7 @@ up: setup  ## run the whole pipeline on the demo catalogue (Ctrl-C stops it)
 # Two processes: these tests wait for services more than they compute. A file stays on one, with its services.
 test: setup  ## every test: lint, types, unit, contract, integration, end to end
 	@$(MAKE) --no-print-directory check EXAMPLES=all
-	@$(BIN)/python -m pytest -m "not unit and not index and not mert" -n 2 --dist loadfile $(ARGS)
-
-# Apart: the first build of an index on a machine compiles for a minute or two.
-index-test: setup  ## the tests of the search index
-	@$(BIN)/python -m pytest -m index tests/integration/search $(ARGS)
+	@$(BIN)/python -m pytest -m "not unit and not mert" -n 2 --dist loadfile $(ARGS)
 
 # FAULT_SEEDS=1-20 or 3,17 says which; FAULT_SEED=17 plays one again; FAULT_AWAY_SECONDS=60 is the longest outage.
 FAULT_SEEDS ?= 1-20

@@ -290,17 +290,14 @@ def _compare_ours(
             got = measure_search_peer(peer, queries, truth[kind])
             after = runner.run(process.stats())
             exactly = after.exact_queries - before.exact_queries
-            by_graph = after.graph_queries - before.graph_queries
             asked = exactly + after.approximate_queries - before.approximate_queries
-            how = f"{kind} ({by_graph / asked:.0%} by graph, {exactly / asked:.0%} scanned)"
+            how = f"{kind} ({exactly / asked:.0%} scanned)"
             _add(table, how, peer, got, scanned[kind])
         memory = machine.memory_bytes(process.pid or 0)
     phases = ", ".join(f"{name} {spent:.1f} s" for name, spent in after.seconds.items())
     return (
-        f"Search process, its own measure of recall: of cells {after.recall:.4f} for {after.answered_share:.0%} of its"
-        f" sample, of the graph, from {after.leaf_budget} leaves, {after.graph_recall:.4f} for {after.graph_share:.0%};"
-        f" {report.mebibytes(memory)} in its two processes, of which vectors {report.mebibytes(vectors.nbytes)}."
-        f" Seconds: {phases}."
+        f"Search process, its own measure of recall: {after.recall:.4f} for {after.answered_share:.0%} of its sample;"
+        f" {report.mebibytes(memory)}, of which vectors {report.mebibytes(vectors.nbytes)}. Seconds: {phases}."
     )
 
 

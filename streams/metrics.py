@@ -134,8 +134,7 @@ class WorkerMetrics(MetricSet):
         )
         self.search_failures = self._gauge(
             "mess_search_index_failures",
-            "Indexes that could not be built, or whose process has ended: a warning in the log says why, and another "
-            "is built",
+            "Builds of an index that failed: a warning in the log says why, and another is begun",
         )
         self.search_bytes = self._gauge("mess_search_bytes", "Bytes held for search")
         self.search_queue = self._gauge(

@@ -111,15 +111,14 @@ class SearchSupervisor:
             metrics.search_index_tracks.set(stats.index_size)
             metrics.search_index_age.set(stats.index_age if stats.index_age is not None else float("nan"))
             metrics.search_newer.set(stats.newer)
-            failures = stats.failed_builds + stats.lost
-            metrics.search_failures.set(failures)
-            if failures > told:
-                told = failures
+            metrics.search_failures.set(stats.failed_builds)
+            if stats.failed_builds > told:
+                told = stats.failed_builds
                 log.warning(
-                    "the search does without an index until there is another",
+                    "a search index could not be built; the last one, or none, serves until there is another",
                     reason=stats.last_error,
                     index_tracks=stats.index_size,
-                    failures=failures,
+                    failures=told,
                 )
             metrics.search_bytes.set(stats.memory_bytes)
             for phase, seconds in stats.seconds.items():

@@ -6,8 +6,8 @@ Fewer dimensions lose nothing (`streams.engine.projection`): whatever passes the
 import numpy as np
 import numpy.typing as npt
 
-from streams.engine.projection import ComponentSearch, project_vectors, reduced_error
-from streams.engine.search.shared import SharedRows, shared_copy
+from streams.engine.projection import project_vectors, reduced_error
+from streams.engine.search.growing import GrowingRows
 from streams.engine.similarity import product_error
 from streams.engine.types import Vectors
 
@@ -24,8 +24,8 @@ class NarrowColumns:
         directions: float64 (p, d), orthonormal; None for the vectors themselves.
     """
 
-    def __init__(self, rows: SharedRows, directions: npt.NDArray[np.float64] | None = None) -> None:
-        self.shared = rows
+    def __init__(self, rows: GrowingRows, directions: npt.NDArray[np.float64] | None = None) -> None:
+        self.rows = rows
         self.directions = directions
         width = rows.vectors.shape[1]
         # The residual norm of any row will do: norms hardly differ, and only the number of exact similarities depends on it.
@@ -35,7 +35,7 @@ class NarrowColumns:
     @property
     def matrix(self) -> Vectors:
         """float32 (capacity, c)."""
-        return self.shared.vectors
+        return self.rows.vectors
 
     @property
     def memory_bytes(self) -> int:
@@ -53,24 +53,19 @@ class NarrowColumns:
     def put(self, rows: npt.NDArray[np.integer], vectors: Vectors) -> None:
         """Take in the vectors, float32 (m, d), of some rows."""
         if self.directions is not None:
-            self.shared.reserve(int(rows.max(initial=-1)) + 1)
-            self.shared.vectors[rows] = self.of(vectors)
+            self.rows.reserve(int(rows.max(initial=-1)) + 1)
+            self.rows.vectors[rows] = self.of(vectors)
 
     def close(self) -> None:
         """Give up what is held beside the vectors."""
         if self.directions is not None:
-            self.shared.close()
+            self.rows.close()
 
 
-def project_first(vectors: SharedRows, count: int, directions: npt.NDArray[np.float64]) -> NarrowColumns:
+def project_first(vectors: GrowingRows, count: int, directions: npt.NDArray[np.float64]) -> NarrowColumns:
     """The first `count` vectors in these directions, float64 (p, d); the vectors themselves where there are none."""
     if not len(directions):
         return NarrowColumns(vectors)
-    return NarrowColumns(shared_copy(project_vectors(vectors.vectors[:count], directions)), directions)
-
-
-def choose_columns(vectors: SharedRows, count: int) -> NarrowColumns:
-    """Fewer columns where a sample of the first `count` vectors says that they are cheaper, else the vectors."""
-    everything = np.ones(count, dtype=np.bool_)
-    directions = ComponentSearch().take(vectors.vectors, everything, WANTED, wait=True)
-    return NarrowColumns(vectors) if directions is None else project_first(vectors, count, directions)
+    return NarrowColumns(
+        GrowingRows.copy_of(project_vectors(vectors.vectors[:count], directions)), directions
+    )

@@ -1,34 +1,40 @@
-"""Rows of vectors in memory that another process can map: one copy serves both."""
+"""Rows of vectors that grow without being copied, in memory that another process can map."""
 
 import mmap
 import os
 import sys
 import tempfile
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from streams.engine.types import Vectors
 
 
-class SharedRows:
-    """float32 rows behind a file descriptor. Growing moves nothing, and pages never touched take no memory.
+class GrowingRows:
+    """float32 rows. Growing moves nothing, and pages never touched take no memory.
 
-    The descriptor is of anonymous memory where the system has that, else of a file without a name: neither outlives
-    its processes, however they end.
+    They are in anonymous memory with a descriptor where the system has that, else in a file without a name: neither
+    outlives its processes, however they end.
 
     Args:
         dimension: d of the vectors.
-        descriptor: Memory made by another process, which is taken over; None for new memory.
+        descriptor: Memory that there is, which is taken over; None for new memory.
     """
 
     def __init__(self, dimension: int, descriptor: int | None = None) -> None:
         self._row_bytes = 4 * dimension
         self._dimension = dimension
-        self.descriptor = _new_memory() if descriptor is None else descriptor
+        self.descriptor = new_memory() if descriptor is None else descriptor
         self.vectors: Vectors = np.empty((0, dimension), dtype=np.float32)
         self._map(os.fstat(self.descriptor).st_size // self._row_bytes)
+
+    @classmethod
+    def copy_of(cls, vectors: Vectors) -> "GrowingRows":
+        """New rows with what some vectors hold, float32 (n, d)."""
+        rows = cls(vectors.shape[1])
+        rows.reserve(len(vectors))
+        rows.vectors[: len(vectors)] = vectors
+        return rows
 
     @property
     def capacity(self) -> int:
@@ -53,22 +59,15 @@ class SharedRows:
         self.vectors = np.empty((0, self._dimension), dtype=np.float32)
 
 
-def shared_copy(array: npt.NDArray[Any]) -> SharedRows:
-    """New memory with what a two-dimensional array holds, of a type whose size is a multiple of four bytes."""
-    bits = np.ascontiguousarray(array).view(np.float32)
-    memory = SharedRows(bits.shape[1])
-    memory.reserve(len(bits))
-    memory.vectors[: len(bits)] = bits
-    return memory
-
-
 if sys.platform == "linux":
 
-    def _new_memory() -> int:
+    def new_memory() -> int:
+        """A descriptor of memory of no size yet."""
         return os.memfd_create("vectors")
 
 else:
 
-    def _new_memory() -> int:
+    def new_memory() -> int:
+        """A descriptor of memory of no size yet."""
         with tempfile.TemporaryFile() as file:
             return os.dup(file.fileno())

@@ -50,6 +50,11 @@ class SearchInvertedFile:
         return len(self.centroids)
 
     @property
+    def memory_bytes(self) -> int:
+        """Bytes held by the arrays."""
+        return self.centroids.nbytes + self.starts.nbytes
+
+    @property
     def sizes(self) -> npt.NDArray[np.int64]:
         """Members of each cell, int64 (k,)."""
         return np.diff(self.starts)

@@ -32,36 +32,33 @@ class SearchCallError(Exception):
 
 
 class _Tending:
-    """The search process's work between calls: it tends its indexes."""
+    """The search process's work between calls: it tends its index."""
 
     def __init__(self, connection: Connection, supervisor: SearchIndexSupervisor) -> None:
-        self._connection = connection
-        self._keeper = supervisor
+        # `Connection.poll` takes longer than many a search.
+        self._calls = select.poll()
+        self._calls.register(connection.fileno(), select.POLLIN)
+        self._supervisor = supervisor
         self._tended = 0.0
 
     def until_called(self) -> bool:
-        """See `IdleDuty`: waits for calls and for indexes, and tends these from time to time."""
-        # `multiprocessing.connection.wait` takes longer than many a search.
-        watched = select.poll()
-        mine = self._connection.fileno()
-        for connection in (self._connection, *self._keeper.waiting_for()):
-            watched.register(connection.fileno(), select.POLLIN)
-        ready = [number for number, _ in watched.poll(1000 * IDLE_SECONDS)]
-        if ready != [mine] or time.monotonic() > self._tended + TEND_SECONDS:
-            self._keeper.tend()
+        """See `IdleDuty`: waits for calls, and tends the index from time to time."""
+        is_called = bool(self._calls.poll(1000 * IDLE_SECONDS))
+        if not is_called or time.monotonic() > self._tended + TEND_SECONDS:
+            self._supervisor.tend()
             self._tended = time.monotonic()
-        return mine in ready
+        return is_called
 
     def called(self) -> None:
         """See `IdleDuty`: nothing is to be done."""
 
     def stop(self) -> None:
         """See `IdleDuty`."""
-        self._keeper.stop()
+        self._supervisor.stop()
 
 
 def tended_searcher(connection: Connection, searcher: Searcher) -> tuple[Searcher, IdleDuty]:
-    """A searcher for a process, with the idle duty that tends its indexes."""
+    """A searcher for a process, with the idle duty that tends its index."""
     # A second thread makes one query hardly faster, and spins while it waits: the worker and Postgres need that core.
     threadpool_limits(1)
     return searcher, _Tending(connection, searcher.supervisor)

@@ -1,6 +1,5 @@
 """Measures the recall of an approximate search on a sample, when an index is built, and for which queries it holds."""
 
-import time
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +19,6 @@ LONG = 200
 BLOCK = 4096
 # A sampled query is at least so long before it is scaled.
 SHORTEST = 1e-3
-TIMED = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,13 +29,11 @@ class SearchQuality:
         recall: Recall@50 of the queries of the sample that are answered.
         share: Their share of the sample.
         threshold: Similarity of the 50th of what was found, from which on queries are answered.
-        seconds: Processor time: of a query, or of a row looked at.
     """
 
     recall: float
     share: float
     threshold: float
-    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +62,6 @@ class QualitySample:
         queries = np.where(lengths > SHORTEST, mixed / np.maximum(lengths, SHORTEST), vectors[first])
         return cls(queries, *_nearest(vectors, queries))
 
-    def recalls(self, found: npt.NDArray[np.integer]) -> npt.NDArray[np.float64]:
-        """Recall@50 of each query, float64 (SAMPLE,), that has found these rows, (SAMPLE, m)."""
-        true = self.rows[:, :RECALL_AT].tolist()
-        pairs = zip(true, found.tolist(), strict=True)
-        return np.array([len(set(t).intersection(f)) / len(t) for t, f in pairs])
-
 
 def _nearest(vectors: Vectors, queries: Vectors) -> tuple[npt.NDArray[np.int64], Scores]:
     size = min(LONG, len(vectors))
@@ -86,31 +76,28 @@ def _nearest(vectors: Vectors, queries: Vectors) -> tuple[npt.NDArray[np.int64],
     return np.take_along_axis(where, order, 1), np.take_along_axis(best, order, 1)
 
 
-def reliable_similarity(
-    last: Scores, recalls: npt.NDArray[np.float64], wanted: float, seconds: float
-) -> SearchQuality:
+def reliable_similarity(last: Scores, recalls: npt.NDArray[np.float64], wanted: float) -> SearchQuality:
     """The similarity from which on queries reach the target recall.
 
     Args:
         last: float32 (q,), similarity of the 50th that each query of a sample has found.
         recalls: float64 (q,), their recall.
         wanted: The recall.
-        seconds: See `SearchQuality`.
     """
     order = np.argsort(-last)
     windows = np.convolve(recalls[order], np.full(WINDOW, 1 / WINDOW), mode="valid")
     short = np.flatnonzero(windows < wanted - 1e-9)
     fine = int(short[0]) + WINDOW - 1 if len(short) else len(order)
     if fine < WINDOW:
-        return SearchQuality(0.0, 0.0, np.inf, seconds)
+        return SearchQuality(0.0, 0.0, np.inf)
     threshold = float(last[order[fine - 1]])
     if fine == len(order):
         threshold = min(threshold, 0.0)
-    return SearchQuality(float(recalls[order[:fine]].mean()), fine / len(order), threshold, seconds)
+    return SearchQuality(float(recalls[order[:fine]].mean()), fine / len(order), threshold)
 
 
 def tune_cells(
-    cells: SearchInvertedFile, matrix: Vectors, sample: QualitySample, reduced: Vectors, wanted: float
+    cells: SearchInvertedFile, sample: QualitySample, reduced: Vectors, wanted: float
 ) -> tuple[float, SearchQuality]:
     """The slack: how much less similar than the last track found a centroid may be for its cell to be probed.
 
@@ -119,9 +106,8 @@ def tune_cells(
 
     Args:
         cells: The cells.
-        matrix: float32 (n, c), the rows in the cells' order, in the columns that products are made with.
-        sample: Of these rows.
-        reduced: float32 (SAMPLE, c), its queries in these columns.
+        sample: Of the rows in the cells' order.
+        reduced: float32 (SAMPLE, c), its queries in the columns that products are made with.
         wanted: The recall.
     """
     near = reduced @ cells.centroids.T
@@ -129,7 +115,7 @@ def tune_cells(
     slack = max(_needed(sample, centroid, count, wanted) for count in (RECALL_AT, LONG))
     last = sample.scores[:, :RECALL_AT][:, -1]
     recalls = ((last[:, None] - centroid[:, :RECALL_AT]) <= slack).mean(axis=1)
-    return slack, reliable_similarity(last, recalls, wanted, _row_seconds(cells, matrix, reduced))
+    return slack, reliable_similarity(last, recalls, wanted)
 
 
 def _needed(sample: QualitySample, centroid: Scores, count: int, wanted: float) -> float:
@@ -141,14 +127,3 @@ def _needed(sample: QualitySample, centroid: Scores, count: int, wanted: float) 
     )
     # Above the target for all queries, so that the hardest reach the target.
     return float(max(np.quantile(below, (1 + wanted) / 2), np.quantile(windows, wanted, axis=1).max()))
-
-
-def _row_seconds(cells: SearchInvertedFile, matrix: Vectors, reduced: Vectors) -> float:
-    """Seconds to compare one query with a row of a cell."""
-    product = np.empty(cells.width, dtype=np.float32)
-    began = time.thread_time()
-    rounds = max(1, min(TIMED, 500_000 // len(matrix)))
-    for query in reduced[:rounds]:
-        for start, end in zip(cells.starts[:-1].tolist(), cells.starts[1:].tolist(), strict=True):
-            np.dot(matrix[start:end], query, out=product[: end - start])
-    return (time.thread_time() - began) / (rounds * len(matrix))

@@ -12,8 +12,8 @@ import numpy.typing as npt
 from streams.engine.catalogue import enlarge_rows
 from streams.engine.projection import ComponentSearch
 from streams.engine.search.columns import WANTED, NarrowColumns, project_first
+from streams.engine.search.growing import GrowingRows
 from streams.engine.search.metadata import MetadataColumns, MetadataRow
-from streams.engine.search.shared import SharedRows
 from streams.engine.types import EMPTY, Keys, Slots, Vectors
 
 
@@ -31,8 +31,8 @@ class TrackRows:
 
     def __init__(self, dimension: int, fields: Sequence[str] = ()) -> None:
         self.dimension = dimension
-        self.shared = SharedRows(dimension)
-        self.columns = NarrowColumns(self.shared)
+        self.growing = GrowingRows(dimension)
+        self.columns = NarrowColumns(self.growing)
         self._directions = ComponentSearch()
         self.keys: Keys = np.zeros(0, dtype=np.int64)
         self.alive: npt.NDArray[np.bool_] = np.zeros(0, dtype=np.bool_)
@@ -56,7 +56,7 @@ class TrackRows:
     @property
     def vectors(self) -> Vectors:
         """float32 (used, d); what rows of no track hold means nothing."""
-        return self.shared.vectors[: self.used]
+        return self.growing.vectors[: self.used]
 
     @property
     def memory_bytes(self) -> int:
@@ -95,13 +95,13 @@ class TrackRows:
         rows = np.empty(len(keys), dtype=np.int64)
         for i, (key, track_id) in enumerate(zip(keys.tolist(), track_ids, strict=True)):
             rows[i] = self._row_for(key, track_id)
-        self.shared.reserve(self.used)
-        if self.shared.capacity > len(self.keys):
-            self.keys = enlarge_rows(self.keys, self.shared.capacity, 0)
-            self.alive = enlarge_rows(self.alive, self.shared.capacity, False)
-            self.offsets = enlarge_rows(self.offsets, self.shared.capacity, -1)
-            self.metadata.reserve(self.shared.capacity)
-        self.shared.vectors[rows] = vectors
+        self.growing.reserve(self.used)
+        if self.growing.capacity > len(self.keys):
+            self.keys = enlarge_rows(self.keys, self.growing.capacity, 0)
+            self.alive = enlarge_rows(self.alive, self.growing.capacity, False)
+            self.offsets = enlarge_rows(self.offsets, self.growing.capacity, -1)
+            self.metadata.reserve(self.growing.capacity)
+        self.growing.vectors[rows] = vectors
         self.columns.put(rows, vectors)
         self.keys[rows] = keys
         self.alive[rows] = True
@@ -111,10 +111,10 @@ class TrackRows:
 
     def narrow(self) -> None:
         """Use fewer dimensions for products as soon as these have been found. Call it repeatedly."""
-        found = self._directions.take(self.shared.vectors, self.alive[: self.used], WANTED)
+        found = self._directions.take(self.growing.vectors, self.alive[: self.used], WANTED)
         if found is not None:
             self.columns.close()
-            self.columns = project_first(self.shared, self.used, found)
+            self.columns = project_first(self.growing, self.used, found)
 
     def fix(self) -> npt.NDArray[np.int32]:
         """Fix all rows in use, for an index; returns the rows of tracks, int32 (m,)."""
@@ -127,7 +127,7 @@ class TrackRows:
         self.fixed = first
         self._free = (first + np.flatnonzero(~self.alive[first : self.used])).tolist()
 
-    def adopt(self, vectors: SharedRows, order: Slots, columns: NarrowColumns) -> None:
+    def adopt(self, vectors: GrowingRows, order: Slots, columns: NarrowColumns) -> None:
         """Switch to an index's rows, and append newer tracks.
 
         Args:
@@ -147,8 +147,8 @@ class TrackRows:
         columns.put(np.arange(count, len(rows)), vectors.vectors[count : len(rows)])
         self.columns.close()
         self.columns = columns
-        self.shared.close()
-        self.shared = vectors
+        self.growing.close()
+        self.growing = vectors
         self.keys, self.alive, self.offsets = (
             enlarge_rows(array[rows], vectors.capacity, 0) for array in (self.keys, self.alive, self.offsets)
         )

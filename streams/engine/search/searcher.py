@@ -10,14 +10,13 @@ import numpy as np
 import numpy.typing as npt
 
 from streams.engine.search import scan
-from streams.engine.search.index_process import IndexProcess
-from streams.engine.search.index_supervisor import SearchIndex, SearchIndexSupervisor
+from streams.engine.search.index_build import IndexBuild
+from streams.engine.search.index_supervisor import Build, SearchIndexSupervisor
 from streams.engine.search.metadata import MetadataRow
 from streams.engine.search.quality import RECALL_AT
 from streams.engine.search.rows import TrackRows
 from streams.engine.search.types import SearchMatches, SearchSettings, SearchStats
 from streams.engine.search.upper import Rows, UpperBounds
-from streams.engine.similarity import exact_similarity
 from streams.engine.types import EMPTY, Keys, Scores, TrackBatch, Vectors
 
 # A vector whose length differs from 1 by more than float32 rounding is scaled.
@@ -32,7 +31,7 @@ class Searcher:
     Args:
         dimension: d of the vectors.
         settings: How it works.
-        start: Starts the process of an index.
+        start: Starts the build of an index.
         fields: Of the metadata that tracks come with.
     """
 
@@ -40,12 +39,12 @@ class Searcher:
         self,
         dimension: int,
         settings: SearchSettings,
-        start: Callable[..., SearchIndex] = IndexProcess,
+        start: Callable[..., Build] = IndexBuild,
         fields: Sequence[str] = (),
     ) -> None:
         self.tracks = TrackRows(dimension, fields)
         self.supervisor = SearchIndexSupervisor(self.tracks, settings, start)
-        self._approximate_queries = self._graph_queries = self._exact_queries = 0
+        self._approximate_queries = self._exact_queries = 0
         self._seconds: dict[str, float] = defaultdict(float)
 
     def load(
@@ -88,9 +87,9 @@ class Searcher:
                     answers, queries, range(len(queries)), scan.bounds_of_rows(self.tracks, reduced, rows)
                 )
             return answers
-        asked = _QueryBatch(queries, reduced, max(count, RECALL_AT), left_out, self._hidden(left_out))
+        asked = _QueryBatch(queries, reduced, max(count, RECALL_AT), self._hidden(left_out))
         hard = np.arange(len(queries))
-        # For a large part of the catalogue, the inverted file or graph saves nothing.
+        # For a large part of the catalogue, the inverted file saves nothing.
         if asked.count <= self.supervisor.size // 10:
             step = max(1, scan.PRODUCT_VALUES // self.supervisor.size)
             parts = [slice(start, start + step) for start in range(0, len(queries), step)]
@@ -118,7 +117,7 @@ class Searcher:
             answers.put(i, rows, scores)
 
     def _approximate(self, answers: "_FoundRows", asked: "_QueryBatch", part: slice) -> npt.NDArray[np.intp]:
-        """Answer some queries by inverted file or graph, and newer tracks exhaustively; returns the unanswered queries."""
+        """Answer some queries by inverted file, and newer tracks exhaustively; returns the unanswered queries."""
         numbers = np.arange(len(asked.queries))[part]
         reduced = asked.reduced[part]
         with self._timed("cells"):
@@ -130,11 +129,7 @@ class Searcher:
             with self._timed("newer"):
                 newer = list(scan.bounds_of_all(self.tracks, reduced, asked.hidden, self.supervisor.size))
         done = np.zeros(len(numbers), dtype=np.bool_)
-        shorter = np.flatnonzero(self.supervisor.better_by_graph(probe))
-        if len(shorter):
-            theirs = [newer[i] for i in shorter.tolist()] if newer else []
-            done[shorter] = self._by_graph(answers, asked, numbers[shorter], theirs)
-        which = np.flatnonzero((probe.left <= self.supervisor.size * MOST_LOOKED_AT) & ~done)
+        which = np.flatnonzero(probe.left <= self.supervisor.size * MOST_LOOKED_AT)
         with self._timed("cells"):
             found = probe.finish(which, self.tracks.columns.excess)
             for i, upper in zip(which.tolist(), found, strict=True):
@@ -145,38 +140,6 @@ class Searcher:
                     answers.put(int(numbers[i]), rows[best], scores[best])
                     done[i] = True
         return numbers[~done]
-
-    def _by_graph(
-        self,
-        answers: "_FoundRows",
-        asked: "_QueryBatch",
-        which: npt.NDArray[np.intp],
-        newer: list[UpperBounds],
-    ) -> npt.NDArray[np.bool_]:
-        """Answer some queries by the graph and newer tracks; returns which are answered, bool (m,)."""
-        done = np.zeros(len(which), dtype=np.bool_)
-        with self._timed("graph"):
-            near = self.supervisor.query(
-                asked.queries[which], asked.count, min(len(asked.left_out), asked.count)
-            )
-            if near is None:
-                return done
-            usable = (near != EMPTY) & self.tracks.alive[near]
-            if len(asked.left_out):
-                usable &= ~np.isin(near, asked.left_out)
-            for n, i in enumerate(which.tolist()):
-                query, rows = asked.queries[i], near[n][usable[n]]
-                scores = exact_similarity(query, self.tracks.vectors[rows])
-                if len(rows) < asked.count or not self.supervisor.trusts_graph(scores):
-                    continue
-                if newer:
-                    fresh, theirs = scan.best_by_bounds(self.tracks, query, newer[n], answers.count)
-                    rows, scores = np.concatenate([rows, fresh]), np.concatenate([scores, theirs])
-                best = scan.best_of_rows(self.tracks, rows, scores, answers.count)
-                answers.put(i, rows[best], scores[best])
-                done[n] = True
-        self._graph_queries += int(done.sum())
-        return done
 
     def _hidden(self, left_out: npt.NDArray[np.int32]) -> npt.NDArray[np.intp]:
         """Rows without a track, and rows to leave out, ascending."""
@@ -193,28 +156,23 @@ class Searcher:
 
     def stats(self) -> SearchStats:
         """Counts and times, at any moment."""
-        supervisor, report = self.supervisor, self.supervisor.report
-        built = report.seconds if report else {}
+        supervisor, index = self.supervisor, self.supervisor.index
+        built = index.report.seconds if index else {}
         return SearchStats(
             tracks=len(self.tracks),
-            index_size=supervisor.size if report else 0,
+            index_size=supervisor.size,
             index_age=supervisor.age,
             newer=supervisor.newer,
             tombstones=supervisor.tombstones,
             building=supervisor.building,
             builds=supervisor.builds,
             failed_builds=supervisor.failed_builds,
-            lost=supervisor.lost,
             last_error=supervisor.last_error,
-            recall=report.cells.recall if report else None,
-            answered_share=report.cells.share if report else None,
-            graph_recall=report.graph.recall if report else None,
-            graph_share=report.graph.share if report else None,
-            leaf_budget=report.leaf_budget if report else 0,
+            recall=index.report.quality.recall if index else None,
+            answered_share=index.report.quality.share if index else None,
             approximate_queries=self._approximate_queries,
-            graph_queries=self._graph_queries,
             exact_queries=self._exact_queries,
-            memory_bytes=self.tracks.memory_bytes + supervisor.memory_bytes,
+            memory_bytes=self.tracks.memory_bytes + (index.report.cells.memory_bytes if index else 0),
             seconds={**self._seconds, **{f"build_{name}": spent for name, spent in built.items()}},
         )
 
@@ -252,7 +210,6 @@ class _QueryBatch:
     queries: Vectors
     reduced: Vectors
     count: int
-    left_out: npt.NDArray[np.int32]
     hidden: npt.NDArray[np.intp]
 
 

@@ -1,7 +1,6 @@
 """The input and output of searches: plain arrays, cheap to send between processes."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -35,12 +34,8 @@ class SearchSettings:
         rebuild_share: The index is rebuilt when tracks newer than it and tombstones in it together are more than this
             share of it.
         rest: After a build, none begins for so many times its duration.
-        retry: After a build that failed, or an index that ended, none is begun for so many seconds: doubled with each
-            further build that fails.
+        retry: After a build that failed, none is begun for so many seconds: doubled with each further build that fails.
         recall: Target recall@50 of an index. Queries that would miss it are searched exhaustively.
-        leaf_budget: Minimum number of leaves of the search tree that a query starts from; doubled until `recall` is reached.
-        epsilon: How far beyond the worst of the best tracks found so far a query looks, as a share.
-        cache_dir: Directory of compiled code; None for the library's default.
     """
 
     exact_below: int = 20_000
@@ -48,9 +43,6 @@ class SearchSettings:
     rest: float = 2.0
     retry: float = 5.0
     recall: float = 0.99
-    leaf_budget: int = 16
-    epsilon: float = 0.05
-    cache_dir: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,18 +58,13 @@ class SearchStats:
         building: Whether an index is being built.
         builds: Indexes built since the start.
         failed_builds: Builds that ended without an index since the start.
-        lost: Index processes that have ended unexpectedly since the start; their inverted files remain in use.
-        last_error: Why the last of these failed or ended; None if none has.
+        last_error: Why the last of these failed; None if none has.
         recall: Recall@50 of the queries that the inverted file answers, measured on a sample when it was built; None
             without one.
         answered_share: The share of that sample that it answers; the others are too hard, and searched exhaustively.
-        graph_recall: As `recall`, of what the search graph can answer.
-        graph_share: As `answered_share`, of the search graph.
-        leaf_budget: Leaves that a search of the graph starts from; 0 while there is no index.
-        approximate_queries: Answered by inverted file or graph, since the start.
-        graph_queries: Those of them that the graph answered, as it was faster.
+        approximate_queries: Answered by the inverted file, since the start.
         exact_queries: Answered by exhaustive search, since the start.
-        memory_bytes: Held by vectors, keys, graph and index, in all processes of the search; twice as much during a build.
+        memory_bytes: Held by vectors, keys and index; twice as much during a build.
         seconds: Spent by phase since the start.
     """
 
@@ -89,15 +76,10 @@ class SearchStats:
     building: bool
     builds: int
     failed_builds: int
-    lost: int
     last_error: str | None
     recall: float | None
     answered_share: float | None
-    graph_recall: float | None
-    graph_share: float | None
-    leaf_budget: int
     approximate_queries: int
-    graph_queries: int
     exact_queries: int
     memory_bytes: int
     seconds: dict[str, float]

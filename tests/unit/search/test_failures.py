@@ -14,7 +14,7 @@ from streams.maintenance.searching import SearchSupervisor
 from streams.metrics import WorkerMetrics
 from tests.unit.engine.helpers import batch
 from tests.unit.engine.test_exact import random_catalogue
-from tests.unit.search.twin import ExactIndex
+from tests.unit.search.twin import ExactBuild
 
 pytestmark = pytest.mark.unit
 
@@ -34,12 +34,12 @@ class _Here:
         return self._searcher.stats()
 
 
-async def test_an_index_that_fails_or_ends_is_counted_and_told_of_once(
+async def test_a_build_that_fails_is_counted_and_told_of_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Each failure is a warning with its reason; what is as before is told of no more."""
     monkeypatch.setattr(searching, "OBSERVE_SECONDS", 0.001)
-    searcher = Searcher(D, SearchSettings(exact_below=10, retry=0.0, rest=0.0), ExactIndex)
+    searcher = Searcher(D, SearchSettings(exact_below=10, retry=0.0, rest=0.0), ExactBuild)
     searcher.apply(batch(random_catalogue(50, D, seed=1), dimension=D))
     metrics, process = WorkerMetrics(), _Here(searcher)
     supervisor = SearchSupervisor(process, lambda _: None, metrics)  # type: ignore[arg-type]
@@ -54,17 +54,20 @@ async def test_an_index_that_fails_or_ends_is_counted_and_told_of_once(
     with capture_logs() as logs:
         searcher.supervisor.tend()
         assert await looked() == 0
-        ExactIndex.latest.finish(fails=True)
+        ExactBuild.latest.finish(fails=True)
         searcher.supervisor.tend()
         assert await looked() == 1
         searcher.supervisor.tend()
-        ExactIndex.latest.finish(fails=False)
+        ExactBuild.latest.finish(fails=True)
         searcher.supervisor.tend()
-        ExactIndex.latest.die()
+        assert await looked() == 2
         searcher.supervisor.tend()
+        ExactBuild.latest.finish(fails=False)
+        searcher.supervisor.tend()
+        assert searcher.stats().index_size == 50
         assert await looked() == 2
     observing.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await observing
     told = [entry for entry in logs if entry["log_level"] == "warning"]
-    assert [entry["reason"] for entry in told] == ["made to fail", "the index process has ended"]
+    assert [entry["reason"] for entry in told] == ["made to fail"] * 2

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,13 +11,14 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from streams.engine.search import SearchSettings, searcher
-from streams.engine.search.graph import LINKS, SearchGraph, complete_graph
+from streams.engine.search.index_supervisor import SearchIndexSupervisor
+from streams.engine.search.quality import SearchQuality
 from streams.engine.search.searcher import Searcher
 from streams.engine.similarity import exact_similarity
 from tests.support.examples import examples
 from tests.unit.engine.helpers import batch, key_of, unit
 from tests.unit.search.test_exact_search import expected
-from tests.unit.search.twin import EVERYWHERE, ExactIndex, report
+from tests.unit.search.twin import EVERYWHERE, ExactBuild
 
 pytestmark = pytest.mark.unit
 
@@ -41,18 +43,17 @@ def random_unit(seed: int) -> np.ndarray:
 
 
 class IndexLife(RuleBasedStateMachine):
-    """Any changes of the catalogue between the beginning of a build, its end or failure, and the death of an index."""
+    """Any changes of the catalogue between the beginning of a build and its end or failure."""
 
-    @initialize(seed=seeds, by_graph=st.booleans(), directions=st.sampled_from([0, 5]))
-    def load(self, seed: int, by_graph: bool, directions: int) -> None:
-        ExactIndex.by_graph, ExactIndex.directions = by_graph, directions
+    @initialize(seed=seeds, directions=st.sampled_from([0, 5]))
+    def load(self, seed: int, directions: int) -> None:
+        ExactBuild.directions = directions
         rng = np.random.default_rng(seed)
         self.catalogue = {f"t{i:03d}": unit(rng.standard_normal(D)) for i in range(600)}
         self.searcher = Searcher(
-            D, SearchSettings(exact_below=520, rebuild_share=0.0, rest=0.0, retry=0.0), ExactIndex
+            D, SearchSettings(exact_below=520, rebuild_share=0.0, rest=0.0, retry=0.0), ExactBuild
         )
         self.searcher.apply(batch(self.catalogue, dimension=D))
-        self.indexed = False
 
     @rule(upserts=st.dictionaries(names, seeds, max_size=6), deletes=st.lists(names, max_size=6, unique=True))
     def change(self, upserts: dict[str, int], deletes: list[str]) -> None:
@@ -74,17 +75,8 @@ class IndexLife(RuleBasedStateMachine):
     @precondition(lambda self: self.searcher.supervisor.building)
     @rule(fails=st.booleans())
     def end_a_build(self, fails: bool) -> None:
-        index = ExactIndex.latest
-        index.finish(fails=fails)
+        ExactBuild.latest.finish(fails=fails)
         self.searcher.supervisor.tend()
-        if not fails:
-            self.current = index
-            self.indexed = True
-
-    @precondition(lambda self: self.indexed and self.searcher.stats().index_size)
-    @rule()
-    def kill_the_index(self) -> None:
-        self.current.die()
 
     @rule(seed=seeds, count=st.integers(1, 55), left_out=st.lists(names, max_size=5))
     def search(self, seed: int, count: int, left_out: list[str]) -> None:
@@ -109,17 +101,21 @@ TestIndexLife = IndexLife.TestCase
 TestIndexLife.settings = settings(max_examples=examples(40), stateful_step_count=25, deadline=None)
 
 
-def indexed(
-    catalogue: dict[str, np.ndarray], *, by_graph: bool = False, directions: int = 0, **more: float
-) -> Searcher:
+def indexed(catalogue: dict[str, np.ndarray], *, directions: int = 0, **more: float) -> Searcher:
     """A searcher with an index of the catalogue."""
-    ExactIndex.by_graph, ExactIndex.directions = by_graph, directions
-    searcher = Searcher(D, SearchSettings(exact_below=1, **more), ExactIndex)  # type: ignore[arg-type]
+    ExactBuild.directions = directions
+    searcher = Searcher(D, SearchSettings(exact_below=1, **more), ExactBuild)  # type: ignore[arg-type]
     searcher.apply(batch(catalogue, dimension=D))
     searcher.supervisor.tend()
-    ExactIndex.latest.finish(fails=False)
+    ExactBuild.latest.finish(fails=False)
     searcher.supervisor.tend()
     return searcher
+
+
+def told(supervisor: SearchIndexSupervisor, **what: Any) -> None:
+    """Have the build have told something else."""
+    assert supervisor.index is not None
+    supervisor.index = replace(supervisor.index, report=replace(supervisor.index.report, **what))
 
 
 def catalogue_of(count: int) -> dict[str, np.ndarray]:
@@ -128,24 +124,22 @@ def catalogue_of(count: int) -> dict[str, np.ndarray]:
     return {f"t{i:03d}": unit(rng.standard_normal(D)) for i in range(count)}
 
 
-@pytest.mark.parametrize("by_graph", [False, True])
-def test_the_index_answers_when_it_is_there(by_graph: bool) -> None:
+def test_the_index_answers_when_it_is_there() -> None:
     """A search over an index says that it is not exact; one for much of the catalogue is a scan, and says so."""
     catalogue = catalogue_of(800)
-    searcher = indexed(catalogue, by_graph=by_graph)
+    searcher = indexed(catalogue)
     query = random_unit(1)
     assert not searcher.search(query[None], 10, None, None).exact
     assert searcher.search(query[None], 300, None, None).exact
     stats = searcher.stats()
-    assert (stats.approximate_queries, stats.graph_queries, stats.exact_queries) == (1, int(by_graph), 1)
+    assert (stats.approximate_queries, stats.exact_queries) == (1, 1)
 
 
-@pytest.mark.parametrize("by_graph", [False, True])
 @pytest.mark.parametrize("directions", [0, 5])
-def test_what_is_withdrawn_or_left_out_is_never_found(by_graph: bool, directions: int) -> None:
+def test_what_is_withdrawn_or_left_out_is_never_found(directions: int) -> None:
     """Of the best, what was deleted or re-embedded since the index was built, or is to be left out, is not in the answer."""
     catalogue = catalogue_of(800)
-    searcher = indexed(catalogue, by_graph=by_graph, directions=directions)
+    searcher = indexed(catalogue, directions=directions)
     query = random_unit(1)
     best, _ = expected(catalogue, query, 60)
     by_key = {key_of(name): name for name in catalogue}
@@ -155,7 +149,7 @@ def test_what_is_withdrawn_or_left_out_is_never_found(by_graph: bool, directions
     found = searcher.search(query[None], 50, None, without)
     rest = {name: v for name, v in catalogue.items() if name not in (*gone, *moved, *left_out)}
     keys, scores = expected(rest, query, 50)
-    assert not found.exact or by_graph  # the graph may not have enough left
+    assert not found.exact
     assert found.keys[0].tolist() == keys
     assert found.scores[0].tolist() == scores
     searcher.apply(batch({"back": query}, dimension=D))
@@ -167,13 +161,12 @@ def test_cells_not_looked_into_are_not_found() -> None:
     catalogue = catalogue_of(800)
     searcher = indexed(catalogue)
     supervisor = searcher.supervisor
-    assert supervisor.report is not None
-    assert supervisor.cells is not None
-    supervisor.report = replace(supervisor.report, slack=-EVERYWHERE)
+    told(supervisor, slack=-EVERYWHERE)
     query = random_unit(1)
     found = searcher.search(query[None], 50, None, None)
-    near = np.argsort(-(supervisor.cells.centroids @ query))[: supervisor.cells.first(50)]
-    keys = searcher.tracks.keys[: supervisor.size][np.isin(supervisor.cells.of_rows(), near)]
+    cells = supervisor.index.report.cells
+    near = np.argsort(-(cells.centroids @ query))[: cells.first(50)]
+    keys = searcher.tracks.keys[: supervisor.size][np.isin(cells.of_rows(), near)]
     names = {key_of(name): name for name in catalogue}
     subset = {names[key]: catalogue[names[key]] for key in keys.tolist()}
     assert 50 < len(subset) < 400
@@ -184,8 +177,7 @@ def test_cells_not_looked_into_are_not_found() -> None:
 def test_many_queries_find_what_each_finds_alone(directions: int) -> None:
     """A call with many queries, which share products with cells, answers as a call for each of them."""
     searcher = indexed(catalogue_of(800), directions=directions)
-    assert searcher.supervisor.report is not None
-    searcher.supervisor.report = replace(searcher.supervisor.report, slack=0.2)
+    told(searcher.supervisor, slack=0.2)
     queries = np.array([random_unit(seed) for seed in range(70)])
     together = searcher.search(queries, 50, None, None)
     for i, query in enumerate(queries):
@@ -194,28 +186,15 @@ def test_many_queries_find_what_each_finds_alone(directions: int) -> None:
         assert together.scores[i].tolist() == alone.scores[0].tolist()
 
 
-@pytest.mark.parametrize("by_graph", [False, True])
-def test_a_query_too_hard_for_the_index_is_scanned(by_graph: bool) -> None:
+def test_a_query_too_hard_for_the_index_is_scanned() -> None:
     """Below the similarity from which the index has the recall wanted, the answer is an exact scan's."""
     catalogue = catalogue_of(800)
-    searcher = indexed(catalogue, by_graph=by_graph)
+    searcher = indexed(catalogue)
     query = random_unit(1)
     last = np.sort(exact_similarity(query, np.array(list(catalogue.values()))))[-50]
     for threshold, exact in ((float(last) - 1e-6, False), (float(last) + 1e-6, True)):
-        searcher.supervisor.report = report(by_graph=by_graph, cells=threshold, graph=threshold)
+        told(searcher.supervisor, quality=SearchQuality(1.0, 1.0, threshold))
         assert searcher.search(query[None], 10, None, None).exact is exact
-
-
-def test_without_its_process_the_index_still_answers_by_cells() -> None:
-    """When the process that has the graph is gone, cells answer, until there is another."""
-    catalogue = catalogue_of(800)
-    searcher = indexed(catalogue, by_graph=True)
-    ExactIndex.latest.die()
-    query = random_unit(1)
-    found = searcher.search(query[None], 50, None, None)
-    assert not found.exact
-    assert found.keys[0].tolist() == expected(catalogue, query, 50)[0]
-    assert searcher.stats().graph_queries == 0
 
 
 def test_a_rebuild_waits_for_enough_change() -> None:
@@ -240,21 +219,3 @@ def test_small_catalogues_have_no_index() -> None:
     found = searcher.search(random_unit(1)[None], 10, None, None)
     assert found.exact
     assert found.keys[0].tolist() == expected(dict(list(catalogue.items())[100:]), random_unit(1), 10)[0]
-
-
-def test_the_graph_stays_exact_over_generations() -> None:
-    """After rows were dropped, moved and added, a completed graph has the neighbours that brute force has."""
-    rng = np.random.default_rng(5)
-    vectors = np.array([unit(rng.standard_normal(D)) for _ in range(400)])
-    graph = SearchGraph.empty(300)
-    complete_graph(graph, vectors[:300])
-    order = rng.permutation(400)[:390]
-    moved = graph.moved(order)
-    complete_graph(moved, vectors[order])
-    similar = vectors[order] @ vectors[order].T
-    np.fill_diagonal(similar, -2)
-    true = np.argsort(-similar, axis=1)[:, :LINKS]
-    hits = [len(set(f) & set(t)) for f, t in zip(moved.rows.tolist(), true.tolist(), strict=True)]
-    # A list that lost some of its tracks keeps the rest; what is just below is not looked for.
-    assert np.mean(hits) > 0.97 * LINKS
-    assert (np.diff(moved.scores, axis=1) <= 0).all()

@@ -1,34 +1,44 @@
-"""The thread that builds an index gives way to other work."""
+"""The process that builds an index gives way to other work, and does not outlive who asked for it."""
 
-import subprocess
-import sys
+import os
 
+import numpy as np
+import psutil
 import pytest
+
+from streams.engine.search.growing import GrowingRows
+from streams.engine.search.index_build import IndexBuild, step_back
+from tests.support.polling import until
 
 pytestmark = pytest.mark.unit
 
-SHOW = """
-import os, threading
-from streams.engine.search.index_process import _step_back
 
-def build():
-    before = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
-    _step_back()
-    print(before, os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+@pytest.mark.parametrize(("niceness", "then"), [(0, 10), (15, 15)])
+def test_a_build_has_the_lower_of_two_priorities(
+    niceness: int, then: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ten where the process had more; where it has given way further, as under `nice`, that stays: a rise takes a right."""
+    now = niceness
 
-thread = threading.Thread(target=build)
-thread.start()
-thread.join()
-print(os.getpriority(os.PRIO_PROCESS, 0))
-"""
+    def nice(more: int) -> int:
+        nonlocal now
+        now += more
+        return now
+
+    monkeypatch.setattr(os, "nice", nice)
+    step_back()
+    assert now == then
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="priorities are of threads on Linux alone")
-def test_the_thread_that_builds_has_the_lower_of_two_priorities() -> None:
-    """Ten where the process has more; where it has given way further, as under `nice`, that stays: a rise takes a right."""
-    for niceness in (0, 15):
-        command = ["nice", "-n", str(niceness), sys.executable, "-c", SHOW]
-        said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-        before, after, main = map(int, said.split())
-        assert after == max(before, 10)
-        assert main == before
+async def test_a_build_ends_with_who_asked_for_it() -> None:
+    """When the other end of its pipe is closed, as by kill -9, the process that builds ends."""
+    vectors = np.random.default_rng(0).standard_normal((200_000, 32)).astype(np.float32)
+    build = IndexBuild(GrowingRows.copy_of(vectors), np.arange(200_000, dtype=np.int32), 0.99)
+    process = psutil.Process(build._process.pid)
+    build._connection.close()
+
+    async def gone() -> bool:
+        return process.status() == psutil.STATUS_ZOMBIE
+
+    await until(gone)
+    build._process.join()
