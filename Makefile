@@ -106,7 +106,7 @@ LOCKING := --quiet --universal --python-version 3.11 --generate-hashes --no-emit
   --no-emit-package mess-client --custom-compile-command "make lock"
 
 lock:  ## pin dependencies again from pyproject.toml (needs uv)
-	@uv pip compile $(LOCKING) pyproject.toml --extra tracing -o requirements.lock
+	@uv pip compile $(LOCKING) pyproject.toml --extra tracing --extra aws -o requirements.lock
 	@uv pip compile $(LOCKING) pyproject.toml --group dev -c requirements.lock -o requirements-dev.lock
 	@uv pip compile $(LOCKING) pyproject.toml --group dev --extra demo-build -c requirements-dev.lock -o requirements-demo.lock
 	@uv pip compile $(LOCKING) pyproject.toml --group bench -c requirements-dev.lock -o requirements-bench.lock

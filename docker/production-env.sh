@@ -121,6 +121,7 @@ complaints() {
       ;;
     *) ;;
   esac
+  if [ -n "$(value_of "$file" MESS_BACKUP_REPOSITORY)" ]; then complaint "$file" MESS_BACKUP_PASSWORD; fi
   # The compose file sets it from FILE alone: there it would be overridden without a word, and the API be open.
   others=$(dirname "${BASH_SOURCE[0]}")/settings.env
   if [ -r "$others" ] && [ -n "$(value_of "$others" MESS_API_REQUIRE_KEYS)" ]; then
@@ -160,14 +161,21 @@ write_secrets() {
   local file=$1 directory=$2 name
   check "$file"
   install -d -m 700 "$directory"
-  for name in postgres owner api grafana kafka; do
-    (
-      umask 222
-      secret_of "$file" "MESS_${name^^}_PASSWORD" >"$directory/.$name.new"
-    )
-    mv -f "$directory/.$name.new" "$directory/${name}_password"
+  for name in postgres owner api grafana kafka backup; do
+    write_secret "$directory/${name}_password" < <(secret_of "$file" "MESS_${name^^}_PASSWORD")
   done
   write_jaas "$(value_of "$file" MESS_KAFKA_SASL_USERNAME)" "$directory"
+}
+
+# In place where it has changed: a container that runs has this very file mounted, and processes read it again.
+write_secret() { # PATH, the secret on standard input
+  local value
+  value=$(cat)
+  if [ -e "$1" ] && [ "$(cat "$1")" = "$value" ]; then return; fi
+  touch "$1"
+  chmod 644 "$1"
+  printf '%s' "$value" >"$1"
+  chmod 444 "$1"
 }
 
 # What the stack's own Kafka reads with docker-compose.sasl.yml: one user, who is the broker's own, too.

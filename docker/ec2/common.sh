@@ -73,3 +73,15 @@ client() { compose run --rm --no-deps -T client "$@"; }
 sql() { # STATEMENTS
   client psql --no-psqlrc --quiet --tuples-only --no-align --set ON_ERROR_STOP=1 <<<"$1"
 }
+
+# restic on the repository of the settings. Its locks of killed runs are no hindrance: take_lock has seen to that.
+repository() {
+  RESTIC_REPOSITORY=$(setting MESS_BACKUP_REPOSITORY) RESTIC_PASSWORD_FILE=$MESS_SECRETS_DIR/backup_password \
+    restic --cache-dir "$STATE_DIR/restic" "$@" 9>&-
+}
+
+require_repository() {
+  [ -n "$(setting MESS_BACKUP_REPOSITORY)" ] || die "MESS_BACKUP_REPOSITORY is not set in $ENV_FILE"
+  command -v restic >/dev/null || die "restic is missing: apt-get install restic"
+  mkdir -p "$STATE_DIR"
+}

@@ -5,6 +5,7 @@
 #   topics    tracks and interactions are read again and every list is computed again
 #   both      the dump first, which serves at once; then the topics, so that the log is there again, too
 #
+# BACKUP is a directory that backup.sh has made, or repository:latest or repository:ID for one that it has sent away.
 # Neither may hold anything yet, whoever runs them: no tracks in Postgres, no messages in the topics.
 set -euo pipefail
 # shellcheck source=docker/ec2/common.sh
@@ -17,11 +18,22 @@ if [ "${1:-}" = --from ]; then
 fi
 backup=${1:?usage: restore.sh [--from postgres|topics|both] BACKUP}
 case $from in postgres | topics | both) ;; *) die "--from $from: postgres, topics or both" ;; esac
-[ -f "$backup/SHA256SUMS" ] || die "$backup is no backup: it has no SHA256SUMS"
-(cd "$backup" && sha256sum --check --quiet --strict SHA256SUMS >&2) || die "$backup is damaged"
 
 take_lock
 "$DOCKER_DIR/production-env.sh" secrets "$ENV_FILE" "$MESS_SECRETS_DIR"
+if [[ $backup == repository:* ]]; then
+  require_repository
+  fetched=$STATE_DIR/fetched
+  rm -rf "$fetched"
+  trap 'rm -rf "$fetched"' EXIT
+  install -d -m 700 "$fetched"
+  say "fetching ${backup#repository:} from $(setting MESS_BACKUP_REPOSITORY)"
+  repository restore "${backup#repository:}" --host mess --target "$fetched" >&2 || die "it cannot be fetched: restic says above why"
+  backup=$fetched
+fi
+[ -f "$backup/SHA256SUMS" ] || die "$backup is no backup: it has no SHA256SUMS"
+(cd "$backup" && sha256sum --check --quiet --strict SHA256SUMS >&2) || die "$backup is damaged"
+
 MESS_IMAGE=${MESS_IMAGE:-$(cat "$STATE_DIR/current" 2>/dev/null || setting MESS_IMAGE mess-ai:latest)}
 export MESS_IMAGE
 workers=$(setting MESS_WORKERS 1)

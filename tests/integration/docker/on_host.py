@@ -76,6 +76,7 @@ class Deployment:
         return subprocess.run(
             [DOCKER / "ec2" / script, *map(str, arguments)],
             env={
+                **{name: value for name, value in os.environ.items() if name.startswith("AWS_")},
                 "PATH": path,
                 "HOME": str(self.directory),
                 "PYTHON": sys.executable,

@@ -80,6 +80,7 @@ def test_a_file_that_is_not_there_is_one_line(tmp_path: Path) -> None:
         ("COMPOSE_PROFILES=postgres", "COMPOSE_PROFILES: add kafka, or name the one that others run in"),
         ("MESS_KAFKA_SECURITY_PROTOCOL=SASL_SSL", "MESS_KAFKA_SASL_USERNAME: is not set"),
         ("MESS_KAFKA_SECURITY_PROTOCOL=SASL_SSL", "MESS_KAFKA_PASSWORD: is not set"),
+        ("MESS_BACKUP_REPOSITORY=s3:https://s3.example/bucket", "MESS_BACKUP_PASSWORD: is not set"),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path: Path, line: str, complaint: str) -> None:
@@ -156,7 +157,9 @@ def test_secrets_are_written_as_files_behind_a_door(tmp_path: Path) -> None:
         assert run("secrets", path, directory).returncode == 0
     assert stat.S_IMODE(directory.stat().st_mode) == 0o700
     files = {file.name: file for file in directory.iterdir()}
-    assert set(files) == {f"{name}_password" for name in ("postgres", "owner", "api", "grafana", "kafka")}
+    assert set(files) == {
+        f"{name}_password" for name in ("postgres", "owner", "api", "grafana", "kafka", "backup")
+    }
     assert files["owner_password"].read_text(encoding="utf-8") == value
     assert files["api_password"].read_text(encoding="utf-8") == "Zm9vYmFyYmF6cXV4"
     assert {stat.S_IMODE(file.stat().st_mode) for file in files.values()} == {0o444}
