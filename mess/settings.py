@@ -1,7 +1,6 @@
 """Reads settings from the environment."""
 
-from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 from pydantic_settings import BaseSettings
@@ -11,13 +10,18 @@ from mess.cli.console import fail
 Settings = TypeVar("Settings", bound=BaseSettings)
 
 
-def read_settings(settings: Callable[[], Settings]) -> Settings:
-    """A settings class from the environment; missing or wrong settings end the process with one line and status 2."""
+def read_settings(settings: type[Settings], **given: Any) -> Settings:
+    """A settings class from the environment; missing or wrong settings end the process with one line and status 2.
+
+    Args:
+        settings: The class.
+        given: Settings that come from elsewhere.
+    """
     try:
-        return settings()
+        return settings(**given)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        name = "_".join(str(part) for part in first["loc"]).upper()
-        prefix = getattr(settings, "model_config", {}).get("env_prefix", "")
-        what = "is not set" if first["type"] == "missing" else f"is wrong: {first['msg']}"
-        fail(f"{prefix}{name} {what}.", hint=f"Set {prefix}{name} in the environment.", code=2)
+        name = f"{settings.model_config.get('env_prefix', '')}{'_'.join(map(str, first['loc'])).upper() or '...'}"
+        message = first["msg"].removeprefix("Value error, ")
+        what = "is not set" if first["type"] == "missing" else f"is wrong: {message}"
+        fail(f"{name} {what}.", hint=f"Set {name} in the environment.")

@@ -153,9 +153,9 @@ def _commands(command: Any, path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
     if not isinstance(command, typer.core.TyperGroup):
         yield path
         return
-    for name, inner in command.commands.items():
-        if not inner.hidden:
-            yield from _commands(inner, (*path, name))
+    context = typer.Context(command)
+    for name in command.list_commands(context):
+        yield from _commands(command.get_command(context, name), (*path, name))
 
 
 def main() -> int:

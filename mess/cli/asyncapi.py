@@ -1,11 +1,13 @@
 """`mess asyncapi`: the contract of the topics as a document."""
 
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from mess.cli.console import INCOMPLETE, fail
+from streams.kafka.asyncapi import asyncapi_document, to_yaml
 
 
 def register(app: typer.Typer) -> None:
@@ -18,10 +20,6 @@ def asyncapi(
     check: Annotated[Path | None, typer.Option(help="Only tell whether this file is current.")] = None,
 ) -> None:
     """Generate the AsyncAPI document of the topics from the event models."""
-    from importlib.metadata import version  # noqa: PLC0415 - `mess --help` must not wait for the models
-
-    from streams.kafka.asyncapi import asyncapi_document, to_yaml  # noqa: PLC0415
-
     text = to_yaml(asyncapi_document(version("mess-ai")))
     try:
         if check is not None:

@@ -1,8 +1,10 @@
 """Output of commands, and their failures: one line, a hint, an exit code."""
 
+import contextlib
 import logging
 import os
 import sys
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, NoReturn
 
 import typer
@@ -21,7 +23,7 @@ _PIPED_WIDTH = 160
 
 def out() -> "Console":
     """The console for results: standard output."""
-    from rich.console import Console  # noqa: PLC0415 - `mess --help` must not wait for it
+    from rich.console import Console  # noqa: PLC0415 -- what fails by this module needs no more of it
 
     # A pipe has no width, and its reader wants whole columns.
     piped = not sys.stdout.isatty() and "COLUMNS" not in os.environ
@@ -30,9 +32,24 @@ def out() -> "Console":
 
 def err() -> "Console":
     """The console for progress and notes: standard error."""
-    from rich.console import Console  # noqa: PLC0415 - `mess --help` must not wait for it
+    from rich.console import Console  # noqa: PLC0415 -- what fails by this module needs no more of it
 
     return Console(stderr=True, highlight=False)
+
+
+@contextlib.contextmanager
+def progress_bar(title: str) -> Iterator[Callable[[str, int, int], None]]:
+    """Yield a function that shows what is being done, how much of it is done, and how much there is.
+
+    A bar on standard error if that is a terminal, else nothing.
+    """
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn  # noqa: PLC0415
+
+    errors = err()
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as bars:
+        task = bars.add_task(title, total=None)
+        yield lambda what, done, total: bars.update(task, description=what, completed=done, total=total)
 
 
 def fail(message: str, hint: str | None = None, code: int = CANNOT_RUN) -> NoReturn:
@@ -51,7 +68,7 @@ def fail(message: str, hint: str | None = None, code: int = CANNOT_RUN) -> NoRet
 
 def quiet_libraries() -> None:
     """Send log events to standard error in a form for people, and silence the Kafka client's logs."""
-    import structlog  # noqa: PLC0415 - `mess --help` must not wait for it
+    import structlog  # noqa: PLC0415 -- what fails by this module needs no more of it
 
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL + 1)
     structlog.configure(
@@ -59,5 +76,5 @@ def quiet_libraries() -> None:
             structlog.processors.add_log_level,
             structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()),
         ],
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
     )

@@ -3,21 +3,23 @@
 import asyncio
 import sys
 from collections.abc import Callable, Coroutine
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
+from typing import Annotated, Any, NoReturn, TypeVar
 
+import asyncpg
 import typer
 
-from mess.cli.broker import DEFAULT_DATA_DIR, DataDir, kafka_settings
-from mess.cli.console import INCOMPLETE, INTERRUPTED, fail, quiet_libraries
-from mess.cli.store import store_settings
-
-if TYPE_CHECKING:
-    import asyncpg
-
-    from mess.dead_letters.selection import DeadLetterSelection, SelectedDeadLetters
-    from mess.dead_letters.topic import DeadLetter
-    from streams.settings import KafkaSettings
+from mess.cli.connections import kafka_settings, run_command, store_settings, with_store
+from mess.cli.console import INCOMPLETE, fail, out
+from mess.cli.options import DEFAULT_DATA_DIR, DataDir
+from mess.dead_letters import selection as letters
+from mess.dead_letters import views
+from mess.dead_letters.selection import DeadLetterSelection, SelectedDeadLetters, count_by_reason, parse_place
+from mess.dead_letters.topic import DeadLetter, read_dead_letter
+from mess.moments import parse_moment
+from store.dead_letters import fetch_handled, only_operator
+from streams.settings import KafkaSettings
 
 Result = TypeVar("Result")
 
@@ -57,10 +59,6 @@ def list_letters(
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
     """List dead letters, the oldest first, without those that have been replayed or dropped."""
-    from mess.cli.console import out  # noqa: PLC0415
-    from mess.dead_letters import selection as letters  # noqa: PLC0415 - `mess --help` must not wait for Kafka
-    from mess.dead_letters import views  # noqa: PLC0415
-
     if state not in ("open", "replayed", "dropped", "any"):
         fail(f"--state is open, replayed, dropped or any, not {state!r}")
     wanted = _wanted((), reason, topic, since, until, state)
@@ -84,14 +82,9 @@ def show(
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
     """Show one dead letter: why it was refused, its own headers, its key and its value."""
-    from mess.dead_letters import selection as letters  # noqa: PLC0415 - `mess --help` must not wait for Kafka
-    from mess.dead_letters import views  # noqa: PLC0415
-    from mess.dead_letters.topic import read_dead_letter  # noqa: PLC0415
-    from store.dead_letters import fetch_handled  # noqa: PLC0415
-
     where = _placed(place)
 
-    async def look(kafka: "KafkaSettings", pool: "asyncpg.Pool") -> "tuple[DeadLetter, SelectedDeadLetters]":
+    async def look(kafka: KafkaSettings, pool: asyncpg.Pool) -> tuple[DeadLetter, SelectedDeadLetters]:
         letter = await read_dead_letter(kafka, *where)
         size = None if letter.value is None else len(letter.value)
         return letter, letters.SelectedDeadLetters(letter, size, (await fetch_handled(pool)).get(letter.id))
@@ -144,18 +137,15 @@ def replay(  # noqa: PLR0913, PLR0917 - a command's options
 
 
 async def _replay(
-    kafka: "KafkaSettings",
-    pool: "asyncpg.Pool",
-    wanted: "DeadLetterSelection",
+    kafka: KafkaSettings,
+    pool: asyncpg.Pool,
+    wanted: DeadLetterSelection,
     left: list[str],
     *,
     over_newer: bool,
     ask: bool,
 ) -> int:
     """Replay the selected dead letters and return how many were sent; `left` gets a line for each that was not."""
-    from mess.dead_letters import selection as letters  # noqa: PLC0415 - `mess --help` must not wait for Kafka
-    from store.dead_letters import only_operator  # noqa: PLC0415
-
     async with only_operator(pool):
         found = await letters.find_dead_letters(kafka, pool, wanted)
         newer = set() if over_newer else await letters.find_overtaken(pool, found)
@@ -184,13 +174,10 @@ def drop(
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
     """Mark dead letters as done without a replay. The topic keeps them for its retention time."""
-    from mess.dead_letters import selection as letters  # noqa: PLC0415 - `mess --help` must not wait for Kafka
-    from store.dead_letters import only_operator  # noqa: PLC0415
-
     wanted = _wanted(places, reason, topic, since, until, "open")
     _require_choice(wanted, everything=everything)
 
-    async def work(kafka: "KafkaSettings", pool: "asyncpg.Pool") -> int:
+    async def work(kafka: KafkaSettings, pool: asyncpg.Pool) -> int:
         async with only_operator(pool):
             found = await letters.find_dead_letters(kafka, pool, wanted)
             if found:
@@ -203,7 +190,7 @@ def drop(
     typer.echo(f"{dropped:,} dropped")
 
 
-def _nothing(wanted: "DeadLetterSelection") -> NoReturn:
+def _nothing(wanted: DeadLetterSelection) -> NoReturn:
     """Exit if nothing is selected; with an error only if dead letters were named."""
     if wanted.places:
         fail(
@@ -214,8 +201,6 @@ def _nothing(wanted: "DeadLetterSelection") -> NoReturn:
 
 
 def _placed(place: str) -> tuple[int, int]:
-    from mess.dead_letters.selection import parse_place  # noqa: PLC0415
-
     try:
         return parse_place(place)
     except ValueError as error:
@@ -223,18 +208,13 @@ def _placed(place: str) -> tuple[int, int]:
 
 
 def _wanted(
-    places: "list[str] | tuple[()] | None",
+    places: list[str] | tuple[()] | None,
     reason: str | None,
     topic: str | None,
     since: str | None,
     until: str | None,
     state: Any,
-) -> "DeadLetterSelection":
-    from datetime import UTC, datetime  # noqa: PLC0415
-
-    from mess.dead_letters.selection import DeadLetterSelection  # noqa: PLC0415
-    from mess.moments import parse_moment  # noqa: PLC0415
-
+) -> DeadLetterSelection:
     now = datetime.now(UTC)
     try:
         return DeadLetterSelection(
@@ -249,16 +229,14 @@ def _wanted(
         fail(str(error))
 
 
-def _require_choice(wanted: "DeadLetterSelection", *, everything: bool) -> None:
+def _require_choice(wanted: DeadLetterSelection, *, everything: bool) -> None:
     if wanted.everything != everything:
         problem = "--all means all of them" if everything else "nothing says which dead letters"
         fail(f"{problem}: name some, or give filters, or --all alone.")
 
 
-def _confirm(verb: str, found: "list[SelectedDeadLetters]", *, asked: bool) -> None:
+def _confirm(verb: str, found: list[SelectedDeadLetters], *, asked: bool) -> None:
     """Ask for confirmation; without a terminal, --yes is required."""
-    from mess.dead_letters.selection import count_by_reason  # noqa: PLC0415
-
     if not asked:
         return
     if not sys.stdin.isatty():
@@ -268,25 +246,9 @@ def _confirm(verb: str, found: "list[SelectedDeadLetters]", *, asked: bool) -> N
 
 
 def _run(
-    data_dir: Path, work: "Callable[[KafkaSettings, asyncpg.Pool], Coroutine[Any, Any, Result]]"
+    data_dir: Path, work: Callable[[KafkaSettings, asyncpg.Pool], Coroutine[Any, Any, Result]]
 ) -> Result:
     """Run `work` with the broker's settings and a pool; a failure is one line."""
-    from store.errors import StoreError  # noqa: PLC0415 - `mess --help` must not wait for Kafka
-    from store.pool import open_pool, require_schema  # noqa: PLC0415
-    from streams.errors import StreamsError  # noqa: PLC0415
-
-    quiet_libraries()
-    kafka, store = kafka_settings(data_dir), store_settings(data_dir)
-    store = store.model_copy(update={"pool_min_size": 0, "pool_max_size": 2})
-
-    async def with_services() -> Result:
-        async with await open_pool(store, application_name="mess-dead-letters") as pool:
-            await require_schema(pool)
-            return await work(kafka, pool)
-
-    try:
-        return asyncio.run(with_services())
-    except (StoreError, StreamsError) as error:
-        fail(str(error))
-    except KeyboardInterrupt:
-        raise typer.Exit(INTERRUPTED) from None
+    kafka = kafka_settings(data_dir)
+    store = store_settings(data_dir)
+    return run_command(with_store(store, "dead-letters", lambda pool: work(kafka, pool)))

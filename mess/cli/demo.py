@@ -1,16 +1,18 @@
 """`mess demo`: the demo catalogue, published to whatever services are configured."""
 
 import asyncio
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 from urllib.parse import quote
 
 import typer
 
-from mess.cli.console import INTERRUPTED, fail, quiet_libraries
-
-if TYPE_CHECKING:
-    from store.settings import StoreSettings
-    from streams.settings import KafkaSettings
+from mess.cli.connections import run_command
+from mess.cli.console import fail
+from mess.demo.catalogue import CatalogueError
+from mess.settings import read_settings
+from mess.stack.demo import DemoPublisher, DemoWatcher
+from store.settings import StoreSettings
+from streams.settings import KafkaSettings
 
 
 def register(app: typer.Typer) -> None:
@@ -22,27 +24,14 @@ def demo(
     wait: Annotated[bool, typer.Option("--wait", help="Until every work has its neighbours.")] = False,
 ) -> None:
     """Publish the demo catalogue, unless the store holds as many tracks already. Needs the worker's settings."""
-    from mess import settings  # noqa: PLC0415 - `mess --help` must not wait for it
-    from mess.demo.catalogue import CatalogueError  # noqa: PLC0415
-    from store.errors import StoreError  # noqa: PLC0415
-    from store.settings import StoreSettings  # noqa: PLC0415
-    from streams.errors import StreamsError  # noqa: PLC0415
-    from streams.settings import KafkaSettings  # noqa: PLC0415
-
-    quiet_libraries()
+    kafka, store = read_settings(KafkaSettings), read_settings(StoreSettings)
     try:
-        asyncio.run(
-            _bring(settings.read_settings(KafkaSettings), settings.read_settings(StoreSettings), wait=wait)
-        )
-    except (CatalogueError, StoreError, StreamsError) as error:
+        run_command(_bring(kafka, store, wait=wait))
+    except CatalogueError as error:
         fail(str(error))
-    except KeyboardInterrupt:
-        raise typer.Exit(INTERRUPTED) from None
 
 
-async def _bring(kafka: "KafkaSettings", store: "StoreSettings", *, wait: bool) -> None:
-    from mess.stack.demo import DemoPublisher, DemoWatcher  # noqa: PLC0415 - `mess --help` must not wait for it
-
+async def _bring(kafka: KafkaSettings, store: StoreSettings, *, wait: bool) -> None:
     catalogue = await asyncio.to_thread(DemoPublisher)
     async with DemoWatcher(store.dsn, kafka) as watch:
         counts = await watch.counts()

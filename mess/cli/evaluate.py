@@ -1,18 +1,27 @@
 """`mess evaluate`: measures the quality of recommendations."""
 
+import importlib.util
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
+import orjson
 import typer
+from pydantic import SecretStr
 
+from mess.cli import console
+from mess.cli.connections import run_command, with_store
 from mess.cli.console import fail
-
-if TYPE_CHECKING:
-    from mess.evaluate.evaluation import EvaluationOptions
-    from mess.evaluate.listening import ListeningModel, SimulatedListening
-    from mess.evaluate.report import EvaluationReport
-    from mess.evaluate.works import Works
+from mess.demo import catalogue
+from mess.evaluate import database, evaluation, plan, table
+from mess.evaluate import works as evaluated
+from mess.evaluate.evaluation import EvaluationOptions
+from mess.evaluate.listening import ListeningModel, SimulatedListening, simulate_listening
+from mess.evaluate.report import EvaluationReport
+from mess.evaluate.works import Works
+from mess.settings import read_settings
+from store.settings import StoreSettings
+from streams.strategies import InvalidQuery
 
 _WIDE = 160
 _HINT = "Without MESS_DATABASE_URL and --database-url the demo catalogue is evaluated; it needs no services."
@@ -70,11 +79,6 @@ def evaluate(  # noqa: PLR0913, PLR0917 - every option of the command is a param
 
     Changes nothing. Exits with 2 if it cannot run.
     """
-    from mess.cli import console  # noqa: PLC0415 - `mess --help` must not wait for any of this
-    from mess.evaluate import evaluation, plan  # noqa: PLC0415
-    from mess.evaluate.listening import ListeningModel  # noqa: PLC0415
-    from streams.strategies import InvalidQuery  # noqa: PLC0415
-
     for option, path in (("--plot", plot), ("--markdown", markdown)):
         if path is not None and not path.absolute().parent.is_dir():
             fail(f"{option}: {path.parent} is not a directory.")
@@ -104,22 +108,15 @@ def evaluate(  # noqa: PLR0913, PLR0917 - every option of the command is a param
 
 def _require_matplotlib() -> None:
     """Exit before the work begins if matplotlib is missing."""
-    import importlib.util  # noqa: PLC0415
-
     if importlib.util.find_spec("matplotlib") is None:
         fail("--plot needs matplotlib, which is not installed.", hint="pip install 'mess-ai[plots]'")
 
 
-def _read(database_url: str | None, model: "ListeningModel") -> "tuple[Works, SimulatedListening]":
+def _read(database_url: str | None, model: ListeningModel) -> tuple[Works, SimulatedListening]:
     """The catalogue and the listening: the store's own if there is any, else simulated."""
-    from mess.evaluate.listening import simulate_listening  # noqa: PLC0415
-
     if database_url:
         works, listening = _stored(database_url)
         return works, listening or simulate_listening(len(works), model)
-    from mess.demo import catalogue  # noqa: PLC0415
-    from mess.evaluate import works as evaluated  # noqa: PLC0415
-
     try:
         works = evaluated.of_demo(catalogue.load_demo_catalogue())
     except catalogue.CatalogueError as error:
@@ -127,60 +124,24 @@ def _read(database_url: str | None, model: "ListeningModel") -> "tuple[Works, Si
     return works, simulate_listening(len(works), model)
 
 
-def _stored(database_url: str) -> "tuple[Works, SimulatedListening | None]":
-    import asyncio  # noqa: PLC0415
-
-    from pydantic import SecretStr  # noqa: PLC0415
-
-    from mess.evaluate import database  # noqa: PLC0415
-    from store.errors import StoreError  # noqa: PLC0415
-    from store.pool import open_pool  # noqa: PLC0415
-    from store.settings import StoreSettings  # noqa: PLC0415
-
-    async def read() -> "tuple[Works, SimulatedListening | None] | None":
-        # A large catalogue takes long to read.
-        settings = StoreSettings(
-            database_url=SecretStr(database_url), command_timeout=600.0, pool_min_size=0, pool_max_size=1
-        )
-        async with await open_pool(settings, application_name="mess-evaluate", read_only=True) as pool:
-            return await database.read_catalogue(pool)
-
-    try:
-        found = asyncio.run(read())
-    except (StoreError, ValueError) as error:
-        fail(str(error), hint=_HINT)
+def _stored(database_url: str) -> tuple[Works, SimulatedListening | None]:
+    store = read_settings(StoreSettings, database_url=SecretStr(database_url))
+    found = run_command(with_store(store, "evaluate", database.read_catalogue, read_only=True))
     if found is None:
         fail("The store holds no tracks yet.", hint=_HINT)
     return found
 
 
-def _run(works: "Works", listening: "SimulatedListening", options: "EvaluationOptions") -> "EvaluationReport":
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn  # noqa: PLC0415
-
-    from mess.cli import console  # noqa: PLC0415
-    from mess.evaluate import evaluation  # noqa: PLC0415
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console.err(), transient=True) as bars:
-        task = bars.add_task("starting", total=None)
+def _run(works: Works, listening: SimulatedListening, options: EvaluationOptions) -> EvaluationReport:
+    with console.progress_bar("starting") as show:
         try:
-            return evaluation.run_evaluation(
-                works,
-                listening,
-                options,
-                lambda what, done, total: bars.update(task, description=what, completed=done, total=total),
-            )
+            return evaluation.run_evaluation(works, listening, options, show)
         except evaluation.TooFewTracksError as error:
             fail(f"{error}; an evaluation needs two.")
 
 
-def _print(report: "EvaluationReport", *, as_json: bool) -> None:
-    from mess.cli import console  # noqa: PLC0415
-    from mess.evaluate import table  # noqa: PLC0415
-
+def _print(report: EvaluationReport, *, as_json: bool) -> None:
     if as_json:
-        import orjson  # noqa: PLC0415
-
         typer.echo(orjson.dumps(report.as_json(), option=orjson.OPT_INDENT_2).decode())
         return
     out = console.out()
@@ -194,17 +155,15 @@ def _print(report: "EvaluationReport", *, as_json: bool) -> None:
         out.print(table.for_terminal(sheet))
 
 
-def _write(report: "EvaluationReport", path: Path) -> None:
-    from mess.evaluate import table  # noqa: PLC0415
-
+def _write(report: EvaluationReport, path: Path) -> None:
     try:
         path.write_text(table.as_markdown(report), encoding="utf-8")
     except OSError as error:
         fail(f"--markdown: {error}")
 
 
-def _draw(report: "EvaluationReport", path: Path) -> None:
-    from mess.evaluate import plot  # noqa: PLC0415
+def _draw(report: EvaluationReport, path: Path) -> None:
+    from mess.evaluate import plot  # noqa: PLC0415 -- it imports matplotlib, which is an extra
 
     try:
         plot.draw_report(report, path)

@@ -2,18 +2,18 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
+import asyncpg
 import typer
 
-from mess.cli.broker import DEFAULT_DATA_DIR
-from mess.cli.console import INCOMPLETE, fail
-from mess.cli.store import HINT, store_settings
+from mess.cli.connections import run_command, store_settings, with_store
+from mess.cli.console import INCOMPLETE, fail, progress_bar
+from mess.cli.options import DEFAULT_DATA_DIR, DataDir
+from mess.export.files import ExportFileError, MissingLibraryError
 from mess.export.names import ExportFormat, ExportKind
-
-if TYPE_CHECKING:
-    from mess.export.run import ExportOrder
-    from store.settings import StoreSettings
+from mess.export.point import PointNotReachedError
+from mess.export.run import ExportOrder, export_store
 
 
 def register(app: typer.Typer) -> None:
@@ -45,30 +45,22 @@ def export_command(
             "--unsettled", help="Take lists that have not absorbed all that is consumed; the file says so."
         ),
     ] = False,
-    data_dir: Annotated[
-        Path, typer.Option(help="The local stack's data directory, asked when MESS_DATABASE_URL is not set.")
-    ] = DEFAULT_DATA_DIR,
+    data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
     """Export all lists, tracks or popularity of one snapshot, and say which point of the log it is of.
 
     Exits with 0 if the file is written, 1 if the store did not come to the point in time, 2 if it could not run.
     """
-    import asyncio  # noqa: PLC0415 - `mess --help` must not wait for any of this
-
-    from mess.cli import console  # noqa: PLC0415
-    from mess.export.files import ExportFileError, MissingLibraryError  # noqa: PLC0415
-    from mess.export.point import PointNotReachedError  # noqa: PLC0415
-    from mess.export.run import ExportOrder  # noqa: PLC0415
-    from store.errors import StoreError  # noqa: PLC0415
-
-    console.quiet_libraries()
     path = None if str(output) == "-" else output
     order = ExportOrder(kind, _format(path, form), path, _offsets(at), wait, unsettled)
-    store = store_settings(data_dir)
+
+    async def run(pool: asyncpg.Pool) -> dict[str, Any]:
+        doing = f"exporting {kind}"
+        with progress_bar(doing) as show:
+            return await export_store(pool, order, lambda done, total: show(doing, done, total))
+
     try:
-        told = asyncio.run(_export(store, order))
-    except StoreError as error:
-        fail(str(error), hint=HINT)
+        told = run_command(with_store(store_settings(data_dir), "export", run, read_only=True))
     except MissingLibraryError as error:
         fail(str(error))
     except ExportFileError as error:
@@ -108,25 +100,6 @@ def _offsets(text: str | None) -> dict[int, int]:
     if any(partition < 0 or offset < 0 for partition, offset in at.items()):
         fail(f"--at {text} is not partition:offset, several separated by commas.")
     return at
-
-
-async def _export(store: "StoreSettings", order: "ExportOrder") -> dict[str, Any]:
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn  # noqa: PLC0415
-
-    from mess.cli import console  # noqa: PLC0415
-    from mess.export.run import export_store  # noqa: PLC0415
-    from store.pool import open_pool  # noqa: PLC0415
-
-    # A large catalogue takes its time to be counted.
-    patient = store.model_copy(update={"command_timeout": 600.0, "pool_min_size": 0, "pool_max_size": 1})
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    async with await open_pool(patient, application_name="mess-export", read_only=True) as pool:
-        errors = console.err()
-        with Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as bars:
-            task = bars.add_task(f"exporting {order.kind}", total=None)
-            return await export_store(
-                pool, order, lambda done, total: bars.update(task, completed=done, total=total)
-            )
 
 
 def _said(told: dict[str, Any]) -> str:

@@ -1,29 +1,27 @@
 """`mess keys`: creates, lists and revokes API keys."""
 
-import asyncio
 import sys
 from collections.abc import Callable, Coroutine
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
+import asyncpg
+import orjson
 import typer
+from rich.table import Table
+from rich.text import Text
 
-from mess.cli.broker import DEFAULT_DATA_DIR
-from mess.cli.console import INCOMPLETE, fail
-from mess.cli.store import HINT, store_settings
-
-if TYPE_CHECKING:
-    from datetime import datetime
-
-    import asyncpg
-
-    from store.keys import ApiKey
+from mess.cli.connections import run_command, store_settings, with_store
+from mess.cli.console import INCOMPLETE, fail, out
+from mess.cli.options import DEFAULT_DATA_DIR, DataDir
+from mess.moments import parse_moment
+from serving.rates import RequestRate
+from store import keys
+from store.keys import ApiKey
 
 Result = TypeVar("Result")
 
-DataDir = Annotated[
-    Path, typer.Option(help="The local stack's data directory, asked when MESS_DATABASE_URL is not set.")
-]
 # A name is shown in tables and logs.
 _NAME_CHARACTERS = 100
 
@@ -56,8 +54,6 @@ def create_key(
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
     """Create a key and print it on standard output, this once: only its digest is stored."""
-    from store import keys  # noqa: PLC0415 - `mess --help` must not wait for it
-
     if not name.strip() or len(name) > _NAME_CHARACTERS or not name.isprintable():
         fail(f"A name is 1 to {_NAME_CHARACTERS} printable characters.")
     scopes = set(scope or keys.SCOPES)
@@ -82,13 +78,6 @@ def list_all(
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
     """List every key by its prefix, the oldest first."""
-    import orjson  # noqa: PLC0415 - `mess --help` must not wait for it
-    from rich.table import Table  # noqa: PLC0415
-    from rich.text import Text  # noqa: PLC0415
-
-    from mess.cli.console import out  # noqa: PLC0415
-    from store import keys  # noqa: PLC0415
-
     rows = [_facts(key) for key in _run(data_dir, keys.list_keys)]
     if as_json:
         for row in rows:
@@ -111,15 +100,13 @@ def revoke(
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
     """Revoke keys for good. Running API processes refuse them within MESS_API_KEY_REFRESH seconds."""
-    from store import keys  # noqa: PLC0415 - `mess --help` must not wait for it
-
     if not yes:
         if not sys.stdin.isatty():
             fail(f"{len(prefixes)} keys are meant.", hint="Give --yes.")
         if not typer.confirm(f"Revoke {', '.join(prefixes)}?", err=True):
             raise typer.Exit(INCOMPLETE)
 
-    async def work(pool: "asyncpg.Pool") -> None:
+    async def work(pool: asyncpg.Pool) -> None:
         for prefix in prefixes:
             # A key may be named by its prefix or in full, as people copy either.
             named = prefix.removeprefix("mess_").split("_", 1)[0]
@@ -129,9 +116,7 @@ def revoke(
     _run(data_dir, work)
 
 
-def _facts(key: "ApiKey") -> dict[str, Any]:
-    from datetime import UTC, datetime  # noqa: PLC0415
-
+def _facts(key: ApiKey) -> dict[str, Any]:
     expired = key.expires_at is not None and key.expires_at <= datetime.now(UTC)
     return {
         "prefix": key.prefix,
@@ -154,8 +139,6 @@ def _shown(value: Any) -> str:
 
 
 def _check_rate(rate: str | None) -> None:
-    from serving.rates import RequestRate  # noqa: PLC0415
-
     try:
         if rate is not None:
             RequestRate.parse(rate)
@@ -163,12 +146,8 @@ def _check_rate(rate: str | None) -> None:
         fail(str(error))
 
 
-def _ending(text: str | None) -> "datetime | None":
+def _ending(text: str | None) -> datetime | None:
     """The time that `text` names, which must be in the future."""
-    from datetime import UTC, datetime  # noqa: PLC0415
-
-    from mess.moments import parse_moment  # noqa: PLC0415
-
     if text is None:
         return None
     now = datetime.now(UTC)
@@ -181,23 +160,8 @@ def _ending(text: str | None) -> "datetime | None":
     return moment
 
 
-def _run(data_dir: Path, work: "Callable[[asyncpg.Pool], Coroutine[Any, Any, Result]]") -> Result:
-    """Run `work` with a pool; a failure is one line."""
-    import asyncpg  # noqa: PLC0415 - `mess --help` must not wait for it
-
-    from store.errors import StoreError  # noqa: PLC0415
-    from store.pool import open_pool, require_schema  # noqa: PLC0415
-
-    store = store_settings(data_dir).model_copy(update={"pool_min_size": 0, "pool_max_size": 1})
-
-    async def with_pool() -> Result:
-        async with await open_pool(store, application_name="mess-keys") as pool:
-            await require_schema(pool)
-            return await work(pool)
-
+def _run(data_dir: Path, work: Callable[[asyncpg.Pool], Coroutine[Any, Any, Result]]) -> Result:
     try:
-        return asyncio.run(with_pool())
-    except StoreError as error:
-        fail(str(error), hint=HINT if "not available" in str(error) else None)
+        return run_command(with_store(store_settings(data_dir), "keys", work))
     except (asyncpg.InsufficientPrivilegeError, asyncpg.ReadOnlySQLTransactionError):
         fail("This role may not change keys.", hint="MESS_DATABASE_URL must be the schema owner's.")

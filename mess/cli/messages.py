@@ -1,22 +1,20 @@
 """A Kafka message as one line of JSON."""
 
 import sys
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import orjson
 import typer
+from aiokafka.structs import ConsumerRecord
 
 from mess.cli import console
 from mess.readable import shown_bytes, shown_value
 from streams.contracts import read_dead_letter_headers, times
 
-if TYPE_CHECKING:
-    from aiokafka.structs import ConsumerRecord
-
 _SHOWN_CHARACTERS: Final = 200
 
 
-def print_message(record: "ConsumerRecord[bytes, bytes]", *, shorten: bool) -> None:
+def print_message(record: ConsumerRecord[bytes, bytes], *, shorten: bool) -> None:
     """Print a message, in colour on a terminal."""
     line = message_line(record, shorten=shorten)
     if not sys.stdout.isatty():
@@ -27,7 +25,7 @@ def print_message(record: "ConsumerRecord[bytes, bytes]", *, shorten: bool) -> N
     console.out().print(JSONHighlighter()(line), soft_wrap=True)
 
 
-def message_line(record: "ConsumerRecord[bytes, bytes]", *, shorten: bool) -> str:
+def message_line(record: ConsumerRecord[bytes, bytes], *, shorten: bool) -> str:
     """A message as one line of JSON.
 
     JSON values stay as they are; other text becomes a string, other bytes `{"base64": ...}`.

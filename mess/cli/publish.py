@@ -2,16 +2,19 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from mess.cli.broker import DEFAULT_DATA_DIR, DataDir
 from mess.cli.console import fail
-
-if TYPE_CHECKING:
-    from streams.producers.items import TrackSource
-    from streams.producers.sources import SourceOptions
+from mess.cli.options import DEFAULT_DATA_DIR, DataDir
+from mess.cli.publishing import PublishRun
+from streams.producers.axes import Pooling, parse_axes
+from streams.producers.columns import parse_map
+from streams.producers.deletes import DeleteSource
+from streams.producers.items import SourceError, TrackSource
+from streams.producers.sources import SourceOptions, open_source
+from streams.producers.tracks import EmbeddingOptions
 
 Dimension = Annotated[
     int | None,
@@ -138,13 +141,6 @@ def publish(  # noqa: PLR0913, PLR0917 - each is an option of the command line
 
     Exits with 0 if all were published, 1 if some were refused, 2 if it could not run, 130 if interrupted.
     """
-    from mess.cli.publishing import PublishRun  # noqa: PLC0415 - `mess --help` must not wait for Kafka
-    from streams.producers.axes import Pooling, parse_axes  # noqa: PLC0415
-    from streams.producers.columns import parse_map  # noqa: PLC0415
-    from streams.producers.items import SourceError  # noqa: PLC0415
-    from streams.producers.sources import SourceOptions, open_source  # noqa: PLC0415
-    from streams.producers.tracks import EmbeddingOptions  # noqa: PLC0415
-
     if sum(each is not None for each in (path, features, audio)) != 1:
         fail("Give one file, one folder, or - for standard input.", hint="See `mess publish --help`.")
     given = path or features or audio
@@ -187,14 +183,12 @@ def publish(  # noqa: PLR0913, PLR0917 - each is an option of the command line
     run.execute(data_dir)
 
 
-def _recordings(
-    folder: Path, options: "SourceOptions", model: Path | None, jobs: int | None
-) -> "TrackSource":
-    from mess.models import weights_path  # noqa: PLC0415 - only where it is needed
+def _recordings(folder: Path, options: SourceOptions, model: Path | None, jobs: int | None) -> TrackSource:
+    # What recordings take is loaded for recordings.
+    from mess.models import weights_path  # noqa: PLC0415
     from streams.producers.audio.embedding import MusicnnEmbedder  # noqa: PLC0415
     from streams.producers.audio.mert import MertEmbedder  # noqa: PLC0415
     from streams.producers.audio.recordings import RecordingFolder  # noqa: PLC0415
-    from streams.producers.items import SourceError  # noqa: PLC0415
 
     embeddings = options.embeddings
     given = (
@@ -230,10 +224,6 @@ def delete(
 
     A track that does not exist is no error: its delete has nothing to do.
     """
-    from mess.cli.publishing import PublishRun  # noqa: PLC0415 - `mess --help` must not wait for Kafka
-    from streams.producers.deletes import DeleteSource  # noqa: PLC0415
-    from streams.producers.items import SourceError  # noqa: PLC0415
-
     if not track_ids and from_file is None:
         fail("Give one track id or more, or --from-file FILE.")
     try:

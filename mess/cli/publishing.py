@@ -15,7 +15,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 
 from mess.cli import console
-from mess.cli.broker import kafka_settings
+from mess.cli.connections import kafka_settings
 from streams.errors import StreamsError
 from streams.producers.checkpoint import Checkpoint
 from streams.producers.items import Position, PublishSummary, Record, RefusedRecord, SourceError, TrackSource

@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from mess.cli.broker import DEFAULT_DATA_DIR
 from mess.cli.console import INCOMPLETE, fail
+from mess.cli.options import DEFAULT_DATA_DIR
 
 
 def register(app: typer.Typer) -> None:

@@ -1,19 +1,20 @@
 """`mess tail`: prints the messages of a topic, a JSON line each."""
 
-import asyncio
 import sys
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
+from aiokafka import AIOKafkaConsumer
+from aiokafka.structs import ConsumerRecord, TopicPartition
 
-from mess.cli.broker import DEFAULT_DATA_DIR, DataDir, kafka_settings
-from mess.cli.console import fail, quiet_libraries
-
-if TYPE_CHECKING:
-    from aiokafka import AIOKafkaConsumer
-    from aiokafka.structs import ConsumerRecord
-
-    from streams.settings import KafkaSettings
+from mess.cli.connections import kafka_settings, run_command
+from mess.cli.console import OK
+from mess.cli.messages import print_message
+from mess.cli.options import DEFAULT_DATA_DIR, DataDir
+from streams.errors import TopicError
+from streams.kafka.clients import admin_client, group_less_consumer
+from streams.kafka.topics import partition_counts
+from streams.settings import KafkaSettings
 
 
 def register(app: typer.Typer) -> None:
@@ -32,27 +33,17 @@ def tail(
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
     """Show the messages of a topic, a JSON object a line; embeddings are shortened on a terminal."""
-    from streams.errors import StreamsError  # noqa: PLC0415 - `mess --help` must not wait for Kafka
-
-    quiet_libraries()
     kafka = kafka_settings(data_dir)
     shorten = sys.stdout.isatty() and not full
-    try:
-        asyncio.run(
-            _tail(kafka, topic, from_beginning=from_beginning, limit=limit, follow=follow, shorten=shorten)
-        )
-    except StreamsError as exc:
-        fail(str(exc))
-    except KeyboardInterrupt:
-        raise typer.Exit(0) from None
-    except BrokenPipeError:
-        # The reader (head, less) has closed the pipe: nothing more can be written, not even at exit.
-        sys.stdout = None
-        raise typer.Exit(0) from None
+    # It follows until it is stopped, by Ctrl-C or by a reader such as head.
+    run_command(
+        _tail(kafka, topic, from_beginning=from_beginning, limit=limit, follow=follow, shorten=shorten),
+        stopped=OK,
+    )
 
 
 async def _tail(
-    kafka: "KafkaSettings",
+    kafka: KafkaSettings,
     topic: str,
     *,
     from_beginning: bool,
@@ -60,12 +51,6 @@ async def _tail(
     follow: bool,
     shorten: bool,
 ) -> None:
-    from aiokafka.structs import TopicPartition  # noqa: PLC0415
-
-    from streams.errors import TopicError  # noqa: PLC0415
-    from streams.kafka.clients import admin_client, group_less_consumer  # noqa: PLC0415
-    from streams.kafka.topics import partition_counts  # noqa: PLC0415
-
     async with admin_client(kafka) as admin:
         topics = await partition_counts(admin)
     if topic not in topics:
@@ -82,11 +67,9 @@ async def _tail(
 
 
 async def _print(
-    reader: "AIOKafkaConsumer", ends: "dict[Any, int] | None", limit: int | None, *, shorten: bool
+    reader: AIOKafkaConsumer, ends: dict[Any, int] | None, limit: int | None, *, shorten: bool
 ) -> None:
     """Print messages until `limit` is reached or, with `ends`, every partition is read up to its end."""
-    from mess.cli.messages import print_message  # noqa: PLC0415
-
     shown = 0
     while True:
         if ends is not None and not [p for p in ends if await reader.position(p) < ends[p]]:

@@ -1,23 +1,23 @@
 """`mess topics`: creates, checks, dumps and loads topics."""
 
-import asyncio
 import contextlib
 import os
 import sys
-from collections.abc import Coroutine, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import IO, Annotated
 
 import typer
 
-from mess.cli.broker import DEFAULT_DATA_DIR, DataDir, kafka_settings
-from mess.cli.console import INCOMPLETE, INTERRUPTED, fail, quiet_libraries
-from mess.cli.store import store_settings
+from mess import settings
+from mess.cli.connections import kafka_settings, run_command, store_settings
+from mess.cli.console import INCOMPLETE, fail
+from mess.cli.options import DEFAULT_DATA_DIR, DataDir
+from mess.topics import check_topics, make_topics
+from store.settings import StoreSettings
+from streams.kafka import topic_copies
+from streams.settings import StreamSettings
 
-if TYPE_CHECKING:
-    from store.settings import StoreSettings
-
-Result = TypeVar("Result")
 Topic = Annotated[str, typer.Argument(help="For example track-ingest.")]
 
 
@@ -41,12 +41,8 @@ def create(
 
     With MESS_DATABASE_URL, a newly created track-ingest is read from its start.
     """
-    from mess import settings  # noqa: PLC0415 - `mess --help` must not wait for Kafka
-    from mess.topics import make_topics  # noqa: PLC0415
-    from streams.settings import StreamSettings  # noqa: PLC0415
-
     kafka, store = kafka_settings(data_dir), _store_settings(data_dir)
-    created = _run(make_topics(kafka, settings.read_settings(StreamSettings), store, wait=wait))
+    created = run_command(make_topics(kafka, settings.read_settings(StreamSettings), store, wait=wait))
     typer.echo(f"created: {', '.join(created)}" if created else "All topics are there.")
 
 
@@ -55,11 +51,7 @@ def check(data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
 
     Says, too, by which rule the producers of track-ingest have placed its recent keys.
     """
-    from mess import settings  # noqa: PLC0415 - `mess --help` must not wait for Kafka
-    from mess.topics import check_topics  # noqa: PLC0415
-    from streams.settings import StreamSettings  # noqa: PLC0415
-
-    differences, placement = _run(
+    differences, placement = run_command(
         check_topics(kafka_settings(data_dir), settings.read_settings(StreamSettings))
     )
     for line in (*differences, *placement):
@@ -71,9 +63,7 @@ def check(data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
 
 def dump(topic: Topic, data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
     """Write every message of a topic to standard output, a JSON line each, byte for byte."""
-    from streams.kafka import topic_copies  # noqa: PLC0415 - `mess --help` must not wait for Kafka
-
-    count = _run(topic_copies.dump_topic(kafka_settings(data_dir), topic, sys.stdout.buffer.write))
+    count = run_command(topic_copies.dump_topic(kafka_settings(data_dir), topic, sys.stdout.buffer.write))
     sys.stdout.buffer.flush()
     typer.echo(f"{count:,} messages of {topic} copied", err=True)
 
@@ -87,10 +77,10 @@ def load(
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
     """Write a copy back: each message to the partition that it was in, in order, with its time."""
-    from streams.kafka import topic_copies  # noqa: PLC0415 - `mess --help` must not wait for Kafka
-
     with _opened(file) as lines:
-        count = _run(topic_copies.load_topic(kafka_settings(data_dir), topic, lines, into_used=into_used))
+        count = run_command(
+            topic_copies.load_topic(kafka_settings(data_dir), topic, lines, into_used=into_used)
+        )
     typer.echo(f"{count:,} messages written to {topic}")
 
 
@@ -107,26 +97,8 @@ def _opened(file: Path) -> Iterator[IO[bytes]]:
         yield lines
 
 
-def _store_settings(data_dir: Path) -> "StoreSettings | None":
+def _store_settings(data_dir: Path) -> StoreSettings | None:
     """The configured database, or that of the local stack whose broker is used; None if there is neither."""
     if os.environ.get("MESS_DATABASE_URL") or not os.environ.get("MESS_KAFKA_BOOTSTRAP_SERVERS"):
         return store_settings(data_dir)
     return None
-
-
-def _run(work: Coroutine[Any, Any, Result]) -> Result:
-    """Run `work`; a failure of the broker, a topic or the database is one line."""
-    from store.errors import StoreError  # noqa: PLC0415 - `mess --help` must not wait for Kafka
-    from streams.errors import StreamsError  # noqa: PLC0415
-
-    quiet_libraries()
-    try:
-        return asyncio.run(work)
-    except (StreamsError, StoreError) as error:
-        fail(str(error))
-    except KeyboardInterrupt:
-        raise typer.Exit(INTERRUPTED) from None
-    except BrokenPipeError:
-        # The reader has closed the pipe: nothing more can be written, not even at exit.
-        sys.stdout = None
-        raise typer.Exit(INCOMPLETE) from None

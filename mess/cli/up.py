@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from mess.cli.broker import DEFAULT_DATA_DIR
 from mess.cli.console import CANNOT_RUN, fail
+from mess.cli.options import DEFAULT_DATA_DIR
 
 
 class BrokerOption(StrEnum):

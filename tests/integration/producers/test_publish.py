@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mess.stack.statefile import Pids, StackState, write_state
 from streams.contracts import TrackUpsert, parse_track_event
 from streams.errors import BrokerUnavailable, TopicError
 from streams.kafka.clients import group_less_consumer, start_producer
@@ -32,6 +33,17 @@ def write_tracks(path: Path, prefix: str, count: int, dimension: int = 4) -> Pat
             vector = random.standard_normal(dimension).round(6).tolist()
             file.write(json.dumps({"track_id": f"{prefix}/{number}", "embedding": vector}) + "\n")
     return path
+
+
+def stack_of(bootstrap_servers: str) -> StackState:
+    """A local stack with this broker."""
+    return StackState(
+        http_url="http://127.0.0.1:1",
+        bootstrap_servers=bootstrap_servers,
+        database_url="postgresql://127.0.0.1:1/mess",
+        broker="kafka",
+        pids=Pids(),
+    )
 
 
 def of(messages: list[dict[str, Any]], prefix: str) -> list[dict[str, Any]]:
@@ -233,7 +245,7 @@ def test_without_a_broker_the_fix_is_named(offline: Mess) -> None:
     (offline.folder / "d").mkdir()
     (offline.folder / "d" / "stack.json").write_text("{")
     assert "stack.json cannot be read" in offline.run("delete", "a", "--data-dir", "d").stderr
-    (offline.folder / "d" / "stack.json").write_text('{"bootstrap_servers": "127.0.0.1:1"}')
+    write_state(offline.folder / "d", stack_of("127.0.0.1:1"))
     done = offline.run("delete", "a", "--data-dir", "d")
     assert (done.returncode, done.stderr.splitlines()[0]) == (
         2,
@@ -245,7 +257,7 @@ def test_the_local_stack_is_found_by_its_state_file(mess: Mess) -> None:
     """Without configuration the broker of the stack in --data-dir is used."""
     servers = mess.environment.pop("MESS_KAFKA_BOOTSTRAP_SERVERS")
     (mess.folder / "d").mkdir()
-    (mess.folder / "d" / "stack.json").write_text(json.dumps({"bootstrap_servers": servers}))
+    write_state(mess.folder / "d", stack_of(servers))
     assert mess.run("delete", unique_name("x"), "--data-dir", "d").returncode == 0
 
 

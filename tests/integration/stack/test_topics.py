@@ -58,13 +58,14 @@ async def test_no_topic_is_made_while_the_store_cannot_be_told_of_it(
     api_database_url: str,
     empty_database_url: str,
 ) -> None:
-    """A store that is away or may not be written costs one line; one without a schema has nothing to be told."""
+    """A store that is away or may not be written costs one line and a hint; one without a schema has nothing to be told."""
     away = await create(new_broker, postgres_server.owner_url_of("no_such_database"))
     assert away.exit_code == 2
-    assert "Postgres is not available" in away.output
+    assert "Postgres is not available" in away.output.splitlines()[0]
+    assert "or set MESS_DATABASE_URL" in away.output.splitlines()[1]
     reader = await create(new_broker, api_database_url)
     assert reader.exit_code == 2
     assert "schema's owner" in reader.output
-    assert len(away.output.splitlines()) == len(reader.output.splitlines()) == 1
+    assert (len(away.output.splitlines()), len(reader.output.splitlines())) == (2, 1)
     fresh = await create(new_broker, empty_database_url)
     assert (fresh.exit_code, fresh.output[:9]) == (0, "created: ")
