@@ -20,7 +20,6 @@ class DeleteSource:
 
     def __init__(self, track_ids: Iterable[str], path: Path | None = None) -> None:
         self.name = str(path) if path is not None else "the command line"
-        self.unit = "tracks"
         self.report = SourceReport()
         self._given = list(track_ids)
         self._lines = _lines(path) if path is not None else []

@@ -35,7 +35,6 @@ class EmbeddingRows:
         self, file: RowFile, table: MetadataTable | None = None, options: EmbeddingOptions | None = None
     ) -> None:
         self.name = file.name
-        self.unit = "tracks"
         self.total: int | None = file.count
         self.report = SourceReport()
         self._file = file

@@ -56,7 +56,6 @@ class TrackFolder:
         options: EmbeddingOptions | None,
     ) -> None:
         self.name = str(folder)
-        self.unit = "files"
         self.report = SourceReport()
         self.total: int | None = len(ids)
         self._folder = folder

@@ -121,13 +121,11 @@ class TrackSource(Protocol):
 
     Attributes:
         name: what people call it.
-        unit: what `total` and `done` count: `bytes`, `files` or `tracks`.
-        total: how much there is; None if that is not known.
+        total: how much there is, in the unit of records' `done`; None if that is not known.
         report: what was found, complete when all records have been read.
     """
 
     name: str
-    unit: str
     total: int | None
     report: SourceReport
 

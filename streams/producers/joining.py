@@ -11,43 +11,13 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
-SUFFIXES: Final = frozenset(
-    [
-        "npy",
-        "npz",
-        "h5",
-        "hdf5",
-        "wav",
-        "wave",
-        "mp3",
-        "mp2",
-        "flac",
-        "ogg",
-        "oga",
-        "opus",
-        "m4a",
-        "m4b",
-        "mp4",
-        "aac",
-        "aif",
-        "aiff",
-        "aifc",
-        "wma",
-        "webm",
-        "wv",
-        "ape",
-        "alac",
-        "caf",
-        "au",
-        "mka",
-        "mpc",
-        "dsf",
-        "mid",
-        "midi",
-    ]
+# Suffixes of arrays and of recordings, as alternatives of a regular expression.
+_ARRAYS: Final = "npy|npz|h5|hdf5"
+RECORDINGS: Final = (
+    "wav|wave|mp3|mp2|flac|ogg|oga|opus|m4a|m4b|mp4|aac|aif|aiff|aifc|wma|webm|wv|ape|alac|caf|au|mka|mpc|dsf"
 )
-_SUFFIX: Final = re.compile(rf"\.(?:{'|'.join(sorted(SUFFIXES))})$", re.IGNORECASE)
-_ARRAY_SUFFIX: Final = re.compile(r"\.(?:npy|npz|h5|hdf5)$", re.IGNORECASE)
+_SUFFIX: Final = re.compile(rf"\.(?:{_ARRAYS}|{RECORDINGS}|midi?)$", re.IGNORECASE)
+_ARRAY_SUFFIX: Final = re.compile(rf"\.(?:{_ARRAYS})$", re.IGNORECASE)
 _NUMBER: Final = re.compile(r"0*(\d+)(?:\.0+)?", re.ASCII)
 # Affixes of file names in two data sets that their tables do not have.
 _AFFIXES: Final = (("", "-SMD"), ("maestro_", ""))
@@ -137,8 +107,7 @@ class RowIndex:
 
     def find(self, name: str) -> Match:
         """Return the row of one name, whichever others there are."""
-        score, rows = self._best(_name(name))
-        del score
+        _, rows = self._best(_name(name))
         if len(rows) > 1:
             return AmbiguousName(tuple(f"row {self._named[row]}" for row in rows[:2]))
         return rows[0] if rows else None

@@ -52,7 +52,6 @@ class JsonLines:
         wanted: Mapping[str, str] | None = None,
     ) -> None:
         self.name = "standard input" if path is None else str(path)
-        self.unit = "bytes"
         self.total: int | None = None
         self._path = path
         self._options = options or EmbeddingOptions()

@@ -199,11 +199,10 @@ async def publish_all(
             while not ended and not (stop is not None and stop.is_set()):
                 records, ended = await asyncio.to_thread(_take, iterator)
                 for record in records:
-                    await (
-                        _refuse(publisher, record)
-                        if isinstance(record, RefusedRecord)
-                        else publisher.publish(record)
-                    )
+                    if isinstance(record, RefusedRecord):
+                        publisher.refuse(record)
+                    else:
+                        await publisher.publish(record)
                     summary.done = max(summary.done, record.done)
                 if checkpoint is not None:
                     checkpoint.note(summary.position)
@@ -218,10 +217,6 @@ async def publish_all(
     if on_progress is not None:
         on_progress(summary)
     return summary
-
-
-async def _refuse(publisher: TrackPublisher, refusal: RefusedRecord) -> None:
-    publisher.refuse(refusal)
 
 
 def _take(iterator: Iterator[Record]) -> tuple[list[TrackItem | RefusedRecord], bool]:

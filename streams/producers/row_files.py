@@ -106,17 +106,21 @@ class MatrixFile:
 
 
 class MemberFile:
-    """A file with an array a track: the array's name is the track's id.
+    """A file with an array a track: the track's id is the array's name, or the file's where it is one track.
 
     Args:
-        file: an `.npz` or HDF5 file.
+        file: the file.
         infos: its arrays.
         key: the last part of the arrays' names that are embeddings, where each track has several.
+        whole: the file is one track.
     """
 
-    def __init__(self, file: ArrayFile, infos: Sequence[ArrayInfo], key: str | None = None) -> None:
+    def __init__(
+        self, file: ArrayFile, infos: Sequence[ArrayInfo], key: str | None = None, *, whole: bool = False
+    ) -> None:
         self.name = str(file.path)
         self._file = file
+        self._whole = whole
         chosen = [info for info in infos if info.dtype.kind == "f" and info.shape]
         if key is not None:
             chosen = [info for info in chosen if info.name.rsplit("/", 1)[-1] == key]
@@ -130,8 +134,12 @@ class MemberFile:
     def batches(self, skip: int) -> Iterator[RowBatch]:
         """Yield the arrays one by one."""
         for info in self._infos[skip:]:
-            track_id = info.name.removesuffix(f"/{self._key}") if self._key else info.name
-            yield RowBatch([track_id], [self._file.read(info.name)], [{}])
+            yield RowBatch([self._id_of(info)], [self._file.read(info.name)], [{}])
+
+    def _id_of(self, info: ArrayInfo) -> str:
+        if self._whole:
+            return stem_of(self._file.path.name)
+        return info.name.removesuffix(f"/{self._key}") if self._key else info.name
 
     def shapes(self) -> Iterator[tuple[int, ...]]:
         """Yield all shapes."""
@@ -139,7 +147,11 @@ class MemberFile:
 
     def describe(self, report: SourceReport) -> None:
         """Say what is taken for an id."""
-        report.note(f"each of the {self.count:,} arrays is a track, and its name the track's id")
+        report.note(
+            "the file is one track, and its name the track's id"
+            if self._whole
+            else f"each of the {self.count:,} arrays is a track, and its name the track's id"
+        )
 
 
 def array_rows(
@@ -172,7 +184,7 @@ def array_rows(
     if file.kind in {".npz", *HDF5_KINDS} and (len(arrays) > 1 or (arrays and _is_id(arrays[0]))):
         return MemberFile(file, infos, options.key)
     if len(arrays) == 1 and (len(arrays[0].shape) == 1 or options.axes is not None):
-        return OneTrackFile(file, arrays[0])
+        return MemberFile(file, arrays, whole=True)
     shape = arrays[0].shape if arrays else ()
     raise SourceError(
         f"{path} holds an array of shape {shape}, and nothing says whose its rows are: give --ids FILE (one id a line, "
@@ -203,32 +215,3 @@ def _matrix_of(path: Path, arrays: Sequence[ArrayInfo], key: str | None) -> str:
             f"{path} must hold one array of rows of floats; it holds {held}: say which with --key"
         )
     return likely[0]
-
-
-class OneTrackFile:
-    """A file that is one track; its name is the track's id.
-
-    Args:
-        file: the file.
-        info: its array.
-    """
-
-    count = 1
-
-    def __init__(self, file: ArrayFile, info: ArrayInfo) -> None:
-        self.name = str(file.path)
-        self._file = file
-        self._info = info
-
-    def batches(self, skip: int) -> Iterator[RowBatch]:
-        """Yield the track."""
-        if not skip:
-            yield RowBatch([stem_of(self._file.path.name)], [self._file.read(self._info.name)], [{}])
-
-    def shapes(self) -> Iterator[tuple[int, ...]]:
-        """Yield its shape."""
-        yield self._info.shape
-
-    def describe(self, report: SourceReport) -> None:
-        """Say what is taken for the id."""
-        report.note("the file is one track, and its name the track's id")

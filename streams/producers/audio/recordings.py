@@ -19,13 +19,13 @@ from streams.producers.audio.tags import tagged_facts
 from streams.producers.extras import import_extra
 from streams.producers.folders import TrackFolder, visible_files
 from streams.producers.items import Position, Record, SourceError
-from streams.producers.joining import SUFFIXES
+from streams.producers.joining import RECORDINGS
 from streams.producers.report import Tally
 from streams.producers.tables import MetadataTable
 from streams.producers.tracks import EmbeddingOptions
 
 # What a file may end in to be taken for a recording; whether it is one is found by decoding it.
-RECORDING_KINDS: Final = SUFFIXES - {"npy", "npz", "h5", "hdf5", "mid", "midi"}
+RECORDING_KINDS: Final = frozenset(RECORDINGS.split("|"))
 
 
 class _Read(NamedTuple):
