@@ -1,12 +1,16 @@
 """`mess status`: shows processes, stored counts and consumer lag."""
 
+import asyncio
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from mess.cli.console import INCOMPLETE, fail
+from mess.cli.console import INCOMPLETE, fail, out, quiet_libraries
 from mess.cli.options import DEFAULT_DATA_DIR
+from mess.stack.errors import StackError
+from mess.stack.inspection import inspect_stack
+from mess.stack.statusview import render_status
 
 
 def register(app: typer.Typer) -> None:
@@ -22,13 +26,6 @@ def status(
 
     Exits with 0 if all of it runs, 1 if it does not.
     """
-    import asyncio  # noqa: PLC0415 - `mess --help` must not wait for any of this
-
-    from mess.cli.console import out, quiet_libraries  # noqa: PLC0415
-    from mess.stack.errors import StackError  # noqa: PLC0415
-    from mess.stack.inspection import inspect_stack  # noqa: PLC0415
-    from mess.stack.statusview import render_status  # noqa: PLC0415
-
     quiet_libraries()
     try:
         report = asyncio.run(inspect_stack(data_dir))
