@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from mess.evaluate.works import FIELDS, Works
+from mess.evaluate.works import READ, Works
 from streams.strategies import CandidateColumns
 
 
@@ -16,7 +16,7 @@ def works(vectors: Any, rows: list[dict[str, Any]] | None = None, **more: Any) -
         name="tiny",
         track_ids=[f"t{i:02d}" for i in range(len(unit))],
         vectors=unit,
-        columns=CandidateColumns(rows or [{}] * len(unit), FIELDS),
+        columns=CandidateColumns(rows or [{}] * len(unit), READ),
         **more,
     )
 
