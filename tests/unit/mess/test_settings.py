@@ -23,8 +23,8 @@ pytestmark = pytest.mark.unit
         ),
         (
             KafkaSettings,
-            {"bootstrap_servers": "x:1", "sasl_username": "u"},
-            "mess: MESS_KAFKA_... is wrong: ",
+            {"bootstrap_servers": "x:1", "security_protocol": "SASL_SSL"},
+            "mess: MESS_KAFKA_... is wrong: SASL_SSL needs",
         ),
     ],
 )
