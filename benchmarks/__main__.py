@@ -17,6 +17,7 @@ NAMES = (
     "restart",
     "growth",
     "owned_memory",
+    "claims",
     "reads",
     "on_demand",
     "peers",

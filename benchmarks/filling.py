@@ -90,8 +90,8 @@ async def write_offsets(connection: asyncpg.Connection, count: int) -> None:
         [(partition, end) for partition in range(PARTITIONS)],
     )
     await connection.executemany(
-        "INSERT INTO absorbed_offsets VALUES ($1, $2, $3)",
-        [(owner, source, end) for owner in range(PARTITIONS) for source in range(PARTITIONS)],
+        "INSERT INTO owner_progress VALUES ($1, $2)",
+        [(owner, [end] * PARTITIONS) for owner in range(PARTITIONS)],
     )
 
 

@@ -231,6 +231,7 @@ class _ComputedHead(BaseModel):
     generated_at: AwareDatetime
     cached: bool
     stale: bool
+    behind_seconds: float = 0.0
     computation_time_ms: float
 
 

@@ -34,21 +34,12 @@ WITH seed AS MATERIALIZED (
     SELECT w.track_id, w.wanted, t.key, t.xmin AS version, t.source_partition AS owner
     FROM (SELECT * FROM unnest($1::text[], $2::bigint[]) AS asked (track_id, wanted) {_FEW}) AS w
     JOIN tracks AS t USING (track_id)
-),
-state AS MATERIALIZED (
-    SELECT o.owner, EXISTS (
-        SELECT FROM ingest_partitions AS i
-        LEFT JOIN absorbed_offsets AS a ON a.owner_partition = o.owner AND a.source_partition = i.partition
-        WHERE i.consumed_offset > coalesce(a.absorbed_offset, 0)
-    ) AS behind
-    FROM (SELECT DISTINCT owner FROM seed) AS o
 )
 SELECT
     s.track_id, s.wanted, {_EPOCH} AS epoch, s.key, s.version, n.keys, n.scores, n.versions,
     l.version, l.source_partition, l.source_offset, l.event_time, l.generated_at, cardinality(l.neighbours) AS length,
-    state.behind, s.owner
+    s.owner
 FROM seed AS s
-JOIN state USING (owner)
 LEFT JOIN neighbour_lists AS l ON l.key = s.key
 CROSS JOIN LATERAL (
     SELECT array_agg(there.key) AS keys, array_agg(there.score) AS scores, array_agg(there.version) AS versions
@@ -81,7 +72,6 @@ class ListHeader(NamedTuple):
         event_time: That event's own time.
         generated_at: When the list was computed.
         length: Neighbours in the list, withdrawn ones included.
-        behind: Whether the store has accepted events that the list has not absorbed yet.
         owner: Partition of the track, whose worker keeps the list.
     """
 
@@ -91,7 +81,6 @@ class ListHeader(NamedTuple):
     event_time: datetime
     generated_at: datetime
     length: int
-    behind: bool
     owner: int = 0
 
 

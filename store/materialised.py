@@ -125,7 +125,7 @@ class StoredBody:
     """A stored body.
 
     Attributes:
-        body: JSON object without its members `cached`, `stale` and `computation_time_ms`;
+        body: JSON object without its members `cached`, `stale`, `behind_seconds` and `computation_time_ms`;
             `streams.contracts.finished_body` puts these behind it.
         tag: Entity tag of `body`, weak, quoted: as an ETag header has it.
         generated_at: When it was computed.

@@ -67,11 +67,12 @@ ORDER BY p.partition FOR KEY SHARE OF p
 """
 
 _ABSORB = """
-INSERT INTO absorbed_offsets AS a (owner_partition, source_partition, absorbed_offset)
-SELECT owner, source, next_offset
-FROM unnest($1::int[]) AS owner, unnest($2::int[], $3::bigint[]) AS n (source, next_offset)
-ON CONFLICT (owner_partition, source_partition)
-DO UPDATE SET absorbed_offset = excluded.absorbed_offset WHERE a.absorbed_offset < excluded.absorbed_offset
+INSERT INTO owner_progress AS o (owner_partition, absorbed)
+SELECT owner, $2::bigint[] FROM unnest($1::int[]) AS owner ORDER BY owner
+ON CONFLICT (owner_partition) DO UPDATE SET absorbed = ARRAY(
+    SELECT greatest(s.before, s.after)
+    FROM unnest(o.absorbed, excluded.absorbed) WITH ORDINALITY AS s (before, after, place) ORDER BY s.place
+)
 """
 
 # Rows are locked in the order in which commits update them: another order would deadlock.
@@ -84,6 +85,16 @@ WITH held AS (
 )
 UPDATE ingest_partitions AS p SET published_version = held.version
 FROM held WHERE p.partition = held.partition
+"""
+
+# Rows are locked in the order in which flushes write them: another order would deadlock.
+_FORGET_ABSORBED = """
+WITH held AS (SELECT owner_partition FROM owner_progress ORDER BY owner_partition FOR NO KEY UPDATE)
+UPDATE owner_progress AS o SET absorbed = ARRAY(
+    SELECT CASE WHEN s.place - 1 = ANY($1::int[]) THEN 0 ELSE s.absorbed END
+    FROM unnest(o.absorbed) WITH ORDINALITY AS s (absorbed, place) ORDER BY s.place
+)
+FROM held WHERE o.owner_partition = held.owner_partition
 """
 
 # The log was replaced by another one, whose offsets start again: the old offsets mean nothing any more.
@@ -188,7 +199,8 @@ async def record_absorbed(
     connection: PoolConnectionProxy, owners: list[int], next_offsets: Mapping[int, int]
 ) -> None:
     """Record that the lists of `owners` have absorbed each source partition below its offset."""
-    await connection.execute(_ABSORB, owners, list(next_offsets), list(next_offsets.values()))
+    absorbed = [next_offsets.get(source, 0) for source in range(max(next_offsets, default=-1) + 1)]
+    await connection.execute(_ABSORB, owners, absorbed)
 
 
 async def consumed_offsets(connection: PoolConnectionProxy) -> dict[int, int]:
@@ -198,11 +210,16 @@ async def consumed_offsets(connection: PoolConnectionProxy) -> dict[int, int]:
 
 
 async def absorbed_offsets(connection: PoolConnectionProxy) -> dict[int, dict[int, int]]:
-    """For each owner partition, the offset below which each source partition has been absorbed."""
-    found: dict[int, dict[int, int]] = {}
-    for row in await connection.fetch("SELECT * FROM absorbed_offsets"):
-        found.setdefault(row["owner_partition"], {})[row["source_partition"]] = row["absorbed_offset"]
-    return found
+    """For each owner partition, the offset below which each source partition has been absorbed.
+
+    Source partitions of which nothing has been absorbed are left out. After a new log, all their tracks may be missing in the
+    lists.
+    """
+    rows = await connection.fetch("SELECT owner_partition, absorbed FROM owner_progress")
+    return {
+        row["owner_partition"]: {source: offset for source, offset in enumerate(row["absorbed"]) if offset}
+        for row in rows
+    }
 
 
 async def restart_offsets(connection: PoolConnectionProxy, epochs: Mapping[int, int]) -> dict[int, int]:
@@ -233,7 +250,7 @@ async def begin_new_log(connection: PoolConnectionProxy) -> list[int]:
 
 
 async def _forget_offsets(connection: PoolConnectionProxy, partitions: list[int]) -> None:
-    await connection.execute("DELETE FROM absorbed_offsets WHERE source_partition = ANY($1)", partitions)
+    await connection.execute(_FORGET_ABSORBED, partitions)
     await connection.execute("DELETE FROM departures WHERE source_partition = ANY($1)", partitions)
     await connection.execute("DELETE FROM moves WHERE to_partition = ANY($1)", partitions)
     for partition in partitions:

@@ -11,17 +11,12 @@ from asyncpg.pool import PoolConnectionProxy
 
 from store.pool import translated_errors
 
-# One statement, so that both belong to one snapshot.
+# One statement, so that both belong to one snapshot. Owners of one worker have absorbed the same, mostly.
 _PROGRESS = """
-SELECT
-    ARRAY(SELECT partition::bigint FROM ingest_partitions ORDER BY partition) AS partitions,
-    ARRAY(SELECT consumed_offset FROM ingest_partitions ORDER BY partition) AS consumed,
-    ARRAY(SELECT owner_partition::bigint FROM absorbed_offsets
-          ORDER BY owner_partition, source_partition) AS owners,
-    ARRAY(SELECT source_partition::bigint FROM absorbed_offsets
-          ORDER BY owner_partition, source_partition) AS sources,
-    ARRAY(SELECT absorbed_offset FROM absorbed_offsets
-          ORDER BY owner_partition, source_partition) AS absorbed
+SELECT NULL AS owners, array_agg(partition) AS partitions, array_agg(consumed_offset) AS offsets
+FROM ingest_partitions
+UNION ALL
+SELECT array_agg(owner_partition), NULL, absorbed FROM owner_progress GROUP BY absorbed
 """
 
 _WRITTEN = """
@@ -30,6 +25,15 @@ FROM unnest($1::integer[], $2::bigint[], $3::bigint[]) AS r (partition, low, hig
 JOIN tracks AS t
     ON t.source_partition = r.partition AND t.source_offset >= r.low AND t.source_offset < r.high
 LIMIT $4
+"""
+
+# The time of the first event at or behind an offset, as far as its track has had none since.
+_WAITING = """
+SELECT f.partition, extract(epoch FROM clock_timestamp() - t.updated_at)::float8 AS seconds
+FROM unnest($1::integer[], $2::bigint[]) AS f (partition, first), LATERAL (
+    SELECT updated_at FROM tracks WHERE source_partition = f.partition AND source_offset >= f.first
+    ORDER BY source_offset LIMIT 1
+) AS t
 """
 
 _VERSIONS = "SELECT key, version FROM neighbour_lists WHERE key = ANY($1::bigint[])"
@@ -58,12 +62,16 @@ class StoreProgress:
 async def fetch_progress(pool: asyncpg.Pool | PoolConnectionProxy) -> StoreProgress:
     """The offsets as of now."""
     with translated_errors():
-        row = await pool.fetchrow(_PROGRESS)
-    assert row is not None
+        rows = await pool.fetch(_PROGRESS)
+    consumed: dict[int, int] = {}
     absorbed: dict[int, dict[int, int]] = {}
-    for owner, source, offset in zip(row["owners"], row["sources"], row["absorbed"], strict=True):
-        absorbed.setdefault(owner, {})[source] = offset
-    return StoreProgress(dict(zip(row["partitions"], row["consumed"], strict=True)), absorbed)
+    for owners, partitions, offsets in rows:
+        if owners is None:
+            consumed = dict(zip(partitions or (), offsets or (), strict=True))
+        else:
+            taken = dict(enumerate(offsets))
+            absorbed |= dict.fromkeys(owners, taken)
+    return StoreProgress(consumed, absorbed)
 
 
 async def fetch_written(
@@ -80,6 +88,18 @@ async def fetch_written(
     with translated_errors():
         rows = await pool.fetch(_WRITTEN, *(list(column) for column in zip(*moved, strict=True)), limit + 1)
     return None if len(rows) > limit else [row["track_id"] for row in rows]
+
+
+async def fetch_waiting(pool: asyncpg.Pool, first: Mapping[int, int]) -> dict[int, float]:
+    """For how many seconds the first event at or behind an offset has been stored, by partition.
+
+    Partitions without such an event are left out.
+    """
+    if not first:
+        return {}
+    with translated_errors():
+        rows = await pool.fetch(_WAITING, list(first), list(first.values()))
+    return {row["partition"]: max(0.0, row["seconds"]) for row in rows}
 
 
 async def fetch_withdrawn(pool: asyncpg.Pool) -> list[str]:

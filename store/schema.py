@@ -113,9 +113,9 @@ told_offsets = Table(
     "told_offsets",
     metadata,
     Column("owner_partition", Integer, primary_key=True, autoincrement=False),
-    Column("feed_partition", Integer, primary_key=True, autoincrement=False),
-    # What was told of the owner's lists below this offset of the feed is in `told_lists`.
-    Column("next_offset", BigInteger, nullable=False),
+    # By partition of the feed, that of partition 0 first: what was told of the owner's lists below it is in `told_lists`.
+    Column("next_offsets", ARRAY(BigInteger), nullable=False),
+    postgresql_with={"fillfactor": "50", "toast_tuple_target": "8160"},
 )
 
 # One value a change of a place, so that a reader can ask for what has changed since.
@@ -148,13 +148,15 @@ ingest_partitions = Table(
     Column("updated_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
 )
 
-absorbed_offsets = Table(
-    "absorbed_offsets",
+# One row an owner: rows by owner and source would be the square of the partitions, written with every flush. The view
+# `absorbed_offsets` shows them so.
+owner_progress = Table(
+    "owner_progress",
     metadata,
     Column("owner_partition", Integer, primary_key=True, autoincrement=False),
-    Column("source_partition", Integer, primary_key=True, autoincrement=False),
-    # The stored lists of `owner_partition` hold the effect of everything below this offset.
-    Column("absorbed_offset", BigInteger, nullable=False),
+    # By source partition, that of partition 0 first: the owner's stored lists hold the effect of everything below it.
+    Column("absorbed", ARRAY(BigInteger), nullable=False),
+    postgresql_with={"fillfactor": "50", "toast_tuple_target": "8160"},
 )
 
 # Deletions that workers which follow the partition may not have seen yet, or that an older event of the track may come
@@ -345,7 +347,7 @@ READABLE = (
     neighbour_lists,
     map_positions,
     ingest_partitions,
-    absorbed_offsets,
+    owner_progress,
     catalogue,
     withdrawals,
     popularity,

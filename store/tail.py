@@ -100,7 +100,8 @@ LEFT JOIN tracks AS t ON t.key = m.key
 
 # Every worker that owns lists has seen what all owners' lists have absorbed.
 _SEEN_BY_ALL = """
-SELECT source_partition, min(absorbed_offset) AS absorbed FROM absorbed_offsets GROUP BY source_partition
+SELECT s.place - 1 AS source_partition, min(s.absorbed) AS absorbed
+FROM owner_progress AS o, unnest(o.absorbed) WITH ORDINALITY AS s (absorbed, place) GROUP BY s.place
 HAVING count(*) = (SELECT count(*) FROM ingest_partitions)
 """
 _PRUNE_DEPARTURES = f"""

@@ -40,8 +40,8 @@ _READ = "SELECT key, feed_partition, feed_offset, version, neighbours FROM told_
 _HELD = """
 SELECT DISTINCT w.key FROM unnest($1::bigint[], $2::int[]) AS w (key, owner)
 JOIN moves AS m ON m.key = w.key AND m.from_partition <> w.owner
-LEFT JOIN absorbed_offsets AS a ON a.owner_partition = m.from_partition AND a.source_partition = m.to_partition
-WHERE coalesce(a.absorbed_offset, 0) <= m.to_offset
+LEFT JOIN owner_progress AS o ON o.owner_partition = m.from_partition
+WHERE coalesce(o.absorbed[m.to_partition + 1], 0) <= m.to_offset
 """
 # Ordered by key, so that two workers cannot deadlock.
 _RECORD = """
@@ -56,14 +56,20 @@ _FORGET = """
 DELETE FROM told_lists AS t USING unnest($1::bigint[], $2::int[], $3::bigint[]) AS d (key, partition, at)
 WHERE t.key = d.key AND (t.feed_partition <> d.partition OR t.feed_offset < d.at)
 """
-_POSITIONS = "SELECT * FROM told_offsets WHERE owner_partition = ANY($1::int[])"
+_POSITIONS = "SELECT owner_partition, next_offsets FROM told_offsets WHERE owner_partition = ANY($1::int[])"
 _MOVE = """
-INSERT INTO told_offsets AS t (owner_partition, feed_partition, next_offset)
-SELECT owner, n.partition, n.next_offset
-FROM unnest($1::int[]) AS owner, unnest($2::int[], $3::bigint[]) AS n (partition, next_offset)
-ORDER BY owner, n.partition
-ON CONFLICT (owner_partition, feed_partition)
-DO UPDATE SET next_offset = excluded.next_offset WHERE t.next_offset < excluded.next_offset
+INSERT INTO told_offsets AS t (owner_partition, next_offsets)
+SELECT owner, $2::bigint[] FROM unnest($1::int[]) AS owner ORDER BY owner
+ON CONFLICT (owner_partition) DO UPDATE SET next_offsets = ARRAY(
+    SELECT greatest(s.before, s.after)
+    FROM unnest(t.next_offsets, excluded.next_offsets) WITH ORDINALITY AS s (before, after, place) ORDER BY s.place
+)
+"""
+# In the order in which they are moved, so that two workers cannot deadlock.
+_FORGET_POSITION = """
+WITH held AS (SELECT owner_partition FROM told_offsets ORDER BY owner_partition FOR NO KEY UPDATE)
+UPDATE told_offsets AS t SET next_offsets[$1 + 1] = 0
+FROM held WHERE t.owner_partition = held.owner_partition AND cardinality(t.next_offsets) > $1
 """
 
 
@@ -102,22 +108,23 @@ async def told_positions(
 ) -> dict[int, dict[int, int]]:
     """By owner and feed partition, the offset below which every message about the owner's lists is recorded."""
     found: dict[int, dict[int, int]] = {owner: {} for owner in owners}
-    for row in await connection.fetch(_POSITIONS, list(owners)):
-        found[row["owner_partition"]][row["feed_partition"]] = row["next_offset"]
-    return found
+    return found | {
+        owner: dict(enumerate(offsets)) for owner, offsets in await connection.fetch(_POSITIONS, list(owners))
+    }
 
 
 async def move_told_positions(
     connection: PoolConnectionProxy, owners: Collection[int], upto: Mapping[int, int]
 ) -> None:
     """Advance these offsets, by feed partition, for each of `owners`."""
-    await connection.execute(_MOVE, list(owners), list(upto), list(upto.values()))
+    offsets = [upto.get(partition, 0) for partition in range(max(upto, default=-1) + 1)]
+    await connection.execute(_MOVE, list(owners), offsets)
 
 
 async def forget_feed_partition(connection: PoolConnectionProxy, partition: int) -> None:
     """Forget what was published in this feed partition, because another log has replaced it."""
     await connection.execute("DELETE FROM told_lists WHERE feed_partition = $1", partition)
-    await connection.execute("DELETE FROM told_offsets WHERE feed_partition = $1", partition)
+    await connection.execute(_FORGET_POSITION, partition)
 
 
 async def begin_new_feed(connection: PoolConnectionProxy) -> None:

@@ -105,6 +105,7 @@ class _ComputedAnswer(_AnswerModel):
     generated_at: datetime
     cached: bool
     stale: bool
+    behind_seconds: float = 0.0
     computation_time_ms: float
 
 

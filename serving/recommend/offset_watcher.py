@@ -11,6 +11,7 @@ from collections.abc import Callable
 import asyncpg
 import structlog
 
+from serving.recommend.accepted_events import AcceptedEvents
 from serving.recommend.response_cache import ANY, ResponseCache
 from store import progress
 from store.errors import StoreError
@@ -48,7 +49,9 @@ class OffsetWatcher:
         self._interval = interval
         self._timeout = timeout
         self._moved: dict[int, int] = {}
-        self._behind: dict[int, bool] = {}
+        self._accepted = AcceptedEvents()
+        # By owner, when the oldest event was accepted that its lists have not absorbed.
+        self._oldest: dict[int, float] = {}
         self._looked_at = float("-inf")
         self._changed = asyncio.Condition()
         self._hurry = asyncio.Event()
@@ -65,9 +68,12 @@ class OffsetWatcher:
         """The tick of the last possible change of a partition's lists, or of any partition's (ANY)."""
         return self._moved.get(owner, 1)
 
-    def behind(self, owner: int) -> bool:
-        """Whether events have been accepted that the lists of a partition, or of any (ANY), have not absorbed."""
-        return self._behind.get(owner, False)
+    def behind(self, owner: int, now: float) -> float:
+        """For how many seconds the lists of a partition, or of any (ANY), have not absorbed an accepted event; 0 if there is none.
+
+        As of the last poll, which may not have seen an event of the last moment; `now` is of `time.perf_counter`.
+        """
+        return max(0.0, now - self._oldest.get(owner, float("inf")))
 
     async def until(self, wanted: Callable[[StoreProgress], bool], seconds: float) -> bool:
         """Wait up to so many seconds until the offsets are as `wanted`; returns whether they are."""
@@ -129,12 +135,29 @@ class OffsetWatcher:
         for owner in found.absorbed.keys() | found.consumed.keys():
             if found.absorbed.get(owner) != before.absorbed.get(owner):
                 self._moved[owner] = self._moved[ANY] = self.tick
-            self._behind[owner] = found.behind(owner)
-        self._behind[ANY] = any(found.behind(owner) for owner in found.absorbed)
+        await self._date_events(found, asked)
         self._looked_at = asked
         self.seen = found
         async with self._changed:
             self._changed.notify_all()
+
+    async def _date_events(self, found: StoreProgress, asked: float) -> None:
+        """Find out since when each owner's lists lack something."""
+        if not self._oldest:
+            # What waits already has waited since before this process began.
+            least = {
+                p: min((a.get(p, 0) for a in found.absorbed.values()), default=0) for p in found.consumed
+            }
+            waiting = {p: offset for p, offset in least.items() if offset < found.consumed[p]}
+            for partition, seconds in (await progress.fetch_waiting(self._pool, waiting)).items():
+                self._accepted.note({partition: found.consumed[partition]}, asked - seconds)
+        self._accepted.note(found.consumed, asked)
+        # Owners that have absorbed the same share one mapping.
+        oldest = {id(absorbed): self._accepted.oldest(absorbed) for absorbed in found.absorbed.values()}
+        self._oldest = {owner: oldest[id(absorbed)] for owner, absorbed in found.absorbed.items()}
+        without = self._accepted.oldest({})
+        self._oldest |= {owner: without for owner in found.consumed if owner not in found.absorbed}
+        self._oldest[ANY] = min(oldest.values(), default=float("inf"))
 
     async def _outdate_written(self, before: StoreProgress, found: StoreProgress) -> None:
         """Outdate cached responses that show written tracks as they were."""

@@ -23,7 +23,7 @@ class CachedResponse:
 
     Attributes:
         target: Path and query exactly as received; the key of the entry.
-        body: JSON without `cached`, `stale` and `computation_time_ms`, and without the closing brace.
+        body: JSON without `cached`, `stale`, `behind_seconds` and `computation_time_ms`, and without the closing brace.
         tag: Weak entity tag of `body`, quoted.
         tag_stale: The entity tag while the body is stale.
         track_id: The reference track.

@@ -34,6 +34,9 @@ logger = structlog.get_logger("serving")
 
 # Seconds between checks of a stored body, even if no list has changed: popularity may have.
 _BODY_CHECK_SECONDS = 1.0
+# A list that has not absorbed an event for so many seconds is stale. Under a steady stream, every list always lacks some
+# event of the last tens of milliseconds.
+_STALE_SECONDS = 1.0
 # Minimum seconds between two requests to refresh a stale body.
 _REFRESH_SECONDS = 1.0
 _REFRESHES_REMEMBERED = 10_000
@@ -115,10 +118,11 @@ class ReadService:
 
     def ready(self, entry: CachedResponse, began: float, *, stale: bool = False) -> tuple[bytes, bytes]:
         """Body and entity tag of an entry, ready to send; `stale` if the caller knows that it is."""
-        stale = stale or entry.stale or self.watch.behind(entry.owner)
+        behind = round(self.watch.behind(entry.owner, began), 3)
+        stale = stale or entry.stale or behind > _STALE_SECONDS
         entry.hits += 1
         milliseconds = (time.perf_counter() - began) * 1000
-        ending = delivery_members(cached=True, stale=stale, milliseconds=milliseconds)
+        ending = delivery_members(cached=True, stale=stale, behind_seconds=behind, milliseconds=milliseconds)
         return entry.body + ending, entry.tag_stale if stale else entry.tag
 
     async def answer(
@@ -315,7 +319,6 @@ class ReadService:
             owner=found.header.owner,
             mentions=(track_id, *[fragment.track_id for fragment, _ in found.neighbours]) if named else (),
             checked=tick,
-            stale=found.header.behind,
         )
 
     async def _from_body(

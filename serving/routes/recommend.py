@@ -63,11 +63,11 @@ async def recommend(
 
     A stored answer is read from memory or from the store. Workers compute others: parameters that nobody has asked for lately,
     or a track without a list yet. `cached` tells which of the two it is. `source` is the event that changed the list last.
-    `stale` is true while the list has not absorbed a later event, `provisional` while it is searched for because the list is
-    missing. Besides the parameters below, `extra.<key>`, `extra.<key>_not`, `extra.<key>_min` and `extra.<key>_max` filter on
-    other metadata, by its key. A `parameters.<name>` is for the strategies that it names. The `ETag` of a stored answer changes
-    exactly when the answer does (`computation_time_ms` aside). With `format` or `Accept` the list is a playlist: JSPF, XSPF, or
-    M3U8, which needs locations of tracks in the catalogue.
+    `stale` is true while the list has not absorbed an event for more than a second, `provisional` while it is searched for
+    because the list is missing. Besides the parameters below, `extra.<key>`, `extra.<key>_not`, `extra.<key>_min` and
+    `extra.<key>_max` filter on other metadata, by its key. A `parameters.<name>` is for the strategies that it names. The `ETag`
+    of a stored answer changes exactly when the answer does (`behind_seconds` and `computation_time_ms` aside). With `format` or
+    `Accept` the list is a playlist: JSPF, XSPF, or M3U8, which needs locations of tracks in the catalogue.
     """
     began = time.perf_counter()
     context = context_of(request)

@@ -117,7 +117,15 @@ class RecommendationBody(_Frozen):
     generated_at: AwareDatetime = Field(description="When the list was computed")
     recommendations: list[Recommendation] = Field(max_length=50)
     cached: bool = Field(description="Read from the store, not computed for this answer")
-    stale: bool = Field(description="A newer one is being computed")
+    stale: bool = Field(
+        description="A newer one is being computed, or the list has not absorbed an event for more than a second"
+    )
+    behind_seconds: float = Field(
+        0.0,
+        ge=0,
+        description="How old the oldest accepted event is that the list has not absorbed; 0 if there is none",
+        examples=[0.05],
+    )
     computation_time_ms: float = Field(ge=0, examples=[0.4])
 
 
@@ -209,6 +217,7 @@ class RecommendationReply(BaseModel):
     comparison: Comparison | None = None
     cached: bool | None = None
     stale: bool | None = None
+    behind_seconds: float | None = Field(None, ge=0)
     computation_time_ms: float | None = Field(None, ge=0)
 
     @model_validator(mode="after")

@@ -38,11 +38,12 @@ def entity_tag(body: bytes) -> str:
     return f'W/"{hashlib.blake2b(body, digest_size=9).hexdigest()}"'
 
 
-def delivery_members(*, cached: bool, stale: bool, milliseconds: float) -> bytes:
+def delivery_members(*, cached: bool, stale: bool, milliseconds: float, behind_seconds: float = 0.0) -> bytes:
     """The end of a body, behind its other members: those that change with each delivery, and the closing brace."""
-    return b',"cached":%s,"stale":%s,"computation_time_ms":%.3f}' % (
+    return b',"cached":%s,"stale":%s,"behind_seconds":%.3f,"computation_time_ms":%.3f}' % (
         b"true" if cached else b"false",
         b"true" if stale else b"false",
+        behind_seconds,
         milliseconds,
     )
 

@@ -102,9 +102,9 @@ class Watcher:
 
     def _compare(self, now: Sample) -> None:
         for (_, source), offset in now.absorbed.items():
-            if offset > now.consumed[source]:
+            if offset > now.consumed.get(source, 0):
                 self.faults.append(
-                    f"at {now.at:.1f} s partition {source}: absorbed {offset} > consumed {now.consumed[source]}"
+                    f"at {now.at:.1f} s partition {source}: absorbed {offset} > consumed {now.consumed.get(source)}"
                 )
         if not self.samples:
             return

@@ -79,7 +79,7 @@ async def test_a_feed_that_was_made_anew_has_been_told_nothing(pool: asyncpg.Poo
     claims = await store.claim()
     await FeedLedger(pool, MemoryLog()).catch_up({p: claim.epoch for p, claim in claims.items()})
     assert await pool.fetchval("SELECT count(*) FROM told_lists") == 0
-    assert await pool.fetchval("SELECT max(next_offset) FROM told_offsets") == 0
+    assert await pool.fetchval("SELECT max(at) FROM told_offsets, unnest(next_offsets) AS at") == 0
 
 
 async def test_whoever_makes_the_feed_anew_says_so(pool: asyncpg.Pool) -> None:

@@ -192,7 +192,6 @@ async def write_offsets(connection: asyncpg.Connection, catalogue: ServedCatalog
         list(enumerate(ends)),
     )
     await connection.executemany(
-        "INSERT INTO absorbed_offsets VALUES ($1, $2, $3)",
-        [(owner, source, end) for owner in range(PARTITIONS) for source, end in enumerate(ends)],
+        "INSERT INTO owner_progress VALUES ($1, $2)", [(owner, ends) for owner in range(PARTITIONS)]
     )
     await connection.execute("INSERT INTO catalogue (dimension) VALUES ($1)", len(catalogue.tracks[0].vector))

@@ -92,7 +92,7 @@ async def test_an_answer_is_at_hand_before_it_has_been_written(
     assert len(worker.requests) == 2
     seen = client.context.recommending.watch.tick
     await database.execute("UPDATE ingest_partitions SET consumed_offset = consumed_offset + 1")
-    await database.execute("UPDATE absorbed_offsets SET absorbed_offset = absorbed_offset + 1")
+    await database.execute("UPDATE owner_progress SET absorbed[1] = absorbed[1] + 1")
     await until(lambda: client.context.recommending.watch.moved(ANY) > seen)
     third = await client.get(path)
     assert (third.json()["cached"], len(worker.requests)) == (False, 3)
@@ -265,7 +265,7 @@ async def test_reads_wait_for_an_event_or_say_that_they_did_not(
     assert worker.requests[0]["min_offset"] == {"partition": 3, "offset": taken}
     waiting = asyncio.create_task(client.get(f"{PATH}?top_k=3&min_offset=3:{taken}"))
     await database.execute("UPDATE ingest_partitions SET consumed_offset = consumed_offset + 1")
-    await database.execute("UPDATE absorbed_offsets SET absorbed_offset = absorbed_offset + 1")
+    await database.execute("UPDATE owner_progress SET absorbed[4] = absorbed[4] + 1")
     assert (await waiting).json()["cached"] is True
     assert len(worker.requests) == 1
 

@@ -1,6 +1,8 @@
 """`GET /recommend/{track_id}` against real lists in Postgres."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import Any
 from urllib.parse import quote
 
 import httpx
@@ -212,20 +214,57 @@ async def test_only_track_has_an_empty_list(
     assert _pairs(await client.get(PATH)) == []
 
 
-async def test_stale_until_the_list_has_absorbed_what_was_accepted(
+async def _body_when(
+    client: httpx.AsyncClient, wanted: Callable[[dict[str, Any]], bool]
+) -> tuple[dict[str, Any], str]:
+    """The first body that is as wanted, and its tag; every one on the way is stale exactly beyond a second."""
+    async with asyncio.timeout(60):
+        while True:
+            response = await client.get(PATH)
+            body = response.json()
+            assert body["stale"] is (body["behind_seconds"] > 1), body
+            if wanted(body):
+                return body, response.headers["etag"]
+            await asyncio.sleep(0.02)
+
+
+async def test_stale_once_an_accepted_event_has_waited_for_more_than_a_second(
     client: httpx.AsyncClient, catalogue: ServedCatalogue, database: Database
 ) -> None:
-    """Stale is true while the owner of the list has accepted events to absorb, and only for its lists."""
+    """A body says how old the oldest event is that its owner's lists lack, and is stale beyond a second."""
     owner = catalogue.tracks[catalogue.by_id[TRACK]].partition
-    await database.execute(
-        "UPDATE absorbed_offsets SET absorbed_offset = absorbed_offset - 1"
-        " WHERE owner_partition = $1 AND source_partition = 6",
-        owner,
-    )
     other = next(track for track in catalogue.tracks if track.partition != owner)
-    assert (await client.get(PATH)).json()["stale"] is True
-    untouched = await client.get(f"/recommend/{quote(other.track_id, safe='')}")
-    assert untouched.json()["stale"] is False
+    before = await client.get(PATH)
+    assert (before.json()["behind_seconds"], before.json()["stale"]) == (0, False)
+    await database.execute(
+        "UPDATE owner_progress SET absorbed[7] = absorbed[7] + 1 WHERE owner_partition <> $1", owner
+    )
+    await database.execute(
+        "UPDATE ingest_partitions SET consumed_offset = consumed_offset + 1 WHERE partition = 6"
+    )
+    first, tag = await _body_when(client, lambda body: bool(body["behind_seconds"]))
+    assert first["stale"] or tag == before.headers["etag"]
+    _, tag = await _body_when(client, lambda body: bool(body["stale"]))
+    assert tag != before.headers["etag"]
+    untouched = (await client.get(f"/recommend/{quote(other.track_id, safe='')}")).json()
+    assert (untouched["behind_seconds"], untouched["stale"]) == (0, False)
+    await database.execute(
+        "UPDATE owner_progress SET absorbed[7] = absorbed[7] + 1 WHERE owner_partition = $1", owner
+    )
+    _, tag = await _body_when(client, lambda body: body["behind_seconds"] == 0)
+    assert tag == before.headers["etag"]
+
+
+async def test_an_api_that_has_just_begun_knows_how_long_events_have_waited(database: Database) -> None:
+    """What was accepted forty seconds before an API's start and is not absorbed makes its first answer stale."""
+    await database.execute("UPDATE owner_progress SET absorbed[7] = absorbed[7] - 2")
+    await database.execute(
+        "UPDATE tracks SET updated_at = now() - interval '40 s' WHERE source_partition = 6"
+    )
+    async with serve(Served(database)) as client:
+        body = (await client.get(PATH)).json()
+    assert body["stale"] is True
+    assert 40 <= body["behind_seconds"] < 400
 
 
 @pytest.fixture
@@ -261,13 +300,12 @@ class TestEntityTag:
             "UPDATE tracks SET title = 'Renamed' WHERE key = {key}",
             "UPDATE tracks SET extra = jsonb_build_object('label', 1) WHERE track_id = '{neighbour}'",
             "DELETE FROM tracks WHERE track_id = '{neighbour}'",
-            "UPDATE absorbed_offsets SET absorbed_offset = 0",
         ],
     )
     async def test_any_change_of_the_body_changes_the_tag(
         self, forgetful: httpx.AsyncClient, catalogue: ServedCatalogue, database: Database, change: str
     ) -> None:
-        """A new list, source, title, neighbour's metadata, withdrawal or staleness is sent in full."""
+        """A new list, source, title, neighbour's metadata or withdrawal is sent in full."""
         client = forgetful
         url = f"{PATH}?top_k=50"
         before = await client.get(url)

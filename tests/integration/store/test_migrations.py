@@ -80,6 +80,27 @@ async def test_tracks_and_deletions_of_before_are_older_than_any_other_partition
         await connection.close()
 
 
+async def test_absorbed_and_told_offsets_are_kept_up_and_down(empty_database_url: str) -> None:
+    """One row a pair of partitions before, one an owner after, and the same rows on the way back."""
+    await asyncio.to_thread(migrate.upgrade_schema, empty_database_url)
+    await asyncio.to_thread(migrate.downgrade_schema, empty_database_url, "0014")
+    connection = await asyncpg.connect(empty_database_url)
+    read = "SELECT * FROM absorbed_offsets ORDER BY 1, 2"
+    try:
+        rows = [(0, 0, 5), (0, 2, 7), (3, 0, 9)]
+        await connection.executemany("INSERT INTO absorbed_offsets VALUES ($1, $2, $3)", rows)
+        await connection.executemany("INSERT INTO told_offsets VALUES ($1, $2, $3)", rows)
+        await asyncio.to_thread(migrate.upgrade_schema, empty_database_url)
+        for table in ("owner_progress", "told_offsets"):
+            assert await connection.fetch(f"SELECT * FROM {table} ORDER BY 1") == [(0, [5, 0, 7]), (3, [9])]
+        assert await connection.fetch(read) == [(0, 0, 5), (0, 1, 0), (0, 2, 7), (3, 0, 9)]
+        await asyncio.to_thread(migrate.downgrade_schema, empty_database_url, "0014")
+        assert await connection.fetch(read) == rows
+        assert await connection.fetch("SELECT * FROM told_offsets ORDER BY 1, 2") == rows
+    finally:
+        await connection.close()
+
+
 def test_two_migrations_at_once_both_end_well(empty_database_url: str) -> None:
     """Two deployments that migrate at the same moment leave one good schema."""
     environment = os.environ | {"MESS_DATABASE_URL": empty_database_url}

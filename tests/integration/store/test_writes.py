@@ -230,8 +230,9 @@ async def test_offsets_never_go_back(pool: asyncpg.Pool) -> None:
         for offset in (10, 5):
             await partitions.advance_consumed(connection, {0: claims[0].epoch}, {0: offset})
             await partitions.record_absorbed(connection, [0, 1], {0: offset})
+            await partitions.record_absorbed(connection, [1], {2: offset})
         assert await partitions.consumed_offsets(connection) == {0: 10}
-        assert await partitions.absorbed_offsets(connection) == {0: {0: 10}, 1: {0: 10}}
+        assert await partitions.absorbed_offsets(connection) == {0: {0: 10}, 1: {0: 10, 2: 10}}
 
 
 async def test_a_new_log_is_read_from_its_start_and_may_change_every_track(pool: asyncpg.Pool) -> None:
@@ -253,7 +254,10 @@ async def test_whoever_makes_the_topic_anew_fences_off_who_knew_the_old_one(pool
         claims = await partitions.claim_partitions(connection, [0, 1], "one")
         await tracks.upsert_tracks(connection, [row("t", offset=500, title="old log")])
         await partitions.advance_consumed(connection, {0: claims[0].epoch}, {0: 501})
+        await partitions.record_absorbed(connection, [0, 1], {0: 400, 1: 7})
         assert await partitions.begin_new_log(connection) == [0]
+        # Of the tracks of partition 0 nobody knows which ones the lists have.
+        assert await partitions.absorbed_offsets(connection) == {0: {1: 7}, 1: {1: 7}}
         assert await partitions.consumed_offsets(connection) == {0: 0, 1: 0}
     with pytest.raises(FencedError):
         async with transaction(pool) as connection:

@@ -254,9 +254,9 @@ async def test_lists_of_a_lost_flush_are_caught_up_from_the_tracks(line: Line) -
         "DELETE FROM neighbour_lists l USING tracks t WHERE l.key = t.key AND t.track_id LIKE 'late/%'"
     )
     await connection.execute(
-        "UPDATE absorbed_offsets a SET absorbed_offset = s.first FROM (SELECT source_partition, "
-        "min(source_offset) AS first FROM tracks WHERE track_id LIKE 'late/%' GROUP BY 1) s "
-        "WHERE s.source_partition = a.source_partition"
+        "UPDATE owner_progress SET absorbed = ARRAY(SELECT coalesce((SELECT min(source_offset) FROM tracks "
+        "WHERE track_id LIKE 'late/%' AND source_partition = place - 1), a) "
+        "FROM unnest(absorbed) WITH ORDINALITY AS u (a, place) ORDER BY place)"
     )
     await connection.close()
     line.worker.start()

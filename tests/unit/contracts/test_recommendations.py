@@ -173,6 +173,7 @@ def test_a_body_travels_unparsed() -> None:
         **orjson.loads(opened),
         "cached": True,
         "stale": False,
+        "behind_seconds": 0.0,
         "computation_time_ms": 0.123,
     }
     reply = encode_reply('q"1', body)

@@ -42,6 +42,8 @@ class SteeredStore:
         self.progress = StoreProgress({0: 10, 1: 5}, {0: {0: 10, 1: 5}, 1: {0: 10, 1: 5}})
         self.written: list[str] | None = []
         self.withdrawn: list[str] = []
+        self.waiting: dict[int, float] = {}
+        self.dated: list[dict[int, int]] = []
         self.asked: list[tuple[dict[int, int], dict[int, int]]] = []
         self.away = False
 
@@ -56,6 +58,10 @@ class SteeredStore:
         assert limit > 0
         self.asked.append((since, until))
         return self.written
+
+    async def fetch_waiting(self, _: object, first: dict[int, int]) -> dict[int, float]:
+        self.dated.append(first)
+        return {partition: seconds for partition, seconds in self.waiting.items() if partition in first}
 
     async def fetch_withdrawn(self, _: object) -> list[str]:
         return self.withdrawn
@@ -111,15 +117,37 @@ async def test_a_bulk_load_outdates_everything_and_an_empty_memory_asks_nothing(
 
 
 async def test_a_list_is_behind_until_it_has_absorbed_what_is_consumed(store: SteeredStore) -> None:
-    """By the partition that owns it, and for ANY if one is."""
+    """By the partition that owns it, and for ANY if one is; what waited before the first poll is dated by the store."""
     watch = watcher(NotedMemory())
-    store.progress = StoreProgress({0: 10, 1: 5}, {0: {0: 10, 1: 5}, 1: {0: 9, 1: 5}})
+    store.progress, store.waiting = (
+        StoreProgress({0: 10, 1: 5}, {0: {0: 10, 1: 5}, 1: {0: 9, 1: 5}}),
+        {0: 40.0},
+    )
+    began = time.perf_counter()
     await watch.look()
-    assert (watch.behind(0), watch.behind(1), watch.behind(ANY)) == (False, True, True)
+    assert store.dated == [{0: 9}]
+    assert watch.behind(0, began) == 0
+    now = time.perf_counter()
+    assert 40 <= watch.behind(1, now) <= 40 + now - began
+    assert watch.behind(1, now) == watch.behind(ANY, now)
     store.progress = StoreProgress({0: 10, 1: 5}, {0: {0: 10, 1: 5}, 1: {0: 10, 1: 5}})
     await watch.look()
-    assert not watch.behind(1)
-    assert not watch.behind(ANY)
+    assert (watch.behind(1, began), watch.behind(ANY, began)) == (0, 0)
+
+
+async def test_an_event_is_as_old_as_the_poll_that_found_it(store: SteeredStore) -> None:
+    """The age grows with time, and a later event does not make the oldest one younger; the store is not asked again."""
+    watch = watcher(NotedMemory())
+    await watch.look()
+    store.progress = StoreProgress({0: 11, 1: 5}, {0: {0: 10, 1: 5}, 1: {0: 11, 1: 5}})
+    before = time.perf_counter()
+    await watch.look()
+    after = time.perf_counter()
+    store.progress = StoreProgress({0: 15, 1: 9}, {0: {0: 10, 1: 5}, 1: {0: 15, 1: 9}})
+    await watch.look()
+    assert 7 - (after - before) <= watch.behind(0, before + 7) <= 7
+    assert watch.behind(1, before + 7) == 0
+    assert len(store.dated) == 1
 
 
 async def test_who_waits_for_an_offset_is_told_when_it_comes(store: SteeredStore) -> None:

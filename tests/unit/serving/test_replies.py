@@ -80,7 +80,7 @@ def _card(track_id: str, metadata: dict[str, Any]) -> TrackFragment:
 
 
 def _listed(similarity: float) -> TrackWithNeighbours:
-    header = ListHeader(1, 0, 5, NOW, NOW, 1, behind=False)
+    header = ListHeader(1, 0, 5, NOW, NOW, 1)
     return TrackWithNeighbours(1, _card("a", NOTHING), header, [(_card("b", NOTHING), similarity)])
 
 
@@ -141,7 +141,7 @@ def test_a_body_put_together_is_the_one_dumped(count: int, seed: dict[str, Any])
     chosen = dict(list(tracks.items())[: count + 1])
     scores = [1.0000001192092896, 0.8999999761581421, 1e-05, 0.0, -0.25][:count]
     first, *others = [_card(track_id, metadata) for track_id, metadata in chosen.items()]
-    header = ListHeader(1, 3, 5, NOW, NOW.replace(microsecond=250), 50, behind=False)
+    header = ListHeader(1, 3, 5, NOW, NOW.replace(microsecond=250), 50)
     found = TrackWithNeighbours(1, first, header, list(zip(others, scores, strict=True)))
     body, _ = replies.list_body(found, 'a "topic"', count)
     assert body + b"}" == _dumped(chosen, scores, 'a "topic"')
@@ -149,7 +149,7 @@ def test_a_body_put_together_is_the_one_dumped(count: int, seed: dict[str, Any])
 
 def test_the_tag_of_a_list_is_that_of_its_content() -> None:
     """Equal fragments give the same tag; another score, order, text, header or note gives another."""
-    header = ListHeader(1, 3, 5, NOW, NOW, 50, behind=False)
+    header = ListHeader(1, 3, 5, NOW, NOW, 50)
     one, other = _card("b", AWKWARD), _card("c", AWKWARD)
 
     def tag(*neighbours: tuple[TrackFragment, float], header: ListHeader = header, wanted: int = 2) -> str:
@@ -213,6 +213,7 @@ def test_a_finished_body_is_the_promised_one(stale: bool) -> None:
     assert set(whole) == set(RecommendationBody.model_fields)
     RecommendationBody.model_validate(whole)
     assert whole.pop("computation_time_ms") > 0
+    assert whole.pop("behind_seconds") == 0
     assert (whole.pop("stale"), whole.pop("cached")) == (stale, True)
     assert whole == orjson.loads(body + b"}")
 
