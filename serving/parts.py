@@ -24,6 +24,7 @@ from serving.settings import ServingSettings
 from serving.workers.client import WorkerClient, WorkerClientOptions
 from serving.workers.directory import WorkerDirectory
 from store.errors import StoreError
+from streams.freed import keep_giving_back
 from streams.kafka.header_names import tolerate_foreign_header_names
 from streams.loop_lag import measure_loop_lag
 
@@ -75,6 +76,7 @@ async def running_parts(
         "watch": watch.run(),
         "workers": workers.run(),
         "loop lag": measure_loop_lag(metrics.loop_lag),
+        "freed memory": keep_giving_back(),
     }
     if keys is not None:
         work["keys"] = keys.run(pool)

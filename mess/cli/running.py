@@ -15,9 +15,9 @@ from mess.cli import console
 from mess.stack import datadir
 from mess.stack.broker import BrokerChoice
 from mess.stack.demo import DemoPublisher, DemoWatcher, Progress
-from mess.stack.freed import give_memory_back
 from mess.stack.stack import LocalStack, StackOptions
 from store.status import LIST_LENGTH
+from streams.freed import give_memory_back
 
 _PLAIN_EVERY_SECONDS = 5.0
 

@@ -22,7 +22,6 @@ from mess.stack.broker import Broker, BrokerChoice, prepare_broker
 from mess.stack.demo import published_note
 from mess.stack.diskroom import DiskRoom
 from mess.stack.errors import StackError
-from mess.stack.freed import GIVING_MEMORY_BACK
 from mess.stack.incipits import incipit_path, prepare_incipits
 from mess.stack.ports import LOOPBACK, PortBook, pick_free, require_free
 from mess.stack.postgres import EmbeddedPostgres
@@ -34,6 +33,7 @@ from mess.topics import make_topics
 from store.errors import StoreError
 from store.settings import StoreSettings
 from streams.errors import StreamsError
+from streams.freed import GIVING_MEMORY_BACK
 from streams.settings import KafkaSettings, StreamSettings
 
 # Stages stop from the highest down. Their grace adds up to less than the 15 s a stop may take.

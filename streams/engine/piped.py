@@ -19,6 +19,7 @@ from typing import Any, ClassVar, Protocol, TypeVar, cast
 
 from streams.engine.endings import how_it_ended
 from streams.engine.wire import PendingAnswers, receive_message, send_message
+from streams.freed import FreedMemory
 
 Answer = TypeVar("Answer")
 
@@ -53,8 +54,10 @@ def _run(
 
 def _serve(connection: Connection, part: object, duty: IdleDuty) -> bool:
     """Answer calls of `part`'s methods; returns True when told to stop, False when the parent is gone."""
+    freed = FreedMemory()
     while True:
         if not duty.until_called():
+            freed.give_back()
             continue
         try:
             name, arguments = receive_message(connection)

@@ -19,6 +19,7 @@ from store.pool import open_pool, require_schema, transaction
 from store.settings import StoreSettings
 from streams.engine.process import EngineProcess
 from streams.engine.search import SearchProcess
+from streams.freed import keep_giving_back
 from streams.kafka.clients import start_producer, write_only_while
 from streams.kafka.dead_letters import DeadLetterSender
 from streams.kafka.feed_log import FeedLog
@@ -135,6 +136,7 @@ class Pipeline(Generic[Search]):
         self._begun = True
         self._spawn("heartbeat", self._beat())
         self._spawn("loop lag", measure_loop_lag(self.metrics.loop_lag))
+        self._spawn("freed memory", keep_giving_back())
         self._lease = PartitionLease(self._store, self._streams.session_timeout_seconds)
         self._lease.start()
         self._exit.push_async_callback(self._lease.close)

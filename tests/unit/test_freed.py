@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from mess.stack.freed import GIVING_MEMORY_BACK
+from streams.freed import GIVING_MEMORY_BACK, GROWN_BYTES, LOOK_SECONDS, FreedMemory, resident_bytes
 
 pytestmark = [
     pytest.mark.unit,
@@ -15,7 +15,7 @@ pytestmark = [
 
 _FREEING = """
 import os, psutil, sys
-from mess.stack.freed import give_memory_back
+from streams.freed import give_memory_back
 blocks = [bytes(1_000) for _ in range(200_000)]
 last = blocks[-1]  # stands above all the others, so that the heap cannot shrink
 del blocks
@@ -32,3 +32,23 @@ def test_what_was_freed_is_given_back(told: dict[str, str]) -> None:
         [sys.executable, "-c", _FREEING], env=told, capture_output=True, text=True, check=True
     )
     assert int(done.stdout) > 100 * 1024 * 1024
+
+
+def test_memory_is_given_back_after_growth_and_not_all_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By looks some seconds apart, each of which compares with the last time that something was given back."""
+    now, resident = [1_000.0], [100 * GROWN_BYTES]
+    monkeypatch.setattr("streams.freed.time.monotonic", lambda: now[0])
+    freed = FreedMemory(lambda: resident[0])
+    assert freed.give_back()
+    resident[0] += 2 * GROWN_BYTES
+    assert not freed.give_back()
+    now[0] += LOOK_SECONDS
+    assert freed.give_back()
+    now[0] += LOOK_SECONDS
+    resident[0] += GROWN_BYTES
+    assert not freed.give_back()
+
+
+def test_resident_memory_is_measured() -> None:
+    """In bytes, not in pages."""
+    assert resident_bytes() > 10 * 1024 * 1024
