@@ -4,6 +4,7 @@ import contextlib
 import logging
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, NoReturn
 
@@ -50,6 +51,11 @@ def progress_bar(title: str) -> Iterator[Callable[[str, int, int], None]]:
     with Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as bars:
         task = bars.add_task(title, total=None)
         yield lambda what, done, total: bars.update(task, description=what, completed=done, total=total)
+
+
+def since(began: float, line: str) -> str:
+    """A line behind the seconds since `began`, by `time.monotonic`."""
+    return f"{time.monotonic() - began:6.1f}s  {line}"
 
 
 def fail(message: str, hint: str | None = None, code: int = CANNOT_RUN) -> NoReturn:

@@ -18,7 +18,8 @@ def migrate(
 ) -> None:
     """Bring the database at MESS_DATABASE_URL to this version's schema."""
     import asyncpg  # noqa: PLC0415
-    from sqlalchemy.exc import DBAPIError  # noqa: PLC0415 -- `mess --help` must not wait for SQLAlchemy
+    from alembic.util import CommandError  # noqa: PLC0415 -- `mess --help` must not wait for SQLAlchemy
+    from sqlalchemy.exc import SQLAlchemyError  # noqa: PLC0415
 
     from mess import migrate as migrations  # noqa: PLC0415
     from mess.cli.console import fail  # noqa: PLC0415
@@ -35,7 +36,14 @@ def migrate(
             migrations.upgrade_schema(url)
         else:
             migrations.downgrade_schema(url, down_to)
-    except (OSError, DBAPIError, StoreError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+    except (
+        CommandError,
+        OSError,
+        SQLAlchemyError,
+        StoreError,
+        asyncpg.PostgresError,
+        asyncpg.InterfaceError,
+    ) as error:
         fail(
             f"The database cannot be migrated: {error}",
             hint="Is Postgres running, and is MESS_DATABASE_URL right?",

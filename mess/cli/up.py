@@ -3,12 +3,15 @@
 import os
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mess.cli.console import CANNOT_RUN, fail
 from mess.cli.options import DEFAULT_DATA_DIR
+
+if TYPE_CHECKING:
+    from streams.settings import KafkaSettings
 
 
 class BrokerOption(StrEnum):
@@ -46,23 +49,18 @@ def up(
     Prints `ready URL` once the API answers; the demo catalogue follows, like any other producer's tracks. With
     MESS_DATABASE_URL or MESS_KAFKA_BOOTSTRAP_SERVERS set, those are used instead of embedded ones.
     """
-    from mess import settings  # noqa: PLC0415
     from mess.cli.running import run_up  # noqa: PLC0415 - `mess --help` must not wait for it
     from mess.stack.broker import BrokerChoice  # noqa: PLC0415
     from mess.stack.errors import ServiceFailedError, StackError  # noqa: PLC0415
     from mess.stack.stack import StackOptions  # noqa: PLC0415
-    from store.settings import StoreSettings  # noqa: PLC0415
-    from streams.settings import KafkaSettings  # noqa: PLC0415
 
-    own_broker = bool(os.environ.get("MESS_KAFKA_BOOTSTRAP_SERVERS"))
-    own_database = bool(os.environ.get("MESS_DATABASE_URL"))
     options = StackOptions(
         data_dir=data_dir,
         port=port,
         workers=workers,
         broker=BrokerChoice(broker.value),
-        database_url=settings.read_settings(StoreSettings).dsn if own_database else None,
-        kafka=settings.read_settings(KafkaSettings) if own_broker else None,
+        database_url=_own_database(),
+        kafka=_own_broker(),
         demo=demo,
     )
     try:
@@ -73,3 +71,23 @@ def up(
         fail(str(error), code=CANNOT_RUN)
     except StackError as error:
         fail(str(error), code=CANNOT_RUN)
+
+
+def _own_database() -> str | None:
+    """The URL of the database that is configured; None where there is none."""
+    if not os.environ.get("MESS_DATABASE_URL"):
+        return None
+    from mess import settings  # noqa: PLC0415 - a stack of its own services is small without them
+    from store.settings import StoreSettings  # noqa: PLC0415
+
+    return settings.read_settings(StoreSettings).dsn
+
+
+def _own_broker() -> "KafkaSettings | None":
+    """The settings of the broker that is configured; None where there is none."""
+    if not os.environ.get("MESS_KAFKA_BOOTSTRAP_SERVERS"):
+        return None
+    from mess import settings  # noqa: PLC0415 - likewise
+    from streams.settings import KafkaSettings  # noqa: PLC0415
+
+    return settings.read_settings(KafkaSettings)

@@ -14,6 +14,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from mess.demo.weights import WEIGHTS
 from streams.strategies.aspects import Layout, parse_weights
 
 DATA_DIR: Final = Path(__file__).parent / "data"
@@ -22,14 +23,13 @@ VECTORS: Final = "vectors.npz"
 TRACKS: Final = "tracks.jsonl.gz"
 FORMAT: Final = 1
 
-# The blocks of features that make up each aspect, and how much the aspect counts in the lists: see docs/demo-catalogue.md.
+# The blocks of features that make up each aspect: see docs/demo-catalogue.md.
 ASPECTS: Final[Mapping[str, tuple[str, ...]]] = {
     "harmony": ("tonic_profile", "mode", "harmonic_intervals"),
     "melody": ("interval_histogram", "interval_bigrams", "contour_trigrams", "degree_transitions"),
     "rhythm": ("note_values", "beat_values", "rhythm_bigrams", "metrical_positions", "metre"),
     "texture": ("texture", "pitch_range", "register", "density", "repetition"),
 }
-WEIGHTS: Final = "harmony:1,melody:3,rhythm:6,texture:4"
 
 
 class CatalogueError(Exception):

@@ -118,3 +118,8 @@ def _check_marker(data_dir: Path) -> None:
         raise StackError(f"the data directory {data_dir} is broken: {marker.name} cannot be read") from error
     if layout != LAYOUT:
         raise StackError(f"the data directory {data_dir} has layout {layout}, this program uses {LAYOUT}")
+
+
+def published_note(data_dir: Path) -> Path:
+    """Where a data directory has the note that the demo catalogue has been published."""
+    return data_dir / "demo.json"

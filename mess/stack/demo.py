@@ -12,6 +12,7 @@ import orjson
 from pydantic import SecretStr
 
 from mess.demo import catalogue
+from mess.stack.datadir import published_note
 from mess.stack.files import write_private
 from serving.kafka.broker import BrokerUnavailableError, KafkaLogEnds
 from store.errors import StoreError
@@ -47,11 +48,6 @@ class Progress:
     def settled(self) -> bool:
         """Whether everything published is in the store and every track has its list."""
         return self.lag == 0 and self.full_lists >= self.tracks
-
-
-def published_note(data_dir: Path) -> Path:
-    """Where a data directory has the note that the demo catalogue has been published."""
-    return data_dir / "demo.json"
 
 
 class DemoWatcher:

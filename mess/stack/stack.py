@@ -8,33 +8,26 @@ import sys
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from alembic.util import CommandError
-from asyncpg import PostgresError
-from pydantic import SecretStr
-from sqlalchemy.exc import SQLAlchemyError
-
-from mess import migrate
-from mess.demo.catalogue import WEIGHTS
+from mess.demo.weights import WEIGHTS
 from mess.stack import datadir, diskroom
 from mess.stack.broker import Broker, BrokerChoice, prepare_broker
-from mess.stack.demo import published_note
+from mess.stack.datadir import published_note
 from mess.stack.diskroom import DiskRoom
+from mess.stack.errands import run_errand
 from mess.stack.errors import StackError
-from mess.stack.incipits import incipit_path, prepare_incipits
+from mess.stack.incipits import incipit_path, incipit_service
 from mess.stack.ports import LOOPBACK, PortBook, pick_free, require_free
 from mess.stack.postgres import EmbeddedPostgres
 from mess.stack.service import Report, RestartPolicy, ServiceSpec
 from mess.stack.statefile import Pids, StackState, remove_state, write_state
 from mess.stack.supervisor import Supervisor
 from mess.stack.web import answers_ok
-from mess.topics import make_topics
-from store.errors import StoreError
-from store.settings import StoreSettings
-from streams.errors import StreamsError
 from streams.freed import GIVING_MEMORY_BACK
-from streams.settings import KafkaSettings, StreamSettings
+
+if TYPE_CHECKING:
+    from streams.settings import KafkaSettings
 
 # Stages stop from the highest down. Their grace adds up to less than the 15 s a stop may take.
 DATABASE_STAGE, BROKER_STAGE, PIPELINE_STAGE = 0, 1, 2
@@ -89,7 +82,8 @@ class LocalStack:
         self._ports = PortBook(self._data_dir / "ports.json")
         self._port = options.port
         self._state: StackState | None = None
-        self._kafka: KafkaSettings | None = None
+        # How clients reach the broker: its address and protocol.
+        self._broker = ("", "")
         self._database_url = ""
         self._room = DiskRoom(free_bytes or (lambda: diskroom.free_bytes(self._data_dir)))
         self._supervisor = Supervisor(
@@ -103,10 +97,16 @@ class LocalStack:
         return self._state
 
     @property
-    def kafka(self) -> KafkaSettings:
-        """How clients reach the broker, once `start` has returned."""
-        assert self._kafka is not None
-        return self._kafka
+    def environment(self) -> dict[str, str]:
+        """The environment of a process that uses the database and the broker, once `start` has started these."""
+        servers, protocol = self._broker
+        return os.environ | {
+            "MESS_DATABASE_URL": self._database_url,
+            "MESS_KAFKA_BOOTSTRAP_SERVERS": servers,
+            "MESS_KAFKA_SECURITY_PROTOCOL": protocol,
+            "PYTHONUNBUFFERED": "1",
+            **GIVING_MEMORY_BACK,
+        }
 
     async def start(self) -> StackState:
         """Start everything and return when the API can answer.
@@ -123,11 +123,10 @@ class LocalStack:
             (self._port,) = pick_free(1)
         datadir.end_leftovers(self._data_dir, self._report)
         remove_state(self._data_dir)
-        (database_url, api_url), (broker_kind, kafka) = await run_together(
+        (self._database_url, api_url), (broker_kind, self._broker) = await run_together(
             self._start_database(), self._start_broker()
         )
-        self._database_url, self._kafka = database_url, kafka
-        await self._migrate(database_url)
+        await self._migrate()
         await self._make_topics()
         self._report(f"starting {self._count_of_workers()} and the API")
         await run_together(
@@ -136,8 +135,8 @@ class LocalStack:
         )
         self._state = StackState(
             http_url=f"http://{LOOPBACK}:{self._port}",
-            bootstrap_servers=kafka.bootstrap_servers,
-            database_url=database_url,
+            bootstrap_servers=self._broker[0],
+            database_url=self._database_url,
             broker=broker_kind,
             pids=self._pids(),
         )
@@ -145,19 +144,15 @@ class LocalStack:
         return self._state
 
     async def start_incipits(self) -> None:
-        """Start what derives the incipits of the demo catalogue, if anything is left to derive and it can be.
+        """Start what derives the incipits of the demo catalogue.
 
         Raises:
-            mess.demo.catalogue.CatalogueError, OSError, sqlite3.Error: The file cannot be made.
             StackError: The process cannot start.
         """
-        if not self._options.demo:
-            return
-        service = await asyncio.to_thread(
-            prepare_incipits, self._data_dir, self._log("incipits"), stage=PIPELINE_STAGE
-        )
-        if service is not None:
-            await self._supervisor.start(service)
+        if self._options.demo:
+            await self._supervisor.start(
+                incipit_service(self._data_dir, self._log("incipits"), stage=PIPELINE_STAGE)
+            )
 
     async def wait(self) -> None:
         """Wait until the stack can no longer be kept running.
@@ -192,11 +187,11 @@ class LocalStack:
         self._report("Postgres is ready")
         return postgres.owner_url, postgres.api_url
 
-    async def _start_broker(self) -> tuple[str, KafkaSettings]:
-        """Return the kind of the broker and how to reach it."""
+    async def _start_broker(self) -> tuple[str, tuple[str, str]]:
+        """Return the kind of the broker, and its address and protocol."""
         if self._options.kafka is not None:
             self._report("using the broker of MESS_KAFKA_BOOTSTRAP_SERVERS")
-            return "external", self._options.kafka
+            return "external", (self._options.kafka.bootstrap_servers, self._options.kafka.security_protocol)
         broker = await asyncio.to_thread(
             prepare_broker,
             self._options.broker,
@@ -209,27 +204,16 @@ class LocalStack:
         self._report(f"starting {name}")
         await self._supervisor.start(self._with_stage(broker))
         self._report(f"{name} is ready")
-        return broker.kind, KafkaSettings(
-            bootstrap_servers=broker.bootstrap_servers, security_protocol="PLAINTEXT"
-        )
+        return broker.kind, (broker.bootstrap_servers, "PLAINTEXT")
 
-    async def _migrate(self, database_url: str) -> None:
+    async def _migrate(self) -> None:
         self._report("bringing the schema up to date")
-        try:
-            await asyncio.to_thread(migrate.upgrade_schema, database_url)
-        except (StoreError, OSError, SQLAlchemyError, PostgresError, CommandError) as error:
-            reason = " ".join(str(error).split()) or type(error).__name__
-            raise StackError(f"the database's schema cannot be brought up to date: {reason}") from error
+        await run_errand("migrate", env=self.environment)
 
     async def _make_topics(self) -> None:
-        assert self._kafka is not None
-        store = StoreSettings(database_url=SecretStr(self._database_url))
-        try:
-            created = await make_topics(self._kafka, StreamSettings(), store, wait=30.0)
-        except (StreamsError, StoreError) as error:
-            raise StackError(str(error)) from error
-        if created:
-            self._report(f"created {len(created)} topics")
+        said = await run_errand("topics", "create", "--wait", "30", env=self.environment)
+        if said.startswith("created:"):
+            self._report(f"created {said.count(',') + 1} topics")
 
     async def _refill_memory_broker(self) -> None:
         """A broker that keeps topics in memory is empty after a restart: make them again, start workers anew."""
@@ -282,19 +266,11 @@ class LocalStack:
     def _pipeline_service(
         self, name: str, command: str, database_url: str, ready_url: str, settings: dict[str, str]
     ) -> ServiceSpec:
-        assert self._kafka is not None
-        common = {
-            "MESS_DATABASE_URL": database_url,
-            "MESS_KAFKA_BOOTSTRAP_SERVERS": self._kafka.bootstrap_servers,
-            "MESS_KAFKA_SECURITY_PROTOCOL": self._kafka.security_protocol,
-            "PYTHONUNBUFFERED": "1",
-            **GIVING_MEMORY_BACK,
-        }
         return ServiceSpec(
             name=name,
             argv=[sys.executable, "-m", "mess", command],
             log=self._log(name),
-            env=os.environ | common | settings,
+            env=self.environment | {"MESS_DATABASE_URL": database_url} | settings,
             stage=PIPELINE_STAGE,
             stop_grace=PIPELINE_GRACE,
             probe=lambda: answers_ok(ready_url),
