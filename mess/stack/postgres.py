@@ -33,11 +33,11 @@ ADMIN_ROLE = "postgres"
 # a high rate, which is what the WAL, checkpoint and autovacuum figures are for.
 SETTINGS = {
     "max_connections": "100",
-    "shared_buffers": "256MB",
+    "shared_buffers": "64MB",
     "effective_cache_size": "1GB",
     "work_mem": "16MB",
     "maintenance_work_mem": "128MB",
-    "wal_buffers": "16MB",
+    "wal_buffers": "4MB",
     "max_wal_size": "2GB",
     "min_wal_size": "256MB",
     "wal_compression": "on",
