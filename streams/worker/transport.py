@@ -3,7 +3,8 @@
 aiokafka has one fetch in flight to each broker, without the partitions whose last messages have not been taken yet (aiokafka
 0.14, `consumer/fetcher.py`). The next message of such a partition waits until that fetch returns: when another partition gets a
 message, or after the fetch's maximum wait. Faust 0.15.3 sets that to 1.5 seconds without a setting for it, so the last events of
-a burst would be that late.
+a burst would be that late. A fetch that leaves a partition out therefore waits for a short time only. One of all partitions
+returns with whatever message comes first, and may wait for long: an idle worker and its broker then have little to do.
 
 A broker answers a fetch as soon as it has a single message. At some hundred messages a second that would be as many fetches,
 each with the cost of a whole batch for the broker and for us.
@@ -40,8 +41,10 @@ from streams.kafka.clients import READ_COMMITTED
 from streams.kafka.header_names import tolerate_foreign_header_names
 from streams.kafka.topics import TRACK_INGEST
 
-# An idle consumer sends a fetch after each wait: twenty a second.
+# Maximum wait of a fetch that leaves a partition out, and of one of all partitions. A rebalance or a seek waits for the end of
+# a fetch that is under way.
 FETCH_WAIT_MS = 50
+IDLE_FETCH_WAIT_MS = 500
 # Minimum time between fetches: a hundred a second under load; a single message does not wait.
 FETCH_PACE_SECONDS = 0.01
 # Topics whose messages come in bundles, and the maximum size of one.
@@ -72,13 +75,17 @@ def bundled(records: list[ConsumerRecord]) -> list[MessageBundle]:
     return bundles
 
 
-def pace_fetches(client: Any, seconds: float) -> None:
-    """Let a client of aiokafka send a fetch to a broker not before `seconds` after the one before."""
+def pace_fetches(consumer: AIOKafkaConsumer, seconds: float) -> None:
+    """Let a consumer send a fetch to a broker not before `seconds` after the one before, and choose its maximum wait."""
+    client = consumer._client  # noqa: SLF001
     send = client.send
     sent: dict[int, float] = {}
 
     async def send_paced(node_id: int, request: object, **options: Any) -> Any:
         if isinstance(request, FetchRequest):
+            fetched = sum(len(partitions) for _, partitions in request.topics)
+            led = sum(client.cluster.leader_for_partition(tp) == node_id for tp in consumer.assignment())
+            request._max_wait_ms = IDLE_FETCH_WAIT_MS if fetched == led else FETCH_WAIT_MS  # noqa: SLF001
             early = sent.get(node_id, 0.0) + seconds - time.monotonic()
             if early > 0:
                 await asyncio.sleep(early)
@@ -125,9 +132,8 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):
         consumer = super()._create_worker_consumer(transport)
         self.passed = {}
         # Read when the consumer starts.
-        consumer._fetch_max_wait_ms = FETCH_WAIT_MS  # noqa: SLF001
         consumer._isolation_level = READ_COMMITTED  # noqa: SLF001
-        pace_fetches(consumer._client, FETCH_PACE_SECONDS)  # noqa: SLF001
+        pace_fetches(consumer, FETCH_PACE_SECONDS)
         return consumer
 
     def highwater(self, tp: TP) -> int:
@@ -241,7 +247,7 @@ class _Consumer(driver.Consumer):
 
 
 class PromptTransport(driver.Transport):
-    """Consumes with fetches that return after `FETCH_WAIT_MS`, `FETCH_PACE_SECONDS` apart, and loses no first message.
+    """Consumes with prompt fetches, `FETCH_PACE_SECONDS` apart, and loses no first message.
 
     The value of a message of a topic in `BUNDLED` is a list of `ConsumerRecord`.
     """

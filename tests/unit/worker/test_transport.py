@@ -20,7 +20,7 @@ from streams.recommender.settings import RecommenderSettings
 from streams.settings import KafkaSettings, StreamSettings
 from streams.worker import transport
 from streams.worker.app import WAITING_BUNDLES, ConsumedLog, WorkerApp, create_worker_app, unbundled
-from streams.worker.transport import BUNDLE_MESSAGES, FETCH_WAIT_MS, pace_fetches
+from streams.worker.transport import BUNDLE_MESSAGES, FETCH_WAIT_MS, IDLE_FETCH_WAIT_MS, pace_fetches
 
 pytestmark = pytest.mark.unit
 
@@ -30,11 +30,23 @@ class NotingClient:
 
     def __init__(self) -> None:
         self.sent: list[tuple[int, object]] = []
+        # Even partitions are led by broker 0, odd ones by 1.
+        self.cluster = SimpleNamespace(leader_for_partition=lambda tp: tp.partition % 2)
 
     async def send(self, node_id: int, request: object, **_: Any) -> int:
         """Note it."""
         self.sent.append((node_id, request))
         return len(self.sent)
+
+
+def _paced(*assigned: int) -> NotingClient:
+    """The client of a paced consumer to which these partitions are assigned."""
+    client = NotingClient()
+    consumer: Any = SimpleNamespace(
+        _client=client, assignment=lambda: {TopicPartition(TRACK_INGEST, number) for number in assigned}
+    )
+    pace_fetches(consumer, 0.01)
+    return client
 
 
 @pytest.fixture
@@ -51,14 +63,13 @@ def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return sleeps
 
 
-def _fetch() -> FetchRequest:
-    return FetchRequest(50, 1, 1_000, 0, [])
+def _fetch(*partitions: int) -> FetchRequest:
+    return FetchRequest(1_500, 1, 1_000, 0, [(TRACK_INGEST, [(number, 0, 1_000) for number in partitions])])
 
 
 async def test_fetches_to_one_broker_are_apart(slept: list[float]) -> None:
     """A second fetch to the same broker waits for the rest of the pace; the first, and another broker's, do not."""
-    client = NotingClient()
-    pace_fetches(client, 0.01)
+    client = _paced()
     for node in (1, 2, 1):
         await client.send(node, _fetch())
     assert slept == [pytest.approx(0.01)]
@@ -67,8 +78,7 @@ async def test_fetches_to_one_broker_are_apart(slept: list[float]) -> None:
 
 async def test_other_requests_are_not_held_up(slept: list[float]) -> None:
     """What is not a fetch goes out at once, with its answer."""
-    client = NotingClient()
-    pace_fetches(client, 0.01)
+    client = _paced()
     await client.send(1, _fetch())
     assert await client.send(1, MetadataRequest([])) == 2
     assert slept == []
@@ -83,14 +93,32 @@ def _app() -> WorkerApp:
     )
 
 
-async def test_the_workers_consumer_does_not_wait_at_the_broker_for_long() -> None:
-    """The consumer that Faust makes for a worker has our wait instead of Faust's 1.5 seconds."""
+@pytest.mark.parametrize(
+    ("node", "fetched", "wait"),
+    [
+        (0, [0, 2], IDLE_FETCH_WAIT_MS),
+        (0, [2], FETCH_WAIT_MS),
+        (1, [1], IDLE_FETCH_WAIT_MS),
+    ],
+)
+async def test_a_fetch_waits_for_long_only_if_it_leaves_no_partition_out(
+    slept: list[float], node: int, fetched: list[int], wait: int
+) -> None:
+    """The next message of a partition that is left out would wait for the end of the fetch; Faust's 1.5 seconds never hold."""
+    client = _paced(0, 1, 2)
+    request = _fetch(*fetched)
+    await client.send(node, request)
+    assert request._max_wait_ms == wait
+
+
+async def test_the_workers_consumer_is_paced() -> None:
+    """The consumer that Faust makes for a worker sends its fetches by way of `pace_fetches`."""
     app = _app()
     # Made with the consumer of the app, which starts neither.
     made: Any = app.consumer
     thread = made._thread
     consumer = thread._create_consumer(asyncio.get_running_loop())
-    assert consumer._fetch_max_wait_ms == FETCH_WAIT_MS
+    assert consumer._client.send.__name__ == "send_paced"
     consumer._closed = True  # what was never started need not be closed
     thread.thread_loop.close()
 
