@@ -1,7 +1,7 @@
 """Polls the store's offsets, which tell whether cached responses may be outdated.
 
-It polls about twenty times a second, whatever the number of readers. Each poll is a tick. A cached response that was checked
-before the last change of its partition must be checked again.
+It polls about twenty times a second, whatever the number of readers, and twice a second while there are none. Each poll is a
+tick. A cached response that was checked before the last change of its partition must be checked again.
 """
 
 import asyncio
@@ -25,6 +25,9 @@ _MANY = 2_000
 _EAGER = 0.005
 # Seconds without an answer after which the last poll is not trusted.
 _TRUST = 1.0
+# Seconds after the last reader until polls are rare, and between these. The next reader finds a poll that is not trusted.
+_ATTENDED = 1.0
+_UNATTENDED = 0.5
 
 
 class OffsetWatcher:
@@ -53,6 +56,8 @@ class OffsetWatcher:
         # By owner, when the oldest event was accepted that its lists have not absorbed.
         self._oldest: dict[int, float] = {}
         self._looked_at = float("-inf")
+        self._read_at = float("-inf")
+        self._trust = _TRUST
         self._changed = asyncio.Condition()
         self._hurry = asyncio.Event()
         self._waiting = 0
@@ -62,7 +67,13 @@ class OffsetWatcher:
 
     def trusted(self, now: float) -> bool:
         """Whether the store has answered recently; `now` is of `time.perf_counter`."""
-        return now - self._looked_at < _TRUST
+        return now - self._looked_at < self._trust
+
+    def attend(self, now: float) -> None:
+        """Poll often for some time: somebody reads; `now` is of `time.perf_counter`."""
+        self._read_at = now
+        if self._trust < _TRUST:
+            self._hurry.set()
 
     def moved(self, owner: int) -> int:
         """The tick of the last possible change of a partition's lists, or of any partition's (ANY)."""
@@ -111,8 +122,11 @@ class OffsetWatcher:
     async def _rest(self) -> None:
         if not self._waiting:
             self._hurry.clear()
+        rest, self._trust = self._interval, _TRUST
+        if time.perf_counter() - self._read_at > _ATTENDED:
+            rest, self._trust = max(rest, _UNATTENDED), min(rest, _TRUST)
         try:
-            async with asyncio.timeout(self._interval):
+            async with asyncio.timeout(rest):
                 await self._hurry.wait()
         except TimeoutError:
             return

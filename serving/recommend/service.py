@@ -109,6 +109,7 @@ class ReadService:
 
     def certain(self, entry: CachedResponse, now: float) -> bool:
         """Whether an entry is known to be current without a check of the store."""
+        self.watch.attend(now)
         return (
             not entry.outdated
             and entry.checked >= self.watch.moved(entry.owner)
@@ -140,6 +141,7 @@ class ReadService:
             ProblemError: There is no answer.
             StoreUnavailableError: The store cannot be reached, and memory has no answer.
         """
+        self.watch.attend(began)
         try:
             async with asyncio.timeout(self.bound):
                 return await self._answer(target, track_id, question, began)

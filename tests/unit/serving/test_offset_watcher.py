@@ -46,8 +46,10 @@ class SteeredStore:
         self.dated: list[dict[int, int]] = []
         self.asked: list[tuple[dict[int, int], dict[int, int]]] = []
         self.away = False
+        self.polls = 0
 
     async def fetch_progress(self, _: object) -> StoreProgress:
+        self.polls += 1
         if self.away:
             raise StoreUnavailableError("no connection")
         return self.progress
@@ -173,11 +175,28 @@ async def test_an_offset_that_does_not_come_is_no(store: SteeredStore) -> None:
 async def test_a_store_that_is_away_is_not_trusted_until_it_answers_again(store: SteeredStore) -> None:
     """What was seen last stays, but nobody takes it for current."""
     watch = watcher(NotedMemory(), interval=0.001)
+    watch.attend(time.perf_counter())
     store.away = True
     running = asyncio.create_task(watch.run())
     await asyncio.sleep(0.02)
     assert not watch.trusted(time.perf_counter())
     store.away = False
     assert await watch.until(lambda seen: seen.consumed == {0: 10, 1: 5}, 30.0)
+    assert watch.trusted(time.perf_counter())
+    running.cancel()
+
+
+async def test_polls_are_rare_while_nobody_reads_and_then_not_trusted(
+    store: SteeredStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first reader finds nothing that is trusted, and makes the watcher poll often again."""
+    monkeypatch.setattr(offset_watcher, "_UNATTENDED", 60.0)
+    watch = watcher(NotedMemory(), interval=0.001)
+    running = asyncio.create_task(watch.run())
+    await asyncio.sleep(0.05)
+    assert store.polls == 1
+    assert not watch.trusted(time.perf_counter())
+    watch.attend(time.perf_counter())
+    assert await watch.until(lambda _: store.polls >= 5, 30.0)
     assert watch.trusted(time.perf_counter())
     running.cancel()
