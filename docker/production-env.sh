@@ -116,8 +116,10 @@ complaints() {
   done
   case $(value_of "$file" MESS_KAFKA_SECURITY_PROTOCOL) in
     SASL_*)
-      [ -n "$(value_of "$file" MESS_KAFKA_SASL_USERNAME)" ] || echo "MESS_KAFKA_SASL_USERNAME: is not set"
-      complaint "$file" MESS_KAFKA_PASSWORD
+      if [ "$(value_of "$file" MESS_KAFKA_SASL_MECHANISM)" != OAUTHBEARER ]; then
+        [ -n "$(value_of "$file" MESS_KAFKA_SASL_USERNAME)" ] || echo "MESS_KAFKA_SASL_USERNAME: is not set"
+        complaint "$file" MESS_KAFKA_PASSWORD
+      fi
       ;;
     *) ;;
   esac

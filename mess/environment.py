@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
@@ -71,10 +72,22 @@ def settings_problems() -> list[str]:
 def secret_problems(environment: Mapping[str, str] = os.environ) -> list[str]:
     """Every secret that is missing or guessable, and settings that production must not have, a line each."""
     lines = _database_problems(environment)
-    if environment.get("MESS_KAFKA_SECURITY_PROTOCOL", "").startswith("SASL_"):
-        name = "MESS_KAFKA_SASL_PASSWORD"
-        lines += [f"{name}: {wrong}" for wrong in _complaints(environment.get(name, ""))]
+    by_password = environment.get("MESS_KAFKA_SASL_MECHANISM") != "OAUTHBEARER"
+    if environment.get("MESS_KAFKA_SECURITY_PROTOCOL", "").startswith("SASL_") and by_password:
+        lines += _secret_lines("MESS_KAFKA_SASL_PASSWORD", environment)
     return lines
+
+
+def _secret_lines(name: str, environment: Mapping[str, str]) -> list[str]:
+    """What is wrong with a secret that stands in a variable, or in the file that NAME_FILE names."""
+    secret = environment.get(name, "")
+    if path := environment.get(f"{name}_FILE"):
+        name += "_FILE"
+        try:
+            secret = Path(path).read_text(encoding="utf-8").strip()
+        except OSError as error:
+            return [f"{name}: {path} cannot be read: {error.strerror}"]
+    return [f"{name}: {wrong}" for wrong in _complaints(secret)]
 
 
 def _database_problems(environment: Mapping[str, str]) -> list[str]:
@@ -86,10 +99,13 @@ def _database_problems(environment: Mapping[str, str]) -> list[str]:
         password = unquote(parts.password or "")
     except ValueError:
         return ["MESS_DATABASE_URL: is no URL"]
+    if environment.get("MESS_DATABASE_PASSWORD_FILE"):
+        return _secret_lines("MESS_DATABASE_PASSWORD", environment)
     if password:
         return [f"MESS_DATABASE_URL: its password {wrong}" for wrong in _complaints(password)]
-    # A local socket, certificates and password files need no password in the URL.
-    if not parts.hostname or environment.get("PGPASSFILE") or environment.get("PGSSLCERT"):
+    # A local socket, certificates, password files and tokens need no password in the URL.
+    others = ("MESS_DATABASE_IAM_REGION", "PGPASSFILE", "PGSSLCERT")
+    if not parts.hostname or any(environment.get(name) for name in others):
         return []
     return [f"PGPASSWORD: {wrong}" for wrong in _complaints(environment.get("PGPASSWORD", ""))]
 

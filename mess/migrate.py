@@ -17,7 +17,7 @@ def alembic_config(database_url: str) -> Config:
     config = Config()
     config.set_main_option("script_location", str(Path(migrations.__file__).parent))
     config.set_main_option("path_separator", "os")
-    config.attributes["url"] = StoreSettings(database_url=SecretStr(database_url)).dsn
+    config.attributes["settings"] = StoreSettings(database_url=SecretStr(database_url))
     return config
 
 

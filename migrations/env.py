@@ -25,10 +25,12 @@ def _run(connection: Connection) -> None:
         context.run_migrations()
 
 
-async def _run_async(url: str) -> None:
+async def _run_async(settings: StoreSettings) -> None:
     # asyncpg reads the URL, as everywhere else: SQLAlchemy's own reading knows other parameters.
     engine = create_async_engine(
-        "postgresql+asyncpg://", poolclass=NullPool, async_creator=lambda: asyncpg.connect(url)
+        "postgresql+asyncpg://",
+        poolclass=NullPool,
+        async_creator=lambda: asyncpg.connect(**settings.connect_options),
     )
     try:
         async with engine.connect() as connection:
@@ -39,5 +41,4 @@ async def _run_async(url: str) -> None:
 
 if context.is_offline_mode():
     raise SystemExit("Offline SQL is not offered: migrations look at the database they change.")
-url = context.config.attributes.get("url") or StoreSettings().dsn
-asyncio.run(_run_async(url))
+asyncio.run(_run_async(context.config.attributes.get("settings") or StoreSettings()))

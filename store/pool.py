@@ -75,7 +75,7 @@ async def open_pool(
     """
     with translated_errors():
         return await asyncpg.create_pool(
-            settings.dsn,
+            **settings.connect_options,
             min_size=settings.pool_min_size,
             max_size=settings.pool_max_size,
             command_timeout=settings.command_timeout,

@@ -1,6 +1,7 @@
 """Settings of the Kafka clients and of the streams."""
 
 import re
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Final, Literal, Self
 
@@ -12,7 +13,7 @@ from streams.strategies.aspects import LEAST_SHARE, parse_weights
 _SERVER: Final = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):(\d{1,5})")
 
 SecurityProtocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
-SaslMechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
+SaslMechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"]
 
 
 class KafkaSettings(BaseSettings):
@@ -26,11 +27,28 @@ class KafkaSettings(BaseSettings):
         examples=["127.0.0.1:9092"],
     )
     security_protocol: SecurityProtocol = Field("PLAINTEXT", title="Security protocol")
-    sasl_mechanism: SaslMechanism = Field("PLAIN", title="SASL mechanism")
+    sasl_mechanism: SaslMechanism = Field(
+        "PLAIN", title="SASL mechanism", description="OAUTHBEARER logs in to Amazon MSK by IAM"
+    )
     sasl_username: str | None = Field(None, title="SASL user")
     sasl_password: SecretStr | None = Field(None, title="SASL password")
+    sasl_password_file: Path | None = Field(
+        None,
+        title="File with the SASL password",
+        description="Read again for each new connection, so that a rotated password needs no restart",
+    )
+    iam_region: str | None = Field(
+        None,
+        title="AWS region of brokers that are logged in to by IAM",
+        description="For OAUTHBEARER; needs `mess-ai[aws]`",
+        examples=["eu-central-1"],
+    )
     ssl_cafile: Path | None = Field(None, title="CA certificates", description="PEM; the system's if not set")
-    ssl_certfile: Path | None = Field(None, title="Client certificate", description="PEM, for mutual TLS")
+    ssl_certfile: Path | None = Field(
+        None,
+        title="Client certificate",
+        description="PEM, for mutual TLS; read again for each new connection",
+    )
     ssl_keyfile: Path | None = Field(
         None, title="Client key", description="PEM; in the certificate's file if not set"
     )
@@ -47,6 +65,12 @@ class KafkaSettings(BaseSettings):
         None, title="Idempotent producer", description="Not set: used where the broker offers it"
     )
     replication_factor: int = Field(1, ge=1, le=32_767, title="Replicas of topics that mess creates")
+    min_insync_replicas: int | None = Field(
+        None,
+        ge=1,
+        title="Replicas that must have a write before it counts, of topics that mess creates",
+        description="Not set: 2 of 3 or more replicas, else 1",
+    )
 
     @field_validator("bootstrap_servers")
     @classmethod
@@ -62,13 +86,43 @@ class KafkaSettings(BaseSettings):
 
     @model_validator(mode="after")
     def _check_security(self) -> Self:
-        if self.uses_sasl and (self.sasl_username is None or self.sasl_password is None):
+        if self.uses_iam:
+            self._check_iam()
+        elif self.uses_sasl and (self.sasl_username is None or not self._has_password):
             raise ValueError(
-                f"{self.security_protocol} needs MESS_KAFKA_SASL_USERNAME and MESS_KAFKA_SASL_PASSWORD"
+                f"{self.security_protocol} needs MESS_KAFKA_SASL_USERNAME, and MESS_KAFKA_SASL_PASSWORD or "
+                "MESS_KAFKA_SASL_PASSWORD_FILE"
+            )
+        if (self.min_insync_replicas or 1) > self.replication_factor:
+            raise ValueError(
+                f"MESS_KAFKA_MIN_INSYNC_REPLICAS is {self.min_insync_replicas}, and there are "
+                f"{self.replication_factor} replicas (MESS_KAFKA_REPLICATION_FACTOR): nothing could be written"
             )
         if self.ssl_keyfile is not None and self.ssl_certfile is None:
             raise ValueError("MESS_KAFKA_SSL_KEYFILE needs MESS_KAFKA_SSL_CERTFILE")
         return self
+
+    def _check_iam(self) -> None:
+        if self.security_protocol != "SASL_SSL":
+            raise ValueError("OAUTHBEARER sends tokens: MESS_KAFKA_SECURITY_PROTOCOL must be SASL_SSL")
+        if self.iam_region is None:
+            raise ValueError("OAUTHBEARER needs MESS_KAFKA_IAM_REGION")
+        if find_spec("aws_msk_iam_sasl_signer") is None:
+            raise ValueError("OAUTHBEARER needs further packages: pip install 'mess-ai[aws]'")
+
+    @property
+    def _has_password(self) -> bool:
+        if self.sasl_password_file is None:
+            return self.sasl_password is not None
+        try:
+            return bool(self.sasl_password_file.read_text(encoding="utf-8").strip())
+        except OSError as error:
+            raise ValueError(f"MESS_KAFKA_SASL_PASSWORD_FILE cannot be read: {error.strerror}") from None
+
+    @property
+    def uses_iam(self) -> bool:
+        """Whether clients log in by tokens of AWS's IAM."""
+        return self.uses_sasl and self.sasl_mechanism == "OAUTHBEARER"
 
     @property
     def uses_sasl(self) -> bool:

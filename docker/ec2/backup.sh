@@ -14,6 +14,7 @@ set -euo pipefail
 readonly TOPICS=(track-ingest track-interactions)
 
 target=${1:?usage: backup.sh DIR, or backup.sh --list}
+require_password_login
 take_lock
 "$DOCKER_DIR/production-env.sh" secrets "$ENV_FILE" "$MESS_SECRETS_DIR"
 if [ "$target" = --list ]; then

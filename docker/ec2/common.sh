@@ -67,6 +67,13 @@ runs_here() { # kafka|postgres
   [[ ,${COMPOSE_PROFILES:-$(setting COMPOSE_PROFILES)}, == *,$1,* ]]
 }
 
+# Dies where Postgres is logged in to by IAM, which pg_dump and pg_restore do not know.
+require_password_login() {
+  if grep -qs '^MESS_DATABASE_IAM_REGION=.' "$DOCKER_DIR/settings.env"; then
+    die "MESS_DATABASE_IAM_REGION is set, and backups log in by password: use the provider's snapshots, or a role without rds_iam; nothing was done"
+  fi
+}
+
 # pg_dump, pg_restore or psql as the schema's owner, on the database of the settings.
 client() { compose run --rm --no-deps -T client "$@"; }
 

@@ -19,6 +19,7 @@ fi
 backup=${1:?usage: restore.sh [--from postgres|topics|both] BACKUP}
 case $from in postgres | topics | both) ;; *) die "--from $from: postgres, topics or both" ;; esac
 
+require_password_login
 take_lock
 "$DOCKER_DIR/production-env.sh" secrets "$ENV_FILE" "$MESS_SECRETS_DIR"
 if [[ $backup == repository:* ]]; then

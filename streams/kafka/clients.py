@@ -1,7 +1,6 @@
 """Client options for aiokafka and Faust, and the one way their connections fail."""
 
 import asyncio
-import ssl
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from functools import lru_cache
@@ -22,6 +21,7 @@ from aiokafka.producer.transaction_manager import NO_PRODUCER_EPOCH, NO_PRODUCER
 from aiokafka.protocol.produce import ProduceRequest
 
 from streams.errors import BrokerUnavailable
+from streams.kafka.credentials import login_options, ssl_context
 from streams.kafka.header_names import tolerate_foreign_header_names
 from streams.settings import KafkaSettings
 
@@ -47,43 +47,16 @@ codec.lz4_encode.__defaults__ = (_LEVEL,)
 _READ_BY_ALL: Final = "gzip"
 
 
-def ssl_context(kafka: KafkaSettings) -> ssl.SSLContext | None:
-    """Return the TLS context that the settings ask for, or None for plain connections.
-
-    Raises:
-        BrokerUnavailable: a certificate or key cannot be read.
-    """
-    if not kafka.uses_tls:
-        return None
-    try:
-        context = ssl.create_default_context(cafile=kafka.ssl_cafile)
-        context.check_hostname = kafka.ssl_check_hostname
-        if kafka.ssl_certfile is not None:
-            password = kafka.ssl_keyfile_password
-            context.load_cert_chain(
-                kafka.ssl_certfile, kafka.ssl_keyfile, password.get_secret_value() if password else None
-            )
-    except OSError as exc:  # ssl.SSLError is one
-        raise BrokerUnavailable(f"the TLS files of MESS_KAFKA_SSL_... cannot be used: {exc}") from exc
-    return context
-
-
 def aiokafka_options(kafka: KafkaSettings) -> dict[str, Any]:
     """Return the connection options that aiokafka's producer, consumer and admin client share."""
-    options: dict[str, Any] = {
+    return {
         "bootstrap_servers": kafka.servers,
         "client_id": kafka.client_id,
         "request_timeout_ms": kafka.request_timeout_ms,
         "security_protocol": kafka.security_protocol,
         "ssl_context": ssl_context(kafka),
+        **login_options(kafka),
     }
-    if kafka.uses_sasl and kafka.sasl_password is not None:
-        options |= {
-            "sasl_mechanism": kafka.sasl_mechanism,
-            "sasl_plain_username": kafka.sasl_username,
-            "sasl_plain_password": kafka.sasl_password.get_secret_value(),
-        }
-    return options
 
 
 def faust_broker_options(kafka: KafkaSettings) -> dict[str, Any]:
@@ -91,15 +64,17 @@ def faust_broker_options(kafka: KafkaSettings) -> dict[str, Any]:
 
     Faust takes a list of URLs, and the protocol from the kind of credentials.
     """
-    from faust.auth import SASLCredentials, SSLCredentials  # noqa: PLC0415 - producers never load Faust
+    from faust.auth import OAuthCredentials, SASLCredentials, SSLCredentials  # noqa: PLC0415 - not for producers
 
-    credentials: SASLCredentials | SSLCredentials | None = None
-    context = ssl_context(kafka)
-    if kafka.uses_sasl and kafka.sasl_password is not None:
+    credentials: OAuthCredentials | SASLCredentials | SSLCredentials | None = None
+    context, login = ssl_context(kafka), login_options(kafka)
+    if "sasl_oauth_token_provider" in login:
+        credentials = OAuthCredentials(oauth_cb=login["sasl_oauth_token_provider"], ssl_context=context)
+    elif login:
         credentials = SASLCredentials(
-            username=kafka.sasl_username,
-            password=kafka.sasl_password.get_secret_value(),
-            mechanism=kafka.sasl_mechanism,
+            username=login["sasl_plain_username"],
+            password=login["sasl_plain_password"],
+            mechanism=login["sasl_mechanism"],
             ssl_context=context,
         )
     elif context is not None:

@@ -51,7 +51,8 @@ class TopicSpec:
 def topic_specs(kafka: KafkaSettings, streams: StreamSettings) -> list[TopicSpec]:
     """Return every topic of the pipeline as these settings want it."""
     # A write must survive one broker wherever there are enough of them to lose one.
-    shared = {"min.insync.replicas": str(2 if kafka.replication_factor > 2 else 1)}
+    least = kafka.min_insync_replicas or (2 if kafka.replication_factor > 2 else 1)
+    shared = {"min.insync.replicas": str(least)}
     compacted = shared | {
         "cleanup.policy": "compact",
         # A worker that resumes from its stored offset must still meet every tombstone after it.

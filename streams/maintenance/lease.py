@@ -109,7 +109,7 @@ class PartitionLease:
         try:
             if self._connection is None or self._connection.is_closed():
                 self._connection = await asyncpg.connect(
-                    self._store.dsn,
+                    **self._store.connect_options,
                     timeout=self._store.connect_timeout,
                     command_timeout=5,
                     server_settings={"idle_session_timeout": str(int(self._seconds * 1000))},

@@ -1,5 +1,6 @@
 """Kafka security is configuration, and the same for every client."""
 
+import base64
 import ssl
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,15 @@ def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
         {"security_protocol": "SASL_SSL"},
         {"sasl_mechanism": "GSSAPI"},
         {"ssl_keyfile": "key.pem"},
+        {"security_protocol": "SASL_SSL", "sasl_username": "mess", "sasl_password_file": "/nowhere"},
+        {"security_protocol": "SASL_SSL", "sasl_username": "mess", "sasl_password_file": "/dev/null"},
+        {
+            "security_protocol": "SASL_PLAINTEXT",
+            "sasl_mechanism": "OAUTHBEARER",
+            "iam_region": "eu-central-1",
+        },
+        {"security_protocol": "SASL_SSL", "sasl_mechanism": "OAUTHBEARER"},
+        {"replication_factor": 2, "min_insync_replicas": 3},
     ],
 )
 def test_wrong_settings_are_refused(wrong: dict[str, Any]) -> None:
@@ -63,6 +73,38 @@ def test_faust_and_aiokafka_get_the_same_security(protocol: str) -> None:
     assert (theirs.get("ssl_context") is None) == (ours["ssl_context"] is None)
     kinds = {"SSL": SSLCredentials, "PLAINTEXT": type(None)}
     assert isinstance(faust_broker_options(kafka)["broker_credentials"], kinds.get(protocol, SASLCredentials))
+
+
+async def test_a_login_by_iam_is_the_same_for_both_and_signed_for_amazons_brokers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The token is a presigned URL of AWS's own package."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    kafka = KafkaSettings(
+        bootstrap_servers="a:9098",
+        security_protocol="SASL_SSL",
+        sasl_mechanism="OAUTHBEARER",
+        iam_region="eu-central-1",
+    )
+    ours = aiokafka_options(kafka)
+    theirs = credentials_to_aiokafka_auth(faust_broker_options(kafka)["broker_credentials"])
+    assert theirs["sasl_mechanism"] == ours["sasl_mechanism"] == "OAUTHBEARER"
+    for options in (ours, theirs):
+        token = await options["sasl_oauth_token_provider"].token()
+        url = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)).decode()
+        assert url.startswith("https://kafka.eu-central-1.amazonaws.com/?Action=kafka-cluster%3AConnect")
+
+
+@pytest.mark.parametrize(("settings", "least"), [((1, None), 1), ((3, None), 2), ((3, 1), 1), ((4, 3), 3)])
+def test_writes_need_as_many_replicas_as_the_settings_say(
+    settings: tuple[int, int | None], least: int
+) -> None:
+    """Of all topics alike."""
+    factor, given = settings
+    kafka = KafkaSettings(bootstrap_servers="a:1", replication_factor=factor, min_insync_replicas=given)
+    found = {spec.config["min.insync.replicas"] for spec in topic_specs(kafka, StreamSettings())}
+    assert found == {str(least)}
 
 
 def test_unreadable_certificates_are_one_clear_error(tmp_path: Path) -> None:

@@ -221,7 +221,10 @@ def test_our_processes_run_with_nothing_they_do_not_need() -> None:
 def test_the_api_connects_as_the_role_that_only_reads() -> None:
     """In both files."""
     assert "//mess_api@" in services(PRODUCTION)["api"]["environment"]["MESS_DATABASE_URL"]
-    assert services(PRODUCTION)["api"]["environment"]["PGPASSWORD_FILE"] == "/run/secrets/api_password"
+    assert (
+        services(PRODUCTION)["api"]["environment"]["MESS_DATABASE_PASSWORD_FILE"]
+        == "/run/secrets/api_password"
+    )
     assert "owner_password" not in services(PRODUCTION)["api"]["secrets"]
     assert "//mess_api:" in services(DEVELOPMENT)["api"]["environment"]["MESS_DATABASE_URL"]
 

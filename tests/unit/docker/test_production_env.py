@@ -190,3 +190,25 @@ def test_whether_keys_are_required_is_said_once_and_plainly(tmp_path: Path) -> N
     other = tmp_path / "other"
     other.mkdir()
     assert "must be true or false" in refused(generated(other, "MESS_API_REQUIRE_KEYS=yes"))
+
+
+def test_a_login_by_iam_needs_no_password(tmp_path: Path) -> None:
+    """Tokens are made for each connection."""
+    path = generated(
+        tmp_path, "MESS_KAFKA_SECURITY_PROTOCOL=SASL_SSL", "MESS_KAFKA_SASL_MECHANISM=OAUTHBEARER"
+    )
+    assert run("check", path).returncode == 0
+
+
+def test_a_changed_secret_is_written_into_the_file_that_containers_have_mounted(tmp_path: Path) -> None:
+    """The same inode: one that took its place would be seen by none that runs."""
+    path = generated(tmp_path)
+    directory = tmp_path / "secrets"
+    assert run("secrets", path, directory).returncode == 0
+    file = directory / "owner_password"
+    with file.open(encoding="utf-8") as mounted:
+        with path.open("a", encoding="utf-8") as settings:
+            settings.write("MESS_OWNER_PASSWORD=0123456789abcdefXYZ\n")
+        assert run("secrets", path, directory).returncode == 0
+        assert mounted.read() == "0123456789abcdefXYZ"
+    assert stat.S_IMODE(file.stat().st_mode) == 0o444

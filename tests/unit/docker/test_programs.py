@@ -33,12 +33,22 @@ def test_a_setting_may_be_the_content_of_a_file(tmp_path: Path) -> None:
     """NAME_FILE becomes NAME, whatever is in it; the path is gone from the environment."""
     secret = tmp_path / "secret"
     secret.write_text("it's $HOME; `id`", encoding="utf-8")
-    done = enter("env", PGPASSWORD_FILE=str(secret), MESS_KAFKA_SASL_PASSWORD_FILE=str(secret))
+    done = enter("env", PGPASSWORD_FILE=str(secret), MESS_API_PASSWORD_FILE=str(secret))
     assert done.returncode == 0
     lines = done.stdout.splitlines()
     assert "PGPASSWORD=it's $HOME; `id`" in lines
-    assert "MESS_KAFKA_SASL_PASSWORD=it's $HOME; `id`" in lines
+    assert "MESS_API_PASSWORD=it's $HOME; `id`" in lines
     assert not [line for line in lines if "_FILE=" in line]
+
+
+def test_passwords_that_are_read_again_stay_files(tmp_path: Path) -> None:
+    """The process reads them for each connection; here they would be read once."""
+    secret = tmp_path / "secret"
+    secret.write_text("a password", encoding="utf-8")
+    files = {f"{name}_FILE": str(secret) for name in ("MESS_DATABASE_PASSWORD", "MESS_KAFKA_SASL_PASSWORD")}
+    done = enter("env", **files)
+    assert {f"{name}={secret}" for name in files} <= set(done.stdout.splitlines())
+    assert "a password" not in done.stdout
 
 
 def test_other_variables_are_left_alone(tmp_path: Path) -> None:
