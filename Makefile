@@ -3,6 +3,8 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
+# Without its compiled modules every test process would compile the repository and rewrite its assertions anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 PYTHON ?= python3
 VENV   := .venv
@@ -40,10 +42,10 @@ up: setup  ## run the whole pipeline on the demo catalogue (Ctrl-C stops it)
 	@$(MAKE) -s $(MUSIC) || echo "music21 cannot be installed: works can be seen, and not be heard"
 	@$(BIN)/mess up $(ARGS)
 
-# Two processes: these tests wait for services more than they compute. A file stays on one, with its services.
+# Three processes: these tests wait for services more than they compute. A file stays on one, with its services.
 test: setup  ## every test: lint, types, unit, contract, integration, end to end
 	@$(MAKE) --no-print-directory check EXAMPLES=all
-	@$(BIN)/python -m pytest -m "not unit and not mert" -n 2 --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest -m "not unit and not mert" -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 # FAULT_SEEDS=1-20 or 3,17 says which; FAULT_SEED=17 plays one again; FAULT_AWAY_SECONDS=60 is the longest outage.
 FAULT_SEEDS ?= 1-20

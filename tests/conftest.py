@@ -5,6 +5,8 @@ from collections.abc import Iterator
 
 import pytest
 import structlog
+from xdist.remote import Producer
+from xdist.scheduler import LoadFileScheduling
 
 from tests.support import examples
 from tests.support.services import (
@@ -33,6 +35,30 @@ __all__ = [
 examples.register()
 # A layout of the map takes a processor for half a minute; tests that are not about the map go without.
 os.environ.setdefault("MESS_MAP_LAYOUT", "false")
+
+
+# The files that take longest: begun first, they are done when the others are.
+_LONG = ("tests/integration/worker/", "tests/faults/", "tests/e2e/", "tests/integration/stack/")
+# Folders whose files share a stack.
+_TOGETHER = ("tests/e2e/page/",)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files come first."""
+    items.sort(key=lambda item: not item.nodeid.startswith(_LONG))
+
+
+class _Scheduling(LoadFileScheduling):
+    """A file stays on one process, and so does a folder whose files share a stack."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        folder = next((folder for folder in _TOGETHER if nodeid.startswith(folder)), None)
+        return folder or super()._split_scope(nodeid)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadFileScheduling | None:
+    """Distribute as `--dist loadfile` says, but for what belongs together."""
+    return _Scheduling(config, log) if config.getoption("dist") == "loadfile" else None
 
 
 def _log_plainly() -> None:

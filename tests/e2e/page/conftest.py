@@ -28,7 +28,7 @@ COMPOSERS = (
 )
 FORMS = ("fugue", "chorale", "dance")
 TRACKS = 90
-PENDING, PREVIEW = "page/001", "page/002"
+PENDING, PREVIEW, SLOW = "page/001", "page/002", "page/005"
 ASPECTS = {"harmony": 4, "melody": 5, "rhythm": 6}
 
 
@@ -59,8 +59,9 @@ def track(number: int) -> dict[str, Any]:
 
 
 def scale(number: int) -> list[list[int]]:
-    """A synthetic incipit: a scale of eight notes in one part."""
-    return [[value for step in range(8) for value in (step * 150, 140, 60 + number % 5 + step)]]
+    """A synthetic incipit: a scale of eight notes in one part, slow in one work."""
+    length = 1_500 if f"page/{number:03}" == SLOW else 150
+    return [[value for step in range(8) for value in (step * length, 140, 60 + number % 5 + step)]]
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import wave
 import pytest
 from playwright.sync_api import Page, Route, expect
 
-from tests.e2e.page.conftest import PENDING, PREVIEW, PageStack, scale
+from tests.e2e.page.conftest import PENDING, PREVIEW, SLOW, PageStack, scale
 from tests.support.accessibility import serious_findings
 
 pytestmark = pytest.mark.e2e
@@ -28,19 +28,19 @@ def open_work(page: Page, stack: PageStack, **query: str) -> None:
 
 def test_a_work_is_heard_and_its_cursor_moves(page: Page, page_stack: PageStack) -> None:
     """The audio graph gets every note at its time and pitch, the roll shows the cursor, and a second press stops."""
-    open_work(page, page_stack, track="page/003")
+    open_work(page, page_stack, track=SLOW)
     still = page.locator("#seed canvas").screenshot()
     page.click("#seed .play")
     expect(page.locator("#seed .play")).to_have_attribute("aria-pressed", "true")
     sounded = page.evaluate("window.sounded")
-    notes = scale(3)[0]
+    notes = scale(5)[0]
     assert len(sounded) == len(notes) // 3
     first = sounded[0][0]
     for (when, frequency), onset, pitch in zip(sounded, notes[::3], notes[2::3], strict=True):
         assert when - first == pytest.approx(onset / 1000, abs=1e-3)
         assert frequency == pytest.approx(440 * 2 ** ((pitch - 69) / 12), rel=1e-4)
     expect(page.locator("#seed canvas")).not_to_have_attribute("data-drawn", "none")
-    # A busy machine draws few frames; the test's own timeout bounds this.
+    # A busy machine draws few frames; the work lasts twelve seconds.
     while page.locator("#seed canvas").screenshot() == still:
         page.wait_for_timeout(50)
     page.click("#seed .play")
