@@ -30,7 +30,3 @@ class FencedError(StoreError):
 
 class TrackRejectedError(StoreError):
     """Postgres refuses this track; a retry will not help."""
-
-
-class BodyRejectedError(StoreError):
-    """Postgres refuses this body; a retry will not help."""

@@ -12,8 +12,7 @@ from typing import Any, Final
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
-from store.errors import BodyRejectedError
-from store.pool import REJECTED, transaction, translated_errors
+from store.pool import transaction, translated_errors
 
 # Primary key: the track's key, strategy, mode ("" for none), variant.
 Place = tuple[int, str, str, int]
@@ -241,29 +240,21 @@ async def check_bodies(connection: Connection, places: Sequence[Place]) -> dict[
     return {tuple(row[:4]): (row[4], row[5]) for row in rows}
 
 
-async def write_bodies(pool: asyncpg.Pool, new: Sequence[NewBody]) -> list[bool | BodyRejectedError]:
+async def write_bodies(pool: asyncpg.Pool, new: Sequence[NewBody]) -> list[bool]:
     """Store bodies, each unless one that was made from more is stored.
 
     Returns:
-        For each: True; False if it names a withdrawn track; or the reason why Postgres refuses it. The others are stored
-        in each case.
+        For each whether it is stored; it is not if it names a withdrawn track.
 
     Raises:
         StoreUnavailableError: Postgres cannot be reached; some may have been stored.
+        PostgresError: Postgres refuses one of them; some may have been stored.
     """
     try:
-        return [*await _write(pool, new)]
-    except (_RowsHeldError, BodyRejectedError):
-        # Only a transaction that holds rows can be part of a deadlock. One at a time, each body waits as long as it takes, and
-        # is refused by itself.
-        return [await _write_alone(pool, one) for one in new]
-
-
-async def _write_alone(pool: asyncpg.Pool, one: NewBody) -> bool | BodyRejectedError:
-    try:
-        return (await _write(pool, [one]))[0]
-    except BodyRejectedError as error:
-        return error
+        return await _write(pool, new)
+    except _RowsHeldError:
+        # Only a transaction that holds rows can be part of a deadlock. One at a time, each body waits as long as it takes.
+        return [stored for one in new for stored in await _write(pool, [one])]
 
 
 async def _write(pool: asyncpg.Pool, new: Sequence[NewBody]) -> list[bool]:
@@ -284,8 +275,6 @@ async def _write(pool: asyncpg.Pool, new: Sequence[NewBody]) -> list[bool]:
             await connection.executemany(_WRITE, values)
         except asyncpg.LockNotAvailableError as error:
             raise _RowsHeldError from error
-        except REJECTED as error:
-            raise BodyRejectedError(str(error)) from error
     return whole
 
 

@@ -13,7 +13,7 @@ import asyncpg
 import structlog
 
 from store import materialised
-from store.errors import BodyRejectedError, StoreUnavailableError
+from store.errors import StoreUnavailableError
 from store.materialised import BodyHits, BodyKey, NewBody
 from store.pool import translated_errors
 from streams.contracts import InvalidEvent
@@ -146,12 +146,6 @@ class Materialiser:
     async def _write(self, bodies: Sequence[_ToKeep]) -> None:
         written = await materialised.write_bodies(self._pool, [body.new for body in bodies])
         for body, kept in zip(bodies, written, strict=True):
-            if isinstance(kept, BodyRejectedError):
-                new = body.new
-                where = {"key": new.key, "strategy": new.strategy, "mode": new.mode, "variant": new.variant}
-                log.error("a recommendation cannot be kept", **where, error=str(kept))
-                self._metrics.bodies.labels("rejected").inc()
-                continue
             self._metrics.bodies.labels(body.reason if kept else "withdrawn").inc()
             # Told of while the body was being made: whoever marked bodies then did not see this one.
             if kept and not self._changes.unchanged(body.made_from):
