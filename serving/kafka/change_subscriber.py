@@ -17,7 +17,7 @@ from serving.kafka.broker import (
     stop_client,
 )
 from serving.kafka.changes import FeedChange, change_of
-from serving.kafka.replay import Replayer, ReplayPart
+from serving.kafka.replay import Replayer
 from streams.kafka.clients import READ_COMMITTED
 
 logger = structlog.get_logger("serving")
@@ -88,6 +88,7 @@ class ChangeSubscriber:
 
     Attributes:
         positions: For each partition, the offset of the next message. Empty until the topic has been found.
+        replayer: Reads missed changes from the log.
     """
 
     def __init__(
@@ -106,8 +107,8 @@ class ChangeSubscriber:
         self._max_bytes = max_bytes
         self._everything: set[ChangeSubscription] = set()
         self._by_track: dict[str, set[ChangeSubscription]] = {}
-        self._replayer = Replayer(options, topic)
         self._found = asyncio.Event()
+        self.replayer = Replayer(options, topic)
         self.positions: dict[int, int] = {}
         self.messages = 0
 
@@ -216,19 +217,3 @@ class ChangeSubscriber:
     def behind(self, seen: Mapping[int, int]) -> int:
         """How many offsets lie between `seen` and now; partitions that it does not name do not count."""
         return sum(max(0, self.positions[p] - 1 - at) for p, at in seen.items() if p in self.positions)
-
-    async def replay(
-        self, seen: Mapping[int, int], track_id: str | None, ends: Mapping[int, int]
-    ) -> ReplayPart:
-        """The next part of what has come after the offsets `seen` and before `ends`, of one track or of all.
-
-        Args:
-            seen: For each partition the offset seen last; partitions that it does not name are left out.
-            track_id: The one track it is about, None for all.
-            ends: For each partition the offset before which it ends.
-
-        Raises:
-            ReplayBusyError: Others are reading all the time.
-            BrokerUnavailableError: The broker does not answer, or went away.
-        """
-        return await self._replayer.read(seen, ends, track_id)

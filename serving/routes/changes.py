@@ -24,7 +24,7 @@ from serving.kafka.replay import ReplayBusyError, ReplayPart
 from serving.kafka.streaming import End, EventStream
 from serving.metrics import ApiMetrics
 from serving.models import problem_responses
-from serving.reading import ReadRoute, add_read
+from serving.reading import add_read
 from serving.routes.recommend import TrackIdPath
 from store import reads
 
@@ -155,7 +155,7 @@ class _Following:
     async def _missed(self, ends: Mapping[int, int]) -> ReplayPart:
         """The next page of missed changes."""
         try:
-            return await self._feed.replay(self._seen, self._track_id, ends)
+            return await self._feed.replayer.read(self._seen, ends, self._track_id)
         except BrokerUnavailableError as error:
             raise End("broker-unavailable", self._id) from error
         except ReplayBusyError as error:
@@ -184,10 +184,6 @@ class _Following:
         return format_sse_event(event="change", data_str=orjson.dumps(told).decode(), id=self._id)
 
 
-class StreamRoute(ReadRoute):
-    """The route of a stream: the wait for its beginning is bounded, the stream is not."""
-
-
 def register(app: FastAPI) -> None:
     """Add this module's paths."""
     for path, endpoint, summary in (
@@ -198,7 +194,6 @@ def register(app: FastAPI) -> None:
             app,
             path,
             endpoint,
-            route=StreamRoute,
             tags=["changes"],
             summary=summary,
             response_class=EventSourceResponse,
