@@ -8,6 +8,7 @@ import asyncio
 import itertools
 import os
 import time
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,6 +36,9 @@ _KEPT_ALIVE_SECONDS = 30.0
 _NOT_TAKEN = frozenset({401, 404, 405, 503})
 # A request that so many workers have ended with is not given to another.
 _SURVIVED = 2
+# A worker that has answered nothing for so many seconds is taken for dead, though its connection stands: frozen, or on a machine
+# that is gone. Its requests are asked of another one, too; it is looked at so often.
+_SILENT_SECONDS, _LISTEN_SECONDS = 1.0, 0.25
 # Where no worker takes a request, so many seconds until they are tried again; then twice as many, up to a limit.
 _PAUSE_SECONDS, _MOST_PAUSE_SECONDS = 0.02, 0.25
 
@@ -205,7 +209,7 @@ class WorkerClient:
             worker = self._workers.choose(refused)
             if worker is not None:
                 try:
-                    return await self._post(worker, flight)
+                    return await self._post_or_elsewhere(worker, flight, refused)
                 except (aiohttp.ClientError, OSError, _NotTakenError) as error:
                     logger.debug("a worker does not answer", worker=worker.owner, error=repr(error))
                     ended += not isinstance(error, aiohttp.ClientConnectorError | _NotTakenError)
@@ -227,6 +231,33 @@ class WorkerClient:
         if self._workers.deserted:
             raise problems.no_worker()
 
+    async def _post_or_elsewhere(
+        self, worker: AnsweringWorker, flight: _Flight, refused: Collection[str]
+    ) -> bytes:
+        """The reply of a worker, or of another one if this one falls silent, whichever comes first."""
+        elsewhere = {*refused, worker.owner}
+        if self._workers.choose(elsewhere) is None:
+            return await self._post(worker, flight)
+        asked = time.monotonic()
+        posts = [asyncio.create_task(self._post(worker, flight))]
+        try:
+            while not posts[0].done():
+                silent = time.monotonic() - max(asked, self._workers.heard_at(worker)) > _SILENT_SECONDS
+                if silent and (other := self._workers.choose(elsewhere)) is not None:
+                    logger.warning("a worker is silent; another one is asked", worker=worker.owner)
+                    self._metrics.requests_repeated.inc()
+                    posts.append(asyncio.create_task(self._post(other, flight)))
+                    break
+                await asyncio.wait(posts, timeout=_LISTEN_SECONDS)
+            done, left = await asyncio.wait(posts, return_when=asyncio.FIRST_COMPLETED)
+            # One that fails leaves it to the other.
+            good = [post for post in done if post.exception() is None]
+            return await (good or list(left) or posts)[0]
+        finally:
+            for post in posts:
+                post.cancel()
+            await asyncio.gather(*posts, return_exceptions=True)
+
     async def _post(self, worker: AnsweringWorker, flight: _Flight) -> bytes:
         left = flight.sent_at + self._options.timeout - time.monotonic()
         timing = {"request_id": flight.request_id, "timeout_ms": max(1, round(left * 1000))}
@@ -242,7 +273,9 @@ class WorkerClient:
                     raise _NotTakenError(f"status {answer.status}")
                 if answer.status != 200:
                     raise _UnreadableError(f"status {answer.status}: {await answer.text()}")
-                return await answer.read()
+                value = await answer.read()
+                self._workers.heard(worker)
+                return value
 
     def _take(self, flight: _Flight, value: bytes) -> None:
         if flight.reply.done():  # given up, as the task hung

@@ -34,6 +34,8 @@ class WorkerDirectory:
         self._starting = 0
         self._under_way: dict[str, int] = {}
         self._turns: dict[str, float] = {}
+        # When each answered last.
+        self._heard: dict[str, float] = {}
         self._looks = SingleFlight[str, None]()
 
     @property
@@ -66,6 +68,14 @@ class WorkerDirectory:
             if not self._under_way[owner]:
                 del self._under_way[owner]
 
+    def heard(self, worker: AnsweringWorker) -> None:
+        """Record that a worker has answered."""
+        self._heard[worker.owner] = time.monotonic()
+
+    def heard_at(self, worker: AnsweringWorker) -> float:
+        """When a worker last answered, by `time.monotonic`."""
+        return self._heard.get(worker.owner, 0.0)
+
     async def look(self) -> None:
         """Read the workers from the store; concurrent callers share one read.
 
@@ -84,6 +94,7 @@ class WorkerDirectory:
         self._starting = len(found) - len(self._workers)
         here = {worker.owner for worker in found}
         self._turns = {owner: turn for owner, turn in self._turns.items() if owner in here}
+        self._heard = {owner: at for owner, at in self._heard.items() if owner in here}
 
     async def run(self) -> None:
         """Read periodically, for ever; while the store is away, the last result stays."""

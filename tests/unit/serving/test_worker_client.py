@@ -1,6 +1,9 @@
 """Whatever fails while a question is under way, who asked is told, in time."""
 
 import asyncio
+import contextlib
+import itertools
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -67,9 +70,8 @@ class _Directory(WorkerDirectory):
         self.looks()
 
 
-@pytest.fixture
-async def worker() -> AsyncIterator[_Worker]:
-    """A worker that listens."""
+@contextlib.asynccontextmanager
+async def _listening() -> AsyncIterator[_Worker]:
     made = _Worker()
     app = web.Application()
     app.router.add_post("/questions", made.take)
@@ -79,6 +81,20 @@ async def worker() -> AsyncIterator[_Worker]:
     made.url = f"http://127.0.0.1:{runner.addresses[0][1]}/questions"
     yield made
     await runner.cleanup()
+
+
+@pytest.fixture
+async def worker() -> AsyncIterator[_Worker]:
+    """A worker that listens."""
+    async with _listening() as made:
+        yield made
+
+
+@pytest.fixture
+async def second() -> AsyncIterator[_Worker]:
+    """Another one."""
+    async with _listening() as made:
+        yield made
 
 
 @pytest.fixture
@@ -235,3 +251,66 @@ async def test_one_who_leaves_does_not_take_the_answer_from_the_others(
     await asyncio.gather(first, return_exceptions=True)
     go.set()
     assert orjson.loads((await second).body) == {"a": 1}
+
+
+@pytest.fixture
+async def pair(
+    worker: _Worker, second: _Worker, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[WorkerClient]:
+    """A client that knows two workers, asks the first one first, and waits for a moment."""
+    monkeypatch.setattr(worker_client, "_SILENT_SECONDS", 0.1)
+    monkeypatch.setattr(worker_client, "_LISTEN_SECONDS", 0.02)
+    made = WorkerClient(_Directory(worker, second), WorkerClientOptions(30.0, 100), ApiMetrics())
+    yield made
+    await made.close()
+
+
+async def test_a_silent_workers_requests_are_asked_of_another(
+    worker: _Worker, second: _Worker, pair: WorkerClient
+) -> None:
+    """A worker that is frozen keeps its connections and says nothing: the question has its answer long before its timeout."""
+    worker.handle = worker.be_silent
+    reply = await pair.ask(QUERY)
+    assert orjson.loads(reply.body)["a"] == 1
+    assert (len(worker.requests), len(second.requests)) == (1, 1)
+    assert worker.requests[0]["request_id"] == second.requests[0]["request_id"]
+
+
+async def test_the_first_answer_counts_though_another_worker_was_asked(
+    worker: _Worker, second: _Worker, pair: WorkerClient
+) -> None:
+    """One that was only slow answers after all, and one that is asked in its place may die."""
+
+    async def answer_late(request: web.Request) -> web.Response:
+        await until(lambda: bool(second.requests))
+        return await worker.answer(request)
+
+    worker.handle, second.handle = answer_late, second.be_silent
+    assert orjson.loads((await pair.ask(QUERY)).body)["a"] == 1
+    second.handle = second.die
+    assert orjson.loads((await pair.ask(RecommendationQuery(track_id="b"))).body)["a"] == 1
+
+
+async def test_a_worker_that_answers_others_is_not_silent(
+    worker: _Worker, second: _Worker, pair: WorkerClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A long question waits for its worker as long as that goes on answering."""
+    over = asyncio.Event()
+
+    async def take_long(_: web.Request) -> web.Response:
+        body = worker.requests[-1]["request_id"].encode()
+        await over.wait()
+        return web.Response(body=b'{"request_id":"%s","status":"ok","a":2}' % body)
+
+    worker.handle = take_long
+    looks = itertools.count()
+
+    def just_now(_: object) -> float:
+        if next(looks) == 10:
+            over.set()
+        return time.monotonic()
+
+    monkeypatch.setattr(pair._workers, "heard_at", just_now)
+    asking = asyncio.create_task(pair.ask(QUERY))
+    assert orjson.loads((await asking).body)["a"] == 2
+    assert second.requests == []
