@@ -16,6 +16,7 @@ from serving.settings import ServingSettings
 from store.errors import StoreError
 from store.layouts import fetch_layout
 from store.pool import open_pool, require_schema
+from store.poolers import require_session
 from store.settings import StoreSettings
 from streams.errors import StreamsError
 from streams.kafka.topics import topic_differences
@@ -133,11 +134,12 @@ async def service_problems(*, api: bool) -> list[str]:
 
 
 async def _store_problems(*, api: bool) -> list[str]:
-    settings = StoreSettings().model_copy(update={"pool_min_size": 0, "pool_max_size": 1})
+    settings = StoreSettings().model_copy(update={"pool_min_size": 0, "pool_max_size": 2})
     streams = StreamSettings()
     wanted, weights = streams.embedding_dimension, streams.aspect_shares
     try:
         async with await open_pool(settings, application_name="mess-check-env", read_only=True) as pool:
+            await require_session(pool)
             await require_schema(pool)
             began = time.time()
             theirs: datetime = await pool.fetchval("SELECT clock_timestamp()")

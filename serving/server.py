@@ -17,6 +17,7 @@ from serving.metrics import ApiMetrics
 from serving.settings import ServingSettings
 from store.keys import fetch_keys_version
 from store.pool import open_pool, require_schema
+from store.poolers import require_session
 from store.settings import StoreSettings
 
 logger = structlog.get_logger("serving")
@@ -32,8 +33,10 @@ async def check_store(store: StoreSettings, *, keys: bool = False) -> None:
         KeysUnreadableError: With `keys`, this role may not read them.
         StoreUnavailableError: Postgres cannot be reached.
         SchemaMismatchError: The schema is not this version's.
+        PoolerError: A pooler before Postgres shares sessions.
     """
     async with await open_pool(store, application_name="mess-api", read_only=True) as pool:
+        await require_session(pool)
         await require_schema(pool)
         if keys:
             await fetch_keys_version(pool)

@@ -19,6 +19,18 @@ class SchemaMismatchError(StoreError):
         super().__init__(f"the database {has}; this version needs {expected}: run `mess migrate`")
 
 
+class PoolerError(StoreError):
+    """There is a connection pooler before Postgres that cannot be worked with."""
+
+    def __init__(
+        self, why: str = "it gives each transaction another session (pool_mode=transaction)"
+    ) -> None:
+        super().__init__(
+            f"there is a pooler before Postgres, and {why}: name Postgres itself in MESS_DATABASE_URL, or a pooler with "
+            "pool_mode=session and ignore_startup_parameters=jit,default_transaction_read_only,idle_session_timeout"
+        )
+
+
 class FencedError(StoreError):
     """Another worker has claimed the partition since: this one must not write."""
 

@@ -8,7 +8,7 @@ import asyncpg
 import orjson
 
 from store.columns import REVISION
-from store.errors import SchemaMismatchError, StoreUnavailableError
+from store.errors import PoolerError, SchemaMismatchError, StoreUnavailableError
 from store.settings import StoreSettings
 
 # asyncpg's errors for a Postgres that is away, starting, stopping, has dropped the connection, refuses logins, or has run
@@ -35,6 +35,9 @@ UNAVAILABLE = (
     asyncpg.LockNotAvailableError,
     asyncpg.QueryCanceledError,
 )
+
+# A statement that we have prepared is not there, or there already: Postgres itself never says so.
+_OF_POOLERS = (asyncpg.DuplicatePreparedStatementError, asyncpg.InvalidSQLStatementNameError)
 
 # Errors of Postgres about a row that it will never accept.
 REJECTED = (
@@ -91,13 +94,18 @@ async def open_pool(
 
 
 class translated_errors:  # noqa: N801 -- reads as a clause: `with translated():`
-    """Turn asyncpg's connection failures into `StoreUnavailableError`; usable as a plain context manager."""
+    """Turn asyncpg's connection failures into `StoreUnavailableError`, a pooler's into `PoolerError`; usable as a plain context manager."""
 
     def __enter__(self) -> None:
         """Nothing to set up."""
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
         """Translate."""
+        if isinstance(error, _OF_POOLERS):
+            # Of a session that had been another client's.
+            raise PoolerError from error
+        if isinstance(error, asyncpg.ProtocolViolationError) and "startup parameter" in str(error):
+            raise PoolerError(f"it refuses our settings ({error})") from error
         # A value that asyncpg cannot encode is an InterfaceError, too; a retry would never end.
         if isinstance(error, UNAVAILABLE) and not isinstance(error, ValueError):
             reason = " ".join(str(error).split()) or kind

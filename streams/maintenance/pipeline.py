@@ -16,6 +16,7 @@ from store.errors import FencedError, StoreError, StoreUnavailableError
 from store.layouts import StoredLayout
 from store.lives import Suspect
 from store.pool import open_pool, require_schema, transaction
+from store.poolers import require_session
 from store.settings import StoreSettings
 from streams.engine.process import EngineProcess
 from streams.engine.search import SearchProcess
@@ -117,6 +118,7 @@ class Pipeline(Generic[Search]):
 
         Raises:
             SchemaMismatchError: The database is not at this version's schema.
+            PoolerError: A pooler before Postgres shares sessions.
         """
 
         async def connect() -> asyncpg.Pool:
@@ -126,6 +128,7 @@ class Pipeline(Generic[Search]):
 
         self._pool = await until_done(connect, what="reach Postgres", system="postgres", metrics=self.metrics)
         self._exit.push_async_callback(_close_pool, self._pool)
+        await require_session(self._pool)
         await require_schema(self._pool)
         await until_done(
             lambda: lives.begin_life(self._pool, self._streams.worker_name, self._owner),
