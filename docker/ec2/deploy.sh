@@ -179,12 +179,20 @@ roll_workers() { # IMAGE
   done
 }
 
+# Workers are made here alone, and always so: to compose before 2.29.7 they differ by whether --no-deps was given, and those
+# of another kind would be replaced at each deployment, all at once.
 add_workers() { # IMAGE COUNT
   MESS_IMAGE=$1 compose up --detach --no-deps --no-recreate --scale "worker=$2" worker >&2
 }
 
 start() { # IMAGE
-  MESS_IMAGE=$1 compose up --detach --remove-orphans --scale "worker=$(setting MESS_WORKERS 1)" >&2
+  local others
+  others=$(MESS_IMAGE=$1 compose config --services | grep -v -x worker) || return 1
+  # shellcheck disable=SC2086 # names, separated by white space
+  MESS_IMAGE=$1 compose up --detach --remove-orphans $others >&2 || return 1
+  # What is stopped would be started as it is, whatever its image.
+  MESS_IMAGE=$1 compose rm --force --volumes worker >&2 || return 1
+  add_workers "$1" "$(setting MESS_WORKERS 1)"
 }
 
 # The schema goes back by the new image, which knows the way; then the old one takes over.

@@ -162,3 +162,26 @@ def test_the_stacks_own_kafka_stops_when_others_run_it(scratch: Path) -> None:
         line for line in (scratch / "calls").read_text(encoding="utf-8").splitlines() if " rm " in line
     ]
     assert [line.split(" rm ")[1] for line in removals] == ["--stop --force kafka"]
+
+
+def test_workers_are_made_by_one_command_alone(scratch: Path) -> None:
+    """Compose 2.26 tells apart what was made with its dependencies and without, and would replace it each time."""
+    services = 'case "$*" in *"config --services"*) printf "%s\\n" api worker setup ;; esac'
+    done = sourced(scratch, "start image", "COMPOSE_PROFILES=kafka,postgres\nMESS_WORKERS=2\n", services)
+    assert done.returncode == 0, done.stderr
+    calls = (scratch / "calls").read_text(encoding="utf-8").splitlines()
+    actions = [call.partition("docker-compose.prod.yml ")[2] for call in calls]
+    assert actions == [
+        "config --services",
+        "up --detach --remove-orphans api setup",
+        "rm --force --volumes worker",
+        "up --detach --no-deps --no-recreate --scale worker=2 worker",
+    ]
+
+
+def test_a_stack_that_does_not_start_gets_no_workers(scratch: Path) -> None:
+    """The failure is passed on, so that the version before can be started again."""
+    failing = 'case "$*" in *"config --services"*) echo api ;; *" up "*) exit 1 ;; esac'
+    done = sourced(scratch, "start image || echo failed", "", failing)
+    assert done.stdout == "failed\n"
+    assert "worker=" not in (scratch / "calls").read_text(encoding="utf-8")
