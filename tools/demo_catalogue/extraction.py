@@ -1,13 +1,18 @@
 """Runs the parser over the corpus with checkpoints, so that a stopped build goes on where it was."""
 
+import gzip
 import hashlib
 import multiprocessing
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from typing import Any
 
-from mess.demo.corpus.raw import Failure, RawWork, read_cache, write_cache
+import orjson
+
+from mess.demo.corpus.raw import Failure, RawNotes, RawWork
 from mess.demo.corpus.sources import SourceFile
 
 
@@ -56,3 +61,18 @@ def read_checkpoints(cache: Path, files: list[SourceFile]) -> tuple[list[RawWork
         works += some
         failures += failed
     return works, failures
+
+
+def write_cache(path: Path, works: list[RawWork], failures: list[Failure]) -> None:
+    """Store what one corpus file gave; the rename makes a half-written checkpoint impossible."""
+    body = orjson.dumps({"works": [asdict(w) for w in works], "failures": [asdict(f) for f in failures]})
+    partial = path.with_suffix(".part")
+    partial.write_bytes(gzip.compress(body, compresslevel=3))
+    partial.rename(path)
+
+
+def read_cache(path: Path) -> tuple[list[RawWork], list[Failure]]:
+    """Read a checkpoint written by `write_cache`."""
+    document: dict[str, Any] = orjson.loads(gzip.decompress(path.read_bytes()))
+    works = [RawWork(**{**w, "notes": RawNotes(**w["notes"])}) for w in document["works"]]
+    return works, [Failure(**f) for f in document["failures"]]

@@ -1,11 +1,6 @@
 """The intermediate form of a work: its notes and header facts, free of the parser's types."""
 
-import gzip
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any
-
-import orjson
+from dataclasses import dataclass, field
 
 
 @dataclass
@@ -52,18 +47,3 @@ class Failure:
 
     track_id: str
     reason: str
-
-
-def write_cache(path: Path, works: list[RawWork], failures: list[Failure]) -> None:
-    """Store what one corpus file gave; the rename makes a half-written checkpoint impossible."""
-    body = orjson.dumps({"works": [asdict(w) for w in works], "failures": [asdict(f) for f in failures]})
-    partial = path.with_suffix(".part")
-    partial.write_bytes(gzip.compress(body, compresslevel=3))
-    partial.rename(path)
-
-
-def read_cache(path: Path) -> tuple[list[RawWork], list[Failure]]:
-    """Read a checkpoint written by `write_cache`."""
-    document: dict[str, Any] = orjson.loads(gzip.decompress(path.read_bytes()))
-    works = [RawWork(**{**w, "notes": RawNotes(**w["notes"])}) for w in document["works"]]
-    return works, [Failure(**f) for f in document["failures"]]

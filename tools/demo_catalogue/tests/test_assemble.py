@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from mess.demo import catalogue
-from mess.demo.corpus.raw import Failure, RawWork, read_cache, write_cache
+from mess.demo.corpus.raw import Failure, RawWork
 from tools.demo_catalogue import assemble
+from tools.demo_catalogue.extraction import read_cache, write_cache
 from tools.demo_catalogue.tests.helpers import line, work
 
 pytestmark = pytest.mark.unit
