@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from mess.cli.console import INCOMPLETE, fail
+from mess.cli.console import fail
 from streams.kafka.asyncapi import asyncapi_document, to_yaml
 
 
@@ -17,17 +17,13 @@ def register(app: typer.Typer) -> None:
 
 def asyncapi(
     output: Annotated[Path | None, typer.Option(help="Write to this file; by default print.")] = None,
-    check: Annotated[Path | None, typer.Option(help="Only tell whether this file is current.")] = None,
 ) -> None:
     """Generate the AsyncAPI document of the topics from the event models."""
     text = to_yaml(asyncapi_document(version("mess-ai")))
+    if output is None:
+        typer.echo(text, nl=False)
+        return
     try:
-        if check is not None:
-            if check.read_text(encoding="utf-8") != text:
-                fail(f"{check} is not current.", hint=f"mess asyncapi --output {check}", code=INCOMPLETE)
-        elif output is not None:
-            output.write_text(text, encoding="utf-8")
-        else:
-            typer.echo(text, nl=False)
+        output.write_text(text, encoding="utf-8")
     except OSError as exc:
-        fail(f"{exc.filename} cannot be used: {exc.strerror}")
+        fail(f"{exc.filename} cannot be written: {exc.strerror}")

@@ -57,12 +57,6 @@ def evaluate(  # noqa: PLR0913, PLR0917 - every option of the command is a param
         float | None,
         typer.Option(min=0.0, max=1.0, help="Also with hubs corrected, so strongly; 1 is CSLS."),
     ] = None,
-    hub_cap: Annotated[
-        float | None,
-        typer.Option(
-            min=0.0, max=1.0, help="Also with no track in more than this share of a strategy's lists."
-        ),
-    ] = None,
     plays: Annotated[
         float, typer.Option(min=0.0, help="Simulated interactions for each track, on average.")
     ] = 20.0,
@@ -94,7 +88,6 @@ def evaluate(  # noqa: PLR0913, PLR0917 - every option of the command is a param
         seeds=seeds,
         random_seed=random_seed,
         hub_correction=hub_correction,
-        hub_cap=hub_cap,
         processes=processes or min(4, os.cpu_count() or 1),
     )
     works, listening = _read(database_url, ListeningModel(random_seed=random_seed, per_track=plays))

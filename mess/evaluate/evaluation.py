@@ -14,7 +14,6 @@ from mess.evaluate.listening import ListeningModel, SimulatedListening, simulate
 from mess.evaluate.lists import SEEN, ListJob, Made
 from mess.evaluate.measures import Lists
 from mess.evaluate.plan import CHANCE, LENGTH, MOST_PLAYED, PlanEntry
-from mess.evaluate.rationing import Wishes, ration_exposure
 from mess.evaluate.report import EvaluationReport, LabelFacts, MeasuredFigures, PopularityShift
 from mess.evaluate.works import Works
 from streams.strategies import hubs
@@ -24,7 +23,6 @@ from streams.strategies.types import Floats
 ALL_UP_TO: Final = 5_000
 SAMPLE: Final = 4_000
 SHIFT_SEEDS: Final = 500
-FEW: Final = 1_000
 SIMILARITY: Final = "similarity"
 POPULAR: Final = "popular"
 
@@ -41,7 +39,6 @@ class EvaluationOptions:
         seeds: How many tracks to start from, drawn at random; None: all of them up to 5,000 tracks, else 4,000.
         random_seed: Of everything that is drawn.
         hub_correction: Evaluate each strategy with hubs corrected too, so strongly.
-        hub_cap: Evaluate each strategy with hubs capped too: no track in more than this share of its lists.
         processes: How many to work in.
     """
 
@@ -49,7 +46,6 @@ class EvaluationOptions:
     seeds: int | None = None
     random_seed: int = 0
     hub_correction: float | None = None
-    hub_cap: float | None = None
     processes: int = 1
 
 
@@ -104,8 +100,8 @@ class _Evaluation:
         self._make(entries, "making lists")
         if self._works.lists is not None and (SIMILARITY, SEEN) in self._made:
             self._made[SIMILARITY, SEEN] = self._stored(self._works.lists)
-        held_back = self._hold_hubs_back(entries)
-        lines = self._figures([*_baselines(), *entries], [*entries, *held_back])
+        corrected = self._correct_hubs(entries)
+        lines = self._figures([*_baselines(), *entries], [*entries, *corrected])
         named = {one.name: one for one in lines}
         return EvaluationReport(
             catalogue=self._works.name,
@@ -117,7 +113,7 @@ class _Evaluation:
             listening=self._listening.source,
             labels=[self._label_facts(label) for label in self._labels],
             lines=[named[entry.name] for entry in (*_baselines(), *entries)],
-            hubs=[named[entry.name] for entry in held_back],
+            hubs=[named[entry.name] for entry in corrected],
             aspects=self._aspects(),
             shift=self._shift() if any(entry.strategy == POPULAR for entry in entries) else None,
         )
@@ -153,38 +149,14 @@ class _Evaluation:
         made[:, :width] = stored[self._seeds, :width]
         return made
 
-    def _hold_hubs_back(self, entries: Sequence[PlanEntry]) -> list[PlanEntry]:
-        """Make the lists of each entry with hubs corrected, and with hubs capped, where asked for."""
-        correction, cap = self._options.hub_correction, self._options.hub_cap
-        fit = [entry for entry in entries if entry.ranks_by_similarity]
-        corrected = [] if correction is None else [entry.corrected(correction) for entry in fit]
-        capped = [] if cap is None else [entry.capped() for entry in fit]
-        if corrected:
-            self._make(corrected, "making lists with hubs corrected")
-        if cap is not None:
-            self._cap(capped, cap)
-        return [*corrected, *capped]
-
-    def _cap(self, entries: Sequence[PlanEntry], share: float) -> None:
-        before = {
-            (entry.name, variant): self._made[entry.name.removesuffix(plan.CAPPED), variant]
-            for entry in entries
-            for variant in self._job(entries, None).variants(entry)
-        }
-
-        def remake(wishes: Wishes, number: int) -> Made:
-            again = np.array(sorted({seed for wished in wishes.values() for seed in wished}), dtype=np.int64)
-            what = f"capping hubs, round {number}: lists made again"
-            self._show(what, 0, len(again))
-            concerned = [entry for entry in entries if any(entry.name == name for name, _ in wishes)]
-            job = replace(self._job(concerned, self._listening), wishes=wishes)
-            # For a few lists, starting processes takes longer than making them.
-            processes = self._options.processes if len(again) > FEW else 1
-            made = lists.make_lists(job, again, processes=processes)
-            places = np.searchsorted(self._seeds, again)
-            return {key: _scattered(found, places, len(self._seeds)) for key, found in made.items()}
-
-        self._made |= ration_exposure(before, self._seeds, self._works.vectors, share, remake)
+    def _correct_hubs(self, entries: Sequence[PlanEntry]) -> list[PlanEntry]:
+        """Make the lists of each entry with hubs corrected, where asked for."""
+        strength = self._options.hub_correction
+        if strength is None:
+            return []
+        corrected = [entry.corrected(strength) for entry in entries if entry.ranks_by_similarity]
+        self._make(corrected, "making lists with hubs corrected")
+        return corrected
 
     def _figures(self, first: Sequence[PlanEntry], others: Sequence[PlanEntry]) -> list[MeasuredFigures]:
         every = list({entry.name: entry for entry in (*first, *others)}.values())
@@ -260,13 +232,6 @@ class _Evaluation:
             kept_between=measures.mean_overlap(made[1], made[2]),
             same_as_similarity=bool((made[0] == plain).all()),
         )
-
-
-def _scattered(found: Lists, places: Lists, count: int) -> Lists:
-    """Rows put back in their places among `count`, empty ones between them."""
-    made = np.full((count, found.shape[1]), lists.NOTHING, dtype=np.int64)
-    made[places] = found
-    return made
 
 
 def _baselines() -> list[PlanEntry]:

@@ -26,7 +26,6 @@ SEEN: Final = "seen"
 # Of a variant that a task did not make for a seed, the places are empty.
 NOTHING: Final = -1
 _SEEDS_A_TASK = 128
-_SPARE = 200
 _THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 
 
@@ -40,7 +39,6 @@ class ListJob:
         entries: The strategies.
         hidden: Label to the fields that may not be seen while it is scored.
         asked: Label to which tracks it is scored on, bool (n,).
-        wishes: Only these lists are made, (entry, variant) to seed to the tracks that it may not have; None: all.
     """
 
     works: Works
@@ -48,21 +46,14 @@ class ListJob:
     entries: Sequence[PlanEntry]
     hidden: Mapping[str, frozenset[str]] = field(default_factory=dict)
     asked: Mapping[str, npt.NDArray[np.bool_]] = field(default_factory=dict)
-    wishes: Mapping[tuple[str, str], Mapping[int, frozenset[int]]] | None = None
 
     def variants(self, entry: PlanEntry) -> tuple[str, ...]:
         """The ways in which an entry makes its lists."""
         return (SEEN, *self.hidden) if entry.reads_facts else (SEEN,)
 
-    def wants(self, entry: PlanEntry, variant: str, seed: int) -> bool:
+    def wants(self, variant: str, seed: int) -> bool:
         """Whether this list is to be made."""
-        if self.wishes is not None:
-            return seed in self.wishes.get((entry.name, variant), ())
         return variant == SEEN or bool(self.asked[variant][seed])
-
-    def without(self, entry: PlanEntry, variant: str, seed: int) -> frozenset[int]:
-        """The tracks that this list may not hold."""
-        return frozenset() if self.wishes is None else self.wishes[entry.name, variant][seed]
 
 
 Made = dict[tuple[str, str], Lists]
@@ -74,9 +65,7 @@ class ListMaker:
     def __init__(self, job: ListJob) -> None:
         self._job = job
         count = len(job.works)
-        # Lists that may not hold some tracks look farther for others.
-        least = 0 if job.wishes is None else _SPARE
-        wanted = {entry.name: max(least, candidates_wanted(entry.query(Seed(-1)))) for entry in job.entries}
+        wanted = {entry.name: candidates_wanted(entry.query(Seed(-1))) for entry in job.entries}
         self._wanted = {name: min(many, count - 1) for name, many in wanted.items()}
         depth = max(self._wanted.values(), default=0)
         self._search = Auditor(np.arange(count), job.works.track_ids, job.works.vectors, depth)
@@ -93,7 +82,7 @@ class ListMaker:
                     count = self._wanted[entry.name]
                     near = nearest[place, :count], scores[place, :count]
                     for variant in self._job.variants(entry):
-                        if self._job.wants(entry, variant, seed):
+                        if self._job.wants(variant, seed):
                             listed = self._select(entry, variant, seed, *near)
                             made[entry.name, variant][start + place, : len(listed)] = listed
         return made
@@ -124,8 +113,7 @@ class ListMaker:
             heard=None if listening is None else listening.heard[nearest],
             density=None if works.density is None else works.density[nearest],
         )
-        exclude = self._job.without(entry, variant, seed)
-        return select_list(candidates, replace(query, seeds=(start,), exclude=exclude)).keys
+        return select_list(candidates, replace(query, seeds=(start,))).keys
 
 
 _maker: ListMaker | None = None

@@ -16,7 +16,6 @@ LENGTH: Final = 10
 CHANCE: Final = "chance"
 MOST_PLAYED: Final = "most played"
 CORRECTED: Final = ", corrected"
-CAPPED: Final = ", capped"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +43,7 @@ class PlanEntry:
 
     @property
     def ranks_by_similarity(self) -> bool:
-        """Whether holding back hubs says something of it."""
+        """Whether correcting hubs says something of it."""
         return self._mode is not None and self._mode.similar_first
 
     @property
@@ -71,10 +70,6 @@ class PlanEntry:
     def corrected(self, strength: float) -> "PlanEntry":
         """The same with hubs corrected."""
         return replace(self, name=self.name + CORRECTED, hub_correction=strength)
-
-    def capped(self) -> "PlanEntry":
-        """The same, for lists in which hubs are capped."""
-        return replace(self, name=self.name + CAPPED)
 
 
 def planned_entries(wanted: Sequence[str] = ()) -> list[PlanEntry]:

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from mess.evaluate.measures import HUB_SHARE
-from mess.evaluate.plan import CAPPED, CHANCE, CORRECTED, LENGTH, MOST_PLAYED
+from mess.evaluate.plan import CHANCE, CORRECTED, LENGTH, MOST_PLAYED
 from mess.evaluate.report import EvaluationReport
 
 _GREY = "#888888"
@@ -91,8 +91,7 @@ def _lorenz(axes: Any, report: EvaluationReport) -> None:
 def _hubs(axes: Any, report: EvaluationReport) -> None:
     lines = [line for line in report.lines if line.name != MOST_PLAYED]
     lines.sort(key=lambda line: line.largest)
-    kinds = (("as it is", "", "o"), ("corrected", CORRECTED, "v"), ("capped", CAPPED, "s"))
-    for said, suffix, marker in kinds:
+    for said, suffix, marker in (("as it is", "", "o"), ("corrected", CORRECTED, "v")):
         found = [(place, report.line(line.name + suffix)) for place, line in enumerate(lines)]
         held = [(place, line) for place, line in found if line is not None]
         if held:

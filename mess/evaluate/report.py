@@ -116,7 +116,7 @@ class EvaluationReport:
         labels: How each label was scored.
         lines: The table.
         shift: How `popular` moves; None where it was not asked for.
-        hubs: Lines with hubs held back, named after those of the table.
+        hubs: Lines with hubs corrected, named after those of the table.
         aspects: What each aspect alone is worth; empty if the vectors have none.
     """
 

@@ -113,7 +113,7 @@ def _hubs(report: EvaluationReport) -> EvaluationTable:
         coverage, gini, hubs, largest = _exposure(line)
         diversity = f"{line.means['diversity'].mean:.3f}"
         rows.append((line.name, hubs, largest, coverage, gini, diversity, *precisions))
-    return EvaluationTable("Hubs held back", headings, rows)
+    return EvaluationTable("Hubs corrected", headings, rows)
 
 
 def _aspects(report: EvaluationReport) -> EvaluationTable:
@@ -129,7 +129,7 @@ def _aspects(report: EvaluationReport) -> EvaluationTable:
 
 
 def _with_their_own(report: EvaluationReport) -> Iterable[MeasuredFigures]:
-    """Each line, followed by the same with hubs held back."""
+    """Each line, followed by the same with hubs corrected."""
     for line in report.lines:
         own = [held for held in report.hubs if held.name.startswith(f"{line.name}, ")]
         if own:

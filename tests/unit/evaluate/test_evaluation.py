@@ -67,23 +67,6 @@ def test_popular_follows_the_listening() -> None:
     assert shift.second_by_second > shift.first_by_second + 0.1
 
 
-def test_a_cap_leaves_no_track_in_more_lists_than_it_allows() -> None:
-    """Some track is in more than a fifth of the 120 lists; capped, none is, though others move up."""
-    catalogue = groups(each=40)
-    entries = plan.planned_entries(["popular", "diverse/contrast", "similarity"])
-    report = evaluation.run_evaluation(
-        catalogue,
-        simulate_listening(len(catalogue), ListeningModel()),
-        EvaluationOptions(entries=entries, hub_cap=0.2),
-    )
-    plain, capped = report.line("popular"), report.line("popular, capped")
-    assert plain is not None
-    assert capped is not None
-    assert plain.largest > 0.2 >= capped.largest
-    # Contrast looks for what is far, where a hub is no nuisance of nearness.
-    assert [line.name for line in report.hubs] == ["similarity, capped", "popular, capped"]
-
-
 def test_stored_lists_are_what_similarity_is_measured_on() -> None:
     """Of a store, the lists that are served are held against the labels, right or wrong."""
     catalogue = groups()
