@@ -2,7 +2,16 @@
 
 from typing import Annotated
 
+import asyncpg
 import typer
+from alembic.util import CommandError
+from sqlalchemy.exc import SQLAlchemyError
+
+from mess import migrate as migrations
+from mess.cli.console import fail
+from mess.settings import read_settings
+from store.errors import StoreError
+from store.settings import StoreSettings
 
 
 def register(app: typer.Typer) -> None:
@@ -17,16 +26,6 @@ def migrate(
     show: Annotated[bool, typer.Option("--show", help="Only print the revision that it is at.")] = False,
 ) -> None:
     """Bring the database at MESS_DATABASE_URL to this version's schema."""
-    import asyncpg  # noqa: PLC0415
-    from alembic.util import CommandError  # noqa: PLC0415 -- `mess --help` must not wait for SQLAlchemy
-    from sqlalchemy.exc import SQLAlchemyError  # noqa: PLC0415
-
-    from mess import migrate as migrations  # noqa: PLC0415
-    from mess.cli.console import fail  # noqa: PLC0415
-    from mess.settings import read_settings  # noqa: PLC0415
-    from store.errors import StoreError  # noqa: PLC0415
-    from store.settings import StoreSettings  # noqa: PLC0415
-
     url = read_settings(StoreSettings).dsn
     try:
         if show:
