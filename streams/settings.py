@@ -196,6 +196,12 @@ class StreamSettings(BaseSettings):
         title="Tracks up to which a new one is compared with all at once",
         description="In a larger catalogue with the likely ones; the others follow in idle time",
     )
+    bootstrap: Literal["engine", "pynndescent"] = Field(
+        "engine",
+        title="What finds the first lists of a catalogue that comes whole",
+        description="The engine's own products and cells, or pynndescent's neighbour graph, which the engine completes; "
+        "the lists are the same in the end",
+    )
     batch_seconds: float = Field(0.02, gt=0, le=5, title="Seconds from one micro-batch to the next, at least")
     feed_window_seconds: float = Field(
         1.0, ge=0, le=3_600, title="Seconds in which the change feed tells of a track at most once"

@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from streams.engine.endings import end_with_parent, last_line
+
 # The modules of compiled functions.
 MODULES = ("kernels", "departing")
 # Longer than this and the machine has no time for it: the engine stays as it is.
@@ -59,14 +61,7 @@ def load_kernels() -> Kernels:
 
 def fill_cache() -> None:
     """Compile everything, in a process that is there for nothing else, and that ends with the one that wants it."""
-
-    def watch() -> None:
-        # The other end of this pipe is closed when the parent is gone, however it went. Not by way of `sys.stdin`: an
-        # interpreter that ends would wait for its lock, and abort.
-        os.read(0, 1)
-        os._exit(1)
-
-    threading.Thread(target=watch, name="parent", daemon=True).start()
+    end_with_parent()
     os.nice(NICENESS)
     load_kernels()
 
@@ -133,12 +128,7 @@ class KernelLoader:
             ) as self._compiler,
         ):
             if (status := self._compiler.wait(PATIENCE)) != 0:
-                errors.seek(0)
-                said = errors.read().decode(errors="replace").split("\n")
-                last = next((line for line in reversed(said) if line.strip()), "")
-                raise CompilerFailedError(
-                    f"the compiler ended with status {status}{': ' if last else ''}{last[:300]}"
-                )
+                raise CompilerFailedError(f"the compiler ended with status {status}{last_line(errors)}")
 
     def stop(self) -> None:
         """End the compiler, if it still runs."""

@@ -1,8 +1,10 @@
-"""How a spawned process ended, for the one line that a log gets."""
+"""Ends of processes: how a spawned one ended, for the one line that a log gets, and how one ends with its parent."""
 
+import os
 import signal
 import threading
 from multiprocessing.process import BaseProcess
+from typing import IO
 
 # Of two threads that wait for one process, the kernel tells one how it ended, and the other that there is no such
 # process: multiprocessing takes that for one that runs.
@@ -26,3 +28,23 @@ def how_it_ended(process: BaseProcess | None) -> str:
     if status < 0:
         return f": it was ended by {signal.Signals(-status).name}"
     return f": it ended with status {status}"
+
+
+def last_line(errors: IO[bytes]) -> str:
+    """What a process said last, for the end of a message: a colon and the line, shortened; empty where it said nothing."""
+    errors.seek(0)
+    said = errors.read().decode(errors="replace").split("\n")
+    last = next((line for line in reversed(said) if line.strip()), "")
+    return f"{': ' if last else ''}{last[:300]}"
+
+
+def end_with_parent() -> None:
+    """Have this process end with the one that started it and holds the other end of its standard input."""
+
+    def watch() -> None:
+        # The other end of this pipe is closed when the parent is gone, however it went. Not by way of `sys.stdin`: an
+        # interpreter that ends would wait for its lock, and abort.
+        os.read(0, 1)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="parent", daemon=True).start()

@@ -320,6 +320,24 @@ class NeighbourSearch:
 
         return self._shared(len(rows), run)
 
+    def rank(self, rows: Slots, candidates: Slots) -> tuple[Slots, Scores]:
+        """The lists of some tracks from candidates, int32 (m, kept), and their scores; past the end `EMPTY` and -inf.
+
+        Args:
+            rows: int32 (m,), their slots.
+            candidates: int32 (m, w), none twice; `EMPTY` where there is none.
+        """
+        row, place = np.nonzero(candidates != EMPTY)
+        others, vectors = candidates[row, place], self._catalogue.vectors
+        if self._kernels is not None:
+            exact = self._kernels.similarities(vectors, rows[row], others)
+        else:
+            ends = np.flatnonzero(np.diff(row)) + 1
+            each = zip(rows[np.unique(row)].tolist(), np.split(others, ends), strict=True)
+            exact = np.concatenate([exact_similarity(vectors[slot], vectors[part]) for slot, part in each])
+        self.computed += len(exact)
+        return self._best(len(rows), row.astype(np.int32), others, exact)
+
     def _tracks(self) -> TrackArrays:
         return TrackArrays(self._catalogue.vectors, self._catalogue.alive, self._catalogue.id_labels)
 

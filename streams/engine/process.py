@@ -14,6 +14,7 @@ from typing import Any, cast
 
 from streams.engine.acceleration import KernelLoader
 from streams.engine.approximate import EXACT_UPTO, ApproximateEngine
+from streams.engine.descent import DescentEngine
 from streams.engine.exact import ExactEngine
 from streams.engine.piped import PipedProcess
 from streams.engine.snapshot import SnapshotError
@@ -114,8 +115,10 @@ def _build(
     kept: int,
     exact_upto: int,
     accelerated_from: int,
+    by_descent: bool,
 ) -> tuple[NeighbourEngine, _Idle]:
-    engine = ApproximateEngine(dimension, published=published, kept=kept, exact_upto=exact_upto)
+    kind = DescentEngine if by_descent else ApproximateEngine
+    engine = kind(dimension, published=published, kept=kept, exact_upto=exact_upto)
     return engine, _Idle(connection, engine, accelerated_from)
 
 
@@ -135,6 +138,7 @@ class EngineProcess(PipedProcess):
         kept: How many are kept.
         exact_upto: The size of a catalogue up to which newcomers are compared with all of it at once.
         accelerated_from: The size of a catalogue from which on the compiled inner loops are used.
+        by_descent: Whether pynndescent finds the first lists of a catalogue that comes whole.
         cache: A directory that keeps the compiled loops from one start to the next, where NUMBA_CACHE_DIR names none and
             the place beside the modules cannot be written.
 
@@ -154,11 +158,13 @@ class EngineProcess(PipedProcess):
         kept: int = 100,
         exact_upto: int = EXACT_UPTO,
         accelerated_from: int = ACCELERATED_FROM,
+        by_descent: bool = False,
         cache: str | os.PathLike[str] | None = None,
     ) -> None:
         self.dimension = dimension
         # Large catalogues need the loops: they are there before one has become large.
-        arguments = (dimension, published, kept, exact_upto, min(accelerated_from, exact_upto // 2))
+        loops_from = min(accelerated_from, exact_upto // 2)
+        arguments = (dimension, published, kept, exact_upto, loops_from, by_descent)
         super().__init__(_build, *arguments, environment=_cached_at(cache))
 
     async def load(self, tracks: TrackBatch, lists: StoredLists) -> None:

@@ -146,7 +146,7 @@ class EngineStats:
     """A look inside: counts, bytes held, and seconds spent by phase since the start.
 
     `unverified` tracks have not been compared with the whole catalogue yet; `compiled` says whether the inner loops are,
-    `compile_failure` why they could not be.
+    `compile_failure` why they could not be; `descent_failure` why pynndescent did not find the first lists.
     """
 
     tracks: int
@@ -156,6 +156,7 @@ class EngineStats:
     unverified: int = 0
     compiled: bool = False
     compile_failure: str = ""
+    descent_failure: str = ""
 
 
 @dataclass(frozen=True, slots=True)

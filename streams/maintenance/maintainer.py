@@ -140,7 +140,7 @@ class ListMaintainer:
         self._flushes = 0
         self._closing = False
         self._traces: list[SpanContext] = []
-        self._compile_failure = ""
+        self._failures: dict[str, str] = {}
         self._wake = asyncio.Event()
         self._applied_some = asyncio.Event()
         self._listeners: list[Listener] = []
@@ -405,14 +405,15 @@ class ListMaintainer:
         self._metrics.engine_bytes.set(stats.memory_bytes)
         self._metrics.engine_compiled.set(stats.compiled)
         self._metrics.engine_compile_failed.set(bool(stats.compile_failure))
-        if stats.compile_failure != self._compile_failure:
-            self._compile_failure = stats.compile_failure
-            if stats.compile_failure:
-                log.error(
-                    "the engine's inner loops could not be compiled: it goes on without them, slower, and large catalogues "
-                    "are compared with every newcomer as a whole",
-                    reason=stats.compile_failure,
-                )
+        failures = {
+            "the engine's inner loops could not be compiled: it goes on without them, slower, and large catalogues "
+            "are compared with every newcomer as a whole": stats.compile_failure,
+            "pynndescent did not find the first lists: the engine makes them itself": stats.descent_failure,
+        }
+        for event, reason in failures.items():
+            if reason and reason != self._failures.get(event):
+                log.error(event, reason=reason)
+        self._failures = failures
         for phase, seconds in stats.seconds.items():
             self._metrics.engine_seconds.labels(phase).set(seconds)
 

@@ -446,6 +446,7 @@ def engine_process(settings: StreamSettings, dimension: int) -> EngineProcess:
         published=settings.list_size,
         kept=settings.list_kept,
         exact_upto=settings.exact_upto,
+        by_descent=settings.bootstrap == "pynndescent",
         cache=None if settings.data_dir is None else settings.data_dir / "compiled",
     )
 

@@ -67,7 +67,7 @@ def test_an_engine_without_its_loops_says_so_and_tries_again(monkeypatch: pytest
     monkeypatch.setattr(KernelLoader, "start", fail_once)
     ours, theirs = multiprocessing.Pipe()
     with ours, theirs:
-        engine, idle = _build(theirs, 8, 5, 8, 100, 1)
+        engine, idle = _build(theirs, 8, 5, 8, 100, 1, False)
         engine.apply(batch(random_catalogue(3, 8), dimension=8))
         idle.called()
         idle.called()
@@ -112,7 +112,7 @@ def test_a_small_catalogue_is_not_worth_the_loading(monkeypatch: pytest.MonkeyPa
     items = list(random_catalogue(3, 8).items())
     ours, theirs = multiprocessing.Pipe()
     with ours, theirs:
-        engine, idle = _build(theirs, 8, 5, 8, 100, 3)
+        engine, idle = _build(theirs, 8, 5, 8, 100, 3, False)
         engine.apply(batch(dict(items[:2]), dimension=8))
         idle.called()
         assert not begun

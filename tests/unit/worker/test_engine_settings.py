@@ -3,11 +3,15 @@
 import asyncio
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from streams.engine.approximate import MANY
+from streams.engine.types import StoredLists, no_events
 from streams.maintenance.pipeline import engine_process
 from streams.settings import StreamSettings
 from tests.unit.engine.helpers import KeptLists, batch, oracle
+from tests.unit.engine.test_descent import put_in_place
 from tests.unit.engine.test_exact import random_catalogue
 from tests.unit.engine.test_process import _ChangedEngine
 
@@ -34,5 +38,28 @@ async def test_the_threshold_decides_whether_newcomers_are_looked_for_in_cells(
         follower.take(_ChangedEngine(await engine.take_changes()))  # type: ignore[arg-type]
         assert follower.lists == oracle(catalogue, 5)
         assert ("cells" in (await engine.stats()).seconds) == cells
+    finally:
+        await engine.stop()
+
+
+async def test_first_lists_come_from_pynndescent_where_it_is_wanted(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """With MESS_BOOTSTRAP=pynndescent the engine takes the library's graph, and completes it."""
+    put_in_place(monkeypatch, tmp_path)
+    monkeypatch.setenv("MESS_BOOTSTRAP", "pynndescent")
+    settings = StreamSettings(list_size=5, list_kept=8, data_dir=tmp_path)
+    engine, catalogue, follower = engine_process(settings, 8), random_catalogue(MANY, 8), KeptLists()
+    none = np.empty(0, dtype=np.int64)
+    nothing = StoredLists(none, none.reshape(0, 0), np.empty((0, 0), dtype=np.float32), none, no_events())
+    await engine.start()
+    try:
+        await engine.load(batch(catalogue, dimension=8), nothing)
+        while (stats := await engine.stats()).waiting_refills or stats.unverified:  # noqa: ASYNC110 - likewise
+            await asyncio.sleep(0.05)
+        assert stats.descent_failure == ""
+        assert stats.seconds["descent"] > 0
+        follower.take(_ChangedEngine(await engine.take_changes()))  # type: ignore[arg-type]
+        assert follower.lists == oracle(catalogue, 5)
     finally:
         await engine.stop()
