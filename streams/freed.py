@@ -14,6 +14,7 @@ from typing import Final, NoReturn
 GIVING_MEMORY_BACK: Final = {"MALLOC_ARENA_MAX": "2", "MALLOC_TRIM_THRESHOLD_": str(128 * 1024)}
 # What lies free below a block that is in use is given back only when asked for: after growth of so many bytes.
 GROWN_BYTES: Final = 8 * 1024 * 1024
+FREED_BYTES: Final = 1024 * 1024
 LOOK_SECONDS: Final = 10.0
 
 
@@ -31,7 +32,7 @@ def resident_bytes() -> int:
 
 
 class FreedMemory:
-    """Gives freed memory back when the process has grown since the last time.
+    """Gives freed memory back after the process has grown, and again until nothing is freed any more.
 
     Args:
         resident: Returns the resident memory of the process.
@@ -39,22 +40,27 @@ class FreedMemory:
 
     def __init__(self, resident: Callable[[], int] = resident_bytes) -> None:
         self._resident = resident
-        self._before = 0
+        self._kept = 0
+        self._unsettled = False
         self._looked_at = float("-inf")
 
     def give_back(self) -> bool:
-        """Give freed memory back, if the process has grown by `GROWN_BYTES`; return whether it had.
+        """Give freed memory back if there may be much; return whether it was tried.
 
-        Takes milliseconds where it gives back, microseconds where it only looks, which it does every `LOOK_SECONDS`.
+        Takes milliseconds then, and microseconds where it only looks, which it does every `LOOK_SECONDS`.
         """
         if time.monotonic() < self._looked_at + LOOK_SECONDS:
             return False
         self._looked_at = time.monotonic()
-        grown = self._resident() > self._before + GROWN_BYTES
-        if grown:
-            give_memory_back()
-            self._before = self._resident()
-        return grown
+        before = self._resident()
+        grown = before > self._kept + GROWN_BYTES
+        if not grown and not self._unsettled:
+            return False
+        give_memory_back()
+        self._kept = self._resident()
+        # What made it grow may be in use still, and be freed by the next look.
+        self._unsettled = grown or self._kept < before - FREED_BYTES
+        return True
 
 
 async def keep_giving_back() -> NoReturn:

@@ -34,19 +34,26 @@ def test_what_was_freed_is_given_back(told: dict[str, str]) -> None:
     assert int(done.stdout) > 100 * 1024 * 1024
 
 
-def test_memory_is_given_back_after_growth_and_not_all_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """By looks some seconds apart, each of which compares with the last time that something was given back."""
+def test_memory_is_given_back_after_growth_until_nothing_is_freed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By looks some seconds apart; what made a process grow may be freed after the first."""
     now, resident = [1_000.0], [100 * GROWN_BYTES]
+    frees = [0, 0, 5 * GROWN_BYTES, 0]
     monkeypatch.setattr("streams.freed.time.monotonic", lambda: now[0])
+    monkeypatch.setattr(
+        "streams.freed.give_memory_back", lambda: resident.append(resident.pop() - frees.pop(0))
+    )
     freed = FreedMemory(lambda: resident[0])
-    assert freed.give_back()
+
+    def look() -> bool:
+        now[0] += LOOK_SECONDS
+        return freed.give_back()
+
+    assert look()
+    assert not freed.give_back()  # too soon
+    assert [look(), look(), look(), look()] == [True, False, False, False]
     resident[0] += 2 * GROWN_BYTES
-    assert not freed.give_back()
-    now[0] += LOOK_SECONDS
-    assert freed.give_back()
-    now[0] += LOOK_SECONDS
-    resident[0] += GROWN_BYTES
-    assert not freed.give_back()
+    assert [look(), look(), look()] == [True, True, False]
+    assert frees == []
 
 
 def test_resident_memory_is_measured() -> None:
