@@ -5,6 +5,8 @@ compiles into the cache, unless one has before; only then does this process impo
 `NUMBA_CACHE_DIR` says, or beside the module.
 """
 
+import contextlib
+import ctypes
 import hashlib
 import importlib
 import importlib.metadata
@@ -26,6 +28,8 @@ MODULES = ("kernels", "departing")
 PATIENCE = 600.0
 # Nobody waits for the compiler: everything else goes first.
 NICENESS = 10
+# See madvise(2), Linux 5.4 and later.
+_MADV_PAGEOUT = 21
 
 
 class CompilerFailedError(Exception):
@@ -57,6 +61,20 @@ def load_kernels() -> Kernels:
         departing.remove,
         kernels.similarities,
     )
+
+
+def put_compiler_aside() -> None:
+    """Let go of the pages of LLVM's library, 67 MB of the file: loading from the cache reads it, and nothing does afterwards.
+
+    They are read again if they are wanted. Does nothing where the system has no way to.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        madvise = ctypes.CDLL(None).madvise
+        madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+        for line in Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace").splitlines():
+            if "libllvmlite" in line:
+                start, end = (int(edge, 16) for edge in line.split(maxsplit=1)[0].split("-"))
+                madvise(start, end - start, _MADV_PAGEOUT)
 
 
 def fill_cache() -> None:
@@ -108,6 +126,7 @@ class KernelLoader:
                 self._compile()
                 mark.touch()
             self.kernels = load_kernels()
+            put_compiler_aside()
         except Exception as error:  # noqa: BLE001 -- the thread has nobody to tell but by `failure`
             # Without them everything works, slower. (Numba raises RuntimeError where it finds no place for its cache.)
             self.stop()

@@ -36,7 +36,7 @@ QUIET_SECONDS = 1.0
 SLICE_LISTS = 2_048
 # Seconds that an engine without lists to refill sleeps before it checks for a call.
 IDLE_SECONDS = 5.0
-# The compiled loops take 128 MiB and a second of a core to load, and save a smaller catalogue half a millisecond an insert.
+# The compiled loops take 60 MiB and a second of a core to load, and save a smaller catalogue half a millisecond an insert.
 ACCELERATED_FROM = 500
 # A compiler that failed, for want of memory or of room on the disk, is tried again after so long.
 COMPILE_AGAIN_SECONDS = 600.0

@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from streams.engine import acceleration
@@ -140,3 +141,13 @@ async def test_the_loops_come_while_the_engine_works() -> None:
         assert follower.lists == oracle(catalogue, 5)
     finally:
         await engine.stop()
+
+
+def test_compiled_functions_work_without_the_compilers_pages() -> None:
+    """They are machine code of their own; what compiles again reads its pages again."""
+    loaded = acceleration.load_kernels()
+    acceleration.put_compiler_aside()
+    vectors = np.eye(4, dtype=np.float32)
+    both = np.array([1, 2], dtype=np.int64)
+    assert loaded.similarities(vectors, both, both).tolist() == [1.0, 1.0]
+    assert acceleration.load_kernels() == loaded
