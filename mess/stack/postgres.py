@@ -22,6 +22,7 @@ from mess.stack.errors import StackError
 from mess.stack.files import tail_lines, write_private
 from mess.stack.ports import LOOPBACK
 from mess.stack.service import ServiceSpec
+from streams.freed import GIVING_MEMORY_BACK
 
 MAJOR_VERSION = 18
 DATABASE = "mess"
@@ -35,6 +36,8 @@ SETTINGS = {
     "max_connections": "100",
     "shared_buffers": "64MB",
     "effective_cache_size": "1GB",
+    # Each connection that has written lists keeps so much.
+    "temp_buffers": "2MB",
     "work_mem": "16MB",
     "maintenance_work_mem": "128MB",
     "wal_buffers": "4MB",
@@ -46,6 +49,9 @@ SETTINGS = {
     "autovacuum_naptime": "20s",
     "autovacuum_vacuum_scale_factor": "0.1",
     "jit": "off",
+    # Four processes that a laptop has no use for.
+    "io_method": "sync",
+    "max_logical_replication_workers": "0",
     "log_checkpoints": "off",
     "log_line_prefix": "%m [%p] %q%u@%d ",
     # A failing statement may carry thousands of vectors; the log names the statement, not its values.
@@ -335,4 +341,4 @@ def _root_prefix(*, owned_by_root: bool) -> list[str]:
 def _environment() -> dict[str, str]:
     """The environment without what would point Postgres programs elsewhere."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PG", "LC_"))}
-    return kept | {"LC_ALL": "C", "TZ": "UTC"}
+    return kept | {"LC_ALL": "C", "TZ": "UTC", **GIVING_MEMORY_BACK}
