@@ -280,6 +280,8 @@ class ListMaintainer:
                 return
             start = time.monotonic()
             await self.flush()
+            # Afterwards: readers do not wait for it.
+            await self._observe_engine()
             await asyncio.sleep(FLUSH_REST * (time.monotonic() - start))
 
     async def _caught_up(self) -> None:
@@ -354,11 +356,9 @@ class ListMaintainer:
             withdrawn, self._withdrawn = self._withdrawn, False
             traces, self._traces = self._traces, []
             moved, self._moved = bool(self._moved), {}
-            taken = _TakenChanges(
+            return _TakenChanges(
                 changes, dict(self.applied), self._ownership.tenures, withdrawn, traces, moved
             )
-            await self._observe_engine()
-            return taken
 
     async def _write_when_held(self, taken: _TakenChanges) -> _Written:
         # Without a partition there is no epoch, and nothing would fence this write.
