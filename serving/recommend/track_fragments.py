@@ -75,8 +75,7 @@ def aspects_to(
     if layout is None or seed.vector is None or not others or any(vector is None for vector in vectors):
         return [(b"{}", b"")] * len(others)
     told = []
-    for row in layout.cosines(seed.vector, np.array(vectors)).tolist():
-        aspects = layout.described(row)
+    for aspects in layout.described(layout.cosines(seed.vector, np.array(vectors))):
         extreme = extremes(aspects)
         told.append((orjson.dumps(aspects), b"; " + extreme.encode() if extreme else b""))
     return told

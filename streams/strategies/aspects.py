@@ -141,12 +141,15 @@ class Layout:
         found: Floats = np.clip(cosines, -1.0, 1.0)
         return found
 
-    def described(self, cosines: Sequence[float]) -> dict[str, float | None]:
-        """One row of `cosines` by name, to six decimals; None where either track lacks the part."""
-        return {
-            name: None if math.isnan(cosine) else round(cosine, 6)
-            for name, cosine in zip(self.names, cosines, strict=True)
-        }
+    def described(self, cosines: Floats) -> list[dict[str, float | None]]:
+        """Each row of `cosines` by name, to six decimals; None where either track lacks the part."""
+        names = self.names
+        # All at once: every list that is read for the first time is described so.
+        rounded = np.round(cosines * 1e6) / 1e6 + 0.0  # no minus zero
+        rows: list[list[float | None]] = rounded.tolist()
+        for row, column in np.argwhere(np.isnan(cosines)).tolist():
+            rows[row][column] = None
+        return [dict(zip(names, row, strict=True)) for row in rows]
 
 
 # What vectors must be made up of: a layout, or, as long as no track has fixed it, the weights of the aspects that the first one
@@ -159,11 +162,11 @@ def extremes(aspects: Mapping[str, float | None]) -> str | None:
 
     Of equal ones, the first by name.
     """
-    known = [(name, cosine) for name, cosine in aspects.items() if cosine is not None]
+    known = {name: cosine for name, cosine in aspects.items() if cosine is not None}
     if len(known) < 2:
         return None
-    most, least = max(known, key=lambda one: one[1]), min(reversed(known), key=lambda one: one[1])
-    return f"most alike in {most[0]} ({most[1]:.2f}), least in {least[0]} ({least[1]:.2f})"
+    most, least = max(known, key=known.__getitem__), min(reversed(known), key=known.__getitem__)
+    return f"most alike in {most} ({known[most]:.2f}), least in {least} ({known[least]:.2f})"
 
 
 def described_weights(weights: Weights) -> str:

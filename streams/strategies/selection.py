@@ -215,7 +215,7 @@ def aspects_of(query: Query, vectors: Vectors | None) -> list[dict[str, float | 
     if layout is None or not layout.aspects or vectors is None:
         return []
     cosines = layout.cosines(seeds.combine_seeds(replace(query, weights=None)).vector, vectors)
-    return [layout.described(row) for row in cosines.tolist()]
+    return layout.described(cosines)
 
 
 def _item(

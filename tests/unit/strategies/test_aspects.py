@@ -55,7 +55,7 @@ def test_similarity_is_the_weighted_mean_of_the_aspects_cosines(number: int) -> 
     assert np.linalg.norm(sought.vector) == pytest.approx(1, abs=1e-6)
     found = sought.scale * float(sought.vector @ vectors[1])
     assert found == pytest.approx(mean_of_cosines(one, other, asked), abs=2e-6)
-    cosines = layout.described(layout.cosines(vectors[0], vectors[1][None])[0].tolist())
+    (cosines,) = layout.described(layout.cosines(vectors[0], vectors[1][None]))
     for name, cosine in cosines.items():
         if name in one and name in other:
             assert cosine == pytest.approx(float(one[name] @ other[name]), abs=2e-6)
