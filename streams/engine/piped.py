@@ -56,8 +56,8 @@ def _serve(connection: Connection, part: object, duty: IdleDuty) -> bool:
     """Answer calls of `part`'s methods; returns True when told to stop, False when the parent is gone."""
     freed = FreedMemory()
     while True:
+        freed.give_back()
         if not duty.until_called():
-            freed.give_back()
             continue
         try:
             name, arguments = receive_message(connection)
