@@ -67,6 +67,7 @@ class Supervisor:
         self._children: dict[str, _Child] = {}
         self._failure: asyncio.Future[ServiceFailedError] = asyncio.get_running_loop().create_future()
         self._guardian: asyncio.subprocess.Process | None = None
+        self._guarding = asyncio.Lock()
 
     @property
     def pids(self) -> dict[str, int]:
@@ -85,8 +86,9 @@ class Supervisor:
         """
         if spec.name in self._children:
             raise ValueError(f"service {spec.name!r} is started already")
-        if self._guardian is None:
-            self._guardian = await _start_guardian()
+        async with self._guarding:  # services start side by side, and one guardian has them all in its care
+            if self._guardian is None:
+                self._guardian = await _start_guardian()
         if self._room is not None and self._watching_room is None:
             self._watching_room = asyncio.create_task(self._watch_room(), name="room on the disk")
         child = self._children[spec.name] = _Child(spec, self._note_group, self._report, self._note_log)

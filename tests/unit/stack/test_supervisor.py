@@ -189,6 +189,15 @@ async def test_children_do_not_outlive_a_killed_supervisor(tmp_path: Path) -> No
     await until(lambda: not _runs(pid))
 
 
+async def test_services_that_start_side_by_side_share_a_guardian(
+    supervisor: Supervisor, tmp_path: Path
+) -> None:
+    """A second one would lose the first, which ends what is in its care when nobody holds it any more."""
+    await asyncio.gather(*(supervisor.start(spec(tmp_path, SLEEP, name)) for name in ("one", "other")))
+    ours = [child.cmdline() for child in psutil.Process().children()]
+    assert sum(guardian.__file__ in line for line in ours) == 1
+
+
 def test_the_guardian_kills_what_ignores_its_signal(monkeypatch: pytest.MonkeyPatch) -> None:
     """A group whose leader does not stop within the grace is killed."""
     monkeypatch.setattr(guardian, "GRACE_SECONDS", 0.1)
