@@ -17,6 +17,7 @@ NAMES = (
     "restart",
     "growth",
     "owned_memory",
+    "takeover",
     "claims",
     "reads",
     "on_demand",

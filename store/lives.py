@@ -45,7 +45,7 @@ SELECT
 FROM worker_lives
 """  # noqa: S608 -- a condition of this module's own
 _ALIVE = f"""
-SELECT l.worker, extract(epoch FROM now() - l.begun_at)::float8 AS seconds, l.figures,
+SELECT l.worker, extract(epoch FROM now() - l.begun_at)::float8 AS seconds, l.figures #>> '{{}}' AS figures,
     ARRAY(SELECT partition FROM ingest_partitions AS p WHERE p.owner = l.owner ORDER BY partition) AS partitions
 FROM worker_lives AS l
 WHERE {_IS_ALIVE}
@@ -130,7 +130,7 @@ async def begin_life(pool: asyncpg.Pool, worker: str, owner: str) -> None:
     async with transaction(pool) as connection:
         await connection.execute(_END, worker, _NO_NOTICE)
         await connection.execute(
-            "DELETE FROM worker_lives WHERE begun_at < now() - make_interval(days => $1)", _FORGOTTEN_DAYS
+            "DELETE FROM worker_lives WHERE seen_at < now() - make_interval(days => $1)", _FORGOTTEN_DAYS
         )
         await connection.execute("INSERT INTO worker_lives (worker, owner) VALUES ($1, $2)", worker, owner)
 
@@ -142,8 +142,8 @@ async def record_heartbeat(
     owning: bool,
     stalled_seconds: float,
     figures: Mapping[str, Any] | None = None,
-) -> None:
-    """A worker is there.
+) -> bool:
+    """A worker is there; returns false if its life has been ended, as another process has begun one under its name.
 
     Args:
         pool: The store.
@@ -153,13 +153,19 @@ async def record_heartbeat(
         figures: What it says of its work, as JSON; None leaves what it said before.
     """
     with translated_errors():
-        await pool.execute(
-            "UPDATE worker_lives SET seen_at = now(), stalled_seconds = $2, figures = coalesce($4::jsonb, figures), "
+        status: str = await pool.execute(
+            "UPDATE worker_lives SET seen_at = now(), stalled_seconds = $2, figures = coalesce($4::text::jsonb, figures), "
             "owning_at = CASE WHEN $3 THEN now() ELSE owning_at END WHERE owner = $1 AND ended_at IS NULL",
             owner,
             stalled_seconds,
             owning,
             None if figures is None else json.dumps(figures),
+        )
+        if not status.endswith(" 0"):
+            return True
+        # A row that is not there at all was of a database that has been made anew.
+        return not await pool.fetchval(
+            "SELECT EXISTS (SELECT FROM worker_lives WHERE owner = $1 AND ended_at IS NOT NULL)", owner
         )
 
 

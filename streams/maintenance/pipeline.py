@@ -63,6 +63,10 @@ FEED_BATCH_BYTES = 512 * 1024
 DIMENSION_SECONDS = 0.5
 
 
+class DuplicateNameError(Exception):
+    """Another process has this worker's name, and with it its partitions."""
+
+
 class Pipeline(Generic[Search]):
     """Everything between the Faust agent and the store.
 
@@ -390,17 +394,26 @@ class Pipeline(Generic[Search]):
                 log.warning("stopped with work left; the next start catches up", error=repr(error))
 
     async def _beat(self) -> None:
-        """Write heartbeats to the store, for ever."""
+        """Write heartbeats to the store, for ever.
+
+        Raises:
+            DuplicateNameError: Another process has started under this worker's name.
+        """
         figures = HeartbeatFigures(self.metrics)
         while True:
             with contextlib.suppress(StoreUnavailableError):
-                await lives.record_heartbeat(
+                alive = await lives.record_heartbeat(
                     self._pool,
                     self._owner,
                     owning=bool(self.ownership.partitions),
                     stalled_seconds=self.stalled_for(),
                     figures=figures.take(),
                 )
+                if not alive:
+                    raise DuplicateNameError(
+                        f"another worker has started as {self._streams.worker_name}; "
+                        "give each a MESS_WORKER_NAME of its own"
+                    )
             await asyncio.sleep(BEAT_SECONDS)
 
     def answer_at(self, url: str, token: str) -> None:

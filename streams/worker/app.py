@@ -162,6 +162,11 @@ def create_worker_app(
         broker_request_timeout=max(kafka.request_timeout_ms / 1000, streams.session_timeout_seconds * 1.5),
         broker_session_timeout=streams.session_timeout_seconds,
         broker_commit_interval=1.0,
+        # A static member: killed and started again within its session, it gets its own partitions back from the broker, and
+        # no other worker hears of it. Of what the assignor says of a member the broker then keeps the first process's word,
+        # which Faust compares with the URL; nobody asks for that.
+        consumer_group_instance_id=streams.worker_name,
+        canonical_url="http://worker",
         consumer_auto_offset_reset="earliest",
         consumer_max_fetch_size=MAX_MESSAGE_BYTES,
         # A broker that has just started may not know the topic yet, and this worker then has no partition until it

@@ -226,6 +226,8 @@ class _Consumer(driver.Consumer):
         if thread._consumer is None:  # noqa: SLF001
             return
         await self.commit()
+        # aiokafka keeps silent for a static member, whose partitions would wait for the end of its session.
+        thread._consumer._coordinator._group_instance_id = None  # noqa: SLF001
         # Not by way of the thread's queue of calls: in it a fetch may be waiting.
         leaving = asyncio.run_coroutine_threadsafe(thread._consumer.stop(), thread.thread_loop)  # noqa: SLF001
         await asyncio.wrap_future(leaving)

@@ -17,9 +17,8 @@ def worker_of(database_url: str, broker: KafkaBroker, log: Path, **settings: str
         database_url,
         broker.bootstrap_servers,
         log,
-        MESS_SESSION_TIMEOUT_SECONDS="6",
         MESS_CONSUMER_GROUP=broker.group,
-        **settings,
+        **{"MESS_SESSION_TIMEOUT_SECONDS": "6"} | settings,
     )
 
 

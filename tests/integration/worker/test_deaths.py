@@ -113,3 +113,24 @@ async def test_the_store_knows_how_the_workers_are(bench: IsolationBench) -> Non
     state = await fetch_workers(bench.pool)
     assert (state.deaths, state.workers, state.last_error) == (3, (), "w: KeyError: 'x'")
     assert round(state.owned_ago or 0) >= 20
+
+
+async def test_a_worker_learns_that_another_has_its_name(bench: IsolationBench) -> None:
+    """Its life has ended with the other's start; a database that was made anew has said nothing of it."""
+    await lives.begin_life(bench.pool, "w", "w/1")
+    assert await lives.record_heartbeat(bench.pool, "w/1", owning=True, stalled_seconds=0)
+    await lives.begin_life(bench.pool, "w", "w/2")
+    assert not await lives.record_heartbeat(bench.pool, "w/1", owning=True, stalled_seconds=0)
+    assert await lives.record_heartbeat(bench.pool, "w/2", owning=True, stalled_seconds=0)
+    assert await lives.record_heartbeat(bench.pool, "w/unknown", owning=True, stalled_seconds=0)
+
+
+async def test_a_long_life_is_not_forgotten(bench: IsolationBench) -> None:
+    """Lives are forgotten a week after they were seen last, not after their start."""
+    await lives.begin_life(bench.pool, "old", "old/1")
+    await lives.begin_life(bench.pool, "gone", "gone/1")
+    await bench.pool.execute("UPDATE worker_lives SET begun_at = now() - interval '30 days'")
+    await bench.pool.execute("UPDATE worker_lives SET seen_at = begun_at WHERE worker = 'gone'")
+    await lives.begin_life(bench.pool, "new", "new/1")
+    assert [worker.name for worker in (await fetch_workers(bench.pool)).workers] == ["new", "old"]
+    assert await bench.pool.fetchval("SELECT count(*) FROM worker_lives") == 2

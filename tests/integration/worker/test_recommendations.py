@@ -38,10 +38,10 @@ class TopicClient:
         self._consumer = consumer
         self.raw: dict[str, list[bytes]] = {}
 
-    async def send(self, value: bytes, key: str | None) -> None:
+    async def send(self, value: bytes, key: str | None, partition: int | None = None) -> None:
         """Publish a request as it is."""
         delivery = await self._producer.send(
-            "recommendation-requests", value, key=None if key is None else key.encode()
+            "recommendation-requests", value, key=None if key is None else key.encode(), partition=partition
         )
         await delivery
 
@@ -51,12 +51,16 @@ class TopicClient:
         await self.send(json.dumps(fields).encode(), request_id)
         return str(request_id)
 
+    async def look(self) -> None:
+        """Read the replies that have come."""
+        for records in (await self._consumer.getmany(timeout_ms=200)).values():
+            for record in records:
+                self.raw.setdefault(record.key.decode(), []).append(record.value)
+
     async def replies(self, request_id: str, count: int = 1) -> list[RecommendationReply]:
         """Wait for so many replies to a request."""
         while len(self.raw.get(request_id, [])) < count:
-            for records in (await self._consumer.getmany(timeout_ms=200)).values():
-                for record in records:
-                    self.raw.setdefault(record.key.decode(), []).append(record.value)
+            await self.look()
         return [RecommendationReply.model_validate_json(value) for value in self.raw[request_id]]
 
     async def ask(self, **fields: Any) -> RecommendationReply:
