@@ -2,7 +2,8 @@
 
 Several workers share the partitions of a catalogue that changes all the time. They, Postgres and the broker are killed one
 after the other, each time as soon as something has moved on since; most lives of a worker end at a named point, where
-nobody has killed it before. After some twenty kills everything comes to rest, and the oracle looks at it.
+nobody has killed it before. Some workers are asked to stop, and a further one comes and goes. After some twenty kills
+everything comes to rest, and the oracle looks at it.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import argparse
 import asyncio
 import logging
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -36,6 +38,9 @@ from tests.support.polling import until
 SESSION_SECONDS = 4
 # Of the rounds, the share in which a server is killed, and of a worker's lives the share that is to end at a point.
 SERVER_SHARE = 0.12
+# Likewise a worker is asked to stop, and a further one joins, or the one that did is taken away again.
+STOP_SHARE = 0.1
+JOIN_SHARE = 0.1
 POINT_SHARE = 0.8
 # Every other round waits so long for somebody to come to the point where it is to die.
 POINT_SECONDS = 10.0
@@ -52,12 +57,14 @@ class Plan:
         workers: How many share the partitions.
         kills: How many kills it has at least.
         misplaced: The share of the messages that go to any partition.
+        exact_upto: Tracks up to which workers compare a new one with all at once; None leaves it as it is.
     """
 
     seed: int
     workers: int
     kills: int
     misplaced: float = 0.0
+    exact_upto: int | None = None
 
 
 @dataclass
@@ -66,7 +73,7 @@ class Outcome:
 
     Attributes:
         plan: Which.
-        kills: By where or what: points, `random`, `postgres`, `broker`.
+        kills: By where or what: points, `random`, `stopped`, `added`, `taken away`, `postgres`, `broker`.
         ended: How often a worker ended by itself, by what it said.
         faults: What is not as it must be, in words.
         report: What happened, for whoever looks for the reason.
@@ -105,19 +112,22 @@ class KillingRunner(Runner):
     def __init__(self, directory: Path, servers: Servers, guardian, plan: Plan) -> None:  # type: ignore[no-untyped-def]
         super().__init__(directory, servers, guardian, plan.misplaced)
         self._plan = plan
+        if plan.exact_upto is not None:
+            self._worker_settings["MESS_EXACT_UPTO"] = str(plan.exact_upto)
         self._rng = np.random.default_rng([plan.seed, plan.workers])
         self._history = History(np.random.default_rng(plan.seed))
         self._crew: list[KeptWorker] = []
-        self.server_kills: Counter[str] = Counter()
+        self._further: KeptWorker | None = None
+        self.incidents: Counter[str] = Counter()
 
     def kills(self) -> Counter[str]:
-        """Kills so far, by where or what."""
-        ends = [end for worker in self._crew for end in worker.ends]
-        return self.server_kills + Counter(end for end in ends if not end.startswith("status"))
+        """Kills and other incidents so far, by where or what."""
+        ends = [end for worker in self._workers for end in worker.ends]
+        return self.incidents + Counter(end for end in ends if not end.startswith("status"))
 
     def ended(self) -> Counter[str]:
         """Why workers ended that nobody had killed, as their logs say."""
-        logs = [worker.log for worker in self._crew if worker.log.exists()]
+        logs = [worker.log for worker in self._workers if worker.log.exists()]
         lines = [line for log in logs for line in log.read_text(errors="replace").splitlines()]
         said = [orjson.loads(line) for line in lines if line.startswith("{") and '"worker ' in line]
         return Counter(
@@ -182,16 +192,38 @@ class KillingRunner(Runner):
         if draw < SERVER_SHARE:
             survives = self._servers.broker_kind == "kafka"
             kind = FaultKind.KILL_BROKER if survives and draw < SERVER_SHARE / 3 else FaultKind.KILL_POSTGRES
-            self.server_kills["broker" if kind is FaultKind.KILL_BROKER else "postgres"] += 1
+            self.incidents["broker" if kind is FaultKind.KILL_BROKER else "postgres"] += 1
             away, number = float(self._rng.uniform(0, 1)), int(self._rng.integers(2))
             fault = Fault(kind, after=0, away=away, number=number)
             self.note(f"{fault}")
             await self._kill_server(fault)
             return
+        if draw < SERVER_SHARE + STOP_SHARE:
+            asked = self._crew[int(self._rng.integers(len(self._crew)))]
+            self.note(f"{asked.name}: asked to stop")
+            asked.ask_to_stop()
+            return
+        if draw < SERVER_SHARE + STOP_SHARE + JOIN_SHARE:
+            await self._join_or_leave()
+            return
         count = 1 + int(self._rng.integers(len(self._crew)))
         for victim in self._rng.choice(len(self._crew), size=count, replace=False).tolist():
             self.note(f"{self._crew[victim].name}: kill -9")
             self._crew[victim].kill_now()
+
+    async def _join_or_leave(self) -> None:
+        """Let a further worker join; the next time, take it away for good, asked or killed."""
+        if self._further is None:
+            self._further = self._new_worker(SESSION_SECONDS)
+            self._further.run(self._draw_point())
+            self.incidents["added"] += 1
+            self.note(f"{self._further.name} joins")
+            return
+        leaving, self._further = self._further, None
+        number = signal.SIGTERM if self._rng.random() < 0.5 else signal.SIGKILL
+        self.note(f"{leaving.name} is taken away by {number.name}")
+        self.incidents["taken away"] += 1
+        await leaving.end(number)
 
     async def _move_on(self) -> None:
         """Wait until more has been consumed, or somebody has died anyway."""
@@ -246,11 +278,24 @@ async def play(plan: Plan, directory: Path) -> Outcome:
     return outcome
 
 
-def plans(kills: int, workers: list[int], per_history: int, seed: int, misplaced: float = 0.0) -> list[Plan]:
+def plans(
+    kills: int,
+    workers: list[int],
+    per_history: int,
+    seed: int,
+    misplaced: float = 0.0,
+    exact_upto: int | None = None,
+) -> list[Plan]:
     """Histories that have so many kills together, by turns over each number of workers."""
     count = -(-kills // per_history)
     return [
-        Plan(seed + i, workers[i % len(workers)], min(per_history, kills - i * per_history), misplaced)
+        Plan(
+            seed + i,
+            workers[i % len(workers)],
+            min(per_history, kills - i * per_history),
+            misplaced,
+            exact_upto,
+        )
         for i in range(count)
     ]
 
@@ -270,13 +315,20 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--misplaced", type=float, default=0.3, help="share of the messages that go to any partition (0.3)"
     )
+    parser.add_argument(
+        "--exact-upto",
+        type=int,
+        help="tracks up to which workers compare a new one with all at once (200,000)",
+    )
     options = parser.parse_args(arguments)
     # It tells of each attempt to reach a broker that is away, as one often is here.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     numbers = [int(number) for number in options.workers.split(",")]
     total: Counter[str] = Counter()
     faults, began = 0, time.monotonic()
-    for plan in plans(options.kills, numbers, options.per_history, options.seed, options.misplaced):
+    for plan in plans(
+        options.kills, numbers, options.per_history, options.seed, options.misplaced, options.exact_upto
+    ):
         with tempfile.TemporaryDirectory(prefix="mess-kills-") as directory:
             outcome = asyncio.run(play(plan, Path(directory)))
             if outcome.faults and options.keep is not None:

@@ -49,6 +49,8 @@ class Runner:
         self._url = servers.database_url
         self._databases = 1
         self._workers: list[KeptWorker] = []
+        # Of every worker from now on.
+        self._worker_settings: dict[str, str] = {}
         self._worker = self._new_worker()
         self._watcher = Watcher(self._url)
         self._delivered: list[tuple[int, int, Message]] = []
@@ -393,6 +395,7 @@ class Runner:
             self._directory / f"{name}.log",
             self.note,
             session_seconds,
+            **self._worker_settings,
         )
         self._workers.append(worker)
         return worker

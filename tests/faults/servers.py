@@ -128,6 +128,9 @@ class Server:
         self._process = None
 
 
+_STOPPED = "stopped"
+
+
 class KeptWorker(WorkerProcess):
     """A worker that is started again whenever it ends, as a supervisor does.
 
@@ -138,10 +141,12 @@ class KeptWorker(WorkerProcess):
         log: Where its output goes; its stem is the worker's name.
         note: Told of each end.
         session_seconds: After which the group takes it for dead.
+        settings: Further ones, as environment variables.
 
     Attributes:
         exits: How it ended, each time: the exit status, negative for a signal.
-        ends: Likewise in words: the point where it was to die, `random` for `kill_now`, else the status.
+        ends: Likewise in words: the point where it was to die, `random` for `kill_now`, `stopped` if it was asked to stop,
+            else the status.
         next_point: Gives the fault point of each further life; none of itself.
     """
 
@@ -153,11 +158,13 @@ class KeptWorker(WorkerProcess):
         log: Path,
         note: Callable[[str], None],
         session_seconds: int = 6,
+        **settings: str,
     ) -> None:
         super().__init__(
             database_url,
             servers,
             log,
+            **settings,
             MESS_SESSION_TIMEOUT_SECONDS=str(session_seconds),
             MESS_WORKER_NAME=log.stem,
             # Often enough that most starts find one, of a state that is long past or of a partition that was lost since.
@@ -191,8 +198,12 @@ class KeptWorker(WorkerProcess):
                 await asyncio.sleep(0.05)
             self._guardian.remove(self.process.pid)
             self.exits.append(self.process.returncode)
-            killed = self.process.returncode == -signal.SIGKILL and self._fate
-            self.ends.append(self._fate.partition(":")[0] if killed else f"status {self.process.returncode}")
+            stopped = self.process.returncode in (0, -signal.SIGTERM) and self._fate == _STOPPED
+            killed = self.process.returncode == -signal.SIGKILL and self._fate not in ("", _STOPPED)
+            as_wanted = stopped or killed
+            self.ends.append(
+                self._fate.partition(":")[0] if as_wanted else f"status {self.process.returncode}"
+            )
             self._note(f"{self.name} ended with status {self.process.returncode}")
             await asyncio.sleep(0.2)
             self._start(self.next_point())
@@ -202,6 +213,12 @@ class KeptWorker(WorkerProcess):
         if self.process is not None and self.process.poll() is None:
             self._fate = "random"
             self.process.kill()
+
+    def ask_to_stop(self) -> None:
+        """Ask it to stop, if it runs."""
+        if self.process is not None and self.process.poll() is None:
+            self._fate = _STOPPED
+            self.process.send_signal(signal.SIGTERM)
 
     async def end(self, number: signal.Signals = signal.SIGKILL) -> None:
         """End it and do not start it again; a SIGTERM that is not obeyed in time becomes a SIGKILL."""
