@@ -161,6 +161,11 @@ async def _store_problems(*, api: bool) -> list[str]:
         lines.append(
             f"MESS_EMBEDDING_DIMENSION: is {wanted}, and the catalogue has {dimension}: no event would be accepted"
         )
+    model = None if layout is None else layout.model
+    if None not in (model, streams.embedding_model) and model != streams.embedding_model:
+        lines.append(
+            f"MESS_EMBEDDING_MODEL: is {streams.embedding_model}, and the catalogue's embeddings are of {model}, which stays"
+        )
     if api and writes:
         lines.append("MESS_DATABASE_URL: its role can write, and the API only reads: give it `mess_api`'s")
     if not api and not writes:

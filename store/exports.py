@@ -40,6 +40,7 @@ SELECT (SELECT count(*) FROM tracks AS t JOIN neighbour_lists AS l USING (key)) 
        (SELECT coalesce(max(char_length(track_id)), 1) FROM tracks) AS longest_id,
        (SELECT dimension FROM catalogue) AS dimension,
        (SELECT aspects FROM catalogue) AS aspects,
+       (SELECT model FROM catalogue) AS model,
        (SELECT coalesce(max(version), 0) FROM neighbour_lists) AS version, now() AS taken_at
 """
 _NAMES = "SELECT t.key, t.track_id FROM tracks AS t JOIN neighbour_lists AS l USING (key) ORDER BY t.key"
@@ -57,6 +58,7 @@ class ExportShape:
         longest_id: Characters of the longest track id.
         dimension: Components of a vector; None of an empty catalogue.
         aspects: As in `StoredLayout`; None: there are none.
+        model: The name of the model that made the vectors; None: it has none.
         version: The newest version of a list.
         taken_at: When the snapshot was taken.
     """
@@ -68,6 +70,7 @@ class ExportShape:
     longest_id: int
     dimension: int | None
     aspects: list[tuple[str, int, float]] | None
+    model: str | None
     version: int
     taken_at: datetime
 

@@ -200,6 +200,8 @@ catalogue = Table(
     Column("dimension", Integer, nullable=False),
     # Of each named part of the vectors its name, size and weight, in the order of the components; null: there are none.
     Column("aspects", JSONB),
+    # The name of the model that makes the vectors; null: no event has said.
+    Column("model", Text),
     Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
     CheckConstraint("only_row = 1", name="one_row"),
     CheckConstraint("dimension > 0", name="positive_dimension"),

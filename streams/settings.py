@@ -173,6 +173,15 @@ class StreamSettings(BaseSettings):
         title="Dimension of the catalogue's embeddings",
         description="Not set: the first accepted track fixes it",
     )
+    embedding_model: str | None = Field(
+        None,
+        min_length=1,
+        max_length=200,
+        title="Name of the model that makes the catalogue's embeddings",
+        description="Events that name another are refused. Not set: what the first accepted track says. A catalogue "
+        "whose tracks named none takes this name",
+        examples=["musicnn-msd-1"],
+    )
     aspect_weights: str | None = Field(
         None,
         title="Aspects of the catalogue's embeddings, and how much each counts",

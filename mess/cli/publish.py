@@ -1,5 +1,6 @@
 """`mess publish` and `mess delete`: producers of `track-ingest`."""
 
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -9,6 +10,7 @@ import typer
 from mess.cli.console import fail
 from mess.cli.options import DEFAULT_DATA_DIR, DataDir
 from mess.cli.publishing import PublishRun
+from streams.contracts.embedding_models import check_model_name
 from streams.producers.axes import Pooling, parse_axes
 from streams.producers.columns import parse_map
 from streams.producers.deletes import DeleteSource
@@ -23,6 +25,13 @@ Dimension = Annotated[
         max=16_384,
         envvar="MESS_EMBEDDING_DIMENSION",
         help="The catalogue's dimension; if not given, that of the first track.",
+    ),
+]
+ModelName = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Name of the model that made the embeddings; the catalogue keeps to the first one.",
     ),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything, send nothing; needs no broker.")]
@@ -116,6 +125,7 @@ def publish(  # noqa: PLR0913, PLR0917 - each is an option of the command line
         int | None, typer.Option(min=1, help="Width of a layer, to tell axes apart; 768 if not given.")
     ] = None,
     dimension: Dimension = None,
+    model_name: ModelName = None,
     encoding: Annotated[
         EncodingOption, typer.Option(help="How vectors travel: packed, or as JSON numbers.")
     ] = EncodingOption.FLOAT32,
@@ -158,6 +168,7 @@ def publish(  # noqa: PLR0913, PLR0917 - each is an option of the command line
                 width=width,
                 key=key,
                 dimension=dimension,
+                model=None if model_name is None else check_model_name(model_name),
                 encoding=encoding.value,
                 strict=strict,
                 require_metadata=require_metadata,
@@ -206,7 +217,8 @@ def _recordings(folder: Path, options: SourceOptions, model: Path | None, jobs: 
     if model is None and embeddings.pooling.mode != "mean":
         raise SourceError("musicnn's vectors have no layers: --pool goes with --model")
     embedder = MusicnnEmbedder(weights_path()) if model is None else MertEmbedder(model, embeddings.pooling)
-    return RecordingFolder(folder, embedder, options.table(), embeddings, jobs=jobs)
+    named = replace(embeddings, model=embeddings.model or embedder.model)
+    return RecordingFolder(folder, embedder, options.table(), named, jobs=jobs)
 
 
 def delete(

@@ -144,6 +144,7 @@ class _Tracks:
             {
                 "track_id": row["track_id"],
                 "embedding": layout.split(vector) if layout.aspects else vector,
+                **({} if self.shape.model is None else {"model": self.shape.model}),
                 # As it travels in an event: what is not known is left out.
                 "metadata": {
                     name: value

@@ -243,7 +243,7 @@ class LocalStack:
 
     def _demo_weights(self) -> dict[str, str]:
         """The weights of the demo catalogue's aspects, if it is going to be the first catalogue and nothing else is set."""
-        own = {"MESS_ASPECT_WEIGHTS", "MESS_EMBEDDING_DIMENSION"}
+        own = {"MESS_ASPECT_WEIGHTS", "MESS_EMBEDDING_DIMENSION", "MESS_EMBEDDING_MODEL"}
         if (
             not self._options.demo
             or published_note(self._data_dir).exists()

@@ -4,6 +4,7 @@ import base64
 import binascii
 import math
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Annotated, Any, Final, Literal
 
 import numpy as np
@@ -12,7 +13,15 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from streams.contracts.reasons import InvalidEvent, Reason, quote_value
 from streams.contracts.validation import NO_OTHER_NAMES, json_kind
-from streams.strategies.aspects import MAX_ASPECTS, NAME_PATTERN, RESERVED, Expected, Layout, Weights, is_name
+from streams.strategies.aspects import (
+    MAX_ASPECTS,
+    NAME_PATTERN,
+    RESERVED,
+    Expected,
+    FirstTrack,
+    Layout,
+    is_name,
+)
 
 MAX_DIMENSION: Final = 16_384
 _DTYPES: Final[dict[str, np.dtype[Any]]] = {"float32": np.dtype("<f4"), "float16": np.dtype("<f2")}
@@ -123,14 +132,13 @@ def read_embedding(
     Raises:
         InvalidEvent: as `unit_vector`, or `wrong_aspects`.
     """
-    layout, weights = (expected, None) if isinstance(expected, Layout) else (None, expected)
+    expected = expected or FirstTrack()
     if not isinstance(components, Mapping):
-        if names := layout.names if layout is not None else sorted(weights or ()):
+        if names := expected.names if isinstance(expected, Layout) else sorted(expected.weights or ()):
             raise InvalidEvent(Reason.WRONG_ASPECTS, f"embedding has no parts; {_has(names)}")
-        vector = unit_vector(components, dimension=None if layout is None else layout.dimension)
-        return vector, layout or Layout(len(vector))
-    if layout is None:
-        layout = _first_layout(components, weights)
+        vector = unit_vector(components, dimension=expected.dimension)
+        return vector, expected if isinstance(expected, Layout) else Layout(len(vector), model=expected.model)
+    layout = expected if isinstance(expected, Layout) else _first_layout(components, expected)
     if other := [name for name in components if name not in layout.names]:
         raise InvalidEvent(
             Reason.WRONG_ASPECTS, f"embedding has a part {quote_value(other[0])}; {_has(layout.names)}"
@@ -138,9 +146,11 @@ def read_embedding(
     return layout.join(_units(components, layout)), layout
 
 
-def _first_layout(parts: Mapping[str, Components | None], weights: Weights | None) -> Layout:
+def _first_layout(parts: Mapping[str, Components | None], wanted: FirstTrack) -> Layout:
     """The layout that the first track fixes."""
-    sizes = _sizes(parts)
+    if wanted.dimension is not None:
+        raise InvalidEvent(Reason.WRONG_ASPECTS, f"embedding has a part {next(iter(parts))!r}; {_has(())}")
+    sizes, weights = _sizes(parts), wanted.weights
     if weights and weights.keys() != sizes.keys():
         said = f"embedding has the parts {', '.join(sizes)}; {_has(sorted(weights))}"
         raise InvalidEvent(Reason.WRONG_ASPECTS, said)
@@ -148,7 +158,7 @@ def _first_layout(parts: Mapping[str, Components | None], weights: Weights | Non
     # An empty part is refused by its own name.
     if layout.dimension:
         _check_dimension(layout.dimension, None, "embedding")
-    return layout
+    return replace(layout, model=wanted.model)
 
 
 def _has(names: Sequence[str]) -> str:

@@ -18,6 +18,8 @@ class Reason(StrEnum):
     INVALID_EMBEDDING = "invalid_embedding"
     WRONG_DIMENSION = "wrong_dimension"
     WRONG_ASPECTS = "wrong_aspects"
+    INVALID_MODEL = "invalid_model"
+    WRONG_MODEL = "wrong_model"
     NOT_FINITE = "not_finite"
     ZERO_VECTOR = "zero_vector"
     INVALID_METADATA = "invalid_metadata"

@@ -11,6 +11,13 @@ import numpy.typing as npt
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from streams.contracts.embedding_models import (
+    ModelName,
+    check_model,
+    check_model_name,
+    named,
+    read_model,
+)
 from streams.contracts.embeddings import (
     Encoding,
     ListOrPacked,
@@ -47,6 +54,12 @@ class TrackEvent(BaseModel):
         "the first track fixes names and sizes, and of each part the direction counts",
         examples=[[0.12, -0.5, 0.33]],
     )
+    model: ModelName | None = Field(
+        None,
+        description="Name of the model that made the embedding. The first accepted track fixes it for the catalogue; "
+        "an event that names another is refused, and one that names none is taken for one of the catalogue's",
+        examples=["musicnn-msd-1"],
+    )
     metadata: TrackMetadata = Field(default_factory=TrackMetadata, description="Catalogue facts")
     event_time: datetime | None = Field(
         None,
@@ -71,7 +84,7 @@ class TrackUpsert:
         vector: (d,) float32, read-only; of unit length, or shorter where aspects are missing.
         metadata: catalogue facts.
         event_time: aware, in UTC; None if the event does not say.
-        layout: what the vector's components are.
+        layout: what the vector's components are, and which model made them.
     """
 
     track_id: str
@@ -115,7 +128,7 @@ def parse_track_event(
         return TrackDelete(track_id)
     event = load_object(value, max_bytes=max_bytes)
     check_same_track(track_id, event)
-    return _read_event(track_id, event, layout)
+    return _read_event(track_id, event, layout, read_model(event))
 
 
 def read_track_event(
@@ -134,23 +147,31 @@ def read_track_event(
 def read_track_object(event: Mapping[str, Any], *, layout: Expected, strict: bool = False) -> TrackUpsert:
     """Read a track event that has been parsed; as `read_track_event`.
 
+    A producer does not know whether the catalogue's model has a name: a layout without one takes the event's.
+
     Raises:
         InvalidEvent: the event breaks the contract.
     """
-    return _read_event(check_track_id(event.get("track_id")), event, layout, strict=strict)
+    track_id, model = check_track_id(event.get("track_id")), read_model(event)
+    expected = named(layout, model) if isinstance(layout, Layout) else layout
+    return _read_event(track_id, event, expected, model, strict=strict)
 
 
 def _read_event(
     track_id: str,
     event: Mapping[str, Any],
     layout: Expected,
+    model: str | None,
     *,
     strict: bool = False,
 ) -> TrackUpsert:
     embedding = event.get("embedding")
     if embedding is None:
         raise InvalidEvent(Reason.MISSING_EMBEDDING, "embedding is missing")
+    check_model(model, layout)
     vector, found = read_embedding(embedding_components(embedding), layout)
+    if not isinstance(layout, Layout):
+        found = named(found, model)
     return TrackUpsert(
         track_id,
         vector,
@@ -189,6 +210,7 @@ def encode_track(
     *,
     event_time: datetime | None = None,
     encoding: Encoding = "float32",
+    model: str | None = None,
 ) -> tuple[bytes, bytes]:
     """The key and value of a track event, validated by the rules of its readers.
 
@@ -198,6 +220,7 @@ def encode_track(
         metadata: catalogue facts; a mapping is read as an event's would be.
         event_time: aware, or naive and then UTC.
         encoding: packed `float32` (exact) or `float16` (half the size), or a `json` list.
+        model: the name of the model that made the vector, if it has one.
 
     Raises:
         InvalidEvent: any of them breaks the contract.
@@ -206,6 +229,8 @@ def encode_track(
     if not isinstance(metadata, TrackMetadata):
         metadata = read_metadata(None if metadata is None else dict(metadata))
     event: dict[str, Any] = {"track_id": track_id, "embedding": encode_embedding(vector, encoding)}
+    if model is not None:
+        event["model"] = check_model_name(model)
     if present := metadata.present():
         event["metadata"] = present
     if event_time is not None:

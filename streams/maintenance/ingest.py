@@ -213,14 +213,17 @@ class Ingest:
 
             async def fix() -> StoredLayout:
                 async with transaction(self._pool) as connection:
-                    return await layouts.fix_layout(connection, StoredLayout(found.dimension, found.rows))
+                    return await layouts.fix_layout(
+                        connection, StoredLayout(found.dimension, found.rows, found.model)
+                    )
 
             fixed = await until_done(fix, what="fix the layout", system="postgres", metrics=self._metrics)
             self._layout = Layout.of_rows(*fixed)
             log.info(
-                "the first track fixes the catalogue's dimension and aspects",
+                "the first track fixes the catalogue's dimension, aspects and model",
                 dimension=self._layout.dimension,
                 aspects=list(self._layout.names),
+                model=self._layout.model,
             )
             if self._layout != found:
                 return await asyncio.to_thread(decode_messages, messages, self._layout)

@@ -44,7 +44,7 @@ from streams.maintenance.snapshots import SnapshotTask
 from streams.maintenance.start import load_engine
 from streams.metrics import WorkerMetrics
 from streams.settings import KafkaSettings, StreamSettings
-from streams.strategies.aspects import Layout
+from streams.strategies.aspects import FirstTrack, Layout
 
 Result = TypeVar("Result")
 
@@ -174,7 +174,7 @@ class Pipeline(Generic[Search]):
             DeadLetterSender(self._producer, self.metrics),
             self._hand_on,
             self.metrics,
-            layout or self._streams.aspect_shares,
+            layout or FirstTrack(weights=self._streams.aspect_shares, model=self._streams.embedding_model),
             self._owner,
             self.partition_count,
         )
@@ -190,16 +190,22 @@ class Pipeline(Generic[Search]):
 
     async def _read_catalogue(self) -> Layout | None:
         """Read the store's offsets; returns what the catalogue's vectors are made up of, if that is fixed."""
-        wanted = self._streams.embedding_dimension
+        wanted, model = self._streams.embedding_dimension, self._streams.embedding_model
         async with transaction(self._pool) as connection:
             self.ownership.remember(await partitions.consumed_offsets(connection))
             if wanted is not None:
-                await layouts.fix_layout(connection, StoredLayout(wanted))
+                await layouts.fix_layout(connection, StoredLayout(wanted, model=model))
+            if model is not None:
+                await layouts.name_model(connection, model)
             found = await layouts.read_layout(connection)
         if found is None:
             return None
         if wanted not in (None, found.dimension):
             log.error("the catalogue has another dimension", configured=wanted, catalogue=found.dimension)
+        if model not in (None, found.model):
+            log.error(
+                "the catalogue's embeddings are of another model", configured=model, catalogue=found.model
+            )
         layout = Layout.of_rows(*found)
         if (weights := self._streams.aspect_shares) not in (None, {a.name: a.weight for a in layout.aspects}):
             log.error(

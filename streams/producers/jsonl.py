@@ -21,6 +21,7 @@ from streams.producers.compressed import is_compressed, open_bytes
 from streams.producers.items import Position, Record, RefusedRecord, SourceError, TrackItem
 from streams.producers.report import SourceReport
 from streams.producers.tracks import EmbeddingOptions
+from streams.strategies.aspects import Expected, Layout
 
 _READ_BYTES: Final = 1024 * 1024
 _HEAD_BYTES: Final = 64 * 1024
@@ -55,7 +56,7 @@ class JsonLines:
         self.total: int | None = None
         self._path = path
         self._options = options or EmbeddingOptions()
-        self._layout = self._options.layout
+        self._layout: Expected = self._options.first_track
         self._wanted = wanted or {}
         self._maps: LRUCache[tuple[str, ...], ColumnMap] = LRUCache(256)
         self._seen: set[str] = set()
@@ -90,7 +91,7 @@ class JsonLines:
             for line in _lines(self._blocks()):
                 if line is None:
                     yield None
-                elif line.number > skip or self._layout is None:
+                elif line.number > skip or not isinstance(self._layout, Layout):
                     # Lines already sent are read until one fixes the layout, as it did in their run.
                     record = self._record(line)
                     if line.number > skip and record is not None:
@@ -131,6 +132,7 @@ class JsonLines:
                 upsert.metadata,
                 event_time=upsert.event_time,
                 encoding=self._options.encoding,
+                model=upsert.layout.model,
             )
         except InvalidEvent as exc:
             return RefusedRecord.of(exc, where, position=line.number, done=line.end)
@@ -139,7 +141,7 @@ class JsonLines:
 
     def _event(self, found: dict[str, Any]) -> dict[str, Any]:
         """Return a line as an event: as it stands if it is one, else put together from a flat row."""
-        others = found.keys() - {"track_id", "embedding", "metadata", "event_time"}
+        others = found.keys() - {"track_id", "embedding", "model", "metadata", "event_time"}
         if "metadata" in found or not (others or self._wanted):
             return found
         vector = self._options.key or next(

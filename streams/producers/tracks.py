@@ -15,7 +15,7 @@ from streams.producers.joining import AmbiguousName, Match
 from streams.producers.presets import Facts
 from streams.producers.report import SourceReport
 from streams.producers.tables import MetadataTable
-from streams.strategies.aspects import Layout
+from streams.strategies.aspects import FirstTrack
 
 UNREADABLE: Final = "unreadable_file"
 WRONG_SHAPE: Final = "wrong_shape"
@@ -49,6 +49,7 @@ class EmbeddingOptions:
         width: How wide a layer is; None: 768.
         key: Name of the array in files of several.
         dimension: The catalogue's, whose vectors have no parts; None: what the first vector has.
+        model: The name of the model that made the embeddings; None: they come without a name.
         encoding: How vectors travel.
         strict: Refuse a track for a cell that cannot be read.
         require_metadata: Refuse a track that has no row in the table.
@@ -60,14 +61,15 @@ class EmbeddingOptions:
     width: int | None = None
     key: str | None = None
     dimension: int | None = None
+    model: str | None = None
     encoding: Encoding = "float32"
     strict: bool = False
     require_metadata: bool = False
 
     @property
-    def layout(self) -> Layout | None:
-        """The catalogue's layout, if it is given."""
-        return None if self.dimension is None else Layout(self.dimension)
+    def first_track(self) -> FirstTrack:
+        """What the first vector must have."""
+        return FirstTrack(self.dimension, model=self.model)
 
     def reader(self) -> AxisReader:
         """Return what tells the axes."""
@@ -86,6 +88,7 @@ class TrackEncoder:
         self._report = report
         self._dimension = options.dimension
         self._encoding = options.encoding
+        self._model = options.model
         self._strict = options.strict
 
     def metadata(self, track_id: str, facts: Mapping[str, Any]) -> TrackMetadata:
@@ -112,7 +115,13 @@ class TrackEncoder:
                 Reason.WRONG_DIMENSION,
                 f"embedding has {len(vector):,} components; this catalogue has {self._dimension:,}",
             )
-        key, value = encode_track(track_id, vector, self.metadata(track_id, facts), encoding=self._encoding)
+        key, value = encode_track(
+            track_id,
+            vector,
+            self.metadata(track_id, facts),
+            encoding=self._encoding,
+            model=self._model,
+        )
         self._dimension = len(vector)
         return TrackItem(key, value, position, done)
 

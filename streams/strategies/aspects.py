@@ -54,10 +54,12 @@ class Layout:
     Attributes:
         dimension: How many there are.
         aspects: The parts, in the order of their components; none: the vectors have no named parts.
+        model: The name of the model that makes them; None where no event has said.
     """
 
     dimension: int
     aspects: tuple[Aspect, ...] = ()
+    model: str | None = None
 
     @staticmethod
     def of_sizes(sizes: Mapping[str, int], weights: Weights | None = None) -> "Layout":
@@ -73,9 +75,9 @@ class Layout:
         return Layout(sum(sizes.values()), aspects)
 
     @staticmethod
-    def of_rows(dimension: int, rows: Sequence[tuple[str, int, float]]) -> "Layout":
+    def of_rows(dimension: int, rows: Sequence[tuple[str, int, float]], model: str | None = None) -> "Layout":
         """The layout that `rows` once returned."""
-        return Layout(dimension, tuple(Aspect(*row) for row in rows))
+        return Layout(dimension, tuple(Aspect(*row) for row in rows), model)
 
     @property
     def rows(self) -> list[tuple[str, int, float]]:
@@ -152,9 +154,23 @@ class Layout:
         return [dict(zip(names, row, strict=True)) for row in rows]
 
 
-# What vectors must be made up of: a layout, or, as long as no track has fixed it, the weights of the aspects that the first one
-# must have; None: anything, aspects of equal weight.
-Expected = Layout | Weights | None
+@dataclass(frozen=True, slots=True)
+class FirstTrack:
+    """What the track that fixes the layout must have; None in each: anything.
+
+    Attributes:
+        dimension: The length of its vector, which then has no parts.
+        weights: The weights of the aspects, which must be these; None: equal ones.
+        model: The name of the model.
+    """
+
+    dimension: int | None = None
+    weights: Weights | None = None
+    model: str | None = None
+
+
+# What vectors must be made up of: a layout, or, as long as no track has fixed it, what the first one must have.
+Expected = Layout | FirstTrack | None
 
 
 def extremes(aspects: Mapping[str, float | None]) -> str | None:

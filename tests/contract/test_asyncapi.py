@@ -22,7 +22,7 @@ from streams.contracts import (
 from streams.kafka.asyncapi import asyncapi_document, to_yaml
 from streams.kafka.topics import topic_specs
 from streams.settings import KafkaSettings, StreamSettings
-from streams.strategies.aspects import Layout
+from streams.strategies.aspects import FirstTrack
 
 pytestmark = pytest.mark.contract
 PATH = Path(__file__).parents[2] / "docs" / "asyncapi.yaml"
@@ -90,7 +90,7 @@ def test_examples_of_the_models_pass_the_door() -> None:
         "metadata": metadata,
         "event_time": TrackEvent.model_fields["event_time"].examples[0],  # type: ignore[index]
     }
-    read = parse_track_event(b"smd/Bach_BWV849-01", json.dumps(event).encode(), layout=Layout(3))
+    read = parse_track_event(b"smd/Bach_BWV849-01", json.dumps(event).encode(), layout=FirstTrack(3))
     assert read.metadata.present() == metadata  # type: ignore[union-attr]
 
 
@@ -118,7 +118,7 @@ def test_the_guides_example_events_are_accepted() -> None:
     guide = PATH.with_name("events.md").read_text(encoding="utf-8")
     examples = [json.loads(part.split("```")[0]) for part in guide.split("```json\n")[1:]]
     event, change, request, reply, interaction = examples
-    parse_track_event(event["track_id"].encode(), json.dumps(event).encode(), layout=Layout(3))
+    parse_track_event(event["track_id"].encode(), json.dumps(event).encode(), layout=FirstTrack(3))
     ListChange.model_validate_json(json.dumps(change))
     asked = parse_request(request["request_id"].encode(), json.dumps(request).encode())
     assert RecommendationReply.model_validate_json(json.dumps(reply)).request_id == asked.request_id

@@ -16,7 +16,7 @@ from streams.contracts import (
     parse_track_event,
 )
 from streams.contracts.tracks import read_track_object
-from streams.strategies.aspects import Expected, Layout
+from streams.strategies.aspects import Expected, FirstTrack, Layout
 
 pytestmark = pytest.mark.unit
 
@@ -48,7 +48,10 @@ def test_the_first_track_fixes_names_and_sizes() -> None:
     """Of equal weight, or as they are set; then the names must be those that are set."""
     embedding = {"b": [1, 0], "a": [1, 0, 0]}
     assert read(embedding, None).layout.rows == [("a", 3, 0.5), ("b", 2, 0.5)]
-    assert read(embedding, {"a": 3, "b": 1}).layout.rows == [("a", 3, 0.75), ("b", 2, 0.25)]
+    assert read(embedding, FirstTrack(weights={"a": 3, "b": 1})).layout.rows == [
+        ("a", 3, 0.75),
+        ("b", 2, 0.25),
+    ]
     assert read([1, 0], None).layout == Layout(2)
     # A size can be told by zeros; a part cannot be told by nothing.
     assert read({"a": [0, 0], "b": [1]}, None).layout.rows == [("a", 2, 0.5), ("b", 1, 0.5)]
@@ -69,8 +72,9 @@ def test_a_missing_part_is_zeros(embedding: object) -> None:
         ([1, 2, 3, 4, 5], LAYOUT, Reason.WRONG_ASPECTS, "embedding has no parts; this catalogue's embeddings have the parts melody, rhythm"),
         ({"tempo": [1]}, LAYOUT, Reason.WRONG_ASPECTS, "embedding has a part 'tempo'; this catalogue's embeddings have the parts melody, rhythm"),
         ({"melody": [1, 2]}, Layout(2), Reason.WRONG_ASPECTS, "embedding has a part 'melody'; this catalogue's embeddings have no parts"),
-        ({"melody": [1, 2]}, {"melody": 1, "rhythm": 1}, Reason.WRONG_ASPECTS, "embedding has the parts melody; this catalogue's embeddings have the parts melody, rhythm"),
-        ([1], {"melody": 1}, Reason.WRONG_ASPECTS, "embedding has no parts; this catalogue's embeddings have the parts melody"),
+        ({"melody": [1, 2]}, FirstTrack(weights={"melody": 1, "rhythm": 1}), Reason.WRONG_ASPECTS, "embedding has the parts melody; this catalogue's embeddings have the parts melody, rhythm"),
+        ({"melody": [1, 2]}, FirstTrack(2), Reason.WRONG_ASPECTS, "embedding has a part 'melody'; this catalogue's embeddings have no parts"),
+        ([1], FirstTrack(weights={"melody": 1}), Reason.WRONG_ASPECTS, "embedding has no parts; this catalogue's embeddings have the parts melody"),
         ({"melody": [1, 2, 3]}, LAYOUT, Reason.WRONG_DIMENSION, "embedding.melody has 3 components; this catalogue has 2"),
         ({"melody": [1, None]}, LAYOUT, Reason.INVALID_EMBEDDING, "embedding.melody[1] must be a number, not null"),
         ({"melody": "1,2"}, LAYOUT, Reason.INVALID_EMBEDDING, "embedding.melody must be a list of numbers or an object, not text"),
