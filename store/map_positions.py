@@ -18,7 +18,7 @@ Pool = asyncpg.Pool
 
 # Names the map among the advisory locks of this database.
 _LOCK = 0x6D6170
-_LOCKED = f"SELECT pg_advisory_xact_lock({_LOCK})"
+_LOCKED = f"SELECT pg_advisory_xact_lock({_LOCK}, hashtext(current_schema()))"
 
 # A newcomer's position is the weighted mean of so many neighbours.
 _NEAREST = 15

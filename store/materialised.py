@@ -21,6 +21,8 @@ Connection = asyncpg.Pool | asyncpg.Connection | PoolConnectionProxy
 # An advisory lock, exclusive to withdraw tracks, shared to write bodies; the number is arbitrary and unique here.
 _WITHDRAWAL_LOCK: Final = 0x6D657373_6D617401
 _REFRESH_LOCK: Final = 0x6D657373_6D617402
+# The number of a lock, for the tables of one schema: those of another generation have locks of their own.
+_OWN: Final = "$1::bigint # hashtext(current_schema())::bigint"
 
 # Bodies written together wait so long for a row that another transaction holds: that one may be waiting for theirs.
 _TOGETHER_WAIT: Final = "100ms"
@@ -262,7 +264,7 @@ async def _write(pool: asyncpg.Pool, new: Sequence[NewBody]) -> list[bool]:
     async with transaction(pool) as connection:
         wait = _TOGETHER_WAIT if len(new) > 1 else "0"
         await connection.execute(
-            "SELECT pg_advisory_xact_lock_shared($1), set_config('lock_timeout', $2, true)",
+            f"SELECT pg_advisory_xact_lock_shared({_OWN}), set_config('lock_timeout', $2, true)",
             _WITHDRAWAL_LOCK,
             wait,
         )
@@ -361,7 +363,7 @@ async def lock_withdrawals(connection: PoolConnectionProxy, *, shared: bool = Fa
         shared: Only let no track be withdrawn meanwhile.
     """
     lock = "pg_advisory_xact_lock_shared" if shared else "pg_advisory_xact_lock"
-    await connection.execute(f"SELECT {lock}($1)", _WITHDRAWAL_LOCK)
+    await connection.execute(f"SELECT {lock}({_OWN})", _WITHDRAWAL_LOCK)
 
 
 async def drop_bodies_naming(connection: PoolConnectionProxy, keys: Sequence[int]) -> None:
@@ -372,11 +374,11 @@ async def drop_bodies_naming(connection: PoolConnectionProxy, keys: Sequence[int
 async def begin_refreshing(connection: PoolConnectionProxy) -> bool:
     """Try to become the one session that refreshes, until it ends or calls `end_refreshing`; whether it did."""
     with translated_errors():
-        mine: bool = await connection.fetchval("SELECT pg_try_advisory_lock($1)", _REFRESH_LOCK)
+        mine: bool = await connection.fetchval(f"SELECT pg_try_advisory_lock({_OWN})", _REFRESH_LOCK)
     return mine
 
 
 async def end_refreshing(connection: PoolConnectionProxy) -> None:
     """Let another session refresh."""
     with translated_errors():
-        await connection.execute("SELECT pg_advisory_unlock($1)", _REFRESH_LOCK)
+        await connection.execute(f"SELECT pg_advisory_unlock({_OWN})", _REFRESH_LOCK)

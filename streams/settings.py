@@ -8,6 +8,7 @@ from typing import Final, Literal, Self
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from streams.generations import DEFAULT_SPACE, MAX_NUMBER, SPACE_PATTERN, GenerationName
 from streams.strategies.aspects import LEAST_SHARE, parse_weights
 
 _SERVER: Final = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):(\d{1,5})")
@@ -162,6 +163,11 @@ class StreamSettings(BaseSettings):
         return self
 
     @property
+    def generation_name(self) -> GenerationName:
+        """The generation whose lists this worker keeps."""
+        return GenerationName(self.space, self.generation)
+
+    @property
     def aspect_shares(self) -> dict[str, float] | None:
         """The weight of each aspect, which sum to 1; None where they are not set."""
         return None if self.aspect_weights is None else parse_weights(self.aspect_weights)
@@ -223,7 +229,13 @@ class StreamSettings(BaseSettings):
         title="Whether tracks are laid out on a map",
         description="A layout takes half a gigabyte, and a processor at the lowest priority, for seconds to minutes",
     )
-    consumer_group: str = Field("mess-worker", title="Consumer group of the workers")
+    consumer_group: str = Field(
+        "mess-worker",
+        title="Consumer group of the workers",
+        description="That of another generation than the first has its name behind it",
+    )
+    space: str = Field(DEFAULT_SPACE, pattern=SPACE_PATTERN, title="Space of this worker's generation")
+    generation: int = Field(1, ge=1, le=MAX_NUMBER, title="Number of this worker's generation")
     worker_name: str = Field(
         "worker",
         title="Name of this worker",

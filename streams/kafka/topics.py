@@ -10,12 +10,13 @@ from aiokafka.errors import TopicAlreadyExistsError, for_code
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_exponential
 
 from streams.errors import BrokerUnavailable, TopicError
+from streams.generations import GenerationName
 from streams.kafka.clients import MAX_MESSAGE_BYTES, MAX_REQUEST_BYTES, admin_client
 from streams.kafka.partitioners import murmur2_partition
 from streams.kafka.topic_configs import APPEND_TIME, TIMESTAMP_TYPE, read_topic_config
 from streams.settings import KafkaSettings, StreamSettings
 
-TRACK_INGEST: Final = "track-ingest"
+TRACK_INGEST: Final = GenerationName().topic
 TRACK_INTERACTIONS: Final = "track-interactions"
 RECOMMENDATION_REQUESTS: Final = "recommendation-requests"
 RECOMMENDATION_REPLIES: Final = "recommendation-replies"

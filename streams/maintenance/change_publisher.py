@@ -18,10 +18,10 @@ from opentelemetry.trace import SpanContext
 from store.told import ToldList
 from streams.contracts import encode_list_change, encode_scores, times, tracing, track_key
 from streams.faults import FaultPoint, reach
+from streams.generations import TRACK_INGEST
 from streams.kafka.feed_log import Message
 from streams.kafka.poison import refusal_of
 from streams.kafka.retry import until_done
-from streams.kafka.topics import TRACK_INGEST
 from streams.maintenance.feed_ledger import FeedLedger, Settlement
 from streams.maintenance.names import TrackNames
 from streams.maintenance.ownership import Ownership
@@ -63,6 +63,7 @@ class ChangePublisher:
         names: Track ids by key.
         window: Seconds in which a track is published at most once.
         metrics: Counts messages.
+        topic: The topic of the events that changed the lists.
     """
 
     def __init__(
@@ -72,7 +73,9 @@ class ChangePublisher:
         names: TrackNames,
         window: float,
         metrics: WorkerMetrics,
+        topic: str = TRACK_INGEST,
     ) -> None:
+        self._topic = topic
         self._ledger = ledger
         self._ownership = ownership
         self._names = names
@@ -327,8 +330,8 @@ class ChangePublisher:
                 encoded.lists.append((key, row[-2], listed))
         return encoded
 
-    @staticmethod
     def _encode(  # noqa: PLR0913, PLR0917 -- the columns of a block
+        self,
         track_id: str,
         names: list[str],
         told: ToldList | None,
@@ -351,7 +354,7 @@ class ChangePublisher:
             scores=scores[:length],
             added=[name for name in names if name not in then],
             removed=[name for name in before if name not in now],
-            source=(TRACK_INGEST, partition, offset),
+            source=(self._topic, partition, offset),
             generated_at=times.moment_of(at),
         )
 

@@ -22,7 +22,6 @@ from streams.kafka.dead_letters import DeadLetterSender
 from streams.kafka.poison import isolating_failures, refusal_of
 from streams.kafka.received import ReceivedMessage, RefusedMessage
 from streams.kafka.retry import until_done
-from streams.kafka.topics import TRACK_INGEST
 from streams.maintenance.decoding import (
     AcceptedEvent,
     DecodedBatch,
@@ -30,7 +29,7 @@ from streams.maintenance.decoding import (
     track_rows,
     withdrawal_rows,
 )
-from streams.maintenance.misplaced import MisplacedEvents
+from streams.maintenance.misplaced import IngestTopic, MisplacedEvents
 from streams.maintenance.ownership import Ownership
 from streams.metrics import WorkerMetrics
 from streams.strategies.aspects import Expected, Layout
@@ -88,7 +87,7 @@ class Ingest:
         metrics: Counts events.
         layout: What the catalogue's vectors are made up of.
         owner: This life of the worker, as the store knows it.
-        partition_count: How many partitions the topic has; 0 as long as it is not known.
+        topic: The topic of the messages.
     """
 
     def __init__(
@@ -100,7 +99,7 @@ class Ingest:
         metrics: WorkerMetrics,
         layout: Expected,
         owner: str = "",
-        partition_count: Callable[[], int] = lambda: 0,
+        topic: IngestTopic | None = None,
     ) -> None:
         self._pool = pool
         self._ownership = ownership
@@ -110,7 +109,9 @@ class Ingest:
         self._layout = layout
         self._owner = owner
         self._suspects: dict[int, Suspect] = {}
-        self._misplaced = MisplacedEvents(metrics, partition_count)
+        topic = topic or IngestTopic()
+        self._misplaced = MisplacedEvents(metrics, topic)
+        self._topic = topic.name
 
     def suspect(self, found: Mapping[int, Suspect]) -> None:
         """Process messages one by one where workers have died more than once."""
@@ -118,7 +119,7 @@ class Ingest:
         for partition, at in self._suspects.items():
             log.warning(
                 "workers have died here: messages are taken one by one",
-                topic=TRACK_INGEST,
+                topic=self._topic,
                 partition=partition,
                 offset=at.offset,
                 deaths=at.died,
@@ -170,7 +171,7 @@ class Ingest:
         if at is not None and at.offset == message.offset and at.tried >= _TRIALS:
             why = f"WorkerDied: {at.tried} workers died while they worked on nothing but this message"
             refused = [RefusedMessage(message, InvalidEvent(Reason.UNPROCESSABLE, why))]
-            await self._dead_letters.send(TRACK_INGEST, refused)
+            await self._dead_letters.send(self._topic, refused)
             await self.pass_over({message.partition: message.offset + 1})
             self._count(DecodedBatch(refused=refused))
             return
@@ -198,7 +199,7 @@ class Ingest:
             decoded = await self._decode(fresh)
             await _off_the_loop(fresh, lambda: self._misplaced.look(fresh))
         # Before the offsets are committed: a crash in between repeats a dead letter but never loses one.
-        await self._dead_letters.send(TRACK_INGEST, decoded.refused)
+        await self._dead_letters.send(self._topic, decoded.refused)
         next_offsets: dict[int, int] = {}
         for message in fresh:
             next_offsets[message.partition] = max(next_offsets.get(message.partition, 0), message.offset + 1)
@@ -251,7 +252,7 @@ class Ingest:
         self, messages: Sequence[ReceivedMessage], decoded: DecodedBatch
     ) -> DecodedBatch:
         while refused := await self._isolate(decoded):
-            await self._dead_letters.send(TRACK_INGEST, refused)
+            await self._dead_letters.send(self._topic, refused)
             refused += decoded.refused
             left = {id(letter.received) for letter in refused}
             # Read anew: what a culprit had superseded counts now.

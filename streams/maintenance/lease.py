@@ -25,13 +25,15 @@ POLL_SECONDS = 0.5
 WAIT_SECONDS = 0.1
 REFUSALS = 4
 
-_TRY = "SELECT p FROM unnest($2::int[]) AS p WHERE pg_try_advisory_lock($1, p)"
-_RELEASE = "SELECT pg_advisory_unlock($1, p) FROM unnest($2::int[]) AS p"
-_END_HOLDERS = """
+# Of the tables of one schema: those of another generation have locks of their own.
+_OWN = "($1::int # hashtext(current_schema()))"
+_TRY = f"SELECT p FROM unnest($2::int[]) AS p WHERE pg_try_advisory_lock({_OWN}, p)"  # noqa: S608
+_RELEASE = f"SELECT pg_advisory_unlock({_OWN}, p) FROM unnest($2::int[]) AS p"  # noqa: S608
+_END_HOLDERS = f"""
 SELECT pg_terminate_backend(pid) FROM pg_locks
-WHERE locktype = 'advisory' AND granted AND pid <> pg_backend_pid() AND classid::bigint = $1 AND objid::bigint = ANY($2::bigint[])
+WHERE locktype = 'advisory' AND granted AND pid <> pg_backend_pid() AND classid::bigint = ({_OWN}::bigint & 4294967295) AND objid::bigint = ANY($2::bigint[])
 AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
-"""
+"""  # noqa: S608
 
 
 class LeaseLostError(Exception):

@@ -36,6 +36,7 @@ from streams.maintenance.ingest import CommittedBatch, Ingest
 from streams.maintenance.lease import PartitionLease
 from streams.maintenance.maintainer import Listener, ListMaintainer
 from streams.maintenance.map_keeper import MapKeeper
+from streams.maintenance.misplaced import IngestTopic
 from streams.maintenance.names import TrackNames
 from streams.maintenance.ownership import Ownership
 from streams.maintenance.sampler import ListSampler
@@ -157,6 +158,7 @@ class Pipeline(Generic[Search]):
             self._names,
             self._streams.feed_window_seconds,
             self.metrics,
+            self._streams.generation_name.topic,
         )
         self._claiming = PartitionClaimer(
             self._pool,
@@ -176,7 +178,7 @@ class Pipeline(Generic[Search]):
             self.metrics,
             layout or FirstTrack(weights=self._streams.aspect_shares, model=self._streams.embedding_model),
             self._owner,
-            self.partition_count,
+            IngestTopic(self.partition_count, self._streams.generation_name.topic),
         )
         if layout is None:
             self._spawn("first track", self._await_dimension())

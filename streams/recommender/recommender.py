@@ -31,7 +31,7 @@ from streams.contracts import (
 )
 from streams.engine.search.process import SearchStoppedError
 from streams.engine.types import TrackBatch
-from streams.kafka.topics import TRACK_INGEST
+from streams.generations import TRACK_INGEST
 from streams.recommender import problems
 from streams.recommender.catalogue_questions import (
     Body,

@@ -20,7 +20,7 @@ from streams.faults import FaultPoint, reach
 from streams.kafka.clients import MAX_MESSAGE_BYTES, faust_broker_options, fetched_ends
 from streams.kafka.log_ends import LogEndsCache
 from streams.kafka.received import APPEND_TIME, ReceivedMessage
-from streams.kafka.topics import TRACK_INGEST, TRACK_INTERACTIONS
+from streams.kafka.topics import TRACK_INTERACTIONS
 from streams.maintenance.pipeline import Pipeline
 from streams.metrics import WorkerMetrics
 from streams.recommender.answering import AnswerProcess
@@ -108,6 +108,8 @@ class WorkerApp(faust.App):
     pipeline: Pipeline[AnswerProcess]
     recommendations: RecommendationService
     site: OperationsServer
+    # The topic of the vectors.
+    ingest_topic: str
     _left = False
 
     async def on_start(self) -> None:
@@ -119,7 +121,7 @@ class WorkerApp(faust.App):
         self.add_future(self.recommendations.watch())
 
     def _new_transport(self) -> PromptTransport:
-        return PromptTransport(self.conf.broker_consumer, self)
+        return PromptTransport(self.conf.broker_consumer, self, frozenset({self.ingest_topic}))
 
     def _create_directories(self) -> None:
         """Create none: there are no tables, and the working directory may not be writable."""
@@ -153,7 +155,7 @@ def create_worker_app(
 ) -> WorkerApp:
     """The worker's Faust app, nothing started yet."""
     app = WorkerApp(
-        streams.consumer_group,
+        streams.generation_name.group(streams.consumer_group),
         **faust_broker_options(kafka),
         autodiscover=False,
         broker_client_id=f"{kafka.client_id}-{streams.worker_name}",
@@ -178,10 +180,11 @@ def create_worker_app(
         topic_disable_leader=True,
         web_enabled=False,
     )
+    app.ingest_topic = streams.generation_name.topic
     app.pipeline = Pipeline(kafka, streams, store, WorkerMetrics(), AnswerProcess)
-    ends = LogEndsCache(app, TRACK_INGEST, lambda: _behind(app))
+    ends = LogEndsCache(app, app.ingest_topic, lambda: _behind(app))
     app.pipeline.log_end = ends
-    app.pipeline.partition_count = lambda: app.consumer.topic_partitions(TRACK_INGEST) or 0
+    app.pipeline.partition_count = lambda: app.consumer.topic_partitions(app.ingest_topic) or 0
     app.task(ends.run)
 
     async def pass_over() -> None:
@@ -230,7 +233,7 @@ def _add_recommendations(
 
 def _add_agent(app: WorkerApp, streams: StreamSettings) -> None:
     topic = app.topic(
-        TRACK_INGEST,
+        app.ingest_topic,
         key_serializer="raw",
         value_serializer="raw",
         allow_empty=True,
@@ -320,7 +323,7 @@ async def _pass_over(app: WorkerApp) -> None:
     consumer: Any = app.consumer
 
     def beyond() -> dict[int, int]:
-        found = {p: consumer.passed(TP(TRACK_INGEST, p)) for p in app.pipeline.ownership.partitions}
+        found = {p: consumer.passed(TP(app.ingest_topic, p)) for p in app.pipeline.ownership.partitions}
         upto = {p: at.beyond(app.pipeline.ownership.consumed(p)) for p, at in found.items() if at is not None}
         return {p: offset for p, offset in upto.items() if offset is not None}
 
@@ -328,20 +331,20 @@ async def _pass_over(app: WorkerApp) -> None:
         return
     upto = await _or_end(app, app.pipeline.pass_over(beyond))
     # For lag tools alone: the partition's next owner asks the store.
-    await consumer._commit({TP(TRACK_INGEST, p): offset for p, offset in upto.items()})  # noqa: SLF001
+    await consumer._commit({TP(app.ingest_topic, p): offset for p, offset in upto.items()})  # noqa: SLF001
 
 
 def _follow_rebalances(app: WorkerApp, kafka: KafkaSettings) -> None:
     @app.on_partitions_revoked.connect
     async def lose(*sent: Any, **_: Any) -> None:
         revoked: set[TP] = sent[1]
-        app.pipeline.revoke([tp.partition for tp in revoked if tp.topic == TRACK_INGEST])
+        app.pipeline.revoke([tp.partition for tp in revoked if tp.topic == app.ingest_topic])
 
     # Sent, and waited for, right before Faust seeks to the committed offsets.
     @app.on_rebalance_complete.connect
     async def claim(*_: Any, **__: Any) -> None:
-        assigned = [tp.partition for tp in app.consumer.assignment() if tp.topic == TRACK_INGEST]
-        events, listened = (ConsumedLog(app, kafka, name) for name in (TRACK_INGEST, TRACK_INTERACTIONS))
+        assigned = [tp.partition for tp in app.consumer.assignment() if tp.topic == app.ingest_topic]
+        events, listened = (ConsumedLog(app, kafka, name) for name in (app.ingest_topic, TRACK_INTERACTIONS))
         await app.pipeline.claim(sorted(assigned), events)
         await position_interactions(app, app.recommendations, listened)
 

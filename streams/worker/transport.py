@@ -39,7 +39,6 @@ from faust.types import TP, ConsumerMessage
 
 from streams.kafka.clients import READ_COMMITTED
 from streams.kafka.header_names import tolerate_foreign_header_names
-from streams.kafka.topics import TRACK_INGEST
 
 # Maximum wait of a fetch that leaves a partition out, and of one of all partitions. A rebalance or a seek waits for the end of
 # a fetch that is under way.
@@ -47,8 +46,7 @@ FETCH_WAIT_MS = 50
 IDLE_FETCH_WAIT_MS = 500
 # Minimum time between fetches: a hundred a second under load; a single message does not wait.
 FETCH_PACE_SECONDS = 0.01
-# Topics whose messages come in bundles, and the maximum size of one.
-BUNDLED = frozenset({TRACK_INGEST})
+# Maximum size of a bundle.
 BUNDLE_MESSAGES = 64
 
 
@@ -126,6 +124,7 @@ def _rebalances(consumer: AIOKafkaConsumer) -> bool:
 class _ConsumerThread(driver.AIOKafkaConsumerThread):
     # Written in the thread, read elsewhere.
     passed: dict[TP, Passed]
+    bundled_topics: frozenset[str] = frozenset()
 
     def _create_worker_consumer(self, transport: driver.Transport) -> AIOKafkaConsumer:
         tolerate_foreign_header_names()
@@ -206,19 +205,29 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):
         if begun:
             await consumer.seek_to_beginning(*begun)
         # Faust fetches nothing meanwhile. Who consumed up to here has left nothing behind.
-        self.passed = {tp: Passed(at or 0, at or 0) for tp, at in committed.items() if tp.topic in BUNDLED}
+        self.passed = {
+            tp: Passed(at or 0, at or 0) for tp, at in committed.items() if tp.topic in self.bundled_topics
+        }
         return committed
 
 
 class _Consumer(driver.Consumer):
     def passed(self, tp: TP) -> Passed | None:
-        """How far the consumer has come in a partition of a topic in `BUNDLED`; None if it has not begun."""
+        """How far the consumer has come in a partition of a topic whose messages are bundled; None if it has not begun."""
         thread: Any = self._thread
         found: Passed | None = thread.passed.get(tp)
         return found
 
     def _new_consumer_thread(self) -> driver.AIOKafkaConsumerThread:
-        return _ConsumerThread(self, thread_loop=uvloop.new_event_loop(), loop=self.loop, beacon=self.beacon)
+        thread = _ConsumerThread(
+            self, thread_loop=uvloop.new_event_loop(), loop=self.loop, beacon=self.beacon
+        )
+        thread.bundled_topics = self._bundled
+        return thread
+
+    @property
+    def _bundled(self) -> frozenset[str]:
+        return cast("PromptTransport", self.transport).bundled_topics
 
     async def leave(self) -> None:
         """Commit what has been acknowledged, leave the group, and read nothing more."""
@@ -238,7 +247,9 @@ class _Consumer(driver.Consumer):
 
     async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> dict[TP, list[Any]]:  # noqa: ASYNC109
         fetched = await super()._getmany(active_partitions, timeout)
-        return {tp: bundled(records) if tp.topic in BUNDLED else records for tp, records in fetched.items()}
+        return {
+            tp: bundled(records) if tp.topic in self._bundled else records for tp, records in fetched.items()
+        }
 
     def _to_message(self, tp: TP, record: Any) -> ConsumerMessage:
         if not isinstance(record, list):
@@ -251,7 +262,11 @@ class _Consumer(driver.Consumer):
 class PromptTransport(driver.Transport):
     """Consumes with prompt fetches, `FETCH_PACE_SECONDS` apart, and loses no first message.
 
-    The value of a message of a topic in `BUNDLED` is a list of `ConsumerRecord`.
+    The value of a message of a topic in `bundled_topics` is a list of `ConsumerRecord`.
     """
 
     Consumer: ClassVar[Any] = _Consumer
+
+    def __init__(self, url: Any, app: Any, bundled_topics: frozenset[str]) -> None:
+        super().__init__(url, app)
+        self.bundled_topics = bundled_topics

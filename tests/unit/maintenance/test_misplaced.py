@@ -6,7 +6,7 @@ import structlog
 from streams.kafka.received import ReceivedMessage
 from streams.kafka.topics import partition_of
 from streams.maintenance import misplaced
-from streams.maintenance.misplaced import WARN_SECONDS, MisplacedEvents
+from streams.maintenance.misplaced import WARN_SECONDS, IngestTopic, MisplacedEvents
 from streams.metrics import WorkerMetrics
 
 pytestmark = pytest.mark.unit
@@ -28,7 +28,7 @@ def counted(metrics: WorkerMetrics) -> float | None:
 def test_only_events_beside_their_partition_count() -> None:
     """Those without a key belong nowhere."""
     metrics = WorkerMetrics()
-    MisplacedEvents(metrics, lambda: PARTITIONS).look(
+    MisplacedEvents(metrics, IngestTopic(lambda: PARTITIONS)).look(
         [message(0), message(1, shifted=1), message(2, key=None), message(3, shifted=2)]
     )
     assert counted(metrics) == 2
@@ -37,7 +37,7 @@ def test_only_events_beside_their_partition_count() -> None:
 def test_nothing_is_misplaced_while_the_number_of_partitions_is_unknown() -> None:
     """No event is blamed early."""
     metrics = WorkerMetrics()
-    MisplacedEvents(metrics, lambda: 0).look([message(1, shifted=1)])
+    MisplacedEvents(metrics, IngestTopic()).look([message(1, shifted=1)])
     assert counted(metrics) == 0
 
 
@@ -45,7 +45,7 @@ def test_a_warning_says_how_many_came_since_the_one_before(monkeypatch: pytest.M
     """At most one in a while, with the first event of its batch."""
     clock = [1_000.0]
     monkeypatch.setattr(misplaced.time, "monotonic", lambda: clock[0])
-    look = MisplacedEvents(WorkerMetrics(), lambda: PARTITIONS).look
+    look = MisplacedEvents(WorkerMetrics(), IngestTopic(lambda: PARTITIONS)).look
     with structlog.testing.capture_logs() as lines:
         look([message(5, shifted=1)])
         look([message(6, shifted=1), message(7, shifted=1)])
