@@ -87,13 +87,14 @@ async def mark_handled(pool: asyncpg.Pool, letters: Collection[DeadLetterId], ac
 
 
 async def tracks_written_since(
-    pool: asyncpg.Pool, events: Sequence[tuple[str, int, int]]
+    pool: asyncpg.Pool, events: Sequence[tuple[str, int, int]], schema: str | None = None
 ) -> set[tuple[str, int, int]]:
-    """Which `events` of track-ingest are older than the stored version of their track.
+    """Which `events` of a generation are older than the stored version of their track.
 
     Args:
         pool: The store.
         events: Track id, source partition and source offset of each.
+        schema: The generation's; None: the catalogue's own.
 
     Raises:
         StoreUnavailableError: Postgres cannot be reached.
@@ -101,13 +102,16 @@ async def tracks_written_since(
     # Postgres holds no text with a NUL, so there is no such track.
     sought = [event for event in events if "\0" not in event[0]]
     with translated_errors():
+        tracks = "tracks" if schema is None else f"{schema}.tracks"
+        if await pool.fetchval("SELECT to_regclass($1)", tracks) is None:  # retired
+            return set()
         rows = await pool.fetch(
-            """
+            f"""
             SELECT asked.track_id, asked.partition, asked.position
             FROM unnest($1::text[], $2::int[], $3::bigint[]) AS asked (track_id, partition, position)
-            JOIN tracks USING (track_id)
-            WHERE tracks.source_partition = asked.partition AND tracks.source_offset > asked.position
-            """,
+            JOIN {tracks} AS t USING (track_id)
+            WHERE t.source_partition = asked.partition AND t.source_offset > asked.position
+            """,  # noqa: S608 -- a name of our own
             [event[0] for event in sought],
             [event[1] for event in sought],
             [event[2] for event in sought],

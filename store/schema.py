@@ -207,6 +207,24 @@ catalogue = Table(
     CheckConstraint("dimension > 0", name="positive_dimension"),
 )
 
+# One model's vectors of a space each: see store/generations.py. All but the first have the tables above, and those of
+# materialised responses and workers, in a schema of their own.
+generations = Table(
+    "generations",
+    metadata,
+    Column("space", Text, primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    # The model that makes its vectors and the weights of their aspects, if that was said at its creation.
+    Column("model", Text),
+    Column("weights", Text),
+    # Whether readers of the space get its lists.
+    Column("serving", Boolean, nullable=False, server_default=text("false")),
+    Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Column("retired_at", DateTime(timezone=True)),
+    CheckConstraint("NOT (serving AND retired_at IS NOT NULL)", name="state"),
+    Index("ix_generations_serving", "space", unique=True, postgresql_where=text("serving")),
+)
+
 # Interactions that can be told from others, so that a second delivery of one counts no more.
 interactions = Table(
     "interactions",
@@ -351,6 +369,7 @@ READABLE = (
     ingest_partitions,
     owner_progress,
     catalogue,
+    generations,
     withdrawals,
     popularity,
     popularity_version,

@@ -78,6 +78,16 @@ class StoreSettings(BaseSettings):
             options["password"] = from_file(self.database_password_file)
         return options
 
+    def of_schema(self, schema: str | None) -> Self:
+        """These settings for the tables of another schema, in front of the usual ones; None: the same."""
+        if schema is None:
+            return self
+        url = self.database_url.get_secret_value()
+        path = f"search_path={schema}%2Cpublic"
+        return self.model_copy(
+            update={"database_url": SecretStr(f"{url}{'&' if urlsplit(url).query else '?'}{path}")}
+        )
+
     @property
     def dsn(self) -> str:
         """The URL as asyncpg takes it."""

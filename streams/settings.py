@@ -141,6 +141,17 @@ class KafkaSettings(BaseSettings):
         return self.bootstrap_servers.split(",")
 
 
+def check_aspect_weights(text: str) -> None:
+    """Check the weights of a catalogue's aspects.
+
+    Raises:
+        ValueError: They cannot be meant; the message goes after the name of the field.
+    """
+    shares = parse_weights(text)
+    if len(shares) <= text.count(",") or min(shares.values()) < LEAST_SHARE:
+        raise ValueError(f"must all be above 0, at least {LEAST_SHARE} of their sum")
+
+
 class StreamSettings(BaseSettings):
     """What the streams keep to (environment: MESS_...)."""
 
@@ -155,11 +166,9 @@ class StreamSettings(BaseSettings):
                 "MESS_EMBEDDING_DIMENSION is for embeddings without aspects, not with MESS_ASPECT_WEIGHTS"
             )
         try:
-            shares = parse_weights(self.aspect_weights)
+            check_aspect_weights(self.aspect_weights)
         except ValueError as error:
             raise ValueError(f"MESS_ASPECT_WEIGHTS {error}") from None
-        if len(shares) <= self.aspect_weights.count(",") or min(shares.values()) < LEAST_SHARE:
-            raise ValueError(f"MESS_ASPECT_WEIGHTS must all be above 0, at least {LEAST_SHARE} of their sum")
         return self
 
     @property

@@ -24,6 +24,7 @@ COMMANDS: Final = {
     "warm": ("warm", "Compile ahead of time, for images."),
     "check-env": ("check_env", "Say what is missing or wrong in the environment."),
     "topics": ("topics", "Make, check, dump and load topics."),
+    "spaces": ("spaces", "Fill and compare generations: another model's vectors."),
     "dead-letters": ("dead_letters", "Look at what was refused, send it back, or drop it."),
     "keys": ("keys", "Make, list and revoke the keys of the API's callers."),
     "models": ("models", "Fetch the network that embeds recordings."),

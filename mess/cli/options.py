@@ -14,3 +14,10 @@ DataDir = Annotated[
     ),
 ]
 DEFAULT_DATA_DIR: Final = Path(".mess")
+Space = Annotated[
+    str | None, typer.Option(envvar="MESS_SPACE", metavar="NAME", help="The space; `default` if not given.")
+]
+Generation = Annotated[
+    int | None,
+    typer.Option(envvar="MESS_GENERATION", min=1, help="The generation of the space; 1 if not given."),
+]

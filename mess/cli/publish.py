@@ -8,9 +8,10 @@ from typing import Annotated
 import typer
 
 from mess.cli.console import fail
-from mess.cli.options import DEFAULT_DATA_DIR, DataDir
+from mess.cli.options import DEFAULT_DATA_DIR, DataDir, Generation, Space
 from mess.cli.publishing import PublishRun
 from streams.contracts.embedding_models import check_model_name
+from streams.generations import DEFAULT_SPACE, GenerationName
 from streams.producers.axes import Pooling, parse_axes
 from streams.producers.columns import parse_map
 from streams.producers.deletes import DeleteSource
@@ -145,9 +146,13 @@ def publish(  # noqa: PLR0913, PLR0917 - each is an option of the command line
     ] = None,
     rejects: Rejects = None,
     dry_run: DryRun = False,
+    space: Space = None,
+    generation: Generation = None,
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
     """Publish tracks: from JSON lines, a folder of arrays or of recordings, or a file of many embeddings.
+
+    With --generation, vectors of tracks that the catalogue has; their metadata is the catalogue's.
 
     Exits with 0 if all were published, 1 if some were refused, 2 if it could not run, 130 if interrupted.
     """
@@ -189,7 +194,13 @@ def publish(  # noqa: PLR0913, PLR0917 - each is an option of the command line
         fail(str(exc))
     beside = None if standard_input else given
     run = PublishRun(
-        source, rejects=rejects, report=report, state=state or _beside(beside), resume=resume, dry_run=dry_run
+        source,
+        rejects=rejects,
+        report=report,
+        state=state or _beside(beside),
+        resume=resume,
+        dry_run=dry_run,
+        topic=_topic(space, generation),
     )
     run.execute(data_dir)
 
@@ -230,11 +241,14 @@ def delete(
     ] = None,
     rejects: Rejects = None,
     dry_run: DryRun = False,
+    space: Space = None,
+    generation: Generation = None,
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
     """Withdraw tracks: publish a null value for each.
 
-    A track that does not exist is no error: its delete has nothing to do.
+    A track that does not exist is no error: its delete has nothing to do. With --generation, only the vector in that
+    generation goes; without, the track goes everywhere.
     """
     if not track_ids and from_file is None:
         fail("Give one track id or more, or --from-file FILE.")
@@ -242,7 +256,15 @@ def delete(
         source = DeleteSource(track_ids or [], from_file)
     except SourceError as exc:
         fail(str(exc))
-    PublishRun(source, rejects=rejects, verb="deleted", dry_run=dry_run).execute(data_dir)
+    topic = _topic(space, generation)
+    PublishRun(source, rejects=rejects, verb="deleted", dry_run=dry_run, topic=topic).execute(data_dir)
+
+
+def _topic(space: str | None, generation: int | None) -> str:
+    try:
+        return GenerationName(space or DEFAULT_SPACE, generation or 1).topic
+    except ValueError as error:
+        fail(str(error), hint="See `mess spaces list`.")
 
 
 def _beside(path: Path | None) -> Path | None:

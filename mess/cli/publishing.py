@@ -17,6 +17,7 @@ from rich.table import Table
 from mess.cli import console
 from mess.cli.connections import kafka_settings
 from streams.errors import StreamsError
+from streams.kafka.topics import TRACK_INGEST
 from streams.producers.checkpoint import Checkpoint
 from streams.producers.items import Position, PublishSummary, Record, RefusedRecord, SourceError, TrackSource
 from streams.producers.publisher import publish_all
@@ -37,6 +38,7 @@ class PublishRun:
         resume: resume from the state file.
         dry_run: validate only.
         verb: what happens to a track, for messages.
+        topic: where to.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class PublishRun:
         resume: bool = False,
         dry_run: bool = False,
         verb: str = "published",
+        topic: str = TRACK_INGEST,
     ) -> None:
         self._source = source
         self._rejects_path = rejects
@@ -58,6 +61,7 @@ class PublishRun:
         )
         self._resume = resume
         self._dry_run = dry_run
+        self._topic = topic
         self._verb = "would be " + verb if dry_run else verb
         self._first: list[RefusedRecord] = []
         self._rejects: IO[bytes] | None = None
@@ -106,6 +110,7 @@ class PublishRun:
         return await publish_all(
             kafka,
             self._source.records(after),
+            topic=self._topic,
             on_progress=show,
             on_refused=self._note_refusal,
             checkpoint=self._checkpoint,

@@ -1,10 +1,12 @@
 """`mess worker` and `mess api`: one process of each, configured by the environment."""
 
+import asyncio
 import os
 
 import typer
 
 from mess.cli.check_env import refuse_unfit
+from mess.cli.options import Generation, Space
 
 
 def register(app: typer.Typer) -> None:
@@ -13,19 +15,26 @@ def register(app: typer.Typer) -> None:
     app.command()(api)
 
 
-def worker() -> None:
-    """Run one worker: consumes track-ingest and keeps the neighbour lists. Needs MESS_DATABASE_URL and a broker."""
+def worker(space: Space = None, generation: Generation = None) -> None:
+    """Run one worker: consumes track-ingest and keeps the neighbour lists. Needs MESS_DATABASE_URL and a broker.
+
+    With --generation, it consumes the vectors of another generation and keeps its lists beside; `mess spaces create` makes one.
+    """
     from mess import settings  # noqa: PLC0415 -- `mess --help` must not wait for Faust
     from mess import worker as process  # noqa: PLC0415
+    from mess.cli.console import fail  # noqa: PLC0415
+    from mess.spaces.settings import of_generation  # noqa: PLC0415
+    from store.errors import StoreError  # noqa: PLC0415
     from store.settings import StoreSettings  # noqa: PLC0415
     from streams.settings import KafkaSettings, StreamSettings  # noqa: PLC0415
 
     refuse_unfit()
-    process.main(
-        settings.read_settings(KafkaSettings),
-        settings.read_settings(StreamSettings),
-        settings.read_settings(StoreSettings),
-    )
+    streams, store = settings.read_settings(StreamSettings), settings.read_settings(StoreSettings)
+    try:
+        streams, store = asyncio.run(of_generation(streams, store, space, generation))
+    except (StoreError, ValueError) as error:
+        fail(str(error), hint="See `mess spaces list`.")
+    process.main(settings.read_settings(KafkaSettings), streams, store)
 
 
 def api() -> None:

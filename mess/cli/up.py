@@ -39,6 +39,10 @@ def up(
         typer.Option(min=1, max=64, help="How many workers, which share the partitions and the lists."),
     ] = 1,
     demo: Annotated[bool, typer.Option("--demo/--no-demo", help="Publish the demo catalogue, once.")] = True,
+    generation: Annotated[
+        list[str] | None,
+        typer.Option(metavar="SPACE/N", help="Run a worker for this generation, too; repeat it for several."),
+    ] = None,
     broker: Annotated[
         BrokerOption,
         typer.Option(help="auto: Apache Kafka if Java 17 and its jars can be had, else Tansu."),
@@ -53,7 +57,12 @@ def up(
     from mess.stack.broker import BrokerChoice  # noqa: PLC0415
     from mess.stack.errors import ServiceFailedError, StackError  # noqa: PLC0415
     from mess.stack.stack import StackOptions  # noqa: PLC0415
+    from streams.generations import GenerationName  # noqa: PLC0415
 
+    try:
+        named = {GenerationName.parse(each) for each in generation or ()}
+    except ValueError as error:
+        fail(str(error), hint="See `mess spaces list`.")
     options = StackOptions(
         data_dir=data_dir,
         port=port,
@@ -62,6 +71,7 @@ def up(
         database_url=_own_database(),
         kafka=_own_broker(),
         demo=demo,
+        generations=tuple(sorted(named - {GenerationName()})),
     )
     try:
         run_up(options)

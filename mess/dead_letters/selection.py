@@ -138,9 +138,16 @@ async def find_overtaken(pool: asyncpg.Pool, found: Sequence[SelectedDeadLetters
     Raises:
         StoreUnavailableError: Postgres cannot be reached.
     """
-    events = {each.letter.id: event for each in found if (event := each.letter.event) is not None}
-    newer = await tracks_written_since(pool, list(events.values()))
-    return {name for name, event in events.items() if event in newer}
+    overtaken: set[DeadLetterId] = set()
+    for name in {each.letter.generation for each in found} - {None}:
+        events = {
+            each.letter.id: event
+            for each in found
+            if each.letter.generation == name and (event := each.letter.event) is not None
+        }
+        newer = await tracks_written_since(pool, list(events.values()), None if name is None else name.schema)
+        overtaken |= {letter for letter, event in events.items() if event in newer}
+    return overtaken
 
 
 async def replay_dead_letters(

@@ -24,8 +24,9 @@ from streams.contracts.dead_letters import (
     read_dead_letter_headers,
 )
 from streams.errors import StreamsError, TopicError
+from streams.generations import GenerationName, generation_of_topic
 from streams.kafka.clients import admin_client, group_less_consumer, sendable_key, start_producer
-from streams.kafka.topics import DEAD_LETTERS, TRACK_INGEST, partition_counts
+from streams.kafka.topics import DEAD_LETTERS, partition_counts
 from streams.settings import KafkaSettings
 
 _OURS: Final = frozenset(
@@ -113,9 +114,14 @@ class DeadLetter:
         return [(name, value) for name, value in self.headers if name not in _OURS]
 
     @property
+    def generation(self) -> GenerationName | None:
+        """The generation whose topic it was read from; None for other topics."""
+        return None if self.source is None else generation_of_topic(self.source.topic)
+
+    @property
     def event(self) -> tuple[str, int, int] | None:
-        """Track id, source partition and offset of an event of track-ingest; None for other messages."""
-        if self.source is None or self.source.topic != TRACK_INGEST or self.key is None:
+        """Track id, source partition and offset of an event of a generation; None for other messages."""
+        if self.source is None or self.generation is None or self.key is None:
             return None
         try:
             return self.key.decode(), self.source.partition, self.source.offset

@@ -25,6 +25,7 @@ from mess.stack.statefile import Pids, StackState, remove_state, write_state
 from mess.stack.supervisor import Supervisor
 from mess.stack.web import answers_ok
 from streams.freed import GIVING_MEMORY_BACK
+from streams.generations import GenerationName
 
 if TYPE_CHECKING:
     from streams.settings import KafkaSettings
@@ -46,6 +47,7 @@ class StackOptions:
         database_url: A database to use instead of an embedded one.
         kafka: A broker to use instead of an embedded one.
         demo: Whether the catalogue is the demo's, whose works have incipits.
+        generations: Further generations, each with a worker of its own.
     """
 
     data_dir: Path
@@ -55,6 +57,7 @@ class StackOptions:
     database_url: str | None = None
     kafka: KafkaSettings | None = None
     demo: bool = False
+    generations: tuple[GenerationName, ...] = ()
 
 
 class LocalStack:
@@ -130,7 +133,7 @@ class LocalStack:
         await self._make_topics()
         self._report(f"starting {self._count_of_workers()} and the API")
         await run_together(
-            *(self._supervisor.start(self._worker(number)) for number in self._worker_numbers()),
+            *(self._supervisor.start(each) for each in self._workers()),
             self._supervisor.start(self._api(api_url)),
         )
         self._state = StackState(
@@ -218,8 +221,8 @@ class LocalStack:
     async def _refill_memory_broker(self) -> None:
         """A broker that keeps topics in memory is empty after a restart: make them again, start workers anew."""
         await self._make_topics()
-        for number in self._worker_numbers():
-            self._supervisor.recycle(f"worker-{number}")
+        for each in self._workers():
+            self._supervisor.recycle(each.name)
 
     def _with_stage(self, broker: Broker) -> ServiceSpec:
         refill = None if broker.keeps_topics else self._refill_memory_broker
@@ -228,16 +231,27 @@ class LocalStack:
             broker.service, stage=BROKER_STAGE, after_restart=refill, needs_room=broker.keeps_topics
         )
 
-    def _worker(self, number: int) -> ServiceSpec:
-        port = self._ports.get(f"worker-{number}")
+    def _workers(self) -> list[ServiceSpec]:
+        first = [
+            self._worker(f"worker-{number}", GenerationName(), self._demo_weights())
+            for number in range(1, self._options.workers + 1)
+        ]
+        return first + [
+            self._worker(f"worker-{name.space}-{name.number}", name, {}) for name in self._options.generations
+        ]
+
+    def _worker(self, service_name: str, generation: GenerationName, further: dict[str, str]) -> ServiceSpec:
+        port = self._ports.get(service_name)
         settings = {
             "MESS_WORKER_PORT": str(port),
-            "MESS_WORKER_NAME": f"worker-{number}",
-            "MESS_DATA_DIR": str(self._data_dir / f"worker-{number}"),
-            **self._demo_weights(),
+            "MESS_WORKER_NAME": service_name,
+            "MESS_DATA_DIR": str(self._data_dir / service_name),
+            "MESS_SPACE": generation.space,
+            "MESS_GENERATION": str(generation.number),
+            **further,
         }
         service = self._pipeline_service(
-            f"worker-{number}", "worker", self._database_url, f"http://{LOOPBACK}:{port}/live", settings
+            service_name, "worker", self._database_url, f"http://{LOOPBACK}:{port}/live", settings
         )
         return replace(service, needs_room=True)
 
@@ -277,11 +291,9 @@ class LocalStack:
             ready_timeout=120.0,
         )
 
-    def _worker_numbers(self) -> range:
-        return range(1, self._options.workers + 1)
-
     def _count_of_workers(self) -> str:
-        return "one worker" if self._options.workers == 1 else f"{self._options.workers} workers"
+        count = self._options.workers + len(self._options.generations)
+        return "one worker" if count == 1 else f"{count} workers"
 
     def _log(self, name: str) -> Path:
         return self._data_dir / "logs" / f"{name}.log"

@@ -20,6 +20,7 @@ class Reason(StrEnum):
     WRONG_ASPECTS = "wrong_aspects"
     INVALID_MODEL = "invalid_model"
     WRONG_MODEL = "wrong_model"
+    UNKNOWN_TRACK = "unknown_track"
     NOT_FINITE = "not_finite"
     ZERO_VECTOR = "zero_vector"
     INVALID_METADATA = "invalid_metadata"

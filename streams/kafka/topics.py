@@ -108,6 +108,42 @@ async def ensure_topics(kafka: KafkaSettings, streams: StreamSettings, *, wait: 
     return created
 
 
+async def create_generation_topic(kafka: KafkaSettings, streams: StreamSettings, name: GenerationName) -> int:
+    """Create the topic of a generation's vectors, unless it is there; returns how many partitions it has.
+
+    It has as many as `track-ingest`, and its configuration.
+
+    Raises:
+        BrokerUnavailable: no broker answers, or it refuses this client.
+        TopicError: it cannot be created, or there is no `track-ingest`.
+    """
+    ingest = topic_specs(kafka, streams)[0]
+    async with admin_client(kafka) as client:
+        there = await partition_counts(client)
+        if TRACK_INGEST not in there:
+            raise TopicError(f"there is no topic {TRACK_INGEST}; `mess topics create` makes it")
+        spec = TopicSpec(
+            name.topic, there.get(name.topic, there[TRACK_INGEST]), ingest.purpose, ingest.config
+        )
+        await _create_missing(client, [spec], kafka.replication_factor)
+    return spec.partitions
+
+
+async def delete_generation_topic(kafka: KafkaSettings, name: GenerationName) -> None:
+    """Delete the topic of a generation's vectors, if it is there. The offsets of its group expire by themselves.
+
+    Raises:
+        BrokerUnavailable: no broker answers, or it refuses this client.
+        TopicError: the topic cannot be deleted.
+    """
+    async with admin_client(kafka) as client:
+        if name.topic in await partition_counts(client):
+            response = await client.delete_topics([name.topic])
+            for topic, code in response.topic_error_codes:
+                if code:
+                    raise TopicError(f"topic {topic} cannot be deleted: {for_code(code).__name__}")
+
+
 async def _create_missing(client: AIOKafkaAdminClient, specs: list[TopicSpec], replicas: int) -> list[str]:
     existing = await partition_counts(client)
     missing = [spec for spec in specs if spec.name not in existing]

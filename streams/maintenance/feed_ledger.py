@@ -93,6 +93,12 @@ class FeedLedger:
         async with transaction(self._pool) as connection:
             return await tracks.owed_tombstones(connection, owners)
 
+    async def forget_owed(self, owners: Sequence[int]) -> None:
+        """Drop the tombstones in the outbox: nobody has been told of these lists."""
+        async with transaction(self._pool) as connection:
+            owed = await tracks.owed_tombstones(connection, owners)
+            await tracks.settle_tombstones(connection, [at for at, *_ in owed])
+
     async def deliver(self, messages: Sequence[Message]) -> list[tuple[int, int]]:
         """Deliver messages; the partition and offset of each."""
         return await self._log.deliver(messages)

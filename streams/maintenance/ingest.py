@@ -9,7 +9,7 @@ import asyncpg
 import structlog
 from opentelemetry.trace import SpanContext
 
-from store import layouts, lives, partitions, tracks
+from store import generations, layouts, lives, partitions, tracks
 from store.columns import METADATA_FIELDS
 from store.layouts import StoredLayout
 from store.lives import Suspect
@@ -22,6 +22,7 @@ from streams.kafka.dead_letters import DeadLetterSender
 from streams.kafka.poison import isolating_failures, refusal_of
 from streams.kafka.received import ReceivedMessage, RefusedMessage
 from streams.kafka.retry import until_done
+from streams.maintenance.catalogue_tracks import CatalogueTracks
 from streams.maintenance.decoding import (
     AcceptedEvent,
     DecodedBatch,
@@ -31,6 +32,7 @@ from streams.maintenance.decoding import (
 )
 from streams.maintenance.misplaced import IngestTopic, MisplacedEvents
 from streams.maintenance.ownership import Ownership
+from streams.maintenance.refusals import of_another_model
 from streams.metrics import WorkerMetrics
 from streams.strategies.aspects import Expected, Layout
 
@@ -76,6 +78,19 @@ class CommittedBatch:
     moved: Set[int] = frozenset()
 
 
+@dataclass(frozen=True, slots=True)
+class IngestSource:
+    """Where messages are from.
+
+    Attributes:
+        topic: Their topic.
+        catalogue: Says what they are vectors of; None: they say it themselves.
+    """
+
+    topic: IngestTopic
+    catalogue: CatalogueTracks | None = None
+
+
 class Ingest:
     """Applies micro-batches: decode, dead letters, one transaction, hand on. Safe to call again with the same events.
 
@@ -87,7 +102,7 @@ class Ingest:
         metrics: Counts events.
         layout: What the catalogue's vectors are made up of.
         owner: This life of the worker, as the store knows it.
-        topic: The topic of the messages.
+        source: Where the messages are from; None: `track-ingest`.
     """
 
     def __init__(
@@ -99,7 +114,7 @@ class Ingest:
         metrics: WorkerMetrics,
         layout: Expected,
         owner: str = "",
-        topic: IngestTopic | None = None,
+        source: IngestSource | None = None,
     ) -> None:
         self._pool = pool
         self._ownership = ownership
@@ -109,9 +124,10 @@ class Ingest:
         self._layout = layout
         self._owner = owner
         self._suspects: dict[int, Suspect] = {}
-        topic = topic or IngestTopic()
-        self._misplaced = MisplacedEvents(metrics, topic)
-        self._topic = topic.name
+        source = source or IngestSource(IngestTopic())
+        self._misplaced = MisplacedEvents(metrics, source.topic)
+        self._topic = source.topic.name
+        self._catalogue = source.catalogue
 
     def suspect(self, found: Mapping[int, Suspect]) -> None:
         """Process messages one by one where workers have died more than once."""
@@ -208,8 +224,13 @@ class Ingest:
         self._count(decoded)
 
     async def _decode(self, messages: Sequence[ReceivedMessage]) -> DecodedBatch:
-        layout = self._layout
-        decoded = await _off_the_loop(messages, lambda: decode_messages(messages, layout))
+        if self._catalogue is None:
+            return await self._decode_alone(messages)
+        decoded = await self._decode_alone(await self._catalogue.counting(messages))
+        return await self._catalogue.complete(decoded)
+
+    async def _decode_alone(self, messages: Sequence[ReceivedMessage]) -> DecodedBatch:
+        decoded = await _off_the_loop(messages, lambda: self._decode_now(messages))
         if not isinstance(self._layout, Layout) and isinstance(found := decoded.layout, Layout):
 
             async def fix() -> StoredLayout:
@@ -227,7 +248,14 @@ class Ingest:
                 model=self._layout.model,
             )
             if self._layout != found:
-                return await asyncio.to_thread(decode_messages, messages, self._layout)
+                return await asyncio.to_thread(self._decode_now, messages)
+        return decoded
+
+    def _decode_now(self, messages: Sequence[ReceivedMessage]) -> DecodedBatch:
+        decoded = decode_messages(messages, self._layout)
+        decoded.refused = [
+            RefusedMessage(r.received, of_another_model(r.error, self._topic)) for r in decoded.refused
+        ]
         return decoded
 
     async def _commit(
@@ -285,6 +313,9 @@ class Ingest:
             async with transaction(self._pool) as connection:
                 await partitions.hold_partitions(connection, {p: epochs.get(p, 0) for p in touched})
                 stored = await tracks.store_events(connection, rows, gone)
+                if self._catalogue is not None:
+                    # What the catalogue has changed since it was asked.
+                    await generations.refresh_batch(connection, [row.key for row in rows])
                 await partitions.advance_consumed(connection, epochs, next_offsets)
                 reach(FaultPoint.BEFORE_TRACK_COMMIT)
                 return stored

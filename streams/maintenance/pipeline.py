@@ -11,7 +11,7 @@ import asyncpg
 import structlog
 from aiokafka import AIOKafkaProducer
 
-from store import layouts, lives, partitions
+from store import generations, layouts, lives, partitions
 from store.errors import FencedError, StoreError, StoreUnavailableError
 from store.layouts import StoredLayout
 from store.lives import Suspect
@@ -27,12 +27,13 @@ from streams.kafka.feed_log import FeedLog
 from streams.kafka.received import ReceivedMessage
 from streams.kafka.retry import until_done
 from streams.loop_lag import measure_loop_lag
+from streams.maintenance.catalogue_tracks import CatalogueFollower, CatalogueTracks
 from streams.maintenance.change_publisher import ChangePublisher
 from streams.maintenance.claiming import IngestLog, PartitionClaimer
 from streams.maintenance.feed_ledger import FeedLedger
 from streams.maintenance.following import Follower
 from streams.maintenance.heartbeat import HeartbeatFigures
-from streams.maintenance.ingest import CommittedBatch, Ingest
+from streams.maintenance.ingest import CommittedBatch, Ingest, IngestSource
 from streams.maintenance.lease import PartitionLease
 from streams.maintenance.maintainer import Listener, ListMaintainer
 from streams.maintenance.map_keeper import MapKeeper
@@ -41,6 +42,7 @@ from streams.maintenance.names import TrackNames
 from streams.maintenance.ownership import Ownership
 from streams.maintenance.sampler import ListSampler
 from streams.maintenance.searching import SearchSupervisor
+from streams.maintenance.silent_feed import SilentFeed
 from streams.maintenance.snapshots import SnapshotTask
 from streams.maintenance.start import load_engine
 from streams.metrics import WorkerMetrics
@@ -77,7 +79,7 @@ class Pipeline(Generic[Search]):
         store: How to reach Postgres.
         metrics: Where everything is measured.
         make_search: Makes the process that is kept at the catalogue's state beside the engine, given the dimension; not
-            started.
+            started. None: there is none.
 
     Attributes:
         log_end: The known end of a partition's log; set it before `start`.
@@ -93,7 +95,7 @@ class Pipeline(Generic[Search]):
         streams: StreamSettings,
         store: StoreSettings,
         metrics: WorkerMetrics,
-        make_search: Callable[[int], Search],
+        make_search: Callable[[int], Search] | None,
     ) -> None:
         self._kafka = kafka
         self._streams = streams
@@ -104,6 +106,7 @@ class Pipeline(Generic[Search]):
         self.log_end: Callable[[int], int] = lambda _: 0
         self.partition_count: Callable[[], int] = lambda: 0
         self.stalled_for: Callable[[], float] = lambda: 0.0
+        self._generation = streams.generation_name
         self._owner = f"{streams.worker_name}/{os.getpid()}"
         self._begun = False
         self.search: Search | None = None
@@ -135,6 +138,7 @@ class Pipeline(Generic[Search]):
         self._exit.push_async_callback(_close_pool, self._pool)
         await require_session(self._pool)
         await require_schema(self._pool)
+        await generations.require_own_schema(self._pool, self._generation)
         await until_done(
             lambda: lives.begin_life(self._pool, self._streams.worker_name, self._owner),
             what="note the start",
@@ -152,13 +156,15 @@ class Pipeline(Generic[Search]):
             self._open_producer, what="reach Kafka", system="kafka", metrics=self.metrics
         )
         self._exit.push_async_callback(_within_time, self._producer.stop)
-        self._feed = ChangePublisher(
+        # Of another generation than the first nobody is told.
+        feed = ChangePublisher if self._generation.is_first else SilentFeed
+        self._feed = feed(
             FeedLedger(self._pool, FeedLog(self._kafka, self._producer)),
             self.ownership,
             self._names,
             self._streams.feed_window_seconds,
             self.metrics,
-            self._streams.generation_name.topic,
+            self._generation.topic,
         )
         self._claiming = PartitionClaimer(
             self._pool,
@@ -178,12 +184,18 @@ class Pipeline(Generic[Search]):
             self.metrics,
             layout or FirstTrack(weights=self._streams.aspect_shares, model=self._streams.embedding_model),
             self._owner,
-            IngestTopic(self.partition_count, self._streams.generation_name.topic),
+            self._ingest_source(),
         )
         if layout is None:
             self._spawn("first track", self._await_dimension())
         else:
             await self._start_engine(layout.dimension)
+
+    def _ingest_source(self) -> IngestSource:
+        topic = IngestTopic(self.partition_count, self._generation.topic)
+        if self._generation.is_first:
+            return IngestSource(topic)
+        return IngestSource(topic, CatalogueTracks(self._pool, self._kafka, self.metrics))
 
     async def _open_producer(self) -> AIOKafkaProducer:
         producer = await start_producer(self._kafka, linger_ms=5, max_batch_size=FEED_BATCH_BYTES)
@@ -268,7 +280,12 @@ class Pipeline(Generic[Search]):
             self._pool, maintainer, self.ownership, self.metrics, self._streams.sampled_lists_per_second
         )
         self._spawn("sampler", sampler.run())
-        if self._streams.map_layout:
+        if not self._generation.is_first:
+            catalogue = CatalogueFollower(
+                self._pool, self._producer, self._generation.topic, self.ownership, self.metrics
+            )
+            self._spawn("catalogue", catalogue.run())
+        if self._streams.map_layout and self._generation.is_first:
             map_keeper = MapKeeper(self._pool, self._store, self.ownership, self.metrics)
             self._spawn("map", map_keeper.run())
         if self._streams.data_dir is not None:
@@ -282,6 +299,8 @@ class Pipeline(Generic[Search]):
             self._spawn("snapshots", snapshots.run())
 
     def _start_search(self, maintainer: ListMaintainer, dimension: int) -> None:
+        if self._make_search is None:
+            return
         process = self._make_search(dimension)
         self._exit.push_async_callback(process.stop)
         supervisor = SearchSupervisor(process, lambda: self._search_ready(process), self.metrics)

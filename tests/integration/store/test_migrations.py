@@ -12,9 +12,11 @@ from typer.testing import CliRunner
 
 from mess import migrate
 from mess.cli import build_cli
+from store import generations
 from store.columns import REVISION
 from store.errors import SchemaMismatchError
 from store.pool import require_schema
+from streams.generations import GenerationName
 
 pytestmark = pytest.mark.integration
 
@@ -99,6 +101,93 @@ async def test_absorbed_and_told_offsets_are_kept_up_and_down(empty_database_url
         assert await connection.fetch("SELECT * FROM told_offsets ORDER BY 1, 2") == rows
     finally:
         await connection.close()
+
+
+async def test_a_catalogue_of_before_is_the_first_generation(empty_database_url: str) -> None:
+    """Going up moves no row of it; going down drops the other generations and leaves it as it was."""
+    await asyncio.to_thread(migrate.upgrade_schema, empty_database_url, "0014")
+    connection = await asyncpg.connect(empty_database_url)
+    try:
+        await connection.execute(
+            "INSERT INTO tracks (track_id, key, embedding, source_partition, source_offset, event_time)"
+            " VALUES ('a', 1, '', 0, 0, now()); INSERT INTO catalogue (dimension) VALUES (4)"
+        )
+        row = await connection.fetchrow("SELECT xmin, ctid, * FROM tracks")
+        await asyncio.to_thread(migrate.upgrade_schema, empty_database_url)
+        (first,) = await generations.list_generations(connection)
+        assert (first.name, first.state, first.model) == (GenerationName(), "serving", None)
+        assert await connection.fetchrow("SELECT xmin, ctid, * FROM tracks") == row
+        assert await connection.fetchval("SELECT model FROM catalogue") is None
+        async with connection.transaction():
+            made = await generations.create_generation(connection, "default", "m-2")
+        assert await connection.fetchval(f"SELECT count(*) FROM {made.name.schema}.tracks") == 0
+        await asyncio.to_thread(migrate.downgrade_schema, empty_database_url, "0014")
+        assert await connection.fetchval("SELECT to_regnamespace('mess_default_2')") is None
+        assert await connection.fetchrow("SELECT xmin, ctid, * FROM tracks") == row
+        await asyncio.to_thread(migrate.upgrade_schema, empty_database_url)
+        assert [each.name for each in await generations.list_generations(connection)] == [GenerationName()]
+    finally:
+        await connection.close()
+
+
+async def test_a_generation_has_the_tables_of_the_catalogue(database_url: str) -> None:
+    """Column by column, with their indexes, checks and storage parameters."""
+    connection = await asyncpg.connect(database_url)
+    try:
+        async with connection.transaction():
+            made = await generations.create_generation(connection, "default", None)
+        for table in generations.OWN_TABLES:
+            shapes = [
+                await shape_of(connection, f"{schema}.{table}") for schema in ("public", made.name.schema)
+            ]
+            assert shapes[0] == shapes[1], table
+        found = await connection.fetch(
+            "SELECT relname FROM pg_class WHERE relnamespace = $1::text::regnamespace AND relkind = 'r'",
+            made.name.schema,
+        )
+        assert {each[0] for each in found} == set(generations.OWN_TABLES)
+        views = await connection.fetch(
+            "SELECT viewname FROM pg_views WHERE schemaname = $1", made.name.schema
+        )
+        assert {each[0] for each in views} == set(generations.OWN_VIEWS)
+        taken = (
+            "INSERT INTO {}.tracks (track_id, key, embedding, source_partition, source_offset, event_time)"
+        )
+        await connection.execute(taken.format(made.name.schema) + " VALUES ('a', 1, '', 0, 0, now())")
+        with pytest.raises(asyncpg.UniqueViolationError) as clash:
+            await connection.execute(taken.format(made.name.schema) + " VALUES ('b', 1, '', 0, 0, now())")
+        assert clash.value.constraint_name == "uq_tracks_key"
+        assert await connection.fetchval("SELECT count(*) FROM tracks") == 0
+    finally:
+        await connection.close()
+
+
+async def shape_of(connection: asyncpg.Connection, table: str) -> list[object]:
+    """What a table is made up of, without names of its schema and of its constraints."""
+    columns = await connection.fetch(
+        "SELECT attname, atttypid::regtype::text, attnotnull, attidentity, attstorage, pg_get_expr(adbin, adrelid)"
+        " FROM pg_attribute LEFT JOIN pg_attrdef ON adrelid = attrelid AND adnum = attnum"
+        " WHERE attrelid = $1::text::regclass AND attnum > 0 AND NOT attisdropped ORDER BY attnum",
+        table,
+    )
+    indexes = await connection.fetch(
+        "SELECT substring(pg_get_indexdef(indexrelid) FROM ' USING .*'), indisunique, indisprimary"
+        " FROM pg_index WHERE indrelid = $1::text::regclass",
+        table,
+    )
+    checks = await connection.fetch(
+        "SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conrelid = $1::text::regclass AND contype = 'c'",
+        table,
+    )
+    options = await connection.fetchval(
+        "SELECT reloptions FROM pg_class WHERE oid = $1::text::regclass", table
+    )
+    return [
+        [tuple(row) for row in columns],
+        sorted(tuple(row) for row in indexes),
+        sorted(tuple(row) for row in checks),
+        options,
+    ]
 
 
 def test_two_migrations_at_once_both_end_well(empty_database_url: str) -> None:

@@ -8,7 +8,7 @@ from streams.contracts import encode_track
 from tests.integration.worker.conftest import Line
 from tests.support.worker import publish, read_topic, settle, wrong_lists
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
 
 def message(track_id: str, model: str | None) -> tuple[bytes, bytes]:

@@ -1,0 +1,1 @@
+"""Generations of spaces: what their commands do."""

@@ -1,0 +1,252 @@
+"""What a generation beside the first takes from the catalogue: its tracks' metadata, and their deletions.
+
+Its own topic has vectors alone. The catalogue's tracks, which the workers of the first generation write from `track-ingest`,
+say what they are vectors of. Nothing of it goes the other way.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Final, TypeVar
+
+import asyncpg
+import structlog
+from aiokafka import AIOKafkaProducer, TopicPartition
+
+from store import generations, materialised
+from store.generations import CatalogueState
+from store.pool import transaction
+from streams.contracts import InvalidEvent, Reason, TrackMetadata, TrackUpsert, track_key
+from streams.generations import TRACK_INGEST
+from streams.kafka.clients import group_less_consumer
+from streams.kafka.received import ReceivedMessage, RefusedMessage
+from streams.kafka.retry import until_done
+from streams.maintenance.decoding import AcceptedEvent, DecodedBatch
+from streams.maintenance.ownership import Ownership
+from streams.metrics import WorkerMetrics
+from streams.settings import KafkaSettings
+
+Result = TypeVar("Result")
+
+log = structlog.get_logger(__name__)
+
+# On a tombstone that a worker has written because the catalogue withdrew the track: it counts for vectors of before.
+WITHDRAWN_HEADER: Final = "mess.withdrawn"
+# Seconds between looks at the catalogue: at what it reads while a track is waited for, and at what it has changed.
+_WAIT_SECONDS: Final = 0.05
+_FOLLOW_SECONDS: Final = 0.5
+# Looks at changed tracks between two comparisons of all: a deletion leaves no row.
+_COMPARE_EVERY: Final = 20
+_WITHDRAWN_TOGETHER: Final = 1_000
+_TELL_SECONDS: Final = 10.0
+# After so long a tombstone is written again.
+_AGAIN_SECONDS: Final = 60.0
+
+
+class CatalogueTracks:
+    """Completes the events of a generation with what the catalogue says of their tracks.
+
+    Args:
+        pool: The store, of the generation.
+        kafka: How to reach the brokers.
+        metrics: Counts repeated attempts.
+    """
+
+    def __init__(self, pool: asyncpg.Pool, kafka: KafkaSettings, metrics: WorkerMetrics) -> None:
+        self._pool = pool
+        self._kafka = kafka
+        self._metrics = metrics
+
+    async def counting(self, messages: Sequence[ReceivedMessage]) -> list[ReceivedMessage]:
+        """The messages without the catalogue's tombstones of tracks that are back, with a vector that came since."""
+        told = {key for m in messages if _is_of_catalogue(m) and (key := _key(m)) is not None}
+        if not told:
+            return list(messages)
+
+        async def read() -> dict[int, CatalogueState]:
+            async with transaction(self._pool) as connection:
+                return await generations.read_catalogue_states(connection, sorted(told))
+
+        states = await self._done(read, "read the catalogue's deletions")
+        newest = {key: state.vector for key, state in states.items()}
+        counting = []
+        for message in messages:
+            key = _key(message)
+            if key is not None and key in told:
+                if message.value is not None:
+                    newest[key] = max(newest[key], message.place.appended)
+                elif _is_of_catalogue(message) and _is_back(states[key], newest[key]):
+                    continue
+            counting.append(message)
+        return counting
+
+    async def complete(self, decoded: DecodedBatch) -> DecodedBatch:
+        """The batch with the catalogue's metadata; a vector of no track is refused.
+
+        A track that the catalogue does not have may be one that it has not read yet: it is waited for until the catalogue
+        has read what `track-ingest` holds now.
+        """
+        wanted = {a.event.track_id for a in decoded.accepted if isinstance(a.event, TrackUpsert)}
+        known = await self._metadata(wanted)
+        if known.keys() != wanted:
+            await self._until_read()
+            known = await self._metadata(wanted)
+        accepted, refused = [], list(decoded.refused)
+        for each in decoded.accepted:
+            if not isinstance(each.event, TrackUpsert):
+                accepted.append(each)
+            elif (found := known.get(each.event.track_id)) is None:
+                refused.append(RefusedMessage(each.received, _unknown(each.event.track_id)))
+            else:
+                accepted.append(_completed(each, each.event, found))
+        return replace(decoded, accepted=accepted, refused=refused)
+
+    async def _metadata(self, track_ids: Iterable[str]) -> dict[str, dict[str, Any]]:
+        names = list(track_ids)
+        if not names:
+            return {}
+
+        async def read() -> dict[str, dict[str, Any]]:
+            async with transaction(self._pool) as connection:
+                return await generations.read_catalogue_metadata(connection, names)
+
+        return await self._done(read, "read the catalogue's tracks")
+
+    async def _until_read(self) -> None:
+        """Wait until the catalogue has read what `track-ingest` holds now."""
+        ends = await self._done(self._ends, "read the ends of track-ingest", system="kafka")
+        looks = 0
+        while behind := _behind(await self._done(self._read, "read the catalogue's offsets"), ends):
+            if looks % round(_TELL_SECONDS / _WAIT_SECONDS) == 0 and looks:
+                log.warning(
+                    "waiting for the catalogue's own workers, which are behind track-ingest", messages=behind
+                )
+            looks += 1
+            await asyncio.sleep(_WAIT_SECONDS)
+
+    async def _ends(self) -> dict[int, int]:
+        async with group_less_consumer(self._kafka) as consumer:
+            # Asking for one partition makes the client learn of the others.
+            await consumer.end_offsets([TopicPartition(TRACK_INGEST, 0)])
+            numbers = consumer.partitions_for_topic(TRACK_INGEST) or set()
+            found = await consumer.end_offsets([TopicPartition(TRACK_INGEST, number) for number in numbers])
+        return {place.partition: end for place, end in found.items()}
+
+    async def _read(self) -> dict[int, int]:
+        async with transaction(self._pool) as connection:
+            return await generations.catalogue_offsets(connection)
+
+    async def _done(
+        self, attempt: Callable[[], Awaitable[Result]], what: str, system: str = "postgres"
+    ) -> Result:
+        return await until_done(attempt, what=what, system=system, metrics=self._metrics)
+
+
+class CatalogueFollower:
+    """Gives a generation's tracks the metadata that the catalogue changes, and withdraws what it withdraws.
+
+    Args:
+        pool: The store, of the generation.
+        producer: Writes tombstones to the generation's topic.
+        topic: That topic.
+        ownership: A worker withdraws tracks of its own partitions.
+        metrics: Counts repeated attempts.
+    """
+
+    def __init__(
+        self,
+        pool: asyncpg.Pool,
+        producer: AIOKafkaProducer,
+        topic: str,
+        ownership: Ownership,
+        metrics: WorkerMetrics,
+    ) -> None:
+        self._pool = pool
+        self._producer = producer
+        self._topic = topic
+        self._ownership = ownership
+        self._metrics = metrics
+        # From the start: nobody knows what was missed.
+        self._since: dict[int, int] = {}
+        self._owned: tuple[int, ...] = ()
+        self._looks = 0
+        # Tracks whose tombstone may be on its way, and since when.
+        self._withdrawn: dict[str, float] = {}
+
+    async def run(self) -> None:
+        """Follow for ever."""
+        while True:
+            await until_done(self.look, what="follow the catalogue", system="postgres", metrics=self._metrics)
+            await asyncio.sleep(_FOLLOW_SECONDS)
+
+    async def look(self) -> None:
+        """Take over what has changed since the last look."""
+        owned = tuple(sorted(self._ownership.partitions))
+        moved = await self._refresh()
+        if owned and (moved or owned != self._owned or self._looks % _COMPARE_EVERY == 0):
+            await self._withdraw(owned)
+        self._owned = owned
+        self._looks += 1
+
+    async def _refresh(self) -> bool:
+        async with transaction(self._pool) as connection:
+            seen = await generations.catalogue_offsets(connection)
+            if seen == self._since:
+                return False
+            # Alone: a track that is being written would keep what the catalogue said before.
+            await materialised.lock_withdrawals(connection)
+            since = {partition: self._since.get(partition, -1) for partition in seen}
+            changed = await generations.refresh_changed(connection, since)
+            await materialised.mark_bodies_outdated(connection, changed)
+        self._since = seen
+        return True
+
+    async def _withdraw(self, owned: Sequence[int]) -> None:
+        """Write tombstones, which every worker of the generation reads, in the order of its log."""
+        async with transaction(self._pool) as connection:
+            gone = await generations.withdrawn_from_catalogue(connection, owned, _WITHDRAWN_TOGETHER)
+        now = time.monotonic()
+        self._withdrawn = {name: at for name, at in self._withdrawn.items() if now - at < _AGAIN_SECONDS}
+        gone = [name for name in gone if name not in self._withdrawn]
+        if not gone:
+            return
+        headers = [(WITHDRAWN_HEADER, b"catalogue")]
+        sent = [
+            await self._producer.send(self._topic, key=name.encode(), value=None, headers=headers)
+            for name in gone
+        ]
+        await asyncio.gather(*sent)
+        self._withdrawn |= dict.fromkeys(gone, now)
+
+
+def _key(message: ReceivedMessage) -> int | None:
+    """The track's key; None where the message's is no track id."""
+    try:
+        return None if message.key is None else track_key(message.key.decode())
+    except UnicodeDecodeError:
+        return None
+
+
+def _is_of_catalogue(message: ReceivedMessage) -> bool:
+    return message.value is None and any(name == WITHDRAWN_HEADER for name, _ in message.headers)
+
+
+def _is_back(state: CatalogueState, vector: int) -> bool:
+    """Whether the catalogue has a track, and its newest vector is no older than its last deletion."""
+    return state.there and state.withdrawn <= vector
+
+
+def _behind(read: Mapping[int, int], ends: Mapping[int, int]) -> int:
+    return sum(max(0, end - read.get(partition, 0)) for partition, end in ends.items())
+
+
+def _unknown(track_id: str) -> InvalidEvent:
+    said = f"track-ingest has no track {track_id!r}: publish it there, with its metadata, then replay this"
+    return InvalidEvent(Reason.UNKNOWN_TRACK, said)
+
+
+def _completed(accepted: AcceptedEvent, event: TrackUpsert, found: dict[str, Any]) -> AcceptedEvent:
+    # What the store has was validated when it came.
+    values: Any = {name: tuple(value) if isinstance(value, list) else value for name, value in found.items()}
+    return replace(accepted, event=replace(event, metadata=TrackMetadata.model_construct(**values)))

@@ -1,0 +1,259 @@
+"""A generation beside the catalogue: filled from a topic of its own, exact, and gone when it is retired."""
+
+import json
+from collections.abc import AsyncIterator, Mapping, Sequence
+
+import asyncpg
+import numpy as np
+import pytest
+from pydantic import SecretStr
+from typer.testing import CliRunner
+
+from mess.cli import build_cli
+from mess.spaces import comparison, lifecycle
+from mess.spaces.status import GenerationStatus, generation_status
+from store.generations import StoredGeneration
+from store.pool import open_pool
+from store.settings import StoreSettings
+from streams.contracts import encode_track
+from streams.generations import GenerationName
+from streams.kafka.clients import admin_client
+from streams.kafka.topics import partition_counts
+from streams.settings import KafkaSettings, StreamSettings
+from tests.integration.worker.conftest import Line
+from tests.support.polling import until
+from tests.support.worker import WorkerProcess, publish, read_topic, settle, track_message, wrong_lists
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
+
+TRACKS = 70
+MODEL = "m-2"
+
+
+def name_of(number: int) -> str:
+    """The id of a track."""
+    return f"beside/{number:03}"
+
+
+def in_catalogue(number: int, *, title: str = "Title") -> tuple[bytes, bytes]:
+    """A track of the catalogue, by its first model."""
+    vector = np.random.default_rng(number).standard_normal(6)
+    return track_message(name_of(number), vector, title=f"{title} {number}", composer=f"C{number % 4}")
+
+
+def beside(number: int, *, version: int = 0, model: str = MODEL, size: int = 4) -> tuple[bytes, bytes]:
+    """The same track's vector by another model."""
+    vector = np.random.default_rng([number, version]).standard_normal(size)
+    return encode_track(name_of(number), vector, model=model)
+
+
+class Beside:
+    """A generation beside the catalogue of a line, and its workers."""
+
+    def __init__(self, line: Line, made: StoredGeneration) -> None:
+        self.line = line
+        self.made = made
+        self.name = made.name
+        self.kafka = KafkaSettings(bootstrap_servers=line.servers)
+        self.store = store_of(line)
+        self.own_url = self.store.of_schema(self.name.schema).dsn
+        self.workers: list[WorkerProcess] = []
+
+    def another_worker(self) -> WorkerProcess:
+        """A further worker of it, started."""
+        worker = self.line.another_worker(
+            f"beside-{len(self.workers)}", MESS_GENERATION=str(self.name.number)
+        )
+        self.workers.append(worker)
+        worker.start()
+        return worker
+
+    async def publish(self, messages: Sequence[tuple[bytes, bytes | None]]) -> None:
+        """Publish to its topic."""
+        await publish(self.line.servers, messages, self.name.topic)
+
+    async def status(self) -> GenerationStatus:
+        """How far it is."""
+        async with await open_pool(self.store, application_name="test") as pool:
+            return await generation_status(self.kafka, self.store, pool, self.name)
+
+    async def until_has(self, vectors: int) -> None:
+        """Wait until it has so many vectors, all with full lists, and nothing waits."""
+
+        async def has() -> bool:
+            found = await self.status()
+            counts = found.counts
+            return not found.lag and counts.vectors == counts.full_lists == vectors
+
+        await until(has, 0.2)
+
+    async def titles(self) -> dict[str, str]:
+        """By track, its title in the generation."""
+        connection = await asyncpg.connect(self.own_url)
+        try:
+            return dict(await connection.fetch("SELECT track_id, title FROM tracks"))
+        finally:
+            await connection.close()
+
+    async def letters(self) -> dict[str, Mapping[str, bytes]]:
+        """By key, the headers of its dead letters."""
+        found = await read_topic(self.line.servers, "dead-letters")
+        return {
+            (letter.key or b"").decode(): headers
+            for letter in found
+            if (headers := dict(letter.headers))["mess.source.topic"] == self.name.topic.encode()
+        }
+
+
+def store_of(line: Line) -> StoreSettings:
+    """The catalogue's store."""
+    return StoreSettings(database_url=SecretStr(line.database_url))
+
+
+@pytest.fixture
+async def generation(line: Line) -> AsyncIterator[Beside]:
+    """A new generation, without workers."""
+    kafka = KafkaSettings(bootstrap_servers=line.servers)
+    async with await open_pool(store_of(line), application_name="test") as pool:
+        made = await lifecycle.create(kafka, StreamSettings(), pool, model=MODEL)
+    found = Beside(line, made)
+    yield found
+    for worker in found.workers:
+        worker.kill()
+        print(worker.log.read_text()[-5000:])  # noqa: T201 -- pytest shows it with a failure
+
+
+async def test_a_generation_is_filled_beside_the_catalogue(line: Line, generation: Beside) -> None:
+    """Its lists are exact, its tracks are the catalogue's, and readers and feed are told of nothing."""
+    await publish(line.servers, [in_catalogue(i) for i in range(TRACKS)])
+    worker = generation.another_worker()
+    # Some come before their track, which is then waited for; one has none.
+    await generation.publish([beside(i) for i in range(60)])
+    await generation.publish([beside(900), beside(1, model="m-3"), beside(2, size=5)])
+    await generation.until_has(60)
+    assert await wrong_lists(generation.own_url) == []
+    assert (await generation.titles())[name_of(7)] == "Title 7"
+    letters = await generation.letters()
+    reasons = {key: headers["mess.error"] for key, headers in letters.items()}
+    assert reasons == {
+        name_of(900): b"unknown_track",
+        name_of(1): b"wrong_model",
+        name_of(2): b"wrong_dimension",
+    }
+    assert b"generation default/2" in letters[name_of(1)]["mess.detail"]
+    assert b"mess spaces create" in letters[name_of(2)]["mess.detail"]
+
+    await changes_of_the_catalogue(line, generation)
+
+    # A worker that dies leaves nothing behind that the next one does not find.
+    await generation.publish([beside(i, version=1) for i in range(20, 70)])
+    worker.kill()
+    generation.another_worker()
+    await generation.until_has(68)
+    assert await wrong_lists(generation.own_url) == []
+
+    # The catalogue has gone its own way.
+    await settle(line.database_url, line.servers)
+    assert await wrong_lists(line.database_url) == []
+    feed = await read_topic(line.servers, "recommendations")
+    sources = {json.loads(change.value)["source"]["topic"] for change in feed if change.value}
+    assert sources == {"track-ingest"}
+
+
+async def changes_of_the_catalogue(line: Line, generation: Beside) -> None:
+    """What the catalogue changes and withdraws reaches the generation; its own tombstones take vectors alone."""
+    await publish(line.servers, [in_catalogue(3, title="Other"), (name_of(4).encode(), None)])
+    await generation.publish([(name_of(5).encode(), None)])
+    await generation.until_has(58)
+
+    async def renamed() -> bool:
+        return (await generation.titles())[name_of(3)] == "Other 3"
+
+    await until(renamed)
+    assert name_of(4) not in await generation.titles()
+    assert await wrong_lists(generation.own_url) == []
+    await a_track_that_comes_back(line, generation)
+    status = await generation.status()
+    assert (status.counts.tracks, status.counts.missing) == (TRACKS - 1, 11)
+    assert status.counts.first_missing[0] == name_of(5)
+
+
+async def a_track_that_comes_back(line: Line, generation: Beside) -> None:
+    """Its old vector is gone, however soon it is back, and a new one stays."""
+    await publish(line.servers, [(name_of(6).encode(), None)])
+    connection = await asyncpg.connect(line.database_url)
+    try:
+
+        async def gone() -> bool:
+            sought = "SELECT count(*) FROM tracks WHERE track_id = $1"
+            return not await connection.fetchval(sought, name_of(6))
+
+        await until(gone, 0.01)
+    finally:
+        await connection.close()
+    await publish(line.servers, [in_catalogue(6)])
+    await generation.until_has(57)
+    await generation.publish([beside(6, version=2)])
+    await generation.until_has(58)
+
+
+async def test_two_generations_are_compared_and_one_is_retired(line: Line, generation: Beside) -> None:
+    """What they share is measured; what is retired leaves no table and no topic, and asks twice."""
+    await publish(line.servers, [in_catalogue(i) for i in range(TRACKS)])
+    await settle(line.database_url, line.servers)
+    generation.another_worker()
+    # The same vectors again, and so the same lists.
+    same = [
+        encode_track(name_of(i), np.random.default_rng(i).standard_normal(6), model=MODEL)
+        for i in range(TRACKS)
+    ]
+    await generation.publish(same)
+    await generation.until_has(TRACKS)
+    first = GenerationName()
+    async with await open_pool(store_of(line), application_name="test") as pool:
+        found = await comparison.compare(pool, first, generation.name, sample=1_000)
+    assert (found.common, found.compared) == (TRACKS, TRACKS)
+    assert found.overlap == pytest.approx(1.0)
+    assert found.rank_biased == pytest.approx(1.0)
+    assert [(each.left == each.right, each.tracks) for each in found.labels if each.label == "composer"] == [
+        (True, TRACKS)
+    ]
+
+    environment = {
+        "MESS_DATABASE_URL": line.database_url,
+        "MESS_KAFKA_BOOTSTRAP_SERVERS": line.servers,
+        "MESS_CONSUMER_GROUP": line.broker.group,
+    }
+    await check_commands(generation, environment)
+
+
+async def check_commands(generation: Beside, environment: Mapping[str, str]) -> None:
+    """The commands, as a person gives them."""
+
+    def run(*words: str, answers: str = "") -> tuple[int, str]:
+        done = CliRunner().invoke(build_cli(), ["spaces", *words], env=dict(environment), input=answers)
+        return done.exit_code, done.output
+
+    import asyncio  # noqa: PLC0415 -- the commands have loops of their own
+
+    name = str(generation.name)
+    code, told = await asyncio.to_thread(run, "status", name)
+    assert code == 0, told
+    assert "lag: 0 events" in told
+    code, told = await asyncio.to_thread(run, "list")
+    assert name in told
+    assert "serving" in told
+    code, told = await asyncio.to_thread(run, "compare", "default/1", name)
+    assert "overlap@50 1.000" in told
+    assert (await asyncio.to_thread(run, "retire", name, answers="y\ndefault/1\n"))[0] == 1
+    code, told = await asyncio.to_thread(run, "retire", name, "--yes", name)
+    assert (code, "still run" in told) == (2, True)
+    for worker in generation.workers:
+        worker.stop()
+    code, told = await asyncio.to_thread(run, "retire", name, answers=f"y\n{name}\n")
+    assert code == 0, told
+    async with admin_client(generation.kafka) as client:
+        assert generation.name.topic not in await partition_counts(client)
+    code, told = await asyncio.to_thread(run, "status", name)
+    assert (code, "was retired on" in told) == (2, True)
+    assert (await asyncio.to_thread(run, "retire", "default/1", "--yes", "default/1"))[0] == 2
