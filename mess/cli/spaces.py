@@ -45,7 +45,6 @@ def list_generations(data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
 
 
 def create(
-    space: Annotated[str, typer.Argument(metavar="SPACE", help="The space.")] = "default",
     model: Annotated[
         str | None,
         typer.Option(
@@ -58,14 +57,14 @@ def create(
     ] = None,
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
-    """Create the next generation of a space: its tables, and its topic. Readers notice nothing."""
+    """Create the next generation of the catalogue: its tables, and its topic. Readers notice nothing."""
     streams = settings.read_settings(StreamSettings)
     kafka, store = kafka_settings(data_dir), store_settings(data_dir)
     made = run_command(
         with_store(
             store,
             "spaces",
-            lambda pool: lifecycle.create(kafka, streams, pool, space, model=model, weights=weights),
+            lambda pool: lifecycle.create(kafka, streams, pool, model=model, weights=weights),
         )
     )
     option = f"--space {made.name.space} --generation {made.name.number}"

@@ -15,39 +15,36 @@ async def create(
     kafka: KafkaSettings,
     streams: StreamSettings,
     pool: asyncpg.Pool,
-    space: str = DEFAULT_SPACE,
     *,
     model: str | None = None,
     weights: str | None = None,
 ) -> StoredGeneration:
-    """Create the next generation of a space: its tables, and its topic.
+    """Create the next generation of the space `default`: its tables, and its topic.
 
     Args:
         kafka: How to reach the brokers.
         streams: The configuration of its topic.
         pool: The catalogue's store.
-        space: The space.
         model: The name of the model that makes its vectors.
         weights: Of their aspects, as `name:weight,...`.
 
     Raises:
-        GenerationError: No space, no model or no aspects may be called so.
+        GenerationError: No model or no aspects may be called so.
         StoreError, StreamsError: It cannot be created; nothing is left of it in the store.
     """
-    _check_names(space, model, weights)
+    _check_names(model, weights)
     async with transaction(pool) as connection:
-        made = await generations.create_generation(connection, space, model, weights)
+        made = await generations.create_generation(connection, DEFAULT_SPACE, model, weights)
         await create_generation_topic(kafka, streams, made.name)
     return made
 
 
-def _check_names(space: str, model: str | None, weights: str | None) -> None:
-    try:
-        GenerationName(space, 1)
-        if model is not None:
+def _check_names(model: str | None, weights: str | None) -> None:
+    if model is not None:
+        try:
             check_model_name(model)
-    except ValueError as error:
-        raise GenerationError(str(error)) from None
+        except ValueError as error:
+            raise GenerationError(str(error)) from None
     if weights is not None:
         try:
             check_aspect_weights(weights)
