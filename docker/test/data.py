@@ -21,6 +21,7 @@ from stack import (
     require,
     run,
     say,
+    setting,
     settled,
     sql,
     until,
@@ -82,9 +83,11 @@ def _active() -> bool:
 
 
 def back_up_and_restore() -> None:
-    """A backup, and three restores into an empty stack that must equal what was."""
+    """A backup that is sent away, too, and three restores into an empty stack that must equal what was."""
     until("the lists are settled", lambda: settled(DEMO_TRACKS))
     before = digest()
+    setting("MESS_BACKUP_REPOSITORY", str(SCRATCH / "repository"))
+    setting("MESS_BACKUP_PASSWORD", "3f1c9a7be2d84056")
     began = time.monotonic()
     run("docker/ec2/backup.sh", str(SCRATCH / "backups"))
     measured["backup, seconds"] = round(time.monotonic() - began, 1)
@@ -94,10 +97,11 @@ def back_up_and_restore() -> None:
         "not empty" in run("docker/ec2/restore.sh", "--from", "topics", str(backup), fails=True),
         "restored into a full stack",
     )
-    for source in ("postgres", "topics", "both"):
+    require(backup.name in run("docker/ec2/backup.sh", "--list"), "the backup was not sent away")
+    for source, place in (("postgres", "repository:latest"), ("topics", str(backup)), ("both", str(backup))):
         compose("down", "--volumes", "--timeout", "10")
         began = time.monotonic()
-        run("docker/ec2/restore.sh", "--from", source, str(backup))
+        run("docker/ec2/restore.sh", "--from", source, place)
         if source == "postgres":
             require(digest() == before, "the restored database differs")
         else:

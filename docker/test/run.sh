@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Tries the stack for real: run.sh [--keep] [STEP...], the steps of check.py. Needs root, a running Docker engine with
-# compose 2.24 or later, and the repository's virtual environment. Takes half an hour on two cores, and 6 GiB of memory.
+# compose 2.24 or later, restic, and the repository's virtual environment. Takes half an hour on two cores, and 6 GiB of
+# memory.
 #
 # Builds, deploys as on EC2, publishes the demo, kills, restarts and replaces services under load, backs up, restores,
 # compares, rolls back, tries who may get in and the development file, and takes everything down. It listens on loopback
@@ -19,6 +20,7 @@ if [ "${1:-}" = --keep ]; then
 fi
 docker info >/dev/null || { echo "no Docker engine answers" >&2; exit 1; }
 docker compose version >/dev/null || { echo "docker compose is missing" >&2; exit 1; }
+command -v restic >/dev/null || { echo "restic is missing: apt-get install restic" >&2; exit 1; }
 
 scratch=$(mktemp -d "${TMPDIR:-/tmp}/mess-docker-test.XXXXXX")
 export COMPOSE_PROJECT_NAME=mess-test
