@@ -163,19 +163,22 @@ wait_workers() { # NAMES
 # successor has taken over; of several, the others stand in, as the machine may not have the memory for one more. Called
 # where failures are asked for, so each is passed on.
 roll_workers() { # IMAGE
-  local outdated old
+  local outdated left old
   outdated=$(outdated_workers "$1")
   if [ -z "$outdated" ]; then return; fi
   # What they need comes first: Kafka and Postgres if they have changed, migrations, topics.
   MESS_IMAGE=$1 compose up --detach --remove-orphans setup >&2 || return 1
   [ "$(docker wait "$(compose ps --all --quiet setup)")" = 0 ] || return 1
+  left=$outdated
   for old in $outdated; do
     say "replacing $old"
     if [ "$(compose ps --quiet worker | wc -l)" = 1 ]; then
-      add_workers "$1" 2 && wait_workers "$outdated" || return 1
+      add_workers "$1" 2 && wait_workers "$left" || return 1
     fi
     docker stop "$old" >/dev/null && docker rm --volumes "$old" >/dev/null || return 1
-    add_workers "$1" "$(setting MESS_WORKERS 1)" && wait_workers "$outdated" || return 1
+    # Its successor may have its name, and is waited for.
+    left=$(grep -v -x -F "$old" <<<"$left" || true)
+    add_workers "$1" "$(setting MESS_WORKERS 1)" && wait_workers "$left" || return 1
   done
 }
 

@@ -185,3 +185,18 @@ def test_a_stack_that_does_not_start_gets_no_workers(scratch: Path) -> None:
     done = sourced(scratch, "start image || echo failed", "", failing)
     assert done.stdout == "failed\n"
     assert "worker=" not in (scratch / "calls").read_text(encoding="utf-8")
+
+
+def test_a_successor_is_waited_for_under_the_name_of_the_one_it_replaces(scratch: Path) -> None:
+    """Compose gives a number away again; the next worker goes when the new one has partitions, not before."""
+    two = """case "$*" in
+      *--dry-run*) printf ' Container %s  Recreate\\n' w-2 w-1 ;;
+      *"ps --format"*) printf '%s\\n' w-1 w-2 ;;
+      *"ps "*--quiet*) printf '%s\\n' a b ;;
+      wait*) echo 0 ;;
+    esac"""
+    done = sourced(scratch, "roll_workers image", "MESS_WORKERS=2\n", two)
+    assert done.returncode == 0, done.stderr
+    calls = (scratch / "calls").read_text(encoding="utf-8").splitlines()
+    seen = [" ".join(call.split()[:2]) for call in calls if call.startswith(("stop", "exec"))]
+    assert seen == ["stop w-2", "exec w-2", "stop w-1", "exec w-1", "exec w-2"]
