@@ -18,7 +18,8 @@ in transactions of its own). The markers that end transactions take offsets, and
 partition may end in offsets at which there is nothing to read. `passed` tells how far the consumer has come with nothing.
 
 At a rebalance, Faust drops fetched messages and seeks back to the committed offsets. If nothing was committed, or 0, neither it
-nor aiokafka seeks: the new owner would miss the first messages of a partition.
+nor aiokafka seeks: the new owner would miss the first messages of a partition. And a call that asked for messages before the
+rebalance may get some after the seek, which Faust drops, too: these are put back.
 """
 
 import asyncio
@@ -124,6 +125,8 @@ def _rebalances(consumer: AIOKafkaConsumer) -> bool:
 class _ConsumerThread(driver.AIOKafkaConsumerThread):
     # Written in the thread, read elsewhere.
     passed: dict[TP, Passed]
+    # How often positions have been set.
+    seeks = 0
     bundled_topics: frozenset[str] = frozenset()
 
     def _create_worker_consumer(self, transport: driver.Transport) -> AIOKafkaConsumer:
@@ -162,7 +165,12 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):
         timeout: float | None = None,  # noqa: ASYNC109 -- as Faust calls it
         max_records: int | None = None,
     ) -> Any:
+        seeks = self.seeks
         fetched: Any = await super()._fetch_records(consumer, active_partitions, timeout, max_records)
+        if seeks != self.seeks:
+            # Asked before a rebalance, and answered after its seek: Faust may drop them, and nobody would read them again.
+            self._put_back(consumer, fetched)
+            return {}
         # In this thread and without waiting: what was handed out and where that leaves the consumer belong together.
         subscription = consumer._subscription.subscription  # noqa: SLF001
         assignment = None if subscription is None else subscription.assignment
@@ -175,6 +183,12 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):
                 self.passed[tp] = Passed(records[-1].offset + 1 if records else before.taken, state.position)
         return fetched
 
+    @staticmethod
+    def _put_back(consumer: AIOKafkaConsumer, fetched: Mapping[TP, list[ConsumerRecord]]) -> None:
+        # Of a partition that has been taken away there is nothing to put back.
+        for tp in consumer.assignment() & fetched.keys():
+            consumer.seek(driver.ensure_aiokafka_TP(tp), fetched[tp][0].offset)
+
     async def set_positions(self, positions: Mapping[TP, int]) -> bool:
         """Read on from these offsets, and commit them; False if a rebalance is under way."""
         return cast("bool", await self.call_thread(self._set_positions, positions))
@@ -186,6 +200,7 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):
         # leader that tried again and again kept its group from ever coming to rest.
         if _rebalances(consumer) or not wanted.keys() <= consumer.assignment():
             return False
+        self.seeks += 1
         for partition, offset in wanted.items():
             consumer.seek(partition, offset)
         try:
@@ -199,6 +214,7 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):
 
     async def _seek_to_committed(self) -> Mapping[TP, int]:
         consumer = self._ensure_consumer()
+        self.seeks += 1
         committed: Mapping[TP, int] = await consumer.seek_to_committed()
         # aiokafka passes these over, and what was fetched and dropped would be read by nobody.
         begun = [partition for partition, offset in committed.items() if not offset]

@@ -167,6 +167,31 @@ async def test_partitions_without_a_committed_offset_are_read_from_their_beginni
     assert sought == [TP("t", 0), TP("t", 1)]
 
 
+async def test_what_comes_after_a_seek_for_a_call_before_it_is_put_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Faust drops what a call brings that began before a rebalance; the position must not have moved on for it."""
+    consumer: Any = RebalancingConsumer()
+    thread = transport._ConsumerThread.__new__(transport._ConsumerThread)
+    thread.passed = {}
+    fetched = {TopicPartition("t", p): [SimpleNamespace(offset=at)] for p, at in ((0, 5), (1, 0), (7, 3))}
+    waiting = asyncio.Event()
+
+    async def fetch(*_: object) -> object:
+        await waiting.wait()
+        return fetched
+
+    monkeypatch.setattr(driver.AIOKafkaConsumerThread, "_fetch_records", fetch)
+    monkeypatch.setattr(transport._ConsumerThread, "_ensure_consumer", lambda _: consumer)
+    asking = asyncio.create_task(thread._fetch_records(consumer, set(), 1.0, 10))
+    await asyncio.sleep(0)
+    assert await thread._set_positions({TP("t", 2): 4})
+    waiting.set()
+    assert await asking == {}
+    assert consumer.sought == {TopicPartition("t", p): at for p, at in ((0, 5), (1, 0), (2, 4))}
+    assert await thread._fetch_records(consumer, set(), 1.0, 10) == fetched
+
+
 class RebalancingConsumer:
     """An aiokafka consumer of three partitions whose commits a rebalance refuses for a while.
 
@@ -178,7 +203,9 @@ class RebalancingConsumer:
 
     def __init__(self, refusals: int = 0, *, moving: bool = False, rejoining: bool = False) -> None:
         self.refusals = refusals
-        self._subscription = SimpleNamespace(subscription=object(), reassignment_in_progress=moving)
+        self._subscription = SimpleNamespace(
+            subscription=SimpleNamespace(assignment=None), reassignment_in_progress=moving
+        )
         self._coordinator = SimpleNamespace(need_rejoin=lambda _: rejoining)
         self.sought: dict[TopicPartition, int] = {}
         self.committed: dict[TopicPartition, int] = {}
