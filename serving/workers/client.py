@@ -5,6 +5,7 @@ is time. Identical concurrent requests share one computation.
 """
 
 import asyncio
+import contextlib
 import itertools
 import os
 import time
@@ -237,26 +238,31 @@ class WorkerClient:
         """The reply of a worker, or of another one if this one falls silent, whichever comes first."""
         elsewhere = {*refused, worker.owner}
         if self._workers.choose(elsewhere) is None:
-            return await self._post(worker, flight)
+            with self._workers.occupied(worker):
+                return await self._post(worker, flight)
         asked = time.monotonic()
-        posts = [asyncio.create_task(self._post(worker, flight))]
-        try:
-            while not posts[0].done():
-                silent = time.monotonic() - max(asked, self._workers.heard_at(worker)) > _SILENT_SECONDS
-                if silent and (other := self._workers.choose(elsewhere)) is not None:
-                    logger.warning("a worker is silent; another one is asked", worker=worker.owner)
-                    self._metrics.requests_repeated.inc()
-                    posts.append(asyncio.create_task(self._post(other, flight)))
-                    break
-                await asyncio.wait(posts, timeout=_LISTEN_SECONDS)
-            done, left = await asyncio.wait(posts, return_when=asyncio.FIRST_COMPLETED)
-            # One that fails leaves it to the other.
-            good = [post for post in done if post.exception() is None]
-            return await (good or list(left) or posts)[0]
-        finally:
-            for post in posts:
-                post.cancel()
-            await asyncio.gather(*posts, return_exceptions=True)
+        # A worker is occupied before its task begins: the next request is to see that.
+        with contextlib.ExitStack() as occupied:
+            occupied.enter_context(self._workers.occupied(worker))
+            posts = [asyncio.create_task(self._post(worker, flight))]
+            try:
+                while not posts[0].done():
+                    silent = time.monotonic() - max(asked, self._workers.heard_at(worker)) > _SILENT_SECONDS
+                    if silent and (other := self._workers.choose(elsewhere)) is not None:
+                        logger.warning("a worker is silent; another one is asked", worker=worker.owner)
+                        self._metrics.requests_repeated.inc()
+                        occupied.enter_context(self._workers.occupied(other))
+                        posts.append(asyncio.create_task(self._post(other, flight)))
+                        break
+                    await asyncio.wait(posts, timeout=_LISTEN_SECONDS)
+                done, left = await asyncio.wait(posts, return_when=asyncio.FIRST_COMPLETED)
+                # One that fails leaves it to the other.
+                good = [post for post in done if post.exception() is None]
+                return await (good or list(left) or posts)[0]
+            finally:
+                for post in posts:
+                    post.cancel()
+                await asyncio.gather(*posts, return_exceptions=True)
 
     async def _post(self, worker: AnsweringWorker, flight: _Flight) -> bytes:
         left = flight.sent_at + self._options.timeout - time.monotonic()
@@ -265,17 +271,16 @@ class WorkerClient:
         headers |= {name: value.decode() for name, value in tracing.trace_headers()}
         self._metrics.requests_sent.inc()
         assert worker.url is not None
-        with self._workers.occupied(worker):
-            async with self._session.post(
-                worker.url, data=orjson.dumps(timing | flight.asked), headers=headers
-            ) as answer:
-                if answer.status in _NOT_TAKEN:
-                    raise _NotTakenError(f"status {answer.status}")
-                if answer.status != 200:
-                    raise _UnreadableError(f"status {answer.status}: {await answer.text()}")
-                value = await answer.read()
-                self._workers.heard(worker)
-                return value
+        async with self._session.post(
+            worker.url, data=orjson.dumps(timing | flight.asked), headers=headers
+        ) as answer:
+            if answer.status in _NOT_TAKEN:
+                raise _NotTakenError(f"status {answer.status}")
+            if answer.status != 200:
+                raise _UnreadableError(f"status {answer.status}: {await answer.text()}")
+            value = await answer.read()
+            self._workers.heard(worker)
+            return value
 
     def _take(self, flight: _Flight, value: bytes) -> None:
         if flight.reply.done():  # given up, as the task hung
