@@ -157,11 +157,21 @@ def test_development_publishes_on_loopback_alone() -> None:
 
 
 def test_kafka_and_postgres_have_a_network_without_a_way_out() -> None:
-    """In production they share one internal network, and are in no other."""
+    """In production they are in one internal network and in no other; what may have to reach others is in a second one."""
     model = read_yaml(PRODUCTION)
-    assert model["networks"]["data"]["internal"] == "${MESS_NETWORK_INTERNAL:-true}"
-    for name in ("kafka", "postgres", "worker", "setup"):
+    assert model["networks"]["data"] == {"internal": True}
+    for name in ("kafka", "postgres"):
         assert model["services"][name]["networks"] == ["data"], name
+    for name in ("worker", "setup", "mess", "client"):
+        assert model["services"][name]["networks"] == ["data", "out"], name
+
+
+def test_a_way_out_is_another_network_than_none() -> None:
+    """Compose would leave a network that is there as it is, or cut off what runs in it."""
+    out = read_yaml(PRODUCTION)["networks"]["out"]
+    assert out["internal"] == "${MESS_NETWORK_INTERNAL:-true}"
+    assert "${MESS_NETWORK_INTERNAL:-true}" in out["name"]
+    assert "${COMPOSE_PROJECT_NAME}" in out["name"]
 
 
 @pytest.mark.parametrize("workers", [1, 2])
