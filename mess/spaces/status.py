@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 import asyncpg
-from aiokafka import TopicPartition
 
 from store import generations, lives
 from store.generations import GenerationCounts, StoredGeneration
@@ -12,6 +11,7 @@ from store.settings import StoreSettings
 from store.status import LIST_LENGTH
 from streams.generations import GenerationName
 from streams.kafka.clients import group_less_consumer
+from streams.kafka.end_offsets import count_lag, read_end_offsets
 from streams.settings import KafkaSettings
 
 
@@ -85,7 +85,4 @@ async def generation_status(
 
 async def _lag(kafka: KafkaSettings, topic: str, consumed: dict[int, int]) -> int:
     async with group_less_consumer(kafka) as consumer:
-        await consumer.end_offsets([TopicPartition(topic, 0)])
-        numbers = consumer.partitions_for_topic(topic) or set()
-        ends = await consumer.end_offsets([TopicPartition(topic, number) for number in numbers])
-    return sum(max(0, end - consumed.get(place.partition, 0)) for place, end in ends.items())
+        return count_lag(await read_end_offsets(consumer, topic), consumed)

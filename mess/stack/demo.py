@@ -21,6 +21,7 @@ from store.pool import open_pool
 from store.settings import StoreSettings
 from store.status import StoreCounts, fetch_counts
 from streams.kafka.clients import aiokafka_options
+from streams.kafka.end_offsets import count_lag
 from streams.kafka.topics import TRACK_INGEST
 from streams.producers.items import TrackItem
 from streams.producers.publisher import publish_all
@@ -123,7 +124,7 @@ class DemoWatcher:
             ends = await self._ends.end_offsets()
         except BrokerUnavailableError:
             return None
-        return sum(max(0, end - counts.consumed_offsets.get(part, 0)) for part, end in ends.items())
+        return count_lag(ends, counts.consumed_offsets)
 
 
 class DemoPublisher:

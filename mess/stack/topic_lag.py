@@ -6,10 +6,11 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import AIOKafkaConsumer
 from pydantic import BaseModel
 
 from streams.kafka.clients import READ_COMMITTED
+from streams.kafka.end_offsets import count_lag, read_end_offsets
 from streams.kafka.topics import TRACK_INGEST
 
 # A broker that has just gone away is asked again and again by its client, for longer than anybody waits for a status.
@@ -53,13 +54,8 @@ async def _read_lags(kafka_options: dict[str, Any], consumed: Mapping[int, int])
         await consumer.start()
         lags = []
         for topic in sorted(name for name in await consumer.topics() if not name.startswith("__")):
-            # Asking for one partition makes the client learn of the others.
-            await consumer.end_offsets([TopicPartition(topic, 0)])
-            partitions = consumer.partitions_for_topic(topic) or set()
-            ends = await consumer.end_offsets([TopicPartition(topic, number) for number in partitions])
-            lag = None
-            if topic == TRACK_INGEST:
-                lag = sum(max(0, end - consumed.get(key.partition, 0)) for key, end in ends.items())
+            ends = await read_end_offsets(consumer, topic)
+            lag = count_lag(ends, consumed) if topic == TRACK_INGEST else None
             lags.append(TopicLag(topic=topic, partitions=len(ends), end_offset=sum(ends.values()), lag=lag))
         return lags
     finally:

@@ -6,10 +6,11 @@ from collections.abc import Awaitable, Callable
 from typing import Any, NoReturn, Protocol
 
 import structlog
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
 from streams.kafka.clients import READ_COMMITTED
+from streams.kafka.end_offsets import known_partitions, read_end_offsets
 
 logger = structlog.get_logger("serving")
 
@@ -86,12 +87,8 @@ async def keep_following(follow: Callable[[], Awaitable[None]], failure: str) ->
 async def partitions_of(consumer: AIOKafkaConsumer, topic: str) -> set[int]:
     """The partitions of `topic`; waits for the topic if it does not exist yet."""
     while True:
-        if topic in await consumer.topics():
-            # Asking for one partition makes the client learn of the others.
-            await consumer.end_offsets([TopicPartition(topic, 0)])
-            found: set[int] = consumer.partitions_for_topic(topic) or set()
-            if found:
-                return found
+        if topic in await consumer.topics() and (found := await known_partitions(consumer, topic)):
+            return found
         await asyncio.sleep(0.5)
 
 
@@ -150,12 +147,7 @@ class KafkaLogEnds:
             self._consumer = consumer
         if self._topic not in await self._consumer.topics():
             return {}
-        # Asking for one partition makes the client learn of the others.
-        await self._consumer.end_offsets([TopicPartition(self._topic, 0)])
-        partitions = self._consumer.partitions_for_topic(self._topic) or set()
-        wanted = [TopicPartition(self._topic, partition) for partition in sorted(partitions)]
-        ends = await self._consumer.end_offsets(wanted)
-        return {key.partition: offset for key, offset in ends.items()}
+        return await read_end_offsets(self._consumer, self._topic)
 
     async def _drop(self) -> None:
         consumer, self._consumer = self._consumer, None

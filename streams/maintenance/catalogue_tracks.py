@@ -6,13 +6,13 @@ say what they are vectors of. Nothing of it goes the other way.
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, Final, TypeVar
 
 import asyncpg
 import structlog
-from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaProducer
 
 from store import generations, materialised
 from store.generations import CatalogueState
@@ -20,6 +20,7 @@ from store.pool import transaction
 from streams.contracts import InvalidEvent, Reason, TrackMetadata, TrackUpsert, track_key
 from streams.generations import TRACK_INGEST
 from streams.kafka.clients import group_less_consumer
+from streams.kafka.end_offsets import count_lag, read_end_offsets
 from streams.kafka.received import ReceivedMessage, RefusedMessage
 from streams.kafka.retry import until_done
 from streams.maintenance.decoding import AcceptedEvent, DecodedBatch
@@ -117,7 +118,7 @@ class CatalogueTracks:
         """Wait until the catalogue has read what `track-ingest` holds now."""
         ends = await self._done(self._ends, "read the ends of track-ingest", system="kafka")
         looks = 0
-        while behind := _behind(await self._done(self._read, "read the catalogue's offsets"), ends):
+        while behind := count_lag(ends, await self._done(self._read, "read the catalogue's offsets")):
             if looks % round(_TELL_SECONDS / _WAIT_SECONDS) == 0 and looks:
                 log.warning(
                     "waiting for the catalogue's own workers, which are behind track-ingest", messages=behind
@@ -127,11 +128,7 @@ class CatalogueTracks:
 
     async def _ends(self) -> dict[int, int]:
         async with group_less_consumer(self._kafka) as consumer:
-            # Asking for one partition makes the client learn of the others.
-            await consumer.end_offsets([TopicPartition(TRACK_INGEST, 0)])
-            numbers = consumer.partitions_for_topic(TRACK_INGEST) or set()
-            found = await consumer.end_offsets([TopicPartition(TRACK_INGEST, number) for number in numbers])
-        return {place.partition: end for place, end in found.items()}
+            return await read_end_offsets(consumer, TRACK_INGEST)
 
     async def _read(self) -> dict[int, int]:
         async with transaction(self._pool) as connection:
@@ -235,10 +232,6 @@ def _is_of_catalogue(message: ReceivedMessage) -> bool:
 def _is_back(state: CatalogueState, vector: int) -> bool:
     """Whether the catalogue has a track, and its newest vector is no older than its last deletion."""
     return state.there and state.withdrawn <= vector
-
-
-def _behind(read: Mapping[int, int], ends: Mapping[int, int]) -> int:
-    return sum(max(0, end - read.get(partition, 0)) for partition, end in ends.items())
 
 
 def _unknown(track_id: str) -> InvalidEvent:
