@@ -10,6 +10,7 @@ from asyncpg.pool import PoolConnectionProxy
 
 from store import materialised
 from store.errors import FencedError
+from store.owner_offsets import ABSORBED
 from store.pool import UNAVAILABLE
 
 
@@ -66,15 +67,6 @@ JOIN unnest($1::int[], $2::bigint[]) AS n (partition, epoch) USING (partition, e
 ORDER BY p.partition FOR KEY SHARE OF p
 """
 
-_ABSORB = """
-INSERT INTO owner_progress AS o (owner_partition, absorbed)
-SELECT owner, $2::bigint[] FROM unnest($1::int[]) AS owner ORDER BY owner
-ON CONFLICT (owner_partition) DO UPDATE SET absorbed = ARRAY(
-    SELECT greatest(s.before, s.after)
-    FROM unnest(o.absorbed, excluded.absorbed) WITH ORDINALITY AS s (before, after, place) ORDER BY s.place
-)
-"""
-
 # Rows are locked in the order in which commits update them: another order would deadlock.
 _SET_PUBLISHED = """
 WITH held AS (
@@ -85,16 +77,6 @@ WITH held AS (
 )
 UPDATE ingest_partitions AS p SET published_version = held.version
 FROM held WHERE p.partition = held.partition
-"""
-
-# Rows are locked in the order in which flushes write them: another order would deadlock.
-_FORGET_ABSORBED = """
-WITH held AS (SELECT owner_partition FROM owner_progress ORDER BY owner_partition FOR NO KEY UPDATE)
-UPDATE owner_progress AS o SET absorbed = ARRAY(
-    SELECT CASE WHEN s.place - 1 = ANY($1::int[]) THEN 0 ELSE s.absorbed END
-    FROM unnest(o.absorbed) WITH ORDINALITY AS s (absorbed, place) ORDER BY s.place
-)
-FROM held WHERE o.owner_partition = held.owner_partition
 """
 
 # The log was replaced by another one, whose offsets start again: the old offsets mean nothing any more.
@@ -199,8 +181,7 @@ async def record_absorbed(
     connection: PoolConnectionProxy, owners: list[int], next_offsets: Mapping[int, int]
 ) -> None:
     """Record that the lists of `owners` have absorbed each source partition below its offset."""
-    absorbed = [next_offsets.get(source, 0) for source in range(max(next_offsets, default=-1) + 1)]
-    await connection.execute(_ABSORB, owners, absorbed)
+    await ABSORBED.advance(connection, owners, next_offsets)
 
 
 async def consumed_offsets(connection: PoolConnectionProxy) -> dict[int, int]:
@@ -250,7 +231,7 @@ async def begin_new_log(connection: PoolConnectionProxy) -> list[int]:
 
 
 async def _forget_offsets(connection: PoolConnectionProxy, partitions: list[int]) -> None:
-    await connection.execute(_FORGET_ABSORBED, partitions)
+    await ABSORBED.forget(connection, partitions)
     await connection.execute("DELETE FROM departures WHERE source_partition = ANY($1)", partitions)
     await connection.execute("DELETE FROM moves WHERE to_partition = ANY($1)", partitions)
     for partition in partitions:

@@ -12,6 +12,8 @@ import numpy as np
 import numpy.typing as npt
 from asyncpg.pool import PoolConnectionProxy
 
+from store.owner_offsets import TOLD
+
 # Ids hold no control characters.
 _SEPARATOR = b"\0"
 
@@ -57,20 +59,6 @@ DELETE FROM told_lists AS t USING unnest($1::bigint[], $2::int[], $3::bigint[]) 
 WHERE t.key = d.key AND (t.feed_partition <> d.partition OR t.feed_offset < d.at)
 """
 _POSITIONS = "SELECT owner_partition, next_offsets FROM told_offsets WHERE owner_partition = ANY($1::int[])"
-_MOVE = """
-INSERT INTO told_offsets AS t (owner_partition, next_offsets)
-SELECT owner, $2::bigint[] FROM unnest($1::int[]) AS owner ORDER BY owner
-ON CONFLICT (owner_partition) DO UPDATE SET next_offsets = ARRAY(
-    SELECT greatest(s.before, s.after)
-    FROM unnest(t.next_offsets, excluded.next_offsets) WITH ORDINALITY AS s (before, after, place) ORDER BY s.place
-)
-"""
-# In the order in which they are moved, so that two workers cannot deadlock.
-_FORGET_POSITION = """
-WITH held AS (SELECT owner_partition FROM told_offsets ORDER BY owner_partition FOR NO KEY UPDATE)
-UPDATE told_offsets AS t SET next_offsets[$1 + 1] = 0
-FROM held WHERE t.owner_partition = held.owner_partition AND cardinality(t.next_offsets) > $1
-"""
 
 
 async def read_told(connection: PoolConnectionProxy, keys: npt.NDArray[np.int64]) -> dict[int, ToldList]:
@@ -117,14 +105,13 @@ async def move_told_positions(
     connection: PoolConnectionProxy, owners: Collection[int], upto: Mapping[int, int]
 ) -> None:
     """Advance these offsets, by feed partition, for each of `owners`."""
-    offsets = [upto.get(partition, 0) for partition in range(max(upto, default=-1) + 1)]
-    await connection.execute(_MOVE, list(owners), offsets)
+    await TOLD.advance(connection, owners, upto)
 
 
 async def forget_feed_partition(connection: PoolConnectionProxy, partition: int) -> None:
     """Forget what was published in this feed partition, because another log has replaced it."""
     await connection.execute("DELETE FROM told_lists WHERE feed_partition = $1", partition)
-    await connection.execute(_FORGET_POSITION, partition)
+    await TOLD.forget(connection, [partition])
 
 
 async def begin_new_feed(connection: PoolConnectionProxy) -> None:
