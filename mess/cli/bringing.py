@@ -6,9 +6,7 @@ standard error how far the lists are.
 
 import asyncio
 import contextlib
-import os
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -26,6 +24,7 @@ from mess.stack.demo import DemoPublisher, DemoWatcher, Progress
 from mess.stack.statefile import StackState, read_state
 from store.errors import StoreError
 from store.status import LIST_LENGTH
+from streams.engine.endings import end_with_parent
 from streams.errors import StreamsError
 from streams.settings import KafkaSettings
 
@@ -147,13 +146,6 @@ class _PlainProgress:
             self._say(f"{self._title}: {done:,} of {total:,}")
 
 
-def _end_with_the_stack() -> None:
-    """Wait for the end of standard input, which `mess up` holds open as long as it lives."""
-    # Not by way of `sys.stdin`: an interpreter that ends would wait for its lock, and abort.
-    os.read(0, 1)
-    os._exit(1)
-
-
 def main(data_dir: Path, began: float, *, demo: bool) -> None:
     """Do it once."""
     console.quiet_libraries()
@@ -167,5 +159,5 @@ def main(data_dir: Path, began: float, *, demo: bool) -> None:
 
 
 if __name__ == "__main__":
-    threading.Thread(target=_end_with_the_stack, daemon=True).start()
+    end_with_parent()
     main(Path(sys.argv[1]), float(sys.argv[2]), demo=sys.argv[3] == "demo")

@@ -6,6 +6,7 @@ import asyncio
 import sys
 from collections.abc import Mapping
 
+from mess.stack.commands import FinishedCommand
 from mess.stack.errors import StackError
 
 
@@ -37,9 +38,10 @@ async def run_errand(*arguments: str, env: Mapping[str, str]) -> str:
         if process.returncode is None:
             process.kill()
             await process.wait()
-    said = output.decode(errors="replace").strip()
-    if process.returncode:
-        lines = said.splitlines() or ["no reason given"]
-        reason = next((line for line in lines if line.startswith("mess: ")), lines[-1])
+    done = FinishedCommand(process.returncode or 0, output.decode(errors="replace").strip())
+    if done.status:
+        reason = next(
+            (line for line in done.output.splitlines() if line.startswith("mess: ")), done.last_line
+        )
         raise StackError(reason.removeprefix("mess: ").strip())
-    return said
+    return done.output

@@ -54,7 +54,6 @@ class NeighbourGraph:
         self.neighbours: Slots | None = None
         self.failure = ""
         self._links = links
-        self._process: subprocess.Popen[bytes] | None = None
         # The catalogue is copied in a thread: newcomers do not wait for that.
         threading.Thread(target=self._run, args=(vectors,), name="descent", daemon=True).start()
 
@@ -76,8 +75,8 @@ class NeighbourGraph:
             command = [sys.executable, "-m", "streams.engine.descent", name, str(self._links)]
             with subprocess.Popen(  # noqa: S603 - our own interpreter and module
                 command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=errors
-            ) as self._process:
-                status = self._process.wait()
+            ) as process:
+                status = process.wait()
             if status != 0:
                 raise DescentFailedError(f"pynndescent ended with status {status}{last_line(errors)}")
             neighbours: Slots = self.slots[np.load(directory / GRAPH)]
