@@ -15,6 +15,7 @@ from asyncpg.pool import PoolConnectionProxy
 
 from store.columns import METADATA_FIELDS
 from store.errors import StoreError
+from store.lives import IS_ALIVE
 from store.pool import translated_errors
 from streams.generations import GenerationName
 
@@ -224,7 +225,7 @@ async def drop_generation(connection: PoolConnectionProxy, name: GenerationName)
     )
 
 
-_ALIVE: Final = "SELECT count(*) FROM {schema}.worker_lives WHERE ended_at IS NULL AND seen_at > now() - interval '15 seconds'"
+_ALIVE: Final = f"SELECT count(*) FROM {{schema}}.worker_lives WHERE {IS_ALIVE}"  # noqa: S608 -- own names
 
 
 async def shared_schema(connection: PoolConnectionProxy | asyncpg.Pool) -> str:
@@ -346,7 +347,7 @@ async def refresh_changed(connection: PoolConnectionProxy, since: dict[int, int]
 
 
 @dataclass(frozen=True, slots=True)
-class CatalogueState:
+class CatalogueTrackState:
     """What the catalogue says of a track of which a generation may have a vector.
 
     Attributes:
@@ -387,7 +388,7 @@ async def withdrawn_from_catalogue(
 
 async def read_catalogue_states(
     connection: PoolConnectionProxy, keys: Sequence[int]
-) -> dict[int, CatalogueState]:
+) -> dict[int, CatalogueTrackState]:
     """By key, what the catalogue says of tracks, and what this generation has of them."""
     shared = await shared_schema(connection)
     rows = await connection.fetch(
@@ -396,11 +397,11 @@ async def read_catalogue_states(
         f" FROM unnest($1::bigint[]) AS t (key) LEFT JOIN tracks AS own ON own.key = t.key",
         list(keys),
     )
-    return {row[0]: CatalogueState(*row[1:]) for row in rows}
+    return {row[0]: CatalogueTrackState(*row[1:]) for row in rows}
 
 
 @dataclass(frozen=True, slots=True)
-class ComparedList:
+class GenerationList:
     """A track's list in one generation: keys, most similar first, of tracks that both generations have."""
 
     key: int
@@ -418,7 +419,7 @@ ORDER BY hashint8extended(a.key, $2), a.key LIMIT $1
 
 async def read_lists_of_both(
     pool: asyncpg.Pool, left: GenerationName, right: GenerationName, limit: int, seed: int
-) -> tuple[int, list[tuple[ComparedList, ComparedList]]]:
+) -> tuple[int, list[tuple[GenerationList, GenerationList]]]:
     """How many tracks have a list in both generations, and both lists of some of them, drawn by `seed`."""
     with translated_errors():
         async with pool.acquire() as connection, connection.transaction(isolation="repeatable_read"):
@@ -426,28 +427,17 @@ async def read_lists_of_both(
             names = {"left": left.schema or shared, "right": right.schema or shared}
             common = await connection.fetchval(f"SELECT count(*) {_BOTH}".format(**names))
             rows = await connection.fetch(_OF_BOTH.format(**names), limit, seed)
-    return common, [(ComparedList(row[0], row[1]), ComparedList(row[0], row[2])) for row in rows]
+    return common, [(GenerationList(row[0], row[1]), GenerationList(row[0], row[2])) for row in rows]
 
 
-async def read_labels(
+async def read_names_and_labels(
     pool: asyncpg.Pool, keys: Sequence[int], labels: Sequence[str]
-) -> dict[int, tuple[Any, ...]]:
-    """By key, some columns of the catalogue's tracks."""
+) -> tuple[dict[int, str], dict[int, tuple[Any, ...]]]:
+    """By key, the ids of the catalogue's tracks, and some of their columns."""
     with translated_errors():
         shared = await shared_schema(pool)
         rows = await pool.fetch(
-            f"SELECT key, {', '.join(labels)} FROM {shared}.tracks WHERE key = ANY($1::bigint[])",  # noqa: S608
+            f"SELECT key, track_id, {', '.join(labels)} FROM {shared}.tracks WHERE key = ANY($1::bigint[])",  # noqa: S608
             list(keys),
         )
-    return {row[0]: tuple(row[1:]) for row in rows}
-
-
-async def read_track_ids(pool: asyncpg.Pool, keys: Sequence[int]) -> dict[int, str]:
-    """By key, the ids of the catalogue's tracks."""
-    with translated_errors():
-        shared = await shared_schema(pool)
-        rows = await pool.fetch(
-            f"SELECT key, track_id FROM {shared}.tracks WHERE key = ANY($1::bigint[])",  # noqa: S608
-            list(keys),
-        )
-    return {row[0]: row[1] for row in rows}
+    return {row[0]: row[1] for row in rows}, {row[0]: tuple(row[2:]) for row in rows}

@@ -25,7 +25,7 @@ UPDATE worker_lives AS l SET ended_at = now(), error = $2, offsets = coalesce(
 )
 WHERE l.worker = $1 AND l.ended_at IS NULL
 """
-_IS_ALIVE = "ended_at IS NULL AND seen_at > now() - interval '15 seconds'"
+IS_ALIVE = "ended_at IS NULL AND seen_at > now() - interval '15 seconds'"
 _DIED_AT = """
 SELECT p.partition, p.consumed_offset, l.died, l.tried
 FROM ingest_partitions AS p, LATERAL (
@@ -41,14 +41,14 @@ SELECT
     count(*) FILTER (WHERE error IS NOT NULL AND ended_at > now() - $1 * interval '1 second') AS deaths,
     (SELECT worker || ': ' || error FROM worker_lives WHERE error IS NOT NULL ORDER BY ended_at DESC LIMIT 1) AS last_error,
     extract(epoch FROM now() - max(owning_at))::float8 AS owned_ago,
-    max(stalled_seconds) FILTER (WHERE {_IS_ALIVE}) AS stalled
+    max(stalled_seconds) FILTER (WHERE {IS_ALIVE}) AS stalled
 FROM worker_lives
 """  # noqa: S608 -- a condition of this module's own
 _ALIVE = f"""
 SELECT l.worker, extract(epoch FROM now() - l.begun_at)::float8 AS seconds, l.figures #>> '{{}}' AS figures,
     ARRAY(SELECT partition FROM ingest_partitions AS p WHERE p.owner = l.owner ORDER BY partition) AS partitions
 FROM worker_lives AS l
-WHERE {_IS_ALIVE}
+WHERE {IS_ALIVE}
 ORDER BY l.worker
 """  # noqa: S608 -- likewise
 
@@ -184,7 +184,7 @@ async def fetch_answering(pool: asyncpg.Pool) -> list[AnsweringWorker]:
     """The workers that have been seen within the last 15 seconds and have not ended."""
     with translated_errors():
         rows = await pool.fetch(
-            f"SELECT owner, questions_url, questions_token FROM worker_lives WHERE {_IS_ALIVE}"  # noqa: S608 -- likewise
+            f"SELECT owner, questions_url, questions_token FROM worker_lives WHERE {IS_ALIVE}"  # noqa: S608 -- likewise
         )
     return [AnsweringWorker(*row) for row in rows]
 

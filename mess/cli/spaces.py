@@ -11,7 +11,7 @@ from mess.cli.connections import kafka_settings, run_command, store_settings, wi
 from mess.cli.console import INCOMPLETE, fail, out
 from mess.cli.options import DEFAULT_DATA_DIR, DataDir
 from mess.spaces import comparison, lifecycle
-from mess.spaces.comparison import Comparison, TrackDifference
+from mess.spaces.comparison import GenerationComparison, TrackDifference
 from mess.spaces.status import generation_status
 from store import generations
 from streams.generations import GenerationName
@@ -130,7 +130,7 @@ def retire(
     typer.echo(f"retired {wanted}; its tables and its topic are gone")
 
 
-def _print_comparison(found: Comparison) -> None:
+def _print_comparison(found: GenerationComparison) -> None:
     typer.echo(
         f"{found.common:,} tracks have a list in {found.left} and {found.right}; {found.compared:,} compared"
     )

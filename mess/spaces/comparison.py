@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from store import generations
-from store.generations import ComparedList
+from store.generations import GenerationList
 from streams.generations import GenerationName
 
 # How strongly rank-biased overlap counts the first places: with .9 the first ten have 86 % of the weight.
@@ -58,7 +58,7 @@ class TrackDifference:
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class GenerationComparison:
     """Two generations side by side.
 
     Attributes:
@@ -94,7 +94,7 @@ async def compare(
     sample: int,
     named: int = 5,
     seed: int = 0,
-) -> Comparison:
+) -> GenerationComparison:
     """Compare the lists of up to `sample` tracks that both have.
 
     Raises:
@@ -104,11 +104,10 @@ async def compare(
     for name in (left, right):
         await generations.find_generation(pool, name)
     common, pairs = await generations.read_lists_of_both(pool, left, right, sample, seed)
-    labels = await generations.read_labels(pool, _members(pairs), LABELS)
-    names = await generations.read_track_ids(pool, _members(pairs))
+    names, labels = await generations.read_names_and_labels(pool, _members(pairs), LABELS)
     differences = [_difference(one, other, labels, names) for one, other in pairs]
     gains = sorted(differences, key=lambda each: (-each.gained, each.track_id))
-    return Comparison(
+    return GenerationComparison(
         left=left,
         right=right,
         common=common,
@@ -122,7 +121,7 @@ async def compare(
     )
 
 
-Pairs = Sequence[tuple[ComparedList, ComparedList]]
+Pairs = Sequence[tuple[GenerationList, GenerationList]]
 Labels = dict[int, tuple[Any, ...]]
 
 
@@ -152,7 +151,7 @@ def _members(pairs: Pairs) -> list[int]:
 
 
 def _difference(
-    one: ComparedList, other: ComparedList, labels: Labels, names: dict[int, str]
+    one: GenerationList, other: GenerationList, labels: Labels, names: dict[int, str]
 ) -> TrackDifference:
     count = max(len(one.neighbours), len(other.neighbours))
     shared = len(set(one.neighbours) & set(other.neighbours))
@@ -166,7 +165,7 @@ def _difference(
     )
 
 
-def _alike(one: ComparedList, labels: Labels) -> int:
+def _alike(one: GenerationList, labels: Labels) -> int:
     """How often a label of the track is one of its first neighbours', too."""
     own = labels.get(one.key, ())
     return sum(
@@ -192,7 +191,7 @@ def _agreements(pairs: Pairs, labels: Labels) -> list[LabelAgreement]:
     return found
 
 
-def _share(one: ComparedList, own: Any, at: int, labels: Labels) -> float:
+def _share(one: GenerationList, own: Any, at: int, labels: Labels) -> float:
     first = one.neighbours[:_LABELLED]
     return sum(bool(labels.get(key, (None,) * len(LABELS))[at] == own) for key in first) / len(first)
 

@@ -15,7 +15,7 @@ import structlog
 from aiokafka import AIOKafkaProducer
 
 from store import generations, materialised
-from store.generations import CatalogueState
+from store.generations import CatalogueTrackState
 from store.pool import transaction
 from streams.contracts import InvalidEvent, Reason, TrackMetadata, TrackUpsert, track_key
 from streams.generations import TRACK_INGEST
@@ -65,7 +65,7 @@ class CatalogueTracks:
         if not told:
             return list(messages)
 
-        async def read() -> dict[int, CatalogueState]:
+        async def read() -> dict[int, CatalogueTrackState]:
             async with transaction(self._pool) as connection:
                 return await generations.read_catalogue_states(connection, sorted(told))
 
@@ -229,7 +229,7 @@ def _is_of_catalogue(message: ReceivedMessage) -> bool:
     return message.value is None and any(name == WITHDRAWN_HEADER for name, _ in message.headers)
 
 
-def _is_back(state: CatalogueState, vector: int) -> bool:
+def _is_back(state: CatalogueTrackState, vector: int) -> bool:
     """Whether the catalogue has a track, and its newest vector is no older than its last deletion."""
     return state.there and state.withdrawn <= vector
 
