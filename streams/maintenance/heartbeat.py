@@ -1,11 +1,60 @@
-"""The figures in a worker's heartbeat, for operators."""
+"""A worker's heartbeats in the store, and the figures in them, for operators."""
 
-from collections.abc import Mapping
-from typing import Any
+import asyncio
+import contextlib
+from collections.abc import Callable, Mapping
+from typing import Any, NoReturn
 
+import asyncpg
 from prometheus_client import Counter, Gauge, Histogram
 
+from store import lives
+from store.errors import StoreUnavailableError
+from streams.maintenance.ownership import Ownership
 from streams.metrics import WorkerMetrics
+
+# Seconds between heartbeats; health reports look back 15 seconds.
+BEAT_SECONDS = 5.0
+
+
+class DuplicateNameError(Exception):
+    """Another process has this worker's name, and with it its partitions."""
+
+
+async def keep_beating(
+    pool: asyncpg.Pool,
+    owner: str,
+    ownership: Ownership,
+    metrics: WorkerMetrics,
+    stalled_for: Callable[[], float],
+) -> NoReturn:
+    """Write heartbeats to the store, for ever.
+
+    Args:
+        pool: The store.
+        owner: The worker, as it claims partitions in this life.
+        ownership: What it holds.
+        metrics: Its figures.
+        stalled_for: For how many seconds events have waited with none consumed.
+
+    Raises:
+        DuplicateNameError: Another process has started under this worker's name.
+    """
+    figures = HeartbeatFigures(metrics)
+    while True:
+        with contextlib.suppress(StoreUnavailableError):
+            alive = await lives.record_heartbeat(
+                pool,
+                owner,
+                owning=bool(ownership.partitions),
+                stalled_seconds=stalled_for(),
+                figures=figures.take(),
+            )
+            if not alive:
+                raise DuplicateNameError(
+                    f"another worker has started as {owner.rpartition('/')[0]}; give each a MESS_WORKER_NAME of its own"
+                )
+        await asyncio.sleep(BEAT_SECONDS)
 
 
 class HeartbeatFigures:

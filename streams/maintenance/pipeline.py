@@ -1,7 +1,6 @@
 """Wires a worker's parts: from raw messages to lists in the store and on the change feed."""
 
 import asyncio
-import contextlib
 import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
@@ -12,7 +11,7 @@ import structlog
 from aiokafka import AIOKafkaProducer
 
 from store import generations, layouts, lives, partitions
-from store.errors import FencedError, StoreError, StoreUnavailableError
+from store.errors import FencedError, StoreError
 from store.layouts import StoredLayout
 from store.lives import Suspect
 from store.pool import open_pool, require_schema, transaction
@@ -32,7 +31,7 @@ from streams.maintenance.change_publisher import ChangePublisher
 from streams.maintenance.claiming import IngestLog, PartitionClaimer
 from streams.maintenance.feed_ledger import FeedLedger
 from streams.maintenance.following import Follower
-from streams.maintenance.heartbeat import HeartbeatFigures
+from streams.maintenance.heartbeat import keep_beating
 from streams.maintenance.ingest import CommittedBatch, Ingest, IngestSource
 from streams.maintenance.lease import PartitionLease
 from streams.maintenance.maintainer import Listener, ListMaintainer
@@ -58,16 +57,10 @@ Search = TypeVar("Search", bound=SearchProcess)
 # Their sum stays below the time that a supervisor or orchestrator grants before it kills.
 DRAIN_SECONDS = 4.0
 CLOSE_SECONDS = 1.0
-# Seconds between heartbeats; health reports look back 15 seconds.
-BEAT_SECONDS = 5.0
 # Messages of the change feed that travel together.
 FEED_BATCH_BYTES = 512 * 1024
 # Seconds between checks of whether the catalogue is still empty.
 DIMENSION_SECONDS = 0.5
-
-
-class DuplicateNameError(Exception):
-    """Another process has this worker's name, and with it its partitions."""
 
 
 class Pipeline(Generic[Search]):
@@ -146,7 +139,10 @@ class Pipeline(Generic[Search]):
             metrics=self.metrics,
         )
         self._begun = True
-        self._spawn("heartbeat", self._beat())
+        self._spawn(
+            "heartbeat",
+            keep_beating(self._pool, self._owner, self.ownership, self.metrics, self.stalled_for),
+        )
         self._spawn("loop lag", measure_loop_lag(self.metrics.loop_lag))
         self._spawn("freed memory", keep_giving_back())
         self._lease = PartitionLease(self._store, self._streams.session_timeout_seconds)
@@ -419,29 +415,6 @@ class Pipeline(Generic[Search]):
                     await self._maintainer.drain()
             except (TimeoutError, FencedError) as error:
                 log.warning("stopped with work left; the next start catches up", error=repr(error))
-
-    async def _beat(self) -> None:
-        """Write heartbeats to the store, for ever.
-
-        Raises:
-            DuplicateNameError: Another process has started under this worker's name.
-        """
-        figures = HeartbeatFigures(self.metrics)
-        while True:
-            with contextlib.suppress(StoreUnavailableError):
-                alive = await lives.record_heartbeat(
-                    self._pool,
-                    self._owner,
-                    owning=bool(self.ownership.partitions),
-                    stalled_seconds=self.stalled_for(),
-                    figures=figures.take(),
-                )
-                if not alive:
-                    raise DuplicateNameError(
-                        f"another worker has started as {self._streams.worker_name}; "
-                        "give each a MESS_WORKER_NAME of its own"
-                    )
-            await asyncio.sleep(BEAT_SECONDS)
 
     def answer_at(self, url: str, token: str) -> None:
         """Register the URL and token for questions in the store."""
