@@ -4,6 +4,8 @@ import asyncio
 import itertools
 import json
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import asyncpg
 import numpy as np
@@ -18,7 +20,7 @@ from tests.integration.worker.test_recommendations import TopicClient, client_of
 from tests.integration.worker.test_rolling_restart import COMPUTED, Readers, under_load
 from tests.support.polling import until
 from tests.support.services import PostgresServer
-from tests.support.worker import publish, settle, wrong_lists
+from tests.support.worker import WorkerProcess, publish, settle, wrong_lists
 
 pytestmark = pytest.mark.integration
 
@@ -46,17 +48,27 @@ async def held(line: Line) -> dict[str, dict[int, int]]:
     return found
 
 
-async def test_a_worker_that_returns_takes_its_own_partitions(line: Line) -> None:
-    """The other worker's partitions keep their epochs: there was no rebalance, and the lists are those of brute force."""
-    if line.broker.kind != "kafka":
-        pytest.skip("Tansu knows no static members")
-    history = History(np.random.default_rng(7))
+@asynccontextmanager
+async def two_workers(line: Line, history: History) -> AsyncIterator[WorkerProcess]:
+    """A second worker beside the first, once both hold partitions and a hundred events have their lists."""
     second = line.another_worker("second", **SETTINGS)
     second.start()
     try:
         await until(lambda: _owned_by(line, {"worker", "second"}))
         await publish(line.servers, history.events(100))
         await settle(line.database_url, line.servers)
+        yield second
+    finally:
+        second.kill()
+        print(second.log.read_text()[-8000:])  # noqa: T201 -- pytest shows it with a failure
+
+
+async def test_a_worker_that_returns_takes_its_own_partitions(line: Line) -> None:
+    """The other worker's partitions keep their epochs: there was no rebalance, and the lists are those of brute force."""
+    if line.broker.kind != "kafka":
+        pytest.skip("Tansu knows no static members")
+    history = History(np.random.default_rng(7))
+    async with two_workers(line, history) as second:
         before = await held(line)
         (first_owner,) = [owner for owner in before if owner.startswith("worker/")]
         (killed_owner,) = [owner for owner in before if owner.startswith("second/")]
@@ -71,9 +83,6 @@ async def test_a_worker_that_returns_takes_its_own_partitions(line: Line) -> Non
         (returned,) = [partitions for owner, partitions in after.items() if owner != first_owner]
         assert returned == {partition: epoch + 1 for partition, epoch in before[killed_owner].items()}
         assert await wrong_lists(line.database_url) == []
-    finally:
-        second.kill()
-        print(second.log.read_text()[-8000:])  # noqa: T201 -- pytest shows it with a failure
 
 
 async def test_no_computed_question_is_lost_with_a_worker(
@@ -81,31 +90,26 @@ async def test_no_computed_question_is_lost_with_a_worker(
 ) -> None:
     """While one of two workers is killed and comes back, the API answers each; over Kafka, who asks again has each answered."""
     history = History(np.random.default_rng(8))
-    second = line.another_worker("second", **SETTINGS)
-    second.start()
-    try:
-        await until(lambda: _owned_by(line, {"worker", "second"}))
-        await publish(line.servers, history.events(100))
-        await settle(line.database_url, line.servers)
-        async with serve(served(line, postgres_server)) as client, client_of(line) as asker:
-            readers = Readers(client, history)
-            async with under_load(line, history, readers, [COMPUTED, COMPUTED]):
-                await until(lambda: readers.answers[COMPUTED, 200] > 20)
-                names = [key.decode() for key, _ in history.sent[:60]]
-                asking = asyncio.create_task(
-                    _insist(asker, {f"killed/{i}": name for i, name in enumerate(names)})
-                )
-                (killed_owner,) = [owner for owner in await held(line) if owner.startswith("second/")]
-                second.kill()
-                before = readers.answers[COMPUTED, 200]
-                await asking
-                await until(lambda: readers.answers[COMPUTED, 200] > before + 50)
-                second.start()
-                await until(lambda: _replaced(line, killed_owner))
-            assert readers.refused == [], readers.refused[:5]
-    finally:
-        second.kill()
-        print(second.log.read_text()[-8000:])  # noqa: T201 -- pytest shows it with a failure
+    async with (
+        two_workers(line, history) as second,
+        serve(served(line, postgres_server)) as client,
+        client_of(line) as asker,
+    ):
+        readers = Readers(client, history)
+        async with under_load(line, history, readers, [COMPUTED, COMPUTED]):
+            await until(lambda: readers.answers[COMPUTED, 200] > 20)
+            names = [key.decode() for key, _ in history.sent[:60]]
+            asking = asyncio.create_task(
+                _insist(asker, {f"killed/{i}": name for i, name in enumerate(names)})
+            )
+            (killed_owner,) = [owner for owner in await held(line) if owner.startswith("second/")]
+            second.kill()
+            before = readers.answers[COMPUTED, 200]
+            await asking
+            await until(lambda: readers.answers[COMPUTED, 200] > before + 50)
+            second.start()
+            await until(lambda: _replaced(line, killed_owner))
+        assert readers.refused == [], readers.refused[:5]
 
 
 async def _insist(asker: TopicClient, questions: dict[str, str]) -> None:
