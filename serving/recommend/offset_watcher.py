@@ -86,6 +86,10 @@ class OffsetWatcher:
         """
         return max(0.0, now - self._oldest.get(owner, float("inf")))
 
+    async def renewed(self, since: float, seconds: float) -> bool:
+        """Wait up to so many seconds for a poll that began at `since` or later; returns whether there has been one."""
+        return await self.until(lambda _: self._looked_at >= since, seconds)
+
     async def until(self, wanted: Callable[[StoreProgress], bool], seconds: float) -> bool:
         """Wait up to so many seconds until the offsets are as `wanted`; returns whether they are."""
         if self.trusted(time.perf_counter()) and wanted(self.seen):

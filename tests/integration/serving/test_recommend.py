@@ -267,6 +267,21 @@ async def test_an_api_that_has_just_begun_knows_how_long_events_have_waited(data
     assert 40 <= body["behind_seconds"] < 400
 
 
+async def test_the_first_reader_after_a_quiet_time_is_not_told_of_what_was_absorbed_in_it(
+    database: Database,
+) -> None:
+    """While nobody reads, polls are rare; what the last one saw waiting does not make a list stale that has it."""
+    await database.execute("UPDATE owner_progress SET absorbed[7] = absorbed[7] - 2")
+    await database.execute(
+        "UPDATE tracks SET updated_at = now() - interval '40 s' WHERE source_partition = 6"
+    )
+    async with serve(Served(database)) as client:
+        await database.execute("UPDATE owner_progress SET absorbed[7] = absorbed[7] + 2")
+        await asyncio.sleep(0.1)  # longer than polls are apart while somebody reads
+        body = (await client.get(PATH)).json()
+    assert (body["behind_seconds"], body["stale"]) == (0, False)
+
+
 @pytest.fixture
 async def forgetful(database: Database) -> AsyncIterator[httpx.AsyncClient]:
     """The API without a memory, for changes that come past the pipeline, which would move the offsets."""

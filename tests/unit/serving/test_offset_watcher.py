@@ -200,3 +200,24 @@ async def test_polls_are_rare_while_nobody_reads_and_then_not_trusted(
     assert await watch.until(lambda _: store.polls >= 5, 30.0)
     assert watch.trusted(time.perf_counter())
     running.cancel()
+
+
+async def test_the_first_reader_after_a_quiet_time_learns_what_was_absorbed_in_it(
+    store: SteeredStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A poll of before it came does not count for it, nor one that the store does not answer."""
+    monkeypatch.setattr(offset_watcher, "_UNATTENDED", 60.0)
+    monkeypatch.setattr(offset_watcher, "_ATTENDED", 0.0)
+    watch = watcher(NotedMemory(), interval=0.001)
+    store.progress, store.waiting = StoreProgress({0: 10}, {0: {0: 9}}), {0: 40.0}
+    running = asyncio.create_task(watch.run())
+    await asyncio.sleep(0.05)
+    store.progress = StoreProgress({0: 10}, {0: {0: 10}})
+    came = time.perf_counter()
+    assert watch.behind(0, came) > 40
+    watch.attend(came)
+    assert await watch.renewed(came, 30.0)
+    assert watch.behind(0, came) == 0
+    store.away = True
+    assert not await watch.renewed(time.perf_counter(), 0.01)
+    running.cancel()
