@@ -17,7 +17,7 @@ from store.columns import METADATA_FIELDS
 from store.errors import StoreError
 from store.lives import IS_ALIVE
 from store.pool import translated_errors
-from streams.generations import GenerationName
+from streams.generations import DEFAULT_SPACE, GenerationName
 
 # What every generation has of its own. The rest is shared: interactions, popularity, words, keys, dead letters, sequences.
 OWN_TABLES: Final = (
@@ -43,7 +43,7 @@ _SHARED_SCHEMA = "SELECT relnamespace::regnamespace::text FROM pg_class WHERE oi
 # Constraints are named after the columns where a table is made like another; `store.tracks` knows this one by its name.
 _RENAME: Final = "ALTER TABLE {schema}.tracks RENAME CONSTRAINT tracks_key_key TO uq_tracks_key"
 _LIST = """
-SELECT space, number, model, weights, serving, created_at, retired_at FROM generations ORDER BY space, number
+SELECT space, number, model, weights, serving, created_at, retired_at, served_until FROM generations ORDER BY space, number
 """
 
 
@@ -62,6 +62,7 @@ class StoredGeneration:
         serving: Whether readers get its lists.
         created_at: When it was created.
         retired_at: When it was retired: it has no tables any more.
+        served_until: When it last ceased to serve; None: it never has.
     """
 
     name: GenerationName
@@ -70,6 +71,7 @@ class StoredGeneration:
     serving: bool
     created_at: datetime
     retired_at: datetime | None
+    served_until: datetime | None
 
     @property
     def state(self) -> str:
@@ -131,6 +133,17 @@ async def find_generation(
     if found.retired_at is not None:
         raise GenerationError(f"generation {name} was retired on {found.retired_at:%Y-%m-%d %H:%M} UTC")
     return found
+
+
+async def serving_generation(
+    connection: PoolConnectionProxy | asyncpg.Pool, space: str = DEFAULT_SPACE
+) -> GenerationName:
+    """The generation of a space whose lists readers get."""
+    with translated_errors():
+        number = await connection.fetchval(
+            "SELECT number FROM generations WHERE space = $1 AND serving", space
+        )
+    return GenerationName(space, number)
 
 
 async def require_own_schema(pool: asyncpg.Pool, name: GenerationName) -> None:

@@ -221,6 +221,8 @@ generations = Table(
     Column("serving", Boolean, nullable=False, server_default=text("false")),
     Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
     Column("retired_at", DateTime(timezone=True)),
+    # When it last ceased to serve: a rollback goes to the last of them.
+    Column("served_until", DateTime(timezone=True)),
     CheckConstraint("NOT (serving AND retired_at IS NOT NULL)", name="state"),
     Index("ix_generations_serving", "space", unique=True, postgresql_where=text("serving")),
 )
