@@ -96,6 +96,7 @@ class GenerationCounts:
         model: The model that its vectors name.
         consumed: By partition of its topic, the next offset to read.
         workers: Workers that have been seen within the last 15 seconds.
+        answering: Those of them that can answer questions.
     """
 
     tracks: int
@@ -108,6 +109,7 @@ class GenerationCounts:
     model: str | None
     consumed: dict[int, int]
     workers: int
+    answering: int
 
 
 async def list_generations(connection: PoolConnectionProxy | asyncpg.Pool) -> list[StoredGeneration]:
@@ -276,6 +278,7 @@ async def count_generation(
         model=row["model"],
         consumed={each[0]: each[1] for each in consumed},
         workers=row["workers"],
+        answering=row["answering"],
     )
 
 
@@ -286,8 +289,10 @@ WITH size AS (SELECT count(*) AS vectors FROM {{own}}.tracks)
 SELECT (SELECT count(*) FROM {{shared}}.tracks) AS tracks, size.vectors,
     (SELECT count(*) {_ABSENT}) AS missing, lists.lists, lists.full_lists,
     (SELECT dimension FROM {{own}}.catalogue) AS dimension, (SELECT model FROM {{own}}.catalogue) AS model,
-    ({_ALIVE.replace("{schema}", "{own}")}) AS workers
-FROM size, LATERAL (
+    workers.*
+FROM size, (
+    SELECT count(*) AS workers, count(questions_url) AS answering FROM {{own}}.worker_lives WHERE {IS_ALIVE}
+) AS workers, LATERAL (
     SELECT count(*) AS lists,
         count(*) FILTER (WHERE cardinality(neighbours) >= least($1::bigint, size.vectors - 1)) AS full_lists
     FROM {{own}}.neighbour_lists

@@ -1,10 +1,15 @@
 """The database role of the API: grants its rights, and checks them."""
 
+from typing import Final
+
 import asyncpg
 
+from store import generations
 from store.errors import StoreError
+from store.generations import OWN_TABLES
 from store.pool import transaction, translated_errors
 from store.schema import READABLE
+from streams.generations import GenerationName
 
 # The tables and sequences that the API's role may read; the last holds the schema's revision.
 READABLE_NAMES = (*(item.name for item in READABLE), "alembic_version")
@@ -16,6 +21,12 @@ SELECT c.relname AS name, c.relkind = 'S' AS is_sequence
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname = current_schema() AND c.relkind IN ('r', 'p', 'v', 'm', 'S')
 ORDER BY c.relname
+"""
+# What the API reads of a generation: beside these, what it shares with the catalogue.
+_OF_GENERATIONS: Final = [name for name in OWN_TABLES if name in READABLE_NAMES]
+_READERS: Final = """
+SELECT DISTINCT a.grantee::regrole::text FROM pg_class AS c, aclexplode(c.relacl) AS a
+WHERE c.oid = ($1::text || '.neighbour_lists')::regclass AND a.privilege_type = 'SELECT' AND a.grantee NOT IN (0, c.relowner)
 """
 
 
@@ -67,6 +78,28 @@ async def _grant(connection: asyncpg.pool.PoolConnectionProxy, name: str) -> Non
     for kind in ("TABLES", "SEQUENCES"):
         await connection.execute(f"REVOKE ALL ON ALL {kind} IN SCHEMA {schema} FROM {name}")
     await connection.execute(f"GRANT SELECT ON {', '.join(READABLE_NAMES)} TO {name}")
+    for each in await generations.list_generations(connection):
+        if each.retired_at is None:
+            await _grant_generation(connection, each.name, name)
+
+
+async def grant_reads_like_catalogue(
+    connection: asyncpg.pool.PoolConnectionProxy, name: GenerationName
+) -> None:
+    """Let every role that may read the catalogue's lists read what the API serves of a generation."""
+    shared = await generations.shared_schema(connection)
+    for row in await connection.fetch(_READERS, shared):
+        await _grant_generation(connection, name, row[0])
+
+
+async def _grant_generation(
+    connection: asyncpg.pool.PoolConnectionProxy, name: GenerationName, role: str
+) -> None:
+    if name.schema is None:
+        return
+    tables = ", ".join(f"{name.schema}.{table}" for table in _OF_GENERATIONS)
+    await connection.execute(f"GRANT USAGE ON SCHEMA {name.schema} TO {role}")
+    await connection.execute(f"GRANT SELECT ON {tables} TO {role}")
 
 
 async def role_findings(pool: asyncpg.Pool, role: str) -> list[str]:
@@ -88,7 +121,17 @@ async def role_findings(pool: asyncpg.Pool, role: str) -> list[str]:
         for row in await pool.fetch(_TABLES):
             missing.discard(row["name"])
             lines += await _findings_of(pool, role, row["name"], is_sequence=row["is_sequence"])
-    return lines + [f"{name} is not there" for name in sorted(missing)]
+    lines += [f"{name} is not there" for name in sorted(missing)]
+    served = (await generations.serving_generation(pool)).schema
+    if served is not None and not await pool.fetchval(
+        "SELECT has_schema_privilege($1, $2, 'USAGE') AND bool_and(has_table_privilege($1, $2 || '.' || name, 'SELECT'))"
+        " FROM unnest($3::text[]) AS name",
+        role,
+        served,
+        _OF_GENERATIONS,
+    ):
+        lines.append(f"it cannot read {served}, which serves readers")
+    return lines
 
 
 async def _findings_of(pool: asyncpg.Pool, role: str, name: str, *, is_sequence: bool) -> list[str]:

@@ -7,9 +7,9 @@ import typer
 from rich.table import Table
 
 from mess.audit import AuditReport, audit_store
-from mess.cli.connections import run_command, store_settings, with_store
+from mess.cli.connections import run_command, store_settings, with_generation
 from mess.cli.console import INCOMPLETE, fail, out, progress_bar
-from mess.cli.options import DEFAULT_DATA_DIR, DataDir
+from mess.cli.options import DEFAULT_DATA_DIR, DataDir, Of
 from mess.settings import read_settings
 from streams.settings import StreamSettings
 
@@ -26,6 +26,7 @@ def audit_command(
     threshold: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="Fail where recall@50 is below this.")
     ] = 0.999,
+    of: Of = None,
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
     """Recompute the stored neighbour lists by brute force and compare.
@@ -41,7 +42,7 @@ def audit_command(
                 pool, size=size, sample=sample, show=lambda done, total: show("auditing lists", done, total)
             )
 
-    report = run_command(with_store(store_settings(data_dir), "audit", run, read_only=True))
+    report = run_command(with_generation(store_settings(data_dir), "audit", run, of))
     out().print(_table(report))
     recall = report.findings.recall(50)
     if recall < threshold:

@@ -15,10 +15,13 @@ from mess.cli.console import INCOMPLETE, INTERRUPTED, fail, quiet_libraries
 from mess.settings import read_settings
 from mess.stack.errors import StackError
 from mess.stack.statefile import StackState, read_state
+from store import generations
 from store.errors import StoreError, StoreUnavailableError
+from store.generations import GenerationError
 from store.pool import open_pool, require_schema
 from store.settings import StoreSettings
 from streams.errors import StreamsError
+from streams.generations import GenerationName
 from streams.settings import KafkaSettings
 
 Result = TypeVar("Result")
@@ -106,3 +109,36 @@ async def with_store(
     async with await open_pool(few, application_name=f"mess-{command}", read_only=read_only) as pool:
         await require_schema(pool)
         return await work(pool)
+
+
+async def with_generation(
+    store: StoreSettings, command: str, work: Callable[[asyncpg.Pool], Awaitable[Result]], named: str | None
+) -> Result:
+    """The result of `work` with a pool that reads the tables of a generation, for which see `with_store`.
+
+    Args:
+        store: How to reach the catalogue's store.
+        command: The command's name.
+        work: What to do.
+        named: The generation, such as `default/2`; None: the one that serves.
+
+    Raises:
+        GenerationError: There is no such generation.
+        StoreUnavailableError: Postgres cannot be reached.
+        SchemaMismatchError: The schema is another version's.
+    """
+
+    async def find(pool: asyncpg.Pool) -> GenerationName:
+        if named is None:
+            return await generations.serving_generation(pool)
+        return (await generations.find_generation(pool, _parsed(named))).name
+
+    schema = (await with_store(store, command, find, read_only=True)).schema
+    return await with_store(store.of_schema(schema), command, work, read_only=True)
+
+
+def _parsed(named: str) -> GenerationName:
+    try:
+        return GenerationName.parse(named)
+    except ValueError as error:
+        raise GenerationError(str(error)) from None

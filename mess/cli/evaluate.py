@@ -10,8 +10,9 @@ import typer
 from pydantic import SecretStr
 
 from mess.cli import console
-from mess.cli.connections import run_command, with_store
+from mess.cli.connections import run_command, with_generation
 from mess.cli.console import fail
+from mess.cli.options import Of
 from mess.demo import catalogue
 from mess.evaluate import database, evaluation, plan, table
 from mess.evaluate import works as evaluated
@@ -68,6 +69,7 @@ def evaluate(  # noqa: PLR0913, PLR0917 - every option of the command is a param
         Path | None, typer.Option(help="Write the tables as Markdown into this file too.")
     ] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw a picture into this file, such as out.png.")] = None,
+    of: Of = None,
 ) -> None:
     """Measure every strategy against labels it has not seen, beside chance and popularity alone.
 
@@ -90,7 +92,7 @@ def evaluate(  # noqa: PLR0913, PLR0917 - every option of the command is a param
         hub_correction=hub_correction,
         processes=processes or min(4, os.cpu_count() or 1),
     )
-    works, listening = _read(database_url, ListeningModel(random_seed=random_seed, per_track=plays))
+    works, listening = _read(database_url, of, ListeningModel(random_seed=random_seed, per_track=plays))
     report = _run(works, listening, options)
     _print(report, as_json=as_json)
     if markdown is not None:
@@ -105,10 +107,12 @@ def _require_matplotlib() -> None:
         fail("--plot needs matplotlib, which is not installed.", hint="pip install 'mess-ai[plots]'")
 
 
-def _read(database_url: str | None, model: ListeningModel) -> tuple[Works, SimulatedListening]:
+def _read(
+    database_url: str | None, of: str | None, model: ListeningModel
+) -> tuple[Works, SimulatedListening]:
     """The catalogue and the listening: the store's own if there is any, else simulated."""
     if database_url:
-        works, listening = _stored(database_url)
+        works, listening = _stored(database_url, of)
         return works, listening or simulate_listening(len(works), model)
     try:
         works = evaluated.of_demo(catalogue.load_demo_catalogue())
@@ -117,9 +121,9 @@ def _read(database_url: str | None, model: ListeningModel) -> tuple[Works, Simul
     return works, simulate_listening(len(works), model)
 
 
-def _stored(database_url: str) -> tuple[Works, SimulatedListening | None]:
+def _stored(database_url: str, of: str | None) -> tuple[Works, SimulatedListening | None]:
     store = read_settings(StoreSettings, database_url=SecretStr(database_url))
-    found = run_command(with_store(store, "evaluate", database.read_catalogue, read_only=True))
+    found = run_command(with_generation(store, "evaluate", database.read_catalogue, of))
     if found is None:
         fail("The store holds no tracks yet.", hint=_HINT)
     return found

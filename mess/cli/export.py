@@ -7,9 +7,9 @@ from typing import Annotated, Any
 import asyncpg
 import typer
 
-from mess.cli.connections import run_command, store_settings, with_store
+from mess.cli.connections import run_command, store_settings, with_generation
 from mess.cli.console import INCOMPLETE, fail, progress_bar
-from mess.cli.options import DEFAULT_DATA_DIR, DataDir
+from mess.cli.options import DEFAULT_DATA_DIR, DataDir, Of
 from mess.export.files import ExportFileError, MissingLibraryError
 from mess.export.names import ExportFormat, ExportKind
 from mess.export.point import PointNotReachedError
@@ -35,7 +35,7 @@ def export_command(
         str | None,
         typer.Option(
             metavar="PARTITION:OFFSET,...",
-            help="Events that must be in: of track-ingest, for popularity of track-interactions.",
+            help="Events that must be in: of track-ingest or the generation's own topic, for popularity of track-interactions.",
         ),
     ] = None,
     wait: Annotated[float, typer.Option(min=0, help="Seconds to wait for one point, and for --at.")] = 30.0,
@@ -45,6 +45,7 @@ def export_command(
             "--unsettled", help="Take lists that have not absorbed all that is consumed; the file says so."
         ),
     ] = False,
+    of: Of = None,
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
     """Export all lists, tracks or popularity of one snapshot, and say which point of the log it is of.
@@ -60,7 +61,7 @@ def export_command(
             return await export_store(pool, order, lambda done, total: show(doing, done, total))
 
     try:
-        told = run_command(with_store(store_settings(data_dir), "export", run, read_only=True))
+        told = run_command(with_generation(store_settings(data_dir), "export", run, of))
     except MissingLibraryError as error:
         fail(str(error))
     except ExportFileError as error:

@@ -14,6 +14,12 @@ DataDir = Annotated[
     ),
 ]
 DEFAULT_DATA_DIR: Final = Path(".mess")
+Of = Annotated[
+    str | None,
+    typer.Option(
+        "--of", metavar="SPACE/N", help="The generation, such as default/2; the one that serves if not given."
+    ),
+]
 Space = Annotated[
     str | None, typer.Option(envvar="MESS_SPACE", metavar="NAME", help="The space; `default` if not given.")
 ]

@@ -1,5 +1,6 @@
 """`mess spaces`: generations of the catalogue's vectors, each of one model."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -14,20 +15,23 @@ from mess.spaces import comparison, lifecycle
 from mess.spaces.comparison import GenerationComparison, TrackDifference
 from mess.spaces.status import generation_status
 from store import generations
-from streams.generations import GenerationName
+from streams.generations import DEFAULT_SPACE, GenerationName
 from streams.settings import StreamSettings
 
+Wait = Annotated[
+    float, typer.Option(min=0, metavar="SECONDS", help="How long it may take until nothing is on its way.")
+]
 Named = Annotated[str, typer.Argument(metavar="SPACE/N", help="A generation, such as default/2.")]
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands to `app`."""
     group = typer.Typer(
-        help="Fill and compare generations: the vectors of another model, beside those that serve.",
+        help="Fill, compare and promote generations: the vectors of another model, beside those that serve.",
         no_args_is_help=True,
     )
     group.command("list")(list_generations)
-    for command in (create, status, compare, retire):
+    for command in (create, status, compare, serving, promote, rollback, retire):
         group.command()(command)
     app.add_typer(group, name="spaces")
 
@@ -103,6 +107,51 @@ def compare(
         read_only=True,
     )
     _print_comparison(run_command(work))
+
+
+def serving(data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
+    """Print the generation that serves readers."""
+    work = with_store(store_settings(data_dir), "spaces", generations.serving_generation, read_only=True)
+    typer.echo(run_command(work))
+
+
+def promote(
+    name: Named,
+    allow_missing: Annotated[
+        int,
+        typer.Option(
+            min=0, help="So many tracks may be without a vector in it; readers do not find these then."
+        ),
+    ] = 0,
+    wait: Wait = 30.0,
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+) -> None:
+    """Let a generation serve readers, all at once; refused as long as it lacks something. The others stay as they are."""
+    wanted = _parsed(name)
+    _promote(wanted, data_dir, wait=wait, allow_missing=allow_missing)
+
+
+def rollback(wait: Wait = 30.0, data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
+    """Let the generation serve again that served before the last promotion."""
+    work = with_store(
+        store_settings(data_dir), "spaces", lambda pool: lifecycle.generation_before(pool, DEFAULT_SPACE)
+    )
+    _promote(run_command(work), data_dir, wait=wait, allow_missing=None)
+
+
+def _promote(name: GenerationName, data_dir: Path, *, wait: float, allow_missing: int | None) -> None:
+    kafka, store = kafka_settings(data_dir), store_settings(data_dir)
+    done = run_command(
+        with_store(
+            store,
+            "spaces",
+            lambda pool: lifecycle.promote(
+                kafka, store, pool, name, allow_missing=allow_missing, seconds=wait
+            ),
+        )
+    )
+    typer.echo(f"{done.after} serves readers now; {done.before} did before")
+    typer.echo("  back again: mess spaces rollback", err=True)
 
 
 def retire(

@@ -1,14 +1,25 @@
-"""Creates and retires generations: in the store and on the broker."""
+"""Creates, promotes and retires generations: in the store and on the broker."""
+
+import asyncio
+import time
+from typing import Final
 
 import asyncpg
 
-from store import generations
+from mess.spaces.status import GenerationStatus, generation_status
+from store import generations, promotion
 from store.generations import GenerationError, StoredGeneration
 from store.pool import transaction
+from store.promotion import Promotion
+from store.settings import StoreSettings
 from streams.contracts.embedding_models import check_model_name
 from streams.generations import DEFAULT_SPACE, GenerationName
 from streams.kafka.topics import create_generation_topic, delete_generation_topic
 from streams.settings import KafkaSettings, StreamSettings, check_aspect_weights
+
+# Seconds between looks at a generation that is to be promoted. While events come there is always one on its way: a moment at
+# which it has everything is waited for.
+_LOOK_SECONDS: Final = 0.2
 
 
 async def create(
@@ -64,3 +75,74 @@ async def retire(kafka: KafkaSettings, pool: asyncpg.Pool, name: GenerationName)
         async with transaction(pool) as connection:
             await generations.drop_generation(connection, name)
     await delete_generation_topic(kafka, name)
+
+
+async def promote(
+    kafka: KafkaSettings,
+    store: StoreSettings,
+    pool: asyncpg.Pool,
+    name: GenerationName,
+    *,
+    allow_missing: int | None = 0,
+    seconds: float = 30.0,
+) -> Promotion:
+    """Let a generation serve its space, as soon as it lacks nothing.
+
+    Args:
+        kafka: How to reach the brokers.
+        store: How to reach the catalogue's store.
+        pool: Of it.
+        name: The generation.
+        allow_missing: How many tracks of the catalogue may be without a vector in it: readers do not find these any more. None:
+            any number.
+        seconds: How long it may take until it lacks nothing.
+
+    Raises:
+        GenerationError: It serves, is not there, or still lacks something, which the text says. Nothing has changed then.
+        StoreError, StreamsError: Postgres or the broker cannot be reached.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        found = await generation_status(kafka, store, pool, name)
+        if found.generation.serving:
+            raise GenerationError(f"generation {name} serves already")
+        lacking = _lacking(found, allow_missing)
+        if lacking is None:
+            break
+        if time.monotonic() > deadline:
+            raise GenerationError(f"generation {name} is not promoted: {lacking}")
+        await asyncio.sleep(_LOOK_SECONDS)
+    async with transaction(pool) as connection:
+        return await promotion.promote_generation(connection, name)
+
+
+async def generation_before(pool: asyncpg.Pool, space: str) -> GenerationName:
+    """The generation that served a space before the one that does.
+
+    Raises:
+        GenerationError: There is none.
+    """
+    async with transaction(pool) as connection:
+        return (await promotion.generation_before(connection, space)).name
+
+
+def _lacking(found: GenerationStatus, allow_missing: int | None) -> str | None:
+    """What keeps a generation from serving, with what to do about it; None: nothing."""
+    counts, name = found.counts, found.generation.name
+    if not counts.vectors:
+        return "it has no vectors"
+    if allow_missing is not None and counts.missing > allow_missing:
+        return (
+            f"{counts.missing:,} tracks have no vector in it, such as {', '.join(counts.first_missing)}; publish these, or give "
+            f"--allow-missing {counts.missing}: readers do not find such tracks then"
+        )
+    if found.lag:
+        return f"{found.lag:,} events of {name.topic} wait; see `mess spaces status {name}`"
+    if counts.full_lists < counts.vectors:
+        return f"{counts.vectors - counts.full_lists:,} of its lists are not made yet"
+    if not counts.answering:
+        return (
+            "none of its workers can answer questions; "
+            f"start `mess worker --space {name.space} --generation {name.number}`"
+        )
+    return None

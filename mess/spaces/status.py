@@ -48,7 +48,7 @@ class GenerationStatus:
             + (f": {', '.join(counts.first_missing)}" if counts.missing else ""),
             f"lists: {counts.lists:,}, full {counts.full_lists:,}",
             f"lag: {self.lag:,} events of {name.topic}",
-            f"workers: {counts.workers}",
+            f"workers: {counts.workers}, of which {counts.answering} can answer questions",
         ]
         if self.recall is not None:
             lines.append(f"recall@{LIST_LENGTH} of sampled lists: {self.recall:.4f}")

@@ -88,6 +88,7 @@ class LocalStack:
         # How clients reach the broker: its address and protocol.
         self._broker = ("", "")
         self._database_url = ""
+        self._generations = options.generations
         self._room = DiskRoom(free_bytes or (lambda: diskroom.free_bytes(self._data_dir)))
         self._supervisor = Supervisor(
             policy=policy, on_change=self._write_state, report=report, room=self._room
@@ -130,7 +131,7 @@ class LocalStack:
             self._start_database(), self._start_broker()
         )
         await self._migrate()
-        await self._make_topics()
+        await run_together(self._make_topics(), self._find_serving())
         self._report(f"starting {self._count_of_workers()} and the API")
         await run_together(
             *(self._supervisor.start(each) for each in self._workers()),
@@ -218,6 +219,12 @@ class LocalStack:
         if said.startswith("created:"):
             self._report(f"created {said.count(',') + 1} topics")
 
+    async def _find_serving(self) -> None:
+        """Find out which generation serves: its workers run, whatever the user has chosen."""
+        said = await run_errand("spaces", "serving", env=self.environment)
+        wanted = {*self._options.generations, GenerationName.parse(said.split()[-1])} - {GenerationName()}
+        self._generations = tuple(sorted(wanted))
+
     async def _refill_memory_broker(self) -> None:
         """A broker that keeps topics in memory is empty after a restart: make them again, start workers anew."""
         await self._make_topics()
@@ -237,7 +244,7 @@ class LocalStack:
             for number in range(1, self._options.workers + 1)
         ]
         return first + [
-            self._worker(f"worker-{name.space}-{name.number}", name, {}) for name in self._options.generations
+            self._worker(f"worker-{name.space}-{name.number}", name, {}) for name in self._generations
         ]
 
     def _worker(self, service_name: str, generation: GenerationName, further: dict[str, str]) -> ServiceSpec:
@@ -292,7 +299,7 @@ class LocalStack:
         )
 
     def _count_of_workers(self) -> str:
-        count = self._options.workers + len(self._options.generations)
+        count = self._options.workers + len(self._generations)
         return "one worker" if count == 1 else f"{count} workers"
 
     def _log(self, name: str) -> Path:

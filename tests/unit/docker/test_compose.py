@@ -176,12 +176,15 @@ def test_a_way_out_is_another_network_than_none() -> None:
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_the_limits_leave_room_on_a_machine_of_16_gib(workers: int) -> None:
-    """The limits of memory of all that runs, with one worker or two, leave at least 1.25 GiB; processors are not promised twice."""
+    """The limits of memory of all that runs, with one worker or two, leave at least 1.25 GiB; processors are not promised twice.
+
+    A worker of another generation is the second one.
+    """
     limits, reserved, processors = 0, 0, 0.0
     for name, service in services(PRODUCTION).items():
         if name in JOBS:
             continue
-        count = workers if name == "worker" else 1
+        count = {"worker": 1, "generation": workers - 1}.get(name, 1)
         resources = service["deploy"]["resources"]
         limits += count * memory(resources["limits"]["memory"])
         reserved += count * memory(resources["reservations"]["memory"])
@@ -252,3 +255,13 @@ def test_development_publishes_the_demo_by_itself() -> None:
     demo = services(DEVELOPMENT)["demo"]
     assert demo["command"] == ["mess", "demo", "--wait"]
     assert "profiles" not in demo
+
+
+def test_a_worker_of_another_generation_is_like_any_other() -> None:
+    """Only its generation differs, and Prometheus finds it by the workers' name."""
+    found = services(PRODUCTION)
+    worker, other = found["worker"], found["generation"]
+    assert other["profiles"] == ["generation"]
+    assert other["environment"] == {**worker["environment"], "MESS_GENERATION": "${MESS_GENERATION:-2}"}
+    assert other["networks"] == {"data": {"aliases": ["worker"]}, "out": None}
+    assert other["deploy"] == worker["deploy"]
