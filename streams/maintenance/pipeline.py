@@ -41,6 +41,7 @@ from streams.maintenance.names import TrackNames
 from streams.maintenance.ownership import Ownership
 from streams.maintenance.sampler import ListSampler
 from streams.maintenance.searching import SearchSupervisor
+from streams.maintenance.serving import ServingWatch
 from streams.maintenance.silent_feed import SilentFeed
 from streams.maintenance.snapshots import SnapshotTask
 from streams.maintenance.start import load_engine
@@ -80,7 +81,10 @@ class Pipeline(Generic[Search]):
         stalled_for: For how many seconds events have waited with none consumed; set it before `start`.
         search: Searches the whole catalogue; None while it is missing or being loaded.
         searched: By partition, the offset below which `search` holds everything.
+        serving: Whether the generation serves; there from `start` on.
     """
+
+    serving: ServingWatch
 
     def __init__(
         self,
@@ -132,6 +136,11 @@ class Pipeline(Generic[Search]):
         await require_session(self._pool)
         await require_schema(self._pool)
         await generations.require_own_schema(self._pool, self._generation)
+        self.serving = ServingWatch(self._pool, self._generation)
+        await until_done(
+            self.serving.look, what="see which generation serves", system="postgres", metrics=self.metrics
+        )
+        self._spawn("serving", self.serving.run())
         await until_done(
             lambda: lives.begin_life(self._pool, self._streams.worker_name, self._owner),
             what="note the start",
