@@ -127,18 +127,20 @@ async def with_generation(
         StoreUnavailableError: Postgres cannot be reached.
         SchemaMismatchError: The schema is another version's.
     """
-
-    async def find(pool: asyncpg.Pool) -> GenerationName:
-        if named is None:
-            return await generations.serving_generation(pool)
-        return (await generations.find_generation(pool, _parsed(named))).name
-
-    schema = (await with_store(store, command, find, read_only=True)).schema
-    return await with_store(store.of_schema(schema), command, work, read_only=True)
+    found = await with_store(store, command, lambda pool: find_generation(pool, named), read_only=True)
+    return await with_store(store.of_schema(found.schema), command, work, read_only=True)
 
 
-def _parsed(named: str) -> GenerationName:
+async def find_generation(pool: asyncpg.Pool, named: str | None) -> GenerationName:
+    """The generation of a name, such as `default/2`; without one, that which serves.
+
+    Raises:
+        GenerationError: There is none.
+    """
+    if named is None:
+        return await generations.serving_generation(pool)
     try:
-        return GenerationName.parse(named)
+        name = GenerationName.parse(named)
     except ValueError as error:
         raise GenerationError(str(error)) from None
+    return (await generations.find_generation(pool, name)).name

@@ -9,8 +9,8 @@ import asyncpg
 import numpy as np
 import numpy.typing as npt
 
-from store import generations
-from store.generations import GenerationList
+from store import comparison, generations
+from store.comparison import GenerationList
 from streams.generations import GenerationName
 
 # How strongly rank-biased overlap counts the first places: with .9 the first ten have 86 % of the weight.
@@ -103,8 +103,8 @@ async def compare(
     """
     for name in (left, right):
         await generations.find_generation(pool, name)
-    common, pairs = await generations.read_lists_of_both(pool, left, right, sample, seed)
-    names, labels = await generations.read_names_and_labels(pool, _members(pairs), LABELS)
+    common, pairs = await comparison.read_lists_of_both(pool, left, right, sample, seed)
+    names, labels = await comparison.read_names_and_labels(pool, _members(pairs), LABELS)
     differences = [_difference(one, other, labels, names) for one, other in pairs]
     gains = sorted(differences, key=lambda each: (-each.gained, each.track_id))
     return GenerationComparison(

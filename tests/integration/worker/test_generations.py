@@ -1,7 +1,7 @@
 """A generation beside the catalogue: filled from a topic of its own, exact, and gone when it is retired."""
 
 import json
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
 import asyncpg
 import numpy as np
@@ -16,8 +16,9 @@ from store.generations import StoredGeneration
 from store.pool import open_pool
 from store.settings import StoreSettings
 from streams.contracts import encode_track
-from streams.generations import GenerationName
+from streams.generations import TRACK_INGEST, GenerationName
 from streams.kafka.clients import admin_client
+from streams.kafka.topic_copies import dump_topic, load_topic
 from streams.kafka.topics import partition_counts
 from streams.settings import KafkaSettings, StreamSettings
 from tests.integration.worker.conftest import Line
@@ -202,12 +203,10 @@ async def test_two_generations_are_compared_and_one_is_retired(line: Line, gener
     await publish(line.servers, [in_catalogue(i) for i in range(TRACKS)])
     await settle(line.database_url, line.servers)
     generation.another_worker()
-    # The same vectors again, and so the same lists.
-    same = [
-        encode_track(name_of(i), np.random.default_rng(i).standard_normal(6), model=MODEL)
-        for i in range(TRACKS)
-    ]
-    await generation.publish(same)
+    # Built anew from the first one's log, it has the same lists.
+    lines: list[bytes] = []
+    await dump_topic(generation.kafka, TRACK_INGEST, lines.append)
+    await load_topic(generation.kafka, generation.name.topic, lines)
     await generation.until_has(TRACKS)
     first = GenerationName()
     async with await open_pool(store_of(line), application_name="test") as pool:
@@ -243,6 +242,18 @@ async def check_commands(generation: Beside, environment: Mapping[str, str]) -> 
     code, told = await asyncio.to_thread(run, "list")
     assert name in told
     assert "serving" in told
+
+    async def audit(*words: str) -> tuple[int, str]:
+        done = await asyncio.to_thread(
+            CliRunner().invoke, build_cli(), ["audit", *words], env=dict(environment)
+        )
+        return done.exit_code, done.output
+
+    code, told = await audit("--of", name)
+    assert (code, "1.000000" in told) == (0, True), told
+    code, told = await audit("--against", name)
+    assert (code, told.strip()) == (0, f"lists of default/1 and {name}: {TRACKS} equal, 0 different")
+    await lists_that_differ(generation, audit)
     code, told = await asyncio.to_thread(run, "compare", "default/1", name)
     assert "overlap@50 1.000" in told
     assert (await asyncio.to_thread(run, "retire", name, answers="y\ndefault/1\n"))[0] == 1
@@ -257,3 +268,27 @@ async def check_commands(generation: Beside, environment: Mapping[str, str]) -> 
     code, told = await asyncio.to_thread(run, "status", name)
     assert (code, "was retired on" in told) == (2, True)
     assert (await asyncio.to_thread(run, "retire", "default/1", "--yes", "default/1"))[0] == 2
+
+
+async def lists_that_differ(generation: Beside, audit: Callable[..., Awaitable[tuple[int, str]]]) -> None:
+    """A list that is another is told, with its track."""
+    connection = await asyncpg.connect(generation.own_url)
+    try:
+        before = await connection.fetch("SELECT key, neighbours FROM neighbour_lists")
+        keys = {
+            row["track_id"]: row["key"] for row in await connection.fetch("SELECT track_id, key FROM tracks")
+        }
+        spoiled = keys[name_of(3)]
+        await connection.execute(
+            "UPDATE neighbour_lists SET neighbours = neighbours[2:] || neighbours[1] WHERE key = $1", spoiled
+        )
+        code, told = await audit("--against", str(generation.name))
+        assert code == 1
+        assert f"{TRACKS - 1} equal, 1 different" in told
+        assert name_of(3) in told
+        stored = {row["key"]: row["neighbours"] for row in before}
+        await connection.execute(
+            "UPDATE neighbour_lists SET neighbours = $2 WHERE key = $1", spoiled, stored[spoiled]
+        )
+    finally:
+        await connection.close()
