@@ -20,8 +20,9 @@ from store.pool import open_pool, transaction
 from store.rows import ListRows
 from store.settings import StoreSettings
 from store.tracks import TrackRow
-from streams.contracts import TrackMetadata, finished_body, track_key
+from streams.contracts import TrackMetadata, finished_body, generation_members, track_key
 from streams.engine.similarity import brute_force
+from streams.generations import GenerationName
 from streams.kafka.topics import TRACK_INGEST
 
 PARTITIONS = 8
@@ -97,7 +98,7 @@ async def write_offsets(connection: asyncpg.Connection, count: int) -> None:
 
 async def _keep_bodies(pool: asyncpg.Pool, names: list[str]) -> None:
     stored = ListReader(pool, TrackFragments(pool, 0, STORE_SECONDS), STORE_SECONDS)
-    whole = []
+    whole, of = [], generation_members(GenerationName())
     for name in names:
         found = await stored.read(name, limit=10)
         assert found is not None
@@ -115,7 +116,7 @@ async def _keep_bodies(pool: asyncpg.Pool, names: list[str]) -> None:
             generated_at=found.header.generated_at,
         )
         await materialised.write_bodies(pool, [new])
-        whole.append((name, finished_body(opened + b"}", cached=True, stale=False, milliseconds=0.1)))
+        whole.append((name, finished_body(opened + b"}", of, cached=True, stale=False, milliseconds=0.1)))
     await pool.execute(f"CREATE TABLE {bare.TABLE} (track_id text PRIMARY KEY, body bytea NOT NULL)")
     await pool.execute(f"ALTER TABLE {bare.TABLE} ALTER COLUMN body SET STORAGE EXTERNAL")
     await pool.copy_records_to_table(bare.TABLE, records=whole)

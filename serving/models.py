@@ -229,6 +229,8 @@ class _ComputedHead(BaseModel):
     weights: dict[str, float] | None = None
     source: SourcePosition | None = None
     generated_at: AwareDatetime
+    space: str = "default"
+    generation: int = 1
     cached: bool
     stale: bool
     behind_seconds: float = 0.0

@@ -25,6 +25,7 @@ from serving.workers.client import WorkerClient, WorkerClientOptions
 from serving.workers.directory import WorkerDirectory
 from store.errors import StoreError
 from streams.freed import keep_giving_back
+from streams.generations import GenerationName
 from streams.kafka.header_names import tolerate_foreign_header_names
 from streams.loop_lag import measure_loop_lag
 
@@ -91,7 +92,7 @@ async def running_parts(
         )
         work["change feed"] = feed.run()
     lists = ListReader(pool, fragments, settings.store_timeout)
-    recommending = ReadService(settings, pool, memory, lists, watch, client, metrics)
+    recommending = ReadService(settings, GenerationName(), pool, memory, lists, watch, client, metrics)
     with contextlib.suppress(StoreError, TimeoutError):  # it is looked for again
         async with asyncio.timeout(settings.store_timeout):
             await watch.look()

@@ -7,6 +7,7 @@ from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from serving.rates import RequestRate
+from streams.generations import GenerationName
 
 
 class ServingSettings(BaseSettings):
@@ -119,6 +120,10 @@ class ServingSettings(BaseSettings):
     def address_rate(self) -> RequestRate | None:
         """The rate of an address; None for no limit."""
         return None if self.address_rate_limit is None else RequestRate.parse(self.address_rate_limit)
+
+    def topic_of(self, generation: GenerationName) -> str:
+        """The topic that a generation's lists are computed from."""
+        return self.ingest_topic if generation.is_first else generation.topic
 
     @field_validator("cors_origins", mode="before")
     @classmethod

@@ -126,7 +126,7 @@ class StoredBody:
     """A stored body.
 
     Attributes:
-        body: JSON object without its members `cached`, `stale`, `behind_seconds` and `computation_time_ms`;
+        body: JSON object without the members of its delivery, such as `cached`;
             `streams.contracts.finished_body` puts these behind it.
         tag: Entity tag of `body`, weak, quoted: as an ETag header has it.
         generated_at: When it was computed.

@@ -103,6 +103,8 @@ class _ComputedAnswer(_AnswerModel):
     weights: dict[str, float] | None = None
     source: EventPosition | None = None
     generated_at: datetime
+    space: str = "default"
+    generation: int = 1
     cached: bool
     stale: bool
     behind_seconds: float = 0.0

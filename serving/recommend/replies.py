@@ -118,7 +118,7 @@ def _short(count: int, length: int) -> str:
 def materialised_body(answer: bytes) -> tuple[bytes, tuple[str, ...]]:
     """A worker's answer as the worker stores it, byte for byte, and the tracks in it."""
     body = orjson.loads(answer)
-    for name in ("cached", "stale", "behind_seconds", "computation_time_ms"):
+    for name in ("space", "generation", "cached", "stale", "behind_seconds", "computation_time_ms"):
         body.pop(name, None)
     for item in body["recommendations"]:
         item["cached"] = True

@@ -23,8 +23,8 @@ class CachedResponse:
 
     Attributes:
         target: Path and query exactly as received; the key of the entry.
-        body: JSON without `cached`, `stale`, `behind_seconds` and `computation_time_ms`, and without the closing brace.
-        tag: Weak entity tag of `body`, quoted.
+        body: JSON without the members of its delivery and without the closing brace.
+        tag: Weak entity tag of `body` and its generation, quoted.
         tag_stale: The entity tag while the body is stale.
         track_id: The reference track.
         place: What tells whether the body is current: the key of a stored list, or the primary key of a stored body.

@@ -27,7 +27,8 @@ from store import materialised, progress
 from store.errors import StoreUnavailableError
 from store.materialised import Place, StoredBody
 from store.progress import StoreProgress
-from streams.contracts import RecommendationQuery, delivery_members, entity_tag
+from streams.contracts import RecommendationQuery, delivery_members, entity_tag, generation_members
+from streams.generations import GenerationName
 from streams.single_flight import SingleFlight
 
 logger = structlog.get_logger("serving")
@@ -64,6 +65,7 @@ class ReadService:
 
     Args:
         settings: How it serves.
+        generation: Whose lists these are.
         pool: The store.
         memory: Responses in memory.
         lists: Reads stored lists.
@@ -79,6 +81,7 @@ class ReadService:
     def __init__(
         self,
         settings: ServingSettings,
+        generation: GenerationName,
         pool: asyncpg.Pool,
         memory: ResponseCache,
         lists: ListReader,
@@ -87,6 +90,10 @@ class ReadService:
         metrics: ApiMetrics,
     ) -> None:
         self._settings = settings
+        self._topic = settings.topic_of(generation)
+        self._of = generation_members(generation)
+        # A reader must not take a body of another generation for current, though its list be the same.
+        self._tagged = b'-%d"' % generation.number
         self._memory = memory
         self._lists = lists
         self.watch = watch
@@ -123,7 +130,9 @@ class ReadService:
         stale = stale or entry.stale or behind > _STALE_SECONDS
         entry.hits += 1
         milliseconds = (time.perf_counter() - began) * 1000
-        ending = delivery_members(cached=True, stale=stale, behind_seconds=behind, milliseconds=milliseconds)
+        ending = delivery_members(
+            self._of, cached=True, stale=stale, behind_seconds=behind, milliseconds=milliseconds
+        )
         return entry.body + ending, entry.tag_stale if stale else entry.tag
 
     async def answer(
@@ -288,7 +297,7 @@ class ReadService:
             CachedResponse(
                 target=target,
                 body=kept[:-1],
-                tag=tag.encode(),
+                tag=self._tag(tag),
                 track_id=track_id,
                 place=place,
                 state=tag,
@@ -313,11 +322,11 @@ class ReadService:
             return None
         # Of use to memory alone, and to whoever counts what is left of a list.
         named = self._memory.max_bytes or query.exclude
-        body, tag = replies.list_body(found, self._settings.ingest_topic, query.top_k)
+        body, tag = replies.list_body(found, self._topic, query.top_k)
         return CachedResponse(
             target=target,
             body=body,
-            tag=tag.encode(),
+            tag=self._tag(tag),
             track_id=track_id,
             place=found.key,
             state=found.header.version,
@@ -336,7 +345,7 @@ class ReadService:
         return CachedResponse(
             target=target,
             body=found.body[:-1],
-            tag=found.tag.encode(),
+            tag=self._tag(found.tag),
             track_id=track_id,
             place=place,
             state=found.tag,
@@ -346,6 +355,10 @@ class ReadService:
             due=time.perf_counter() + _BODY_CHECK_SECONDS,
             stale=found.stale,
         )
+
+    def _tag(self, tag: str) -> bytes:
+        """The entity tag of a response, from that of its stored body."""
+        return tag[:-1].encode() + self._tagged
 
     def _refresh(self, entry: CachedResponse, question: ReadQuestion) -> None:
         """Refresh a stale body in the background."""

@@ -67,7 +67,7 @@ from streams.contracts.recommendations import (
     request_id_of,
     split_reply,
 )
-from streams.contracts.rendering import delivery_members, entity_tag, finished_body
+from streams.contracts.rendering import delivery_members, entity_tag, finished_body, generation_members
 from streams.contracts.tracks import (
     TrackDelete,
     TrackEvent,
@@ -142,6 +142,7 @@ __all__ = [
     "entity_tag",
     "field_of",
     "finished_body",
+    "generation_members",
     "interaction_identity",
     "invalid_parameters",
     "json_kind",

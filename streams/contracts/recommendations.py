@@ -14,6 +14,7 @@ from streams.contracts.problems import InvalidRequest, ProblemDetails, request_r
 from streams.contracts.queries import RecommendationRequest, RequestId
 from streams.contracts.reasons import InvalidEvent, Reason
 from streams.contracts.validation import MAX_EVENT_BYTES, TrackId, load_object
+from streams.generations import DEFAULT_SPACE
 
 
 class _Frozen(BaseModel):
@@ -116,6 +117,10 @@ class RecommendationBody(_Frozen):
     source: SourcePosition | None = Field(None, description="The event that the answer has taken in last")
     generated_at: AwareDatetime = Field(description="When the list was computed")
     recommendations: list[Recommendation] = Field(max_length=50)
+    space: str = Field(DEFAULT_SPACE, description="The space of the generation that it is of")
+    generation: int = Field(
+        1, ge=1, description="The generation that it is of: one model's embeddings", examples=[2]
+    )
     cached: bool = Field(description="Read from the store, not computed for this answer")
     stale: bool = Field(
         description="A newer one is being computed, or the list has not absorbed an event for more than a second"
@@ -215,6 +220,8 @@ class RecommendationReply(BaseModel):
     recommendations: list[Recommendation] | None = Field(None, max_length=50)
     placement: PlacementBody | None = None
     comparison: Comparison | None = None
+    space: str | None = None
+    generation: int | None = Field(None, ge=1)
     cached: bool | None = None
     stale: bool | None = None
     behind_seconds: float | None = Field(None, ge=0)

@@ -6,6 +6,8 @@ from typing import Any, Final
 
 import orjson
 
+from streams.generations import GenerationName
+
 # Fields that an item has beside all others under `metadata`.
 _HEADLINE: Final = ("title", "composer", "composer_full", "era", "form", "key_signature")
 
@@ -38,9 +40,25 @@ def entity_tag(body: bytes) -> str:
     return f'W/"{hashlib.blake2b(body, digest_size=9).hexdigest()}"'
 
 
-def delivery_members(*, cached: bool, stale: bool, milliseconds: float, behind_seconds: float = 0.0) -> bytes:
-    """The end of a body, behind its other members: those that change with each delivery, and the closing brace."""
-    return b',"cached":%s,"stale":%s,"behind_seconds":%.3f,"computation_time_ms":%.3f}' % (
+def generation_members(generation: GenerationName) -> bytes:
+    """The members of a body that name the generation it is of, each after a comma."""
+    return b',"space":"%b","generation":%d' % (generation.space.encode(), generation.number)
+
+
+def delivery_members(
+    of: bytes, *, cached: bool, stale: bool, milliseconds: float, behind_seconds: float = 0.0
+) -> bytes:
+    """The end of a body, behind its other members: its generation, what changes with each delivery, and the closing brace.
+
+    Args:
+        of: `generation_members` of its generation: stored bodies do not name it.
+        cached: Whether it was stored.
+        stale: Whether a newer one is being computed.
+        milliseconds: What it took.
+        behind_seconds: How old the oldest event is that it lacks.
+    """
+    return b'%b,"cached":%b,"stale":%b,"behind_seconds":%.3f,"computation_time_ms":%.3f}' % (
+        of,
         b"true" if cached else b"false",
         b"true" if stale else b"false",
         behind_seconds,
@@ -48,7 +66,7 @@ def delivery_members(*, cached: bool, stale: bool, milliseconds: float, behind_s
     )
 
 
-def finished_body(opened: bytes, *, cached: bool, stale: bool, milliseconds: float) -> bytes:
-    """A whole body, from the JSON object of all members but those of its delivery."""
-    ending = delivery_members(cached=cached, stale=stale, milliseconds=milliseconds)
+def finished_body(opened: bytes, of: bytes, *, cached: bool, stale: bool, milliseconds: float) -> bytes:
+    """A whole body, from the JSON object of all members but those of its delivery; arguments as for `delivery_members`."""
+    ending = delivery_members(of, cached=cached, stale=stale, milliseconds=milliseconds)
     return b"%s%s" % (memoryview(opened)[:-1], ending)

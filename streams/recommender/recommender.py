@@ -26,12 +26,13 @@ from streams.contracts import (
     encode_reply,
     entity_tag,
     finished_body,
+    generation_members,
     times,
     track_key,
 )
 from streams.engine.search.process import SearchStoppedError
 from streams.engine.types import TrackBatch
-from streams.generations import TRACK_INGEST
+from streams.generations import GenerationName
 from streams.recommender import problems
 from streams.recommender.catalogue_questions import (
     Body,
@@ -111,7 +112,8 @@ class Recommender:
         answers: The process that holds the catalogue; None until `attach`.
         settings: Sizes, windows and budgets.
         metrics: The recommender's metrics.
-        applied: By partition of track-ingest, the offset below which `answers` holds everything.
+        generation: Whose tracks and lists these are.
+        applied: By partition of its topic, the offset below which `answers` holds everything.
     """
 
     def __init__(
@@ -121,9 +123,12 @@ class Recommender:
         settings: RecommenderSettings,
         metrics: RecommenderMetrics,
         *,
+        generation: GenerationName,
         applied: Offsets = dict,
     ) -> None:
         self._pool = pool
+        self._topic = generation.topic
+        self._of = generation_members(generation)
         self._settings = settings
         self._metrics = metrics
         self._applied = applied
@@ -200,9 +205,11 @@ class Recommender:
             self.materialiser.hit(which, request.hits)
             if kept is not None and not kept.stale:
                 self._metrics.requests.labels("stored").inc()
-                return finished_body(kept.body, cached=True, stale=False, milliseconds=_since(began))
+                return finished_body(
+                    kept.body, self._of, cached=True, stale=False, milliseconds=_since(began)
+                )
         body = await self._shared(request, variant)
-        return finished_body(body.computed, cached=False, stale=False, milliseconds=_since(began))
+        return finished_body(body.computed, self._of, cached=False, stale=False, milliseconds=_since(began))
 
     async def _shared(self, request: RecommendationQuery, variant: int | None) -> Body:
         """Compute, or wait for an identical computation in progress."""
@@ -297,7 +304,7 @@ class Recommender:
             request.canonical,
             reference=reference,
             neighbours=own.neighbours if own is not None and is_stored_list(query) else None,
-            source=_source(own),
+            source=_source(own, self._topic),
             provisional=missing or request.min_offset is not None,
             notes=(LATE,) if late else (),
             keep=keep,
@@ -381,12 +388,12 @@ class Recommender:
         await materialised.drop_body(self._pool, *which)
 
 
-def _source(own: StoredNeighbours | None) -> dict[str, Any] | None:
+def _source(own: StoredNeighbours | None, topic: str) -> dict[str, Any] | None:
     """Of the event that changed a list last, as a body has it."""
     if own is None:
         return None
     return {
-        "topic": TRACK_INGEST,
+        "topic": topic,
         "partition": own.source_partition,
         "offset": own.source_offset,
         "event_time": own.event_time,

@@ -11,6 +11,7 @@ from aiokafka import AIOKafkaProducer
 from store.pool import open_pool
 from store.settings import StoreSettings
 from streams.engine.types import TrackBatch
+from streams.generations import GenerationName
 from streams.kafka.clients import start_producer
 from streams.kafka.dead_letters import DeadLetterSender
 from streams.kafka.retry import until_done
@@ -41,7 +42,8 @@ class RecommendationService:
         settings: Sizes, windows and budgets.
         metrics: The worker's.
         name: The worker's.
-        applied: By partition of track-ingest, the offset below which what is searched holds everything.
+        generation: Whose lists the worker keeps.
+        applied: By partition of its topic, the offset below which what is searched holds everything.
     """
 
     handler: RequestHandler
@@ -56,6 +58,7 @@ class RecommendationService:
         metrics: WorkerMetrics,
         *,
         name: str,
+        generation: GenerationName,
         applied: Callable[[], Mapping[int, int]],
     ) -> None:
         self._kafka = kafka
@@ -64,6 +67,7 @@ class RecommendationService:
         self._worker_metrics = metrics
         self._metrics = RecommenderMetrics(metrics.registry)
         self._name = name
+        self._generation = generation
         self._applied = applied
         self._exit = AsyncExitStack()
         self._started = False
@@ -84,7 +88,9 @@ class RecommendationService:
         producer = await until_done(open_producer, what="reach Kafka", system="kafka", metrics=metrics)
         self._exit.push_async_callback(producer.stop)
         letters = DeadLetterSender(producer, metrics)
-        self.recommender = Recommender(pool, None, self._settings, self._metrics, applied=self._applied)
+        self.recommender = Recommender(
+            pool, None, self._settings, self._metrics, generation=self._generation, applied=self._applied
+        )
         self._exit.push_async_callback(self.recommender.close)
         self.interactions = InteractionConsumer(pool, letters, self._settings, self._metrics, metrics)
         self.handler = RequestHandler(

@@ -226,6 +226,7 @@ def _add_recommendations(
         recommender,
         app.pipeline.metrics,
         name=streams.worker_name,
+        generation=streams.generation_name,
         applied=lambda: app.pipeline.searched,
     )
     app.pipeline.when_searchable(service.attach)

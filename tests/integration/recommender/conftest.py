@@ -15,6 +15,7 @@ from pydantic import SecretStr
 from store.pool import open_pool
 from store.settings import StoreSettings
 from streams.contracts import RecommendationReply, RecommendationRequest
+from streams.generations import GenerationName
 from streams.recommender.answering import AnswerProcess
 from streams.recommender.metrics import RecommenderMetrics
 from streams.recommender.recommender import Recommender
@@ -67,7 +68,9 @@ def recommender_of(
 ) -> Recommender:
     """A recommender as a worker makes it."""
     metrics = RecommenderMetrics(CollectorRegistry())
-    return Recommender(pool, search, settings, metrics, applied=lambda: applied or {})
+    return Recommender(
+        pool, search, settings, metrics, generation=GenerationName(), applied=lambda: applied or {}
+    )
 
 
 @pytest.fixture(scope="module")

@@ -22,15 +22,19 @@ from streams.contracts import (
     RecommendationRequest,
     entity_tag,
     finished_body,
+    generation_members,
     split_reply,
     track_key,
 )
 from streams.engine.types import EVENT, TrackBatch
+from streams.generations import GenerationName
 from streams.recommender.materialiser import heat_of
 from tests.integration.recommender.conftest import RecommenderBench, now
 from tests.support.polling import until
 
 pytestmark = pytest.mark.integration
+
+FIRST = generation_members(GenerationName())
 Run = Callable[[Any], Any]
 
 
@@ -56,7 +60,7 @@ def test_the_first_answer_is_kept_and_the_second_one_read(bench: RecommenderBenc
     assert listed == [item.track_id for item in first.recommendations]
     assert body is not None
     assert (body.stale, body.list_version) == (False, body.newest_version)
-    whole = finished_body(body.body, cached=True, stale=False, milliseconds=0.2)
+    whole = finished_body(body.body, FIRST, cached=True, stale=False, milliseconds=0.2)
     assert [r.track_id for r in RecommendationBody.model_validate_json(whole).recommendations] == listed
     assert set(orjson.loads(whole)) == set(RecommendationBody.model_fields)
 

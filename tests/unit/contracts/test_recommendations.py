@@ -16,15 +16,19 @@ from streams.contracts import (
     encode_error,
     encode_reply,
     finished_body,
+    generation_members,
     interaction_identity,
     parse_interaction,
     parse_request,
     request_id_of,
     split_reply,
 )
+from streams.generations import GenerationName
 from streams.strategies import registry
 
 pytestmark = pytest.mark.unit
+
+FIRST = generation_members(GenerationName())
 
 
 def refused(**fields: object) -> str:
@@ -168,9 +172,11 @@ def test_a_body_travels_unparsed() -> None:
             "recommendations": [],
         }
     )
-    body = finished_body(opened, cached=True, stale=False, milliseconds=0.12345)
+    body = finished_body(opened, FIRST, cached=True, stale=False, milliseconds=0.12345)
     assert orjson.loads(body) == {
         **orjson.loads(opened),
+        "space": "default",
+        "generation": 1,
         "cached": True,
         "stale": False,
         "behind_seconds": 0.0,

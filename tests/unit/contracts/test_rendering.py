@@ -3,8 +3,9 @@
 import orjson
 import pytest
 
-from streams.contracts import RecommendationBody, entity_tag, finished_body
+from streams.contracts import RecommendationBody, entity_tag, finished_body, generation_members
 from streams.contracts.rendering import filename_of, track_members
+from streams.generations import GenerationName
 from tests.support.metadata import NOTHING_KNOWN
 
 pytestmark = pytest.mark.unit
@@ -35,20 +36,18 @@ def test_a_file_name_is_text_or_none(extra: dict[str, object], expected: str | N
 
 def test_a_finished_body_ends_with_the_members_of_its_delivery() -> None:
     """All of them are the contract's."""
-    whole = orjson.loads(finished_body(b'{"a":1}', cached=True, stale=False, milliseconds=1.23456))
+    of = generation_members(GenerationName("default", 2))
+    whole = orjson.loads(finished_body(b'{"a":1}', of, cached=True, stale=False, milliseconds=1.23456))
     assert whole == {
         "a": 1,
+        "space": "default",
+        "generation": 2,
         "cached": True,
         "stale": False,
         "behind_seconds": 0.0,
         "computation_time_ms": 1.235,
     }
-    assert {
-        "cached",
-        "stale",
-        "behind_seconds",
-        "computation_time_ms",
-    } <= RecommendationBody.model_fields.keys()
+    assert whole.keys() - {"a"} <= RecommendationBody.model_fields.keys()
 
 
 def test_an_entity_tag_is_that_of_the_content() -> None:

@@ -6,9 +6,10 @@ import numpy as np
 import orjson
 import pytest
 
-from streams.contracts import RecommendationBody, finished_body
+from streams.contracts import RecommendationBody, finished_body, generation_members
 from streams.contracts.recommendations import Comparison, PlacementBody
 from streams.engine.search.types import SearchSettings
+from streams.generations import GenerationName
 from streams.recommender.answering import QuestionAnswerer
 from streams.recommender.catalogue_questions import (
     Body,
@@ -22,6 +23,8 @@ from tests.support.question_catalogues import batch_of, some_tracks
 from tests.support.question_oracle import Known
 
 pytestmark = pytest.mark.unit
+
+FIRST = generation_members(GenerationName())
 
 DIMENSION, TRACKS = 8, 40
 
@@ -51,7 +54,7 @@ def ask(answerer: QuestionAnswerer, *seeds: Known, **asked: Any) -> Any:
 def body_of(answer: Any) -> dict[str, Any]:
     """The whole body as the reader gets it."""
     assert isinstance(answer, Body), answer
-    whole = finished_body(answer.computed, cached=False, stale=False, milliseconds=0.5)
+    whole = finished_body(answer.computed, FIRST, cached=False, stale=False, milliseconds=0.5)
     found: dict[str, Any] = orjson.loads(whole)
     return found
 

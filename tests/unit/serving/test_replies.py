@@ -18,11 +18,14 @@ from serving.settings import ServingSettings
 from store.columns import METADATA_FIELDS
 from store.listed import ListedTrack, ListHeader
 from store.reads import StoredTrack
-from streams.contracts import finished_body
+from streams.contracts import finished_body, generation_members
 from streams.contracts.rendering import filename_of, headline_fields
+from streams.generations import GenerationName
 from tests.support.metadata import NOTHING_KNOWN
 
 pytestmark = pytest.mark.unit
+
+FIRST = generation_members(GenerationName())
 
 BACH = {
     "composer": "Bach",
@@ -209,12 +212,13 @@ def test_a_list_that_is_shorter_than_asked_for_says_why() -> None:
 def test_a_finished_body_is_the_promised_one(stale: bool) -> None:
     """What changes from one delivery to the next stands behind the stored bytes, and the whole is the contract's body."""
     body, _ = replies.list_body(_listed(0.5), "track-ingest", 1)
-    whole = orjson.loads(finished_body(body + b"}", cached=True, stale=stale, milliseconds=0.2))
+    whole = orjson.loads(finished_body(body + b"}", FIRST, cached=True, stale=stale, milliseconds=0.2))
     assert set(whole) == set(RecommendationBody.model_fields)
     RecommendationBody.model_validate(whole)
     assert whole.pop("computation_time_ms") > 0
     assert whole.pop("behind_seconds") == 0
     assert (whole.pop("stale"), whole.pop("cached")) == (stale, True)
+    assert (whole.pop("space"), whole.pop("generation")) == ("default", 1)
     assert whole == orjson.loads(body + b"}")
 
 
