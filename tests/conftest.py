@@ -1,5 +1,6 @@
 """Fixtures that every test may ask for, and one that every test gets."""
 
+import gc
 import os
 from collections.abc import Iterator
 
@@ -32,6 +33,9 @@ __all__ = [
     "template_database",
 ]
 
+# What is imported, collected and kept for the session is no garbage: a third of a short run went into looking at it.
+gc.set_threshold(10_000, 10, 10)
+
 examples.register()
 # A layout of the map takes a processor for half a minute; tests that are not about the map go without.
 os.environ.setdefault("MESS_MAP_LAYOUT", "false")
@@ -44,8 +48,20 @@ _TOGETHER = ("tests/e2e/page/",)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Long files come first."""
+    """Long files come first; tests that no run of the Makefile's would select are refused."""
+    for item in items:
+        if item.nodeid.startswith("tests/") and _is_lost(item):
+            raise pytest.UsageError(f"{item.nodeid}: tests/unit/, and nothing else, is marked as unit")
     items.sort(key=lambda item: not item.nodeid.startswith(_LONG))
+
+
+def _is_lost(item: pytest.Item) -> bool:
+    return item.nodeid.startswith("tests/unit/") != (item.get_closest_marker("unit") is not None)
+
+
+def pytest_collection_finish() -> None:
+    """Keep what stands by now out of every later collection of garbage."""
+    gc.freeze()
 
 
 class _Scheduling(LoadFileScheduling):

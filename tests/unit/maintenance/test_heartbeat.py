@@ -2,8 +2,12 @@
 
 import json
 
+import pytest
+
 from streams.maintenance.heartbeat import HeartbeatFigures
 from streams.metrics import WorkerMetrics
+
+pytestmark = pytest.mark.unit
 
 
 def test_a_worker_that_has_done_nothing_says_so() -> None:

@@ -5,6 +5,10 @@ import socket
 import subprocess
 import sys
 
+import pytest
+
+pytestmark = pytest.mark.unit
+
 
 def test_a_layout_ends_with_the_worker_that_asked_for_it() -> None:
     """A layout whose worker is gone ends, whatever it waits for: here a Postgres that never answers."""
