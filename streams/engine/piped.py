@@ -11,17 +11,14 @@ import os
 import signal
 import socket
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
-from typing import Any, ClassVar, Protocol, TypeVar, cast
+from typing import Any, ClassVar, Protocol
 
 from streams.engine.endings import how_it_ended
 from streams.engine.wire import PendingAnswers, receive_message, send_message
 from streams.freed import FreedMemory
-
-Answer = TypeVar("Answer")
 
 
 class IdleDuty(Protocol):
@@ -94,7 +91,8 @@ def _environment(wanted: Mapping[str, str]) -> Iterator[None]:
 class PipedProcess:
     """A process that answers calls, in order. Derive from it, with a method for each call.
 
-    A thread talks to it, so that messages of megabytes hold nobody up; see `LoopedProcess` for small ones.
+    The event loop itself talks to it: a thread between them would cost two hand-overs a call, each of them a wait for the
+    interpreter where others want it, too. Large arrays are not copied on their way.
 
     Args:
         build: Makes, in the process, what answers there and what it does meanwhile; a function of a module. It is
@@ -103,7 +101,7 @@ class PipedProcess:
         environment: Variables that the process is to have beside this one's.
 
     Attributes:
-        name: Of the process and of the thread that talks to it, and in the messages of errors.
+        name: Of the process, and in the messages of errors.
         stopped_error: Raised where the process is gone, or was never there.
         call_error: Raised where a call was refused.
         has_children: Whether it starts processes itself.
@@ -125,8 +123,7 @@ class PipedProcess:
         # Waiting threads of BLAS that spin would take the cores that Postgres and the broker need.
         self._environment = {"OMP_WAIT_POLICY": "passive"} | dict(environment or {})
         self._process: BaseProcess | None = None
-        self._connection: Connection | None = None
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=self.name)
+        self._answers: PendingAnswers | None = None
 
     @property
     def pid(self) -> int | None:
@@ -135,12 +132,15 @@ class PipedProcess:
 
     async def start(self) -> None:
         """Spawn the process and wait until it answers."""
-        await self._in_thread(self._spawn)
+        ours = await asyncio.to_thread(self._spawn)
+        loop = asyncio.get_running_loop()
+        _, self._answers = await loop.create_unix_connection(PendingAnswers, sock=ours)
         await self._call("stats")
 
-    def _spawn(self) -> None:
+    def _spawn(self) -> socket.socket:
+        """Start the process; returns our end of the pipe."""
         context = multiprocessing.get_context("spawn")
-        self._connection, theirs = context.Pipe()
+        connection, theirs = context.Pipe()
         # A daemon may have no processes of its own; an interpreter that ends would wait for one that is no daemon.
         self._process = context.Process(
             target=_run,
@@ -153,6 +153,10 @@ class PipedProcess:
         if self.has_children:
             atexit.register(self._process.kill)
         theirs.close()
+        with connection:
+            ours = socket.socket(fileno=os.dup(connection.fileno()))
+        ours.setblocking(False)
+        return ours
 
     async def stop(self) -> None:
         """End the process, however it is."""
@@ -164,78 +168,20 @@ class PipedProcess:
             self._process.kill()
         await asyncio.to_thread(self._process.join, 5)
         atexit.unregister(self._process.kill)
-        if self._connection is not None:
-            self._connection.close()
         self._process = None
-        self._thread.shutdown(wait=False)
+        if self._answers is not None:
+            self._answers.close()
 
     async def _call(self, name: str, *arguments: object) -> Any:
+        if self._answers is None:
+            raise self.stopped_error(f"the {self.name} process was never started")
+        if self._process is None:
+            raise self.stopped_error(f"the {self.name} process has been stopped")
         try:
-            fine, answer = await self._exchange((name, arguments))
+            fine, answer = await self._answers.ask((name, arguments))
         except (EOFError, OSError) as error:
             ending = await asyncio.to_thread(how_it_ended, self._process)
             raise self.stopped_error(f"the {self.name} process is gone{ending}") from error
         if not fine:
             raise self.call_error(answer)
         return answer
-
-    async def _exchange(self, call: tuple[str, tuple[object, ...]]) -> tuple[bool, Any]:
-        """What the process answers.
-
-        Raises:
-            EOFError: It is gone.
-            OSError: Likewise.
-        """
-
-        def exchange() -> tuple[bool, Any]:
-            if self._connection is None:
-                raise self._never_started()
-            send_message(self._connection, call)
-            return cast("tuple[bool, Any]", receive_message(self._connection))
-
-        return await self._in_thread(exchange)
-
-    def _never_started(self) -> Exception:
-        return self.stopped_error(f"the {self.name} process was never started")
-
-    def _stopped(self) -> Exception:
-        return self.stopped_error(f"the {self.name} process has been stopped")
-
-    async def _in_thread(self, function: Callable[[], Answer]) -> Answer:
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._thread, function)
-        except RuntimeError as error:
-            raise self._stopped() from error
-
-
-class LoopedProcess(PipedProcess):
-    """A `PipedProcess` whose calls are small: the event loop itself talks to it.
-
-    A thread between them costs two hand-overs a call, each of them a wait for the interpreter where others want it, too.
-    """
-
-    _answers: PendingAnswers | None = None
-
-    async def start(self) -> None:
-        """See `PipedProcess.start`."""
-        await self._in_thread(self._spawn)
-        assert self._connection is not None
-        # The connection's own descriptor stays with it: each of the two is closed by whoever has it.
-        ours = socket.socket(fileno=os.dup(self._connection.fileno()))
-        ours.setblocking(False)
-        loop = asyncio.get_running_loop()
-        _, self._answers = await loop.create_unix_connection(PendingAnswers, sock=ours)
-        await self._call("stats")
-
-    async def stop(self) -> None:
-        """See `PipedProcess.stop`."""
-        await super().stop()
-        if self._answers is not None:
-            self._answers.close()
-
-    async def _exchange(self, call: tuple[str, tuple[object, ...]]) -> tuple[bool, Any]:
-        if self._answers is None:
-            raise self._never_started()
-        if self._process is None:
-            raise self._stopped()
-        return cast("tuple[bool, Any]", await self._answers.ask(call))

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # it publishes none
 
-from streams.engine.piped import IdleDuty, LoopedProcess
+from streams.engine.piped import IdleDuty, PipedProcess
 from streams.engine.search.index_supervisor import SearchIndexSupervisor
 from streams.engine.search.metadata import MetadataRow
 from streams.engine.search.searcher import Searcher
@@ -68,7 +68,7 @@ def _build(connection: Connection, dimension: int, settings: SearchSettings) -> 
     return tended_searcher(connection, Searcher(dimension, settings))
 
 
-class SearchProcess(LoopedProcess):
+class SearchProcess(PipedProcess):
     """Search by vector over the whole catalogue, behind a pipe. Calls are answered in order.
 
     Args:

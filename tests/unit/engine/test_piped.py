@@ -43,15 +43,17 @@ async def test_a_process_whose_parent_left_before_the_answer_ends_in_order(call:
     made: PipedProcess = EngineProcess(4)
     await made.start()
     (process,) = (each for each in multiprocessing.active_children() if each.pid == made.pid)
-    connection = made._connection
-    assert connection is not None
     os.kill(process.pid or 0, signal.SIGSTOP)
-    send_message(connection, (call, ()))
-    connection.close()
+    asked = asyncio.create_task(made._call(call))
+    await asyncio.sleep(0)
+    assert made._answers is not None
+    made._answers.close()
+    for _ in range(2):  # the loop's next turns close the socket
+        await asyncio.sleep(0)
     os.kill(process.pid or 0, signal.SIGCONT)
-    await asyncio.to_thread(process.join, 10)
+    with pytest.raises(made.stopped_error, match="it ended with status 0"):
+        await asked
     assert process.exitcode == 0
-    made._connection = None
     await made.stop()
 
 
@@ -158,7 +160,7 @@ def test_who_cannot_be_given_an_answer_hears_why() -> None:
     asyncio.run(asyncio.wait_for(history(), 10))
 
 
-async def test_all_who_wait_are_told_that_a_looped_process_is_gone() -> None:
+async def test_all_who_wait_are_told_that_a_process_is_gone() -> None:
     """Calls under way when the process is killed, and calls after that, all say that it is gone."""
     search = SearchProcess(4)
     await search.start()
@@ -174,7 +176,7 @@ async def test_all_who_wait_are_told_that_a_looped_process_is_gone() -> None:
     await search.stop()
 
 
-async def test_a_looped_process_that_was_never_started_says_so() -> None:
+async def test_a_process_that_was_never_started_says_so() -> None:
     """A call before the start is refused in plain words."""
     with pytest.raises(SearchProcess.stopped_error, match="never started"):
         await SearchProcess(4).stats()
