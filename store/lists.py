@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import asyncpg
@@ -56,8 +57,27 @@ ON CONFLICT (key) DO NOTHING
 """
 
 
+# A few lists at once, from arrays: the lists one after another in $2 and $3, each ending at its `upto`. Emptying a temporary
+# table at the commit takes longer than all of this.
+_WRITE_FEW = """
+INSERT INTO neighbour_lists AS l
+SELECT i.key, ($2::bigint[])[i.upto - i.length + 1 : i.upto], ($3::real[])[i.upto - i.length + 1 : i.upto], $9::bigint,
+       i.source_partition, i.source_offset, i.event_time, $10::timestamptz
+FROM unnest($1::bigint[], $4::int[], $5::int[], $6::smallint[], $7::bigint[], $8::timestamptz[])
+    AS i (key, upto, length, source_partition, source_offset, event_time)
+JOIN tracks AS t USING (key)
+ON CONFLICT (key) DO UPDATE
+SET neighbours = excluded.neighbours, scores = excluded.scores, version = excluded.version,
+    source_partition = excluded.source_partition, source_offset = excluded.source_offset,
+    event_time = excluded.event_time, generated_at = excluded.generated_at
+WHERE l.version < excluded.version
+"""
+# Up to so many; cutting the arrays takes as long as their length times the number of lists.
+FEW_LISTS = 128
+
 # Rows that one statement reads or writes of millions: it must end within `MESS_COMMAND_TIMEOUT`.
 PAGE_ROWS = 8_192
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 async def flush_lists(
@@ -85,8 +105,10 @@ async def flush_lists(
         rows = await _without_moved(connection, rows, applied or {})
     for start in range(0, len(deleted), PAGE_ROWS):
         await connection.execute(_DROP, deleted[start : start + PAGE_ROWS].tolist(), version)
-    if len(rows.keys):
-        await connection.execute(_STAGING)
+    if len(rows.keys) <= FEW_LISTS:
+        await _write_few(connection, rows, version, generated_at)
+        return version, generated_at
+    await connection.execute(_STAGING)
     for start in range(0, len(rows.keys), PAGE_ROWS):
         if start:
             await connection.execute("TRUNCATE incoming_lists")
@@ -103,6 +125,31 @@ async def _without_moved(
         return rows
     places = zip(rows.keys.tolist(), rows.owners.tolist(), strict=True)
     return rows.where(np.array([place not in away for place in places], dtype=np.bool_))
+
+
+async def _write_few(
+    connection: PoolConnectionProxy, rows: ListRows, version: int, generated_at: int
+) -> None:
+    if not len(rows.keys):
+        return
+    there = np.arange(rows.neighbours.shape[1]) < rows.lengths[:, None]
+    await connection.execute(
+        _WRITE_FEW,
+        rows.keys.tolist(),
+        rows.neighbours[there].tolist(),
+        rows.scores[there].tolist(),
+        np.cumsum(rows.lengths).tolist(),
+        rows.lengths.tolist(),
+        rows.partitions.tolist(),
+        rows.offsets.tolist(),
+        list(map(_moment, rows.event_times.tolist())),
+        version,
+        _moment(generated_at),
+    )
+
+
+def _moment(microseconds: int) -> datetime:
+    return _EPOCH + timedelta(microseconds=microseconds)
 
 
 async def _write(connection: PoolConnectionProxy, rows: ListRows, version: int, generated_at: int) -> None:

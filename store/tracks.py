@@ -79,14 +79,10 @@ _COLUMNS = (
     "event_time",
     "appended_at",
 )
+# Up to so many are prepared on the event loop, in a fraction of a millisecond: a thread begins later than that.
+_FEW_TRACKS = 4
 _NAMES = ", ".join(_COLUMNS)
-# asyncpg cannot write a tsvector, so the words are copied as text.
-_STAGED = (*_COLUMNS, "words")
-# Rows of up to 8 kB stay in line: for one statement it is not worth compressing embeddings and moving them to TOAST.
-_STAGING = f"""
-CREATE TEMP TABLE IF NOT EXISTS incoming_tracks WITH (toast_tuple_target = 8160) ON COMMIT DELETE ROWS
-AS SELECT {_NAMES}, ''::text AS words FROM tracks WITH NO DATA
-"""  # noqa: S608 -- the names are this module's own
+_PARAMETERS = {name: f"${number}" for number, name in enumerate(_COLUMNS, 1)}
 
 
 def _later(one: str, other: str) -> str:
@@ -102,10 +98,16 @@ def _later(one: str, other: str) -> str:
 _DEPARTED_LATER = (
     f"coalesce((SELECT bool_or({_later('d', 'i')}) FROM departures AS d WHERE d.key = i.key), false)"  # noqa: S608
 )
-# An event that is older than the row's, or than the track's deletion, changes nothing.
+# An event that is older than the row's, or than the track's deletion, changes nothing. asyncpg cannot write a tsvector, so the
+# words are sent as text. Of batches a temporary table takes as long, and single tracks would wait until it is emptied.
 _UPSERT = f"""
 INSERT INTO tracks AS t ({_NAMES}, search)
-SELECT {_NAMES}, words::tsvector FROM incoming_tracks AS i WHERE NOT {_DEPARTED_LATER}
+SELECT {", ".join(_PARAMETERS.values())}, ${len(_COLUMNS) + 1}::text::tsvector
+FROM (
+    SELECT {_PARAMETERS["key"]}::bigint AS key, {_PARAMETERS["source_partition"]}::int AS source_partition,
+           {_PARAMETERS["source_offset"]}::bigint AS source_offset, {_PARAMETERS["appended_at"]}::bigint AS appended_at
+) AS i
+WHERE NOT {_DEPARTED_LATER}
 ON CONFLICT (track_id) DO UPDATE
 SET {", ".join(f"{name} = excluded.{name}" for name in (*_COLUMNS[2:], "search"))}, updated_at = now(),
     previous_partition = CASE WHEN t.source_partition <> excluded.source_partition THEN t.source_partition END
@@ -114,9 +116,10 @@ WHERE {_later("excluded", "t")}
 
 # Reads back which events count, so that a repeated transaction returns the same.
 _COUNTING = """
-SELECT key, source_partition, source_offset, previous_partition FROM tracks WHERE key = ANY($1::bigint[])
+SELECT t.key, t.previous_partition, ARRAY(SELECT DISTINCT d.source_partition FROM departures AS d WHERE d.key = t.key),
+       t.source_partition, t.source_offset
+FROM tracks AS t WHERE t.key = ANY($1::bigint[])
 """
-_DEPARTED_ELSEWHERE = "SELECT DISTINCT key, source_partition FROM departures WHERE key = ANY($1::bigint[])"
 _MOVE = """
 INSERT INTO moves (key, from_partition, to_partition, to_offset)
 SELECT * FROM unnest($1::bigint[], $2::int[], $3::int[], $4::bigint[]) ON CONFLICT DO NOTHING
@@ -199,11 +202,12 @@ async def upsert_tracks(connection: PoolConnectionProxy, rows: Sequence[TrackRow
     """
     if not rows:
         return set()
-    await connection.execute(_STAGING)
-    records, words = await asyncio.to_thread(_records, rows)
+    if len(rows) <= _FEW_TRACKS:
+        records, words = _records(rows)
+    else:
+        records, words = await asyncio.to_thread(_records, rows)
     try:
-        await connection.copy_records_to_table("incoming_tracks", records=records, columns=_STAGED)
-        await connection.execute(_UPSERT)
+        await connection.executemany(_UPSERT, records)
         await connection.execute(_LEARN_WORDS, words)
         counting = await _counting(connection, rows)
         await materialised.mark_bodies_outdated(connection, list(counting))
@@ -220,12 +224,13 @@ async def _counting(connection: PoolConnectionProxy, rows: Sequence[TrackRow]) -
     """The keys of the rows that are stored; records tracks that moved here from another partition."""
     places = {row.key: (row.partition, row.offset) for row in rows}
     found = await connection.fetch(_COUNTING, list(places))
-    counting = {key: before for key, *at, before in found if tuple(at) == places[key]}
-    moves = {(key, before) for key, before in counting.items() if before is not None}
-    for key, partition in await connection.fetch(_DEPARTED_ELSEWHERE, list(counting)):
-        if partition != places[key][0]:
-            moves.add((key, partition))
-    await _note_moves(connection, [(key, before, *places[key]) for key, before in moves])
+    counting = {key: {before, *departed} for key, before, departed, *at in found if tuple(at) == places[key]}
+    moves = [
+        (key, before, *places[key])
+        for key, partitions in counting.items()
+        for before in partitions - {None, places[key][0]}
+    ]
+    await _note_moves(connection, moves)
     return set(counting)
 
 
@@ -236,7 +241,7 @@ async def _note_moves(connection: PoolConnectionProxy, moves: Sequence[tuple[int
 
 
 def _records(rows: Sequence[TrackRow]) -> tuple[list[tuple[Any, ...]], list[str]]:
-    """The records to copy, and all words in them that a search may be corrected to."""
+    """The parameters of each row, and all words in them that a search may be corrected to."""
     records, words = [], set[str]()
     for r in rows:
         found = search_text.weighted_words(r.track_id, dict(zip(METADATA_FIELDS, r.metadata, strict=True)))

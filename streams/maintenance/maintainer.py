@@ -44,6 +44,8 @@ log = structlog.get_logger(__name__)
 PENDING_BATCHES = 4
 # Committed batches are applied together up to about so many events.
 ENGINE_EVENTS = 512
+# Up to so many events are made a batch on the event loop.
+FEW_EVENTS = 8
 # After a flush the flusher rests for so many times its duration. Longer rests avoid rewriting lists that change again, and
 # delay the oldest change.
 FLUSH_REST = 0.3
@@ -190,12 +192,10 @@ class ListMaintainer:
                     last[accepted.event.track_id] = accepted
         batch = None
         if last:
-            batch = await asyncio.to_thread(
-                engine_batch,
-                list(last.values()),
-                self.engine.dimension,
-                moved & {a.key for a in last.values()},
-            )
+            args = list(last.values()), self.engine.dimension, moved & {a.key for a in last.values()}
+            # A thread begins later than a few events take.
+            few = len(last) <= FEW_EVENTS
+            batch = engine_batch(*args) if few else await asyncio.to_thread(engine_batch, *args)
         now = {a.key: a.received.partition for a in last.values() if isinstance(a.event, TrackUpsert)}
         await self.apply(batch, upto, {key: now.get(key) for key in moved & {a.key for a in last.values()}})
 

@@ -104,6 +104,13 @@ def list_rows(neighbours: dict[int, list[int]]) -> ListRows:
     )
 
 
+@pytest.fixture(params=[0, lists.FEW_LISTS], ids=["copied", "few"])
+def both_ways(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lists are written as many are, or as few."""
+    monkeypatch.setattr(lists, "FEW_LISTS", request.param)
+
+
+@pytest.mark.usefixtures("both_ways")
 async def test_lists_of_every_length_come_back_as_they_were_flushed(pool: asyncpg.Pool) -> None:
     """Full, short and empty lists, keys at both ends of 64 bits, make the round trip, on insert and on update."""
     low, high = -(2**63), 2**63 - 1
@@ -130,6 +137,7 @@ async def test_what_a_take_over_reads_and_writes_comes_whole_in_pages(
     pool: asyncpg.Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Lists, orphans, keys, names and forgotten offsets are the same however few rows a statement has."""
+    monkeypatch.setattr(lists, "FEW_LISTS", 0)
     for page in ("store.lists.PAGE_ROWS", "store.tail.PAGE_TRACKS", "store.partitions.PAGE_TRACKS"):
         monkeypatch.setattr(page, 3)
     monkeypatch.setattr("store.lists._COMPARED_ROWS", 4)
@@ -164,6 +172,7 @@ async def test_what_a_take_over_reads_and_writes_comes_whole_in_pages(
         assert sorted(left.tolist()) == sorted(set(keys) - set(gone))
 
 
+@pytest.mark.usefixtures("both_ways")
 async def test_a_list_of_a_track_that_has_gone_is_not_written(pool: asyncpg.Pool) -> None:
     """A flush skips lists without a track, and drops those it is told to drop, unless their track has come back."""
     async with transaction(pool) as connection:
@@ -178,6 +187,18 @@ async def test_a_list_of_a_track_that_has_gone_is_not_written(pool: asyncpg.Pool
     assert [r["key"] for r in await pool.fetch("SELECT key FROM neighbour_lists")] == [1]
 
 
+@pytest.mark.usefixtures("both_ways")
+async def test_a_newer_list_stays(pool: asyncpg.Pool) -> None:
+    """A flush whose version was drawn before that of the stored list changes nothing."""
+    async with transaction(pool) as connection:
+        await tracks.upsert_tracks(connection, [row("1", key=1), row("2", key=2)])
+        version, _ = await lists.flush_lists(connection, list_rows({1: [2]}), np.empty(0, dtype=np.int64))
+        await connection.execute("SELECT setval('list_version', $1)", version - 1)
+        await lists.flush_lists(connection, list_rows({1: [3], 2: [1]}), np.empty(0, dtype=np.int64))
+        found = await lists.read_lists(connection)
+    assert dict(zip(found.keys.tolist(), found.neighbours[:, 0].tolist(), strict=True)) == {1: 2, 2: 1}
+
+
 async def test_tracks_are_read_for_the_engine_as_they_were_written(pool: asyncpg.Pool) -> None:
     """Keys, ids, vectors and offsets come back; more rows than one fetch holds."""
     async with transaction(pool) as connection:
@@ -188,6 +209,7 @@ async def test_tracks_are_read_for_the_engine_as_they_were_written(pool: asyncpg
     assert [int(track_id) for track_id in found.track_ids] == found.offsets.tolist()
 
 
+@pytest.mark.usefixtures("both_ways")
 async def test_every_time_that_an_event_may_have_comes_back_from_the_store(pool: asyncpg.Pool) -> None:
     """The first and the last there is, and one in between, by track and by list, to the microsecond."""
     moments = [times.microseconds_of(datetime.min.replace(tzinfo=UTC)) + 1, 1, times.LATEST]
