@@ -41,6 +41,9 @@ _STALE_SECONDS = 1.0
 # Minimum seconds between two requests to refresh a stale body.
 _REFRESH_SECONDS = 1.0
 _REFRESHES_REMEMBERED = 10_000
+# Seconds that a reader of a new track waits for its list, if lists are not further behind: the list takes some tens of
+# milliseconds, and the search of another answer as many, from the same processors.
+_FIRST_LIST_SECONDS = 0.1
 # Seconds for the work between the waits.
 _GRACE_SECONDS = 2.0
 
@@ -256,7 +259,10 @@ class ReadService:
     async def _loaded(
         self, target: bytes, track_id: str, question: ReadQuestion, before: CachedResponse | None
     ) -> CachedResponse | bytes:
+        flushed = self.watch.moved(ANY)
         entry = await self._stored(target, track_id, question)
+        if entry is None and question.listed:
+            entry = await self._first_list(target, track_id, question, flushed)
         if entry is not None and _short(entry, question):
             # The question excludes the whole list: only a search finds other tracks.
             return await self._ask(question, track_id)
@@ -281,6 +287,22 @@ class ReadService:
         if question.event is None and entry.checked >= self.watch.written:
             self._memory.put(entry)
         return entry
+
+    async def _first_list(
+        self, target: bytes, track_id: str, question: ReadQuestion, flushed: int
+    ) -> CachedResponse | None:
+        """The store's answer, if a flush after the tick `flushed` brings it soon."""
+        began = now = time.perf_counter()
+        while (left := began + _FIRST_LIST_SECONDS - now) > 0 and await self.watch.renewed(now, left):
+            if self.watch.moved(ANY) > flushed:
+                flushed = self.watch.moved(ANY)
+                if (entry := await self._stored(target, track_id, question)) is not None:
+                    return entry
+            now = time.perf_counter()
+            if not 0 < self.watch.behind(ANY, now) < _FIRST_LIST_SECONDS:
+                # No event is on its way, or too many are.
+                break
+        return None
 
     def _remember(self, target: bytes, track_id: str, question: ReadQuestion, reply: WorkerReply) -> None:
         """Cache a worker's answer that it is about to store, for readers who ask before that."""

@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from serving.models import Recommendation, RecommendationBody
+from serving.recommend import service
 from serving.settings import ServingSettings
 from store.columns import METADATA_FIELDS
 from streams.strategies import registry
@@ -203,6 +204,33 @@ async def test_list_that_is_not_there_yet(
     response = await client.get(PATH)
     problem_of(response, 503, "list-not-ready")
     assert response.headers["retry-after"] == "1"
+
+
+async def test_a_reader_of_a_new_track_gets_its_list_once_it_is_flushed(
+    client: httpx.AsyncClient,
+    catalogue: ServedCatalogue,
+    database: Database,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Who asks while the first list is on its way gets the stored one, past a flush of other lists."""
+    monkeypatch.setattr(service, "_FIRST_LIST_SECONDS", 30.0)
+    track = catalogue.tracks[catalogue.by_id[TRACK]]
+    absorb = "UPDATE owner_progress SET absorbed[7] = absorbed[7] + 1 WHERE owner_partition"
+    await database.execute(
+        "CREATE TABLE kept_away AS SELECT * FROM neighbour_lists WHERE key = $1", track.key
+    )
+    await database.execute("DELETE FROM neighbour_lists WHERE key = $1", track.key)
+    await database.execute(
+        "UPDATE ingest_partitions SET consumed_offset = consumed_offset + 1 WHERE partition = 6"
+    )
+    reading = asyncio.create_task(client.get(PATH))
+    await asyncio.sleep(0.2)
+    await database.execute(f"{absorb} <> $1", track.partition)
+    await asyncio.sleep(0.2)
+    assert not reading.done()
+    await database.execute("INSERT INTO neighbour_lists SELECT * FROM kept_away")
+    await database.execute(f"{absorb} = $1", track.partition)
+    _same(_pairs(await reading), catalogue.expected(TRACK, 10))
 
 
 async def test_only_track_has_an_empty_list(
