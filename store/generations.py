@@ -5,7 +5,8 @@ catalogue's where a table is shared; every statement of the other modules works 
 wherever a statement is about both.
 """
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -17,6 +18,7 @@ from store.columns import METADATA_FIELDS
 from store.errors import StoreError
 from store.lives import IS_ALIVE
 from store.pool import translated_errors
+from store.rows import metadata_row
 from streams.generations import DEFAULT_SPACE, GenerationName
 
 # What every generation has of its own. The rest is shared: interactions, popularity, words, keys, dead letters, sequences.
@@ -362,6 +364,64 @@ async def refresh_changed(connection: PoolConnectionProxy, since: dict[int, int]
         timeout=_PATIENT_SECONDS,
     )
     return [row[0] for row in rows]
+
+
+def unseen(seen: Mapping[int, int], now: Mapping[int, int]) -> dict[int, int]:
+    """By partition of `track-ingest`, where begins what has not been seen; -1 in a log that has taken another's place."""
+    return {p: seen[p] if p in seen and seen[p] <= offset else -1 for p, offset in now.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class DescribedTracks:
+    """Metadata of some tracks of a generation.
+
+    Attributes:
+        keys: Of the tracks.
+        metadata: Of each, from `store.rows.metadata_row`.
+        upto: By partition of `track-ingest`, the offset below which every track that the catalogue has an event of is among
+            these, or was before.
+    """
+
+    keys: list[int]
+    metadata: list[tuple[Hashable, ...]]
+    upto: dict[int, int]
+
+
+_DESCRIBED: Final = f"""
+SELECT c.source_partition, c.source_offset, t.key, {", ".join(f"t.{name}" for name in METADATA_FIELDS)}
+FROM unnest($1::int[], $2::bigint[], $3::bigint[]) AS s (partition, first, beyond), LATERAL (
+    SELECT key, source_partition, source_offset FROM {{shared}}.tracks
+    WHERE source_partition = s.partition AND source_offset >= s.first AND source_offset < s.beyond
+    ORDER BY source_offset LIMIT $4
+) AS c LEFT JOIN tracks AS t ON t.key = c.key
+ORDER BY c.source_partition, c.source_offset
+"""  # noqa: S608 -- own names
+
+
+async def read_described(
+    connection: PoolConnectionProxy, since: Mapping[int, int], until: Mapping[int, int], limit: int
+) -> DescribedTracks:
+    """A generation's metadata of tracks whose last event in the catalogue is within some offsets.
+
+    Args:
+        connection: Of the generation.
+        since: By partition of `track-ingest`, where to begin.
+        until: Where to end, by partition.
+        limit: How many tracks at most, about.
+    """
+    first = {p: at for p, at in unseen(since, until).items() if at < until[p]}
+    each = max(1, limit // max(1, len(first)))
+    shared = await shared_schema(connection)
+    rows = await connection.fetch(
+        _DESCRIBED.format(shared=shared), list(first), list(first.values()), [until[p] for p in first], each
+    )
+    counts = Counter(row[0] for row in rows)
+    last = {row[0]: row[1] for row in rows}
+    full = {p: last[p] + 1 for p, count in counts.items() if count == each}
+    there = [row for row in rows if row[2] is not None]
+    return DescribedTracks(
+        [row[2] for row in there], [metadata_row(row[3:]) for row in there], {**until, **full}
+    )
 
 
 @dataclass(frozen=True, slots=True)

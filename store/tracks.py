@@ -62,11 +62,13 @@ class StoredEvents:
         keys: Keys of the tracks whose event counts; the other tracks have a later one.
         deleted: Ids of the tracks that the batch deleted.
         moved: Keys of the tracks whose previous event, upsert or delete, was in another partition.
+        refreshed: Keys of the tracks that were given other metadata than their event has.
     """
 
     keys: set[int] = field(default_factory=set)
     deleted: set[str] = field(default_factory=set)
     moved: set[int] = field(default_factory=set)
+    refreshed: set[int] = field(default_factory=set)
 
 
 _COLUMNS = (

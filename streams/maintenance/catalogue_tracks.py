@@ -6,7 +6,7 @@ say what they are vectors of. Nothing of it goes the other way.
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, Final, TypeVar
 
@@ -103,6 +103,20 @@ class CatalogueTracks:
                 accepted.append(_completed(each, each.event, found))
         return replace(decoded, accepted=accepted, refused=refused)
 
+    async def complete_again(
+        self, accepted: Sequence[AcceptedEvent], keys: Collection[int]
+    ) -> list[AcceptedEvent]:
+        """The events, those of tracks whose metadata have changed since with the ones of now."""
+        known = await self._metadata(
+            a.event.track_id for a in accepted if a.key in keys and isinstance(a.event, TrackUpsert)
+        )
+        return [
+            _completed(a, a.event, found)
+            if isinstance(a.event, TrackUpsert) and (found := known.get(a.event.track_id)) is not None
+            else a
+            for a in accepted
+        ]
+
     async def _metadata(self, track_ids: Iterable[str]) -> dict[str, dict[str, Any]]:
         names = list(track_ids)
         if not names:
@@ -149,6 +163,10 @@ class CatalogueFollower:
         topic: That topic.
         ownership: A worker withdraws tracks of its own partitions.
         metrics: Counts repeated attempts.
+
+    Attributes:
+        seen: By partition of the catalogue's topic, the offset below which the generation's tracks have every change.
+        refreshed: Set once they have what the catalogue had at the start.
     """
 
     def __init__(
@@ -165,7 +183,8 @@ class CatalogueFollower:
         self._ownership = ownership
         self._metrics = metrics
         # From the start: nobody knows what was missed.
-        self._since: dict[int, int] = {}
+        self.seen: dict[int, int] = {}
+        self.refreshed = asyncio.Event()
         self._owned: tuple[int, ...] = ()
         self._looks = 0
         # Tracks whose tombstone may be on its way, and since when.
@@ -189,14 +208,15 @@ class CatalogueFollower:
     async def _refresh(self) -> bool:
         async with transaction(self._pool) as connection:
             seen = await generations.catalogue_offsets(connection)
-            if seen == self._since:
+            if self.refreshed.is_set() and seen == self.seen:
                 return False
             # Alone: a track that is being written would keep what the catalogue said before.
             await materialised.lock_withdrawals(connection)
-            since = {partition: self._since.get(partition, -1) for partition in seen}
+            since = generations.unseen(self.seen, seen)
             changed = await generations.refresh_changed(connection, since)
             await materialised.mark_bodies_outdated(connection, changed)
-        self._since = seen
+        self.seen = seen
+        self.refreshed.set()
         return True
 
     async def _withdraw(self, owned: Sequence[int]) -> None:

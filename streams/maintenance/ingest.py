@@ -273,6 +273,8 @@ class Ingest:
         counting = [accepted for accepted in decoded.accepted if accepted.key in stored.keys]
         decoded.superseded += len(decoded.accepted) - len(counting)
         decoded.accepted = counting
+        if self._catalogue is not None and stored.refreshed:
+            counting = await self._catalogue.complete_again(counting, stored.refreshed)
         await self._applied(counting, next_offsets, stored.moved)
         return decoded
 
@@ -315,7 +317,9 @@ class Ingest:
                 stored = await tracks.store_events(connection, rows, gone)
                 if self._catalogue is not None:
                     # What the catalogue has changed since it was asked.
-                    await generations.refresh_batch(connection, [row.key for row in rows])
+                    stored.refreshed.update(
+                        await generations.refresh_batch(connection, [row.key for row in rows])
+                    )
                 await partitions.advance_consumed(connection, epochs, next_offsets)
                 reach(FaultPoint.BEFORE_TRACK_COMMIT)
                 return stored

@@ -40,6 +40,8 @@ from streams.maintenance.misplaced import IngestTopic
 from streams.maintenance.names import TrackNames
 from streams.maintenance.ownership import Ownership
 from streams.maintenance.sampler import ListSampler
+from streams.maintenance.searched_metadata import Listener as MetadataListener
+from streams.maintenance.searched_metadata import SearchedMetadata
 from streams.maintenance.searching import SearchSupervisor
 from streams.maintenance.serving import ServingWatch
 from streams.maintenance.silent_feed import SilentFeed
@@ -73,7 +75,7 @@ class Pipeline(Generic[Search]):
         store: How to reach Postgres.
         metrics: Where everything is measured.
         make_search: Makes the process that is kept at the catalogue's state beside the engine, given the dimension; not
-            started. None: there is none.
+            started.
 
     Attributes:
         log_end: The known end of a partition's log; set it before `start`.
@@ -92,7 +94,7 @@ class Pipeline(Generic[Search]):
         streams: StreamSettings,
         store: StoreSettings,
         metrics: WorkerMetrics,
-        make_search: Callable[[int], Search] | None,
+        make_search: Callable[[int], Search],
     ) -> None:
         self._kafka = kafka
         self._streams = streams
@@ -114,6 +116,7 @@ class Pipeline(Generic[Search]):
         self._tasks: list[asyncio.Task[None]] = []
         self._when_searchable: list[Callable[[Search], None]] = []
         self._listeners: list[Listener] = []
+        self._metadata_listeners: list[MetadataListener] = []
         self._processing = asyncio.Lock()
         self._starting = asyncio.Lock()
         self._stopping = False
@@ -285,12 +288,7 @@ class Pipeline(Generic[Search]):
             self._pool, maintainer, self.ownership, self.metrics, self._streams.sampled_lists_per_second
         )
         self._spawn("sampler", sampler.run())
-        if not self._generation.is_first:
-            catalogue = CatalogueFollower(
-                self._pool, self._producer, self._generation.topic, self.ownership, self.metrics
-            )
-            self._spawn("catalogue", catalogue.run())
-        if self._streams.map_layout and self._generation.is_first:
+        if self._streams.map_layout:
             map_keeper = MapKeeper(self._pool, self._store, self.ownership, self.metrics)
             self._spawn("map", map_keeper.run())
         if self._streams.data_dir is not None:
@@ -304,8 +302,6 @@ class Pipeline(Generic[Search]):
             self._spawn("snapshots", snapshots.run())
 
     def _start_search(self, maintainer: ListMaintainer, dimension: int) -> None:
-        if self._make_search is None:
-            return
         process = self._make_search(dimension)
         self._exit.push_async_callback(process.stop)
         supervisor = SearchSupervisor(process, lambda: self._search_ready(process), self.metrics)
@@ -313,8 +309,26 @@ class Pipeline(Generic[Search]):
         maintainer.tell(supervisor.put, supervisor.room)
         for listener in self._listeners:
             maintainer.tell(listener)
-        self._spawn("search", supervisor.run(self._pool, dimension))
+        described = None if self._generation.is_first else self._follow_catalogue(maintainer, supervisor)
+
+        async def search() -> None:
+            if described is not None:
+                await described.begin()
+            await supervisor.run(self._pool, dimension)
+
+        self._spawn("search", search())
         self._spawn("search metrics", supervisor.observe())
+
+    def _follow_catalogue(self, maintainer: ListMaintainer, search: SearchSupervisor) -> SearchedMetadata:
+        catalogue = CatalogueFollower(
+            self._pool, self._producer, self._generation.topic, self.ownership, self.metrics
+        )
+        self._spawn("catalogue", catalogue.run())
+        described = SearchedMetadata(
+            self._pool, catalogue, search, lambda: maintainer.applied, self._metadata_listeners, self.metrics
+        )
+        self._spawn("metadata", described.run())
+        return described
 
     def _search_ready(self, process: Search) -> None:
         self.search = process
@@ -328,6 +342,13 @@ class Pipeline(Generic[Search]):
     def tell(self, listener: Listener) -> None:
         """Register a listener for every batch of changes, whichever worker consumed them. Call it before `start`."""
         self._listeners.append(listener)
+
+    def tell_metadata(self, listener: MetadataListener) -> None:
+        """Register a listener for the tracks of which `search` had other metadata until it was described anew.
+
+        Call it before `start`.
+        """
+        self._metadata_listeners.append(listener)
 
     def _spawn(self, name: str, work: Any) -> None:
         self._tasks.append(asyncio.create_task(work, name=name))

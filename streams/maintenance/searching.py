@@ -1,7 +1,8 @@
 """Supervises the search process: loads it, and passes it every batch that the engine gets, without delaying the engine."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import asyncpg
 import structlog
@@ -10,7 +11,8 @@ from store import lists, tail
 from store.pool import snapshot
 from store.rows import TrackVectors
 from streams.engine.search import SearchProcess
-from streams.engine.types import TrackBatch
+from streams.engine.search.metadata import MetadataRow
+from streams.engine.types import Keys, TrackBatch
 from streams.kafka.retry import until_done
 from streams.maintenance.arrays import later_than
 from streams.metrics import WorkerMetrics
@@ -25,6 +27,15 @@ OBSERVE_SECONDS = 5.0
 QUEUE_BYTES = 128 * 1024 * 1024
 
 
+@dataclass(frozen=True, slots=True)
+class _Description:
+    """Metadata for some tracks, and the future of those that had another."""
+
+    keys: Keys
+    metadata: Sequence[MetadataRow]
+    changed: asyncio.Future[Keys]
+
+
 class SearchSupervisor:
     """Starts the search process, loads it, and passes batches on.
 
@@ -35,14 +46,18 @@ class SearchSupervisor:
 
     Attributes:
         applied: By partition, the offset below which the process holds everything.
+        loaded: Whether it holds the whole catalogue.
     """
 
     def __init__(self, process: SearchProcess, ready: Callable[[], None], metrics: WorkerMetrics) -> None:
         self.applied: dict[int, int] = {}
+        self.loaded = False
         self._process = process
         self._ready = ready
         self._metrics = metrics
-        self._batches: asyncio.Queue[tuple[TrackBatch | None, dict[int, int]]] = asyncio.Queue()
+        self._batches: asyncio.Queue[tuple[TrackBatch | None, dict[int, int]] | _Description] = (
+            asyncio.Queue()
+        )
         self._queued = 0
         self._fits = asyncio.Event()
         self._fits.set()
@@ -55,6 +70,18 @@ class SearchSupervisor:
         """Queue a batch, after which the process holds everything below `upto`; returns at once."""
         self._batches.put_nowait((batch, upto))
         self._count(_size(batch))
+
+    async def describe(self, keys: Keys, metadata: Sequence[MetadataRow]) -> Keys:
+        """Give tracks other metadata, after all batches that have been put; returns those that had another once it is done.
+
+        Args:
+            keys: int64 (m,).
+            metadata: Of each, from `store.rows.metadata_row`.
+        """
+        await self.room()
+        changed: asyncio.Future[Keys] = asyncio.get_running_loop().create_future()
+        self._batches.put_nowait(_Description(keys, metadata, changed))
+        return await changed
 
     def _count(self, size: int) -> None:
         self._queued += size
@@ -89,9 +116,16 @@ class SearchSupervisor:
         self.applied.update(applied)
         log.info("search loaded", tracks=len(found.keys))
         del found
+        self.loaded = True
         self._ready()
         while True:
-            batch, upto = await self._batches.get()
+            queued = await self._batches.get()
+            if isinstance(queued, _Description):
+                changed = await self._process.describe(queued.keys, queued.metadata)
+                if not queued.changed.done():
+                    queued.changed.set_result(changed)
+                continue
+            batch, upto = queued
             if batch is not None:
                 # The store may have been read at a later state.
                 await self._process.apply(later_than(batch, applied))

@@ -50,10 +50,11 @@ def heat_of(hits: int, now: float) -> float:
 
 @dataclass(frozen=True, slots=True)
 class _ToKeep:
-    """A body to store, what it was made from, and why it was computed."""
+    """A body to store, what it was made from, when making it began, and why it was computed."""
 
     new: NewBody
     made_from: Mapping[int, int]
+    began: float
     reason: str
 
 
@@ -90,19 +91,20 @@ class Materialiser:
         self._writing = False
         self.refreshing = False
 
-    def keep(self, new: NewBody, made_from: Mapping[int, int], *, reason: str) -> None:
+    def keep(self, new: NewBody, made_from: Mapping[int, int], *, began: float, reason: str) -> None:
         """Queue a body to be written.
 
         Args:
             new: The body.
             made_from: The tracks it was made from, each with the offset of the event that it was known by.
+            began: When making it began, by this process's monotonic clock.
             reason: `requested` or `refreshed`.
         """
         if not self._settings.kept_bodies:
             return
         which = (new.key, new.strategy, new.mode, new.variant)
         self._waiting.pop(which, None)
-        self._waiting[which] = _ToKeep(new, made_from, reason)
+        self._waiting[which] = _ToKeep(new, made_from, began, reason)
         if len(self._waiting) > _WAITING:
             del self._waiting[next(iter(self._waiting))]
             self._metrics.bodies.labels("evicted").inc()
@@ -148,7 +150,7 @@ class Materialiser:
         for body, kept in zip(bodies, written, strict=True):
             self._metrics.bodies.labels(body.reason if kept else "withdrawn").inc()
             # Told of while the body was being made: whoever marked bodies then did not see this one.
-            if kept and not self._changes.unchanged(body.made_from):
+            if kept and not self._changes.unchanged(body.made_from, body.began):
                 await materialised.mark_bodies_outdated(self._pool, list(body.made_from))
 
     async def run_counting(self) -> None:

@@ -19,8 +19,8 @@ class RecommenderMetrics(MetricSet):
         self.requests = self._counter(
             "mess_recommendation_requests",
             "Requests: computed, stored (a kept body), shared (with a computation under way), repeated (the same "
-            "request_id), refused (a 4xx problem), failed (a 5xx one)",
-            outcome=("computed", "stored", "shared", "repeated", "refused", "failed"),
+            "request_id), refused (a 4xx problem), failed (a 5xx one), left (to the generation that serves)",
+            outcome=("computed", "stored", "shared", "repeated", "refused", "failed", "left"),
         )
         self.seconds = self._histogram(
             "mess_recommendation_seconds",

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Collection, Coroutine, Mapping
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Protocol
@@ -91,6 +91,7 @@ class _PreparedQuestion:
         query: The strategies' query.
         own: The stored list of the only seed.
         searched: By partition, the offset below which the searched catalogue holds everything.
+        began: When it was read, by this process's monotonic clock.
         question: The message for the catalogue's process.
     """
 
@@ -98,6 +99,7 @@ class _PreparedQuestion:
     query: Query
     own: StoredNeighbours | None
     searched: Mapping[int, int]
+    began: float
     question: CatalogueQuestion
 
 
@@ -154,6 +156,10 @@ class Recommender:
     def follow(self, batch: TrackBatch) -> None:
         """Record the tracks of a batch as changed. Call it with every batch, whichever worker consumed it."""
         self._changes.follow(batch)
+
+    def follow_metadata(self, keys: Iterable[int]) -> None:
+        """Record that the catalogue's process has had other metadata of these tracks until now."""
+        self._changes.describe(keys)
 
     def background(self) -> dict[str, Coroutine[Any, Any, None]]:
         """Background tasks by name; they end only if cancelled, or if nothing is to be refreshed."""
@@ -292,7 +298,7 @@ class Recommender:
         """
         late = request.min_offset is not None and not await self._has_taken(request.min_offset)
         # A search from here on has at least this.
-        searched = dict(self._applied())
+        searched, began = dict(self._applied()), time.monotonic()
         now, window = time.time(), self._settings.random_window_seconds
         layout = await self._layout_of_all()
         query = make_query(request, now=now, window=window, layout=layout)
@@ -311,7 +317,7 @@ class Recommender:
             candidate=None if request.candidate is None else track_key(request.candidate),
             compare=request.compare,
         )
-        return _PreparedQuestion(request, query, own, searched, question)
+        return _PreparedQuestion(request, query, own, searched, began, question)
 
     async def _layout_of_all(self) -> Layout | None:
         """The layout of the catalogue's vectors, which never changes; None before its first track."""
@@ -365,7 +371,7 @@ class Recommender:
             generated_at=body.generated_at,
             heat=heat_of(1, now.timestamp()),
         )
-        self.materialiser.keep(new, body.made_from, reason=reason)
+        self.materialiser.keep(new, body.made_from, began=asked.began, reason=reason)
 
     async def _refresh(self, kept: BodyKey) -> None:
         """Compute a stored body again; if that fails, delete it, so that it is computed on request."""

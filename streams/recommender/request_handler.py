@@ -32,6 +32,7 @@ from streams.kafka.retry import until_done
 from streams.kafka.topics import RECOMMENDATION_REPLIES, RECOMMENDATION_REQUESTS
 from streams.metrics import WorkerMetrics
 from streams.recommender import problems
+from streams.recommender.held_requests import HeldRequests, Serving
 from streams.recommender.metrics import RecommenderMetrics
 
 log = structlog.get_logger(__name__)
@@ -55,24 +56,25 @@ class RequestAnswerer(Protocol):
 
 @dataclass(slots=True)
 class _AcceptedRequest:
-    """An accepted request. It is acknowledged once it and all earlier ones of its partition have been replied to.
+    """An accepted request. It is acknowledged once it and all earlier ones of its partition are settled.
 
     Attributes:
         acknowledge: Does so.
         since: When the broker had it, by this process's monotonic clock.
-        replied: Whether it has been replied to.
+        settled: Whether it has been replied to, or left to another generation.
     """
 
     acknowledge: Acknowledge
     since: float
-    replied: bool = False
+    settled: bool = False
 
 
 class RequestHandler:
     """Handles raw messages of recommendation-requests.
 
     A message is acknowledged after its reply has been delivered, so each is answered at least once. An invalid request is
-    answered with a problem, or becomes a dead letter if its request_id is unknown.
+    answered with a problem, or becomes a dead letter if its request_id is unknown. While the generation does not serve, messages
+    are held; see `HeldRequests`.
 
     Args:
         answers: Answers requests.
@@ -80,6 +82,7 @@ class RequestHandler:
         dead_letters: Takes requests without a request_id.
         metrics: Measures requests.
         worker_metrics: Counts retries.
+        serving: Whether this worker's generation serves; asked from the first message on.
         concurrent: Maximum number of concurrent requests.
     """
 
@@ -90,6 +93,7 @@ class RequestHandler:
         dead_letters: DeadLetterSender,
         metrics: RecommenderMetrics,
         worker_metrics: WorkerMetrics,
+        serving: Callable[[], Serving],
         *,
         concurrent: int,
     ) -> None:
@@ -98,6 +102,8 @@ class RequestHandler:
         self._dead_letters = dead_letters
         self._metrics = metrics
         self._worker_metrics = worker_metrics
+        self._serving = serving
+        self._held = HeldRequests[_AcceptedRequest](serving, self._begin, self._leave_unanswered)
         self._slots = asyncio.Semaphore(concurrent)
         self._tasks: set[asyncio.Task[None]] = set()
         self._defect: BaseException | None = None
@@ -109,12 +115,12 @@ class RequestHandler:
         )
 
     async def take(self, received: ReceivedMessage, acknowledge: Acknowledge) -> None:
-        """Begin to answer a message; returns when there is room for the next one.
+        """Begin to answer a message, or hold it while the generation does not serve; returns when there is room for the next one.
 
         Args:
             received: Of recommendation-requests, in the order of its partition.
-            acknowledge: Called once, after the reply has been delivered; never after `leave`: whoever has the partition
-                next reads the message again.
+            acknowledge: Called once, after the reply has been delivered, or after another generation must have sent one; never
+                after `leave`: whoever has the partition next reads the message again.
 
         Raises:
             Exception: A reply could not be delivered for a reason that will not pass: the process must end.
@@ -122,11 +128,24 @@ class RequestHandler:
         if self._leaving:
             return
         since = time.monotonic() - (self._clock.age(received.timestamp / 1000) if received.appended else 0.0)
+        taken = _AcceptedRequest(acknowledge, since)
+        self._order.setdefault(received.partition, deque()).append(taken)
+        if self._serving().serves:
+            await self._begin(received, taken)
+        else:
+            await self._held.put(received, taken, since)
+
+    async def run_held(self) -> None:
+        """Answer held messages once the generation serves; see `HeldRequests.run`."""
+        await self._held.run()
+
+    async def _begin(self, received: ReceivedMessage, taken: _AcceptedRequest) -> None:
         await self._slots.acquire()
         if self._defect is not None:
             raise self._defect
-        taken = _AcceptedRequest(acknowledge, since)
-        self._order.setdefault(received.partition, deque()).append(taken)
+        if self._leaving:
+            self._slots.release()
+            return
         task = asyncio.create_task(self._work(received, taken), name="request")
         self._tasks.add(task)
         task.add_done_callback(self._finish)
@@ -146,9 +165,16 @@ class RequestHandler:
             if reply is not None:
                 await self._deliver(*reply)
         self._metrics.seconds.observe(time.perf_counter() - began)
-        taken.replied = True
+        await self._settle(received, taken)
+
+    async def _leave_unanswered(self, received: ReceivedMessage, taken: _AcceptedRequest) -> None:
+        self._metrics.requests.labels("left").inc()
+        await self._settle(received, taken)
+
+    async def _settle(self, received: ReceivedMessage, taken: _AcceptedRequest) -> None:
+        taken.settled = True
         waiting = self._order[received.partition]
-        while waiting and waiting[0].replied:
+        while waiting and waiting[0].settled:
             await waiting.popleft().acknowledge()
 
     async def _reply_or_problem(self, received: ReceivedMessage, since: float) -> tuple[str, bytes] | None:

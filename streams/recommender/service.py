@@ -10,12 +10,13 @@ from aiokafka import AIOKafkaProducer
 
 from store.pool import open_pool
 from store.settings import StoreSettings
-from streams.engine.types import TrackBatch
+from streams.engine.types import Keys, TrackBatch
 from streams.generations import GenerationName
 from streams.kafka.clients import start_producer
 from streams.kafka.dead_letters import DeadLetterSender
 from streams.kafka.retry import until_done
 from streams.metrics import WorkerMetrics
+from streams.recommender.held_requests import Serving
 from streams.recommender.interactions import InteractionConsumer
 from streams.recommender.metrics import RecommenderMetrics
 from streams.recommender.recommender import Answers, Recommender
@@ -34,7 +35,7 @@ class RecommendationService:
     """Requests and interactions of one worker, with a pool and a producer of their own.
 
     Started before the worker's pipeline, which tells it of what can be searched and of what changes. The agents may use
-    `handler` and `interactions` after `start`.
+    `handler` and, of the generation that counts them, `interactions` after `start`.
 
     Args:
         kafka: How to reach the brokers.
@@ -42,7 +43,8 @@ class RecommendationService:
         settings: Sizes, windows and budgets.
         metrics: The worker's.
         name: The worker's.
-        generation: Whose lists the worker keeps.
+        generation: Whose lists the worker keeps. Interactions are of all generations, and the first counts them.
+        serving: Whether it serves; asked from the first message on.
         applied: By partition of its topic, the offset below which what is searched holds everything.
     """
 
@@ -59,6 +61,7 @@ class RecommendationService:
         *,
         name: str,
         generation: GenerationName,
+        serving: Callable[[], Serving],
         applied: Callable[[], Mapping[int, int]],
     ) -> None:
         self._kafka = kafka
@@ -67,7 +70,9 @@ class RecommendationService:
         self._worker_metrics = metrics
         self._metrics = RecommenderMetrics(metrics.registry)
         self._name = name
+        self.counts_interactions = generation.is_first
         self._generation = generation
+        self._serving = serving
         self._applied = applied
         self._exit = AsyncExitStack()
         self._started = False
@@ -99,15 +104,16 @@ class RecommendationService:
             letters,
             self._metrics,
             metrics,
+            self._serving,
             concurrent=self._settings.concurrent_requests,
         )
         self._started = True
 
     async def watch(self) -> None:
         """Run the background tasks for ever; raises what ended one: the process must then stop."""
-        beside = self.recommender.background() | {
-            "forgetting interactions": self.interactions.run_forgetting()
-        }
+        beside = self.recommender.background() | {"held requests": self.handler.run_held()}
+        if self.counts_interactions:
+            beside["forgetting interactions"] = self.interactions.run_forgetting()
         async with asyncio.TaskGroup() as group:
             for name, work in beside.items():
                 group.create_task(work, name=name)
@@ -121,6 +127,10 @@ class RecommendationService:
         del upto
         if batch is not None:
             self.recommender.follow(batch)
+
+    def follow_metadata(self, keys: Keys) -> None:
+        """Record that the searched catalogue has had other metadata of these tracks, int64 (m,), until now."""
+        self.recommender.follow_metadata(keys.tolist())
 
     async def stop(self) -> None:
         """Send pending replies if that is quick, and close everything."""

@@ -106,8 +106,7 @@ class WorkerApp(faust.App):
     """A Faust app whose life includes the pipeline's."""
 
     pipeline: Pipeline[AnswerProcess]
-    # Of a generation that does not serve nobody asks anything.
-    recommendations: RecommendationService | None = None
+    recommendations: RecommendationService
     site: OperationsServer
     # The topic of the vectors.
     ingest_topic: str
@@ -116,12 +115,10 @@ class WorkerApp(faust.App):
     async def on_start(self) -> None:
         """Serve metrics, then load the pipeline before any partition is asked for."""
         await self.site.start()
-        if self.recommendations is not None:
-            await self.recommendations.start()
+        await self.recommendations.start()
         await self.pipeline.start()
         self.add_future(self.pipeline.watch())
-        if self.recommendations is not None:
-            self.add_future(self.recommendations.watch())
+        self.add_future(self.recommendations.watch())
 
     def _new_transport(self) -> PromptTransport:
         return PromptTransport(self.conf.broker_consumer, self, frozenset({self.ingest_topic}))
@@ -133,15 +130,10 @@ class WorkerApp(faust.App):
         """Finish accepted work."""
         # Requests are answered meanwhile: no other worker gets them before this one has left the group.
         await self.pipeline.finish()
-        await self.stop_answering()
+        await self.recommendations.stop()
         await self.leave()
         await self.pipeline.stop(self.crash_reason)
         await self.site.stop()
-
-    async def stop_answering(self) -> None:
-        """Answer what has been asked, and nothing more."""
-        if self.recommendations is not None:
-            await self.recommendations.stop()
 
     async def leave(self) -> None:
         """Leave the group, so that others get this worker's partitions now, not at the end of its session."""
@@ -189,8 +181,7 @@ def create_worker_app(
         web_enabled=False,
     )
     app.ingest_topic = streams.generation_name.topic
-    serves = streams.generation_name.is_first
-    app.pipeline = Pipeline(kafka, streams, store, WorkerMetrics(), AnswerProcess if serves else None)
+    app.pipeline = Pipeline(kafka, streams, store, WorkerMetrics(), AnswerProcess)
     ends = LogEndsCache(app, app.ingest_topic, lambda: _behind(app))
     app.pipeline.log_end = ends
     app.pipeline.partition_count = lambda: app.consumer.topic_partitions(app.ingest_topic) or 0
@@ -206,8 +197,7 @@ def create_worker_app(
     liveness = Liveness(lambda: _lag(app), lambda: app.pipeline.ownership.total_consumed)
     app.pipeline.stalled_for = liveness.stalled_for
     app.site = OperationsServer(streams.worker_host, streams.worker_port, app.pipeline.metrics, liveness)
-    if serves:
-        _add_recommendations(app, kafka, streams, store, recommender)
+    _add_recommendations(app, kafka, streams, store, recommender)
     _add_agent(app, streams)
     _follow_rebalances(app, kafka)
     return app
@@ -227,6 +217,7 @@ def _add_recommendations(
         app.pipeline.metrics,
         name=streams.worker_name,
         generation=streams.generation_name,
+        serving=lambda: app.pipeline.serving,
         applied=lambda: app.pipeline.searched,
     )
     app.pipeline.when_searchable(service.attach)
@@ -239,6 +230,7 @@ def _add_recommendations(
 
     app.pipeline.when_searchable(answer_from_now_on)
     app.pipeline.tell(service.follow)
+    app.pipeline.tell_metadata(service.follow_metadata)
     add_agents(app, service)
 
 
@@ -357,8 +349,7 @@ def _follow_rebalances(app: WorkerApp, kafka: KafkaSettings) -> None:
         assigned = [tp.partition for tp in app.consumer.assignment() if tp.topic == app.ingest_topic]
         events, listened = (ConsumedLog(app, kafka, name) for name in (app.ingest_topic, TRACK_INTERACTIONS))
         await app.pipeline.claim(sorted(assigned), events)
-        if app.recommendations is not None:
-            await position_interactions(app, app.recommendations, listened)
+        await position_interactions(app, app.recommendations, listened)
 
 
 def _behind(app: WorkerApp) -> dict[int, int]:
@@ -385,7 +376,7 @@ async def run_worker_app(app: WorkerApp, stop: asyncio.Event) -> None:
         # Standing by, or waiting for Postgres or Kafka: there is no accepted work to finish.
         starting.cancel()
         await asyncio.gather(starting, return_exceptions=True)
-        await app.stop_answering()
+        await app.recommendations.stop()
         # Faust takes its start for over only seconds after it has joined the group.
         await app.leave()
         await app.pipeline.stop()

@@ -39,7 +39,7 @@ def received_message(message: Any) -> ReceivedMessage:
 
 
 def add_agents(app: faust.App, service: RecommendationService) -> None:
-    """Let the app consume requests and interactions.
+    """Let the app consume requests, and interactions if its generation counts them.
 
     Args:
         app: Not started.
@@ -57,6 +57,9 @@ def add_agents(app: faust.App, service: RecommendationService) -> None:
             await _or_crash(
                 app, service.handler.take, received_message(event.message), _acknowledge(app, ours, event)
             )
+
+    if not service.counts_interactions:
+        return
 
     @app.agent(listened, concurrency=1, name="interactions")
     async def interactions(stream: Any) -> None:

@@ -115,6 +115,11 @@ class MetadataColumns:
         for place, column in enumerate(self.columns.values()):
             column.codes[rows] = [column.number_of(one[place]) for one in values]
 
+    def codes_of(self, rows: npt.NDArray[np.integer]) -> Codes:
+        """The numbers of some rows' values, int32 (fields, m)."""
+        codes = [column.codes[rows] for column in self.columns.values()]
+        return np.array(codes, dtype=np.int32).reshape(len(self.fields), len(rows))
+
     def reserve(self, rows: int) -> None:
         """Make room for so many rows."""
         for column in self.columns.values():

@@ -114,6 +114,18 @@ class SearchProcess(PipedProcess):
         """Bring the catalogue up to date with `batch`: what is searched next has it."""
         await self._call("apply", batch)
 
+    async def describe(self, keys: Keys, metadata: Sequence[MetadataRow]) -> Keys:
+        """Give tracks other metadata, and leave their vectors; unknown tracks are passed over.
+
+        Args:
+            keys: int64 (m,).
+            metadata: Of each, as for `load`.
+
+        Returns:
+            The tracks that had another, int64.
+        """
+        return cast("Keys", await self._call("describe", keys, metadata))
+
     async def search(
         self, queries: Vectors, count: int, *, among: Keys | None = None, without: Keys | None = None
     ) -> SearchMatches:

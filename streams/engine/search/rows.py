@@ -109,6 +109,21 @@ class TrackRows:
         self.metadata.put(rows, metadata)
         self.metadata.give_up_unused(self.alive[: self.used])
 
+    def describe(self, keys: Keys, metadata: Sequence[MetadataRow]) -> Keys:
+        """Give tracks other metadata; unknown ones are passed over. Returns those that had another, int64.
+
+        Raises:
+            ValueError: The metadata is of other fields.
+        """
+        rows = self.rows_of(keys)
+        there = np.flatnonzero(rows != EMPTY)
+        before = self.metadata.codes_of(rows[there])
+        self.metadata.put(rows[there], [metadata[i] for i in there.tolist()])
+        changed = (self.metadata.codes_of(rows[there]) != before).any(axis=0)
+        self.metadata.give_up_unused(self.alive[: self.used])
+        found: Keys = keys[there[changed]]
+        return found
+
     def narrow(self) -> None:
         """Use fewer dimensions for products as soon as these have been found. Call it repeatedly."""
         found = self._directions.take(self.growing.vectors, self.alive[: self.used], WANTED)

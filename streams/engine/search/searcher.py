@@ -67,6 +67,11 @@ class Searcher:
             offsets = batch.events["offset"]
             self.tracks.put(batch.keys, batch.track_ids, batch.vectors, batch.metadata, offsets)
 
+    def describe(self, keys: Keys, metadata: Sequence[MetadataRow]) -> Keys:
+        """Give tracks other metadata. See `SearchProcess.describe`."""
+        with self._timed("apply"):
+            return self.tracks.describe(keys, metadata)
+
     def search(self, queries: Vectors, count: int, among: Keys | None, without: Keys | None) -> SearchMatches:
         """Find the tracks most similar to each query. See `SearchProcess.search`."""
         return self._found(self._search(queries, count, among, without))

@@ -1,6 +1,7 @@
 """Recommendations kept ready: written on first request, found stale, refreshed, removed."""
 
 import asyncio
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -296,7 +297,7 @@ def test_a_body_that_postgres_refuses_is_given_up_alone(bench: RecommenderBench,
 
     async def keep(*bodies: materialised.NewBody) -> list[bool]:
         for new in bodies:
-            bench.recommender.materialiser.keep(new, {}, reason="requested")
+            bench.recommender.materialiser.keep(new, {}, began=time.monotonic(), reason="requested")
         await bench.written()
         return [await _body(bench, new) for new in bodies]
 

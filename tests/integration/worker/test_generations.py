@@ -1,127 +1,40 @@
 """A generation beside the catalogue: filled from a topic of its own, exact, and gone when it is retired."""
 
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
 import asyncpg
-import numpy as np
 import pytest
-from pydantic import SecretStr
 from typer.testing import CliRunner
 
 from mess.cli import build_cli
-from mess.spaces import comparison, lifecycle
-from mess.spaces.status import GenerationStatus, generation_status
-from store.generations import StoredGeneration
+from mess.spaces import comparison
 from store.pool import open_pool
-from store.settings import StoreSettings
-from streams.contracts import encode_track
 from streams.generations import TRACK_INGEST, GenerationName
 from streams.kafka.clients import admin_client
 from streams.kafka.topic_copies import dump_topic, load_topic
 from streams.kafka.topics import partition_counts
-from streams.settings import KafkaSettings, StreamSettings
+from tests.integration.worker.beside import (
+    TRACKS,
+    Beside,
+    beside,
+    generation_of,
+    in_catalogue,
+    name_of,
+    store_of,
+)
 from tests.integration.worker.conftest import Line
 from tests.support.polling import until
-from tests.support.worker import WorkerProcess, publish, read_topic, settle, track_message, wrong_lists
+from tests.support.worker import publish, read_topic, settle, wrong_lists
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
-
-TRACKS = 70
-MODEL = "m-2"
-
-
-def name_of(number: int) -> str:
-    """The id of a track."""
-    return f"beside/{number:03}"
-
-
-def in_catalogue(number: int, *, title: str = "Title") -> tuple[bytes, bytes]:
-    """A track of the catalogue, by its first model."""
-    vector = np.random.default_rng(number).standard_normal(6)
-    return track_message(name_of(number), vector, title=f"{title} {number}", composer=f"C{number % 4}")
-
-
-def beside(number: int, *, version: int = 0, model: str = MODEL, size: int = 4) -> tuple[bytes, bytes]:
-    """The same track's vector by another model."""
-    vector = np.random.default_rng([number, version]).standard_normal(size)
-    return encode_track(name_of(number), vector, model=model)
-
-
-class Beside:
-    """A generation beside the catalogue of a line, and its workers."""
-
-    def __init__(self, line: Line, made: StoredGeneration) -> None:
-        self.line = line
-        self.made = made
-        self.name = made.name
-        self.kafka = KafkaSettings(bootstrap_servers=line.servers)
-        self.store = store_of(line)
-        self.own_url = self.store.of_schema(self.name.schema).dsn
-        self.workers: list[WorkerProcess] = []
-
-    def another_worker(self) -> WorkerProcess:
-        """A further worker of it, started."""
-        worker = self.line.another_worker(
-            f"beside-{len(self.workers)}", MESS_GENERATION=str(self.name.number)
-        )
-        self.workers.append(worker)
-        worker.start()
-        return worker
-
-    async def publish(self, messages: Sequence[tuple[bytes, bytes | None]]) -> None:
-        """Publish to its topic."""
-        await publish(self.line.servers, messages, self.name.topic)
-
-    async def status(self) -> GenerationStatus:
-        """How far it is."""
-        async with await open_pool(self.store, application_name="test") as pool:
-            return await generation_status(self.kafka, self.store, pool, self.name)
-
-    async def until_has(self, vectors: int) -> None:
-        """Wait until it has so many vectors, all with full lists, and nothing waits."""
-
-        async def has() -> bool:
-            found = await self.status()
-            counts = found.counts
-            return not found.lag and counts.vectors == counts.full_lists == vectors
-
-        await until(has, 0.2)
-
-    async def titles(self) -> dict[str, str]:
-        """By track, its title in the generation."""
-        connection = await asyncpg.connect(self.own_url)
-        try:
-            return dict(await connection.fetch("SELECT track_id, title FROM tracks"))
-        finally:
-            await connection.close()
-
-    async def letters(self) -> dict[str, Mapping[str, bytes]]:
-        """By key, the headers of its dead letters."""
-        found = await read_topic(self.line.servers, "dead-letters")
-        return {
-            (letter.key or b"").decode(): headers
-            for letter in found
-            if (headers := dict(letter.headers))["mess.source.topic"] == self.name.topic.encode()
-        }
-
-
-def store_of(line: Line) -> StoreSettings:
-    """The catalogue's store."""
-    return StoreSettings(database_url=SecretStr(line.database_url))
 
 
 @pytest.fixture
 async def generation(line: Line) -> AsyncIterator[Beside]:
     """A new generation, without workers."""
-    kafka = KafkaSettings(bootstrap_servers=line.servers)
-    async with await open_pool(store_of(line), application_name="test") as pool:
-        made = await lifecycle.create(kafka, StreamSettings(), pool, model=MODEL)
-    found = Beside(line, made)
-    yield found
-    for worker in found.workers:
-        worker.kill()
-        print(worker.log.read_text()[-5000:])  # noqa: T201 -- pytest shows it with a failure
+    async with generation_of(line) as made:
+        yield made
 
 
 async def test_a_generation_is_filled_beside_the_catalogue(line: Line, generation: Beside) -> None:

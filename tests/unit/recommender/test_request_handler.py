@@ -1,7 +1,8 @@
-"""The request handler: answers side by side, acknowledges in order, repeats its reply to a repeated request."""
+"""The request handler: answers side by side, acknowledges in order, holds what comes while another generation serves."""
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
 from typing import Any
 
 import orjson
@@ -11,6 +12,7 @@ from prometheus_client import CollectorRegistry
 from streams.contracts import RecommendationReply, RecommendationRequest, encode_reply
 from streams.kafka.received import ReceivedMessage, RefusedMessage
 from streams.metrics import WorkerMetrics
+from streams.recommender.held_requests import HELD_SECONDS
 from streams.recommender.metrics import RecommenderMetrics
 from streams.recommender.request_handler import RequestHandler
 
@@ -65,16 +67,43 @@ class Buried:
         self.letters += refused
 
 
+class Watch:
+    """Whether the generation serves, as far as somebody has looked."""
+
+    def __init__(self, serves: bool) -> None:
+        self.serves = serves
+        self.looked_at = time.monotonic()
+        self._looked = asyncio.Event()
+
+    async def next_look(self) -> None:
+        """As `ServingWatch.next_look`."""
+        await self._looked.wait()
+
+    async def look(self, *, serves: bool, began: float | None = None) -> None:
+        """Look, and let who waits for it do something."""
+        self.serves, self.looked_at = serves, time.monotonic() if began is None else began
+        self._looked.set()
+        self._looked = asyncio.Event()
+        for _ in range(20):
+            await asyncio.sleep(0)
+
+
 class HandlerBench:
     """A request handler with fakes around it."""
 
-    def __init__(self, concurrent: int = 4) -> None:
+    def __init__(self, concurrent: int = 4, *, serves: bool = True) -> None:
+        self.watch = Watch(serves)
+        self.offset = 0
         self.answers, self.topic, self.buried = HeldAnswers(), ReplyTopic(), Buried()
         self.acknowledged: list[str] = []
         metrics: Any = WorkerMetrics()
         around: tuple[Any, Any, Any] = (self.answers, self.topic, self.buried)
         self.handler = RequestHandler(
-            *around, RecommenderMetrics(CollectorRegistry()), metrics, concurrent=concurrent
+            *around,
+            RecommenderMetrics(CollectorRegistry()),
+            metrics,
+            lambda: self.watch,
+            concurrent=concurrent,
         )
 
     async def take(
@@ -84,12 +113,15 @@ class HandlerBench:
         value: bytes | None = None,
         timestamp: int = 0,
         appended: bool = False,
+        offset: int | None = None,
         **asked: Any,
     ) -> None:
-        """Hand a request to the handler."""
+        """Hand a request to the handler; `offset` of one that is read again."""
         fields = {"request_id": request_id, "track_id": "a", **asked}
         raw = orjson.dumps(fields) if value is None else value
-        received = ReceivedMessage(partition, 0, None, raw, timestamp, appended=appended)
+        at = self.offset if offset is None else offset
+        self.offset = max(self.offset, at + 1)
+        received = ReceivedMessage(partition, at, None, raw, timestamp, appended=appended)
 
         async def acknowledge() -> None:
             self.acknowledged.append(request_id)
@@ -231,3 +263,131 @@ async def test_what_waited_at_the_broker_is_counted_by_the_brokers_clock(skew: f
     assert new > 9.0
     assert 1.0 < old <= 2.0
     assert gone < 0.0
+
+
+@pytest.fixture
+async def beside() -> AsyncIterator[HandlerBench]:
+    """A bench of a generation that does not serve, with two slots."""
+    bench = HandlerBench(concurrent=2, serves=False)
+    running = asyncio.create_task(bench.handler.run_held())
+    await asyncio.sleep(0)
+    yield bench
+    running.cancel()
+
+
+async def test_a_generation_that_begins_to_serve_answers_what_it_held(beside: HandlerBench) -> None:
+    """In the order in which the requests came, and acknowledges them so; before, it does neither."""
+    for number in range(5):
+        await beside.take(f"r{number}", timeout_ms=60_000 if number % 2 else None)
+    await beside.watch.look(serves=False)
+    assert beside.answers.asked == beside.acknowledged == []
+    await beside.watch.look(serves=True)
+    await beside.take("after", timeout_ms=60_000)
+    await beside.handler.drain()
+    assert beside.answers.asked == beside.acknowledged == ["r0", "r1", "r2", "r3", "r4", "after"]
+    # What a request waited counts as its caller's waiting.
+    assert all(seconds is None or seconds < 60 for seconds in beside.answers.seconds)
+
+
+async def test_held_requests_take_no_slot(beside: HandlerBench) -> None:
+    """However many are held, a direct question is answered, and another request is taken."""
+    for number in range(20):
+        await asyncio.wait_for(beside.take(f"r{number}"), 10)
+    value = orjson.dumps({"request_id": "direct", "track_id": "a"})
+    reply = RecommendationReply.model_validate_json(await asyncio.wait_for(beside.handler.respond(value), 10))
+    assert reply.request_id == "direct"
+    assert beside.answers.asked == ["direct"]
+
+
+async def test_a_held_request_is_left_only_after_it_expired_and_a_later_look(beside: HandlerBench) -> None:
+    """A look that began before the caller gave up may be older than a switch which the other generation saw in time."""
+    await beside.take("short", timeout_ms=0)
+    await beside.take("long", timeout_ms=60_000)
+    await beside.take("unlimited")
+    await beside.take("bad", value=b"{")
+    expired = time.monotonic()
+    await beside.watch.look(serves=False, began=expired - 1)
+    assert beside.acknowledged == []
+    await beside.watch.look(serves=False, began=expired + 1)
+    assert beside.acknowledged == ["short"]
+    await beside.watch.look(serves=False, began=expired + HELD_SECONDS - 5)
+    assert beside.acknowledged == ["short"]
+    await beside.watch.look(serves=False, began=expired + HELD_SECONDS + 1)
+    assert beside.acknowledged == ["short", "long", "unlimited", "bad"]
+    assert beside.answers.asked == []
+    await beside.watch.look(serves=True)
+    await beside.handler.drain()
+    assert beside.topic.replies == beside.buried.letters == []
+
+
+async def test_a_request_that_expired_is_answered_if_the_next_look_says_so(beside: HandlerBench) -> None:
+    """The generation that served before has perhaps left it."""
+    await beside.take("short", timeout_ms=0)
+    await beside.watch.look(serves=True, began=time.monotonic() + 5)
+    await beside.handler.drain()
+    assert beside.answers.asked == beside.acknowledged == ["short"]
+
+
+async def test_acknowledgements_wait_for_earlier_requests_that_are_held(beside: HandlerBench) -> None:
+    """A later request of the partition that has expired is acknowledged behind them; another partition's is not."""
+    await beside.take("held")
+    await beside.take("expired", timeout_ms=0)
+    await beside.take("elsewhere", partition=1, timeout_ms=0)
+    await beside.watch.look(serves=False, began=time.monotonic() + 1)
+    assert beside.acknowledged == ["elsewhere"]
+    await beside.watch.look(serves=True)
+    await beside.handler.drain()
+    assert beside.answers.asked == ["held"]
+    assert beside.acknowledged == ["elsewhere", "held", "expired"]
+
+
+async def test_a_generation_that_ceases_to_serve_holds_the_rest(beside: HandlerBench) -> None:
+    """What waits for a slot when the generation ceases to serve is answered by the next one, or by this one when it is back."""
+    gates = beside.answers.gates = {"r0": asyncio.Event(), "r1": asyncio.Event()}
+    for number in range(5):
+        await beside.take(f"r{number}")
+    await beside.watch.look(serves=True)
+    await beside.watch.look(serves=False)
+    for gate in gates.values():
+        gate.set()
+    await beside.handler.drain()
+    begun = list(beside.answers.asked)
+    assert begun == beside.acknowledged == ["r0", "r1", "r2"]
+    await beside.watch.look(serves=True)
+    await beside.handler.drain()
+    assert beside.acknowledged == ["r0", "r1", "r2", "r3", "r4"]
+
+
+async def test_a_held_request_that_is_read_again_is_answered_once(beside: HandlerBench) -> None:
+    """After a rebalance: the earlier reading can be acknowledged no more, and holds up nothing."""
+    await beside.take("first")
+    await beside.take("second")
+    await beside.take("first", offset=0)
+    await beside.take("second", offset=1)
+    await beside.watch.look(serves=True)
+    await beside.handler.drain()
+    assert beside.answers.asked == ["first", "second"]
+    assert len(beside.topic.replies) == 2
+    assert beside.acknowledged == ["first", "second"] * 2
+
+
+async def test_of_more_than_can_be_held_the_oldest_are_left(
+    beside: HandlerBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Memory is bounded, and events behind the requests are consumed all the same."""
+    monkeypatch.setattr("streams.recommender.held_requests.MOST_HELD", 3)
+    for number in range(5):
+        await beside.take(f"r{number}")
+    assert beside.acknowledged == ["r0", "r1"]
+    await beside.watch.look(serves=True)
+    await beside.handler.drain()
+    assert beside.answers.asked == ["r2", "r3", "r4"]
+
+
+async def test_what_is_held_when_the_worker_leaves_is_left_to_the_next(beside: HandlerBench) -> None:
+    """Neither answered nor acknowledged, even if the generation begins to serve right then."""
+    await beside.take("held")
+    beside.handler.leave()
+    await beside.watch.look(serves=True)
+    await beside.handler.drain()
+    assert beside.answers.asked == beside.acknowledged == []
