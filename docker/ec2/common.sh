@@ -28,12 +28,17 @@ take_lock() {
   echo "$(basename "$0"), process $$, since $(date -u +%FT%TZ)" >&9
 }
 
-# MESS_COMPOSE_FILES names further files, separated by colons: overrides of one's own.
+# MESS_COMPOSE_FILES, in the settings or the environment, names further files, separated by colons: overrides. They are
+# relative to the root of the repository.
 compose() {
   local files=(--file "$DOCKER_DIR/docker-compose.prod.yml") file
   local IFS=:
-  for file in ${MESS_COMPOSE_FILES:-}; do
-    if [ -n "$file" ]; then files+=(--file "$file"); fi
+  for file in ${MESS_COMPOSE_FILES-$(setting MESS_COMPOSE_FILES)}; do
+    case $file in
+      '') ;;
+      /*) files+=(--file "$file") ;;
+      *) files+=(--file "$REPOSITORY/$file") ;;
+    esac
   done
   docker compose --env-file "$ENV_FILE" "${files[@]}" "$@" 9>&-
 }
@@ -62,8 +67,9 @@ wait_ready() {
   done
 }
 
-# Whether compose runs Kafka or Postgres here; production-env.sh sees to it that others do where it does not.
-runs_here() { # kafka|postgres
+# Whether compose runs Kafka, Postgres or Caddy here; production-env.sh sees to it that others run the first two where it
+# does not.
+runs_here() { # kafka|postgres|tls
   [[ ,${COMPOSE_PROFILES:-$(setting COMPOSE_PROFILES)}, == *,$1,* ]]
 }
 

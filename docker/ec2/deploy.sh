@@ -132,6 +132,9 @@ stop_replaced() {
   done
 }
 
+# Nothing that compose starts below waits for it.
+await_setup() { [ "$(docker wait "$(compose ps --all --quiet setup)")" = 0 ]; }
+
 # The names of running workers that compose would make anew, for their image or their settings.
 outdated_workers() { # IMAGE
   local running
@@ -167,8 +170,7 @@ roll_workers() { # IMAGE
   outdated=$(outdated_workers "$1")
   if [ -z "$outdated" ]; then return; fi
   # What they need comes first: Kafka and Postgres if they have changed, migrations, topics.
-  MESS_IMAGE=$1 compose up --detach --remove-orphans setup >&2 || return 1
-  [ "$(docker wait "$(compose ps --all --quiet setup)")" = 0 ] || return 1
+  MESS_IMAGE=$1 compose up --detach --remove-orphans setup >&2 && await_setup || return 1
   left=$outdated
   for old in $outdated; do
     say "replacing $old"
@@ -188,11 +190,35 @@ add_workers() { # IMAGE COUNT
   MESS_IMAGE=$1 compose up --detach --no-deps --no-recreate --scale "worker=$2" worker >&2
 }
 
+# The services of the API: behind Caddy there are two.
+apis() { if runs_here tls; then echo api2 api; else echo api; fi; }
+
+wait_healthy() { # SERVICE
+  local deadline=$((SECONDS + ${MESS_READY_SECONDS:-240}))
+  until [ "$(docker inspect --format '{{.State.Health.Status}}' "$(compose ps --quiet "$1")" 2>/dev/null 9>&-)" = healthy ]; do
+    if ((SECONDS >= deadline)); then return 1; fi
+    sleep 1 9>&-
+  done
+}
+
+# Made here alone, like workers, and one after the other: the one that is not being replaced answers.
+start_apis() { # IMAGE
+  local service
+  for service in $(apis); do
+    MESS_IMAGE=$1 compose up --detach --no-deps "$service" >&2 && wait_healthy "$service" || return 1
+    if [ "$service" = api2 ]; then
+      # Both are known to a Caddy that still runs with a file of an earlier version; without a change it does nothing.
+      wait_healthy caddy && compose exec -T caddy caddy reload --config /etc/caddy/Caddyfile </dev/null >&2 || return 1
+    fi
+  done
+}
+
 start() { # IMAGE
   local others
-  others=$(MESS_IMAGE=$1 compose config --services | grep -v -x worker) || return 1
+  others=$(MESS_IMAGE=$1 compose config --services | grep -v -x -e worker -e api -e api2) || return 1
   # shellcheck disable=SC2086 # names, separated by white space
-  MESS_IMAGE=$1 compose up --detach --remove-orphans $others >&2 || return 1
+  MESS_IMAGE=$1 compose up --detach --remove-orphans $others >&2 && await_setup || return 1
+  start_apis "$1" || return 1
   # What is stopped would be started as it is, whatever its image.
   MESS_IMAGE=$1 compose rm --force --volumes worker >&2 || return 1
   add_workers "$1" "$(setting MESS_WORKERS 1)"
@@ -204,8 +230,10 @@ roll_back() { # OLD_IMAGE NEW_IMAGE OLD_SCHEMA
   MESS_IMAGE=$new compose logs --tail 40 setup api worker >&2 || true
   if [ -z "$old" ]; then die "$new is not ready, and there is no version before it to go back to: the log is above"; fi
   say "$new is not ready; going back to $old"
-  MESS_IMAGE=$new compose stop api worker >&2 || true
+  MESS_IMAGE=$new compose stop worker >&2 || true
   if [ -n "$schema" ] && [ "$(schema_revision "$new")" != "$schema" ]; then
+    # shellcheck disable=SC2046 # names
+    MESS_IMAGE=$new compose stop $(apis) >&2 || true
     MESS_IMAGE=$new compose run --rm --no-deps -T mess migrate --down-to "$schema" >&2 ||
       die "the schema cannot go back to $schema: restore the backup, see docs/operations.md"
   fi

@@ -7,6 +7,7 @@ import os
 from typing import Any
 
 from stack import (
+    PUBLIC,
     ROOT,
     Wrong,
     compose,
@@ -21,8 +22,6 @@ from stack import (
     setting,
     until,
 )
-
-PUBLIC = "https://localhost"
 
 
 def letters() -> list[Any]:

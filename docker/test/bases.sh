@@ -4,7 +4,7 @@
 # Makes mess-base/python (stands in for python:*-slim), mess-base/postgres (postgres:18), mess-base/kafka (apache/kafka),
 # mess-base/prometheus and mess-base/caddy. They take the variables, paths and users of those that they stand in for, as
 # far as the compose files use them. There is no Grafana in Debian, and so none here. Needs root, debootstrap, and the
-# repository's virtual environment, whose wheel carries Postgres 18.
+# repository's virtual environment, whose wheels carry Postgres 18 and Caddy.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
@@ -38,7 +38,7 @@ built() {
 }
 
 root mess-base/python python3,python3-venv,libgomp1,ca-certificates
-root mess-base/debian openjdk-17-jre-headless,wget,ca-certificates,prometheus,caddy
+root mess-base/debian openjdk-17-jre-headless,wget,ca-certificates,prometheus
 
 if ! have mess-base/postgres; then
   mkdir -p "$scratch/postgres"
@@ -58,6 +58,9 @@ if ! have mess-base/kafka; then
     "$scratch/kafka/libs"
   built mess-base/kafka "$scratch/kafka"
 fi
-for name in prometheus caddy; do
-  have "mess-base/$name" || built "mess-base/$name" "$name"
-done
+have mess-base/prometheus || built mess-base/prometheus prometheus
+if ! have mess-base/caddy; then
+  mkdir -p "$scratch/caddy"
+  cp caddy/Dockerfile "$repository/.venv/bin/caddy" "$scratch/caddy"
+  built mess-base/caddy "$scratch/caddy"
+fi

@@ -11,7 +11,7 @@ from access import ask_for_passwords, stand_in_front, tell_operators
 from data import back_up_and_restore, grow, publish_demo, rebuild
 from deployments import boot_first, deploy, refuse_defaults, refuse_images, refuse_second, roll_back
 from development import develop
-from faults import kill_each, restart_each, roll_workers, scale
+from faults import kill_each, restart_each, roll_apis, roll_workers, scale
 from stack import Wrong, compose, measured, say
 
 STEPS = (
@@ -25,6 +25,7 @@ STEPS = (
     restart_each,
     scale,
     roll_workers,
+    roll_apis,
     tell_operators,
     back_up_and_restore,
     rebuild,

@@ -9,6 +9,7 @@ from typing import Any
 
 from load import Load
 from stack import (
+    PUBLIC,
     compose,
     container,
     from_prometheus,
@@ -199,3 +200,26 @@ def roll_workers() -> None:
     measured["two workers replaced"] = roll(2)
     compose("up", "--detach", "--no-recreate", "--scale", "worker=1")
     measured["a single worker replaced"] = roll(1)
+
+
+def roll_apis() -> None:
+    """Behind Caddy, a deployment that changes the API alone, under load: both are replaced, and no request fails."""
+    setting("COMPOSE_PROFILES", "kafka,postgres,tls")
+    setting("MESS_DOMAIN", "localhost")
+    setting("MESS_TLS_BIND", "127.0.0.1")
+    run("docker/ec2/deploy.sh")
+    until("Caddy passes requests on", lambda: get("/health/ready", url=PUBLIC)[0] == 200, 60)
+    before, olds = tracks(), set(compose("ps", "--quiet", "api", "api2").split())
+    setting("MESS_API_LOG_LEVEL", "warning")
+    with Load(computed=True, url=PUBLIC).running() as load:
+        until("something is published", lambda: load.published)
+        run("docker/ec2/deploy.sh")
+        time.sleep(2)
+    news = set(compose("ps", "--quiet", "api", "api2").split())
+    require(len(news) == 2 and not news & olds, f"APIs {olds} became {news}")
+    require(
+        not load.bad + load.late, f"requests failed while APIs were replaced: {(load.bad + load.late)[:3]}"
+    )
+    load.arrived(before)
+    measured["two APIs replaced"] = {"reads": sum(load.answers.values())}
+    say(f"two APIs replaced behind Caddy: {sum(load.answers.values())} answers, all 200")

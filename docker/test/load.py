@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from stack import BEGAN, DIMENSION, Wrong, get, in_parts, mess, require, settled, sql, until
+from stack import BEGAN, DIMENSION, URL, Wrong, get, in_parts, mess, require, settled, sql, until
 
 
 class Load:
@@ -19,6 +19,7 @@ class Load:
 
     Args:
         computed: Whether to ask also for what a worker has to compute each time.
+        url: Where it asks.
 
     Attributes:
         answers: How often which status came; 0 where there was no answer.
@@ -31,7 +32,8 @@ class Load:
     # Tracks of an earlier run on a stack that was kept have other names.
     _rounds = itertools.count(int(time.time()))
 
-    def __init__(self, *, computed: bool = False) -> None:
+    def __init__(self, *, computed: bool = False, url: str = URL) -> None:
+        self._url = url
         self.answers: collections.Counter[int] = collections.Counter()
         self.bad: list[tuple[float, int, str]] = []
         self.late: list[tuple[float, int, str]] = []
@@ -41,7 +43,7 @@ class Load:
         self._tasks = [self._read, self._publish, *([self._ask] if computed else [])]
 
     def _note(self, path: str, wrong: list[tuple[float, int, str]]) -> None:
-        status, body = get(path)
+        status, body = get(path, url=self._url)
         self.answers[status] += 1
         if status != 200:
             wrong.append((time.monotonic() - BEGAN, status, f"{path}: {str(body)[:200]}"))

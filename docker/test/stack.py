@@ -19,6 +19,8 @@ SCRATCH = Path(os.environ["MESS_TEST_SCRATCH"])
 ENV_FILE = Path(os.environ["MESS_ENV_FILE"])
 PORT = re.search(r"(?m)^MESS_API_PORT=(\d+)", ENV_FILE.read_text())[1]  # type: ignore[index]
 URL = f"http://127.0.0.1:{PORT}"
+# Through Caddy.
+PUBLIC = "https://localhost"
 DEMO_TRACKS = 14_765
 DIMENSION = 253
 # The aspects of the demo's embeddings and their sizes, which every other track of its catalogue must have.

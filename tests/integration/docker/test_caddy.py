@@ -1,6 +1,7 @@
 """The proxy's configuration with the real Caddy, in front of the real API."""
 
 import asyncio
+import collections
 import contextlib
 import os
 import shutil
@@ -22,7 +23,7 @@ from tests.integration.serving.conftest import (  # noqa: F401 -- fixtures
     database,
     filled_template,
 )
-from tests.integration.serving.process import connected, running_api
+from tests.integration.serving.process import Process, connected, running_api
 from tests.support.polling import until
 
 pytestmark = pytest.mark.integration
@@ -48,19 +49,28 @@ class Proxy:
         return self.log.read_text()
 
 
+async def _answers(url: str, path: str, *, any_status: bool = False) -> bool:
+    with contextlib.suppress(httpx.TransportError):
+        async with httpx.AsyncClient(base_url=url) as client:
+            return (await client.get(path)).status_code == 200 or any_status
+    return False
+
+
 @contextlib.asynccontextmanager
-async def _proxy(tmp_path: Path, upstream: str) -> AsyncIterator[Proxy]:
+async def _proxy(tmp_path: Path, *upstreams: str) -> AsyncIterator[Proxy]:
     folder = tmp_path / "caddy"
     shutil.copytree(CONFIGURATION, folder)
     written = (folder / "Caddyfile").read_text()
     # As it is, but less patient.
     quick = written.replace("read_header 10s", "read_header 1s").replace("read_body 30s", "read_body 1s")
     assert quick != written
-    (folder / "Caddyfile").write_text(quick.replace("lb_try_duration 5s", "lb_try_duration 100ms"))
+    if len(upstreams) == 1:
+        quick = quick.replace("lb_try_duration 5s", "lb_try_duration 100ms")
+    (folder / "Caddyfile").write_text(quick)
     url = f"http://127.0.0.1:{_free_port()}"
     environment = {
         "MESS_DOMAIN": url,
-        "MESS_API_ADDRESS": upstream.removeprefix("http://"),
+        "MESS_API_ADDRESSES": " ".join(upstream.removeprefix("http://") for upstream in upstreams),
         "MESS_CADDY_ADMIN": f"127.0.0.1:{_free_port()}",
         "XDG_CONFIG_HOME": str(tmp_path),
         "XDG_DATA_HOME": str(tmp_path),
@@ -77,14 +87,7 @@ async def _proxy(tmp_path: Path, upstream: str) -> AsyncIterator[Proxy]:
             stderr=output,
         )
     try:
-        async with httpx.AsyncClient(base_url=url) as client:
-
-            async def listens() -> bool:
-                with contextlib.suppress(httpx.TransportError):
-                    return (await client.get("/health/live")).status_code > 0
-                return False
-
-            await until(listens)
+        await until(lambda: _answers(url, "/health/live", any_status=True))
         yield Proxy(url, log)
     finally:
         process.terminate()
@@ -157,6 +160,57 @@ async def test_keys_are_not_logged(proxy: Proxy) -> None:
     lines = [orjson.loads(line) for line in proxy.logged().splitlines() if "handled request" in line]
     assert "/tracks?search=bach&limit=3" in [line["request"]["uri"] for line in lines]
     assert not [part for part in (key, encoded, key[14:], "another") if part in proxy.logged()]
+
+
+async def test_two_apis_are_replaced_without_a_failed_request(
+    database: Database,  # noqa: F811 -- the fixture
+    tmp_path: Path,
+) -> None:
+    """Each in turn stops and comes back, as deploy.sh has it; readers and askers, old connections and new, see 200 alone."""
+    ports = [str(_free_port()) for _ in range(2)]
+    answers: collections.Counter[int | str] = collections.Counter()
+    batch = {"requests": [{"track_id": "bach/bwv66.6"}]}
+    async with contextlib.AsyncExitStack() as stack:
+
+        async def start(port: str) -> Process:
+            # Nobody reads what it logs.
+            api = await stack.enter_async_context(
+                running_api(database.api_url, MESS_API_PORT=port, MESS_API_LOG_LEVEL="error")
+            )
+            await until(lambda: _answers(f"http://127.0.0.1:{port}", "/health/ready"))
+            return api
+
+        apis = {port: await start(port) for port in ports}
+        caddy = await stack.enter_async_context(
+            _proxy(tmp_path, *(f"http://127.0.0.1:{port}" for port in ports))
+        )
+        stopped = asyncio.Event()
+
+        async def ask(address: str, *, anew: bool) -> None:
+            transport = httpx.AsyncHTTPTransport(local_address=address)
+            async with httpx.AsyncClient(base_url=caddy.url, transport=transport, timeout=20) as client:
+                headers = {"connection": "close"} if anew else {}
+                while not stopped.is_set():
+                    for answer in (
+                        await client.get("/tracks?limit=1", headers=headers),
+                        await client.post("/recommend/batch", json=batch, headers=headers),
+                    ):
+                        answers[answer.status_code] += 1
+
+        async with asyncio.TaskGroup() as group:
+            # Callers of many addresses: each of the two has some of them.
+            for number in range(2, 10):
+                group.create_task(ask(f"127.0.0.{number}", anew=number % 2 == 0))
+            for port in ports * 2:
+                before = answers.total()
+                await until(lambda before=before: answers.total() >= before + 100)  # type: ignore[misc]
+                apis[port].process.terminate()
+                assert await apis[port].process.wait() == 0
+                before = answers.total()
+                await until(lambda before=before: answers.total() >= before + 100)  # type: ignore[misc]
+                apis[port] = await start(port)
+            stopped.set()
+    assert set(answers) == {200}
 
 
 async def test_without_the_api_it_is_a_problem(tmp_path: Path) -> None:

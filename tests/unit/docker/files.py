@@ -9,6 +9,8 @@ ROOT = Path(__file__).parents[3]
 DOCKER = ROOT / "docker"
 PRODUCTION = DOCKER / "docker-compose.prod.yml"
 DEVELOPMENT = DOCKER / "docker-compose.yml"
+NODE = DOCKER / "docker-compose.node.yml"
+MAIN = DOCKER / "docker-compose.main.yml"
 DOCKERFILE = DOCKER / "Dockerfile"
 
 Mapping = dict[str, Any]

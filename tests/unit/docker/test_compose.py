@@ -10,7 +10,7 @@ from mess.stack.postgres import MAJOR_VERSION
 from serving.settings import ServingSettings
 from streams.kafka.clients import MAX_REQUEST_BYTES
 from streams.worker.app import STOP_SECONDS
-from tests.unit.docker.files import DEVELOPMENT, DOCKER, PRODUCTION, Mapping, read_yaml, services
+from tests.unit.docker.files import DEVELOPMENT, DOCKER, MAIN, NODE, PRODUCTION, Mapping, read_yaml, services
 
 pytestmark = pytest.mark.unit
 
@@ -19,7 +19,7 @@ SERVICES = pytest.mark.parametrize(
     ("path", "name", "service"),
     [
         pytest.param(path, name, service, id=f"{path.stem}-{name}")
-        for path in (PRODUCTION, DEVELOPMENT)
+        for path in (PRODUCTION, DEVELOPMENT, NODE)
         for name, service in services(path).items()
     ],
 )
@@ -80,7 +80,8 @@ def test_each_service_has_a_health_check(path: Path, name: str, service: Mapping
 @SERVICES
 def test_each_service_has_time_to_stop(path: Path, name: str, service: Mapping) -> None:
     """A stop is not a kill."""
-    least = {"worker": 2 * STOP_SECONDS, "api": ServingSettings().shutdown_timeout + 5}
+    least = {name: ServingSettings().shutdown_timeout + 5 for name in ("api", "api2")}
+    least["worker"] = 2 * STOP_SECONDS
     assert seconds(service["stop_grace_period"]) >= least.get(name, 10)
 
 
@@ -265,3 +266,55 @@ def test_a_worker_of_another_generation_is_like_any_other() -> None:
     assert other["environment"] == {**worker["environment"], "MESS_GENERATION": "${MESS_GENERATION:-2}"}
     assert other["networks"] == {"data": {"aliases": ["worker"]}, "out": None}
     assert other["deploy"] == worker["deploy"]
+
+
+def test_behind_caddy_there_are_two_apis_that_differ_by_name_alone() -> None:
+    """The second is not published, Prometheus finds both by one name, and nothing starts or stops one with the other."""
+    found = services(PRODUCTION)
+    first, second = found["api"], found["api2"]
+    own = {"profiles": ["tls"], "ports": [], "networks": {"data": {"aliases": ["api"]}, "front": None}}
+    assert second == {**first, **own}
+    assert set(second["networks"]) == set(first["networks"])
+    for name, service in found.items():
+        assert not {"api", "api2"} & set(service.get("depends_on", {})), name
+    assert "{$MESS_API_ADDRESSES:api:8000 api2:8000}" in (DOCKER / "caddy" / "Caddyfile").read_text("utf-8")
+
+
+def test_a_worker_on_another_machine_is_like_any_other() -> None:
+    """It differs by what it reaches, and by where it is reached: at the URL that it tells, on the private address alone."""
+    worker, node = services(PRODUCTION)["worker"], services(NODE)["worker"]
+    assert services(NODE).keys() == {"worker"}
+    elsewhere = {"environment", "networks", "depends_on", "ports"}
+    assert {k: v for k, v in node.items() if k not in elsewhere} == {
+        k: v for k, v in worker.items() if k not in elsewhere
+    }
+    reached, own = node["environment"], worker["environment"]
+    differs = {name for name in reached.keys() | own.keys() if reached.get(name) != own.get(name)}
+    assert differs == {"MESS_DATABASE_URL", "MESS_WORKER_URL"} | {
+        f"MESS_KAFKA_{name}"
+        for name in ("BOOTSTRAP_SERVERS", "SECURITY_PROTOCOL", "SSL_CAFILE", "SSL_CERTFILE", "SSL_KEYFILE")
+    }
+    assert reached["MESS_WORKER_URL"] == "http://${MESS_NODE_ADDRESS:?}:8001"
+    assert node["ports"] == ["${MESS_NODE_ADDRESS:?}:8001:8001"]
+
+
+def test_what_other_machines_reach_is_encrypted() -> None:
+    """Kafka's listener asks for a certificate, Postgres for TLS; both are on the private address, in a network with no way out."""
+    model = read_yaml(MAIN)
+    kafka, postgres = model["services"]["kafka"], model["services"]["postgres"]
+    own = services(PRODUCTION)["kafka"]["environment"]
+    for name in ("LISTENERS", "ADVERTISED_LISTENERS", "LISTENER_SECURITY_PROTOCOL_MAP"):
+        before, _, nodes = kafka["environment"][f"KAFKA_{name}"].rpartition(",NODES:")
+        assert before == own[f"KAFKA_{name}"]
+        assert nodes.endswith(":9094") or nodes == "SSL"
+    assert kafka["environment"]["KAFKA_LISTENER_NAME_NODES_SSL_CLIENT_AUTH"] == "required"
+    for service in (kafka, postgres):
+        assert [re.sub(r":\d+:\d+$", "", port) for port in service["ports"]] == ["${MESS_MAIN_ADDRESS:?}"]
+        assert service["networks"] == ["data", "nodes"]
+    assert "-cssl=on" in postgres["entrypoint"][2]
+    rules = [line.split() for line in (DOCKER / "postgres" / "pg_hba.conf").read_text("utf-8").splitlines()]
+    assert [rule for rule in rules if rule[0] != "#"] == [
+        ["local", "all", "all", "trust"],
+        ["host", "all", "all", "samenet", "scram-sha-256"],
+        ["hostssl", "mess", "mess", "all", "scram-sha-256"],
+    ]

@@ -1,6 +1,7 @@
 """What deploy.sh does to a machine before anything of ours runs on it."""
 
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -166,17 +167,66 @@ def test_the_stacks_own_kafka_stops_when_others_run_it(scratch: Path) -> None:
 
 def test_workers_are_made_by_one_command_alone(scratch: Path) -> None:
     """Compose 2.26 tells apart what was made with its dependencies and without, and would replace it each time."""
-    services = 'case "$*" in *"config --services"*) printf "%s\\n" api worker setup ;; esac'
-    done = sourced(scratch, "start image", "COMPOSE_PROFILES=kafka,postgres\nMESS_WORKERS=2\n", services)
-    assert done.returncode == 0, done.stderr
-    calls = (scratch / "calls").read_text(encoding="utf-8").splitlines()
-    actions = [call.partition("docker-compose.prod.yml ")[2] for call in calls]
-    assert actions == [
-        "config --services",
-        "up --detach --remove-orphans api setup",
+    assert started(scratch, "COMPOSE_PROFILES=kafka,postgres\nMESS_WORKERS=2\n") == [
+        "up --detach --remove-orphans setup caddy",
+        "wait",
+        "up --detach --no-deps api",
+        "healthy? api",
         "rm --force --volumes worker",
         "up --detach --no-deps --no-recreate --scale worker=2 worker",
     ]
+
+
+def started(scratch: Path, settings: str) -> list[str]:
+    """What a start has Docker do, in order, where everything gets well at once."""
+    well = """case "$*" in
+      *"config --services"*) printf '%s\\n' api api2 worker setup caddy ;;
+      *" ps "*) echo "${@: -1}" ;;
+      wait*) echo 0 ;;
+      inspect*) echo healthy ;;
+    esac"""
+    done = sourced(scratch, "start image", settings, well)
+    assert done.returncode == 0, done.stderr
+    calls = (scratch / "calls").read_text(encoding="utf-8").splitlines()
+    actions = [call.rpartition("docker-compose.prod.yml ")[2] for call in calls]
+    actions = [re.sub(r"^inspect .* (\w+)$", r"healthy? \1", action) for action in actions]
+    return [
+        action.removesuffix(" setup") if action.startswith("wait") else action
+        for action in actions
+        if action.split()[0] not in ("config", "ps")
+    ]
+
+
+def test_behind_caddy_one_api_is_replaced_when_the_other_answers(scratch: Path) -> None:
+    """The second one first, so that Caddy knows it before it has to; then the one that Caddy has always known."""
+    actions = started(scratch, "COMPOSE_PROFILES=kafka,postgres,tls\n")
+    assert actions[2:-2] == [
+        "up --detach --no-deps api2",
+        "healthy? api2",
+        "healthy? caddy",
+        "exec -T caddy caddy reload --config /etc/caddy/Caddyfile",
+        "up --detach --no-deps api",
+        "healthy? api",
+    ]
+
+
+def test_an_api_that_does_not_get_well_leaves_the_other_alone(scratch: Path) -> None:
+    """The failure is passed on while the one that runs still answers."""
+    ill = 'case "$*" in *" ps "*) echo "${@: -1}" ;; inspect*) echo starting ;; esac'
+    settings = "COMPOSE_PROFILES=kafka,postgres,tls\n"
+    done = sourced(scratch, "MESS_READY_SECONDS=1; start_apis image || echo failed", settings, ill)
+    assert done.stdout == "failed\n"
+    ups = [line for line in (scratch / "calls").read_text(encoding="utf-8").splitlines() if " up " in line]
+    assert [line.split(" up ")[1] for line in ups] == ["--detach --no-deps api2"]
+
+
+def test_files_on_top_are_a_setting_too(scratch: Path) -> None:
+    """Relative to the repository, so that backups and deployments agree wherever they are called; the environment wins."""
+    settings = "MESS_COMPOSE_FILES=docker/docker-compose.main.yml:/etc/mess/own.yml\n"
+    assert sourced(scratch, "compose ps; MESS_COMPOSE_FILES=/a.yml compose ps", settings, "").returncode == 0
+    calls = (scratch / "calls").read_text(encoding="utf-8").splitlines()
+    files = [re.findall(r"--file (\S+)", call)[1:] for call in calls]
+    assert files == [[str(DOCKER / "docker-compose.main.yml"), "/etc/mess/own.yml"], ["/a.yml"]]
 
 
 def test_a_stack_that_does_not_start_gets_no_workers(scratch: Path) -> None:

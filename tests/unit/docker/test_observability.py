@@ -156,3 +156,4 @@ def test_every_container_of_worker_and_api_is_scraped() -> None:
     }
     assert jobs["worker"]["dns_sd_configs"][0]["names"] == ["worker"]
     assert jobs["api"]["dns_sd_configs"][0]["names"] == ["api"]
+    assert jobs["worker"]["file_sd_configs"] == [{"files": ["nodes/*.yml"]}]
