@@ -1,12 +1,12 @@
 """Builds the application: `create_app` and its lifespan create everything, nothing happens at import."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-import asyncpg
 import structlog
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
@@ -14,10 +14,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serving import problems
 from serving.access import cors_options, guard_access
-from serving.context import ApiContext, LifespanState
+from serving.background import running_tasks
+from serving.exchange import ContextExchange, LifespanState
 from serving.fast_path import FastPath
 from serving.headers import SecurityHeaders
-from serving.health import HealthChecks
 from serving.kafka.broker import IngestLogEnds
 from serving.kafka.streaming import OpenStreams
 from serving.keys import ApiKeyRing
@@ -25,21 +25,19 @@ from serving.logging import AccessLog
 from serving.metrics import ApiMetrics
 from serving.middleware import RequestLimits, RequestObserver
 from serving.openapi import describe_openapi
-from serving.parts import ApiParts, running_parts
-from serving.recommend.questions import QuestionReader
+from serving.parts import ProcessParts, change_feed, open_context
 from serving.routes import asking, changes, incipits, operations, pages, recommend, tracks
 from serving.routes import map as map_route
 from serving.routes import strategies as strategies_route
 from serving.settings import ServingSettings
 from serving.tracing import TracingMiddleware
 from serving.version import VERSION
-from store.pool import open_pool, require_schema
 from store.settings import StoreSettings
 from streams.contracts import tracing
+from streams.freed import keep_giving_back
+from streams.loop_lag import measure_loop_lag
 
 logger = structlog.get_logger("serving")
-
-_CLOSE_TIMEOUT = 5.0
 
 
 class Api(FastAPI):
@@ -52,8 +50,18 @@ class Api(FastAPI):
         self._front = make(self._front or super().__call__)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one connection."""
-        await (self._front or super().__call__)(scope, receive, send)
+        """Serve one connection; a request gets the context of the generation that serves now."""
+        front = self._front or super().__call__
+        if scope["type"] != "http" or (state := scope.get("state")) is None:
+            await front(scope, receive, send)
+            return
+        # The server copies the lifespan's state for each request.
+        context = state["context"] = state["exchange"].current
+        context.requests += 1
+        try:
+            await front(scope, receive, send)
+        finally:
+            state["context"].requests -= 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,38 +80,52 @@ class _Made:
     @asynccontextmanager
     async def lifespan(self, _: FastAPI) -> AsyncIterator[LifespanState]:
         """Run the background parts around the application."""
-        settings = self.settings
-        pool = await open_pool(_for_reads(self.store, settings), application_name="mess-api", read_only=True)
+        exchange = self._exchange()
         try:
-            await require_schema(pool)
-            self.metrics.watch_pool(pool)
-            async with running_parts(settings, pool, self.kafka_options, self.metrics, self.keys) as parts:
-                logger.info("api started", version=VERSION)
-                yield LifespanState(context=self._context(pool, parts))
+            async with exchange.running():
+                if self.keys is not None:
+                    await self.keys.load(exchange.current.pool)
+                async with running_tasks(self._work(exchange)):
+                    logger.info("api started", version=VERSION)
+                    yield LifespanState(exchange=exchange)
         finally:
             if self.kafka is not None:
                 await self.kafka.close()
-            await _close(pool)
             if self.lines is not None:
                 self.lines.flush()
             logger.info("api stopped")
 
-    def _context(self, pool: asyncpg.Pool, parts: ApiParts) -> ApiContext:
-        metrics = self.metrics
+    def _exchange(self) -> ContextExchange:
+        settings, metrics = self.settings, self.metrics
+        feed = None
+        if self.kafka_options is not None:
+            feed = change_feed(settings, self.kafka_options, metrics, lambda: exchange.current.memory)
         streams = OpenStreams(lambda why: metrics.streams_ended.labels(why).inc())
         metrics.streams.set_function(lambda: streams.open)
-        return ApiContext(
-            settings=self.settings,
-            pool=pool,
-            health=HealthChecks(self.settings, pool, self.kafka),
+        process = ProcessParts(
+            settings=settings,
+            store=_for_reads(self.store, settings),
+            log_ends=self.kafka,
             metrics=metrics,
-            memory=parts.memory,
-            recommending=parts.recommending,
-            questions=QuestionReader(),
-            feed=parts.feed,
+            feed=feed,
             streams=streams,
             closing=self.closing,
+            trouble=lambda: exchange.trouble,
         )
+        exchange = ContextExchange(partial(open_context, process), metrics, settings.store_timeout)
+        return exchange
+
+    def _work(self, exchange: ContextExchange) -> dict[str, Coroutine[Any, Any, None]]:
+        """The background tasks that belong to no generation."""
+        work: dict[str, Coroutine[Any, Any, None]] = {
+            "loop lag": measure_loop_lag(self.metrics.loop_lag),
+            "freed memory": keep_giving_back(),
+        }
+        if self.keys is not None:
+            work["keys"] = self.keys.run(lambda: exchange.current.pool)
+        if exchange.current.feed is not None:
+            work["change feed"] = exchange.current.feed.run()
+        return work
 
 
 def create_app(
@@ -205,11 +227,3 @@ def _add_middleware(app: FastAPI, settings: ServingSettings, metrics: ApiMetrics
 def _for_reads(store: StoreSettings, settings: ServingSettings) -> StoreSettings:
     limits = {"command_timeout": settings.store_timeout, "connect_timeout": settings.store_timeout}
     return store.model_copy(update=limits)
-
-
-async def _close(pool: asyncpg.Pool) -> None:
-    try:
-        await asyncio.wait_for(pool.close(), _CLOSE_TIMEOUT)
-    except TimeoutError:
-        logger.warning("connections were still in use at shutdown")
-        pool.terminate()

@@ -1,8 +1,8 @@
-"""The context of a running application, created in its lifespan and passed to its routes."""
+"""The context of a request: the parts of the generation that serves, and those of the process."""
 
 import asyncio
 from dataclasses import dataclass
-from typing import TypedDict, cast
+from typing import cast
 
 import asyncpg
 from starlette.requests import Request
@@ -14,44 +14,49 @@ from serving.metrics import ApiMetrics
 from serving.recommend.questions import QuestionReader
 from serving.recommend.response_cache import ResponseCache
 from serving.recommend.service import ReadService
+from serving.recommend.track_fragments import TrackFragments
 from serving.settings import ServingSettings
+from serving.workers.client import WorkerClient
+from streams.generations import GenerationName
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class ApiContext:
-    """The parts that the routes of one application use.
+    """The parts that the routes use. A request has one context from its beginning to its end: no response mixes generations.
 
     Attributes:
-        settings: How it serves.
-        pool: Read-only connections.
+        settings: How the process serves.
+        generation: What is served.
+        pool: Read-only connections, to the generation's tables.
         health: The checks behind the health paths.
-        metrics: The metrics.
+        metrics: The process's metrics.
         memory: Responses in memory.
+        fragments: The JSON of tracks.
         recommending: Answers questions.
+        workers: Asks the workers.
         questions: Reads query strings.
         feed: The change feed; None without a broker.
         streams: The streams of events that are open.
         closing: Set when the process is to stop: streams end.
+        requests: How many requests have this context.
     """
 
     settings: ServingSettings
+    generation: GenerationName
     pool: asyncpg.Pool
     health: HealthChecks
     metrics: ApiMetrics
     memory: ResponseCache
+    fragments: TrackFragments
     recommending: ReadService
+    workers: WorkerClient
     questions: QuestionReader
     feed: ChangeSubscriber | None
     streams: OpenStreams
     closing: asyncio.Event
-
-
-class LifespanState(TypedDict):
-    """The lifespan's state."""
-
-    context: ApiContext
+    requests: int = 0
 
 
 def context_of(request: Request) -> ApiContext:
-    """The context of the application that serves `request`."""
+    """The context of `request`."""
     return cast("ApiContext", request.scope["state"]["context"])

@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serving import problems
 from serving.context import ApiContext
+from serving.exchange import settled_context
 from serving.keys_in_urls import redact_keys
 from serving.logging import AccessLog
 from serving.middleware import SANE_REQUEST_ID
@@ -154,7 +155,7 @@ class _Reading:
             ProblemError: There is no answer.
             StoreUnavailableError: The store cannot be reached, and memory has no answer.
         """
-        context = self.context
+        context = await settled_context(self.scope, self.began)
         track_id = decode_track_id(self.path[len(_PREFIX) :].decode("latin-1"))
         question = context.questions.read(self.query)
         with in_query_terms():

@@ -15,6 +15,7 @@ from store.errors import SchemaMismatchError, StoreError, StoreUnavailableError
 from store.lives import RECENT_SECONDS, WorkersState, fetch_workers
 from store.pool import require_schema
 from store.status import StoreCounts, fetch_counts
+from streams.generations import GenerationName
 
 # A worker says every five seconds that it owns partitions; a restart takes less than this.
 _UNOWNED_SECONDS = 15.0
@@ -64,17 +65,35 @@ class _Kept(Generic[Value]):
 
 
 class HealthChecks:
-    """Checks store and broker. Counts and lag are cached for a second, so that probes stay cheap."""
+    """Checks store and broker. Counts and lag are cached for a second, so that probes stay cheap.
 
-    def __init__(self, settings: ServingSettings, pool: asyncpg.Pool, log_ends: IngestLogEnds | None) -> None:
+    Args:
+        settings: How the process serves.
+        generation: What is served.
+        pool: The store.
+        log_ends: Reads the ends of the generation's topic; None without a broker.
+        trouble: Says why another generation serves than should; None if that is not so.
+    """
+
+    def __init__(
+        self,
+        settings: ServingSettings,
+        generation: GenerationName,
+        pool: asyncpg.Pool,
+        log_ends: IngestLogEnds | None,
+        trouble: Callable[[], str | None],
+    ) -> None:
         self._settings = settings
+        self._generation = generation
+        self._topic = settings.topic_of(generation)
+        self._trouble = trouble
         self._pool = pool
         self._counts = _Kept(lambda: self._in_time(fetch_counts(pool)), settings.health_ttl, StoreError)
         self._workers = _Kept(lambda: self._in_time(fetch_workers(pool)), settings.health_ttl, StoreError)
         self._ends = (
             None
             if log_ends is None
-            else _Kept(log_ends.end_offsets, settings.health_ttl, BrokerUnavailableError)
+            else _Kept(lambda: log_ends.end_offsets(self._topic), settings.health_ttl, BrokerUnavailableError)
         )
 
     async def ready(self) -> tuple[Status, dict[str, dict[str, Any]]]:
@@ -85,6 +104,7 @@ class HealthChecks:
     async def detailed(self) -> tuple[Status, dict[str, dict[str, Any]]]:
         """All checks; `down` only if reads cannot be answered."""
         checks = await self._store_checks()
+        checks["generation"] = self._generation_check()
         counts: StoreCounts | None = None
         if _overall(checks) != "down":
             try:
@@ -125,6 +145,14 @@ class HealthChecks:
         database = HealthCheckResult("ok", f"answered in {milliseconds} ms", {"latency_ms": milliseconds})
         return {"database": database, "migrations": migrations}
 
+    def _generation_check(self) -> HealthCheckResult:
+        name, trouble = self._generation, self._trouble()
+        return HealthCheckResult(
+            "ok" if trouble is None else "degraded",
+            trouble or f"{name} serves",
+            {"space": name.space, "generation": name.number},
+        )
+
     async def _workers_check(self, *, reachable: bool) -> HealthCheckResult:
         if not reachable:
             return HealthCheckResult("unknown", "the database does not answer")
@@ -144,7 +172,7 @@ class HealthChecks:
                 "broker": HealthCheckResult("degraded", f"reads go on, but nothing new arrives: {error}"),
                 "consumer_lag": HealthCheckResult("unknown", "the broker does not answer"),
             }
-        topic = self._settings.ingest_topic
+        topic = self._topic
         if not ends:
             broker = HealthCheckResult("degraded", f"the broker has no topic {topic}", {"partitions": 0})
         else:

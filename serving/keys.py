@@ -2,6 +2,7 @@
 
 import asyncio
 import hmac
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 import asyncpg
@@ -68,13 +69,14 @@ class ApiKeyRing:
         self._rates = {key.prefix: rate for key in keys if (rate := _rate(key)) is not None}
         self._version = version
 
-    async def run(self, pool: asyncpg.Pool) -> None:
-        """Refresh the keys from the store, for ever."""
+    async def run(self, pool_of: Callable[[], asyncpg.Pool]) -> None:
+        """Refresh the keys from the store, for ever; `pool_of` has its connections at the moment."""
         away = False
         looks = 0
         while True:
             await asyncio.sleep(self._refresh)
             looks += 1
+            pool = pool_of()
             try:
                 async with asyncio.timeout(self._timeout):
                     if looks % _WHOLE_EVERY == 0 or await fetch_keys_version(pool) != self._version:

@@ -1,7 +1,6 @@
 """Prometheus metrics of the API. Labels are route templates, never paths that callers make up."""
 
-from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import asyncpg
 from prometheus_client import (
@@ -21,6 +20,14 @@ UNMATCHED = "unmatched"
 
 _METHODS = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"})
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+
+
+class QueuedRequests(Protocol):
+    """Requests to the workers."""
+
+    @property
+    def queue_seconds(self) -> float:
+        """Estimated seconds until one that is sent now is answered."""
 
 
 class ApiMetrics(MetricSet):
@@ -115,7 +122,7 @@ class ApiMetrics(MetricSet):
         self._memory = self._gauge("mess_api_memory", "Ready answers in memory: entries, bytes.", "what")
         self._memory_lost = self._gauge(
             "mess_api_memory_lost",
-            "Ready answers that no longer held (invalidated) or had no room (evicted), since the start.",
+            "Ready answers that no longer held (invalidated) or had no room (evicted), since the generation serves here.",
             "why",
         )
         self._tracks = self._gauge(
@@ -123,7 +130,7 @@ class ApiMetrics(MetricSet):
         )
         self._tracks_read = self._gauge(
             "mess_api_tracks_read",
-            "Tracks that a list named and that were not in memory, or no longer as they are, since the start.",
+            "Tracks that a list named and that were not in memory, or no longer as they are, since the generation serves here.",
         )
         self.streams = self._gauge("mess_api_streams", "Streams of events that are open.")
         self.streams_ended = self._counter(
@@ -159,9 +166,23 @@ class ApiMetrics(MetricSet):
             child = self._reads_from[source] = self.reads.labels(source)
         child.inc()
 
-    def watch_memory(self, memory: ResponseCache, fragments: TrackFragments) -> None:
-        """Report what `memory` and `fragments` hold, have lost or read, and have answered, whenever the metrics are read."""
+    def watch(
+        self, pool: asyncpg.Pool, memory: ResponseCache, fragments: TrackFragments, workers: QueuedRequests
+    ) -> None:
+        """Report these whenever the metrics are read, in place of those of before.
+
+        Args:
+            pool: Its connections.
+            memory: What it holds, has lost and has answered.
+            fragments: What they hold, and have read.
+            workers: What a request to them would take.
+        """
+        if self._watched is not None:
+            self.count_hits(self._watched)
         self._watched = memory
+        self._connections.labels("open").set_function(pool.get_size)
+        self._connections.labels("idle").set_function(pool.get_idle_size)
+        self._queue_delay.set_function(lambda: workers.queue_seconds)
         self._memory.labels("entries").set_function(lambda: len(memory))
         self._memory.labels("bytes").set_function(lambda: memory.bytes)
         self._memory_lost.labels("invalidated").set_function(lambda: memory.invalidated)
@@ -170,19 +191,13 @@ class ApiMetrics(MetricSet):
         self._tracks.labels("bytes").set_function(lambda: fragments.bytes)
         self._tracks_read.set_function(lambda: fragments.read_count)
 
-    def watch_queue(self, seconds: Callable[[], float]) -> None:
-        """Report what a request to the workers would take, whenever the metrics are read."""
-        self._queue_delay.set_function(seconds)
-
-    def watch_pool(self, pool: asyncpg.Pool) -> None:
-        """Report the connections of `pool` whenever the metrics are read."""
-        self._connections.labels("open").set_function(pool.get_size)
-        self._connections.labels("idle").set_function(pool.get_idle_size)
+    def count_hits(self, memory: ResponseCache) -> None:
+        """Count what a memory has answered since this was called last: counting each answer would cost more."""
+        hits, memory.hits = memory.hits, 0
+        self.reads.labels("memory").inc(hits)
 
     def render(self) -> bytes:
         """The metrics in Prometheus' text format."""
         if self._watched is not None:
-            # Counted where it costs nothing: most answers come from there.
-            hits, self._watched.hits = self._watched.hits, 0
-            self.reads.labels("memory").inc(hits)
+            self.count_hits(self._watched)
         return generate_latest(self.registry)

@@ -171,6 +171,8 @@ class MapPage(BaseModel):
     y: list[float]
     values: list[int] = Field(description="Of each point, the place in `names` of its field's value.")
     names: list[str | None] = Field(description="The values there are on this page; null is none.")
+    space: str = Field(description="The space of the generation whose map it is.")
+    generation: int = Field(description="Where it is another one than before, begin again with `after` 0.")
     next: int = Field(description="`after` of the page that follows, also of what will have changed later.")
     more: bool = Field(description="Whether there is more already.")
 

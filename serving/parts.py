@@ -1,9 +1,8 @@
-"""Builds and watches the background parts of an application."""
+"""Opens the context of a generation, and builds what all contexts share."""
 
 import asyncio
 import contextlib
-import signal
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -11,12 +10,17 @@ from typing import Any
 import asyncpg
 import structlog
 
+from serving.background import running_tasks
+from serving.context import ApiContext
+from serving.health import HealthChecks
+from serving.kafka.broker import IngestLogEnds
 from serving.kafka.change_subscriber import ChangeSubscriber
 from serving.kafka.changes import FeedChange
-from serving.keys import ApiKeyRing
+from serving.kafka.streaming import OpenStreams
 from serving.metrics import ApiMetrics
 from serving.recommend.lists import ListReader
 from serving.recommend.offset_watcher import OffsetWatcher
+from serving.recommend.questions import QuestionReader
 from serving.recommend.response_cache import ResponseCache
 from serving.recommend.service import ReadService
 from serving.recommend.track_fragments import TrackFragments
@@ -24,108 +28,143 @@ from serving.settings import ServingSettings
 from serving.workers.client import WorkerClient, WorkerClientOptions
 from serving.workers.directory import WorkerDirectory
 from store.errors import StoreError
-from streams.freed import keep_giving_back
+from store.generations import require_own_schema, require_readable
+from store.pool import open_pool, require_schema
+from store.settings import StoreSettings
 from streams.generations import GenerationName
 from streams.kafka.header_names import tolerate_foreign_header_names
-from streams.loop_lag import measure_loop_lag
 
 logger = structlog.get_logger("serving")
 
+_CLOSE_TIMEOUT = 5.0
+
 
 @dataclass(frozen=True, slots=True)
-class ApiParts:
-    """What `running_parts` runs.
+class ProcessParts:
+    """What the contexts of all generations share.
 
     Attributes:
-        memory: Ready answers.
-        recommending: Answers questions.
+        settings: How the process serves.
+        store: The store; its timeouts are those of reads.
+        log_ends: Reads the ends of a generation's topic; None without a broker.
+        metrics: Where things are counted.
         feed: The change feed; None without a broker.
+        streams: The streams of events that are open.
+        closing: Set when the process is to stop.
+        trouble: Says why another generation serves than should; None if that is not so.
     """
 
-    memory: ResponseCache
-    recommending: ReadService
+    settings: ServingSettings
+    store: StoreSettings
+    log_ends: IngestLogEnds | None
+    metrics: ApiMetrics
     feed: ChangeSubscriber | None
+    streams: OpenStreams
+    closing: asyncio.Event
+    trouble: Callable[[], str | None]
 
 
 @asynccontextmanager
-async def running_parts(
-    settings: ServingSettings,
-    pool: asyncpg.Pool,
-    kafka: dict[str, Any] | None,
-    metrics: ApiMetrics,
-    keys: ApiKeyRing | None = None,
-) -> AsyncIterator[ApiParts]:
-    """Run the parts around a block. If one of their tasks fails, the process ends: a partly working API would mislead.
+async def open_context(
+    process: ProcessParts, generation: GenerationName, turned: Callable[[], None]
+) -> AsyncIterator[ApiContext]:
+    """The context of a generation, whose tasks run around a block.
 
     Args:
-        settings: How it serves.
-        pool: The store.
-        kafka: What aiokafka's clients take, None without a broker.
-        metrics: Where things are counted.
-        keys: What callers' keys are held in; None where none are asked for.
+        process: What it shares with others.
+        generation: What it is to serve.
+        turned: Called after each look at the store that finds another generation to serve.
+
+    Raises:
+        StoreError: It cannot be read.
     """
-    if keys is not None:
-        await keys.load(pool)
-    memory = ResponseCache(settings.memory_bytes)
-    fragments = TrackFragments(pool, settings.track_bytes, settings.store_timeout)
-    metrics.watch_memory(memory, fragments)
-    watch = OffsetWatcher(pool, memory, settings.watch_interval, settings.store_timeout)
-    feed = None
-    workers = WorkerDirectory(pool, settings.store_timeout)
-    client = WorkerClient(workers, _asking(settings), metrics)
-    work: dict[str, Coroutine[Any, Any, None]] = {
-        "watch": watch.run(),
-        "workers": workers.run(),
-        "loop lag": measure_loop_lag(metrics.loop_lag),
-        "freed memory": keep_giving_back(),
-    }
-    if keys is not None:
-        work["keys"] = keys.run(pool)
-    if kafka is not None:
-        tolerate_foreign_header_names()
-        feed = ChangeSubscriber(
-            kafka,
-            settings.changes_topic,
-            _listener(memory, metrics),
-            limit=settings.stream_backlog,
-            max_bytes=settings.stream_backlog_bytes,
-        )
-        work["change feed"] = feed.run()
-    lists = ListReader(pool, fragments, settings.store_timeout)
-    recommending = ReadService(settings, GenerationName(), pool, memory, lists, watch, client, metrics)
-    with contextlib.suppress(StoreError, TimeoutError):  # it is looked for again
-        async with asyncio.timeout(settings.store_timeout):
-            await watch.look()
-    tasks = [asyncio.create_task(coroutine, name=name) for name, coroutine in work.items()]
-    for task in tasks:
-        task.add_done_callback(_failed)
+    settings, metrics = process.settings, process.metrics
+    store = process.store.of_schema(generation.schema)
+    pool = await open_pool(store, application_name="mess-api", read_only=True)
     try:
-        yield ApiParts(memory, recommending, feed)
+        await require_readable(pool, generation)
+        await require_own_schema(pool, generation)
+        await require_schema(pool)
+        memory = ResponseCache(settings.memory_bytes)
+        fragments = TrackFragments(pool, settings.track_bytes, settings.store_timeout)
+        watch = OffsetWatcher(
+            pool,
+            memory,
+            settings.watch_interval,
+            settings.store_timeout,
+            generation=generation,
+            turned=turned,
+        )
+        with contextlib.suppress(StoreError, TimeoutError):  # it is looked for again
+            async with asyncio.timeout(settings.store_timeout):
+                await watch.look()
+        workers = WorkerDirectory(pool, settings.store_timeout)
+        client = WorkerClient(workers, _asking(settings), metrics)
+        lists = ListReader(pool, fragments, settings.store_timeout)
+        recommending = ReadService(settings, generation, pool, memory, lists, watch, client, metrics)
+        try:
+            async with running_tasks({"watch": watch.run(), "workers": workers.run()}):
+                yield ApiContext(
+                    settings=settings,
+                    generation=generation,
+                    pool=pool,
+                    health=HealthChecks(settings, generation, pool, process.log_ends, process.trouble),
+                    metrics=metrics,
+                    memory=memory,
+                    fragments=fragments,
+                    recommending=recommending,
+                    workers=client,
+                    questions=QuestionReader(),
+                    feed=process.feed,
+                    streams=process.streams,
+                    closing=process.closing,
+                )
+        finally:
+            await recommending.close()
+            await client.close()
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        await recommending.close()
-        await client.close()
+        await _close(pool)
+
+
+def change_feed(
+    settings: ServingSettings,
+    kafka: dict[str, Any],
+    metrics: ApiMetrics,
+    memory: Callable[[], ResponseCache],
+) -> ChangeSubscriber:
+    """Reads the change feed for the streams of the process, and outdates what `memory` holds.
+
+    Args:
+        settings: How the process serves.
+        kafka: What aiokafka's clients take.
+        metrics: Where messages are counted.
+        memory: The responses in memory that are served at the moment.
+    """
+
+    def listen(change: FeedChange) -> None:
+        metrics.feed_messages.inc()
+        if change.value is None:
+            memory().forget(change.track_id)
+        else:
+            memory().outdate((change.track_id,), own=True)
+
+    tolerate_foreign_header_names()
+    return ChangeSubscriber(
+        kafka,
+        settings.changes_topic,
+        listen,
+        limit=settings.stream_backlog,
+        max_bytes=settings.stream_backlog_bytes,
+    )
 
 
 def _asking(settings: ServingSettings) -> WorkerClientOptions:
     return WorkerClientOptions(timeout=settings.request_timeout, in_flight=settings.max_requests)
 
 
-def _listener(memory: ResponseCache, metrics: ApiMetrics) -> Any:
-    def listen(change: FeedChange) -> None:
-        metrics.feed_messages.inc()
-        if change.value is None:
-            memory.forget(change.track_id)
-        else:
-            memory.outdate((change.track_id,), own=True)
-
-    return listen
-
-
-def _failed(task: asyncio.Task[None]) -> None:
-    if task.cancelled() or (error := task.exception()) is None:
-        return
-    logger.critical("a task has failed: the process stops", task=task.get_name(), exc_info=error)
-    signal.raise_signal(signal.SIGTERM)
+async def _close(pool: asyncpg.Pool) -> None:
+    try:
+        await asyncio.wait_for(pool.close(), _CLOSE_TIMEOUT)
+    except TimeoutError:
+        logger.warning("connections were still in use when they were closed")
+        pool.terminate()

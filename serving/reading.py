@@ -5,6 +5,7 @@ would cost more than the read.
 """
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any, get_type_hints
 
@@ -17,6 +18,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serving import problems
 from serving.context import context_of
+from serving.exchange import settled_context
 from serving.parameters import QueryReader, decode_track_id
 
 Endpoint = Callable[..., Awaitable[Response]]
@@ -36,16 +38,20 @@ class ReadRoute(APIRoute):
 
     Attributes:
         bounded: Whether the timeout of the store's reads applies to the endpoint.
+        settled: Whether the answer depends on which generation serves.
         reads_query: Whether the route parses the query string; else the endpoint does.
     """
 
     bounded = True
+    settled = True
     reads_query = True
 
     def __init__(self, path: str, endpoint: Endpoint, **options: Any) -> None:
         super().__init__(path, endpoint, **options)
         model = None if not self.reads_query else _query_model(endpoint) or _NoParameters
-        self.app = _lean(endpoint, model, takes_track="{track_id" in path, bounded=self.bounded)
+        self.app = _lean(
+            endpoint, model, takes_track="{track_id" in path, bounded=self.bounded, settled=self.settled
+        )
 
 
 class WaitingRoute(ReadRoute):
@@ -54,11 +60,19 @@ class WaitingRoute(ReadRoute):
     bounded = False
 
 
+class SameRoute(ReadRoute):
+    """A `ReadRoute` whose answer is the same whichever generation serves."""
+
+    settled = False
+
+
 class _NoParameters(BaseModel, frozen=True, extra="forbid"):
     """The model of routes without parameters."""
 
 
-def _lean(endpoint: Endpoint, model: type[BaseModel] | None, *, takes_track: bool, bounded: bool) -> ASGIApp:
+def _lean(
+    endpoint: Endpoint, model: type[BaseModel] | None, *, takes_track: bool, bounded: bool, settled: bool
+) -> ASGIApp:
     reader = None if model is None else QueryReader(model)
     takes_query = _query_model(endpoint) is not None
 
@@ -70,6 +84,8 @@ def _lean(endpoint: Endpoint, model: type[BaseModel] | None, *, takes_track: boo
             arguments["query"] = query
         if takes_track:
             arguments["track_id"] = decode_track_id(scope["path_params"]["track_id"])
+        if settled:
+            await settled_context(scope, time.perf_counter())
         timeout = context_of(request).settings.store_timeout if bounded else None
         try:
             # Statements have their own timeout; the wait for a free connection has only this one.

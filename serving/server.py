@@ -71,7 +71,7 @@ def server_of(
     """A server that is ready to run; arguments as for `serve_api`."""
     kafka = None
     if kafka_options is not None:
-        kafka = KafkaLogEnds(kafka_options, settings.ingest_topic, timeout=settings.broker_timeout)
+        kafka = KafkaLogEnds(kafka_options, timeout=settings.broker_timeout)
     connections = connections_for(settings.max_connections)
     # Streams may take half of the connections at most.
     settings = settings.model_copy(update={"max_streams": min(settings.max_streams, connections // 2)})

@@ -168,6 +168,40 @@ async def require_own_schema(pool: asyncpg.Pool, name: GenerationName) -> None:
         )
 
 
+async def require_readable(pool: asyncpg.Pool, name: GenerationName) -> None:
+    """Check that this role may read of a generation what it may read of the catalogue.
+
+    Raises:
+        GenerationError: It may not, or the schema is not there.
+        StoreUnavailableError: Postgres cannot be reached.
+    """
+    if name.schema is None:
+        return
+    with translated_errors():
+        shared = await shared_schema(pool)
+        row = await pool.fetchrow(_HIDDEN, name.schema, shared)
+    assert row is not None
+    if row["usable"] is None:
+        raise GenerationError(f"there is no schema {name.schema}")
+    hidden = ", ".join(row["hidden"]) if row["usable"] else f"schema {name.schema}"
+    if hidden:
+        raise GenerationError(
+            f"the database role {row['role']} may not read {hidden} of generation {name}: "
+            f"`mess roles grant --role {row['role']}` grants that"
+        )
+
+
+_HIDDEN: Final = """
+SELECT current_user AS role, has_schema_privilege(own, 'USAGE') AS usable, ARRAY(
+    SELECT t.relname::text FROM pg_class AS t JOIN pg_class AS c USING (relname)
+    WHERE t.relnamespace = own AND c.relnamespace = to_regnamespace($2) AND t.relkind = 'r'
+        AND has_table_privilege(c.oid, 'SELECT') AND NOT has_table_privilege(t.oid, 'SELECT')
+    ORDER BY t.relname
+) AS hidden
+FROM to_regnamespace($1) AS own
+"""
+
+
 async def create_generation(
     connection: PoolConnectionProxy, space: str, model: str | None, weights: str | None = None
 ) -> StoredGeneration:

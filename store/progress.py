@@ -1,4 +1,4 @@
-"""Reads offsets, and which lists and tracks have changed since: called many times a second.
+"""Reads offsets, which generation serves, and which lists and tracks have changed since: called many times a second.
 
 Every function takes one round trip, and raises `StoreUnavailableError` if Postgres cannot be reached.
 """
@@ -10,13 +10,15 @@ import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
 from store.pool import translated_errors
+from streams.generations import DEFAULT_SPACE, GenerationName
 
-# One statement, so that both belong to one snapshot. Owners of one worker have absorbed the same, mostly.
+# One statement, so that all belong to one snapshot. Owners of one worker have absorbed the same, mostly.
 _PROGRESS = """
-SELECT NULL AS owners, array_agg(partition) AS partitions, array_agg(consumed_offset) AS offsets
+SELECT NULL AS owners, array_agg(partition) AS partitions, array_agg(consumed_offset) AS offsets,
+    (SELECT number FROM generations WHERE space = $1 AND serving) AS serving
 FROM ingest_partitions
 UNION ALL
-SELECT array_agg(owner_partition), NULL, absorbed FROM owner_progress GROUP BY absorbed
+SELECT array_agg(owner_partition), NULL, absorbed, NULL FROM owner_progress GROUP BY absorbed
 """
 
 _WRITTEN = """
@@ -42,16 +44,18 @@ _WITHDRAWN = "SELECT track_id FROM withdrawals"
 
 @dataclass(frozen=True, slots=True)
 class StoreProgress:
-    """One snapshot of the offsets.
+    """One snapshot of the offsets, and of which generation serves.
 
     Attributes:
         consumed: For each partition of `track-ingest`, the next offset to read: everything below is in `tracks`.
         absorbed: For each partition whose lists are kept, and each source partition, the offset below which
             these lists hold the effect of everything.
+        serving: The generation that readers should get; None if the store has not said.
     """
 
     consumed: dict[int, int]
     absorbed: dict[int, dict[int, int]]
+    serving: GenerationName | None = None
 
     def behind(self, owner: int) -> bool:
         """Whether events have been accepted that the lists of `owner` have not absorbed yet."""
@@ -60,18 +64,20 @@ class StoreProgress:
 
 
 async def fetch_progress(pool: asyncpg.Pool | PoolConnectionProxy) -> StoreProgress:
-    """The offsets as of now."""
+    """The offsets as of now, and which generation serves."""
     with translated_errors():
-        rows = await pool.fetch(_PROGRESS)
+        rows = await pool.fetch(_PROGRESS, DEFAULT_SPACE)
     consumed: dict[int, int] = {}
+    serving = None
     absorbed: dict[int, dict[int, int]] = {}
-    for owners, partitions, offsets in rows:
+    for owners, partitions, offsets, number in rows:
         if owners is None:
+            serving = None if number is None else GenerationName(DEFAULT_SPACE, number)
             consumed = dict(zip(partitions or (), offsets or (), strict=True))
         else:
             taken = dict(enumerate(offsets))
             absorbed |= dict.fromkeys(owners, taken)
-    return StoreProgress(consumed, absorbed)
+    return StoreProgress(consumed, absorbed, serving)
 
 
 async def fetch_written(

@@ -171,14 +171,21 @@ class AsyncMessClient:
     ) -> AsyncIterator[models.MapPoints]:
         """The map, a page of points at a time; the `next` of the last page is the `after` that brings what has changed since.
 
+        Each generation has a map of its own. If another one serves meanwhile, its whole map follows.
+
         Args:
             after: Where to begin; 0: with everything.
             field: A metadata field whose value each point brings.
             page_size: Points on a page.
         """
+        before: int | None = None
         while True:
             params = given_parameters(after=after, field=field, limit=page_size)
             page = await self._read(Call("GET", "/map", params), models.MapPoints)
+            if before not in (None, page.generation):
+                after, before = 0, None
+                continue
+            before = page.generation
             yield page
             if not page.more:
                 return

@@ -250,13 +250,15 @@ class TagsAnswer(_AnswerModel):
 
 
 class MapPoints(_AnswerModel):
-    """Points of the map as columns of equal length."""
+    """Points of the map as columns of equal length; each generation has a map of its own."""
 
     ids: list[str]
     x: list[float]
     y: list[float]
     values: list[int] = []
     names: list[str | None] = []
+    space: str = "default"
+    generation: int = 1
     next: int
     more: bool
 

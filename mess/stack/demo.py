@@ -57,7 +57,7 @@ class DemoWatcher:
     def __init__(self, database_url: str, kafka: KafkaSettings) -> None:
         """Prepare to look; nothing is connected yet."""
         self._store = StoreSettings(database_url=SecretStr(database_url), pool_max_size=2)
-        self._ends = KafkaLogEnds(aiokafka_options(kafka), TRACK_INGEST, timeout=5.0)
+        self._ends = KafkaLogEnds(aiokafka_options(kafka), timeout=5.0)
         self._pool: asyncpg.Pool | None = None
 
     async def __aenter__(self) -> DemoWatcher:
@@ -121,7 +121,7 @@ class DemoWatcher:
 
     async def _lag(self, counts: StoreCounts) -> int | None:
         try:
-            ends = await self._ends.end_offsets()
+            ends = await self._ends.end_offsets(TRACK_INGEST)
         except BrokerUnavailableError:
             return None
         return count_lag(ends, counts.consumed_offsets)

@@ -93,10 +93,10 @@ async def partitions_of(consumer: AIOKafkaConsumer, topic: str) -> set[int]:
 
 
 class IngestLogEnds(Protocol):
-    """Reads the ends of the ingest topic's log. Called once a health report at most."""
+    """Reads the ends of the log of a topic that lists are computed from. Called once a health report at most."""
 
-    async def end_offsets(self) -> dict[int, int]:
-        """For each partition, the offset of the next message.
+    async def end_offsets(self, topic: str) -> dict[int, int]:
+        """For each partition, the offset of the next message; empty if there is no such topic.
 
         Raises:
             BrokerUnavailableError: The broker does not answer.
@@ -109,32 +109,30 @@ class IngestLogEnds(Protocol):
 class KafkaLogEnds:
     """`IngestLogEnds` from a Kafka consumer without a group: it commits nothing and reads no message."""
 
-    def __init__(self, kafka_options: dict[str, Any], topic: str, *, timeout: float) -> None:
+    def __init__(self, kafka_options: dict[str, Any], *, timeout: float) -> None:
         """Prepare; nothing is connected before the first question.
 
         Args:
             kafka_options: What aiokafka's clients take: bootstrap_servers, security_protocol, ...
-            topic: The topic whose end is asked for.
             timeout: Seconds one question may take.
         """
         self._options = kafka_options
-        self._topic = topic
         self._timeout = timeout
         self._consumer: AIOKafkaConsumer | None = None
         self._one_at_a_time = asyncio.Lock()
 
-    async def end_offsets(self) -> dict[int, int]:
+    async def end_offsets(self, topic: str) -> dict[int, int]:
         """See `IngestLogEnds`."""
         async with self._one_at_a_time:
             try:
                 async with asyncio.timeout(self._timeout):
-                    return await self._ask()
+                    return await self._ask(topic)
             except (KafkaError, OSError) as error:  # a timeout is an OSError too
                 await self._drop()
                 reason = str(error) or f"no answer within {self._timeout:g} s"
                 raise BrokerUnavailableError(reason) from error
 
-    async def _ask(self) -> dict[int, int]:
+    async def _ask(self, topic: str) -> dict[int, int]:
         if self._consumer is None:
             consumer = AIOKafkaConsumer(
                 **self._options, group_id=None, enable_auto_commit=False, isolation_level=READ_COMMITTED
@@ -145,9 +143,9 @@ class KafkaLogEnds:
                 await stop_client(consumer)
                 raise
             self._consumer = consumer
-        if self._topic not in await self._consumer.topics():
+        if topic not in await self._consumer.topics():
             return {}
-        return await read_end_offsets(self._consumer, self._topic)
+        return await read_end_offsets(self._consumer, topic)
 
     async def _drop(self) -> None:
         consumer, self._consumer = self._consumer, None

@@ -1,4 +1,4 @@
-"""Polls the store's offsets, which tell whether cached responses may be outdated.
+"""Polls the store's offsets, which tell whether cached responses may be outdated, and which generation serves.
 
 It polls about twenty times a second, whatever the number of readers, and twice a second while there are none. Each poll is a
 tick. A cached response that was checked before the last change of its partition must be checked again.
@@ -16,6 +16,7 @@ from serving.recommend.response_cache import ANY, ResponseCache
 from store import progress
 from store.errors import StoreError
 from store.progress import StoreProgress
+from streams.generations import GenerationName
 
 logger = structlog.get_logger("serving")
 
@@ -38,6 +39,8 @@ class OffsetWatcher:
         memory: The cache whose entries it outdates when tracks are written.
         interval: Seconds between polls.
         timeout: Seconds that a poll may take.
+        generation: Whose offsets these are.
+        turned: Called after each poll that finds that another generation serves.
 
     Attributes:
         tick: Grows with each poll.
@@ -46,8 +49,19 @@ class OffsetWatcher:
         seen: The offsets as of the last poll.
     """
 
-    def __init__(self, pool: asyncpg.Pool, memory: ResponseCache, interval: float, timeout: float) -> None:
+    def __init__(
+        self,
+        pool: asyncpg.Pool,
+        memory: ResponseCache,
+        interval: float,
+        timeout: float,
+        *,
+        generation: GenerationName,
+        turned: Callable[[], None],
+    ) -> None:
         self._pool = pool
+        self._generation = generation
+        self._turned = turned
         self._memory = memory
         self._interval = interval
         self._timeout = timeout
@@ -56,6 +70,7 @@ class OffsetWatcher:
         # By owner, when the oldest event was accepted that its lists have not absorbed.
         self._oldest: dict[int, float] = {}
         self._looked_at = float("-inf")
+        self._failing = False
         self._read_at = float("-inf")
         self._trust = _TRUST
         self._changed = asyncio.Condition()
@@ -87,8 +102,14 @@ class OffsetWatcher:
         return max(0.0, now - self._oldest.get(owner, float("inf")))
 
     async def renewed(self, since: float, seconds: float) -> bool:
-        """Wait up to so many seconds for a poll that began at `since` or later; returns whether there has been one."""
-        return await self.until(lambda _: self._looked_at >= since, seconds)
+        """Wait up to so many seconds for a poll that began at `since` or later; returns whether there has been one.
+
+        While polls fail there is none to wait for.
+        """
+        if self._failing:
+            return False
+        await self.until(lambda _: self._looked_at >= since or self._failing, seconds)
+        return self._looked_at >= since
 
     async def until(self, wanted: Callable[[StoreProgress], bool], seconds: float) -> bool:
         """Wait up to so many seconds until the offsets are as `wanted`; returns whether they are."""
@@ -107,20 +128,21 @@ class OffsetWatcher:
 
     async def run(self) -> None:
         """Poll for ever."""
-        failing = False
         while True:
             try:
                 async with asyncio.timeout(self._timeout):
                     await self.look()
             except (StoreError, TimeoutError) as error:
-                if not failing:
+                if not self._failing:
                     logger.warning("store unavailable", error=str(error) or "it does not answer in time")
-                failing = True
+                self._failing = True
                 self._looked_at = float("-inf")
+                async with self._changed:
+                    self._changed.notify_all()
             else:
-                if failing:
+                if self._failing:
                     logger.info("store available again")
-                failing = False
+                self._failing = False
             await self._rest()
 
     async def _rest(self) -> None:
@@ -156,6 +178,8 @@ class OffsetWatcher:
         await self._date_events(found, asked)
         self._looked_at = asked
         self.seen = found
+        if found.serving not in (None, self._generation):
+            self._turned()
         async with self._changed:
             self._changed.notify_all()
 

@@ -173,9 +173,6 @@ class ReadService:
             if entry is not None and await self._holds(entry, began):
                 return ReadAnswer(*self.ready(entry, began), "checked")
             found = await self._load(target, track_id, question, entry)
-            if not self.watch.trusted(began):
-                # Polls were rare: the last one may not have seen what the lists have absorbed since.
-                await self.watch.renewed(began, self._settings.store_timeout)
         except StoreUnavailableError:
             if entry is None:
                 raise

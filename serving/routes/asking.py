@@ -13,6 +13,7 @@ from starlette.responses import Response
 
 from serving import problems
 from serving.context import ApiContext, context_of
+from serving.exchange import settled_context
 from serving.models import (
     MAX_BATCH,
     BatchResponse,
@@ -90,7 +91,9 @@ async def ask(request: Request) -> Response:
     """
     began = time.perf_counter()
     wanted = wanted_format(request.headers.get("accept", ""))
-    return response_of(await _answered(context_of(request), _question(await _json(request)), began), wanted)
+    question = _question(await _json(request))
+    context = await settled_context(request.scope, began)
+    return response_of(await _answered(context, question, began), wanted)
 
 
 async def ask_many(request: Request) -> Response:
@@ -104,7 +107,7 @@ async def ask_many(request: Request) -> Response:
     if asked.keys() != {"requests"}:
         unknown = sorted(asked.keys() - {"requests"})
         raise problems.invalid_parameters_problem([(name, "is not a member of a batch") for name in unknown])
-    context = context_of(request)
+    context = await settled_context(request.scope, time.perf_counter())
     places = asyncio.Semaphore(_AT_ONCE), asyncio.Semaphore(_ASKED_AT_ONCE)
     # A batch takes no longer than one answer may: entries that have had no place by then have none.
     deadline = asyncio.get_running_loop().time() + context.recommending.bound

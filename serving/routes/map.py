@@ -20,7 +20,8 @@ async def read_map(request: Request, query: Annotated[MapQuery, Query()]) -> Res
     """Positions that have changed since the change `after`, in pages, with the value of one field of each track.
 
     Read from `after` 0 to the end for the whole map; then ask with the last `next` for later changes. Similar tracks are
-    close together; the axes mean nothing. Withdrawn tracks are left out.
+    close together; the axes mean nothing. Withdrawn tracks are left out. Each generation has a map of its own: where
+    `generation` is another one than before, begin again.
     """
     field = query.field
     extra = field[len(_EXTRA) :] if field is not None and field.startswith(_EXTRA) else None
@@ -28,8 +29,9 @@ async def read_map(request: Request, query: Annotated[MapQuery, Query()]) -> Res
         raise problems.invalid_parameters_problem(
             [("field", "is not a metadata field, nor `extra.` and a key of it")]
         )
+    context = context_of(request)
     points = await map_positions.read_points(
-        context_of(request).pool,
+        context.pool,
         after=query.after,
         limit=query.limit,
         column=None if extra else field,
@@ -37,6 +39,8 @@ async def read_map(request: Request, query: Annotated[MapQuery, Query()]) -> Res
     )
     body = {
         **map_positions.described_map(points),
+        "space": context.generation.space,
+        "generation": context.generation.number,
         "next": points[-1].change if points else query.after,
         "more": len(points) == query.limit,
     }

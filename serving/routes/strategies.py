@@ -5,7 +5,7 @@ from starlette.responses import Response
 
 from serving import models
 from serving.models import problem_responses
-from serving.reading import add_read
+from serving.reading import SameRoute, add_read
 from serving.recommend import replies
 from streams.strategies import registry
 
@@ -22,6 +22,7 @@ def register(app: FastAPI) -> None:
         app,
         "/strategies",
         list_strategies,
+        route=SameRoute,
         tags=["recommendations"],
         summary="List strategies",
         response_model=models.StrategyList,

@@ -34,7 +34,9 @@ async def tracks_route(request: Request, query: Annotated[TracksQuery, Query()])
 async def read_track(request: Request, track_id: TrackIdPath) -> Response:
     """A track: its metadata, its source event, and the state of its list."""
     record = await _record(request, track_id)
-    return replies.json_response(replies.track_detail(record, context_of(request).settings.ingest_topic))
+    context = context_of(request)
+    topic = context.settings.topic_of(context.generation)
+    return replies.json_response(replies.track_detail(record, topic))
 
 
 async def metadata_route(request: Request, track_id: TrackIdPath) -> Response:

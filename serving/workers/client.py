@@ -120,8 +120,12 @@ class WorkerClient:
         self._pending: set[_Flight] = set()
         self._alike: dict[bytes, _Flight] = {}
         self._delay = QueueDelay(options.timeout)
-        metrics.watch_queue(lambda: self._delay.seconds)
         self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def queue_seconds(self) -> float:
+        """Estimated seconds until a request that is sent now is answered."""
+        return self._delay.seconds
 
     @property
     def in_flight(self) -> int:

@@ -124,7 +124,7 @@ export class Points {
 }
 
 /** @typedef {{left: number, top: number, right: number, bottom: number}} Box */
-/** @typedef {{ids: string[], x: number[], y: number[], values: number[], names: (string | null)[], next: number, more: boolean}} Page */
+/** @typedef {{ids: string[], x: number[], y: number[], values: number[], names: (string | null)[], generation: number, next: number, more: boolean}} Page */
 
 /** @param {Box} box @param {number} x @param {number} y */
 function place(box, x, y) {
@@ -142,20 +142,29 @@ function cellOf(box, x, y) {
 /**
  * Read the whole map and follow it until `signal` aborts.
  * @param {string} field
- * @param {(page: Page, first: boolean) => void} onPage `first`: the map is being read for the first time.
+ * @param {(page: Page, first: boolean, begun: boolean) => void} onPage `first`: a map is being read for the first time; `begun`:
+ *   this is its first page.
  * @param {AbortSignal} signal
  */
 export async function followMap(field, onPage, signal) {
   let after = 0;
   let first = true;
+  let generation = 0;
   while (!signal.aborted) {
     try {
       const query = new URLSearchParams({ after: String(after), limit: String(PAGE) });
       if (field) query.set("field", field);
       const page = await read(`map?${query}`, signal);
       if (signal.aborted) return;
+      const begun = page.generation !== generation;
+      generation = page.generation;
+      if (begun && after) {
+        // Another generation serves, and its map is another one.
+        [after, first, generation] = [0, true, 0];
+        continue;
+      }
       after = page.next;
-      if (page.ids.length || first) onPage(page, first);
+      if (page.ids.length || first) onPage(page, first, begun);
       if (page.more) continue;
       first = first && !page.ids.length;
     } catch (error) {

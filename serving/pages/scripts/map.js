@@ -72,12 +72,16 @@ function load(field) {
   following = new AbortController();
   shownField = field;
   only = null;
-  const fresh = new Points();
+  let fresh = new Points();
   // A list that changes flashes where its track stands.
   follow("changes", ({ event, data }) => event === "change" && flash(data.track_id), following.signal);
   followMap(
     field,
-    (page, first) => {
+    (page, first, begun) => {
+      if (begun && fresh.count) {
+        fresh = new Points();
+        fitted = false;
+      }
       points = fresh;
       const added = points.take(page);
       if (!first) for (const row of added) painter.flashes.set(row, performance.now());

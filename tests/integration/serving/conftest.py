@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serving.app import create_app
 from serving.context import ApiContext
+from serving.exchange import ContextExchange
 from serving.kafka.broker import IngestLogEnds
 from serving.settings import ServingSettings
 from store.settings import StoreSettings
@@ -54,8 +55,13 @@ class Served:
 class ServedClient(httpx.AsyncClient):
     """A client of one running application, with what that application holds."""
 
-    context: ApiContext
+    exchange: ContextExchange
     app: ASGIApp
+
+    @property
+    def context(self) -> ApiContext:
+        """What a request gets now."""
+        return self.exchange.current
 
 
 @asynccontextmanager
@@ -70,7 +76,7 @@ async def serve(served: Served) -> AsyncIterator[ServedClient]:
 
         transport = httpx.ASGITransport(with_state)
         async with ServedClient(transport=transport, base_url="http://api") as client:
-            client.context = (state or {})["context"]
+            client.exchange = (state or {})["exchange"]
             client.app = with_state
             yield client
 

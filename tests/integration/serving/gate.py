@@ -10,7 +10,7 @@ from tests.integration.serving.conftest import Database
 
 
 class Gate:
-    """Passes connections on while it is open; `silent` holds back what Postgres answers."""
+    """Passes connections on while it is open; `silent` holds back what Postgres answers, `delay` does so for so many seconds."""
 
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
@@ -22,6 +22,7 @@ class Gate:
         self._port = 0
         self._writers: set[asyncio.StreamWriter] = set()
         self.silent = False
+        self.delay = 0.0
 
     def before(self, database: Database) -> Database:
         """`database` as it is seen through the gate."""
@@ -54,6 +55,8 @@ class Gate:
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, answers: bool = False
     ) -> None:
         while data := await reader.read(65536):
+            if answers and self.delay:
+                await asyncio.sleep(self.delay)
             if not (answers and self.silent):
                 writer.write(data)
         writer.close()

@@ -14,6 +14,7 @@ from tests.integration.serving.asking import PARTITIONS, FeedWriter, answering, 
 from tests.integration.serving.catalogue import ServedCatalogue
 from tests.integration.serving.conftest import Database, Served, ServedClient, serve
 from tests.integration.serving.problems import fields_of, problem_of
+from tests.integration.serving.two_generations import make_two_generations
 from tests.support.polling import until
 from tests.support.services import KafkaBroker
 
@@ -96,6 +97,27 @@ async def test_a_stream_goes_on_where_it_was_after_a_restart(database: Database,
     assert sorted(told) == tracks
     last = dict(part.split(":") for part in rest[-1]["id"].split(","))
     assert sum(int(offset) + 1 for offset in last.values()) == len(tracks)
+
+
+async def test_a_stream_goes_on_when_another_generation_serves(
+    database: Database, catalogue: ServedCatalogue, feed: FeedWriter
+) -> None:
+    """It keeps nothing of the old generation open, and changes outdate what memory has of the new one."""
+    both = await make_two_generations(database, catalogue)
+    async with serve(Served(database, feed.settings, kafka_options=feed.options)) as client:
+        before = client.context
+        assert before.feed is not None
+        await before.feed.ready(20)
+        before.recommending.bound = 0.2
+        async with stream(client, STREAM) as events:
+            await events.next()
+            await both.promote(2)
+            await until(before.pool.is_closing)
+            assert both.check((await client.get(PATH)).json()) == 2
+            await feed.change(TRACK, ["new"], [])
+            assert (await events.next())["data"]["added"] == ["new"]
+        assert client.context.memory.invalidated == 1
+        assert (before.requests, client.context.requests, client.context.streams.open) == (0, 0, 0)
 
 
 async def test_a_slow_reader_is_told_so_and_dropped(api: ServedClient, feed: FeedWriter) -> None:

@@ -196,7 +196,7 @@ class TestBroker:
             "UPDATE ingest_partitions SET consumed_offset = CASE partition WHEN 0 THEN 4 ELSE 3 END"
         )
         settings = ServingSettings(health_ttl=0, ingest_topic=topic, lag_degraded=0)
-        ends = KafkaLogEnds({"bootstrap_servers": kafka_broker.bootstrap_servers}, topic, timeout=15)
+        ends = KafkaLogEnds({"bootstrap_servers": kafka_broker.bootstrap_servers}, timeout=15)
         async with serve(Served(database, settings, ends)) as client:
             checks = await _checks(client)
             assert (checks["broker"]["status"], checks["broker"]["partitions"]) == ("ok", 2)
@@ -209,7 +209,7 @@ class TestBroker:
     async def test_missing_topic_is_told(self, database: Database, kafka_broker: KafkaBroker) -> None:
         """A broker without the ingest topic degrades health by name, and asking does not create it."""
         topic = unique_name("absent")
-        ends = KafkaLogEnds({"bootstrap_servers": kafka_broker.bootstrap_servers}, topic, timeout=15)
+        ends = KafkaLogEnds({"bootstrap_servers": kafka_broker.bootstrap_servers}, timeout=15)
         settings = ServingSettings(health_ttl=0, ingest_topic=topic)
         async with serve(Served(database, settings, ends)) as client:
             for _ in range(2):
@@ -236,7 +236,7 @@ class TestBroker:
 
     async def test_reads_go_on_without_the_broker(self, database: Database) -> None:
         """No broker: health is degraded and says why, reads are answered."""
-        ends = KafkaLogEnds({"bootstrap_servers": "127.0.0.1:1"}, "track-ingest", timeout=2)
+        ends = KafkaLogEnds({"bootstrap_servers": "127.0.0.1:1"}, timeout=2)
         async with serve(Served(database, kafka=ends)) as client:
             response = await client.get("/health/detailed")
             assert (response.status_code, response.json()["status"]) == (200, "degraded")
@@ -249,9 +249,9 @@ class TestBroker:
         held: list[asyncio.StreamWriter] = []
         server = await asyncio.start_server(lambda _, writer: held.append(writer), "127.0.0.1", 0)
         port = server.sockets[0].getsockname()[1]
-        ends = KafkaLogEnds({"bootstrap_servers": f"127.0.0.1:{port}"}, "track-ingest", timeout=0.2)
+        ends = KafkaLogEnds({"bootstrap_servers": f"127.0.0.1:{port}"}, timeout=0.2)
         with pytest.raises(BrokerUnavailableError):
-            await ends.end_offsets()
+            await ends.end_offsets("track-ingest")
         await ends.close()
         assert held
         for writer in held:

@@ -63,11 +63,13 @@ async def lags(line: Line) -> list[int | None]:
     """How far the store is behind, as everyone who says so says: the worker, the API's health, `mess status`."""
     options = {"bootstrap_servers": line.servers}
     connection = await asyncpg.connect(line.database_url)
-    ends = KafkaLogEnds(options, TRACK_INGEST, timeout=10)
+    ends = KafkaLogEnds(options, timeout=10)
     try:
         rows = await connection.fetch("SELECT partition, consumed_offset FROM ingest_partitions")
         consumed: dict[int, int] = {row[0]: row[1] for row in rows}
-        health = sum(max(0, end - consumed.get(p, 0)) for p, end in (await ends.end_offsets()).items())
+        health = sum(
+            max(0, end - consumed.get(p, 0)) for p, end in (await ends.end_offsets(TRACK_INGEST)).items()
+        )
         (status,) = (lag for lag in await read_lags(options, consumed) if lag.topic == TRACK_INGEST)
     finally:
         await ends.close()

@@ -92,7 +92,7 @@ async def test_keys_are_read_again_when_one_has_changed(store: KeyStore) -> None
     store.keys = [stored(first)]
     ring = ApiKeyRing(0.001)
     await ring.load(POOL)
-    running = asyncio.create_task(ring.run(POOL))
+    running = asyncio.create_task(ring.run(lambda: POOL))
     await asyncio.sleep(0.02)
     assert len(ring) == 1
     store.away = True

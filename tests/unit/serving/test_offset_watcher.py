@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from serving.recommend.offset_watcher import OffsetWatcher
 from serving.recommend.response_cache import ANY
 from store.errors import StoreUnavailableError
 from store.progress import StoreProgress
+from streams.generations import GenerationName
 
 pytestmark = pytest.mark.unit
 
@@ -77,11 +79,15 @@ def store(monkeypatch: pytest.MonkeyPatch) -> SteeredStore:
     return steered
 
 
-def watcher(memory: NotedMemory, interval: float = 60.0) -> OffsetWatcher:
+def watcher(
+    memory: NotedMemory, interval: float = 60.0, turned: Callable[[], None] | None = None
+) -> OffsetWatcher:
     """A watcher of the steered store."""
     nothing: Any = None
     noted: Any = memory
-    return OffsetWatcher(nothing, noted, interval, timeout=5.0)
+    return OffsetWatcher(
+        nothing, noted, interval, 5.0, generation=GenerationName(), turned=turned or (lambda: None)
+    )
 
 
 async def test_only_partitions_whose_lists_may_have_changed_have_moved(store: SteeredStore) -> None:
@@ -220,4 +226,28 @@ async def test_the_first_reader_after_a_quiet_time_learns_what_was_absorbed_in_i
     assert watch.behind(0, came) == 0
     store.away = True
     assert not await watch.renewed(time.perf_counter(), 0.01)
+    running.cancel()
+
+
+async def test_each_poll_that_finds_another_generation_to_serve_says_so(store: SteeredStore) -> None:
+    """Its own generation is nothing to tell, nor is a store that does not say."""
+    told: list[GenerationName | None] = []
+    watch = watcher(NotedMemory(), turned=lambda: told.append(watch.seen.serving))
+    for serving in (None, GenerationName(), GenerationName("default", 2), GenerationName("default", 2)):
+        store.progress = StoreProgress({0: 10}, {}, serving)
+        await watch.look()
+    assert told == [GenerationName("default", 2)] * 2
+
+
+async def test_nobody_waits_for_a_poll_of_a_store_that_is_away(store: SteeredStore) -> None:
+    """Who waits already is told when a poll fails; who comes later is told at once."""
+    watch = watcher(NotedMemory())
+    await watch.look()
+    store.away = True
+    waiting = asyncio.create_task(watch.renewed(time.perf_counter(), 30.0))
+    await asyncio.sleep(0)
+    running = asyncio.create_task(watch.run())
+    async with asyncio.timeout(20):
+        assert not await waiting
+        assert not await watch.renewed(time.perf_counter(), 30.0)
     running.cancel()

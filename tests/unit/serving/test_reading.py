@@ -49,7 +49,10 @@ async def client() -> Any:
     add_read(app, "/plain", plain)
     add_read(app, "/slow", slow)
     add_read(app, "/waiting", slow, route=WaitingRoute)
-    context = SimpleNamespace(settings=SimpleNamespace(store_timeout=0.05))
+    watch = SimpleNamespace(trusted=lambda now: now > 0)
+    context = SimpleNamespace(
+        settings=SimpleNamespace(store_timeout=0.05), recommending=SimpleNamespace(watch=watch)
+    )
 
     async def with_context(scope: Any, receive: Any, send: Any) -> None:
         raw = scope["raw_path"].decode()
