@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -43,10 +43,12 @@ DELETE FROM neighbour_lists AS l WHERE l.key = ANY($1::bigint[]) AND l.version <
 AND NOT EXISTS (SELECT FROM tracks AS t WHERE t.key = l.key)
 """
 
-# By key and partition that it was of, the event that moved a track to another partition.
-_MOVED_AWAY = (
-    "SELECT key, from_partition, to_partition, to_offset FROM moves WHERE from_partition = ANY($1::int[])"
-)
+# A new version; and, by key and partition that it was of, the events that moved tracks to other partitions. Drawn together, as
+# each statement is a round trip that readers of a new list wait for.
+_DRAW = """
+SELECT nextval('list_version'), array_agg(key), array_agg(from_partition), array_agg(to_partition), array_agg(to_offset)
+FROM moves WHERE from_partition = ANY($1::int[])
+"""
 
 # Lists of tracks that have been withdrawn meanwhile are left out.
 _INSERT = """
@@ -99,10 +101,12 @@ async def flush_lists(
     Returns:
         The new version, and when it was made, in microseconds since 1970.
     """
-    version: int = await connection.fetchval("SELECT nextval('list_version')")
+    drawn = await connection.fetchrow(_DRAW, np.unique(rows.owners).tolist())
+    assert drawn is not None
+    version, *moves = drawn
     generated_at = time.time_ns() // 1_000
-    if len(rows.owners):
-        rows = await _without_moved(connection, rows, applied or {})
+    if moves[0] is not None:
+        rows = _without_moved(rows, zip(*moves, strict=True), applied or {})
     for start in range(0, len(deleted), PAGE_ROWS):
         await connection.execute(_DROP, deleted[start : start + PAGE_ROWS].tolist(), version)
     if len(rows.keys) <= FEW_LISTS:
@@ -116,10 +120,9 @@ async def flush_lists(
     return version, generated_at
 
 
-async def _without_moved(
-    connection: PoolConnectionProxy, rows: ListRows, applied: Mapping[int, int]
+def _without_moved(
+    rows: ListRows, moves: Iterable[tuple[int, int, int, int]], applied: Mapping[int, int]
 ) -> ListRows:
-    moves = await connection.fetch(_MOVED_AWAY, np.unique(rows.owners).tolist())
     away = {(key, owner) for key, owner, partition, at in moves if at >= applied.get(partition, 0)}
     if not away:
         return rows
