@@ -6,6 +6,8 @@ from typing import Any, Final
 import typer
 from typer.core import TyperGroup
 
+from mess.collecting import collect_rarely
+
 # Of each command its module here, and what `mess --help` says of it.
 COMMANDS: Final = {
     "up": ("up", "Run Postgres, a broker, workers and the API here, until Ctrl-C."),
@@ -70,4 +72,5 @@ def build_cli() -> typer.Typer:
 
 def main() -> None:
     """Entry point of the `mess` command."""
+    collect_rarely()
     build_cli()()

@@ -1,6 +1,8 @@
 """Garbage collections: what has been found alive is looked at no more, and cycles go all the same."""
 
 import gc
+import subprocess
+import sys
 import time
 import weakref
 from collections.abc import Iterator
@@ -98,3 +100,25 @@ def test_a_process_that_grows_for_good_looks_at_everything_a_few_times(
         setting_aside("stop", {"generation": 2})
         looks += setting_aside.everything_at != before
     assert 10 < looks < 30
+
+
+_COMMAND = """
+import atexit, gc
+from mess.collecting import collect_rarely, keep_short
+usual = gc.get_threshold()
+# What is registered first is called last.
+atexit.register(lambda: print(gc.get_freeze_count() > 0))
+collect_rarely()
+print(gc.get_threshold()[0] > usual[0], gc.get_freeze_count())
+if {stays}:
+    keep_short()
+    print(gc.get_threshold() == usual)
+"""
+
+
+@pytest.mark.parametrize(("stays", "said"), [(False, "True 0 True"), (True, "True 0 True True")])
+def test_a_command_starts_and_ends_without_collections(stays: bool, said: str) -> None:
+    """Collections are rare until a process that stays has imported everything; at the end everything is left alone."""
+    program = _COMMAND.format(stays=stays)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == said.split()
