@@ -23,12 +23,13 @@ import os
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import IO
 from urllib.parse import urlsplit, urlunsplit
 
+import asyncpg
 import orjson
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient
@@ -36,7 +37,6 @@ from aiokafka.admin import AIOKafkaAdminClient
 from mess import migrate
 from mess.stack.jars import kafka_jars
 from mess.stack.java import KafkaUnavailableError, find_java
-from mess.stack.postgres import postgres_binaries
 from streams.kafka.clients import admin_client
 from streams.kafka.topics import ensure_topics, partition_counts, topic_specs
 from streams.settings import KafkaSettings, StreamSettings
@@ -52,11 +52,16 @@ def unique_name(prefix: str) -> str:
 
 @dataclass(frozen=True)
 class PostgresServer:
-    """A running server; the URLs are of the superuser, the schema's owner and the API's role."""
+    """A running server; the URLs are of the superuser, the schema's owner and the API's role.
+
+    Attributes:
+        execute: Runs one statement as superuser, outside a transaction.
+    """
 
     admin_url: str
     owner_url: str
     api_url: str
+    execute: Callable[[str], object]
 
     def owner_url_of(self, database: str) -> str:
         """Return the owner's URL of another database of this server."""
@@ -65,25 +70,6 @@ class PostgresServer:
     def api_url_of(self, database_url: str) -> str:
         """Return the read-only role's URL of the database that `database_url` names."""
         return _with_database(self.api_url, urlsplit(database_url).path.lstrip("/"))
-
-    def execute(self, statement: str) -> None:
-        """Run one statement as superuser, outside a transaction."""
-        subprocess.run(
-            [
-                postgres_binaries() / "psql",
-                "-X",
-                "-q",
-                "-v",
-                "ON_ERROR_STOP=1",
-                "-d",
-                self.admin_url,
-                "-c",
-                statement,
-            ],
-            check=True,
-            capture_output=True,
-            text=True,
-        )
 
     def create_database(self, name: str, template: str) -> None:
         """Make a database, owned by the schema's owner, that holds what `template` holds."""
@@ -162,8 +148,31 @@ def _drained(stream: IO[str]) -> Iterator[None]:
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[PostgresServer]:
     """One Postgres for the session, in a temporary directory."""
-    with running_services("--broker=none") as facts:
-        yield PostgresServer(facts["admin_url"], facts["database_url"], facts["api_database_url"])
+    with running_services("--broker=none") as facts, _superuser(facts["admin_url"]) as execute:
+        yield PostgresServer(facts["admin_url"], facts["database_url"], facts["api_database_url"], execute)
+
+
+@contextmanager
+def _superuser(url: str) -> Iterator[Callable[[str], object]]:
+    """Yield what runs a statement: on one connection, as two psql a test took more than the database itself."""
+    connection: asyncpg.Connection | None = None
+
+    async def execute(statement: str) -> None:
+        nonlocal connection
+        if connection is None or connection.is_closed():
+            connection = await asyncpg.connect(url)
+        await connection.execute(statement)
+
+    async def close() -> None:
+        if connection is not None:
+            await connection.close()
+
+    # A thread and loop of their own, which must not meet the ones of the tests: both are begun by the first statement.
+    runner = asyncio.Runner()
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        yield lambda statement: pool.submit(runner.run, execute(statement)).result()
+        pool.submit(runner.run, close()).result()
+        pool.submit(runner.close).result()
 
 
 @pytest.fixture(scope="session")
