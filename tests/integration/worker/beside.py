@@ -13,6 +13,7 @@ from store.generations import StoredGeneration
 from store.pool import open_pool
 from store.settings import StoreSettings
 from streams.contracts import encode_track
+from streams.kafka.topics import delete_generation_topic
 from streams.settings import KafkaSettings, StreamSettings
 from tests.integration.worker.conftest import Line
 from tests.support.polling import until
@@ -105,12 +106,16 @@ def store_of(line: Line) -> StoreSettings:
 
 @asynccontextmanager
 async def generation_of(line: Line) -> AsyncIterator[Beside]:
-    """A new generation, without workers; those that it gets are killed at the end."""
+    """A new generation, without workers; those that it gets are killed at the end, and its topic is deleted."""
     kafka = KafkaSettings(bootstrap_servers=line.servers)
     async with await open_pool(store_of(line), application_name="test") as pool:
         made = await lifecycle.create(kafka, StreamSettings(), pool, model=MODEL)
     found = Beside(line, made)
-    yield found
-    for worker in found.workers:
-        worker.kill()
-        print(worker.log.read_text()[-5000:])  # noqa: T201 -- pytest shows it with a failure
+    try:
+        yield found
+    finally:
+        for worker in found.workers:
+            worker.kill()
+            print(worker.log.read_text()[-5000:])  # noqa: T201 -- pytest shows it with a failure
+        # The broker is that of other modules, too, whose databases begin with the same numbers.
+        await delete_generation_topic(kafka, made.name)
