@@ -1,6 +1,7 @@
 """A broker with the pipeline's topics, and the `mess` command against it."""
 
 import concurrent.futures
+import contextlib
 import json
 import os
 import subprocess
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import Result
 from typer.testing import CliRunner
 
 from mess.cli import build_cli
@@ -41,18 +43,25 @@ class Mess:
         )
 
     def run(self, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-        """Run the command to its end; tracebacks fail the test."""
-        with self.start(*arguments, stdin=subprocess.PIPE) as process:
-            out, err = process.communicate(stdin, timeout=60)
-        assert "Traceback" not in err, err
-        return subprocess.CompletedProcess(arguments, process.returncode, out, err)
+        """Run the command to its end, in this process, which saves a second of imports; a defect fails the test."""
+        with contextlib.chdir(self.folder):
+            done = self._invoke(*arguments, stdin=stdin)
+        assert "Traceback" not in done.stderr, done.stderr
+        return subprocess.CompletedProcess(arguments, done.exit_code, done.stdout, done.stderr)
+
+    def _invoke(self, *arguments: str, stdin: str = "") -> Result:
+        with pytest.MonkeyPatch.context() as patched:
+            for name in [name for name in os.environ if name.startswith("MESS_")]:
+                patched.delenv(name)
+            done = CliRunner().invoke(build_cli(), arguments, input=stdin, env=self.environment)
+        assert done.exception is None or isinstance(done.exception, SystemExit), done.exc_info
+        return done
 
     def messages(self, topic: str) -> list[dict[str, Any]]:
-        """Return everything on a topic, as `mess tail` prints it: in this process, which saves a second of imports."""
-        arguments = ["tail", topic, "--from-beginning", "--no-follow"]
+        """Return everything on a topic, as `mess tail` prints it."""
         # A loop of its own, which must not meet the one of the tests.
         with concurrent.futures.ThreadPoolExecutor(1) as pool:
-            shown = pool.submit(CliRunner().invoke, build_cli(), arguments, env=self.environment).result()
+            shown = pool.submit(self._invoke, "tail", topic, "--from-beginning", "--no-follow").result()
         assert shown.exit_code == 0, shown.output
         return [json.loads(line) for line in shown.stdout.splitlines()]
 
