@@ -177,8 +177,6 @@ class ApiMetrics(MetricSet):
             fragments: What they hold, and have read.
             workers: What a request to them would take.
         """
-        if self._watched is not None:
-            self.count_hits(self._watched)
         self._watched = memory
         self._connections.labels("open").set_function(pool.get_size)
         self._connections.labels("idle").set_function(pool.get_idle_size)

@@ -78,52 +78,55 @@ async def open_context(
     Raises:
         StoreError: It cannot be read.
     """
-    settings, metrics = process.settings, process.metrics
     store = process.store.of_schema(generation.schema)
     pool = await open_pool(store, application_name="mess-api", read_only=True)
     try:
         await require_readable(pool, generation)
         await require_own_schema(pool, generation)
         await require_schema(pool)
-        memory = ResponseCache(settings.memory_bytes)
-        fragments = TrackFragments(pool, settings.track_bytes, settings.store_timeout)
-        watch = OffsetWatcher(
-            pool,
-            memory,
-            settings.watch_interval,
-            settings.store_timeout,
-            generation=generation,
-            turned=turned,
-        )
-        with contextlib.suppress(StoreError, TimeoutError):  # it is looked for again
-            async with asyncio.timeout(settings.store_timeout):
-                await watch.look()
-        workers = WorkerDirectory(pool, settings.store_timeout)
-        client = WorkerClient(workers, _asking(settings), metrics)
-        lists = ListReader(pool, fragments, settings.store_timeout)
-        recommending = ReadService(settings, generation, pool, memory, lists, watch, client, metrics)
-        try:
-            async with running_tasks({"watch": watch.run(), "workers": workers.run()}):
-                yield ApiContext(
-                    settings=settings,
-                    generation=generation,
-                    pool=pool,
-                    health=HealthChecks(settings, generation, pool, process.log_ends, process.trouble),
-                    metrics=metrics,
-                    memory=memory,
-                    fragments=fragments,
-                    recommending=recommending,
-                    workers=client,
-                    questions=QuestionReader(),
-                    feed=process.feed,
-                    streams=process.streams,
-                    closing=process.closing,
-                )
-        finally:
-            await recommending.close()
-            await client.close()
+        async with _running_context(process, generation, pool, turned) as context:
+            yield context
     finally:
         await _close(pool)
+
+
+@asynccontextmanager
+async def _running_context(
+    process: ProcessParts, generation: GenerationName, pool: asyncpg.Pool, turned: Callable[[], None]
+) -> AsyncIterator[ApiContext]:
+    settings, metrics, timeout = process.settings, process.metrics, process.settings.store_timeout
+    memory = ResponseCache(settings.memory_bytes)
+    fragments = TrackFragments(pool, settings.track_bytes, timeout)
+    watch = OffsetWatcher(
+        pool, memory, settings.watch_interval, timeout, generation=generation, turned=turned
+    )
+    with contextlib.suppress(StoreError, TimeoutError):  # it is looked for again
+        async with asyncio.timeout(timeout):
+            await watch.look()
+    directory = WorkerDirectory(pool, timeout)
+    workers = WorkerClient(directory, _asking(settings), metrics)
+    lists = ListReader(pool, fragments, timeout)
+    recommending = ReadService(settings, generation, pool, memory, lists, watch, workers, metrics)
+    try:
+        async with running_tasks({"watch": watch.run(), "workers": directory.run()}):
+            yield ApiContext(
+                settings=settings,
+                generation=generation,
+                pool=pool,
+                health=HealthChecks(settings, generation, pool, process.log_ends, process.trouble),
+                metrics=metrics,
+                memory=memory,
+                fragments=fragments,
+                recommending=recommending,
+                workers=workers,
+                questions=QuestionReader(),
+                feed=process.feed,
+                streams=process.streams,
+                closing=process.closing,
+            )
+    finally:
+        await recommending.close()
+        await workers.close()
 
 
 def change_feed(
