@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -118,6 +118,43 @@ async def flush_lists(
             await connection.execute("TRUNCATE incoming_lists")
         await _write(connection, rows.part(slice(start, start + PAGE_ROWS)), version, generated_at)
     return version, generated_at
+
+
+async def draw_version(connection: PoolConnectionProxy) -> int:
+    """A version greater than every one drawn before."""
+    version: int = await connection.fetchval("SELECT nextval('list_version')")
+    return version
+
+
+# A track that is of another partition by now is its owner's, whose flush draws a greater version.
+_RENEW = """
+UPDATE neighbour_lists AS l SET version = $4
+FROM unnest($1::bigint[], $2::int[], $3::bigint[]) AS w (key, owner, version), tracks AS t
+WHERE l.key = w.key AND l.version IN (w.version, $4) AND t.key = w.key AND t.source_partition = w.owner
+RETURNING l.key
+"""
+
+
+async def renew_versions(
+    connection: PoolConnectionProxy,
+    keys: Sequence[int],
+    owners: Sequence[int],
+    versions: Sequence[int],
+    version: int,
+) -> set[int]:
+    """Give lists another version, with the same content; returns the keys of those that have it now.
+
+    Lists that have been written since, by whichever owner, are left out.
+
+    Args:
+        connection: Inside a transaction.
+        keys: The tracks.
+        owners: The partition of each.
+        versions: The version that is known of each.
+        version: The new one, drawn before: a flush that draws a later one must find it written. Then this may be repeated.
+    """
+    rows = await connection.fetch(_RENEW, list(keys), list(owners), list(versions), version)
+    return {row[0] for row in rows}
 
 
 def _without_moved(
@@ -261,6 +298,32 @@ async def read_lists_owned(connection: PoolConnectionProxy, newer_than: Mapping[
     Must run inside a transaction.
     """
     return await _read_pages(connection, _READ_OWNED, list(newer_than), list(newer_than.values()))
+
+
+_READ_UNPUBLISHED = """
+SELECT l.key, array_send(l.neighbours) AS neighbours, array_send(l.scores) AS scores, l.source_partition,
+       l.source_offset, (extract(epoch FROM l.event_time) * 1000000)::bigint AS event_time, l.version,
+       (extract(epoch FROM l.generated_at) * 1000000)::bigint AS generated_at, t.source_partition AS owner
+FROM neighbour_lists AS l JOIN tracks AS t USING (key) JOIN ingest_partitions AS p ON p.partition = t.source_partition
+WHERE l.key BETWEEN $1 AND $2 AND t.source_partition = ANY($3::int[]) AND l.version > p.published_version
+ORDER BY l.key
+"""
+
+
+async def read_unpublished_page(
+    connection: PoolConnectionProxy, owners: Sequence[int], first: int
+) -> tuple[ListRows, int | None]:
+    """Lists of these partitions that are newer than what is published of them, from a key on.
+
+    Returns:
+        The lists, of at most `PAGE_ROWS` that were looked at; the key to go on from, None: that was all.
+    """
+    last = await connection.fetchval(_PAGE_END, first, PAGE_ROWS)
+    if last is None:
+        return NO_LISTS, None
+    rows = await connection.fetch(_READ_UNPUBLISHED, first, last, list(owners))
+    found = await asyncio.to_thread(_decoded, rows) if rows else NO_LISTS
+    return found, last + 1 if last < 2**63 - 1 else None
 
 
 async def read_lists(connection: PoolConnectionProxy, newer_than: int | None = None) -> ListRows:

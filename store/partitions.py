@@ -1,7 +1,7 @@
 """Consumed and absorbed offsets, and the epochs that fence a worker that has lost a partition."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
@@ -78,6 +78,10 @@ WITH held AS (
 UPDATE ingest_partitions AS p SET published_version = held.version
 FROM held WHERE p.partition = held.partition
 """
+
+_LOCK_PUBLISHED = (
+    "SELECT FROM ingest_partitions WHERE partition = ANY($1::int[]) ORDER BY partition FOR NO KEY UPDATE"
+)
 
 # The log was replaced by another one, whose offsets start again: the old offsets mean nothing any more.
 _RESTART_OFFSETS = """
@@ -239,6 +243,29 @@ async def _forget_offsets(connection: PoolConnectionProxy, partitions: list[int]
         while offset is not None:
             offset = await connection.fetchval(_FORGET_PAGE, partition, offset, PAGE_TRACKS)
     await materialised.forget_progress(connection)
+
+
+async def unpublished(connection: PoolConnectionProxy, partitions: Collection[int]) -> set[int]:
+    """Those of these partitions of which nothing counts as published."""
+    rows = await connection.fetch(
+        "SELECT partition FROM ingest_partitions WHERE published_version = 0 AND partition = ANY($1::int[])",
+        list(partitions),
+    )
+    return {row["partition"] for row in rows}
+
+
+async def partition_count(connection: PoolConnectionProxy) -> int:
+    """How many partitions have been claimed: all, once workers have shared them out."""
+    found: int = await connection.fetchval("SELECT coalesce(max(partition) + 1, 0) FROM ingest_partitions")
+    return found
+
+
+async def lock_published(connection: PoolConnectionProxy, partitions: Collection[int]) -> None:
+    """Let no other transaction change what is published of these partitions until this one ends.
+
+    A statement that follows sees each change that was made before.
+    """
+    await connection.execute(_LOCK_PUBLISHED, list(partitions))
 
 
 async def record_published(connection: PoolConnectionProxy, versions: Mapping[int, int]) -> None:

@@ -14,6 +14,8 @@ from asyncpg.pool import PoolConnectionProxy
 
 from store.owner_offsets import TOLD
 
+# All lists of a large catalogue are compared with its tracks.
+_PATIENT_SECONDS = 600.0
 # Ids hold no control characters.
 _SEPARATOR = b"\0"
 
@@ -89,6 +91,16 @@ async def record_told(connection: PoolConnectionProxy, told: Iterable[ToldList])
         await connection.execute(_RECORD, keys, partitions, offsets, versions, packed)
     if gone:
         await connection.execute(_FORGET, *_places(gone))
+
+
+async def told_without_track(connection: PoolConnectionProxy) -> dict[tuple[int, int], int]:
+    """The place in the feed of each list whose track is not there, and the track's key."""
+    rows = await connection.fetch(
+        "SELECT feed_partition, feed_offset, key FROM told_lists AS l"
+        " WHERE NOT EXISTS (SELECT FROM tracks AS t WHERE t.key = l.key)",
+        timeout=_PATIENT_SECONDS,
+    )
+    return {(row[0], row[1]): row[2] for row in rows}
 
 
 async def told_positions(

@@ -155,6 +155,13 @@ INSERT INTO withdrawals (track_id, source_partition, source_offset)
 SELECT * FROM unnest($1::text[], $2::int[], $3::bigint[])
 """
 
+_OWE_UNLESS_OWED = """
+INSERT INTO withdrawals (track_id, source_partition, source_offset)
+SELECT a.track_id, a.partition, 0 FROM unnest($1::text[], $2::int[]) AS a (track_id, partition)
+WHERE NOT EXISTS (SELECT FROM withdrawals AS w WHERE w.track_id = a.track_id)
+ORDER BY a.track_id
+"""
+
 # Read by workers that follow the partition (see store/tail.py), and compared with later-arriving older events.
 _DEPART = f"""
 INSERT INTO departures (key, source_partition, source_offset, appended_at)
@@ -300,6 +307,12 @@ async def owed_tombstones(
         list(partitions),
     )
     return [tuple(row) for row in rows]
+
+
+async def owe_tombstones(connection: PoolConnectionProxy, absent: Sequence[tuple[str, int]]) -> None:
+    """Put tombstones for tracks, each with a partition, into the outbox, unless they are there already."""
+    if absent:
+        await connection.execute(_OWE_UNLESS_OWED, *map(list, zip(*absent, strict=True)))
 
 
 async def settle_tombstones(connection: PoolConnectionProxy, ids: Sequence[int]) -> None:

@@ -72,6 +72,10 @@ class GenerationName:
         return base if self.is_first else f"{base}.{self.space}.{self.number}"
 
 
+# The catalogue itself.
+FIRST_GENERATION: Final = GenerationName()
+
+
 def generation_of_topic(topic: str) -> GenerationName | None:
     """The generation whose vectors are in a topic; None if that is no such topic."""
     if topic == TRACK_INGEST:

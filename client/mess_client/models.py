@@ -315,8 +315,9 @@ class FeedOffset(_AnswerModel):
 class Change(_AnswerModel):
     """A list that has changed.
 
-    `reason` is `first-list`, `changed`, `withdrawn` (the track is gone) or `told-again` (after a worker's restart: what
-    came and went is not known, and both are None). `recommendations` is the list, in the changes of one track alone.
+    `reason` is `first-list`, `changed`, `withdrawn` (the track is gone), `promoted` (another generation serves) or
+    `told-again` (after a worker's restart: what came and went is not known, and both are None). `recommendations` is the
+    list, in the changes of one track alone. `space` and `generation` say whose list it is, None where the track is gone.
     """
 
     track_id: str
@@ -327,6 +328,8 @@ class Change(_AnswerModel):
     version: int | None = None
     generated_at: datetime | None = None
     source: EventPosition | None = None
+    space: str | None = None
+    generation: int | None = None
     recommendations: list[ScoredNeighbour] | None = None
 
 

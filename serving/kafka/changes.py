@@ -8,6 +8,8 @@ from typing import Any, Final
 import orjson
 from aiokafka import ConsumerRecord
 
+from streams.generations import FIRST_GENERATION
+
 _POSITION: Final = "[0-9]{1,6}:(-1|[0-9]{1,18})"
 # What a `Last-Event-ID` says: for each partition, the offset seen last, -1 before the first message.
 POSITIONS: Final = f"^({_POSITION}(,{_POSITION}){{0,999}})?$"
@@ -67,11 +69,24 @@ def described_change(change: FeedChange, *, whole: bool) -> dict[str, Any]:
         "reason": "withdrawn" if change.value is None else _reason(value),
         "offset": {"partition": change.partition, "offset": change.offset},
         **{name: value.get(name) for name in ("added", "removed", "version", "generated_at", "source")},
+        **_generation(change.value is None, value),
     }
     return told | ({"recommendations": value.get("recommendations")} if whole else {})
 
 
+def _generation(withdrawn: bool, value: Mapping[str, Any]) -> dict[str, Any]:
+    """Whose list it is; messages of earlier versions are of the first generation, and a tombstone does not say."""
+    if withdrawn:
+        return {"space": None, "generation": None}
+    return {
+        "space": value.get("space", FIRST_GENERATION.space),
+        "generation": value.get("generation", FIRST_GENERATION.number),
+    }
+
+
 def _reason(value: Mapping[str, Any]) -> str:
+    if value.get("reason") == "promoted":
+        return "promoted"
     added = value.get("added")
     if not isinstance(added, list):
         return "told-again"

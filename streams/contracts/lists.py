@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -9,6 +10,7 @@ import orjson
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from streams.contracts.validation import TrackId
+from streams.generations import DEFAULT_SPACE, FIRST_GENERATION, GenerationName
 
 
 class SourceOffset(BaseModel):
@@ -35,7 +37,7 @@ class ListChange(BaseModel):
 
     Changes are coalesced: a reader sees the latest list, at most once in each window, never every
     intermediate one. `added` and `removed` are exactly the difference to the track's message before; without one, or after
-    a null, all is added.
+    a null, all is added. Where another generation comes to serve, each track's list in it is a change.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -50,6 +52,11 @@ class ListChange(BaseModel):
     source: SourceOffset = Field(description="The newest event that the list has taken in")
     generated_at: AwareDatetime = Field(
         description="When the list was computed", examples=["2026-02-03T04:05:06Z"]
+    )
+    space: str = Field(DEFAULT_SPACE, description="What the list means by similar")
+    generation: int = Field(1, ge=1, description="The generation of the space whose list it is", examples=[2])
+    reason: Literal["promoted"] | None = Field(
+        None, description="`promoted`: the list is told because its generation has come to serve"
     )
 
 
@@ -67,7 +74,7 @@ def encode_scores(scores: npt.NDArray[np.float32]) -> list[list[bytes]]:
     return [row.split(b",") for row in encoded[2:-2].split(b"],[")]
 
 
-def encode_list_change(
+def encode_list_change(  # noqa: PLR0913 -- the fields of a message
     track_id: str,
     *,
     version: int,
@@ -77,6 +84,8 @@ def encode_list_change(
     removed: Sequence[str],
     source: tuple[str, int, int],
     generated_at: datetime,
+    generation: GenerationName = FIRST_GENERATION,
+    promoted: bool = False,
 ) -> tuple[bytes, bytes]:
     """The key and value of a `ListChange`. No model is built: this is a hot path.
 
@@ -89,6 +98,8 @@ def encode_list_change(
         removed: track ids that have left the list since.
         source: topic, partition and offset of the newest event that the list has absorbed.
         generated_at: aware time of computation.
+        generation: whose list it is.
+        promoted: whether it is told because its generation has come to serve.
     """
     topic, partition, offset = source
     value = orjson.dumps(
@@ -99,6 +110,9 @@ def encode_list_change(
             "removed": removed,
             "source": {"topic": topic, "partition": partition, "offset": offset},
             "generated_at": generated_at,
+            "space": generation.space,
+            "generation": generation.number,
+            "reason": "promoted" if promoted else None,
         },
         option=orjson.OPT_UTC_Z,
     )

@@ -22,11 +22,11 @@ from store.rows import ListRows
 from streams.kafka.retry import until_done
 from streams.maintenance.arrays import stored_lists
 from streams.maintenance.change_publisher import ChangePublisher
+from streams.maintenance.feed_term import changed_block
 from streams.maintenance.following import Follower
 from streams.maintenance.lease import PartitionLease
 from streams.maintenance.maintainer import ListMaintainer
 from streams.maintenance.ownership import Ownership
-from streams.maintenance.pending_changes import ChangedBlock
 from streams.maintenance.snapshots import RestoredSnapshot
 from streams.metrics import WorkerMetrics
 
@@ -225,17 +225,7 @@ class PartitionClaimer:
         flushed = {p: claim.published_version for p, claim in claims.items()}
         for owner, version in zip(stored.owners[late].tolist(), stored.versions[late].tolist(), strict=True):
             flushed[owner] = max(flushed[owner], version)
-        block = ChangedBlock(
-            keys=stored.keys[late],
-            neighbours=stored.neighbours[late],
-            scores=stored.scores[late],
-            lengths=stored.lengths[late],
-            partitions=stored.partitions[late],
-            offsets=stored.offsets[late],
-            owners=stored.owners[late],
-            versions=stored.versions[late],
-            generated_at=stored.generated_at[late],
-        )
+        block = changed_block(stored.where(late))
         assert self._maintainer is not None
         block = block.rows(self._maintainer.still_of(block.keys, block.owners))
         self._feed.add(block, flushed=flushed, withdrawn=True)

@@ -3,6 +3,9 @@
 Epochs fence writes to Postgres. Publications are fenced by the lease alone: an advisory lock of Postgres for each partition, held
 by a connection of its own, which ends with this process or after too long a silence. Only the holder of the lock claims a
 partition, so no other worker publishes for it until its former owner has released it or can no longer write.
+
+The same connection holds the *feed right*, a lock that all workers of one generation share: who has it publishes, and has seen
+that no worker of another generation has it.
 """
 
 import asyncio
@@ -16,6 +19,8 @@ import structlog
 
 from store.pool import UNAVAILABLE
 from store.settings import StoreSettings
+from store.terms import ServingTerm, TermEndedError, read_term
+from streams.generations import FIRST_GENERATION, GenerationName
 
 log = structlog.get_logger(__name__)
 
@@ -34,6 +39,18 @@ SELECT pg_terminate_backend(pid) FROM pg_locks
 WHERE locktype = 'advisory' AND granted AND pid <> pg_backend_pid() AND classid::bigint = ({_OWN}::bigint & 4294967295) AND objid::bigint = ANY($2::bigint[])
 AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
 """  # noqa: S608
+# Of the whole catalogue, whose generations publish on one feed.
+FEED_LOCK = 0x6D666564
+_SHARED = "($1::int # hashtext((SELECT relnamespace::regnamespace::text FROM pg_class WHERE oid = 'generations'::regclass)))"
+_TRY_FEED = f"SELECT pg_try_advisory_lock_shared({_SHARED}, $2)"
+_RELEASE_FEED = f"SELECT pg_advisory_unlock_shared({_SHARED}, $2)"
+_FEED_OF_OTHERS = f"""
+SELECT EXISTS (
+    SELECT FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 2
+    AND classid::bigint = ({_SHARED}::bigint & 4294967295) AND objid::bigint <> $2::bigint
+    AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+)
+"""  # noqa: S608
 
 
 class LeaseLostError(Exception):
@@ -47,11 +64,15 @@ class PartitionLease:
         store: The store's settings.
         seconds: After a silence of so long, Postgres ends the connection and frees the locks: a frozen process would
             otherwise keep its connection, and its locks, for ever.
+        generation: Whose feed right it may take.
     """
 
-    def __init__(self, store: StoreSettings, seconds: float) -> None:
+    def __init__(
+        self, store: StoreSettings, seconds: float, generation: GenerationName = FIRST_GENERATION
+    ) -> None:
         self._store = store
         self._seconds = seconds
+        self._generation = generation
         self._connection: asyncpg.Connection | None = None
         self._keeper: asyncio.Task[None] | None = None
         self._turn = asyncio.Lock()
@@ -61,6 +82,12 @@ class PartitionLease:
         self._refusals = 0
         self._lost = False
         self._confirmed = -math.inf
+        # Whether the connection has the lock, and since which term that is a right.
+        self._feed_locked = False
+        self._feed: ServingTerm | None = None
+        # The connection with the right broke, and another generation may have had it since; or has, as is known.
+        self._feed_doubtful = False
+        self._feed_lost = False
 
     def start(self) -> None:
         """Start the task that keeps leases."""
@@ -117,6 +144,7 @@ class PartitionLease:
                     server_settings={"idle_session_timeout": str(int(self._seconds * 1000))},
                 )
                 self._doubtful = set(self._held)
+                self._feed_locked, self._feed_doubtful = False, self._feed is not None
             asked = time.monotonic()
             wanted = sorted(partitions | self._doubtful)
             got = {row[0] for row in await self._connection.fetch(_TRY, LOCK, wanted)}
@@ -129,6 +157,68 @@ class PartitionLease:
         # Refused by Postgres: another worker was quicker, unless our own old connection is still open.
         self._refusals = self._refusals + 1 if self._doubtful else 0
         self._lost |= self._refusals > REFUSALS
+        if self._feed_doubtful:
+            await self._regain_feed()
+
+    async def take_feed(self) -> ServingTerm | None:
+        """Try to get the right to publish for our generation; the term that it is good for, None: not now.
+
+        Asked again, it goes on waiting for the other generation's workers, as long as our generation serves.
+        """
+        async with self._turn:
+            if self._connection is None or self._connection.is_closed():
+                await self._try(set())
+            if self._feed_doubtful:
+                return None
+            self._feed = await self._ask_for_feed()
+            return self._feed
+
+    async def release_feed(self) -> None:
+        """Give the feed right back, or cease to wait for it. No message may be in flight."""
+        async with self._turn:
+            self._feed, self._feed_doubtful, self._feed_lost = None, False, False
+            await self._unlock_feed()
+
+    def require_feed(self) -> None:
+        """Check that no other generation can have published since we got the feed right, as far as is known.
+
+        Raises:
+            TermEndedError: One may have.
+        """
+        if self._feed_lost or self._feed is None:
+            raise TermEndedError("another generation may have published")
+
+    async def _ask_for_feed(self) -> ServingTerm | None:
+        """The term of our right, if no other generation has it; the order of the three steps is what excludes the others."""
+        connection = self._connection
+        if connection is None:
+            return None
+        try:
+            if not self._feed_locked:
+                self._feed_locked = await connection.fetchval(_TRY_FEED, FEED_LOCK, self._generation.number)
+            term = await read_term(connection, self._generation)
+            if term is not None:
+                others = await connection.fetchval(_FEED_OF_OTHERS, FEED_LOCK, self._generation.number)
+                return None if others or not self._feed_locked else term
+        except UNAVAILABLE:
+            await self._close()
+            return None
+        await self._unlock_feed()
+        return None
+
+    async def _regain_feed(self) -> None:
+        """After a reconnect: in an unbroken term nobody else can have had the right; otherwise it is lost."""
+        found = await self._ask_for_feed()
+        if self._connection is not None:
+            self._feed_doubtful = self._feed_lost = found != self._feed
+
+    async def _unlock_feed(self) -> None:
+        locked, self._feed_locked = self._feed_locked, False
+        if locked and self._connection is not None:
+            try:
+                await self._connection.execute(_RELEASE_FEED, FEED_LOCK, self._generation.number)
+            except UNAVAILABLE:
+                await self._close()
 
     async def _end_holders(self, partitions: set[int]) -> None:
         log.warning("ending who keeps partitions that are ours now", partitions=sorted(partitions))
@@ -147,7 +237,7 @@ class PartitionLease:
                 log.error("this process stood still for longer than its lease")
                 self._lost = True
             async with self._turn:
-                if not await self._alive() or self._doubtful:
+                if not await self._alive() or self._doubtful or self._feed_doubtful:
                     await self._try(set())
 
     async def _alive(self) -> bool:
@@ -169,6 +259,7 @@ class PartitionLease:
         return (
             connected
             and not self._doubtful
+            and not self._feed_doubtful
             and not self._lost
             and time.monotonic() < self._confirmed + self._seconds
         )

@@ -380,7 +380,7 @@ class ListMaintainer:
             owners=changes.owners[mine],
         )
         deleted = changes.deleted[np.isin(changes.deleted_owners, owners)]
-        async with transaction(self._pool) as connection:
+        async with self._ownership.writing, transaction(self._pool) as connection:
             await partitions.hold_partitions(connection, {p: epochs[p] for p in owners})
             version, generated_at = await lists.flush_lists(connection, rows, deleted, taken.applied)
             # Of lists that are not known the store may hold ones that have absorbed less.

@@ -16,9 +16,13 @@ class Ownership:
 
     A *tenure* is the time in which a partition's lists in our engine are known to be the newest. It continues through
     rebalances after which the partition is ours again, if no other worker has held it meanwhile.
+
+    Attributes:
+        writing: Held while a version of our lists is drawn and written: a later one must not be written first.
     """
 
     def __init__(self) -> None:
+        self.writing = asyncio.Lock()
         self._claims: dict[int, PartitionClaim] = {}
         self._consumed: dict[int, int] = {}
         self._epochs_held: dict[int, int] = {}

@@ -52,6 +52,11 @@ class ChangedBlock:
         """Some of the rows, copied."""
         return ChangedBlock(**{f.name: getattr(self, f.name)[which] for f in fields(self)})
 
+    def joined(self, other: "ChangedBlock") -> "ChangedBlock":
+        """The rows of both, whose lists are equally wide."""
+        names = [f.name for f in fields(self)]
+        return ChangedBlock(**{n: np.concatenate([getattr(self, n), getattr(other, n)]) for n in names})
+
 
 class PendingChanges:
     """A table of lists, indexed by owner and key. Not thread-safe."""

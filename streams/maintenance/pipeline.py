@@ -44,7 +44,6 @@ from streams.maintenance.searched_metadata import Listener as MetadataListener
 from streams.maintenance.searched_metadata import SearchedMetadata
 from streams.maintenance.searching import SearchSupervisor
 from streams.maintenance.serving import ServingWatch
-from streams.maintenance.silent_feed import SilentFeed
 from streams.maintenance.snapshots import SnapshotTask
 from streams.maintenance.start import load_engine
 from streams.metrics import WorkerMetrics
@@ -157,22 +156,22 @@ class Pipeline(Generic[Search]):
         )
         self._spawn("loop lag", measure_loop_lag(self.metrics.loop_lag))
         self._spawn("freed memory", keep_giving_back())
-        self._lease = PartitionLease(self._store, self._streams.session_timeout_seconds)
+        self._lease = PartitionLease(self._store, self._streams.session_timeout_seconds, self._generation)
         self._lease.start()
         self._exit.push_async_callback(self._lease.close)
         self._producer = await until_done(
             self._open_producer, what="reach Kafka", system="kafka", metrics=self.metrics
         )
         self._exit.push_async_callback(_within_time, self._producer.stop)
-        # Of another generation than the first nobody is told.
-        feed = ChangePublisher if self._generation.is_first else SilentFeed
-        self._feed = feed(
+        self._feed = ChangePublisher(
             FeedLedger(self._pool, FeedLog(self._kafka, self._producer)),
+            self._lease,
+            self.serving,
             self.ownership,
             self._names,
             self._streams.feed_window_seconds,
             self.metrics,
-            self._generation.topic,
+            self._generation,
         )
         self._claiming = PartitionClaimer(
             self._pool,

@@ -10,15 +10,17 @@ def feed_faults(records: Iterable[ConsumerRecord]) -> list[str]:
     """What is wrong with the change feed's messages, those of a track in order, in words.
 
     `added` and `removed` are the difference to the track's message before, a version names one list and grows; after a
-    tombstone there is no message before.
+    tombstone there is no message before. After another generation's list the reason is a promotion.
     """
     faults: list[str] = []
     before: dict[bytes, list[str]] = {}
     named: dict[bytes, tuple[int, object]] = {}
+    generations: dict[bytes, int] = {}
     for record in records:
         at = f"{record.key!r} at {record.partition}/{record.offset}"
         if record.value is None:
             before.pop(record.key, None)
+            generations.pop(record.key, None)
             continue
         change = orjson.loads(record.value)
         names = [item["track_id"] for item in change["recommendations"]]
@@ -34,5 +36,9 @@ def feed_faults(records: Iterable[ConsumerRecord]) -> list[str]:
             faults.append(f"{at}: version {change['version']} after {version}")
         if change["version"] == version and change["recommendations"] != content:
             faults.append(f"{at}: version {version} names two lists")
+        promoted = generations.setdefault(record.key, change["generation"]) != change["generation"]
+        if promoted and change["reason"] != "promoted":
+            faults.append(f"{at}: another generation's list, and the reason is {change['reason']}")
+        generations[record.key] = change["generation"]
         before[record.key], named[record.key] = names, (change["version"], change["recommendations"])
     return faults

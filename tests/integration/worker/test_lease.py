@@ -8,7 +8,11 @@ import asyncpg
 import pytest
 from pydantic import SecretStr
 
+from store import generations, promotion
+from store.pool import open_pool, transaction
 from store.settings import StoreSettings
+from store.terms import TermEndedError
+from streams.generations import FIRST_GENERATION, GenerationName
 from streams.maintenance.lease import LeaseLostError, PartitionLease
 from tests.support.leases import FakeLease, LockTable
 from tests.support.polling import until
@@ -140,3 +144,117 @@ async def test_a_holder_that_ends_lets_others_have_everything(office: Office) ->
     async with asyncio.timeout(10):
         assert await second.take([0, 1], always)
     await second.close()
+
+
+SECOND = GenerationName(number=2)
+
+
+class Rights:
+    """Leases of two generations of one catalogue, each with the feed right to take."""
+
+    def __init__(self, database_url: str) -> None:
+        self.url = database_url
+        self.settings = StoreSettings(database_url=SecretStr(database_url))
+        self.opened: list[PartitionLease] = []
+
+    def of(self, name: GenerationName) -> PartitionLease:
+        """A further worker's lease, started."""
+        lease = PartitionLease(self.settings.of_schema(name.schema), 30.0, name)
+        lease.start()
+        self.opened.append(lease)
+        return lease
+
+    async def promote(self, name: GenerationName) -> None:
+        """Let a generation serve."""
+        async with (
+            await open_pool(self.settings, application_name="test") as pool,
+            transaction(pool) as connection,
+        ):
+            await promotion.promote_generation(connection, name)
+
+
+@pytest.fixture
+async def rights(database_url: str) -> AsyncIterator[Rights]:
+    """Of default/1, which serves, and default/2."""
+    found = Rights(database_url)
+    async with (
+        await open_pool(found.settings, application_name="test") as pool,
+        transaction(pool) as connection,
+    ):
+        await generations.create_generation(connection, "default", None)
+    yield found
+    for lease in found.opened:
+        await lease.close()
+
+
+async def test_one_generation_has_the_feed_right(rights: Rights) -> None:
+    """Its workers share it; after a promotion the other one gets it when all have let go."""
+    first, fellow, second = rights.of(FIRST_GENERATION), rights.of(FIRST_GENERATION), rights.of(SECOND)
+    assert await second.take_feed() is None
+    before = await first.take_feed()
+    assert before is not None
+    assert await fellow.take_feed() == before
+    await rights.promote(SECOND)
+    assert await second.take_feed() is None
+    await first.release_feed()
+    assert await second.take_feed() is None
+    await fellow.release_feed()
+    after = await second.take_feed()
+    assert after is not None
+    assert (before.promoted, after.promoted) == (False, True)
+    assert await first.take_feed() is None
+    second.require_feed()
+
+
+async def test_who_waits_in_vain_does_not_keep_others_from_the_right(rights: Rights) -> None:
+    """A worker that waits for the right when its generation ceases to serve gives up its lock at the next request."""
+    first, second = rights.of(FIRST_GENERATION), rights.of(SECOND)
+    before = await first.take_feed()
+    await rights.promote(SECOND)
+    assert await second.take_feed() is None
+    await first.release_feed()
+    await rights.promote(FIRST_GENERATION)
+    assert await first.take_feed() is None
+    assert await second.take_feed() is None
+    after = await first.take_feed()
+    assert after is not None
+    assert after != before
+
+
+async def test_a_right_is_kept_through_a_broken_connection_in_one_term(rights: Rights) -> None:
+    """Until the lock is there again nothing is certain; nobody can have published meanwhile."""
+    first = rights.of(FIRST_GENERATION)
+    assert await first.take([0], always)
+    term = await first.take_feed()
+    await cut(rights.url)
+    await until(lambda: not first.certain())
+    await until(first.certain)
+    first.require_feed()
+    assert await first.take_feed() == term
+
+
+async def test_a_right_is_lost_with_a_connection_that_broke_in_another_term(rights: Rights) -> None:
+    """Nothing may be written until the holder has given the right up, even if its generation serves again."""
+    first, second = rights.of(FIRST_GENERATION), rights.of(SECOND)
+    assert await first.take([0], always)
+    assert await first.take_feed() is not None
+    await second.take([0], always)
+    async with first._turn:  # it cannot connect again yet
+        await cut(rights.url)
+        await rights.promote(SECOND)
+        await rights.promote(FIRST_GENERATION)
+
+    def lost() -> bool:
+        try:
+            first.require_feed()
+        except TermEndedError:
+            return True
+        return False
+
+    await until(lost)
+    assert not first.certain()
+    assert first.held == {0}
+    assert await first.take_feed() is None
+    await first.release_feed()
+    assert first.certain()
+    assert await first.take_feed() is not None

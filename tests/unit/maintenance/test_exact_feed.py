@@ -9,11 +9,14 @@ from tenacity import wait_none
 
 from streams.kafka import retry
 from tests.support.examples import examples
-from tests.support.feed_histories import KINDS, FeedHistory, MemoryStore, Step
+from tests.support.feed_histories import KINDS, SWITCHES, FeedHistory, Step, memory_stores
 
 pytestmark = pytest.mark.unit
 
-STEPS = st.lists(st.tuples(st.sampled_from(KINDS), st.integers(0, 1 << 16)), min_size=1, max_size=30)
+
+def steps(*kinds: str) -> st.SearchStrategy[list[Step]]:
+    """Histories of these kinds of steps."""
+    return st.lists(st.tuples(st.sampled_from(kinds), st.integers(0, 1 << 16)), min_size=1, max_size=30)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -25,7 +28,14 @@ def _at_once() -> object:
 
 
 @settings(max_examples=examples(400), deadline=None)
-@given(STEPS)
-def test_added_and_removed_are_the_difference_to_the_message_before(steps: list[Step]) -> None:
+@given(steps(*KINDS))
+def test_added_and_removed_are_the_difference_to_the_message_before(history: list[Step]) -> None:
     """Through flushes, withdrawals, returns, broken deliveries, deaths and take-overs; a version names one list."""
-    asyncio.run(FeedHistory(MemoryStore()).play(steps))
+    asyncio.run(FeedHistory(memory_stores(1)).play(history))
+
+
+@settings(max_examples=examples(400), deadline=None)
+@given(steps(*KINDS, *SWITCHES))
+def test_the_feed_ends_with_the_lists_of_the_generation_that_serves(history: list[Step]) -> None:
+    """However often another one is promoted, whoever sees that late or never, dies, or loses the right unawares."""
+    asyncio.run(FeedHistory(memory_stores(2)).play(history))

@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
-from streams.maintenance import change_publisher
-from streams.maintenance.change_publisher import ChangePublisher
+from streams.generations import FIRST_GENERATION
+from streams.maintenance import change_messages
+from streams.maintenance.change_messages import ChangeEncoder
 from streams.maintenance.names import TrackNames
 from streams.metrics import WorkerMetrics
 from tests.unit.maintenance.test_pending_changes import changed_block
@@ -19,9 +20,8 @@ def test_one_list_that_cannot_be_encoded_is_left_out_and_counted(monkeypatch: py
     made = changed_block([1, 2, 3], 7)
     known = {int(key) for key in (*made.keys, *made.neighbours.ravel())}
     names.load(known, [f"t{key}" for key in known])
-    nothing: Any = None
-    feed = ChangePublisher(nothing, nothing, names, 1.0, metrics)
-    real = change_publisher.encode_list_change
+    encoder = ChangeEncoder(names, metrics, FIRST_GENERATION)
+    real = change_messages.encode_list_change
     error: Exception = OverflowError("date value out of range")
 
     def broken(track_id: str, **fields: Any) -> Any:
@@ -29,10 +29,10 @@ def test_one_list_that_cannot_be_encoded_is_left_out_and_counted(monkeypatch: py
             raise error
         return real(track_id, **fields)
 
-    monkeypatch.setattr(change_publisher, "encode_list_change", broken)
-    assert [key for key, _ in feed._encode_all(made, {}).messages] == [b"t1", b"t3"]
+    monkeypatch.setattr(change_messages, "encode_list_change", broken)
+    assert [key for key, _ in encoder.encode(made, {}, ()).messages] == [b"t1", b"t3"]
     value = metrics.registry.get_sample_value("mess_changes_published_total", {"kind": "left_out"})
     assert value == 1
     error = MemoryError()
     with pytest.raises(MemoryError):
-        feed._encode_all(made, {})
+        encoder.encode(made, {}, ())

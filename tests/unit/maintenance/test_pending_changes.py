@@ -11,6 +11,8 @@ from streams.maintenance.names import TrackNames
 from streams.maintenance.ownership import Ownership
 from streams.maintenance.pending_changes import ChangedBlock, PendingChanges
 from streams.metrics import WorkerMetrics
+from tests.support.feed_histories import memory_stores
+from tests.support.feed_memory import MemoryLog, MemoryRight, Watch
 
 pytestmark = pytest.mark.unit
 
@@ -117,7 +119,13 @@ async def test_who_flushes_waits_while_too_much_is_to_be_told(monkeypatch: pytes
     """With no room there is none until something has been told, or is nobody's to tell; the metrics say how much it is."""
     monkeypatch.setattr("streams.maintenance.change_publisher.ROOM", 3)
     metrics = WorkerMetrics()
-    feed = ChangePublisher(None, Ownership(), TrackNames(), 1.0, metrics)  # type: ignore[arg-type]
+    store = memory_stores(1)[0]
+    right = MemoryRight({}, store, 1)
+    ledger = store.ledger(MemoryLog())
+    feed = ChangePublisher(ledger, right, Watch(), Ownership(), TrackNames(), 1.0, metrics)
+    feed.add(changed_block([1, 2, 3, 4], version=4), flushed={0: 4}, withdrawn=False)
+    assert not feed.pending  # a silent publisher keeps nothing
+    assert await feed.begin()
     feed.add(changed_block([1, 2], version=5), flushed={0: 5}, withdrawn=False)
     await feed.room()
     feed.add(changed_block([3], version=6), flushed={0: 6}, withdrawn=False)

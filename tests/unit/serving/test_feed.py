@@ -27,6 +27,8 @@ def _change(offset: int = 1, **members: Any) -> FeedChange:
         (_change(removed=["y"]), "changed"),
         (_change(), "changed"),
         (_change(added=None, removed=None), "told-again"),
+        (_change(added=["x"], reason="promoted", generation=2), "promoted"),
+        (_change(added=["x"], reason=None), "first-list"),
         (FeedChange(0, 1, "a", None), "withdrawn"),
     ],
 )
@@ -36,6 +38,22 @@ def test_each_change_has_its_reason(change: FeedChange, reason: str) -> None:
     assert (told["reason"], told["offset"]) == (reason, {"partition": 0, "offset": 1})
     assert "recommendations" not in told
     assert "recommendations" in described_change(change, whole=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "generation"),
+    [
+        (_change(space="default", generation=2), ("default", 2)),
+        (_change(), ("default", 1)),
+        (FeedChange(0, 1, "a", None), (None, None)),
+    ],
+)
+def test_a_change_says_whose_list_it_is(
+    change: FeedChange, generation: tuple[str | None, int | None]
+) -> None:
+    """That of the generation in the message; older messages are of the first, and a tombstone is of none."""
+    told = described_change(change, whole=False)
+    assert (told["space"], told["generation"]) == generation
 
 
 @given(st.dictionaries(st.integers(0, 999_999), st.integers(-1, 10**18 - 1), min_size=1))
