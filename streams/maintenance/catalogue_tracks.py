@@ -14,8 +14,8 @@ import asyncpg
 import structlog
 from aiokafka import AIOKafkaProducer
 
-from store import generations, materialised
-from store.generations import CatalogueTrackState
+from store import catalogue_tracks, materialised
+from store.catalogue_tracks import CatalogueTrackState
 from store.pool import transaction
 from streams.contracts import InvalidEvent, Reason, TrackMetadata, TrackUpsert, track_key
 from streams.generations import TRACK_INGEST
@@ -67,7 +67,7 @@ class CatalogueTracks:
 
         async def read() -> dict[int, CatalogueTrackState]:
             async with transaction(self._pool) as connection:
-                return await generations.read_catalogue_states(connection, sorted(told))
+                return await catalogue_tracks.read_catalogue_states(connection, sorted(told))
 
         states = await self._done(read, "read the catalogue's deletions")
         newest = {key: state.vector for key, state in states.items()}
@@ -124,7 +124,7 @@ class CatalogueTracks:
 
         async def read() -> dict[str, dict[str, Any]]:
             async with transaction(self._pool) as connection:
-                return await generations.read_catalogue_metadata(connection, names)
+                return await catalogue_tracks.read_catalogue_metadata(connection, names)
 
         return await self._done(read, "read the catalogue's tracks")
 
@@ -146,7 +146,7 @@ class CatalogueTracks:
 
     async def _read(self) -> dict[int, int]:
         async with transaction(self._pool) as connection:
-            return await generations.catalogue_offsets(connection)
+            return await catalogue_tracks.catalogue_offsets(connection)
 
     async def _done(
         self, attempt: Callable[[], Awaitable[Result]], what: str, system: str = "postgres"
@@ -207,13 +207,13 @@ class CatalogueFollower:
 
     async def _refresh(self) -> bool:
         async with transaction(self._pool) as connection:
-            seen = await generations.catalogue_offsets(connection)
+            seen = await catalogue_tracks.catalogue_offsets(connection)
             if self.refreshed.is_set() and seen == self.seen:
                 return False
             # Alone: a track that is being written would keep what the catalogue said before.
             await materialised.lock_withdrawals(connection)
-            since = generations.unseen(self.seen, seen)
-            changed = await generations.refresh_changed(connection, since)
+            since = catalogue_tracks.unseen(self.seen, seen)
+            changed = await catalogue_tracks.refresh_changed(connection, since)
             await materialised.mark_bodies_outdated(connection, changed)
         self.seen = seen
         self.refreshed.set()
@@ -222,7 +222,7 @@ class CatalogueFollower:
     async def _withdraw(self, owned: Sequence[int]) -> None:
         """Write tombstones, which every worker of the generation reads, in the order of its log."""
         async with transaction(self._pool) as connection:
-            gone = await generations.withdrawn_from_catalogue(connection, owned, _WITHDRAWN_TOGETHER)
+            gone = await catalogue_tracks.withdrawn_from_catalogue(connection, owned, _WITHDRAWN_TOGETHER)
         now = time.monotonic()
         self._withdrawn = {name: at for name, at in self._withdrawn.items() if now - at < _AGAIN_SECONDS}
         gone = [name for name in gone if name not in self._withdrawn]

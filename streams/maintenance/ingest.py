@@ -9,7 +9,7 @@ import asyncpg
 import structlog
 from opentelemetry.trace import SpanContext
 
-from store import generations, layouts, lives, partitions, tracks
+from store import catalogue_tracks, layouts, lives, partitions, tracks
 from store.columns import METADATA_FIELDS
 from store.layouts import StoredLayout
 from store.lives import Suspect
@@ -318,7 +318,7 @@ class Ingest:
                 if self._catalogue is not None:
                     # What the catalogue has changed since it was asked.
                     stored.refreshed.update(
-                        await generations.refresh_batch(connection, [row.key for row in rows])
+                        await catalogue_tracks.refresh_batch(connection, [row.key for row in rows])
                     )
                 await partitions.advance_consumed(connection, epochs, next_offsets)
                 reach(FaultPoint.BEFORE_TRACK_COMMIT)

@@ -7,7 +7,7 @@ from typing import Final
 import asyncpg
 import numpy as np
 
-from store import generations, materialised, tail
+from store import catalogue_tracks, materialised, tail
 from store.pool import snapshot
 from streams.engine.types import Keys
 from streams.kafka.retry import until_done
@@ -74,7 +74,7 @@ class SearchedMetadata:
         while self._described != until:
             async with snapshot(self._pool) as connection:
                 consumed = await tail.consumed_positions(connection)
-                part = await generations.read_described(connection, self._described, until, _TOGETHER)
+                part = await catalogue_tracks.read_described(connection, self._described, until, _TOGETHER)
             # What was consumed before may have come with earlier metadata, and is described before; what is consumed later
             # comes with these or later ones.
             await self._given({partition: at.consumed for partition, at in consumed.items()})

@@ -7,7 +7,7 @@ import asyncpg
 import pytest
 from pydantic import SecretStr
 
-from store import generations, tracks
+from store import catalogue_tracks, generations, tracks
 from store.columns import METADATA_FIELDS
 from store.pool import open_pool, transaction
 from store.settings import StoreSettings
@@ -43,7 +43,7 @@ async def read(
     parts = []
     while since != until:
         async with transaction(pool) as connection:
-            part = await generations.read_described(connection, since, until, limit)
+            part = await catalogue_tracks.read_described(connection, since, until, limit)
         assert [metadata[TITLE] for metadata in part.metadata] == ["T"] * len(part.keys)
         parts.append(part.keys)
         assert part.upto != since

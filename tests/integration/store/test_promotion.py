@@ -54,6 +54,10 @@ async def test_one_generation_serves_at_any_time_and_the_last_one_is_gone_back_t
     assert await promote(pool, SECOND) == Promotion(THIRD, SECOND)
     assert await before(pool) == THIRD
     async with transaction(pool) as connection:
+        with pytest.raises(GenerationError, match="until a moment ago"):
+            await generations.drop_generation(connection, THIRD)
+    await pool.execute("UPDATE generations SET served_until = served_until - interval '2 minutes'")
+    async with transaction(pool) as connection:
         await generations.drop_generation(connection, THIRD)
         with pytest.raises(GenerationError, match="serves, and cannot be retired"):
             await generations.drop_generation(connection, SECOND)
