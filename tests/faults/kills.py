@@ -27,9 +27,11 @@ import orjson
 
 from store.pool import UNAVAILABLE
 from streams.faults import FaultPoint
+from tests.faults.beside import FIRST, SECOND, Beside
 from tests.faults.evidence import evidence
 from tests.faults.history import History
-from tests.faults.runner import Runner
+from tests.faults.oracle import at_rest
+from tests.faults.runner import PATIENCE_SECONDS, Runner
 from tests.faults.scenario import Fault, FaultKind
 from tests.faults.servers import KeptWorker, Servers, guarded
 from tests.support.polling import until
@@ -41,6 +43,8 @@ SERVER_SHARE = 0.12
 # Likewise a worker is asked to stop, and a further one joins, or the one that did is taken away again.
 STOP_SHARE = 0.1
 JOIN_SHARE = 0.1
+# Where there are two generations, the other one is let serve.
+PROMOTE_SHARE = 0.25
 POINT_SHARE = 0.8
 # Every other round waits so long for somebody to come to the point where it is to die.
 POINT_SECONDS = 10.0
@@ -58,6 +62,7 @@ class Plan:
         kills: How many kills it has at least.
         misplaced: The share of the messages that go to any partition.
         exact_upto: Tracks up to which workers compare a new one with all at once; None leaves it as it is.
+        promotions: Whether a second generation is filled beside, and both serve by turns.
     """
 
     seed: int
@@ -65,6 +70,7 @@ class Plan:
     kills: int
     misplaced: float = 0.0
     exact_upto: int | None = None
+    promotions: bool = False
 
 
 @dataclass
@@ -118,6 +124,8 @@ class KillingRunner(Runner):
         self._history = History(np.random.default_rng(plan.seed))
         self._crew: list[KeptWorker] = []
         self._further: KeptWorker | None = None
+        self._beside: Beside | None = None
+        self._watcher.promotions = plan.promotions
         self.incidents: Counter[str] = Counter()
 
     def kills(self) -> Counter[str]:
@@ -138,6 +146,8 @@ class KillingRunner(Runner):
         """Do it; returns everything that is not as it must be, in words."""
         self._crew = [self._new_worker(SESSION_SECONDS) for _ in range(self._plan.workers)]
         await self._begin()
+        if self._plan.promotions:
+            await self._begin_beside()
         for worker in self._crew:
             worker.next_point = self._draw_point
             worker.run(self._draw_point())
@@ -162,7 +172,28 @@ class KillingRunner(Runner):
         # Who is still to die at a point may do so while the rest is worked off.
         await self._at_rest()
         self.note("at rest")
-        return await self._judge(self._history)
+        if self._beside is None:
+            return await self._judge(self._history)
+        faults = await self._beside.faults(self._history.meanings)
+        return faults + await self._judge(self._history, self._beside.serving_url)
+
+    async def _begin_beside(self) -> None:
+        """Create a second generation; it has as many workers as the first one."""
+        self._beside = Beside(
+            self._url, self._servers.bootstrap_servers, np.random.default_rng(self._plan.seed)
+        )
+        await self._beside.create()
+        self._crew += [
+            self._new_worker(SESSION_SECONDS, **self._beside.settings) for _ in range(self._plan.workers)
+        ]
+
+    async def _at_rest(self) -> None:
+        if self._beside is None:
+            await super()._at_rest()
+            return
+        serves = self._beside.serving == FIRST
+        await at_rest(self._url, self._servers.bootstrap_servers, PATIENCE_SECONDS, told=serves)
+        await self._beside.at_rest(PATIENCE_SECONDS)
 
     def _draw_point(self) -> str:
         if self._rng.random() > POINT_SHARE:
@@ -173,10 +204,14 @@ class KillingRunner(Runner):
     async def _publish_for_ever(self) -> None:
         while True:
             # A producer that waits for a broker which is away must not be interrupted: what it has sent may be in the log.
-            await asyncio.shield(
-                asyncio.create_task(self._deliver(self._history.events(int(self._rng.integers(2, 12)))))
-            )
+            await asyncio.shield(asyncio.create_task(self._publish_some(int(self._rng.integers(2, 12)))))
             await asyncio.sleep(0.25)
+
+    async def _publish_some(self, count: int) -> None:
+        events = self._history.events(count)
+        await self._deliver(events)
+        if self._beside is not None:
+            await self._deliver(self._beside.messages(events, self._history.meanings), SECOND.topic)
 
     async def _dies_at_a_point(self) -> bool:
         before = self.kills().total()
@@ -205,6 +240,10 @@ class KillingRunner(Runner):
             return
         if draw < SERVER_SHARE + STOP_SHARE + JOIN_SHARE:
             await self._join_or_leave()
+            return
+        if self._beside is not None and draw < SERVER_SHARE + STOP_SHARE + JOIN_SHARE + PROMOTE_SHARE:
+            self.incidents["promoted"] += 1
+            self.note(f"{await self._beside.switch()} serves")
             return
         count = 1 + int(self._rng.integers(len(self._crew)))
         for victim in self._rng.choice(len(self._crew), size=count, replace=False).tolist():
@@ -285,6 +324,8 @@ def plans(
     seed: int,
     misplaced: float = 0.0,
     exact_upto: int | None = None,
+    *,
+    promotions: bool = False,
 ) -> list[Plan]:
     """Histories that have so many kills together, by turns over each number of workers."""
     count = -(-kills // per_history)
@@ -295,6 +336,7 @@ def plans(
             min(per_history, kills - i * per_history),
             misplaced,
             exact_upto,
+            promotions,
         )
         for i in range(count)
     ]
@@ -320,6 +362,11 @@ def main(arguments: list[str] | None = None) -> int:
         type=int,
         help="tracks up to which workers compare a new one with all at once (200,000)",
     )
+    parser.add_argument(
+        "--promotions",
+        action="store_true",
+        help="fill a second generation beside, and have both serve by turns",
+    )
     options = parser.parse_args(arguments)
     # It tells of each attempt to reach a broker that is away, as one often is here.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
@@ -327,7 +374,13 @@ def main(arguments: list[str] | None = None) -> int:
     total: Counter[str] = Counter()
     faults, began = 0, time.monotonic()
     for plan in plans(
-        options.kills, numbers, options.per_history, options.seed, options.misplaced, options.exact_upto
+        options.kills,
+        numbers,
+        options.per_history,
+        options.seed,
+        options.misplaced,
+        options.exact_upto,
+        promotions=options.promotions,
     ):
         with tempfile.TemporaryDirectory(prefix="mess-kills-") as directory:
             outcome = asyncio.run(play(plan, Path(directory)))

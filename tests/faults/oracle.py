@@ -45,16 +45,26 @@ async def all_told(database_url: str, patience: float) -> None:
     raise AssertionError(f"the change feed does not catch up: {state}")
 
 
-async def at_rest(database_url: str, servers: str, patience: float) -> None:
+async def at_rest(
+    database_url: str, servers: str, patience: float, *, topic: str = "track-ingest", told: bool = True
+) -> None:
     """Wait until everything published has been applied, flushed and told, and no list is written any more.
 
     Who has just taken partitions over may write lists once more that it has computed instead of reading them.
+
+    Args:
+        database_url: The tables of a generation.
+        servers: The broker.
+        patience: How long it may take.
+        topic: Of the generation's events.
+        told: Whether it serves, and so tells of its lists.
     """
     deadline = time.monotonic() + patience
     before = None
     while time.monotonic() < deadline:
-        await settle(database_url, servers, patience=patience)
-        await all_told(database_url, patience)
+        await settle(database_url, servers, patience=patience, topic=topic)
+        if told:
+            await all_told(database_url, patience)
         now = await _newest_list(database_url)
         if now == before:
             return
@@ -74,14 +84,28 @@ async def _newest_list(database_url: str) -> object:
         await connection.close()
 
 
-async def faults_at_rest(database_url: str, servers: str, wanted: LoggedCatalogue) -> list[str]:
-    """Everything that is not as it must be, in words; call it when all is at rest."""
+async def faults_at_rest(
+    database_url: str, servers: str, wanted: LoggedCatalogue, serving_url: str | None = None
+) -> list[str]:
+    """Everything that is not as it must be, in words; call it when all is at rest.
+
+    Args:
+        database_url: The catalogue's tables.
+        servers: The broker.
+        wanted: What the log makes.
+        serving_url: The tables of the generation that serves, if that is another one.
+    """
     faults = await _wrong_tracks(database_url, wanted)
     wrong = await wrong_lists(database_url)
     if wrong:
         faults.append(f"{len(wrong)} stored lists are not those of brute force, e.g. {wrong[:5]}")
-    faults += wrong_letters(await read_topic(servers, "dead-letters"), wanted)
-    return faults + await _wrong_feed(database_url, servers)
+    letters = [
+        record
+        for record in await read_topic(servers, "dead-letters")
+        if read_dead_letter_headers(record.headers)["mess.source.topic"] == "track-ingest"
+    ]
+    faults += wrong_letters(letters, wanted)
+    return faults + await _wrong_feed(serving_url or database_url, servers)
 
 
 async def _wrong_tracks(database_url: str, wanted: LoggedCatalogue) -> list[str]:

@@ -161,27 +161,32 @@ class Runner:
             await self._deliver(chunk)
             await asyncio.sleep(part.pause)
 
-    async def _deliver(self, chunk: list[Message]) -> None:
+    async def _deliver(self, chunk: list[Message], topic: str = "track-ingest") -> None:
         """Publish some messages, in order, and wait until each is delivered or has failed."""
-        await asyncio.gather(
-            *[asyncio.create_task(self._delivery(message, await self._send(message))) for message in chunk]
-        )
+        sent = [(message, await self._send(message, topic)) for message in chunk]
+        kept = self._delivered if topic == "track-ingest" else []
+        await asyncio.gather(*[self._delivery(message, delivery, kept) for message, delivery in sent])
 
-    async def _send(self, message: Message) -> asyncio.Future:  # type: ignore[type-arg]
+    async def _send(self, message: Message, topic: str) -> asyncio.Future:  # type: ignore[type-arg]
         key, value = message
         partition = None
         if self._places.random() < self._misplaced:
             partition = int(self._places.integers(StreamSettings().ingest_partitions))
-        return await self._producer.send("track-ingest", value, key, partition)
+        return await self._producer.send(topic, value, key, partition)
 
-    async def _delivery(self, message: Message, delivery: asyncio.Future) -> None:  # type: ignore[type-arg]
+    async def _delivery(
+        self,
+        message: Message,
+        delivery: asyncio.Future,  # type: ignore[type-arg]
+        kept: list[tuple[int, int, Message]],
+    ) -> None:
         try:
             told = await delivery
         except KafkaError as error:
             # Nobody has been promised anything: what the log says counts.
             self.note(f"not delivered, or not known: {error!r}")
         else:
-            self._delivered.append((told.partition, told.offset, message))
+            kept.append((told.partition, told.offset, message))
 
     async def _inject(self, fault: Fault) -> list[str]:
         self.note(f"{fault}")
@@ -386,7 +391,7 @@ class Runner:
         with ThreadPoolExecutor(1) as pool:
             await asyncio.get_running_loop().run_in_executor(pool, migrate.upgrade_schema, self._url)
 
-    def _new_worker(self, session_seconds: int = 6) -> KeptWorker:
+    def _new_worker(self, session_seconds: int = 6, **settings: str) -> KeptWorker:
         name = f"worker-{len(self._workers) + 1}"
         worker = KeptWorker(
             self._guardian,
@@ -396,6 +401,7 @@ class Runner:
             self.note,
             session_seconds,
             **self._worker_settings,
+            **settings,
         )
         self._workers.append(worker)
         return worker
@@ -403,7 +409,7 @@ class Runner:
     async def _at_rest(self) -> None:
         await at_rest(self._url, self._servers.bootstrap_servers, PATIENCE_SECONDS)
 
-    async def _judge(self, history: History) -> list[str]:
+    async def _judge(self, history: History, serving_url: str | None = None) -> list[str]:
         await self._check_watcher()
         log = await read_topic(self._servers.bootstrap_servers, "track-ingest")
         kept = {(r.partition, r.offset): (r.key, r.value) for r in log}
@@ -415,9 +421,8 @@ class Runner:
             if kept.get((partition, offset)) != message
         ]
         meanings = history.meanings
-        faults += await faults_at_rest(
-            self._url, self._servers.bootstrap_servers, LoggedCatalogue(meanings).read(log)
-        )
+        wanted = LoggedCatalogue(meanings).read(log)
+        faults += await faults_at_rest(self._url, self._servers.bootstrap_servers, wanted, serving_url)
         for watcher in self._watched:
             faults += watcher.faults
             faults += await asyncio.to_thread(watcher.against, log, meanings)

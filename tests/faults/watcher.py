@@ -43,11 +43,13 @@ class Watcher:
     """Samples one database until it is stopped.
 
     Attributes:
+        promotions: Whether other generations serve meanwhile: who serves again tells of all its lists anew.
         samples: What was seen.
         faults: What must not have been seen, in words.
     """
 
     database_url: str
+    promotions: bool = False
     samples: list[Sample] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
 
@@ -109,7 +111,10 @@ class Watcher:
         if not self.samples:
             return
         before = self.samples[-1]
-        for name in ("consumed", "epochs", "published", "absorbed", "versions"):
+        names = ["consumed", "epochs", "absorbed", "versions"]
+        if not self.promotions:
+            names.append("published")
+        for name in names:
             earlier, later = getattr(before, name), getattr(now, name)
             self.faults += [
                 f"at {now.at:.1f} s {name} of {key} went back from {value} to {later[key]}"

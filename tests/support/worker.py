@@ -121,9 +121,9 @@ async def read_topic(servers: str, topic: str) -> list[ConsumerRecord]:
     return records
 
 
-async def end_offsets(servers: str) -> dict[int, int]:
-    """Where each partition of track-ingest ends."""
-    async with reader(servers, "track-ingest") as consumer:
+async def end_offsets(servers: str, topic: str = "track-ingest") -> dict[int, int]:
+    """Where each partition of a topic ends."""
+    async with reader(servers, topic) as consumer:
         return {p.partition: offset for p, offset in (await _ends(consumer)).items()}
 
 
@@ -139,12 +139,14 @@ async def _ends(consumer: AIOKafkaConsumer) -> dict[TopicPartition, int]:
     return {p: consumer.highwater(p) for p in partitions}
 
 
-async def settle(database_url: str, servers: str, *, patience: float = PATIENCE) -> None:
+async def settle(
+    database_url: str, servers: str, *, patience: float = PATIENCE, topic: str = "track-ingest"
+) -> None:
     """Wait until everything published is in the stored lists, and these have all the length they can have."""
     deadline = time.monotonic() + patience
     connection = await asyncpg.connect(database_url)
     try:
-        wanted = {p: offset for p, offset in (await end_offsets(servers)).items() if offset}
+        wanted = {p: offset for p, offset in (await end_offsets(servers, topic)).items() if offset}
         state: object = None
         while time.monotonic() < deadline:
             consumed = dict(
