@@ -19,6 +19,7 @@ NAMES = (
     "owned_memory",
     "takeover",
     "claims",
+    "generations",
     "reads",
     "on_demand",
     "peers",
