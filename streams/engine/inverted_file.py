@@ -11,6 +11,7 @@ from collections.abc import Generator
 import numpy as np
 import numpy.typing as npt
 
+from streams.engine.catalogue import enlarge_rows
 from streams.engine.kmeans import centroid_rounds, mean_direction, members_by_label, two_clusters
 from streams.engine.types import EMPTY, Scores, Slots, Vectors
 
@@ -116,9 +117,8 @@ class InvertedFile:
             slots: int32 (m,).
         """
         if len(self._cell_of) < len(vectors):
-            more = np.full(len(vectors) - len(self._cell_of), EMPTY, dtype=np.int32)
-            self._cell_of = np.concatenate([self._cell_of, more])
-            self._place_of = np.concatenate([self._place_of, more])
+            self._cell_of = enlarge_rows(self._cell_of, len(vectors), EMPTY)
+            self._place_of = enlarge_rows(self._place_of, len(vectors), EMPTY)
         if not self.ready:
             self._meanwhile.update(dict.fromkeys(slots.tolist(), True))
             return
@@ -163,12 +163,11 @@ class InvertedFile:
         first = self._length
         self._length += count
         if self._length > len(self.counts):
-            # Grow by a quarter at least, as all arrays are copied.
-            more = max(count, len(self.counts) // 4)
-            self.members = np.concatenate([self.members, np.empty((more, ROOM), dtype=np.int32)])
-            self.counts = np.concatenate([self.counts, np.zeros(more, dtype=np.int32)])
-            empty = np.zeros((more, self.centroids.shape[1]), dtype=np.float32)
-            self.centroids = np.concatenate([self.centroids, empty])
+            # A quarter at least: growing may copy.
+            grown = len(self.counts) + max(count, len(self.counts) // 4)
+            self.members = enlarge_rows(self.members, grown, EMPTY)
+            self.counts = enlarge_rows(self.counts, grown, 0)
+            self.centroids = enlarge_rows(self.centroids, grown, 0)
         return first
 
     def _fill(self, cell: int, slots: Slots, centroid: Vectors) -> None:

@@ -17,6 +17,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import numpy as np
 import numpy.typing as npt
 
+from streams.engine.catalogue import enlarge_rows
 from streams.engine.similarity import product_error
 from streams.engine.types import Slots, Vectors
 
@@ -139,9 +140,7 @@ class _Reduced:
         if not self.reduced.size:
             return
         if len(self.reduced) < len(vectors):
-            grown = np.zeros((len(vectors), self.reduced.shape[1]), dtype=np.float32)
-            grown[: len(self.reduced)] = self.reduced
-            self.reduced = grown
+            self.reduced = enlarge_rows(self.reduced, len(vectors), 0)
         self._project(vectors, slots)
 
     def _project(self, vectors: Vectors, slots: Slots | slice) -> None:
