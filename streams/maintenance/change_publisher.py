@@ -79,6 +79,7 @@ class ChangePublisher:
         metrics: WorkerMetrics,
         generation: GenerationName = FIRST_GENERATION,
     ) -> None:
+        self._generation = generation
         self._encoder = ChangeEncoder(names, metrics, generation)
         self._ledger = ledger
         self._right = right
@@ -231,7 +232,7 @@ class ChangePublisher:
         async def follow(epochs: dict[int, int]) -> None:
             if epochs:
                 await self._ledger.catch_up(epochs)
-                await self._ledger.forget_owed(sorted(epochs))
+                await self._ledger.forget_owed(sorted(epochs), self._generation)
 
         await self._ownership.under_epochs(follow)
 
@@ -259,6 +260,8 @@ class ChangePublisher:
 
     async def publish_due(self, *, everything: bool = False) -> int:
         """Publish a round of due lists, or all, and record it in the store; returns how many were due."""
+        if everything and self._term is None and self._serving.serves:
+            await self.begin()  # perhaps there was no time for it yet
         async with self._turn:
             if self._term is None:
                 return 0
@@ -267,7 +270,10 @@ class ChangePublisher:
                 self._require_term()
                 if not self._ownership.partitions:
                     return 0
-                await self._read_page(self._term)
+                if self.pending < ROUND:
+                    await self._read_page(self._term)
+                while everything and self._term.unread and self.pending < ROOM:
+                    await self._read_page(self._term)
                 return await self._publish_due(everything=everything)
             except TermEndedError as error:
                 log.info("a round is given up", reason=str(error))
@@ -276,7 +282,7 @@ class ChangePublisher:
 
     async def _read_page(self, term: FeedTerm) -> None:
         """Queue some of the lists that were stored before we began to publish."""
-        if not term.unread or self.pending >= ROUND:
+        if not term.unread:
             return
         found, first = await until_done(
             lambda: self._ledger.unpublished_page(term.unread, term.first),

@@ -13,9 +13,10 @@ import orjson
 from store import lists, partitions, told, tracks
 from store.pool import transaction
 from store.rows import ListRows
-from store.terms import ServingTerm, require_term
+from store.terms import ServingTerm, read_term, require_term
 from store.told import ToldList
 from streams.contracts import track_key
+from streams.generations import GenerationName
 from streams.kafka.feed_log import FeedStretch, Message
 from streams.kafka.topics import partition_of
 
@@ -103,9 +104,11 @@ class FeedLedger:
         async with transaction(self._pool) as connection:
             return await tracks.owed_tombstones(connection, owners)
 
-    async def forget_owed(self, owners: Sequence[int]) -> None:
-        """Drop the tombstones in the outbox: another generation publishes its own."""
+    async def forget_owed(self, owners: Sequence[int], generation: GenerationName) -> None:
+        """Drop the tombstones in the outbox of a generation that does not serve: another one publishes its own."""
         async with transaction(self._pool) as connection:
+            if await read_term(connection, generation) is not None:
+                return
             owed = await tracks.owed_tombstones(connection, owners)
             await tracks.settle_tombstones(connection, [at for at, *_ in owed])
 

@@ -10,17 +10,15 @@ def feed_faults(records: Iterable[ConsumerRecord]) -> list[str]:
     """What is wrong with the change feed's messages, those of a track in order, in words.
 
     `added` and `removed` are the difference to the track's message before, a version names one list and grows; after a
-    tombstone there is no message before. After another generation's list the reason is a promotion.
+    tombstone there is no message before.
     """
     faults: list[str] = []
     before: dict[bytes, list[str]] = {}
     named: dict[bytes, tuple[int, object]] = {}
-    generations: dict[bytes, int] = {}
     for record in records:
         at = f"{record.key!r} at {record.partition}/{record.offset}"
         if record.value is None:
             before.pop(record.key, None)
-            generations.pop(record.key, None)
             continue
         change = orjson.loads(record.value)
         names = [item["track_id"] for item in change["recommendations"]]
@@ -36,9 +34,21 @@ def feed_faults(records: Iterable[ConsumerRecord]) -> list[str]:
             faults.append(f"{at}: version {change['version']} after {version}")
         if change["version"] == version and change["recommendations"] != content:
             faults.append(f"{at}: version {version} names two lists")
-        promoted = generations.setdefault(record.key, change["generation"]) != change["generation"]
-        if promoted and change["reason"] != "promoted":
-            faults.append(f"{at}: another generation's list, and the reason is {change['reason']}")
-        generations[record.key] = change["generation"]
         before[record.key], named[record.key] = names, (change["version"], change["recommendations"])
     return faults
+
+
+def unexplained_switches(records: Iterable[ConsumerRecord]) -> list[str]:
+    """Where a track's list of one generation follows that of another, and the reason is not a promotion, in words."""
+    found: list[str] = []
+    before: dict[bytes, int] = {}
+    for record in records:
+        if record.value is None:
+            before.pop(record.key, None)
+            continue
+        change = orjson.loads(record.value)
+        number = change["generation"]
+        if before.get(record.key, number) != number and change["reason"] != "promoted":
+            found.append(f"{record.key!r} at {record.partition}/{record.offset}: {change['reason']}")
+        before[record.key] = number
+    return found

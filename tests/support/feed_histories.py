@@ -17,7 +17,7 @@ from streams.maintenance.feed_term import changed_block
 from streams.maintenance.names import TrackNames
 from streams.maintenance.ownership import Ownership
 from streams.metrics import WorkerMetrics
-from tests.support.feed import feed_faults
+from tests.support.feed import feed_faults, unexplained_switches
 from tests.support.feed_memory import (
     OWNERS,
     TRACKS,
@@ -160,10 +160,12 @@ class FeedHistory:
 
     Attributes:
         log: What was told.
+        broken: Whether a worker has died, or lost the right, after which a new list may be told without a reason.
     """
 
     def __init__(self, stores: Sequence[FeedStore]) -> None:
         self.log = MemoryLog()
+        self.broken = False
         locked: dict[MemoryRight, int] = {}
         self.workers = [
             FeedWorker(store, number, self.log, locked, TRACKS - (number > 1))
@@ -192,7 +194,7 @@ class FeedHistory:
         return [told for log in self.log.partitions for told in log]
 
     def _faults(self) -> list[str]:
-        return feed_faults(self.records())
+        return feed_faults(self.records()) + ([] if self.broken else unexplained_switches(self.records()))
 
     async def _serving(self) -> FeedWorker:
         (found,) = [worker for worker in self.workers if await worker.store.term() is not None]
@@ -213,6 +215,7 @@ class FeedHistory:
                 fates = FATES if len(self.workers) == 1 else (*FATES, "overtaken", "overtaken")
                 await self._publish(worker, rng.choice(fates), everything=kind == "publish all")
             case "take over":
+                self.broken = True
                 await worker.take_over()
             case "claim again":
                 await worker.claim()
@@ -226,6 +229,7 @@ class FeedHistory:
             case "notice":
                 await worker.notice()
             case "cut":
+                self.broken = True
                 worker.right.cut()
             case "follow":
                 await worker.follow()
@@ -242,6 +246,7 @@ class FeedHistory:
             await worker.store.promote()
             await other.notice()
 
+        self.broken |= fate.startswith(("dies", "overtaken"))
         self.log.fate, self.log.overtake = fate, overtake
         try:
             await worker.publisher.publish_due(everything=everything)

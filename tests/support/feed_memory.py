@@ -260,8 +260,11 @@ class MemoryLedger:
         owed = sorted(self._store.owed.items())
         return [(note, name, owner) for note, (owner, name) in owed if owner in owners]
 
-    async def forget_owed(self, owners: Sequence[int]) -> None:
+    async def forget_owed(self, owners: Sequence[int], generation: GenerationName) -> None:
         """See `FeedLedger`."""
+        assert generation == self._store.name
+        if await self._store.term() is not None:
+            return
         for note, *_ in await self.owed(owners):
             del self._store.owed[note]
 
@@ -365,7 +368,7 @@ class MemoryRight:
 
     def cut(self) -> None:
         """The connection breaks, and another worker gets what it had before it is there again."""
-        self.lost = self._locked.pop(self, None) is not None
+        self.lost |= self._locked.pop(self, None) is not None
 
     def require_feed(self) -> None:
         """See `PartitionLease`."""

@@ -18,7 +18,7 @@ from streams.contracts import track_key
 from streams.generations import FIRST_GENERATION, GenerationName
 from tests.integration.worker.beside import Beside, beside, generation_of, in_catalogue, name_of, store_of
 from tests.integration.worker.conftest import Line
-from tests.support.feed import feed_faults
+from tests.support.feed import feed_faults, unexplained_switches
 from tests.support.polling import until
 from tests.support.worker import publish, read_topic, settle, track_message
 
@@ -134,6 +134,7 @@ async def test_the_feed_follows_whichever_generation_serves(line: Line, filled: 
     await promote(line, FIRST_GENERATION)
     third = await until_told(line, line.database_url, 1)
     assert len(third) == TRACKS
+    assert unexplained_switches(await messages(line)) == []
     assert {c["reason"] for c in third if c["track_id"] < name_of(COMMON)} == {"promoted"}
 
 
