@@ -60,16 +60,19 @@ class CatalogueTracks:
         self._metrics = metrics
 
     async def counting(self, messages: Sequence[ReceivedMessage]) -> list[ReceivedMessage]:
-        """The messages without the catalogue's tombstones of tracks that are back, with a vector that came since."""
+        """The messages without the catalogue's tombstones of tracks that are back, with a vector that came since.
+
+        The others have the time of the catalogue's deletion, or one right after the vector that they take away: a vector that
+        came between the deletion and its tombstone counts, though it be read later, from another partition.
+        """
         told = {key for m in messages if _is_of_catalogue(m) and (key := _key(m)) is not None}
         if not told:
             return list(messages)
-
-        async def read() -> dict[int, CatalogueTrackState]:
-            async with transaction(self._pool) as connection:
-                return await catalogue_tracks.read_catalogue_states(connection, sorted(told))
-
-        states = await self._done(read, "read the catalogue's deletions")
+        states = await self._states(told)
+        if any(not states[key].there for key in told & {_key(m) for m in messages if m.value is not None}):
+            # It may be back, and the catalogue has not read that yet.
+            await self._until_read()
+            states = await self._states(told)
         newest = {key: state.vector for key, state in states.items()}
         counting = []
         for message in messages:
@@ -77,10 +80,21 @@ class CatalogueTracks:
             if key is not None and key in told:
                 if message.value is not None:
                     newest[key] = max(newest[key], message.place.appended)
-                elif _is_of_catalogue(message) and _is_back(states[key], newest[key]):
+                elif _is_of_catalogue(message):
+                    state = states[key]
+                    if _is_back(state, newest[key]):
+                        continue
+                    counting.append(replace(message, timestamp=max(state.withdrawn, state.vector + 1)))
                     continue
             counting.append(message)
         return counting
+
+    async def _states(self, keys: Iterable[int]) -> dict[int, CatalogueTrackState]:
+        async def read() -> dict[int, CatalogueTrackState]:
+            async with transaction(self._pool) as connection:
+                return await catalogue_tracks.read_catalogue_states(connection, sorted(keys))
+
+        return await self._done(read, "read the catalogue's deletions")
 
     async def complete(self, decoded: DecodedBatch) -> DecodedBatch:
         """The batch with the catalogue's metadata; a vector of no track is refused.

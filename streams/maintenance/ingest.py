@@ -284,9 +284,11 @@ class Ingest:
         while refused := await self._isolate(decoded):
             await self._dead_letters.send(self._topic, refused)
             refused += decoded.refused
-            left = {id(letter.received) for letter in refused}
+            left = {(letter.received.partition, letter.received.offset) for letter in refused}
             # Read anew: what a culprit had superseded counts now.
-            rest = await self._decode([message for message in messages if id(message) not in left])
+            rest = await self._decode(
+                [each for each in messages if (each.partition, each.offset) not in left]
+            )
             rest.refused, rest.deleted = rest.refused + refused, decoded.deleted
             decoded = rest
         return decoded
