@@ -125,6 +125,7 @@ class KillingRunner(Runner):
         self._crew: list[KeptWorker] = []
         self._further: KeptWorker | None = None
         self._beside: Beside | None = None
+        self._enough = asyncio.Event()
         self._watcher.promotions = plan.promotions
         self.incidents: Counter[str] = Counter()
 
@@ -151,7 +152,7 @@ class KillingRunner(Runner):
         for worker in self._crew:
             worker.next_point = self._draw_point
             worker.run(self._draw_point())
-        publishing = asyncio.create_task(self._publish_for_ever(), name="publish")
+        publishing = asyncio.create_task(self._publish_until_enough(), name="publish")
         try:
             while self.kills().total() < self._plan.kills:
                 await self._move_on()
@@ -162,7 +163,8 @@ class KillingRunner(Runner):
                 if publishing.done():
                     publishing.result()
         finally:
-            publishing.cancel()
+            # Not cut short: what has been handed to a producer that waits for its broker may be in the log.
+            self._enough.set()
             await asyncio.gather(publishing, return_exceptions=True)
             await self._producer.flush()
             await self._producer.stop()
@@ -201,10 +203,9 @@ class KillingRunner(Runner):
         points = list(FaultPoint)
         return f"{points[int(self._rng.integers(len(points)))]}:{int(self._rng.geometric(0.5))}"
 
-    async def _publish_for_ever(self) -> None:
-        while True:
-            # A producer that waits for a broker which is away must not be interrupted: what it has sent may be in the log.
-            await asyncio.shield(asyncio.create_task(self._publish_some(int(self._rng.integers(2, 12)))))
+    async def _publish_until_enough(self) -> None:
+        while not self._enough.is_set():
+            await self._publish_some(int(self._rng.integers(2, 12)))
             await asyncio.sleep(0.25)
 
     async def _publish_some(self, count: int) -> None:
