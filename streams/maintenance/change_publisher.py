@@ -294,6 +294,9 @@ class ChangePublisher:
         self._put_back(changed_block(found))
         for owner, version in term.read(found, first).items():
             self._flushed[owner] = max(self._flushed.get(owner, 0), version)
+        # At the end: the outbox may hold tombstones from before, and what has been read counts as published only when a round
+        # has said so, be there anything more to tell or not.
+        self._tombstones |= first is None
 
     async def _publish_due(self, *, everything: bool) -> int:
         now = time.monotonic()

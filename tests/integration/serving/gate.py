@@ -45,6 +45,10 @@ class Gate:
     async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         there, back = await asyncio.open_connection(*self._target)
         self._writers |= {writer, back}
+        if self._server is None or not self._server.is_serving():
+            # Let in a moment before the gate was closed, which did not know of it yet.
+            writer.close()
+            back.close()
         with contextlib.suppress(OSError):
             await asyncio.gather(self._copy(reader, back), self._copy(there, writer, answers=True))
         self._writers -= {writer, back}

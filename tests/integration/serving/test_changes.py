@@ -71,6 +71,8 @@ async def test_a_stream_tells_of_each_change_of_its_track(api: ServedClient, fee
         "version": 2,
         "generated_at": "2026-02-03T00:00:00Z",
         "source": {"topic": "track-ingest", "partition": 1, "offset": 2},
+        "space": "default",
+        "generation": 1,
         "recommendations": [{"track_id": "other", "score": 0.5}, {"track_id": "new", "score": 0.25}],
     }
     assert (withdrawn["data"]["reason"], withdrawn["data"]["recommendations"]) == ("withdrawn", [])
