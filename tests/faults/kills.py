@@ -156,6 +156,8 @@ class KillingRunner(Runner):
         try:
             while self.kills().total() < self._plan.kills:
                 await self._move_on()
+                if self._due_for_promotion():
+                    await self._promote()
                 if self._rng.random() < 0.5 and await self._dies_at_a_point():
                     continue
                 await asyncio.sleep(float(self._rng.uniform(0, 1.0)))
@@ -243,13 +245,22 @@ class KillingRunner(Runner):
             await self._join_or_leave()
             return
         if self._beside is not None and draw < SERVER_SHARE + STOP_SHARE + JOIN_SHARE + PROMOTE_SHARE:
-            self.incidents["promoted"] += 1
-            self.note(f"{await self._beside.switch()} serves")
+            await self._promote()
             return
         count = 1 + int(self._rng.integers(len(self._crew)))
         for victim in self._rng.choice(len(self._crew), size=count, replace=False).tolist():
             self.note(f"{self._crew[victim].name}: kill -9")
             self._crew[victim].kill_now()
+
+    def _due_for_promotion(self) -> bool:
+        """Whether half of a history is over without one."""
+        half = self.kills().total() >= self._plan.kills // 2
+        return self._beside is not None and half and not self.incidents["promoted"]
+
+    async def _promote(self) -> None:
+        assert self._beside is not None
+        self.incidents["promoted"] += 1
+        self.note(f"{await self._beside.switch()} serves")
 
     async def _join_or_leave(self) -> None:
         """Let a further worker join; the next time, take it away for good, asked or killed."""
