@@ -29,7 +29,7 @@ from streams.generations import FIRST_GENERATION, GenerationName
 from streams.kafka.retry import until_done
 from streams.maintenance.change_messages import ChangeEncoder, EncodedChanges
 from streams.maintenance.feed_ledger import FeedLedger, Settlement
-from streams.maintenance.feed_term import FeedRight, FeedTerm, Serving, changed_block
+from streams.maintenance.feed_term import FeedRight, FeedTerm, ServingTurns, changed_block
 from streams.maintenance.names import TrackNames
 from streams.maintenance.ownership import Ownership
 from streams.maintenance.pending_changes import ROOM, ChangedBlock, PendingChanges
@@ -72,7 +72,7 @@ class ChangePublisher:
         self,
         ledger: FeedLedger,
         right: FeedRight,
-        serving: Serving,
+        serving: ServingTurns,
         ownership: Ownership,
         names: TrackNames,
         window: float,

@@ -27,7 +27,7 @@ class FeedRight(Protocol):
         """Check that it is not lost."""
 
 
-class Serving(Protocol):
+class ServingTurns(Protocol):
     """Whether our generation serves: see `ServingWatch`."""
 
     @property

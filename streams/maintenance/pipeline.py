@@ -45,7 +45,7 @@ from streams.maintenance.searched_metadata import SearchedMetadata
 from streams.maintenance.searching import SearchSupervisor
 from streams.maintenance.serving import ServingWatch
 from streams.maintenance.snapshots import SnapshotTask
-from streams.maintenance.start import load_engine
+from streams.maintenance.start import engine_process, load_engine
 from streams.metrics import WorkerMetrics
 from streams.settings import KafkaSettings, StreamSettings
 from streams.strategies.aspects import FirstTrack, Layout
@@ -479,18 +479,6 @@ class Pipeline(Generic[Search]):
         await self.ended(error)
         self.metrics.active.set(0)
         await self._exit.aclose()
-
-
-def engine_process(settings: StreamSettings, dimension: int) -> EngineProcess:
-    """The engine that these settings ask for, not started."""
-    return EngineProcess(
-        dimension,
-        published=settings.list_size,
-        kept=settings.list_kept,
-        exact_upto=settings.exact_upto,
-        by_descent=settings.bootstrap == "pynndescent",
-        cache=None if settings.data_dir is None else settings.data_dir / "compiled",
-    )
 
 
 async def _within_time(close: Callable[[], Awaitable[None]]) -> None:

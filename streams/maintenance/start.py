@@ -1,4 +1,4 @@
-"""Loads the vectors of the catalogue at a worker's start. Lists are read later, when partitions are claimed."""
+"""Makes a worker's engine, and loads the vectors of the catalogue at its start. Lists are read later, when partitions are claimed."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +13,7 @@ from streams.engine.process import EngineProcess
 from streams.maintenance.arrays import catalogue_batch, stored_lists
 from streams.maintenance.names import TrackNames
 from streams.maintenance.snapshots import RestoredSnapshot, restore_snapshot
+from streams.settings import StreamSettings
 
 log = structlog.get_logger(__name__)
 
@@ -32,6 +33,18 @@ class LoadedEngine:
     applied: dict[int, int]
     restored: RestoredSnapshot | None
     identity: str
+
+
+def engine_process(settings: StreamSettings, dimension: int) -> EngineProcess:
+    """The engine that these settings ask for, not started."""
+    return EngineProcess(
+        dimension,
+        published=settings.list_size,
+        kept=settings.list_kept,
+        exact_upto=settings.exact_upto,
+        by_descent=settings.bootstrap == "pynndescent",
+        cache=None if settings.data_dir is None else settings.data_dir / "compiled",
+    )
 
 
 async def load_engine(

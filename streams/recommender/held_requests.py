@@ -17,7 +17,7 @@ HELD_SECONDS: Final = 60.0
 MOST_HELD: Final = 20_000
 
 
-class Serving(Protocol):
+class ServingLooks(Protocol):
     """The used part of `streams.maintenance.serving.ServingWatch`."""
 
     serves: bool
@@ -50,7 +50,7 @@ class HeldRequests(Generic[Taken]):
 
     def __init__(
         self,
-        serving: Callable[[], Serving],
+        serving: Callable[[], ServingLooks],
         answer: Callable[[ReceivedMessage, Taken], Awaitable[None]],
         leave: Callable[[ReceivedMessage, Taken], Awaitable[None]],
     ) -> None:

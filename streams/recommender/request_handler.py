@@ -32,7 +32,7 @@ from streams.kafka.retry import until_done
 from streams.kafka.topics import RECOMMENDATION_REPLIES, RECOMMENDATION_REQUESTS
 from streams.metrics import WorkerMetrics
 from streams.recommender import problems
-from streams.recommender.held_requests import HeldRequests, Serving
+from streams.recommender.held_requests import HeldRequests, ServingLooks
 from streams.recommender.metrics import RecommenderMetrics
 
 log = structlog.get_logger(__name__)
@@ -93,7 +93,7 @@ class RequestHandler:
         dead_letters: DeadLetterSender,
         metrics: RecommenderMetrics,
         worker_metrics: WorkerMetrics,
-        serving: Callable[[], Serving],
+        serving: Callable[[], ServingLooks],
         *,
         concurrent: int,
     ) -> None:

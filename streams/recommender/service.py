@@ -16,7 +16,7 @@ from streams.kafka.clients import start_producer
 from streams.kafka.dead_letters import DeadLetterSender
 from streams.kafka.retry import until_done
 from streams.metrics import WorkerMetrics
-from streams.recommender.held_requests import Serving
+from streams.recommender.held_requests import ServingLooks
 from streams.recommender.interactions import InteractionConsumer
 from streams.recommender.metrics import RecommenderMetrics
 from streams.recommender.recommender import Answers, Recommender
@@ -61,7 +61,7 @@ class RecommendationService:
         *,
         name: str,
         generation: GenerationName,
-        serving: Callable[[], Serving],
+        serving: Callable[[], ServingLooks],
         applied: Callable[[], Mapping[int, int]],
     ) -> None:
         self._kafka = kafka

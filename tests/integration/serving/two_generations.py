@@ -25,6 +25,7 @@ from streams.contracts import track_key
 from streams.generations import GenerationName
 from tests.integration.serving.catalogue import AWKWARD_IDS, ServedCatalogue, make_catalogue, write_catalogue
 from tests.integration.serving.conftest import SIZE, Database
+from tests.support.generations import let_serve
 from tests.support.polling import until
 
 FIRST, SECOND = GenerationName(), GenerationName("default", 2)
@@ -58,13 +59,7 @@ class TwoGenerations:
 
     async def turn(self, number: int) -> None:
         """Let a generation serve, whatever rights there are."""
-        connection = await asyncpg.connect(self.database.url)
-        try:
-            async with connection.transaction():
-                await connection.execute("UPDATE generations SET serving = false WHERE serving")
-                await connection.execute("UPDATE generations SET serving = true WHERE number = $1", number)
-        finally:
-            await connection.close()
+        await let_serve(self.database.url, number)
 
     def check(self, body: dict[str, Any]) -> int:
         """The generation that an answer for a track is of, of which all of it must be."""
@@ -171,7 +166,7 @@ class Readers:
         await until(lambda: self.possible == {self.promoted[-1]}, 0.005)
 
     async def total(self, more: int) -> None:
-        """Wait until there were so many more answers."""
+        """Wait for a number of further answers."""
         wanted = sum(self.answers.values()) + more
         await until(lambda: sum(self.answers.values()) >= wanted, 0.005)
 

@@ -21,6 +21,7 @@ from tests.integration.worker.beside import (
 )
 from tests.integration.worker.conftest import Line
 from tests.integration.worker.test_recommendations import TopicClient, client_of
+from tests.support.generations import let_serve
 from tests.support.polling import until
 from tests.support.services import unique_name
 from tests.support.worker import WorkerProcess, publish, settle
@@ -42,7 +43,7 @@ async def generation(line: Line) -> AsyncIterator[Beside]:
         try:
             yield made
         finally:
-            await serve(made, 1)
+            await let_serve(line.database_url, 1)
 
 
 async def _answering(generation: Beside, count: int) -> bool:
@@ -76,17 +77,6 @@ async def ask_directly(worker: tuple[str, str], **fields: Any) -> Recommendation
             return body
 
     return RecommendationReply.model_validate_json(await asyncio.to_thread(answer))
-
-
-async def serve(generation: Beside, number: int) -> None:
-    """Let a generation serve, as a promotion does."""
-    connection = await asyncpg.connect(generation.line.database_url)
-    try:
-        async with connection.transaction():
-            await connection.execute("UPDATE generations SET serving = false WHERE serving")
-            await connection.execute("UPDATE generations SET serving = true WHERE number = $1", number)
-    finally:
-        await connection.close()
 
 
 async def stored_lists(url: str) -> dict[str, list[str]]:
@@ -172,7 +162,7 @@ async def check_switch(
 
     asking = asyncio.create_task(ask_on())
     await until(lambda: len(asked) > 30)
-    await serve(generation, number)
+    await let_serve(generation.line.database_url, number)
     await until_noticed(line, generation)
     before = len(asked)
     await until(lambda: len(asked) > before + 30)

@@ -8,7 +8,7 @@ import pytest
 
 from streams.engine.approximate import MANY
 from streams.engine.types import StoredLists, no_events
-from streams.maintenance.pipeline import engine_process
+from streams.maintenance.start import engine_process
 from streams.settings import StreamSettings
 from tests.unit.engine.helpers import KeptLists, batch, oracle
 from tests.unit.engine.test_descent import put_in_place
