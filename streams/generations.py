@@ -71,6 +71,10 @@ class GenerationName:
         """The consumer group of its workers; `base` is that of the first."""
         return base if self.is_first else f"{base}.{self.space}.{self.number}"
 
+    def feed_topic(self, base: str) -> str:
+        """The topic of the space's changed lists; `base` is that of the space `default`."""
+        return base if self.space == DEFAULT_SPACE else f"{base}.{self.space}"
+
 
 # The catalogue itself.
 FIRST_GENERATION: Final = GenerationName()

@@ -35,6 +35,7 @@ from streams.contracts.problems import (
     invalid_parameters,
     message_of,
     request_refusal,
+    unknown_space,
 )
 from streams.contracts.queries import (
     DEFAULT_TOP_K,
@@ -47,6 +48,7 @@ from streams.contracts.queries import (
     RecommendationQuery,
     RecommendationRequest,
     SeedOption,
+    SpaceName,
     UserContext,
 )
 from streams.contracts.reasons import InvalidEvent, Reason
@@ -123,6 +125,7 @@ __all__ = [
     "SeedOption",
     "SourceOffset",
     "SourcePosition",
+    "SpaceName",
     "Stage",
     "Text",
     "TrackDelete",
@@ -157,4 +160,5 @@ __all__ = [
     "split_reply",
     "track_key",
     "unit_vector",
+    "unknown_space",
 ]

@@ -1,6 +1,6 @@
 """Problem documents (RFC 9457) for requests that break the contract, the same over Kafka and HTTP."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -10,6 +10,7 @@ from streams.contracts.reasons import InvalidEvent, Reason
 
 PROBLEM_PREFIX: Final = "urn:mess-ai:problem:"
 UNKNOWN_STRATEGY: Final = "unknown-strategy"
+UNKNOWN_SPACE: Final = "unknown-space"
 # The "field" of an error that concerns the request as a whole.
 WHOLE: Final = "request"
 # A problem lists so many errors and counts the others.
@@ -119,6 +120,24 @@ def invalid_parameters(
         detail="; ".join(sentences) + ".",
         errors=told,
         **members,
+    )
+
+
+def unknown_space(space: str, serving: Iterable[str]) -> ProblemDetails:
+    """A problem of status 404: no generation of a space serves.
+
+    Args:
+        space: What was asked for.
+        serving: The spaces of which one does; the problem lists them as `known`.
+    """
+    known = sorted(serving)
+    return ProblemDetails(
+        type=PROBLEM_PREFIX + UNKNOWN_SPACE,
+        title="Unknown space",
+        status=404,
+        detail=f"No generation of space {space!r} serves; spaces that serve: {', '.join(known)}.",
+        errors=[FieldProblem(field="space", message="names no space that serves")],
+        known=known,
     )
 
 

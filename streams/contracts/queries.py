@@ -35,6 +35,7 @@ from streams.contracts.reasons import InvalidEvent, quote_value
 from streams.contracts.times import GivenMoment
 from streams.contracts.validation import NO_OTHER_NAMES, TrackId
 from streams.contracts.values import AS_WHOLE, Finite, Flag, Json, Name, Number, Setting, Text
+from streams.generations import DEFAULT_SPACE, SPACE_PATTERN, GenerationName
 from streams.strategies import InvalidQuery, registry
 from streams.strategies.aspects import (
     MAX_ASPECTS,
@@ -257,6 +258,13 @@ StrategyName = Annotated[
 ]
 
 
+def _space(name: str) -> str:
+    return GenerationName(name).space
+
+
+SpaceName = Annotated[str, Field(json_schema_extra={"pattern": SPACE_PATTERN}), AfterValidator(_space)]
+
+
 class MinOffset(_Strict):
     """An event of the ingest topic that the answer must take into account."""
 
@@ -320,6 +328,9 @@ AspectWeights = Annotated[
 class RecommendationQuery(_Strict):
     """What to recommend. Exactly one of `track_id`, `seeds` and `embedding` is the starting point."""
 
+    space: SpaceName = Field(
+        DEFAULT_SPACE, description="The meaning of similarity: the space whose lists and vectors answer"
+    )
     track_id: TrackId | None = Field(None, description="One track")
     seeds: list[SeedLike] | None = Field(
         None, min_length=1, max_length=MAX_SEEDS, description="Several tracks, with weights"

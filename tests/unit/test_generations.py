@@ -28,6 +28,18 @@ def test_every_other_one_has_names_of_its_own() -> None:
     assert generation_of_topic("track-interactions") is None
 
 
+def test_each_space_has_a_feed_of_its_own() -> None:
+    """All generations of a space share one topic; that of the space `default` keeps its name."""
+    names = (
+        GenerationName(),
+        GenerationName(number=2),
+        GenerationName("melody", 1),
+        GenerationName("melody", 2),
+    )
+    topics = [name.feed_topic("recommendations") for name in names]
+    assert topics == ["recommendations"] * 2 + ["recommendations.melody"] * 2
+
+
 @pytest.mark.parametrize(
     "text",
     ["", "default", "Default/1", "default/0", "default/x", "a.b/1", "a_b/1", f"{'a' * 31}/1", "a/100000"],

@@ -15,6 +15,7 @@ from streams.contracts import (
     RecommendationRequest,
     encode_error,
     parse_request,
+    unknown_space,
 )
 from streams.strategies import registry
 
@@ -95,6 +96,11 @@ def test_a_track_id_is_refused_by_the_rule_of_track_ids(fields: Any, named: str,
         ({"mode": ""}, "mode: must not be empty"),
         ({"mode": "m" * 51}, "mode: must have at most 50 characters"),
         ({"mode": 1}, "mode: must be text"),
+        ({"space": None}, "space: must be text"),
+        (
+            {"space": "Melody"},
+            "space: 'Melody' is no name of a space: a lower-case letter, then up to 29 letters and digits",
+        ),
         ({"negatives": [5]}, "negatives.0: must be a track id, or an object of track_id and weight"),
         (
             {"near_duplicates": "yes"},
@@ -132,6 +138,21 @@ def test_a_track_id_is_refused_by_the_rule_of_track_ids(fields: Any, named: str,
 def test_what_is_wrong_is_said_in_the_words_of_the_contract(fields: dict[str, Any], told: str) -> None:
     """Bounds and kinds as they are, by the name of the field; of no single field, of the request."""
     assert refused(**fields) == told
+
+
+def test_a_request_is_of_a_space() -> None:
+    """The space `default` where it names none, and questions of two spaces are two questions."""
+    assert request().space == request(space="default").space == "default"
+    assert request().asked == request(space="default").asked != request(space="melody").asked
+
+
+def test_a_space_that_nothing_serves_is_a_problem_that_names_the_others() -> None:
+    """Whoever asked finds the spaces that can be asked for."""
+    told = json.loads(encode_error("r", unknown_space("mood", {"melody", "default"})))["error"]
+    assert (told["status"], told["type"]) == (404, "urn:mess-ai:problem:unknown-space")
+    assert told["detail"] == "No generation of space 'mood' serves; spaces that serve: default, melody."
+    assert told["known"] == ["default", "melody"]
+    assert [error["field"] for error in told["errors"]] == ["space"]
 
 
 def test_an_unknown_strategy_is_a_problem_of_its_own() -> None:
