@@ -149,13 +149,14 @@ class WorkerMetrics(MetricSet):
         """What the sampler finds; see `streams.maintenance.sampler`."""
         self.sampled_recall = self._gauge(
             "mess_sampled_recall",
-            "Mean recall@10 and @50 of the 500 stored lists sampled last, against lists computed afresh: as readers have "
-            "them, so also below 1 while changes are on their way",
+            "Mean recall@10 and @50 of the stored lists sampled within the last minute, against lists computed afresh: as "
+            "readers have them, so also below 1 while changes are on their way; NaN where none was sampled",
             "at",
         )
         self.sampled_churn = self._gauge(
             "mess_sampled_churn",
-            "Mean share of a list's first 10 and 50 that was replaced within a minute",
+            "Mean share of a list's first 10 and 50 that was replaced within a minute, of the lists looked at again within "
+            "the last; NaN where none was",
             "at",
         )
         self.sampled_lists = self._counter(

@@ -69,7 +69,7 @@ PIPELINE = [
         "Recall of stored lists",
         "percentunit",
         [("min by (at) (mess_sampled_recall)", "recall@{{at}}")],
-        "Of lists sampled and computed afresh. Below 1 while changes are on their way.",
+        "Of lists sampled within the last minute and computed afresh. Below 1 while changes are on their way.",
         maximum=1,
     ),
     Panel(

@@ -23,7 +23,8 @@ class GenerationStatus:
         generation: The generation.
         counts: What it has, beside the catalogue.
         lag: Events of its topic that it has not consumed.
-        recall: Mean recall of the lists that its workers' samplers computed afresh; None where none did.
+        recall: Mean recall of the lists that its workers' samplers computed afresh within the last minute; None where none
+            did.
     """
 
     generation: StoredGeneration
@@ -51,7 +52,7 @@ class GenerationStatus:
             f"workers: {counts.workers}, of which {counts.answering} can answer questions",
         ]
         if self.recall is not None:
-            lines.append(f"recall@{LIST_LENGTH} of sampled lists: {self.recall:.4f}")
+            lines.append(f"recall@{LIST_LENGTH} of the lists sampled in the last minute: {self.recall:.4f}")
         return lines
 
 

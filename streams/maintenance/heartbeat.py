@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
@@ -72,14 +73,15 @@ class HeartbeatFigures:
         """The figures now, as JSON.
 
         `freshness_seconds` has the bounds below which half and 99 % of the events since the last call had their lists
-        committed, by the histogram's buckets; it and what the sampler has not looked at yet is None.
+        committed, by the histogram's buckets; it is None where there were none, as recall is where nothing has been
+        sampled lately.
         """
         buckets = _buckets(self._metrics.freshness)
         since = {bound: count - self._before.get(bound, 0.0) for bound, count in buckets.items()}
         self._before = buckets
         return {
             "freshness_seconds": {"p50": _quantile(since, 0.5), "p99": _quantile(since, 0.99)},
-            "recall": {"at": 50, "mean": _labelled(self._metrics.sampled_recall, "at").get("50")},
+            "recall": {"at": 50, "mean": _known(_labelled(self._metrics.sampled_recall, "at").get("50"))},
             "wrong_lists": int(_labelled(self._metrics.sampled_lists, "outcome").get("wrong", 0)),
             "dead_letters": _by_reason(self._metrics.dead_letters),
         }
@@ -103,6 +105,11 @@ def _quantile(counts: Mapping[float, float], share: float) -> float | None:
 def _labelled(metric: Gauge | Counter, label: str) -> dict[str, float]:
     samples = [s for each in metric.collect() for s in each.samples if not s.name.endswith("_created")]
     return {s.labels[label]: s.value for s in samples}
+
+
+def _known(value: float | None) -> float | None:
+    """A gauge's value, None instead of NaN, which JSON lacks."""
+    return None if value is None or math.isnan(value) else value
 
 
 def _by_reason(counter: Counter) -> dict[str, int]:

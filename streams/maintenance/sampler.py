@@ -25,12 +25,15 @@ from streams.engine.audit import DEPTHS
 from streams.engine.types import TrueLists
 from streams.maintenance.maintainer import ListMaintainer
 from streams.maintenance.ownership import Ownership
+from streams.maintenance.recent_mean import RecentMean
 from streams.metrics import WorkerMetrics
 
 log = structlog.get_logger(__name__)
 
-# Recall and churn are means over so many recent samples.
-WINDOW = 500
+# Recall and churn are means over the samples of so many seconds: what a fill left behind is soon forgotten.
+WINDOW_SECONDS = 60.0
+# Lists that wait to be read again, at most.
+_SEEN = 5_000
 # A sampled list is read again after so long, to measure churn.
 CHURN_SECONDS = 60.0
 INTERVAL = 1.0
@@ -86,9 +89,13 @@ class ListSampler:
         self._metrics = metrics
         self._count = max(1, round(lists_per_second * INTERVAL))
         self._pause = self._count / lists_per_second if lists_per_second > 0 else None
-        self._recall = {depth: deque[float](maxlen=WINDOW) for depth in DEPTHS}
-        self._churn = {depth: deque[float](maxlen=WINDOW) for depth in DEPTHS}
-        self._seen: deque[_Seen] = deque(maxlen=10 * WINDOW)
+        self._recall = {depth: RecentMean(WINDOW_SECONDS) for depth in DEPTHS}
+        self._churn = {depth: RecentMean(WINDOW_SECONDS) for depth in DEPTHS}
+        for gauge, means in ((metrics.sampled_recall, self._recall), (metrics.sampled_churn, self._churn)):
+            for depth, recent in means.items():
+                # Computed as it is read: nothing is sampled during a claim, and values grow old all the same.
+                gauge.labels(depth).set_function(recent.mean)
+        self._seen: deque[_Seen] = deque(maxlen=_SEEN)
 
     async def run(self) -> None:
         """Sample for ever; while the store is away, nothing is sampled."""
@@ -119,7 +126,6 @@ class ListSampler:
             self._compare(true, i, stored, settled=settled)
         for seen in again:
             self._note_churn(seen, stored)
-        self._export()
 
     def _standing(self) -> tuple[int | None, dict[int, int]] | None:
         """How many flushes there have been (None: one is under way), in which tenures; None where not all is claimed."""
@@ -142,7 +148,7 @@ class ListSampler:
             self._metrics.sampled_age.observe(max(0.0, age / 1e6))
         if length:
             for depth, recalls in self._recall.items():
-                recalls.append(float(np.isin(wanted[:depth], given[:depth]).mean()))
+                recalls.add(float(np.isin(wanted[:depth], given[:depth]).mean()))
         if np.array_equal(wanted, given):
             outcome = "right"
         else:
@@ -157,13 +163,4 @@ class ListSampler:
             return
         for depth, shares in self._churn.items():
             if len(now[:depth]):
-                shares.append(float(1 - np.isin(now[:depth], seen.neighbours[:depth]).mean()))
-
-    def _export(self) -> None:
-        for gauge, windows in (
-            (self._metrics.sampled_recall, self._recall),
-            (self._metrics.sampled_churn, self._churn),
-        ):
-            for depth, window in windows.items():
-                if window:
-                    gauge.labels(depth).set(sum(window) / len(window))
+                shares.add(float(1 - np.isin(now[:depth], seen.neighbours[:depth]).mean()))

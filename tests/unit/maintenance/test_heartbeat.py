@@ -48,3 +48,10 @@ def test_dead_letters_are_by_reason_over_all_topics() -> None:
     assert figures["dead_letters"] == {"not_finite": 3, "too_large": 1}
     assert figures["recall"] == {"at": 50, "mean": 0.75}
     assert figures["wrong_lists"] == 1
+
+
+def test_recall_that_nobody_measured_lately_is_not_said() -> None:
+    """Where the sampler's window is empty the gauge is NaN, which JSON lacks: the figure is null."""
+    metrics = WorkerMetrics()
+    metrics.sampled_recall.labels(50).set(float("nan"))
+    assert HeartbeatFigures(metrics).take()["recall"] == {"at": 50, "mean": None}
