@@ -21,6 +21,7 @@ from mess_client.questions import (
     question_body,
     question_call,
     track_path,
+    weights_text,
 )
 from mess_client.retrying import Retries, connection_error, parse_answer, parse_part
 
@@ -104,9 +105,12 @@ class MessClient:
         body = question_body({"track_id": seed, **options}) | {"candidate": candidate}
         return self._read(Call("POST", "/recommend", json=body), models.Explanation)
 
-    def compare(self, track_id: str, *, top_k: int | None = None) -> models.ComparedStrategies:
-        """Every strategy's list for a track side by side."""
-        call = Call("GET", f"/recommend/{track_path(track_id)}/compare", given_parameters(top_k=top_k))
+    def compare(
+        self, track_id: str, *, top_k: int | None = None, weights: Mapping[str, float] | None = None
+    ) -> models.ComparedStrategies:
+        """Every strategy's list for a track side by side; `weights` says how much each aspect counts."""
+        asked = given_parameters(top_k=top_k, weights=None if weights is None else weights_text(weights))
+        call = Call("GET", f"/recommend/{track_path(track_id)}/compare", asked)
         return self._read(call, models.ComparedStrategies)
 
     def tracks(

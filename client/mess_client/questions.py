@@ -75,8 +75,13 @@ def question_call(question: Mapping[str, object]) -> Call:
     if isinstance(event := options.get("min_offset"), tuple):
         options["min_offset"] = f"{event[0]}:{event[1]}"
     if isinstance(weights := options.get("weights"), Mapping):
-        options["weights"] = ",".join(f"{name}:{weight:f}" for name, weight in weights.items())
+        options["weights"] = weights_text(weights)
     return Call("GET", f"/recommend/{track_path(str(track_id))}", params=options)
+
+
+def weights_text(weights: Mapping[str, float]) -> str:
+    """Weights of aspects as a URL has them."""
+    return ",".join(f"{name}:{weight:f}" for name, weight in weights.items())
 
 
 def question_body(question: Mapping[str, object]) -> dict[str, Any]:

@@ -54,6 +54,14 @@ def _weights(value: str) -> str:
 
 
 Weights = Annotated[str, Field(json_schema_extra={"pattern": WEIGHTS_PATTERN}), AfterValidator(_weights)]
+WeightsParameter = Annotated[
+    Weights | None,
+    Field(
+        description="How much each aspect counts, as `aspect:weight` separated by commas: only their relation does. One that "
+        "is left out counts nothing, a negative weight seeks what is unlike in it; the catalogue's own weights if not given.",
+        examples=["rhythm:0.7,melody:0.3"],
+    ),
+]
 Offset = Annotated[str, Field(json_schema_extra={"pattern": _OFFSET_PATTERN}), AfterValidator(_offset)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
@@ -84,12 +92,7 @@ class _QuestionParameters(BaseModel):
     negatives: list[TrackId] = Field(
         default=[], max_length=100, description="A track to keep away from; repeat it for several."
     )
-    weights: Weights | None = Field(
-        default=None,
-        description="How much each aspect counts, as `aspect:weight` separated by commas: only their relation does. One that "
-        "is left out counts nothing, a negative weight seeks what is unlike in it; the catalogue's own weights if not given.",
-        examples=["rhythm:0.7,melody:0.3"],
-    )
+    weights: WeightsParameter = None
     max_per_composer: int | None = Field(
         default=None, ge=1, le=MAX_TOP_K, description="Tracks of one composer, at most."
     )

@@ -31,6 +31,7 @@ from serving.recommend.questions import (
     DOTTED,
     ExplainQuery,
     ReadQuestion,
+    WeightsParameter,
     asked_by,
     checked_request,
     in_query_terms,
@@ -42,6 +43,7 @@ from serving.workers.client import question_fields
 from store.errors import StoreUnavailableError
 from streams.contracts import DEFAULT_TOP_K, MAX_TOP_K, WHOLE, RecommendationQuery, json_kind
 from streams.single_flight import SingleFlight
+from streams.strategies.aspects import parse_weights
 
 logger = structlog.get_logger("serving")
 
@@ -58,6 +60,7 @@ class CompareQuery(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     top_k: int = Field(default=DEFAULT_TOP_K, ge=1, le=MAX_TOP_K, description="Tracks in each list.")
+    weights: WeightsParameter = None
 
 
 async def _json(request: Request) -> Any:
@@ -159,7 +162,8 @@ async def compare_route(
     request: Request, track_id: TrackIdPath, query: Annotated[CompareQuery, Query()]
 ) -> Response:
     """Every strategy's list for a track side by side: diversity, novelty and coverage of each, and how they overlap."""
-    wanted = RecommendationQuery(track_id=track_id, top_k=query.top_k, compare=True)
+    weights = None if query.weights is None else parse_weights(query.weights)
+    wanted = RecommendationQuery(track_id=track_id, top_k=query.top_k, weights=weights, compare=True)
     return await _computed(request, wanted)
 
 

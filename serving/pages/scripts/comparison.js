@@ -28,7 +28,7 @@ export function start() {
 /** Show or hide the comparison, as the URL says. */
 export function update() {
   const { compare, track } = state();
-  const wanted = compare ? track : "";
+  const wanted = compare && track ? pathOf(track) : "";
   byId("compare").setAttribute("aria-pressed", String(compare));
   byId("comparison").hidden = !wanted;
   if (wanted && wanted !== shown) show(wanted);
@@ -36,13 +36,19 @@ export function update() {
 }
 
 /** @param {string} id */
-async function show(id) {
+function pathOf(id) {
+  const weights = state().conditions.filter(([name]) => name === "weights");
+  return `${recommendPath(id)}/compare?${new URLSearchParams([["top_k", String(SHOWN)], ...weights])}`;
+}
+
+/** @param {string} path */
+async function show(path) {
   const place = byId("comparison");
   place.setAttribute("aria-label", texts.comparisonTitle);
   place.replaceChildren(element("p", "status", texts.comparing));
   try {
-    const { comparison } = await read(`${recommendPath(id)}/compare?top_k=${SHOWN}`);
-    if (id !== shown) return;
+    const { comparison } = await read(path);
+    if (path !== shown) return;
     const columns = element("div", "side-by-side", ...comparison.lists.map((/** @type {ComparedList} */ list) => column(list, comparison)));
     const lines = document.createElementNS(SVG, "svg");
     lines.setAttribute("aria-hidden", "true");
@@ -50,7 +56,7 @@ async function show(id) {
     place.replaceChildren(element("p", "about", texts.comparisonHint), columns);
     join();
   } catch (error) {
-    if (id === shown) place.replaceChildren(element("p", "status", reasonOf(error)));
+    if (path === shown) place.replaceChildren(element("p", "status", reasonOf(error)));
   }
 }
 

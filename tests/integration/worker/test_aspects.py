@@ -129,6 +129,7 @@ async def test_a_question_weighs_the_aspects(line: Line, postgres_server: Postgr
         check_list(reply.model_dump(mode="json"), vectors, seed)
 
         await check_plain(http, vectors, seed)
+        await check_compared(http, vectors, seed)
         await check_refusals(http, path)
 
         # The kept answer follows the catalogue: the best track becomes another one.
@@ -165,6 +166,20 @@ async def check_plain(http: Any, vectors: Mapping[str, np.ndarray], seed: str) -
             check_aspects(item["aspects"], vectors[seed], vectors[item["track_id"]])
 
 
+async def check_compared(http: Any, vectors: Mapping[str, np.ndarray], seed: str) -> None:
+    """A comparison with weights has the list that the question with these weights has, and weighs all others likewise."""
+    path = f"/recommend/{seed.replace('/', '%2F')}"
+    compared = (await http.get(f"{path}/compare", params=ASKED)).json()
+    assert compared["weights"] == pytest.approx({"harmony": -0.3, "rhythm": 0.7})
+    similar, *others = compared["comparison"]["lists"]
+    assert [item["track_id"] for item in similar["recommendations"]] == [
+        name for name, _ in brute_force(vectors, seed, 20)
+    ]
+    truth = dict(brute_force(vectors, seed, len(vectors)))
+    for item in (item for found in others for item in found["recommendations"]):
+        assert item["similarity_score"] == pytest.approx(truth[item["track_id"]], abs=1e-5)
+
+
 async def check_refusals(http: Any, path: str) -> None:
     """What cannot be weighed is a 422 that names the field and what there is."""
     cases = {
@@ -173,10 +188,11 @@ async def check_refusals(http: Any, path: str) -> None:
         "rhythm:0": "must not all be zero",
     }
     for weights, message in cases.items():
-        response = await http.get(path, params={"weights": weights})
-        (error,) = response.json()["errors"]
-        assert (response.status_code, error["field"]) == (422, "weights")
-        assert message in error["message"]
+        for asked in (path, f"{path}/compare"):
+            response = await http.get(asked, params={"weights": weights})
+            (error,) = response.json()["errors"]
+            assert (response.status_code, error["field"]) == (422, "weights")
+            assert message in error["message"]
     # A track of which an aspect is missing has nothing to ask by it.
     lacking = name_of(4).replace("/", "%2F")
     missing = sorted(SIZES)[4 % 3]
