@@ -70,13 +70,19 @@ docker-test: setup  ## try the production stack in containers: build, publish, k
 dashboards: setup  ## write Grafana's dashboards again
 	@$(BIN)/python docker/grafana/build.py
 
-check: setup lint types unit  ## the inner loop: lint, types, unit tests
+check: setup  ## the inner loop: lint, types, unit tests, side by side
+	@$(MAKE) --no-print-directory --jobs=3 --output-sync=target lint types unit
 
 # Wrapped by mdformat; the others are written by `make docs` and by a test.
-PAGES = $(shell git ls-files '*.md' ':!docs/inputs.md' ':!docs/reference')
+PAGES := $(shell git ls-files '*.md' ':!docs/inputs.md' ':!docs/reference')
+PAGES_STAMP := $(VENV)/.pages
 
-lint: setup
-	@$(BIN)/mdformat --check $(PAGES)
+# Those that changed since they were last found wrapped; all, after a change of what wraps them.
+$(PAGES_STAMP): $(STAMP) .mdformat.toml $(PAGES)
+	@$(BIN)/mdformat --check $(filter %.md,$(if $(filter-out %.md,$?),$^,$?))
+	@touch $@
+
+lint: setup $(PAGES_STAMP)
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/lint-imports --no-logo 2>/dev/null || $(BIN)/lint-imports

@@ -47,8 +47,12 @@ class Clone:
 
     @property
     def environment(self) -> dict[str, str]:
-        """A newcomer's environment: nothing configured, Kafka's jars cached as they are on this machine."""
+        """A newcomer's environment: Kafka's jars cached as they are on this machine, and nothing configured but the map.
+
+        A layout compiles for ten seconds of a processor; the page's stack, which looks at the map, has one.
+        """
         kept = {name: value for name, value in os.environ.items() if not name.startswith("MESS_")}
+        kept["MESS_MAP_LAYOUT"] = "false"
         if cache := os.environ.get("MESS_CACHE_DIR"):
             kept["MESS_CACHE_DIR"] = cache
         return kept | {"PYTHONPATH": f"{self.directory}{os.pathsep}{self.directory / 'client'}"}

@@ -13,11 +13,12 @@ from tests.unit.docker.files import DOCKER
 pytestmark = pytest.mark.unit
 
 
-@pytest.fixture
-def made(tmp_path: Path) -> Path:
-    """A directory in which the script has made everything."""
-    make(tmp_path)
-    return tmp_path
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory in which the script has made everything, once: keys take a second each."""
+    directory = tmp_path_factory.mktemp("made")
+    make(directory)
+    return directory
 
 
 def make(directory: Path) -> None:
