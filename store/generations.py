@@ -12,7 +12,9 @@ from typing import Final
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
+from store import layouts
 from store.errors import StoreError
+from store.layouts import StoredLayout
 from store.lives import IS_ALIVE
 from store.pool import translated_errors
 from streams.generations import DEFAULT_SPACE, GenerationName
@@ -142,6 +144,13 @@ async def serving_generation(
             "SELECT number FROM generations WHERE space = $1 AND serving", space
         )
     return GenerationName(space, number)
+
+
+async def generation_layout(pool: asyncpg.Pool, name: GenerationName) -> StoredLayout | None:
+    """The layout of a generation's vectors; None before the first."""
+    with translated_errors():
+        own = name.schema or await shared_schema(pool)
+        return await layouts.read_layout(pool, schema=own)
 
 
 async def require_own_schema(pool: asyncpg.Pool, name: GenerationName) -> None:

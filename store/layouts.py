@@ -7,7 +7,7 @@ from asyncpg.pool import PoolConnectionProxy
 
 from store.pool import translated_errors
 
-_READ = "SELECT dimension, aspects, model FROM catalogue"
+_READ = "SELECT dimension, aspects, model FROM {schema}catalogue"
 
 
 class StoredLayout(NamedTuple):
@@ -37,9 +37,11 @@ async def fix_layout(connection: PoolConnectionProxy, layout: StoredLayout) -> S
     return found
 
 
-async def read_layout(connection: PoolConnectionProxy | asyncpg.Pool) -> StoredLayout | None:
-    """The catalogue's layout, or None before the first track."""
-    row = await connection.fetchrow(_READ)
+async def read_layout(
+    connection: PoolConnectionProxy | asyncpg.Pool, *, schema: str | None = None
+) -> StoredLayout | None:
+    """The layout of the catalogue, or of the generation with this schema; None before the first track."""
+    row = await connection.fetchrow(_READ.format(schema="" if schema is None else f"{schema}."))
     if row is None:
         return None
     return StoredLayout(

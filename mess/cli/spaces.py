@@ -11,12 +11,13 @@ from mess import settings
 from mess.cli.connections import kafka_settings, run_command, store_settings, with_store
 from mess.cli.console import INCOMPLETE, fail, out
 from mess.cli.options import DEFAULT_DATA_DIR, DataDir
+from mess.cli.topics import copied
 from mess.spaces import comparison, lifecycle
 from mess.spaces.comparison import GenerationComparison, TrackDifference
 from mess.spaces.status import generation_status
 from store import generations
 from streams.generations import DEFAULT_SPACE, GenerationName
-from streams.settings import StreamSettings
+from streams.settings import KafkaSettings, StreamSettings
 
 Wait = Annotated[
     float, typer.Option(min=0, metavar="SECONDS", help="How long it may take until nothing is on its way.")
@@ -59,22 +60,44 @@ def create(
         str | None,
         typer.Option(metavar="NAME:N,...", help="The aspects of its vectors, and how much each counts."),
     ] = None,
+    from_log: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SPACE/N",
+            help="Fill it from the log of this generation; model and weights are as there, if they are not given.",
+        ),
+    ] = None,
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
     """Create the next generation of the catalogue: its tables, and its topic. Readers notice nothing."""
     streams = settings.read_settings(StreamSettings)
     kafka, store = kafka_settings(data_dir), store_settings(data_dir)
+    source = None if from_log is None else _parsed(from_log)
     made = run_command(
         with_store(
             store,
             "spaces",
-            lambda pool: lifecycle.create(kafka, streams, pool, model=model, weights=weights),
+            lambda pool: lifecycle.create(
+                kafka, streams, pool, model=model, weights=weights, from_log=source
+            ),
         )
     )
     option = f"--space {made.name.space} --generation {made.name.number}"
     typer.echo(f"created {made.name}, topic {made.name.topic}")
     typer.echo(f"  its workers: mess worker {option}", err=True)
-    typer.echo(f"  its vectors: mess publish FILE {option}", err=True)
+    if source is None:
+        typer.echo(f"  its vectors: mess publish FILE {option}", err=True)
+    else:
+        _fill(kafka, made.name, source)
+
+
+def _fill(kafka: KafkaSettings, name: GenerationName, source: GenerationName) -> None:
+    """Copy the log of another generation."""
+    again = f"mess topics copy {source.topic} {name.topic}"
+    typer.echo(f"  if copying is broken off: {again}", err=True)
+    done = run_command(copied(kafka, source.topic, name.topic))
+    typer.echo(f"copied {done.messages:,} events of {source}")
+    typer.echo(f"  events that come to {source.topic} from now on: {again} --follow", err=True)
 
 
 def status(name: Named, data_dir: DataDir = DEFAULT_DATA_DIR) -> None:

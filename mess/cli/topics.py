@@ -11,12 +11,13 @@ import typer
 
 from mess import settings
 from mess.cli.connections import kafka_settings, run_command, store_settings
-from mess.cli.console import INCOMPLETE, fail
+from mess.cli.console import INCOMPLETE, OK, fail, progress_bar
 from mess.cli.options import DEFAULT_DATA_DIR, DataDir
 from mess.topics import check_topics, make_topics
 from store.settings import StoreSettings
 from streams.kafka import topic_copies
-from streams.settings import StreamSettings
+from streams.kafka.topic_mirror import Mirrored, mirror_topic
+from streams.settings import KafkaSettings, StreamSettings
 
 Topic = Annotated[str, typer.Argument(help="For example track-ingest.")]
 
@@ -24,9 +25,10 @@ Topic = Annotated[str, typer.Argument(help="For example track-ingest.")]
 def register(app: typer.Typer) -> None:
     """Add the commands to `app`."""
     topics = typer.Typer(
-        help="Make the topics, check them, copy what one holds and write it back.", no_args_is_help=True
+        help="Make the topics, check them, copy what one holds, to a file or another topic.",
+        no_args_is_help=True,
     )
-    for command in (create, check, dump, load):
+    for command in (create, check, dump, load, copy):
         topics.command()(command)
     app.add_typer(topics, name="topics")
 
@@ -82,6 +84,33 @@ def load(
             topic_copies.load_topic(kafka_settings(data_dir), topic, lines, into_used=into_used)
         )
     typer.echo(f"{count:,} messages written to {topic}")
+
+
+def copy(
+    source: Annotated[str, typer.Argument(help="The topic to copy, such as track-ingest.")],
+    target: Annotated[str, typer.Argument(help="An empty one, such as track-embeddings.default.2.")],
+    follow: Annotated[bool, typer.Option("--follow", help="Go on with what comes, until Ctrl-C.")] = False,
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+) -> None:
+    """Copy a topic to another: each message to its partition, in order, with its time, up to those that come meanwhile.
+
+    A copy that was broken off goes on where it was.
+    """
+    kafka = kafka_settings(data_dir)
+    done = run_command(copied(kafka, source, target, follow=follow), stopped=OK)
+    typer.echo(f"{done.messages:,} messages of {source} copied to {target}")
+
+
+async def copied(kafka: KafkaSettings, source: str, target: str, *, follow: bool = False) -> Mirrored:
+    """Copy a topic, with a bar that shows how far."""
+    with progress_bar(f"copying {source}") as show:
+        return await mirror_topic(
+            kafka,
+            source,
+            target,
+            follow=follow,
+            show=lambda done, total: show(f"copying {source}", done, total),
+        )
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ from streams.contracts.embedding_models import check_model_name
 from streams.generations import DEFAULT_SPACE, GenerationName
 from streams.kafka.topics import create_generation_topic, delete_generation_topic
 from streams.settings import KafkaSettings, StreamSettings, check_aspect_weights
+from streams.strategies.aspects import Layout, weights_of
 
 # Seconds between looks at a generation that is to be promoted. While events come there is always one on its way: a moment at
 # which it has everything is waited for.
@@ -29,6 +30,7 @@ async def create(
     *,
     model: str | None = None,
     weights: str | None = None,
+    from_log: GenerationName | None = None,
 ) -> StoredGeneration:
     """Create the next generation of the space `default`: its tables, and its topic.
 
@@ -38,12 +40,15 @@ async def create(
         pool: The catalogue's store.
         model: The name of the model that makes its vectors.
         weights: Of their aspects, as `name:weight,...`.
+        from_log: The generation whose vectors it is to have: what is not said of the model and the weights is as there.
 
     Raises:
-        GenerationError: No model or no aspects may be called so.
+        GenerationError: No model or no aspects may be called so, or that generation is not there or of another model.
         StoreError, StreamsError: It cannot be created; nothing is left of it in the store.
     """
     _check_names(model, weights)
+    if from_log is not None:
+        model, weights = await _as_in(pool, from_log, model, weights)
     async with transaction(pool) as connection:
         made = await generations.create_generation(connection, DEFAULT_SPACE, model, weights)
         await create_generation_topic(kafka, streams, made.name)
@@ -61,6 +66,20 @@ def _check_names(model: str | None, weights: str | None) -> None:
             check_aspect_weights(weights)
         except ValueError as error:
             raise GenerationError(f"the weights of a generation {error}") from None
+
+
+async def _as_in(
+    pool: asyncpg.Pool, source: GenerationName, model: str | None, weights: str | None
+) -> tuple[str | None, str | None]:
+    """The model of another generation's vectors, and the weights that make the lists of it, where others are not given."""
+    found = await generations.find_generation(pool, source)
+    stored = await generations.generation_layout(pool, source)
+    known = found.model or (stored.model if stored else None)
+    if model is not None and known is not None and model != known:
+        raise GenerationError(f"the log of {source} has vectors of {known}, not of {model}")
+    if weights is None and stored is not None:
+        weights = found.weights or weights_of(Layout.of_rows(stored.dimension, stored.aspects))
+    return model or known, weights
 
 
 async def retire(kafka: KafkaSettings, pool: asyncpg.Pool, name: GenerationName) -> None:

@@ -105,8 +105,14 @@ async def admin_client(kafka: KafkaSettings) -> AsyncIterator[AIOKafkaAdminClien
 
 
 @asynccontextmanager
-async def group_less_consumer(kafka: KafkaSettings) -> AsyncIterator[AIOKafkaConsumer]:
-    """Yield a started consumer without a group, closed afterwards: assign and seek it yourself.
+async def group_less_consumer(
+    kafka: KafkaSettings, *, offsets_of: str | None = None
+) -> AsyncIterator[AIOKafkaConsumer]:
+    """Yield a started consumer that is no group's member, closed afterwards: assign and seek it yourself.
+
+    Args:
+        kafka: how to reach the broker.
+        offsets_of: a group whose committed offsets it reads and commits; no consumer may join it.
 
     Raises:
         BrokerUnavailable: no broker answers or accepts the credentials.
@@ -114,7 +120,7 @@ async def group_less_consumer(kafka: KafkaSettings) -> AsyncIterator[AIOKafkaCon
     tolerate_foreign_header_names()
     consumer = AIOKafkaConsumer(
         **aiokafka_options(kafka),
-        group_id=None,
+        group_id=offsets_of,
         enable_auto_commit=False,
         isolation_level=READ_COMMITTED,
         auto_offset_reset="earliest",

@@ -10,6 +10,7 @@ from typing import Any, Final, Self
 
 import orjson
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
 
 from streams.errors import StreamsError, TopicError
 from streams.kafka.clients import admin_client, group_less_consumer, sendable_key, start_producer
@@ -42,6 +43,24 @@ class CopiedMessage:
     timestamp: int
     headers: tuple[tuple[str, bytes], ...] = ()
     partition: int | None = None
+
+    @classmethod
+    def of(cls, record: ConsumerRecord[bytes, bytes]) -> Self:
+        """The message as a consumer got it."""
+        headers = tuple(record.headers)
+        return cls(record.key, record.value, record.timestamp, headers, record.partition)
+
+    async def send(self, producer: AIOKafkaProducer, topic: str) -> asyncio.Future[Any]:
+        """Hand the message to a producer, for its partition and with its time; the future ends with its delivery."""
+        delivery: asyncio.Future[Any] = await producer.send(
+            topic,
+            key=sendable_key(self.key, self.value),
+            value=self.value,
+            partition=self.partition,
+            timestamp_ms=self.timestamp,
+            headers=list(self.headers),
+        )
+        return delivery
 
     def line(self) -> bytes:
         """The message as one line of JSON, ended by a line feed; bytes as base64."""
@@ -87,7 +106,7 @@ async def dump_topic(kafka: KafkaSettings, topic: str, write: Callable[[bytes], 
     """
     count = 0
     async with group_less_consumer(kafka) as reader:
-        partitions = [TopicPartition(topic, number) for number in range(await _partitions(kafka, topic))]
+        partitions = [TopicPartition(topic, number) for number in range(await count_partitions(kafka, topic))]
         ends = await reader.end_offsets(partitions)
         for partition in partitions:
             # Alone, so that its messages stay together: a restore needs the order of each key.
@@ -106,11 +125,7 @@ async def _dump_partition(
         batches = await reader.getmany(partition, timeout_ms=500)
         for record in batches.get(partition, []):
             if record.offset < end:
-                headers = tuple(record.headers)
-                message = CopiedMessage(
-                    record.key, record.value, record.timestamp, headers, partition.partition
-                )
-                write(message.line())
+                write(CopiedMessage.of(record).line())
                 count += 1
     return count
 
@@ -137,9 +152,10 @@ async def load_topic(
         TopicError: There is no such topic, or it has been written to, or it has fewer partitions than the copy.
         CopyError: A line is not one of a copy; what stood before it has been delivered.
     """
-    count = await _partitions(kafka, topic)
-    await _require_unused(kafka, topic, count, into_used=into_used)
-    async with _times_kept(kafka, topic):
+    count = await count_partitions(kafka, topic)
+    if not into_used:
+        await require_unused(kafka, topic, count)
+    async with times_kept(kafka, topic):
         producer = await start_producer(kafka)
         try:
             return await _load(producer, topic, count, lines)
@@ -148,18 +164,23 @@ async def load_topic(
 
 
 @asynccontextmanager
-async def _times_kept(kafka: KafkaSettings, topic: str) -> AsyncIterator[None]:
-    """Have messages keep the times that they come with."""
+async def times_kept(kafka: KafkaSettings, topic: str, *, like: str | None = None) -> AsyncIterator[None]:
+    """Have messages keep the times that they come with; afterwards it is as before, or as with the topic `like`."""
     async with admin_client(kafka) as admin:
-        found, _ = (await read_topic_config(admin, topic)).get(TIMESTAMP_TYPE, (CREATE_TIME, False))
+        found = await _whose_times(admin, topic)
+        afterwards = found if like is None else await _whose_times(admin, like)
         if found != CREATE_TIME:
             await set_topic_config(admin, topic, {TIMESTAMP_TYPE: CREATE_TIME})
     try:
         yield
     finally:
-        if found != CREATE_TIME:
+        if afterwards != CREATE_TIME:
             async with admin_client(kafka) as admin:
-                await set_topic_config(admin, topic, {TIMESTAMP_TYPE: found})
+                await set_topic_config(admin, topic, {TIMESTAMP_TYPE: afterwards})
+
+
+async def _whose_times(admin: AIOKafkaAdminClient, topic: str) -> str:
+    return (await read_topic_config(admin, topic)).get(TIMESTAMP_TYPE, (CREATE_TIME, False))[0]
 
 
 async def _load(producer: AIOKafkaProducer, topic: str, count: int, lines: Iterable[bytes]) -> int:
@@ -177,16 +198,7 @@ async def _load(producer: AIOKafkaProducer, topic: str, count: int, lines: Itera
                 raise TopicError(
                     f"topic {topic} has {count} partitions, and line {number} is of partition {message.partition}"
                 )
-            waiting.append(
-                await producer.send(
-                    topic,
-                    key=sendable_key(message.key, message.value),
-                    value=message.value,
-                    partition=message.partition,
-                    timestamp_ms=message.timestamp,
-                    headers=list(message.headers),
-                )
-            )
+            waiting.append(await message.send(producer, topic))
             loaded += 1
             if len(waiting) >= _CHUNK:
                 await asyncio.gather(*waiting)
@@ -196,16 +208,26 @@ async def _load(producer: AIOKafkaProducer, topic: str, count: int, lines: Itera
     return loaded
 
 
-async def _require_unused(kafka: KafkaSettings, topic: str, count: int, *, into_used: bool) -> None:
+async def require_unused(kafka: KafkaSettings, topic: str, count: int) -> None:
+    """Check that nothing has ever been written to a topic of so many partitions.
+
+    Raises:
+        BrokerUnavailable: No broker answers.
+        TopicError: Something has.
+    """
     partitions = [TopicPartition(topic, number) for number in range(count)]
-    if into_used:
-        return
     async with group_less_consumer(kafka) as reader:
         if held := sum((await reader.end_offsets(partitions)).values()):
             raise TopicError(f"topic {topic} is not empty: {held} messages have been written to it")
 
 
-async def _partitions(kafka: KafkaSettings, topic: str) -> int:
+async def count_partitions(kafka: KafkaSettings, topic: str) -> int:
+    """How many partitions a topic has.
+
+    Raises:
+        BrokerUnavailable: No broker answers.
+        TopicError: There is no such topic.
+    """
     async with admin_client(kafka) as admin:
         topics = await partition_counts(admin)
     if topic not in topics:

@@ -9,6 +9,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any, Final
 
 import numpy as np
@@ -212,6 +213,26 @@ def parse_weights(text: str) -> dict[str, float]:
             raise ValueError(f"{name} is given twice")
         weights[name] = float(number) if colon else 1.0
     return checked_weights(weights)
+
+
+def weights_of(layout: Layout) -> str | None:
+    """Weights as text that make this layout again of the same parts; None: it has no parts, or all count alike.
+
+    Shares are rounded; they are given as whole numbers wherever small ones say them exactly.
+    """
+    shares = {aspect.name: aspect.weight for aspect in layout.aspects}
+    least = min(shares.values(), default=0.0)
+    if least == max(shares.values(), default=0.0):
+        return None
+    ratios = [Fraction(share / least).limit_denominator(100) for share in shares.values()]
+    unit = math.lcm(*(ratio.denominator for ratio in ratios))
+    wholes = [int(ratio * unit) for ratio in ratios]
+    if max(wholes) <= MAX_WEIGHT and all(
+        math.isclose(whole / sum(wholes), share, rel_tol=1e-12)
+        for whole, share in zip(wholes, shares.values(), strict=True)
+    ):
+        return ",".join(f"{name}:{whole}" for name, whole in zip(shares, wholes, strict=True))
+    return ",".join(f"{name}:{share * MAX_WEIGHT:.9f}" for name, share in shares.items())
 
 
 def checked_weights(weights: Weights) -> dict[str, float]:

@@ -110,7 +110,13 @@ async def generation_of(line: Line) -> AsyncIterator[Beside]:
     kafka = KafkaSettings(bootstrap_servers=line.servers)
     async with await open_pool(store_of(line), application_name="test") as pool:
         made = await lifecycle.create(kafka, StreamSettings(), pool, model=MODEL)
-    found = Beside(line, made)
+    async with cleared(Beside(line, made)) as found:
+        yield found
+
+
+@asynccontextmanager
+async def cleared(found: Beside) -> AsyncIterator[Beside]:
+    """A generation, whose workers are killed at the end, and whose topic is deleted."""
     try:
         yield found
     finally:
@@ -118,4 +124,4 @@ async def generation_of(line: Line) -> AsyncIterator[Beside]:
             worker.kill()
             print(worker.log.read_text()[-5000:])  # noqa: T201 -- pytest shows it with a failure
         # The broker is that of other modules, too, whose databases begin with the same numbers.
-        await delete_generation_topic(kafka, made.name)
+        await delete_generation_topic(found.kafka, found.name)

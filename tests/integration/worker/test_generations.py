@@ -1,7 +1,9 @@
 """A generation beside the catalogue: filled from a topic of its own, exact, and gone when it is retired."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from functools import partial
 
 import asyncpg
 import pytest
@@ -9,15 +11,16 @@ from typer.testing import CliRunner
 
 from mess.cli import build_cli
 from mess.spaces import comparison
+from store import generations
 from store.pool import open_pool
 from streams.generations import TRACK_INGEST, GenerationName
 from streams.kafka.clients import admin_client
-from streams.kafka.topic_copies import dump_topic, load_topic
 from streams.kafka.topics import partition_counts
 from tests.integration.worker.beside import (
     TRACKS,
     Beside,
     beside,
+    cleared,
     generation_of,
     in_catalogue,
     name_of,
@@ -111,16 +114,42 @@ async def a_track_that_comes_back(line: Line, generation: Beside) -> None:
     await generation.until_has(58)
 
 
-async def test_two_generations_are_compared_and_one_is_retired(line: Line, generation: Beside) -> None:
-    """What they share is measured; what is retired leaves no table and no topic, and asks twice."""
+async def test_a_generation_is_built_from_the_log_of_another_compared_and_retired(line: Line) -> None:
+    """It has the same lists, and those of what comes; what is retired leaves no table and no topic, and asks twice."""
+    environment = {
+        "MESS_DATABASE_URL": line.database_url,
+        "MESS_KAFKA_BOOTSTRAP_SERVERS": line.servers,
+        "MESS_CONSUMER_GROUP": line.broker.group,
+    }
     await publish(line.servers, [in_catalogue(i) for i in range(TRACKS)])
+    await publish(line.servers, [(name_of(59).encode(), None)])
     await settle(line.database_url, line.servers)
+    code, told = await mess(environment, "spaces", "create", "--from-log", "default/1")
+    assert code == 0, told
+    name = GenerationName.parse(told.split()[1].rstrip(","))
+    async with await open_pool(store_of(line), application_name="test") as pool:
+        made = await generations.find_generation(pool, name)
+    async with cleared(Beside(line, made)) as generation:
+        await check_built(line, generation, environment)
+
+
+async def mess(environment: Mapping[str, str], *words: str) -> tuple[int, str]:
+    """A command, as a person gives it: its exit code, and what it says."""
+    done = await asyncio.to_thread(CliRunner().invoke, build_cli(), words, env=dict(environment))
+    return done.exit_code, done.output
+
+
+async def check_built(line: Line, generation: Beside, environment: Mapping[str, str]) -> None:
+    """What came to the log since is copied by a command more; then nothing is missing, and no list differs."""
     generation.another_worker()
-    # Built anew from the first one's log, it has the same lists.
-    lines: list[bytes] = []
-    await dump_topic(generation.kafka, TRACK_INGEST, lines.append)
-    await load_topic(generation.kafka, generation.name.topic, lines)
+    await generation.until_has(TRACKS - 1)
+    await publish(line.servers, [in_catalogue(i) for i in range(58, TRACKS)])
+    await settle(line.database_url, line.servers)
+    code, told = await mess(environment, "topics", "copy", TRACK_INGEST, generation.name.topic)
+    assert (code, told.startswith(f"{TRACKS - 58} messages")) == (0, True), told
     await generation.until_has(TRACKS)
+    code, told = await mess(environment, "spaces", "create", "--from-log", "default/9")
+    assert (code, "there is no generation default/9" in told) == (2, True)
     first = GenerationName()
     async with await open_pool(store_of(line), application_name="test") as pool:
         found = await comparison.compare(pool, first, generation.name, sample=1_000)
@@ -130,12 +159,6 @@ async def test_two_generations_are_compared_and_one_is_retired(line: Line, gener
     assert [(each.left == each.right, each.tracks) for each in found.labels if each.label == "composer"] == [
         (True, TRACKS)
     ]
-
-    environment = {
-        "MESS_DATABASE_URL": line.database_url,
-        "MESS_KAFKA_BOOTSTRAP_SERVERS": line.servers,
-        "MESS_CONSUMER_GROUP": line.broker.group,
-    }
     await check_commands(generation, environment)
 
 
@@ -146,8 +169,6 @@ async def check_commands(generation: Beside, environment: Mapping[str, str]) -> 
         done = CliRunner().invoke(build_cli(), ["spaces", *words], env=dict(environment), input=answers)
         return done.exit_code, done.output
 
-    import asyncio  # noqa: PLC0415 -- the commands have loops of their own
-
     name = str(generation.name)
     code, told = await asyncio.to_thread(run, "status", name)
     assert code == 0, told
@@ -156,11 +177,7 @@ async def check_commands(generation: Beside, environment: Mapping[str, str]) -> 
     assert name in told
     assert "serving" in told
 
-    async def audit(*words: str) -> tuple[int, str]:
-        done = await asyncio.to_thread(
-            CliRunner().invoke, build_cli(), ["audit", *words], env=dict(environment)
-        )
-        return done.exit_code, done.output
+    audit = partial(mess, environment, "audit")
 
     code, told = await audit("--of", name)
     assert (code, "1.000000" in told) == (0, True), told

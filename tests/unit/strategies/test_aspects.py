@@ -8,7 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.strategies import InvalidQuery, Query, Seed
-from streams.strategies.aspects import Layout, checked_weights, extremes, is_name, parse_weights
+from streams.strategies.aspects import (
+    Layout,
+    checked_weights,
+    extremes,
+    is_name,
+    parse_weights,
+    weights_of,
+)
 from streams.strategies.seeds import combine_seeds, seed_contributions
 from streams.strategies.types import Candidates
 
@@ -159,3 +166,29 @@ def test_names_are_plain_words() -> None:
     bad = ("", "2d", "a b", "a:b", "ü", "a" * 65, "dtype", "data", 3)
     assert not any(is_name(name) for name in bad)
     assert math.isclose(sum(a.weight for a in Layout.of_sizes(SIZES).aspects), 1)
+
+
+@given(st.lists(st.integers(1, 60), min_size=1, max_size=8))
+def test_weights_of_a_layout_make_it_again(given: list[int]) -> None:
+    """Small whole numbers are found again in the shares, to the last bit where the same numbers come out."""
+    sizes = {f"a{n}": n + 1 for n in range(len(given))}
+    own = parse_weights(",".join(f"{name}:{weight}" for name, weight in zip(sizes, given, strict=True)))
+    layout = Layout.of_sizes(sizes, own)
+    text = weights_of(layout)
+    assert (text is None) == (len(set(given)) == 1)
+    again = Layout.of_sizes(sizes, None if text is None else parse_weights(text))
+    assert [one.weight for one in again.aspects] == pytest.approx(
+        [one.weight for one in layout.aspects], rel=4e-16
+    )
+
+
+def test_weights_that_no_small_numbers_say_are_rounded() -> None:
+    """They are as near as the text allows; a catalogue without aspects has none."""
+    layout = Layout.of_sizes(SIZES, {"melody": math.pi, "rhythm": math.e, "harmony": 1})
+    text = weights_of(layout)
+    assert text is not None
+    again = Layout.of_sizes(SIZES, parse_weights(text))
+    assert [one.weight for one in again.aspects] == pytest.approx(
+        [one.weight for one in layout.aspects], 1e-11
+    )
+    assert weights_of(Layout(12)) is None
