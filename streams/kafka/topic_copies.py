@@ -11,9 +11,16 @@ from typing import Any, Final, Self
 import orjson
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import IncompatibleBrokerVersion
 
 from streams.errors import StreamsError, TopicError
-from streams.kafka.clients import admin_client, group_less_consumer, sendable_key, start_producer
+from streams.kafka.clients import (
+    admin_client,
+    fetched_ends,
+    group_less_consumer,
+    sendable_key,
+    start_producer,
+)
 from streams.kafka.topic_configs import CREATE_TIME, TIMESTAMP_TYPE, read_topic_config, set_topic_config
 from streams.kafka.topics import partition_counts
 from streams.settings import KafkaSettings
@@ -107,12 +114,14 @@ async def dump_topic(kafka: KafkaSettings, topic: str, write: Callable[[bytes], 
     count = 0
     async with group_less_consumer(kafka) as reader:
         partitions = [TopicPartition(topic, number) for number in range(await count_partitions(kafka, topic))]
-        ends = await reader.end_offsets(partitions)
+        starts = await reader.beginning_offsets(partitions)
+        # A broker's word is not enough: Tansu's leaves most of the newest batch out.
+        ends = await fetched_ends(kafka, topic, {each.partition: at for each, at in starts.items()})
         for partition in partitions:
             # Alone, so that its messages stay together: a restore needs the order of each key.
             reader.assign([partition])
             await reader.seek_to_beginning(partition)
-            count += await _dump_partition(reader, partition, ends[partition], write)
+            count += await _dump_partition(reader, partition, ends[partition.partition], write)
     return count
 
 
@@ -169,14 +178,23 @@ async def times_kept(kafka: KafkaSettings, topic: str, *, like: str | None = Non
     async with admin_client(kafka) as admin:
         found = await _whose_times(admin, topic)
         afterwards = found if like is None else await _whose_times(admin, like)
-        if found != CREATE_TIME:
-            await set_topic_config(admin, topic, {TIMESTAMP_TYPE: CREATE_TIME})
+        if found != CREATE_TIME and not await _are_kept(admin, topic):
+            afterwards = CREATE_TIME
     try:
         yield
     finally:
         if afterwards != CREATE_TIME:
             async with admin_client(kafka) as admin:
                 await set_topic_config(admin, topic, {TIMESTAMP_TYPE: afterwards})
+
+
+async def _are_kept(admin: AIOKafkaAdminClient, topic: str) -> bool:
+    """Tell the broker to keep the times of messages; False where it does so anyway: Tansu changes no configuration."""
+    try:
+        await set_topic_config(admin, topic, {TIMESTAMP_TYPE: CREATE_TIME})
+    except IncompatibleBrokerVersion:
+        return False
+    return True
 
 
 async def _whose_times(admin: AIOKafkaAdminClient, topic: str) -> str:
