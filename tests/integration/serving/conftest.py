@@ -3,7 +3,7 @@
 import asyncio
 import concurrent.futures
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -107,14 +107,21 @@ def filled_template(
     return name
 
 
+@contextmanager
+def filled_database(server: PostgresServer, template: str) -> Iterator[Database]:
+    """A database that holds what `template` does, around a block."""
+    name = unique_name("served").replace("-", "_")
+    server.create_database(name, template)
+    url = server.owner_url_of(name)
+    yield Database(name, url, server.api_url_of(url))
+    server.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
+
 @pytest.fixture
 def database(postgres_server: PostgresServer, filled_template: str) -> Iterator[Database]:
     """An own database that holds the catalogue."""
-    name = unique_name("served").replace("-", "_")
-    postgres_server.create_database(name, filled_template)
-    url = postgres_server.owner_url_of(name)
-    yield Database(name, url, postgres_server.api_url_of(url))
-    postgres_server.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+    with filled_database(postgres_server, filled_template) as own:
+        yield own
 
 
 @pytest.fixture
