@@ -24,11 +24,16 @@ def credited_artists(value: object) -> tuple[str, ...]:
 
 def _split(credit: str) -> list[str]:
     first, *others = _JOINED.split(credit)
-    # "A (feat. B)": the bracket opened before it.
-    return [
-        first,
-        *(other.rstrip(" )]") if other.count(")") > other.count("(") else other for other in others),
-    ]
+    return [first, *map(_closed_before, others)]
+
+
+def _closed_before(name: str) -> str:
+    """The name without a closing bracket whose opening one stood before it, as in "A (feat. B)"."""
+    for opening, closing in ("()", "[]"):
+        if name.count(closing) > name.count(opening):
+            before, _, after = name.rpartition(closing)
+            name = before + after
+    return name
 
 
 # A text without any of these names one artist. Most do, and skip the slower search.
