@@ -124,8 +124,17 @@ def database(postgres_server: PostgresServer, filled_template: str) -> Iterator[
         yield own
 
 
+@pytest.fixture(scope="session")
+def unchanging_database(postgres_server: PostgresServer, filled_template: str) -> Iterator[Database]:
+    """A database that holds the catalogue, for tests whose only way to it is the API: its role changes nothing."""
+    with filled_database(postgres_server, filled_template) as shared:
+        yield shared
+
+
 @pytest.fixture
-async def client(database: Database) -> AsyncIterator[httpx.AsyncClient]:
-    """The API over an own database, which it reads as its own role."""
+async def client(request: pytest.FixtureRequest) -> AsyncIterator[httpx.AsyncClient]:
+    """The API, which reads as its own role: over the test's own database, where it asks for one."""
+    own = "database" in request.fixturenames
+    database: Database = request.getfixturevalue("database" if own else "unchanging_database")
     async with serve(Served(database)) as running:
         yield running

@@ -183,7 +183,8 @@ def test_a_port_in_use_is_one_line(tmp_path: Path) -> None:
         other.bind(("127.0.0.1", port))
         other.listen()
         done = mess("up", "--data-dir", str(tmp_path / "data"), f"--port={port}")
-    assert done.returncode == 2
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.count("\n") == 1
     assert f"port {port} on 127.0.0.1 is in use" in done.stderr
     assert not (tmp_path / "data" / "postgres").exists()
 
