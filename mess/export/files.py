@@ -39,7 +39,9 @@ class ExportFileError(Exception):
     """
 
     def __init__(self, path: Path | None, error: OSError) -> None:
-        super().__init__(f"{path or 'standard output'} cannot be written: {error.strerror or error}")
+        # pyarrow's own words name the file that is written to meanwhile.
+        reason = os.strerror(error.errno) if error.errno else error.strerror or error
+        super().__init__(f"{path or 'standard output'} cannot be written: {reason}")
         self.reader_gone = isinstance(error, BrokenPipeError)
 
 
