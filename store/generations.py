@@ -5,6 +5,8 @@ catalogue's where a table is shared; every statement of the other modules works 
 wherever a statement is about both.
 """
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -17,7 +19,7 @@ from store.errors import StoreError
 from store.layouts import StoredLayout
 from store.lives import IS_ALIVE
 from store.pool import translated_errors
-from streams.generations import DEFAULT_SPACE, GenerationName
+from streams.generations import DEFAULT_SPACE, FIRST_GENERATION, GenerationName
 
 # What every generation has of its own. The rest is shared: interactions, popularity, words, keys, dead letters, sequences.
 OWN_TABLES: Final = (
@@ -117,6 +119,11 @@ async def list_generations(connection: PoolConnectionProxy | asyncpg.Pool) -> li
     return [StoredGeneration(GenerationName(*row[:2]), *row[2:]) for row in rows]
 
 
+async def live_generations(connection: PoolConnectionProxy | asyncpg.Pool) -> list[GenerationName]:
+    """The generations that are not retired, by name."""
+    return [each.name for each in await list_generations(connection) if each.retired_at is None]
+
+
 async def find_generation(
     connection: PoolConnectionProxy | asyncpg.Pool, name: GenerationName
 ) -> StoredGeneration:
@@ -135,15 +142,27 @@ async def find_generation(
     return found
 
 
-async def serving_generation(
+async def serving_generations(connection: PoolConnectionProxy | asyncpg.Pool) -> dict[str, GenerationName]:
+    """By space, the generation whose lists readers get; spaces that none serves are left out."""
+    with translated_errors():
+        rows = await connection.fetch("SELECT space, number FROM generations WHERE serving ORDER BY space")
+    return {row["space"]: GenerationName(row["space"], row["number"]) for row in rows}
+
+
+async def require_serving(
     connection: PoolConnectionProxy | asyncpg.Pool, space: str = DEFAULT_SPACE
 ) -> GenerationName:
-    """The generation of a space whose lists readers get."""
-    with translated_errors():
-        number = await connection.fetchval(
-            "SELECT number FROM generations WHERE space = $1 AND serving", space
+    """The generation of a space whose lists readers get.
+
+    Raises:
+        GenerationError: None serves it.
+    """
+    serving = await serving_generations(connection)
+    if space not in serving:
+        raise GenerationError(
+            f"no generation of space {space} serves; spaces that serve: {', '.join(sorted(serving))}"
         )
-    return GenerationName(space, number)
+    return serving[space]
 
 
 async def generation_layout(pool: asyncpg.Pool, name: GenerationName) -> StoredLayout | None:
@@ -235,7 +254,7 @@ async def create_generation(
         await _copy_table(connection, shared, name.schema, table)
     await connection.execute(_RENAME.format(schema=name.schema))
     for view in OWN_VIEWS:
-        await _copy_view(connection, shared, name.schema, view)
+        await _copy_view(connection, name, view)
     return await find_generation(connection, name)
 
 
@@ -249,13 +268,23 @@ async def _copy_table(connection: PoolConnectionProxy, shared: str, schema: str,
         await connection.execute(f"ALTER TABLE {schema}.{table} SET ({option})")
 
 
-async def _copy_view(connection: PoolConnectionProxy, shared: str, schema: str, view: str) -> None:
+async def _copy_view(connection: PoolConnectionProxy, name: GenerationName, view: str) -> None:
     # Names of tables that the path finds are without a schema, and then mean those of the other one.
+    async with tables_of(connection, FIRST_GENERATION):
+        said = await connection.fetchval("SELECT pg_get_viewdef($1::text::regclass)", view)
+    async with tables_of(connection, name):
+        await connection.execute(f"CREATE VIEW {name.schema}.{view} AS {said}")
+
+
+@asynccontextmanager
+async def tables_of(connection: PoolConnectionProxy, name: GenerationName) -> AsyncIterator[None]:
+    """Within the block, statements of this transaction are about a generation's tables."""
+    shared = await shared_schema(connection)
     before = await connection.fetchval("SELECT current_setting('search_path')")
-    await connection.execute(f"SET LOCAL search_path = {shared}")
-    said = await connection.fetchval("SELECT pg_get_viewdef($1::text::regclass)", view)
-    await connection.execute(f"SET LOCAL search_path = {schema}, {shared}")
-    await connection.execute(f"CREATE VIEW {schema}.{view} AS {said}")
+    path = shared if name.schema is None else f"{name.schema}, {shared}"
+    await connection.execute(f"SET LOCAL search_path = {path}")
+    yield
+    # After an error the transaction is over, and its settings with it.
     await connection.execute("SELECT set_config('search_path', $1, true)", before)
 
 
@@ -265,24 +294,72 @@ async def drop_generation(connection: PoolConnectionProxy, name: GenerationName)
     Raises:
         GenerationError: It serves or did a moment ago, it is the first, it is not there, or one of its workers runs.
     """
-    found = await find_generation(connection, name)
-    if found.serving:
-        raise GenerationError(f"generation {name} serves, and cannot be retired")
-    if await connection.fetchval("SELECT $1::timestamptz > now() - interval '1 minute'", found.served_until):
+    schema = await _require_retirable(connection, await find_generation(connection, name))
+    if await seconds_in_use(connection, name) > 0:
         raise GenerationError(
             f"generation {name} served until a moment ago: answers of it may be on their way"
         )
-    if name.schema is None:
-        raise GenerationError(f"generation {name} holds the metadata of the catalogue, and cannot be retired")
-    alive = await connection.fetchval(_ALIVE.format(schema=name.schema))
-    if alive:
-        raise GenerationError(f"{alive} worker(s) of generation {name} still run; stop them first")
-    await connection.execute(f"DROP SCHEMA {name.schema} CASCADE")
+    await connection.execute(f"DROP SCHEMA {schema} CASCADE")
     await connection.execute(
         "UPDATE generations SET retired_at = now() WHERE space = $1 AND number = $2", name.space, name.number
     )
 
 
+async def end_service(connection: PoolConnectionProxy, name: GenerationName) -> None:
+    """Let the last generation of a further space serve no more: then none does. Must run inside a transaction.
+
+    Raises:
+        GenerationError: The space has others, of which one could serve, or the generation cannot be retired.
+    """
+    await connection.execute("LOCK TABLE generations IN SHARE ROW EXCLUSIVE MODE")
+    await _require_retirable(connection, await find_generation(connection, name), serving=True)
+    await connection.execute(
+        "UPDATE generations SET serving = false, served_until = clock_timestamp() WHERE space = $1 AND number = $2 AND serving",
+        name.space,
+        name.number,
+    )
+
+
+async def seconds_in_use(connection: PoolConnectionProxy | asyncpg.Pool, name: GenerationName) -> float:
+    """For how many more seconds answers of a generation may be on their way that serves no more; 0: none can be."""
+    left = await connection.fetchval(_IN_USE, name.space, name.number)
+    return max(0.0, left or 0.0)
+
+
+async def _require_retirable(
+    connection: PoolConnectionProxy, found: StoredGeneration, *, serving: bool = False
+) -> str:
+    """The schema of a generation that may be dropped, or, with `serving`, may be once it has ceased to serve."""
+    name = found.name
+    if name.schema is None:
+        raise GenerationError(f"generation {name} holds the metadata of the catalogue, and cannot be retired")
+    if found.serving:
+        others = [
+            str(other)
+            for other in await live_generations(connection)
+            if other.space == name.space and other != name
+        ]
+        if name.space == DEFAULT_SPACE:
+            raise GenerationError(
+                f"generation {name} serves, and cannot be retired: promote another one first"
+            )
+        if others:
+            raise GenerationError(
+                f"generation {name} serves, and cannot be retired: promote or retire {', '.join(others)} first"
+            )
+        if not serving:
+            raise GenerationError(f"generation {name} serves")
+    alive = await connection.fetchval(_ALIVE.format(schema=name.schema))
+    if alive:
+        raise GenerationError(f"{alive} worker(s) of generation {name} still run; stop them first")
+    return name.schema
+
+
+# A request that began before a generation ceased to serve may read its tables for so long.
+_IN_USE: Final = """
+SELECT extract(epoch FROM served_until + interval '1 minute' - clock_timestamp())::float8
+FROM generations WHERE space = $1 AND number = $2 AND NOT serving AND retired_at IS NULL
+"""
 _ALIVE: Final = f"SELECT count(*) FROM {{schema}}.worker_lives WHERE {IS_ALIVE}"  # noqa: S608 -- own names
 
 

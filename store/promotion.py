@@ -22,11 +22,11 @@ class Promotion:
     """What has been switched.
 
     Attributes:
-        before: The generation that served.
+        before: The generation of the space that served; None: it is the space's first promotion, or the first after its end.
         after: The one that serves now.
     """
 
-    before: GenerationName
+    before: GenerationName | None
     after: GenerationName
 
 
@@ -42,7 +42,7 @@ async def promote_generation(connection: PoolConnectionProxy, name: GenerationNa
     found = await generations.find_generation(connection, name)
     if found.serving:
         raise GenerationError(f"generation {name} serves already")
-    before = await generations.serving_generation(connection, name.space)
+    before = (await generations.serving_generations(connection)).get(name.space)
     await grant_reads_like_catalogue(connection, name)
     schema = name.schema or await shared_schema(connection)
     await connection.execute(_UNTOLD.format(schema=schema))

@@ -78,9 +78,8 @@ async def _grant(connection: asyncpg.pool.PoolConnectionProxy, name: str) -> Non
     for kind in ("TABLES", "SEQUENCES"):
         await connection.execute(f"REVOKE ALL ON ALL {kind} IN SCHEMA {schema} FROM {name}")
     await connection.execute(f"GRANT SELECT ON {', '.join(READABLE_NAMES)} TO {name}")
-    for each in await generations.list_generations(connection):
-        if each.retired_at is None:
-            await _grant_generation(connection, each.name, name)
+    for each in await generations.live_generations(connection):
+        await _grant_generation(connection, each, name)
 
 
 async def grant_reads_like_catalogue(
@@ -122,15 +121,15 @@ async def role_findings(pool: asyncpg.Pool, role: str) -> list[str]:
             missing.discard(row["name"])
             lines += await _findings_of(pool, role, row["name"], is_sequence=row["is_sequence"])
     lines += [f"{name} is not there" for name in sorted(missing)]
-    served = (await generations.serving_generation(pool)).schema
-    if served is not None and not await pool.fetchval(
-        "SELECT has_schema_privilege($1, $2, 'USAGE') AND bool_and(has_table_privilege($1, $2 || '.' || name, 'SELECT'))"
-        " FROM unnest($3::text[]) AS name",
-        role,
-        served,
-        _OF_GENERATIONS,
-    ):
-        lines.append(f"it cannot read {served}, which serves readers")
+    for served in (await generations.serving_generations(pool)).values():
+        if served.schema is not None and not await pool.fetchval(
+            "SELECT has_schema_privilege($1, $2, 'USAGE') AND bool_and(has_table_privilege($1, $2 || '.' || name, 'SELECT'))"
+            " FROM unnest($3::text[]) AS name",
+            role,
+            served.schema,
+            _OF_GENERATIONS,
+        ):
+            lines.append(f"it cannot read {served.schema}, which serves readers")
     return lines
 
 

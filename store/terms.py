@@ -1,4 +1,4 @@
-"""Terms of service: the time from a promotion of a generation to the next one of another."""
+"""Terms of service: the time from a promotion of a generation to the next one of another of its space."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -22,7 +22,7 @@ class ServingTerm:
     Attributes:
         name: The generation.
         served_until: When it had ceased to serve last when the term began, which tells its terms apart; None: never.
-        promoted: Whether there has been a promotion in its space at all.
+        promoted: Whether it began with a promotion: the catalogue itself served without one at first.
     """
 
     name: GenerationName
@@ -41,7 +41,9 @@ async def read_term(
 ) -> ServingTerm | None:
     """The term of a generation that serves now; None: it does not."""
     row = await connection.fetchrow(_READ, name.space, name.number)
-    return None if row is None else ServingTerm(name, row["served_until"], row["promoted"])
+    if row is None:
+        return None
+    return ServingTerm(name, row["served_until"], row["promoted"] or not name.is_first)
 
 
 async def require_term(connection: PoolConnectionProxy, term: ServingTerm) -> None:

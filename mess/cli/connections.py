@@ -120,7 +120,7 @@ async def with_generation(
         store: How to reach the catalogue's store.
         command: The command's name.
         work: What to do.
-        named: The generation, such as `default/2`; None: the one that serves.
+        named: The generation, such as `default/2`; None: the one that serves the space `default`.
 
     Raises:
         GenerationError: There is no such generation.
@@ -132,13 +132,13 @@ async def with_generation(
 
 
 async def find_generation(pool: asyncpg.Pool, named: str | None) -> GenerationName:
-    """The generation of a name, such as `default/2`; without one, that which serves.
+    """The generation of a name, such as `default/2`; without one, that which serves the space `default`.
 
     Raises:
         GenerationError: There is none.
     """
     if named is None:
-        return await generations.serving_generation(pool)
+        return await generations.require_serving(pool)
     try:
         name = GenerationName.parse(named)
     except ValueError as error:

@@ -17,7 +17,9 @@ DEFAULT_DATA_DIR: Final = Path(".mess")
 Of = Annotated[
     str | None,
     typer.Option(
-        "--of", metavar="SPACE/N", help="The generation, such as default/2; the one that serves if not given."
+        "--of",
+        metavar="SPACE/N",
+        help="The generation, such as default/2; the one that serves the space default if not given.",
     ),
 ]
 Space = Annotated[

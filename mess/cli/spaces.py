@@ -23,6 +23,7 @@ Wait = Annotated[
     float, typer.Option(min=0, metavar="SECONDS", help="How long it may take until nothing is on its way.")
 ]
 Named = Annotated[str, typer.Argument(metavar="SPACE/N", help="A generation, such as default/2.")]
+Space = Annotated[str, typer.Option("--space", metavar="NAME", help="What its vectors mean by similar.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -50,6 +51,7 @@ def list_generations(data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
 
 
 def create(
+    space: Space = DEFAULT_SPACE,
     model: Annotated[
         str | None,
         typer.Option(
@@ -69,7 +71,7 @@ def create(
     ] = None,
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
-    """Create the next generation of the catalogue: its tables, and its topic. Readers notice nothing."""
+    """Create the next generation of a space: its tables, and its topic. Readers notice nothing."""
     streams = settings.read_settings(StreamSettings)
     kafka, store = kafka_settings(data_dir), store_settings(data_dir)
     source = None if from_log is None else _parsed(from_log)
@@ -78,7 +80,7 @@ def create(
             store,
             "spaces",
             lambda pool: lifecycle.create(
-                kafka, streams, pool, model=model, weights=weights, from_log=source
+                kafka, streams, pool, space=space, model=model, weights=weights, from_log=source
             ),
         )
     )
@@ -132,10 +134,18 @@ def compare(
     _print_comparison(run_command(work))
 
 
-def serving(data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
-    """Print the generation that serves readers."""
-    work = with_store(store_settings(data_dir), "spaces", generations.serving_generation, read_only=True)
-    typer.echo(run_command(work))
+def serving(
+    space: Space = DEFAULT_SPACE,
+    every: Annotated[bool, typer.Option("--all", help="Those of all spaces, a line each.")] = False,
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+) -> None:
+    """Print the generation that serves a space's readers; exits with 1 if there is none."""
+    work = with_store(store_settings(data_dir), "spaces", generations.serving_generations, read_only=True)
+    found = run_command(work)
+    if not every and space not in found:
+        fail(f"no generation of space {space} serves", hint="See `mess spaces list`.", code=INCOMPLETE)
+    for name in found.values() if every else [found[space]]:
+        typer.echo(name)
 
 
 def promote(
@@ -154,10 +164,10 @@ def promote(
     _promote(wanted, data_dir, wait=wait, allow_missing=allow_missing)
 
 
-def rollback(wait: Wait = 30.0, data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
-    """Let the generation serve again that served before the last promotion."""
+def rollback(space: Space = DEFAULT_SPACE, wait: Wait = 30.0, data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
+    """Let the generation of a space serve again that served before its last promotion."""
     work = with_store(
-        store_settings(data_dir), "spaces", lambda pool: lifecycle.generation_before(pool, DEFAULT_SPACE)
+        store_settings(data_dir), "spaces", lambda pool: lifecycle.generation_before(pool, space)
     )
     _promote(run_command(work), data_dir, wait=wait, allow_missing=None)
 
@@ -173,8 +183,11 @@ def _promote(name: GenerationName, data_dir: Path, *, wait: float, allow_missing
             ),
         )
     )
-    typer.echo(f"{done.after} serves readers now; {done.before} did before")
-    typer.echo("  back again: mess spaces rollback", err=True)
+    before = f"{done.before} did before" if done.before else f"{done.after.space} is a space of theirs"
+    typer.echo(f"{done.after} serves readers now; {before}")
+    if done.before is not None:
+        option = "" if done.after.space == DEFAULT_SPACE else f" --space {done.after.space}"
+        typer.echo(f"  back again: mess spaces rollback{option}", err=True)
 
 
 def retire(
@@ -185,7 +198,10 @@ def retire(
     ] = None,
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
-    """Drop a generation for good: its vectors, its lists, its topic. Asks twice."""
+    """Drop a generation for good: its vectors, its lists, its topic. Asks twice.
+
+    The last generation of a further space may serve: its readers are told that there is no such space, and a minute later it goes.
+    """
     wanted = _parsed(name)
     if confirm is None:
         if not typer.confirm(
@@ -196,8 +212,19 @@ def retire(
     if confirm != str(wanted):
         fail(f"{confirm!r} is not {wanted}; nothing was dropped.", code=INCOMPLETE)
     kafka = kafka_settings(data_dir)
+
+    def ended() -> None:
+        typer.echo(
+            f"{wanted} serves no more; it goes in a minute, when all answers that began before are out",
+            err=True,
+        )
+
     run_command(
-        with_store(store_settings(data_dir), "spaces", lambda pool: lifecycle.retire(kafka, pool, wanted))
+        with_store(
+            store_settings(data_dir),
+            "spaces",
+            lambda pool: lifecycle.retire(kafka, pool, wanted, ended=ended),
+        )
     )
     typer.echo(f"retired {wanted}; its tables and its topic are gone")
 

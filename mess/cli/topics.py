@@ -41,7 +41,7 @@ def create(
 ) -> None:
     """Create the missing topics; existing ones stay as they are.
 
-    With MESS_DATABASE_URL, a newly created track-ingest is read from its start.
+    With MESS_DATABASE_URL, those of its generations and spaces are made, too, and a newly created one is read from its start.
     """
     kafka, store = kafka_settings(data_dir), _store_settings(data_dir)
     created = run_command(make_topics(kafka, settings.read_settings(StreamSettings), store, wait=wait))
@@ -54,7 +54,9 @@ def check(data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
     Says, too, by which rule the producers of track-ingest have placed its recent keys.
     """
     differences, placement = run_command(
-        check_topics(kafka_settings(data_dir), settings.read_settings(StreamSettings))
+        check_topics(
+            kafka_settings(data_dir), settings.read_settings(StreamSettings), _store_settings(data_dir)
+        )
     )
     for line in (*differences, *placement):
         typer.echo(line)

@@ -2,11 +2,13 @@
 
 import asyncio
 import time
+from collections.abc import Callable
 from typing import Final
 
 import asyncpg
 
 from mess.spaces.status import GenerationStatus, generation_status
+from mess.topics import record_new_topics
 from store import generations, promotion
 from store.generations import GenerationError, StoredGeneration
 from store.pool import transaction
@@ -14,7 +16,7 @@ from store.promotion import Promotion
 from store.settings import StoreSettings
 from streams.contracts.embedding_models import check_model_name
 from streams.generations import DEFAULT_SPACE, GenerationName
-from streams.kafka.topics import create_generation_topic, delete_generation_topic
+from streams.kafka.topics import RECOMMENDATIONS, create_generation_topics, delete_topics
 from streams.settings import KafkaSettings, StreamSettings, check_aspect_weights
 from streams.strategies.aspects import Layout, weights_of
 
@@ -23,39 +25,52 @@ from streams.strategies.aspects import Layout, weights_of
 _LOOK_SECONDS: Final = 0.2
 
 
+def _quiet() -> None:
+    """Tell nobody."""
+
+
 async def create(
     kafka: KafkaSettings,
     streams: StreamSettings,
     pool: asyncpg.Pool,
     *,
+    space: str = DEFAULT_SPACE,
     model: str | None = None,
     weights: str | None = None,
     from_log: GenerationName | None = None,
 ) -> StoredGeneration:
-    """Create the next generation of the space `default`: its tables, and its topic.
+    """Create the next generation of a space: its tables and its topic, and with the first one the space's feed.
 
     Args:
         kafka: How to reach the brokers.
-        streams: The configuration of its topic.
+        streams: The configuration of its topics.
         pool: The catalogue's store.
+        space: Its space, which is there from then on.
         model: The name of the model that makes its vectors.
         weights: Of their aspects, as `name:weight,...`.
         from_log: The generation whose vectors it is to have: what is not said of the model and the weights is as there.
 
     Raises:
-        GenerationError: No model or no aspects may be called so, or that generation is not there or of another model.
+        GenerationError: No space, no model or no aspects may be called so, or that generation is not there or of another model.
         StoreError, StreamsError: It cannot be created; nothing is left of it in the store.
     """
-    _check_names(model, weights)
+    _check_names(space, model, weights)
     if from_log is not None:
         model, weights = await _as_in(pool, from_log, model, weights)
     async with transaction(pool) as connection:
-        made = await generations.create_generation(connection, DEFAULT_SPACE, model, weights)
-        await create_generation_topic(kafka, streams, made.name)
+        made = await generations.create_generation(connection, space, model, weights)
+        created = await create_generation_topics(kafka, streams, [made.name])
+        # The feed may have been lost with its broker.
+        fellows = [name for name in await generations.live_generations(connection) if name.space == space]
+        await record_new_topics(connection, created, fellows)
     return made
 
 
-def _check_names(model: str | None, weights: str | None) -> None:
+def _check_names(space: str, model: str | None, weights: str | None) -> None:
+    try:
+        GenerationName(space)
+    except ValueError as error:
+        raise GenerationError(str(error)) from None
     if model is not None:
         try:
             check_model_name(model)
@@ -82,18 +97,39 @@ async def _as_in(
     return model or known, weights
 
 
-async def retire(kafka: KafkaSettings, pool: asyncpg.Pool, name: GenerationName) -> None:
+async def retire(
+    kafka: KafkaSettings, pool: asyncpg.Pool, name: GenerationName, *, ended: Callable[[], None] = _quiet
+) -> None:
     """Drop a generation's tables and delete its topic; may be repeated after a failure.
 
+    The last generation of a further space takes the space's feed with it. If it serves, it first ceases to, and is dropped once
+    nobody can read it any more, after a minute.
+
+    Args:
+        kafka: How to reach the brokers.
+        pool: The catalogue's store.
+        name: The generation.
+        ended: Called when it has ceased to serve.
+
     Raises:
-        GenerationError: It serves, is the first, is not there, or has workers that run.
+        GenerationError: It serves and has fellows or is of the space `default`, it is the first, it is not there, or it has
+            workers that run.
         StoreError, StreamsError: It cannot be retired; what is left goes with the next attempt.
     """
     every = await generations.list_generations(pool)
     if not any(each.name == name and each.retired_at is not None for each in every):
+        if any(each.name == name and each.serving for each in every):
+            async with transaction(pool) as connection:
+                await generations.end_service(connection, name)
+            ended()
+            while (left := await generations.seconds_in_use(pool, name)) > 0:  # noqa: ASYNC110 -- the store's clock counts
+                await asyncio.sleep(min(left, 1.0))
         async with transaction(pool) as connection:
             await generations.drop_generation(connection, name)
-    await delete_generation_topic(kafka, name)
+    topics = [name.topic]
+    if not any(other.space == name.space for other in await generations.live_generations(pool)):
+        topics.append(name.feed_topic(RECOMMENDATIONS))
+    await delete_topics(kafka, topics)
 
 
 async def promote(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import sys
 from collections.abc import Callable, Coroutine
@@ -220,9 +221,13 @@ class LocalStack:
             self._report(f"created {said.count(',') + 1} topics")
 
     async def _find_serving(self) -> None:
-        """Find out which generation serves: its workers run, whatever the user has chosen."""
-        said = await run_errand("spaces", "serving", env=self.environment)
-        wanted = {*self._options.generations, GenerationName.parse(said.split()[-1])} - {GenerationName()}
+        """Find out which generations serve: their workers run, whatever the user has chosen."""
+        said = await run_errand("spaces", "serving", "--all", env=self.environment)
+        wanted = set(self._options.generations)
+        for line in said.splitlines():
+            with contextlib.suppress(ValueError):  # a warning
+                wanted.add(GenerationName.parse(line.strip()))
+        wanted.discard(GenerationName())
         self._generations = tuple(sorted(wanted))
 
     async def _refill_memory_broker(self) -> None:

@@ -67,6 +67,7 @@ from streams.contracts.recommendations import (
     encode_reply,
     parse_request,
     request_id_of,
+    space_of,
     split_reply,
 )
 from streams.contracts.rendering import delivery_members, entity_tag, finished_body, generation_members
@@ -157,6 +158,7 @@ __all__ = [
     "read_track_event",
     "request_id_of",
     "request_refusal",
+    "space_of",
     "split_reply",
     "track_key",
     "unit_vector",

@@ -296,6 +296,17 @@ def parse_request(
     return request
 
 
+def space_of(key: bytes | None, value: bytes | None) -> str:
+    """The space that a message of `recommendation-requests` asks for; `default` if it names none or breaks the contract."""
+    # Most name none, and are parsed by whoever answers them alone. A backslash may write the name in another way.
+    if value is None or not (b"space" in value or b"\\" in value):
+        return DEFAULT_SPACE
+    try:
+        return parse_request(key, value).space
+    except Exception:  # noqa: BLE001 -- whoever answers it tells what is wrong
+        return DEFAULT_SPACE
+
+
 def request_id_of(key: bytes | None, value: bytes | None) -> str | None:
     """The request_id to send a refusal to: that of the value, else the key; None if neither is usable.
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from aiokafka import AIOKafkaProducer, ConsumerRecord, TopicPartition
 
 from streams.kafka.clients import deliver_in_batches, group_less_consumer
-from streams.kafka.topics import RECOMMENDATIONS
 from streams.settings import KafkaSettings
 
 Message = tuple[bytes, bytes | None]
@@ -30,16 +29,18 @@ class FeedStretch:
 
 
 class FeedLog:
-    """The topic `recommendations`.
+    """The topic of a space's changed lists.
 
     Args:
         kafka: How to reach the brokers.
         producer: Started.
+        topic: Its name.
     """
 
-    def __init__(self, kafka: KafkaSettings, producer: AIOKafkaProducer) -> None:
+    def __init__(self, kafka: KafkaSettings, producer: AIOKafkaProducer, topic: str) -> None:
         self._kafka = kafka
         self._producer = producer
+        self._topic = topic
 
     async def deliver(self, messages: Sequence[Message]) -> list[tuple[int, int]]:
         """Deliver messages; the partition and offset of each.
@@ -47,7 +48,7 @@ class FeedLog:
         Raises:
             KafkaError: Some may not have been delivered.
         """
-        return await deliver_in_batches(self._producer, RECOMMENDATIONS, messages)
+        return await deliver_in_batches(self._producer, self._topic, messages)
 
     async def read(self, starts: Mapping[int, int]) -> AsyncIterator[FeedStretch]:
         """What every partition has from an offset on, 0 where none is given, to its end.
@@ -55,9 +56,9 @@ class FeedLog:
         Raises:
             BrokerUnavailable: No broker answers.
         """
-        count = len(await self._producer.partitions_for(RECOMMENDATIONS))
+        count = len(await self._producer.partitions_for(self._topic))
         async with group_less_consumer(self._kafka) as reader:
-            left = {TopicPartition(RECOMMENDATIONS, p): starts.get(p, 0) for p in range(count)}
+            left = {TopicPartition(self._topic, p): starts.get(p, 0) for p in range(count)}
             reader.assign(list(left))
             for place, start in left.items():
                 reader.seek(place, start)

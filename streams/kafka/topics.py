@@ -1,12 +1,13 @@
 """The topics, their configuration, and their creation."""
 
 import asyncio
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import structlog
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.errors import TopicAlreadyExistsError, for_code
+from aiokafka.errors import TopicAlreadyExistsError, UnknownTopicOrPartitionError, for_code
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_exponential
 
 from streams.errors import BrokerUnavailable, TopicError
@@ -108,40 +109,56 @@ async def ensure_topics(kafka: KafkaSettings, streams: StreamSettings, *, wait: 
     return created
 
 
-async def create_generation_topic(kafka: KafkaSettings, streams: StreamSettings, name: GenerationName) -> int:
-    """Create the topic of a generation's vectors, unless it is there; returns how many partitions it has.
+async def create_generation_topics(
+    kafka: KafkaSettings, streams: StreamSettings, names: Iterable[GenerationName]
+) -> list[str]:
+    """Create the topics of generations and of their spaces' feeds that do not exist yet, and return their names.
 
-    It has as many as `track-ingest`, and its configuration.
+    They have as many partitions as `track-ingest` and `recommendations`, and their configuration.
 
     Raises:
         BrokerUnavailable: no broker answers, or it refuses this client.
-        TopicError: it cannot be created, or there is no `track-ingest`.
+        TopicError: one cannot be created, or there are no topics of the catalogue.
     """
-    ingest = topic_specs(kafka, streams)[0]
     async with admin_client(kafka) as client:
         there = await partition_counts(client)
-        if TRACK_INGEST not in there:
-            raise TopicError(f"there is no topic {TRACK_INGEST}; `mess topics create` makes it")
-        spec = TopicSpec(
-            name.topic, there.get(name.topic, there[TRACK_INGEST]), ingest.purpose, ingest.config
-        )
-        await _create_missing(client, [spec], kafka.replication_factor)
-    return spec.partitions
+        specs = generation_topic_specs(kafka, streams, names)
+        missing = [(like, spec) for like, spec in specs if spec.name not in there]
+        for like, _ in missing:
+            if like not in there:
+                raise TopicError(f"there is no topic {like}; `mess topics create` makes it")
+        wanted = [replace(spec, partitions=there[like]) for like, spec in missing]
+        return await _create_missing(client, wanted, kafka.replication_factor)
 
 
-async def delete_generation_topic(kafka: KafkaSettings, name: GenerationName) -> None:
-    """Delete the topic of a generation's vectors, if it is there. The offsets of its group expire by themselves.
+def generation_topic_specs(
+    kafka: KafkaSettings, streams: StreamSettings, names: Iterable[GenerationName]
+) -> list[tuple[str, TopicSpec]]:
+    """The topics of generations' vectors and of their spaces' feeds as they are to be, each with its like in the catalogue."""
+    likes = {spec.name: spec for spec in topic_specs(kafka, streams)}
+    found = {}
+    for name in names:
+        for like, own in ((TRACK_INGEST, name.topic), (RECOMMENDATIONS, name.feed_topic(RECOMMENDATIONS))):
+            if own != like:
+                found[own] = like, replace(likes[like], name=own)
+    return list(found.values())
+
+
+async def delete_topics(kafka: KafkaSettings, topics: Iterable[str]) -> None:
+    """Delete those of these topics that are there, until the broker tells of none. The offsets of groups expire by themselves.
 
     Raises:
         BrokerUnavailable: no broker answers, or it refuses this client.
-        TopicError: the topic cannot be deleted.
+        TopicError: a topic cannot be deleted.
     """
     async with admin_client(kafka) as client:
-        if name.topic in await partition_counts(client):
-            response = await client.delete_topics([name.topic])
+        there = await partition_counts(client)
+        if going := [topic for topic in topics if topic in there]:
+            response = await client.delete_topics(going)
             for topic, code in response.topic_error_codes:
-                if code:
+                if code and for_code(code) is not UnknownTopicOrPartitionError:
                     raise TopicError(f"topic {topic} cannot be deleted: {for_code(code).__name__}")
+            await _wait_until_told(client, going, there=False)
 
 
 async def _create_missing(client: AIOKafkaAdminClient, specs: list[TopicSpec], replicas: int) -> list[str]:
@@ -168,19 +185,29 @@ async def _create_missing(client: AIOKafkaAdminClient, specs: list[TopicSpec], r
     return created
 
 
-async def _wait_until_told(client: AIOKafkaAdminClient, names: set[str]) -> None:
-    """Wait for the broker that answers clients, which learns of a topic some milliseconds after it was made."""
+async def _wait_until_told(client: AIOKafkaAdminClient, names: Iterable[str], *, there: bool = True) -> None:
+    """Wait for the broker that answers clients, which learns of a topic's making or end some milliseconds later."""
     deadline = asyncio.get_running_loop().time() + _TELLING
-    while untold := names - (await partition_counts(client)).keys():
+    while True:
+        told = await partition_counts(client)
+        untold = [name for name in names if (name in told) != there]
+        if not untold:
+            return
         if asyncio.get_running_loop().time() > deadline:
-            raise TopicError(
-                f"made, but not known to the broker after {_TELLING:g} s: {', '.join(sorted(untold))}"
-            )
+            done = "made, but not known" if there else "deleted, but still known"
+            raise TopicError(f"{done} to the broker after {_TELLING:g} s: {', '.join(sorted(untold))}")
         await asyncio.sleep(0.05)
 
 
-async def topic_differences(kafka: KafkaSettings, streams: StreamSettings) -> list[str]:
+async def topic_differences(
+    kafka: KafkaSettings, streams: StreamSettings, names: Iterable[GenerationName] = ()
+) -> list[str]:
     """Say, in a line each, what of the topics is not as these settings want it: missing, of other partitions, or clocks.
+
+    Args:
+        kafka: how to reach the broker.
+        streams: how many partitions are wanted.
+        names: generations whose topics are wanted, too.
 
     Raises:
         BrokerUnavailable: no broker answers, or it refuses this client.
@@ -188,7 +215,10 @@ async def topic_differences(kafka: KafkaSettings, streams: StreamSettings) -> li
     lines = []
     async with admin_client(kafka) as client:
         existing = await partition_counts(client)
-        for spec in topic_specs(kafka, streams):
+        for spec in (
+            *topic_specs(kafka, streams),
+            *(spec for _, spec in generation_topic_specs(kafka, streams, names)),
+        ):
             if spec.name not in existing:
                 lines.append(f"{spec.name} is missing")
                 continue

@@ -5,7 +5,7 @@ by a connection of its own, which ends with this process or after too long a sil
 partition, so no other worker publishes for it until its former owner has released it or can no longer write.
 
 The same connection holds the *feed right*, a lock that all workers of one generation share: who has it publishes, and has seen
-that no worker of another generation has it.
+that no worker of another generation of its space has it.
 """
 
 import asyncio
@@ -39,9 +39,9 @@ SELECT pg_terminate_backend(pid) FROM pg_locks
 WHERE locktype = 'advisory' AND granted AND pid <> pg_backend_pid() AND classid::bigint = ({_OWN}::bigint & 4294967295) AND objid::bigint = ANY($2::bigint[])
 AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
 """  # noqa: S608
-# Of the whole catalogue, whose generations publish on one feed.
+# Of a space of the catalogue, whose generations publish on one feed.
 FEED_LOCK = 0x6D666564
-_SHARED = "($1::int # hashtext((SELECT relnamespace::regnamespace::text FROM pg_class WHERE oid = 'generations'::regclass)))"
+_SHARED = "($1::int # hashtext($3::text || ' ' || (SELECT relnamespace::regnamespace::text FROM pg_class WHERE oid = 'generations'::regclass)))"
 _TRY_FEED = f"SELECT pg_try_advisory_lock_shared({_SHARED}, $2)"
 _RELEASE_FEED = f"SELECT pg_advisory_unlock_shared({_SHARED}, $2)"
 _FEED_OF_OTHERS = f"""
@@ -73,6 +73,7 @@ class PartitionLease:
         self._store = store
         self._seconds = seconds
         self._generation = generation
+        self._feed_lock = FEED_LOCK, generation.number, generation.space
         self._connection: asyncpg.Connection | None = None
         self._keeper: asyncio.Task[None] | None = None
         self._turn = asyncio.Lock()
@@ -195,10 +196,10 @@ class PartitionLease:
             return None
         try:
             if not self._feed_locked:
-                self._feed_locked = await connection.fetchval(_TRY_FEED, FEED_LOCK, self._generation.number)
+                self._feed_locked = await connection.fetchval(_TRY_FEED, *self._feed_lock)
             term = await read_term(connection, self._generation)
             if term is not None:
-                others = await connection.fetchval(_FEED_OF_OTHERS, FEED_LOCK, self._generation.number)
+                others = await connection.fetchval(_FEED_OF_OTHERS, *self._feed_lock)
                 return None if others or not self._feed_locked else term
         except UNAVAILABLE:
             await self._close()
@@ -216,7 +217,7 @@ class PartitionLease:
         locked, self._feed_locked = self._feed_locked, False
         if locked and self._connection is not None:
             try:
-                await self._connection.execute(_RELEASE_FEED, FEED_LOCK, self._generation.number)
+                await self._connection.execute(_RELEASE_FEED, *self._feed_lock)
             except UNAVAILABLE:
                 await self._close()
 

@@ -25,6 +25,7 @@ from streams.kafka.dead_letters import DeadLetterSender
 from streams.kafka.feed_log import FeedLog
 from streams.kafka.received import ReceivedMessage
 from streams.kafka.retry import until_done
+from streams.kafka.topics import RECOMMENDATIONS
 from streams.loop_lag import measure_loop_lag
 from streams.maintenance.catalogue_tracks import CatalogueFollower, CatalogueTracks
 from streams.maintenance.change_publisher import ChangePublisher
@@ -164,7 +165,9 @@ class Pipeline(Generic[Search]):
         )
         self._exit.push_async_callback(_within_time, self._producer.stop)
         self._feed = ChangePublisher(
-            FeedLedger(self._pool, FeedLog(self._kafka, self._producer)),
+            FeedLedger(
+                self._pool, FeedLog(self._kafka, self._producer, self._generation.feed_topic(RECOMMENDATIONS))
+            ),
             self._lease,
             self.serving,
             self.ownership,

@@ -1,4 +1,4 @@
-"""Whether a worker's generation is the one that readers get."""
+"""Which generations readers get, and whether a worker's is one of them."""
 
 import asyncio
 import contextlib
@@ -19,7 +19,7 @@ LOOK_SECONDS: Final = 0.25
 
 
 class ServingWatch:
-    """Knows whether a generation serves, as the store last said.
+    """Knows which generations serve, as the store last said.
 
     Args:
         pool: The store, of the generation.
@@ -27,11 +27,13 @@ class ServingWatch:
 
     Attributes:
         serves: Whether it serves; false before the first look.
+        spaces: The spaces of which any generation serves; none before the first look.
         looked_at: When the last look that succeeded began, by this process's monotonic clock; before the first, minus infinity.
     """
 
     def __init__(self, pool: asyncpg.Pool, name: GenerationName) -> None:
         self.serves = False
+        self.spaces: frozenset[str] = frozenset()
         self.looked_at = float("-inf")
         self._pool = pool
         self._name = name
@@ -44,12 +46,13 @@ class ServingWatch:
             StoreUnavailableError: It cannot be asked; what it said before stays.
         """
         began = time.monotonic()
-        serves = await generations.serving_generation(self._pool) == self._name
+        serving = await generations.serving_generations(self._pool)
+        serves = serving.get(self._name.space) == self._name
         if serves != self.serves:
             log.info(
                 "this generation serves" if serves else "this generation does not serve", name=str(self._name)
             )
-        self.serves, self.looked_at = serves, began
+        self.serves, self.spaces, self.looked_at = serves, frozenset(serving), began
         self._looked.set()
         self._looked = asyncio.Event()
 

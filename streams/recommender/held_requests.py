@@ -21,6 +21,7 @@ class ServingLooks(Protocol):
     """The used part of `streams.maintenance.serving.ServingWatch`."""
 
     serves: bool
+    spaces: frozenset[str]
     looked_at: float
 
     async def next_look(self) -> None:

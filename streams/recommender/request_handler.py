@@ -22,8 +22,11 @@ from streams.contracts import (
     encode_error,
     parse_request,
     request_id_of,
+    space_of,
     tracing,
+    unknown_space,
 )
+from streams.generations import DEFAULT_SPACE
 from streams.kafka.broker_clock import BrokerClock
 from streams.kafka.dead_letters import DeadLetterSender
 from streams.kafka.poison import unprocessable_event
@@ -74,7 +77,8 @@ class RequestHandler:
 
     A message is acknowledged after its reply has been delivered, so each is answered at least once. An invalid request is
     answered with a problem, or becomes a dead letter if its request_id is unknown. While the generation does not serve, messages
-    are held; see `HeldRequests`.
+    are held; see `HeldRequests`. A request of another space is acknowledged and left to the generation that serves it. Where none
+    does, and where a message names no space that can be read, the workers of the space `default` answer, with a problem.
 
     Args:
         answers: Answers requests.
@@ -82,7 +86,8 @@ class RequestHandler:
         dead_letters: Takes requests without a request_id.
         metrics: Measures requests.
         worker_metrics: Counts retries.
-        serving: Whether this worker's generation serves; asked from the first message on.
+        serving: Which generations serve; asked from the first message on.
+        space: That of this worker's generation.
         concurrent: Maximum number of concurrent requests.
     """
 
@@ -94,6 +99,7 @@ class RequestHandler:
         metrics: RecommenderMetrics,
         worker_metrics: WorkerMetrics,
         serving: Callable[[], ServingLooks],
+        space: str = DEFAULT_SPACE,
         *,
         concurrent: int,
     ) -> None:
@@ -103,6 +109,7 @@ class RequestHandler:
         self._metrics = metrics
         self._worker_metrics = worker_metrics
         self._serving = serving
+        self._space = space
         self._held = HeldRequests[_AcceptedRequest](serving, self._begin, self._leave_unanswered)
         self._slots = asyncio.Semaphore(concurrent)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -130,10 +137,20 @@ class RequestHandler:
         since = time.monotonic() - (self._clock.age(received.timestamp / 1000) if received.appended else 0.0)
         taken = _AcceptedRequest(acknowledge, since)
         self._order.setdefault(received.partition, deque()).append(taken)
-        if self._serving().serves:
+        if not self._is_ours(received):
+            await self._leave_unanswered(received, taken)
+        elif self._serving().serves:
             await self._begin(received, taken)
         else:
             await self._held.put(received, taken, since)
+
+    def _is_ours(self, received: ReceivedMessage) -> bool:
+        """Whether this worker's space has to answer.
+
+        Of its own space a worker leaves nothing because nobody serves it, as its look may be older than a promotion.
+        """
+        asked = space_of(received.key, received.value)
+        return asked == self._space or (self._space == DEFAULT_SPACE and asked not in self._serving().spaces)
 
     async def run_held(self) -> None:
         """Answer held messages once the generation serves; see `HeldRequests.run`."""
@@ -210,7 +227,7 @@ class RequestHandler:
                 return request.request_id, known[1]
             return request.request_id, encode_error(request.request_id, problems.reused_request_id().problem)
         try:
-            reply = await self._answers.answer(request, _seconds_left(request, since))
+            reply = await self._answered(request, since)
         except Exception:
             log.exception("a request could not be answered", request_id=request.request_id)
             self._metrics.requests.labels("failed").inc()
@@ -280,11 +297,22 @@ class RequestHandler:
                 raise
             return encode_error(request_id, error.problem)
         try:
-            return await self._answers.answer(request, _seconds_left(request, since))
+            return await self._answered(request, since)
         except Exception:
             log.exception("a request could not be answered", request_id=request.request_id)
             self._metrics.requests.labels("failed").inc()
             return encode_error(request.request_id, problems.internal_failure().problem)
+
+    async def _answered(self, request: RecommendationRequest, since: float) -> bytes:
+        """The reply to a valid request that was received at `since`."""
+        if request.space == self._space:
+            return await self._answers.answer(request, _seconds_left(request, since))
+        self._metrics.requests.labels("refused").inc()
+        spaces = self._serving().spaces
+        if request.space in spaces:
+            elsewhere = problems.invalid_parameter("space", f"must be {self._space}: this is a worker of it")
+            return encode_error(request.request_id, elsewhere.problem)
+        return encode_error(request.request_id, unknown_space(request.space, spaces))
 
     def leave(self) -> None:
         """Accept no more messages: the partition's next owner reads them."""

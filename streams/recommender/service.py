@@ -105,6 +105,7 @@ class RecommendationService:
             self._metrics,
             metrics,
             self._serving,
+            self._generation.space,
             concurrent=self._settings.concurrent_requests,
         )
         self._started = True

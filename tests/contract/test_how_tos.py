@@ -14,13 +14,15 @@ from store import lives, schema
 pytestmark = pytest.mark.contract
 
 PAGES = sorted((Path(__file__).parents[2] / "docs" / "how-to").glob("*.md"))
-GROUPS = {"dead-letters", "topics", "keys", "roles"}
+GROUPS = {"dead-letters", "topics", "keys", "roles", "spaces"}
 
 
 def commands(page: Path) -> list[list[str]]:
     """What follows `mess` at the beginning of a line of a code block."""
     blocks = re.findall(r"```\w*\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL)
-    lines = [line for block in blocks for line in block.splitlines() if line.startswith("mess ")]
+    lines = [
+        line.strip() for block in blocks for line in block.splitlines() if line.strip().startswith("mess ")
+    ]
     return [shlex.split(line, comments=True)[1:] for line in lines]
 
 

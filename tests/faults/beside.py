@@ -97,7 +97,7 @@ class Beside:
             try:
                 async with await open_pool(self._store, application_name="test") as pool:
                     # After a commit whose answer was lost, it serves already.
-                    if await generations.serving_generation(pool) != other:
+                    if await generations.require_serving(pool) != other:
                         async with transaction(pool) as connection:
                             await promotion.promote_generation(connection, other)
             except (StoreError, *UNAVAILABLE):

@@ -32,10 +32,10 @@ async def promote(pool: asyncpg.Pool, name: GenerationName) -> Promotion:
         return await promotion.promote_generation(connection, name)
 
 
-async def before(pool: asyncpg.Pool) -> GenerationName:
+async def before(pool: asyncpg.Pool, space: str = "default") -> GenerationName:
     """The generation that a rollback goes to."""
     async with transaction(pool) as connection:
-        return (await promotion.generation_before(connection, "default")).name
+        return (await promotion.generation_before(connection, space)).name
 
 
 async def test_one_generation_serves_at_any_time_and_the_last_one_is_gone_back_to(
@@ -65,7 +65,7 @@ async def test_one_generation_serves_at_any_time_and_the_last_one_is_gone_back_t
         await before(pool)
     with pytest.raises(GenerationError, match="was retired"):
         await promote(pool, THIRD)
-    assert await generations.serving_generation(pool) == SECOND
+    assert await generations.require_serving(pool) == SECOND
 
 
 async def test_all_lists_of_a_promoted_generation_count_as_untold(generations_of: asyncpg.Pool) -> None:
@@ -110,4 +110,60 @@ async def test_two_promotions_at_once_follow_each_other(generations_of: asyncpg.
     first = next(each for each in done if each.before == FIRST)
     second = next(each for each in done if each.before != FIRST)
     assert second.before == first.after
-    assert await generations.serving_generation(pool) == second.after
+    assert await generations.require_serving(pool) == second.after
+
+
+async def test_each_space_has_one_that_serves_or_none(pool: asyncpg.Pool) -> None:
+    """A further space begins without, its promotions change nothing in another, and it can end without, too."""
+    melody, next_melody = GenerationName("melody", 1), GenerationName("melody", 2)
+    async with transaction(pool) as connection:
+        made = [await generations.create_generation(connection, "melody", None) for _ in range(2)]
+    assert [each.name for each in made] == [melody, next_melody]
+    assert await generations.serving_generations(pool) == {"default": FIRST}
+    with pytest.raises(
+        GenerationError, match="no generation of space melody serves; spaces that serve: default"
+    ):
+        await generations.require_serving(pool, "melody")
+    with pytest.raises(GenerationError, match="nothing to go back to"):
+        await before(pool, "melody")
+    assert await promote(pool, melody) == Promotion(None, melody)
+    assert await promote(pool, next_melody) == Promotion(melody, next_melody)
+    assert await before(pool, "melody") == melody
+    assert await generations.serving_generations(pool) == {"default": FIRST, "melody": next_melody}
+    assert await role_findings(pool, "mess_api") == []
+
+    async with transaction(pool) as connection:
+        with pytest.raises(
+            GenerationError, match="serves, and cannot be retired: promote or retire melody/1"
+        ):
+            await generations.end_service(connection, next_melody)
+    await pool.execute("UPDATE generations SET served_until = served_until - interval '2 minutes'")
+    async with transaction(pool) as connection:
+        await generations.drop_generation(connection, melody)
+        with pytest.raises(GenerationError, match="serves"):
+            await generations.drop_generation(connection, next_melody)
+        await generations.end_service(connection, next_melody)
+    assert await generations.serving_generations(pool) == {"default": FIRST}
+    assert 0 < await generations.seconds_in_use(pool, next_melody) <= 60
+    async with transaction(pool) as connection:
+        with pytest.raises(GenerationError, match="until a moment ago"):
+            await generations.drop_generation(connection, next_melody)
+    await pool.execute("UPDATE generations SET served_until = served_until - interval '2 minutes'")
+    async with transaction(pool) as connection:
+        await generations.drop_generation(connection, next_melody)
+    assert await generations.live_generations(pool) == [FIRST]
+
+
+async def test_a_space_that_is_read_does_not_end(pool: asyncpg.Pool) -> None:
+    """Nor does one of which a worker runs, or the space `default`."""
+    async with transaction(pool) as connection:
+        made = await generations.create_generation(connection, "melody", None)
+    await promote(pool, made.name)
+    await pool.execute(
+        f"INSERT INTO {made.name.schema}.worker_lives (worker, owner, seen_at) VALUES ('w', 'w/1', now())"
+    )
+    for name, reason in ((made.name, "still run; stop them first"), (FIRST, "holds the metadata")):
+        async with transaction(pool) as connection:
+            with pytest.raises(GenerationError, match=reason):
+                await generations.end_service(connection, name)
+    assert await generations.serving_generations(pool) == {"default": FIRST, "melody": made.name}

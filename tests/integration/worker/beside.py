@@ -13,7 +13,8 @@ from store.generations import StoredGeneration
 from store.pool import open_pool
 from store.settings import StoreSettings
 from streams.contracts import encode_track
-from streams.kafka.topics import delete_generation_topic
+from streams.generations import DEFAULT_SPACE
+from streams.kafka.topics import RECOMMENDATIONS, delete_topics
 from streams.settings import KafkaSettings, StreamSettings
 from tests.integration.worker.conftest import Line
 from tests.support.polling import until
@@ -55,7 +56,10 @@ class Beside:
     def another_worker(self, **settings: str) -> WorkerProcess:
         """A further worker of it, started."""
         worker = self.line.another_worker(
-            f"beside-{len(self.workers)}", MESS_GENERATION=str(self.name.number), **settings
+            f"beside-{self.name.space}-{len(self.workers)}",
+            MESS_SPACE=self.name.space,
+            MESS_GENERATION=str(self.name.number),
+            **settings,
         )
         self.workers.append(worker)
         worker.start()
@@ -105,18 +109,18 @@ def store_of(line: Line) -> StoreSettings:
 
 
 @asynccontextmanager
-async def generation_of(line: Line) -> AsyncIterator[Beside]:
+async def generation_of(line: Line, space: str = DEFAULT_SPACE) -> AsyncIterator[Beside]:
     """A new generation, without workers; those that it gets are killed at the end, and its topic is deleted."""
     kafka = KafkaSettings(bootstrap_servers=line.servers)
     async with await open_pool(store_of(line), application_name="test") as pool:
-        made = await lifecycle.create(kafka, StreamSettings(), pool, model=MODEL)
+        made = await lifecycle.create(kafka, StreamSettings(), pool, space=space, model=MODEL)
     async with cleared(Beside(line, made)) as found:
         yield found
 
 
 @asynccontextmanager
 async def cleared(found: Beside) -> AsyncIterator[Beside]:
-    """A generation, whose workers are killed at the end, and whose topic is deleted."""
+    """A generation, whose workers are killed at the end, and whose topics are deleted."""
     try:
         yield found
     finally:
@@ -124,4 +128,5 @@ async def cleared(found: Beside) -> AsyncIterator[Beside]:
             worker.kill()
             print(worker.log.read_text()[-5000:])  # noqa: T201 -- pytest shows it with a failure
         # The broker is that of other modules, too, whose databases begin with the same numbers.
-        await delete_generation_topic(found.kafka, found.name)
+        feed = found.name.feed_topic(RECOMMENDATIONS)
+        await delete_topics(found.kafka, {found.name.topic, feed} - {RECOMMENDATIONS})

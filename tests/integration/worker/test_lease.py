@@ -164,6 +164,15 @@ class Rights:
         self.opened.append(lease)
         return lease
 
+    async def create(self, *spaces: str) -> None:
+        """Create a generation of each of these spaces."""
+        async with (
+            await open_pool(self.settings, application_name="test") as pool,
+            transaction(pool) as connection,
+        ):
+            for space in spaces:
+                await generations.create_generation(connection, space, None)
+
     async def promote(self, name: GenerationName) -> None:
         """Let a generation serve."""
         async with (
@@ -177,11 +186,7 @@ class Rights:
 async def rights(database_url: str) -> AsyncIterator[Rights]:
     """Of default/1, which serves, and default/2."""
     found = Rights(database_url)
-    async with (
-        await open_pool(found.settings, application_name="test") as pool,
-        transaction(pool) as connection,
-    ):
-        await generations.create_generation(connection, "default", None)
+    await found.create("default")
     yield found
     for lease in found.opened:
         await lease.close()
@@ -204,6 +209,28 @@ async def test_one_generation_has_the_feed_right(rights: Rights) -> None:
     assert (before.promoted, after.promoted) == (False, True)
     assert await first.take_feed() is None
     second.require_feed()
+
+
+async def test_each_space_has_a_feed_right_of_its_own(rights: Rights) -> None:
+    """A generation of another space with the same number neither has it nor keeps it from anybody."""
+    melody, second_melody = GenerationName("melody", 1), GenerationName("melody", 2)
+    await rights.create("melody", "melody")
+    await rights.promote(melody)
+    first, second = rights.of(FIRST_GENERATION), rights.of(SECOND)
+    other, next_other = rights.of(melody), rights.of(second_melody)
+    term = await other.take_feed()
+    assert term is not None
+    assert term.promoted
+    assert await first.take_feed() is not None
+    await rights.promote(second_melody)
+    assert await next_other.take_feed() is None
+    await other.release_feed()
+    assert await next_other.take_feed() is not None
+    await rights.promote(SECOND)
+    assert await second.take_feed() is None
+    await first.release_feed()
+    assert await second.take_feed() is not None
+    next_other.require_feed()
 
 
 async def test_who_waits_in_vain_does_not_keep_others_from_the_right(rights: Rights) -> None:

@@ -55,20 +55,22 @@ async def promote(line: Line, name: GenerationName) -> None:
         await promote_generation(connection, name)
 
 
-async def messages(line: Line) -> list[ConsumerRecord]:
-    """What the feed has, which is exact."""
-    found = await read_topic(line.servers, "recommendations")
+async def messages(line: Line, topic: str = "recommendations") -> list[ConsumerRecord]:
+    """What a feed has, which is exact."""
+    found = await read_topic(line.servers, topic)
     assert feed_faults(found) == []
     return found
 
 
-async def until_told(line: Line, url: str, number: int) -> list[dict[str, Any]]:
-    """Wait until the feed's last message of each track is a generation's list; returns these messages."""
+async def until_told(
+    line: Line, url: str, number: int, topic: str = "recommendations"
+) -> list[dict[str, Any]]:
+    """Wait until a feed's last message of each track is a generation's list; returns these messages."""
     last: dict[str, Any] = {}
 
     async def told() -> bool:
         nonlocal last
-        last = {r.key.decode(): r.value and json.loads(r.value) for r in await messages(line)}
+        last = {r.key.decode(): r.value and json.loads(r.value) for r in await messages(line, topic)}
         last = {name: change for name, change in last.items() if change}
         connection = await asyncpg.connect(url)
         try:

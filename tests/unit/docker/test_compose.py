@@ -263,7 +263,8 @@ def test_a_worker_of_another_generation_is_like_any_other() -> None:
     found = services(PRODUCTION)
     worker, other = found["worker"], found["generation"]
     assert other["profiles"] == ["generation"]
-    assert other["environment"] == {**worker["environment"], "MESS_GENERATION": "${MESS_GENERATION:-2}"}
+    named = {"MESS_SPACE": "${MESS_SPACE:-default}", "MESS_GENERATION": "${MESS_GENERATION:-2}"}
+    assert other["environment"] == {**worker["environment"], **named}
     assert other["networks"] == {"data": {"aliases": ["worker"]}, "out": None}
     assert other["deploy"] == worker["deploy"]
 

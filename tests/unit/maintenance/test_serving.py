@@ -21,15 +21,19 @@ class Generations:
 
     def __init__(self) -> None:
         self.serving = 1
+        self.others: dict[str, int] = {}
         self.away = False
         self.reads = 0
 
-    async def fetchval(self, *_: Any) -> int:
-        """The number of the generation that serves."""
+    async def fetch(self, *_: Any) -> list[dict[str, Any]]:
+        """The generations that serve."""
         self.reads += 1
         if self.away:
             raise ConnectionRefusedError("no route to Postgres")
-        return self.serving
+        return [
+            {"space": space, "number": number}
+            for space, number in ({"default": self.serving} | self.others).items()
+        ]
 
     async def until_read(self, times: int) -> None:
         """Wait until it has been read so often."""
@@ -57,11 +61,20 @@ async def test_only_one_generation_serves() -> None:
         assert (first.serves, second.serves) == (number == 1, number == 2)
 
 
-async def test_of_another_space_no_generation_serves() -> None:
-    """Readers get the space `default` alone."""
-    watch = ServingWatch(cast("asyncpg.Pool", Generations()), GenerationName("mood", 1))
-    await watch.look()
-    assert not watch.serves
+async def test_one_generation_of_each_space_serves() -> None:
+    """A switch in one space changes nothing in another, and each watch knows which spaces can be asked for."""
+    generations = Generations()
+    first, mood = (
+        watch_of(generations, 1),
+        ServingWatch(cast("asyncpg.Pool", generations), GenerationName("mood", 1)),
+    )
+    assert mood.spaces == frozenset()
+    for others, number, serves in (({}, 1, False), ({"mood": 1}, 2, True), ({"mood": 2}, 1, False)):
+        generations.others, generations.serving = others, number
+        await first.look()
+        await mood.look()
+        assert (first.serves, mood.serves) == (number == 1, serves)
+        assert first.spaces == mood.spaces == {"default", *others}
 
 
 async def test_a_switch_wakes_who_waits_for_it(monkeypatch: pytest.MonkeyPatch) -> None:

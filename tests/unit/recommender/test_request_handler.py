@@ -70,8 +70,9 @@ class Buried:
 class Watch:
     """Whether the generation serves, as far as somebody has looked."""
 
-    def __init__(self, serves: bool) -> None:
+    def __init__(self, serves: bool, *spaces: str) -> None:
         self.serves = serves
+        self.spaces = frozenset({"default", *spaces})
         self.looked_at = time.monotonic()
         self._looked = asyncio.Event()
 
@@ -91,8 +92,15 @@ class Watch:
 class HandlerBench:
     """A request handler with fakes around it."""
 
-    def __init__(self, concurrent: int = 4, *, serves: bool = True) -> None:
-        self.watch = Watch(serves)
+    def __init__(
+        self,
+        concurrent: int = 4,
+        *,
+        serves: bool = True,
+        space: str = "default",
+        spaces: tuple[str, ...] = ("melody",),
+    ) -> None:
+        self.watch = Watch(serves, *spaces)
         self.offset = 0
         self.answers, self.topic, self.buried = HeldAnswers(), ReplyTopic(), Buried()
         self.acknowledged: list[str] = []
@@ -103,6 +111,7 @@ class HandlerBench:
             RecommenderMetrics(CollectorRegistry()),
             metrics,
             lambda: self.watch,
+            space,
             concurrent=concurrent,
         )
 
@@ -391,3 +400,82 @@ async def test_what_is_held_when_the_worker_leaves_is_left_to_the_next(beside: H
     await beside.watch.look(serves=True)
     await beside.handler.drain()
     assert beside.answers.asked == beside.acknowledged == []
+
+
+async def spaces_take(request_id: str, **asked: Any) -> tuple[HandlerBench, HandlerBench]:
+    """Workers of `default` and of `melody`, each of which has been handed a request."""
+    benches = HandlerBench(), HandlerBench(space="melody")
+    for bench in benches:
+        await bench.take(request_id, **asked)
+        await bench.handler.drain()
+        assert bench.acknowledged == [request_id]
+    return benches
+
+
+@pytest.mark.parametrize(("asked", "answers"), [({}, 0), ({"space": "default"}, 0), ({"space": "melody"}, 1)])
+async def test_each_request_is_answered_by_the_workers_of_its_space(
+    asked: dict[str, str], answers: int
+) -> None:
+    """The workers of other spaces acknowledge it at once, unanswered."""
+    benches = await spaces_take("r", **asked)
+    assert [bench.answers.asked for bench in benches] == [["r"] if at == answers else [] for at in range(2)]
+    assert [len(bench.topic.replies) for bench in benches] == [int(at == answers) for at in range(2)]
+
+
+@pytest.mark.parametrize(
+    ("asked", "problem"),
+    [
+        ({"space": "mood"}, (404, "unknown-space")),
+        ({"space": "No Space"}, (422, "invalid-parameters")),
+        ({"space": "melody", "top_k": 0}, (422, "invalid-parameters")),
+    ],
+)
+async def test_whose_space_nobody_serves_is_told_by_the_workers_of_the_space_default(
+    asked: dict[str, Any], problem: tuple[int, str]
+) -> None:
+    """Likewise whose space cannot be read: one problem, and no answer of any space."""
+    benches = await spaces_take("r", **asked)
+    assert [bench.answers.asked for bench in benches] == [[], []]
+    assert benches[1].topic.replies == []
+    error = benches[0].reply(0).error
+    assert error is not None
+    assert (error.status, error.type.rpartition(":")[2]) == problem
+    assert [each.field for each in error.errors] == ["top_k" if "top_k" in asked else "space"]
+
+
+async def test_a_space_that_begins_to_serve_answers_what_its_workers_held() -> None:
+    """A worker whose look is older than the promotion leaves nothing of its own space to others, who leave it to this one."""
+    late = HandlerBench(space="melody", spaces=(), serves=False)
+    running = asyncio.create_task(late.handler.run_held())
+    await asyncio.sleep(0)
+    await late.take("r", space="melody")
+    assert late.acknowledged == []
+    await late.watch.look(serves=True)
+    await late.handler.drain()
+    assert (late.answers.asked, late.acknowledged) == (["r"], ["r"])
+    running.cancel()
+
+
+async def test_acknowledgements_of_other_spaces_wait_for_earlier_requests() -> None:
+    """They, too, are in the order of the partition."""
+    bench = HandlerBench()
+    bench.answers.gates["slow"] = asyncio.Event()
+    await bench.take("slow")
+    await bench.take("other", space="melody")
+    assert bench.acknowledged == []
+    bench.answers.gates["slow"].set()
+    await bench.handler.drain()
+    assert bench.acknowledged == ["slow", "other"]
+
+
+async def test_a_question_that_comes_by_itself_is_of_the_workers_space_or_refused() -> None:
+    """Whoever asks a worker itself gets no answer of another space than was asked for."""
+    bench = HandlerBench(space="melody")
+    replies = [
+        RecommendationReply.model_validate_json(
+            await bench.handler.respond(orjson.dumps({"request_id": "r", "track_id": "a", **asked}))
+        )
+        for asked in ({"space": "melody"}, {}, {"space": "mood"})
+    ]
+    assert [reply.status for reply in replies] == ["ok", "error", "error"]
+    assert [reply.error.status for reply in replies if reply.error is not None] == [422, 404]
