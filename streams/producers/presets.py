@@ -46,9 +46,12 @@ def _milliseconds(column: str) -> Callable[[Row, Facts], None]:
 def _spotify(row: Row, facts: Facts) -> None:
     _milliseconds("duration_ms")(row, facts)
     try:
-        facts["key_signature"] = f"{_KEYS[int(row['key'])]} {('minor', 'major')[int(row['mode'])]}"
-    except (KeyError, ValueError, TypeError, IndexError):
-        return  # -1: no key was found
+        key, mode = int(row["key"]), int(row["mode"])
+    except (KeyError, ValueError, TypeError):
+        return
+    # -1: no key was found.
+    if 0 <= key < len(_KEYS) and mode in (0, 1):
+        facts["key_signature"] = f"{_KEYS[key]} {('minor', 'major')[mode]}"
 
 
 def _jamendo(row: Row, facts: Facts) -> None:
