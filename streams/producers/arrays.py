@@ -55,7 +55,7 @@ class ArrayFile:
         """
         with self._errors():
             if self.kind == ".npy":
-                array = np.load(self.path, mmap_mode="r", allow_pickle=False)
+                array = self._mapped()
                 return [ArrayInfo("", array.shape, array.dtype)]
             if self.kind == ".npz":
                 return list(_npz_infos(self.path))
@@ -70,8 +70,7 @@ class ArrayFile:
         """
         with self._errors():
             if self.kind == ".npy":
-                loaded: npt.NDArray[Any] = np.load(self.path, mmap_mode="r", allow_pickle=False)
-                return loaded
+                return self._mapped()
             if self.kind == ".npz":
                 with np.load(self.path, allow_pickle=False) as archive:
                     return np.asarray(archive[name])
@@ -116,6 +115,10 @@ class ArrayFile:
             if isinstance(exc, UnreadableArrayError):
                 raise
             raise UnreadableArrayError(f"is not a {self.kind} file that can be read: {exc}") from exc
+
+    def _mapped(self) -> npt.NDArray[Any]:
+        # np.load would take an archive under this name for one.
+        return np.lib.format.open_memmap(self.path, mode="r")
 
     @contextmanager
     def _hdf5(self) -> Iterator[Any]:
