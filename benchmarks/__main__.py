@@ -13,6 +13,7 @@ NAMES = (
     "demo_quality",
     "publish_to_read",
     "maintenance",
+    "list_history",
     "bootstrap",
     "restart",
     "growth",

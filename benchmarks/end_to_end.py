@@ -171,7 +171,7 @@ def _spent(worker: processes.BenchmarkWorker) -> dict[str, float]:
     return found
 
 
-def _processor_seconds(worker: processes.BenchmarkWorker) -> dict[str, float]:
+def processor_seconds(worker: processes.BenchmarkWorker) -> dict[str, float]:
     """Processor time so far of everything that takes part, by what it is."""
     found = {"publisher": sum(psutil.Process().cpu_times()[:2])}
     parts = {pid: name for name, pid in _named(worker).items()}
@@ -260,12 +260,12 @@ async def _measure(size: CatalogueSize, facts: dict[str, str], log: Path) -> End
             events = BURSTS * size.events
             end = size.tracks + events
             publisher.prepare(size.tracks, end)
-            before, processor, began = _spent(worker), _processor_seconds(worker), time.perf_counter()
+            before, processor, began = _spent(worker), processor_seconds(worker), time.perf_counter()
             await publisher.send(size.tracks, end)
             await committed(store, worker, publisher.ends)
             took = time.perf_counter() - began
             found.rate = events / took
-            now = _processor_seconds(worker)
+            now = processor_seconds(worker)
             found.processor = {name: (now[name] - processor.get(name, 0.0)) / events for name in now}
             await asyncio.sleep(1)
             found.phases = {k: (v - before.get(k, 0.0)) / took for k, v in _spent(worker).items()}

@@ -1,11 +1,8 @@
 """Parses times in command-line options."""
 
-import re
-from datetime import UTC, datetime, timedelta
-from typing import Final
+from datetime import UTC, datetime
 
-_AWAY: Final = re.compile(r"(\d{1,5})([smhd])")
-_UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+from streams.spans import parse_span
 
 
 def parse_moment(text: str, now: datetime, *, ahead: bool = False) -> datetime:
@@ -19,8 +16,7 @@ def parse_moment(text: str, now: datetime, *, ahead: bool = False) -> datetime:
     Raises:
         ValueError: It is neither.
     """
-    if matched := _AWAY.fullmatch(text):
-        away = timedelta(**{_UNITS[matched[2]]: int(matched[1])})
+    if (away := parse_span(text)) is not None:
         return now + away if ahead else now - away
     try:
         moment = datetime.fromisoformat(text)

@@ -11,9 +11,10 @@ from serving.health import HealthChecks
 from serving.kafka.change_subscriber import ChangeSubscriber
 from serving.kafka.streaming import OpenStreams
 from serving.metrics import ApiMetrics
-from serving.recommend.questions import QuestionReader
+from serving.recommend.past_lists import PastListReader
+from serving.recommend.questions import QuestionReader, ReadQuestion
 from serving.recommend.response_cache import ResponseCache
-from serving.recommend.service import ReadService
+from serving.recommend.service import ReadAnswer, ReadService
 from serving.recommend.track_fragments import TrackFragments
 from serving.settings import ServingSettings
 from serving.workers.client import WorkerClient
@@ -33,6 +34,7 @@ class ApiContext:
         memory: Responses in memory.
         fragments: The JSON of tracks.
         recommending: Answers questions.
+        past_lists: Answers questions about lists as they were.
         workers: Asks the workers.
         questions: Reads query strings.
         feed: The change feed; None without a broker.
@@ -49,12 +51,19 @@ class ApiContext:
     memory: ResponseCache
     fragments: TrackFragments
     recommending: ReadService
+    past_lists: PastListReader
     workers: WorkerClient
     questions: QuestionReader
     feed: ChangeSubscriber | None
     streams: OpenStreams
     closing: asyncio.Event
     requests: int = 0
+
+    async def answer(self, target: bytes, track_id: str, question: ReadQuestion, began: float) -> ReadAnswer:
+        """The answer to a question for a track, as the list is or as it was; arguments as for `ReadService.answer`."""
+        if question.as_of is None:
+            return await self.recommending.answer(target, track_id, question, began)
+        return await self.past_lists.answer(track_id, question.query, question.as_of, began)
 
 
 def context_of(request: Request) -> ApiContext:

@@ -159,7 +159,7 @@ class _Reading:
         track_id = decode_track_id(self.path[len(_PREFIX) :].decode("latin-1"))
         question = context.questions.read(self.query)
         with in_query_terms():
-            answer = await context.recommending.answer(self.target, track_id, question, self.began)
+            answer = await context.answer(self.target, track_id, question, self.began)
         context.metrics.read_from(answer.source)
         self._found(answer.body, answer.tag)
 

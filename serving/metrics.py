@@ -114,7 +114,7 @@ class ApiMetrics(MetricSet):
         self.reads = self._counter(
             "mess_api_reads",
             "Recommendations answered, by where they came from: memory, checked (memory, after a look at the "
-            "list's version), lists, bodies, workers, or fallback (memory, as the store was away).",
+            "list's version), lists, bodies, workers, history (lists as they were), or fallback (memory, as the store was away).",
             source=(),
         )
         self._watched: ResponseCache | None = None

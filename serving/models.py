@@ -239,6 +239,24 @@ class _ComputedHead(BaseModel):
     computation_time_ms: float
 
 
+class PastRecommendation(Recommendation):
+    """A track of a list as it was, described as it is now."""
+
+    track_id: str | None = Field(  # type: ignore[assignment]  # only here a track may be unknown
+        description="null: the track has been deleted since, and its name is gone."
+    )
+
+
+class PastRecommendationBody(RecommendationBody):
+    """A stored list as it was."""
+
+    recommendations: list[PastRecommendation] = Field(max_length=50)  # type: ignore[assignment]  # likewise
+    version: int = Field(description="Of the list: greater than that of each list of the track before it.")
+    replaced_at: AwareDatetime | None = Field(
+        description="When another list followed, or the track was deleted; null: the list stands."
+    )
+
+
 class ExplanationResponse(_ComputedHead):
     """The rank of a candidate, and why."""
 
@@ -313,6 +331,7 @@ def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
         431: "The headers are too long or too many",
         500: "A defect of ours",
         404: "No such track",
+        410: "The stored list of then is not kept",
         406: "In none of the forms that `Accept` names",
         413: "The request's body is too large",
         422: "A parameter cannot be used",

@@ -20,6 +20,7 @@ from serving.kafka.streaming import OpenStreams
 from serving.metrics import ApiMetrics
 from serving.recommend.lists import ListReader
 from serving.recommend.offset_watcher import OffsetWatcher
+from serving.recommend.past_lists import PastListReader
 from serving.recommend.questions import QuestionReader
 from serving.recommend.response_cache import ResponseCache
 from serving.recommend.service import ReadService
@@ -118,6 +119,7 @@ async def _running_context(
                 memory=memory,
                 fragments=fragments,
                 recommending=recommending,
+                past_lists=PastListReader(generation, settings.topic_of(generation), pool, fragments),
                 workers=workers,
                 questions=QuestionReader(),
                 feed=process.feed,

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any
 
@@ -59,6 +60,43 @@ class ApiProblemError(HTTPException):
 def track_not_found_problem(track_id: str) -> ApiProblemError:
     """404: no such track."""
     return ApiProblemError(404, "track-not-found", "Unknown track", f"There is no track {track_id!r}.")
+
+
+def no_list_then(track_id: str, as_of: datetime | int) -> ApiProblemError:
+    """404: a track had no list at a time or a version, though lists are kept for so long."""
+    return ApiProblemError(
+        404,
+        "no-list-then",
+        "No list at that time",
+        f"Track {track_id!r} had no list {_when(as_of)}.",
+    )
+
+
+def list_not_kept(
+    track_id: str, as_of: datetime | int, since: datetime | None, version: int | None
+) -> ApiProblemError:
+    """410: lists are not kept for so long; `since` and `version` say how far back they go."""
+    reach = (
+        "no replaced list is kept: MESS_LIST_HISTORY of the workers says for how long"
+        if since is None
+        else f"replaced lists are kept since {_iso(since)}, version {version}"
+    )
+    return ApiProblemError(
+        410,
+        "list-not-kept",
+        "List not kept",
+        f"The list that track {track_id!r} had {_when(as_of)} is not there: {reach}.",
+        kept_since=None if since is None else _iso(since),
+        kept_since_version=version,
+    )
+
+
+def _when(as_of: datetime | int) -> str:
+    return f"at version {as_of}" if isinstance(as_of, int) else f"at {_iso(as_of)}"
+
+
+def _iso(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
 def list_not_ready(track_id: str) -> ApiProblemError:

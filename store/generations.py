@@ -25,6 +25,7 @@ from streams.generations import DEFAULT_SPACE, FIRST_GENERATION, GenerationName
 OWN_TABLES: Final = (
     "tracks",
     "neighbour_lists",
+    "list_history",
     "told_lists",
     "told_offsets",
     "map_positions",

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from asyncpg.pool import PoolConnectionProxy
 
-from store import binary
+from store import binary, list_history
 from store.columns import METADATA_FIELDS
 from store.rows import ListRows, TrackVectors, metadata_row
 
@@ -87,6 +87,8 @@ async def flush_lists(
     rows: ListRows,
     deleted: npt.NDArray[np.int64],
     applied: Mapping[int, int] | None = None,
+    *,
+    keep: bool = False,
 ) -> tuple[int, int]:
     """Write changed lists and drop those of deleted tracks.
 
@@ -97,6 +99,7 @@ async def flush_lists(
         rows: The lists.
         deleted: int64 (m,), keys of the tracks.
         applied: By partition, the offset below which every event is in these lists; only wanted with `rows.owners`.
+        keep: Whether the lists that are replaced or dropped are kept in `list_history`.
 
     Returns:
         The new version, and when it was made, in microseconds since 1970.
@@ -108,15 +111,20 @@ async def flush_lists(
     if moves[0] is not None:
         rows = _without_moved(rows, zip(*moves, strict=True), applied or {})
     for start in range(0, len(deleted), PAGE_ROWS):
-        await connection.execute(_DROP, deleted[start : start + PAGE_ROWS].tolist(), version)
+        page = deleted[start : start + PAGE_ROWS].tolist()
+        if keep:
+            drop = list_history.KEEP_DROPPED.format(drop=_DROP)
+            await connection.execute(drop, page, version, _moment(generated_at))
+        else:
+            await connection.execute(_DROP, page, version)
     if len(rows.keys) <= FEW_LISTS:
-        await _write_few(connection, rows, version, generated_at)
+        await _write_few(connection, rows, version, generated_at, keep=keep)
         return version, generated_at
     await connection.execute(_STAGING)
     for start in range(0, len(rows.keys), PAGE_ROWS):
         if start:
             await connection.execute("TRUNCATE incoming_lists")
-        await _write(connection, rows.part(slice(start, start + PAGE_ROWS)), version, generated_at)
+        await _write(connection, rows.part(slice(start, start + PAGE_ROWS)), version, generated_at, keep=keep)
     return version, generated_at
 
 
@@ -168,13 +176,13 @@ def _without_moved(
 
 
 async def _write_few(
-    connection: PoolConnectionProxy, rows: ListRows, version: int, generated_at: int
+    connection: PoolConnectionProxy, rows: ListRows, version: int, generated_at: int, *, keep: bool
 ) -> None:
     if not len(rows.keys):
         return
     there = np.arange(rows.neighbours.shape[1]) < rows.lengths[:, None]
     await connection.execute(
-        _WRITE_FEW,
+        list_history.KEEP_FEW + _WRITE_FEW if keep else _WRITE_FEW,
         rows.keys.tolist(),
         rows.neighbours[there].tolist(),
         rows.scores[there].tolist(),
@@ -192,7 +200,9 @@ def _moment(microseconds: int) -> datetime:
     return _EPOCH + timedelta(microseconds=microseconds)
 
 
-async def _write(connection: PoolConnectionProxy, rows: ListRows, version: int, generated_at: int) -> None:
+async def _write(
+    connection: PoolConnectionProxy, rows: ListRows, version: int, generated_at: int, *, keep: bool
+) -> None:
     # Ten thousand lists take tens of milliseconds: in a thread, and in one call, since on a busy loop each call waits.
     encoded = await asyncio.to_thread(
         lambda: list(binary.encode_lists(rows, version=version, generated_at=generated_at))
@@ -203,6 +213,8 @@ async def _write(connection: PoolConnectionProxy, rows: ListRows, version: int, 
             yield part
 
     await connection.copy_to_table("incoming_lists", source=stream(), columns=_COLUMNS, format="binary")
+    if keep:
+        await connection.execute(list_history.KEEP_INCOMING)
     await connection.execute(_UPDATE)
     await connection.execute(_INSERT)
 
@@ -221,11 +233,12 @@ DELETE FROM neighbour_lists WHERE key IN (
 _COMPARED_ROWS = 16 * PAGE_ROWS
 
 
-async def drop_orphaned_lists(connection: PoolConnectionProxy) -> int:
-    """Delete lists without a track; return how many there were."""
+async def drop_orphaned_lists(connection: PoolConnectionProxy, *, keep: bool = False) -> int:
+    """Delete lists without a track, `keep` for keeping them in `list_history`; return how many there were."""
     dropped, first = 0, -(2**63)
+    drop = list_history.KEEP_ORPHANS.format(drop=_DROP_ORPHANS) if keep else _DROP_ORPHANS
     while (last := await connection.fetchval(_PAGE_END, first, _COMPARED_ROWS)) is not None:
-        status: str = await connection.execute(_DROP_ORPHANS, first, last)
+        status: str = await connection.execute(drop, first, last)
         dropped += int(status.rpartition(" ")[2])
         if last == 2**63 - 1:
             break

@@ -96,6 +96,24 @@ neighbour_lists = Table(
     postgresql_with={"fillfactor": "50"},
 )
 
+# Lists that have been replaced or dropped: see store/list_history.py.
+list_history = Table(
+    "list_history",
+    metadata,
+    Column("key", BigInteger, primary_key=True, autoincrement=False),
+    Column("version", BigInteger, primary_key=True, autoincrement=False),
+    # The version of the flush that replaced it, and when that was.
+    Column("replaced_by", BigInteger, nullable=False),
+    Column("replaced_at", DateTime(timezone=True), nullable=False),
+    Column("generated_at", DateTime(timezone=True), nullable=False),
+    Column("event_time", DateTime(timezone=True), nullable=False),
+    Column("source_offset", BigInteger, nullable=False),
+    Column("source_partition", SmallInteger, nullable=False),
+    Column("neighbours", ARRAY(BigInteger), nullable=False),
+    Column("scores", ARRAY(REAL), nullable=False),
+    Index(None, "replaced_at"),
+)
+
 # The last list that the change feed has of each track: see store/told.py.
 told_lists = Table(
     "told_lists",
@@ -367,6 +385,7 @@ READABLE = (
     tracks,
     search_words,
     neighbour_lists,
+    list_history,
     map_positions,
     ingest_partitions,
     owner_progress,

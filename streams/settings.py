@@ -1,6 +1,7 @@
 """Settings of the Kafka clients and of the streams."""
 
 import re
+from datetime import timedelta
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final, Literal, Self
@@ -9,6 +10,7 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from streams.generations import DEFAULT_SPACE, MAX_NUMBER, SPACE_PATTERN, GenerationName
+from streams.spans import parse_span
 from streams.strategies.aspects import LEAST_SHARE, parse_weights
 
 _SERVER: Final = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):(\d{1,5})")
@@ -171,6 +173,18 @@ class StreamSettings(BaseSettings):
             raise ValueError(f"MESS_ASPECT_WEIGHTS {error}") from None
         return self
 
+    @field_validator("list_history")
+    @classmethod
+    def _check_list_history(cls, text: str) -> str:
+        if text != "0" and parse_span(text) is None:
+            raise ValueError("must be 0 or a span such as 90s, 30m, 12h, 7d")
+        return text
+
+    @property
+    def list_history_kept(self) -> timedelta:
+        """How long lists are kept that have been replaced; zero: not at all."""
+        return parse_span(self.list_history) or timedelta()
+
     @property
     def generation_name(self) -> GenerationName:
         """The generation whose lists this worker keeps."""
@@ -212,6 +226,13 @@ class StreamSettings(BaseSettings):
         le=1_000,
         title="Neighbours kept for each track",
         description="The slack that deletes use up before a list has to be completed",
+    )
+    list_history: str = Field(
+        "0",
+        title="How long lists are kept that have been replaced",
+        description="For `as_of` questions, as 90s, 30m, 12h, 7d; 0: not at all. Each list that is written is then written "
+        "twice",
+        examples=["7d"],
     )
     batch_events: int = Field(512, ge=1, le=4_096, title="Events in a micro-batch at most")
     exact_upto: int = Field(

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
+from datetime import datetime
 from typing import Self, TypeVar, Unpack
 
 import httpx
@@ -80,6 +81,22 @@ class AsyncMessClient:
                 event of the ingest topic: the answer has taken it in.
         """
         return await self._read(question_call({"track_id": track_id, **options}), models.Recommendations)
+
+    async def recommended_as_of(
+        self, track_id: str, as_of: datetime | int, *, top_k: int | None = None
+    ) -> models.PastRecommendations:
+        """A track's stored list as it was.
+
+        Args:
+            track_id: The track, which may have been deleted since.
+            as_of: A time with its zone, or the version of a list.
+            top_k: How many tracks.
+        """
+        moment = str(as_of) if isinstance(as_of, int) else as_of.isoformat()
+        asked = given_parameters(as_of=moment, top_k=top_k)
+        return await self._read(
+            Call("GET", f"/recommend/{track_path(track_id)}", asked), models.PastRecommendations
+        )
 
     async def recommend_for(
         self,

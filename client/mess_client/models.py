@@ -127,6 +127,25 @@ class Recommendations(_ComputedAnswer):
         return [each.track_id for each in self.recommendations]
 
 
+class PastTrack(RecommendedTrack):
+    """A track of a list as it was, described as it is now; without an id if it has been deleted since."""
+
+    track_id: str | None  # type: ignore[assignment]  # only here a track may be unknown
+
+
+class PastRecommendations(_ComputedAnswer):
+    """A track's stored list as it was."""
+
+    chosen: ChosenByAuto | None = None
+    provisional: bool = False
+    relaxed: list[str] = []
+    stages: list[CandidateStage] = []
+    notes: list[str] = []
+    recommendations: list[PastTrack]
+    version: int
+    replaced_at: datetime | None
+
+
 class Placement(_AnswerModel):
     """Where a candidate stands among the recommendations, or what kept it out."""
 

@@ -144,7 +144,8 @@ def render_playlist(body: bytes, wanted: ListFormat) -> bytes:
     found: dict[str, Any] = orjson.loads(body)
     if "recommendations" not in found:
         raise problems.not_acceptable([MEDIA_TYPES[ListFormat.JSON]])
-    entries = [_entry(item) for item in found["recommendations"]]
+    # Of a list as it was, tracks that have been deleted have no name.
+    entries = [_entry(item) for item in found["recommendations"] if item["track_id"] is not None]
     return _WRITERS[wanted](_title(found), found, entries)
 
 

@@ -4,7 +4,7 @@ import itertools
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Final
 
 import orjson
@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from serving import problems
 from serving.parameters import QueryReader
 from serving.problems import ApiProblemError
+from serving.recommend.as_of import AsOf, AsOfParameter, parse_as_of
 from serving.recommend.playlists import ListFormat
 from store.materialised import Place
 from streams.contracts import (
@@ -176,7 +177,11 @@ _FORMAT: Any = Field(
     default=None, description="How the list is written: JSON, or a playlist. Counts more than `Accept`."
 )
 RecommendQuery: type[_QuestionParameters] = create_model(
-    "RecommendQuery", __base__=_QuestionParameters, format=(ListFormat | None, _FORMAT), **_filters()
+    "RecommendQuery",
+    __base__=_QuestionParameters,
+    format=(ListFormat | None, _FORMAT),
+    as_of=(AsOfParameter, None),
+    **_filters(),
 )
 RecommendQuery.__doc__ = "Parameters of a recommendation."
 
@@ -203,6 +208,7 @@ class ReadQuestion:
         listed: Whether a stored neighbour list answers it: similarity, with `top_k` and `exclude` only.
         variant: The variant of the materialised response that answers it; None if none does.
         event: Partition and offset of the event that the answer must include.
+        as_of: The time or version of which the list is asked for; None: now.
     """
 
     query: RecommendationQuery
@@ -211,6 +217,7 @@ class ReadQuestion:
     listed: bool
     variant: int | None
     event: tuple[int, int] | None
+    as_of: AsOf | None = None
 
     def about(self, track_id: str) -> RecommendationQuery:
         """The question for a track with a valid id.
@@ -268,9 +275,38 @@ class QuestionReader:
             some = next(name for n in itertools.count(1) if (name := "-" * n) not in asked.negatives)
             with in_query_terms():
                 found = question_of(checked_request(asked_by(asked, dotted, track_id=some)))
+            if (as_of := getattr(asked, "as_of", None)) is not None:
+                found = _as_of(
+                    found, as_of, {*asked.model_dump(exclude_defaults=True), *filter(dotted.get, dotted)}
+                )
             if len(query_string) <= _REMEMBERED_BYTES:
                 self._remembered[query_string] = found
         return found
+
+
+# What may stand beside `as_of`: a stored list answers it.
+_OF_PAST_LISTS: Final = frozenset({"as_of", "top_k", "exclude", "format", "strategy"})
+
+
+def _as_of(question: ReadQuestion, text: str, given: set[str]) -> ReadQuestion:
+    """The question about a past list.
+
+    Args:
+        question: What is asked of it.
+        text: The time or the version.
+        given: The parameters that do not have their defaults.
+
+    Raises:
+        ProblemError: 422, if a stored list does not answer it.
+    """
+    computed = given - _OF_PAST_LISTS
+    if question.strategy != registry.DEFAULT:
+        computed.add("strategy")
+    if computed:
+        others = ", ".join(sorted(computed))
+        message = f"reads stored lists, which do not answer {others}: leave these out"
+        raise problems.invalid_parameters_problem([("as_of", message)])
+    return replace(question, as_of=parse_as_of(text))
 
 
 def checked_request(payload: dict[str, Any]) -> RecommendationQuery:

@@ -1,5 +1,6 @@
 """Builds JSON bodies from stored rows."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
@@ -7,7 +8,8 @@ from starlette.responses import Response
 
 from serving.recommend.explanations import SENTENCE
 from serving.recommend.lists import TrackWithNeighbours
-from serving.recommend.track_fragments import aspects_to
+from serving.recommend.track_fragments import GONE_BEGUN, GONE_ENDED, TrackFragment, aspects_to
+from store.list_history import PastList
 from store.listed import ListHeader
 from store.reads import StoredTrack, TrackRecord
 from streams.contracts.rendering import entity_tag, filename_of, headline_fields
@@ -19,6 +21,9 @@ _SIMILARITY = "similarity"
 _RATED = (
     b',"similarity_score":%b,"aspects":%b,"rank":%d,"strategy_used":"similarity","explanation":' + SENTENCE
 )
+
+# Behind the similarity of a track that has been deleted, in `SENTENCE`.
+_GONE = b"; the track has been deleted since"
 
 
 def json_response(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
@@ -68,24 +73,8 @@ def list_body(found: TrackWithNeighbours, topic: str, wanted: int) -> tuple[byte
     The bytes are equal as long as nothing stored changes. A note says why there are fewer than `wanted`. The tag is made of
     digests of the fragments, as hashing the whole body would take longer.
     """
-    seed, header, count = found.seed, found.header, len(found.neighbours)
-    told = orjson.dumps(
-        {
-            "reference_track": seed.track_id,
-            "reference_metadata": orjson.Fragment(seed.metadata),
-            "strategy": _SIMILARITY,
-            "mode": None,
-            "weights": None,
-            "chosen": None,
-            "provisional": False,
-            "relaxed": [],
-            "stages": [{"stage": "candidates", "held": header.length}],
-            "notes": [] if count >= wanted else [_short(count, header.length)],
-            "source": _source(topic, header),
-            "generated_at": header.generated_at,
-        },
-        option=_OPTIONS,
-    )[:-1]
+    seed, count = found.seed, len(found.neighbours)
+    told = _head(seed.track_id, seed, found.header, topic, count, wanted)
     scores = [score for _, score in found.neighbours]
     pieces, tagged = [told, b',"recommendations":['], [told]
     alike = aspects_to(found.layout, seed, [fragment for fragment, _ in found.neighbours])
@@ -100,6 +89,63 @@ def list_body(found: TrackWithNeighbours, topic: str, wanted: int) -> tuple[byte
         pieces[2] = pieces[2][1:]  # no comma before the first
     pieces.append(b"]")
     return b"".join(pieces), entity_tag(b"".join(tagged))
+
+
+def _head(
+    track_id: str, seed: TrackFragment | None, header: ListHeader, topic: str, count: int, wanted: int
+) -> bytes:
+    """The members in front of a stored list's `count` recommendations, as an open JSON object."""
+    members = {
+        "reference_track": track_id,
+        "reference_metadata": None if seed is None else orjson.Fragment(seed.metadata),
+        "strategy": _SIMILARITY,
+        "mode": None,
+        "weights": None,
+        "chosen": None,
+        "provisional": False,
+        "relaxed": [],
+        "stages": [{"stage": "candidates", "held": header.length}],
+        "notes": [] if count >= wanted else [_short(count, header.length)],
+        "source": _source(topic, header),
+        "generated_at": header.generated_at,
+    }
+    return orjson.dumps(members, option=_OPTIONS)[:-1]
+
+
+def past_body(
+    track_id: str,
+    seed: TrackFragment | None,
+    found: PastList,
+    listed: Sequence[tuple[TrackFragment | None, float]],
+    topic: str,
+    wanted: int,
+) -> tuple[bytes, str]:
+    """The body of a list as it was, as an open JSON object like that of `list_body`, and its weak entity tag.
+
+    Args:
+        track_id: The list's track.
+        seed: That track, as it is now; None: it has been deleted.
+        found: The list.
+        listed: Its neighbours as they are now, each with the similarity that it had; None: it has been deleted.
+        topic: Of its source event.
+        wanted: How many neighbours were asked for.
+    """
+    pieces = [_head(track_id, seed, found.header, topic, len(listed), wanted), b',"recommendations":[']
+    scores = [score for _, score in listed]
+    for rank, (written, (fragment, score)) in enumerate(zip(_rounded(scores), listed, strict=True), start=1):
+        if fragment is None:
+            rated = _RATED % (written, b"{}", rank, score, _GONE)
+            pieces += (GONE_BEGUN, written, rated, GONE_ENDED)
+            continue
+        said = b"" if seed is None else fragment.facts.shared_with(seed.facts)
+        # Aspects are not kept, and the vectors of now may be others.
+        pieces += (fragment.begun, written, _RATED % (written, b"{}", rank, score, said), fragment.ended)
+    if listed:
+        pieces[2] = pieces[2][1:]  # no comma before the first
+    ended = {"version": found.header.version, "replaced_at": found.replaced_at}
+    pieces += (b"],", orjson.dumps(ended, option=_OPTIONS)[1:-1])
+    body = b"".join(pieces)
+    return body, entity_tag(body)
 
 
 def _rounded(scores: list[float]) -> list[bytes]:

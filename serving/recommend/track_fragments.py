@@ -6,6 +6,7 @@ list, so it never differs from Postgres. The cache is an LRU cache bounded in by
 
 import hashlib
 from collections.abc import Iterable
+from typing import Final
 
 import asyncpg
 import numpy as np
@@ -15,6 +16,7 @@ from cachetools import LRUCache
 from serving.recommend.batching import RequestBatcher
 from serving.recommend.explanations import facts_of
 from store import listed
+from store.columns import METADATA_FIELDS
 from store.layouts import fetch_layout
 from store.listed import ListedTrack
 from streams.contracts.rendering import filename_of, track_members
@@ -25,6 +27,9 @@ _FRAGMENT_BYTES = 700
 # The end of an item, with the members that depend on the track alone.
 _ENDED = b',"components":{},"seed":null,"contributions":{},"relaxed":[],%b,"cached":true}'
 _BEHIND_METADATA = len(b',"cached":true}')
+# The same of a track that has been deleted, whose name nobody knows any more.
+GONE_BEGUN: Final = b',{"track_id":null,"score":'
+GONE_ENDED: Final = _ENDED % track_members({**dict.fromkeys(METADATA_FIELDS), "tags": []}, None, {})
 # Tracks that one query reads: unpacking more would block the event loop for too long.
 _TOGETHER = 500
 

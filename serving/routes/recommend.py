@@ -7,7 +7,7 @@ from fastapi import FastAPI, Path, Query, Request
 from starlette.responses import Response
 
 from serving.context import context_of
-from serving.models import RecommendationBody, problem_responses
+from serving.models import PastRecommendationBody, RecommendationBody, problem_responses
 from serving.reading import WaitingRoute, add_read
 from serving.recommend import replies
 from serving.recommend.playlists import MEDIA_TYPES, VARY, ListFormat, render_playlist, wanted_format
@@ -67,14 +67,16 @@ async def recommend(
     because the list is missing. Besides the parameters below, `extra.<key>`, `extra.<key>_not`, `extra.<key>_min` and
     `extra.<key>_max` filter on other metadata, by its key. A `parameters.<name>` is for the strategies that it names. The `ETag`
     of a stored answer changes exactly when the answer does (`behind_seconds` and `computation_time_ms` aside). With `format` or
-    `Accept` the list is a playlist: JSPF, XSPF, or M3U8, which needs locations of tracks in the catalogue.
+    `Accept` the list is a playlist: JSPF, XSPF, or M3U8, which needs locations of tracks in the catalogue. With `as_of` it is
+    the stored list of then, with its `version` and the time at which it was replaced; tracks are described as they are now, and
+    those that have been deleted since have no name.
     """
     began = time.perf_counter()
     context = context_of(request)
     question = context.questions.read(request.scope["query_string"])
     wanted = wanted_format(request.headers.get("accept", ""), request.scope["query_string"])
     with in_query_terms():
-        answer = await context.recommending.answer(target_of(request), track_id, question, began)
+        answer = await context.answer(target_of(request), track_id, question, began)
     context.metrics.read_from(answer.source)
     return response_of(answer, wanted, request.headers.get("if-none-match", ""))
 
@@ -94,10 +96,10 @@ def register(app: FastAPI) -> None:
         route=RecommendRoute,
         tags=["recommendations"],
         summary="Recommend tracks for a track",
-        response_model=RecommendationBody,
+        response_model=RecommendationBody | PastRecommendationBody,
         responses={
             304: {"description": "The body is still the one that `If-None-Match` names"},
             200: {"content": PLAYLISTS},
-            **problem_responses(404, 406, 422, 503, 504),
+            **problem_responses(404, 406, 410, 422, 503, 504),
         },
     )

@@ -209,7 +209,9 @@ class PartitionClaimer:
             }
         async with transaction(self._pool) as connection:
             # Of tracks that were deleted without a flush following, whom no engine knows of any more.
-            await lists.drop_orphaned_lists(connection)
+            await lists.drop_orphaned_lists(
+                connection, keep=self._maintainer is not None and self._maintainer.keeps_lists
+            )
         async with snapshot(self._pool) as connection:
             stored = await lists.read_lists_owned(connection, newer_than)
             absorbed = await partitions.absorbed_offsets(connection)

@@ -107,6 +107,7 @@ class ListMaintainer:
         applied: As given, kept up to date.
         owned: The partitions whose lists the engine owns.
         last_version: The engine knows the stored lists up to this version.
+        keeps_lists: Whether lists that a flush replaces are kept in `list_history`.
     """
 
     def __init__(
@@ -120,6 +121,7 @@ class ListMaintainer:
         metrics: WorkerMetrics,
         log_end: Callable[[int], int],
     ) -> None:
+        self.keeps_lists = False
         self.turn = asyncio.Lock()
         self.applied = applied
         self.owned: frozenset[int] = frozenset()
@@ -382,7 +384,9 @@ class ListMaintainer:
         deleted = changes.deleted[np.isin(changes.deleted_owners, owners)]
         async with self._ownership.writing, transaction(self._pool) as connection:
             await partitions.hold_partitions(connection, {p: epochs[p] for p in owners})
-            version, generated_at = await lists.flush_lists(connection, rows, deleted, taken.applied)
+            version, generated_at = await lists.flush_lists(
+                connection, rows, deleted, taken.applied, keep=self.keeps_lists
+            )
             # Of lists that are not known the store may hold ones that have absorbed less.
             known = [p for p in owners if p not in changes.unknown]
             await partitions.record_absorbed(connection, known, taken.applied)

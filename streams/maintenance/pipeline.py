@@ -35,6 +35,7 @@ from streams.maintenance.following import Follower
 from streams.maintenance.heartbeat import keep_beating
 from streams.maintenance.ingest import CommittedBatch, Ingest, IngestSource
 from streams.maintenance.lease import PartitionLease
+from streams.maintenance.list_history import prune_for_ever
 from streams.maintenance.maintainer import Listener, ListMaintainer
 from streams.maintenance.map_keeper import MapKeeper
 from streams.maintenance.misplaced import IngestTopic
@@ -279,6 +280,7 @@ class Pipeline(Generic[Search]):
         self._maintainer = maintainer = ListMaintainer(
             self._pool, engine, self.ownership, self._feed, self._names, applied, self.metrics, self.log_end
         )
+        maintainer.keeps_lists = bool(kept := self._streams.list_history_kept)
         follower = Follower(self._pool, maintainer, self.ownership, dimension, generations, self.metrics)
         self._start_search(maintainer, dimension)
         await self._claiming.attend(maintainer, follower, loaded.restored)
@@ -290,6 +292,7 @@ class Pipeline(Generic[Search]):
             self._pool, maintainer, self.ownership, self.metrics, self._streams.sampled_lists_per_second
         )
         self._spawn("sampler", sampler.run())
+        self._spawn("list history", prune_for_ever(self._pool, kept))
         if self._streams.map_layout:
             map_keeper = MapKeeper(self._pool, self._store, self.ownership, self.metrics)
             self._spawn("map", map_keeper.run())

@@ -34,6 +34,8 @@ PAIRS: tuple[tuple[type[BaseModel], type[BaseModel]], ...] = (
     (ours.EventPosition, served.SourcePosition),
     (ours.RecommendedTrack, served.Recommendation),
     (ours.Recommendations, served.RecommendationBody),
+    (ours.PastTrack, served.PastRecommendation),
+    (ours.PastRecommendations, served.PastRecommendationBody),
     (ours.CandidateStage, Stage),
     (ours.ChosenByAuto, ChosenStrategy),
     (ours.Placement, PlacementBody),

@@ -1,10 +1,12 @@
 """What the worker's settings ask of its engine."""
 
 import asyncio
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from streams.engine.approximate import MANY
 from streams.engine.types import StoredLists, no_events
@@ -63,3 +65,18 @@ async def test_first_lists_come_from_pynndescent_where_it_is_wanted(
         assert follower.lists == oracle(catalogue, 5)
     finally:
         await engine.stop()
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"), [("0", timedelta()), ("90s", timedelta(seconds=90)), ("7d", timedelta(days=7))]
+)
+def test_lists_are_kept_for_a_span(text: str, kept: timedelta) -> None:
+    """As people write it; 0 is none at all."""
+    assert StreamSettings(list_history=text).list_history_kept == kept
+
+
+@pytest.mark.parametrize("text", ["", "7", "1w", "-1d", "for ever"])
+def test_a_span_that_is_none_is_refused(text: str) -> None:
+    """The message says which there are."""
+    with pytest.raises(ValidationError, match="must be 0 or a span such as 90s, 30m, 12h, 7d"):
+        StreamSettings(list_history=text)
