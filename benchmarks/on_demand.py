@@ -2,7 +2,7 @@
 
 A whole local stack with the demo catalogue. First questions that nobody has asked before arrive at random, a hundred a
 second. Then readers ask for works by a Zipf law and for strategies at random, as fast as they are answered, and what the
-workers had to compute is counted.
+workers had to compute is counted. In between the same questions are asked with weights of aspects and without, in turn.
 """
 
 import asyncio
@@ -28,6 +28,9 @@ RATES = (25, 50, 75, 100, 200)
 # After the start of a stack: what questions name is read ahead at a thousand tracks a second once there is little else to do.
 REST_SECONDS = 20
 STRATEGIES = ("similarity", "diverse", "popular", "hybrid", "random", "auto")
+# Strategies whose questions are asked with weights, too.
+WEIGHED = ("similarity", "diverse")
+WEIGHTS = {"rhythm": 0.7, "melody": 0.3}
 # Half of all readers take the default.
 SHARES = (0.5, 0.1, 0.1, 0.1, 0.1, 0.1)
 EXPONENT = 1.0
@@ -124,6 +127,57 @@ def _show_rates(results: list[RateOutcome]) -> None:
     report.print_table(table)
 
 
+async def _weighed(url: str, names: list[str], pairs: int) -> dict[str, list[tuple[float, float, float]]]:
+    """The same questions with weights of aspects and without, one at a time: see `_show_weighed`."""
+    rng = np.random.default_rng(7)
+    found: dict[str, list[tuple[float, float, float]]] = {}
+    async with aiohttp.ClientSession() as session:
+
+        async def ask(question: dict[str, Any]) -> tuple[float, float]:
+            began = time.perf_counter()
+            async with session.post(f"{url}/recommend", data=orjson.dumps(question), headers=JSON) as answer:
+                body = await answer.read()
+                answer.raise_for_status()
+            return (time.perf_counter() - began) * 1000, _computed(body)
+
+        for number in range(pairs):
+            picks = rng.choice(len(names), 2, replace=False)
+            strategy = WEIGHED[number % len(WEIGHED)]
+            plain = {"seeds": [names[pick] for pick in picks], "strategy": strategy}
+            weighed = plain | {"weights": WEIGHTS}
+            # Which goes first changes: the second finds what the first has read.
+            order = (plain, weighed) if number // len(WEIGHED) % 2 else (weighed, plain)
+            taken = {("weights" in asked): await ask(asked) for asked in order}
+            for what, part in (("whole", 0), ("computing", 1)):
+                without, with_it = taken[False][part], taken[True][part]
+                found.setdefault(f"{strategy}, {what}", []).append((without, with_it, with_it / without))
+    return found
+
+
+def _show_weighed(found: dict[str, list[tuple[float, float, float]]]) -> None:
+    table = report.make_table(
+        f"Two seeds with weights and without, in turn, milliseconds, load {machine.load_average()}",
+        "what",
+        "pairs",
+        "without: p50",
+        "with: p50",
+        "ratio: p50",
+        "ratio: p10, p90",
+    )
+    for what, pairs in found.items():
+        without, with_it, ratio = np.array(pairs).T
+        low, high = np.percentile(ratio, [10, 90])
+        table.add_row(
+            what,
+            str(len(pairs)),
+            f"{np.median(without):.1f}",
+            f"{np.median(with_it):.1f}",
+            f"{np.median(ratio):.2f}",
+            f"{low:.2f}, {high:.2f}",
+        )
+    report.print_table(table)
+
+
 def _counted(url: str) -> dict[str, float]:
     with urllib.request.urlopen(f"{url}/metrics", timeout=10) as reply:  # noqa: S310 -- the stack's own URL
         families = text_string_to_metric_families(reply.read().decode())
@@ -201,6 +255,7 @@ def main(*, quick: bool = False) -> None:
         uvloop.run(load.run(20, 5.0))  # warm-up
         results = [uvloop.run(load.run(rate, seconds)) for rate in RATES]
         _show_rates(results)
+        _show_weighed(uvloop.run(_weighed(stack.state.http_url, names, 60 if quick else 600)))
         _traffic(stack, names, 20_000 if quick else 100_000, 15.0 if quick else 30.0)
 
 
