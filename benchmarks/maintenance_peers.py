@@ -72,7 +72,7 @@ def _without_self(found: np.ndarray, rows: np.ndarray) -> np.ndarray:
     return np.argsort(found == rows[:, None], axis=1, kind="stable")[:, :LIST]
 
 
-def _encode(vector: np.ndarray) -> bytes:
+def encode_vector(vector: np.ndarray) -> bytes:
     """A vector in pgvector's binary form: dimension, an unused word, float32, big-endian."""
     return len(vector).to_bytes(2, "big") + bytes(2) + vector.astype(">f4").tobytes()
 
@@ -86,7 +86,7 @@ async def pgvector_peer(size: CatalogueSize, tracks: SyntheticTracks, admin_url:
         await connection.execute(
             f"CREATE TABLE bench_vectors (key bigint PRIMARY KEY, embedding vector({size.dimension}) NOT NULL)"
         )
-        await connection.set_type_codec("vector", encoder=_encode, decoder=bytes, format="binary")
+        await connection.set_type_codec("vector", encoder=encode_vector, decoder=bytes, format="binary")
         await _copy(connection, tracks, 0, size.tracks)
         await connection.execute("SET maintenance_work_mem = '1GB'")
         await connection.execute(

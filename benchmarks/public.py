@@ -1,4 +1,4 @@
-"""Protocols that others have made: Big-ANN's streaming runbooks and CANDY, for this engine and seven peers.
+"""Protocols that others have made: Big-ANN's streaming runbooks and CANDY, for this engine and eight peers.
 
     python -m benchmarks.public                       # small ones, some minutes
     python -m benchmarks.public random-xs clustered   # of the published size, by name

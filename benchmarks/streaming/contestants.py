@@ -6,7 +6,10 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
+import psutil
 
+from benchmarks.maintenance_peers import BUILD_WIDTH, LINKS, SEARCH_WIDTH
+from benchmarks.streaming.pgvector import PgvectorTable
 from benchmarks.streaming.protocols import Numbers, StreamingProtocol
 from streams.engine import acceleration
 from streams.engine.approximate import ApproximateEngine
@@ -14,8 +17,6 @@ from streams.engine.search import SearchSettings
 from streams.engine.search.searcher import Searcher
 from streams.engine.types import EVENT, TrackBatch, Vectors
 
-# As the other benchmarks have them, and the manuals.
-LINKS, BUILD_WIDTH, SEARCH_WIDTH = 16, 200, 100
 PROBES = 16
 # Vectors for each cell that faiss wants to be trained on.
 TRAINED = 39
@@ -39,8 +40,24 @@ class Contestant(Protocol):
     def lists(self, tags: Numbers, vectors: Vectors, count: int) -> Numbers:
         """The tags nearest to each of these tracks but itself, (m, count)."""
 
+    def beside(self) -> list[psutil.Process]:
+        """Processes beside this one that work for it."""
 
-class _Queried:
+    def close(self) -> None:
+        """End them."""
+
+
+class _Alone:
+    """Works in this process."""
+
+    def beside(self) -> list[psutil.Process]:
+        return []
+
+    def close(self) -> None:
+        pass
+
+
+class _Queried(_Alone):
     """Lists are what a query for the track's own vector gives."""
 
     def lists(self: Contestant, tags: Numbers, vectors: Vectors, count: int) -> Numbers:
@@ -49,7 +66,7 @@ class _Queried:
         return np.take_along_axis(found, others, axis=1)
 
 
-class OurEngine:
+class OurEngine(_Alone):
     """The engine that keeps lists, and the search beside it, which scans: both exact, in one process."""
 
     def __init__(self, protocol: StreamingProtocol) -> None:
@@ -332,6 +349,10 @@ class DeglibIndex(_Queried):
         return np.asarray(found).astype(np.int64)
 
 
+class PgvectorIndex(PgvectorTable, _Queried):
+    """pgvector's HNSW, each micro-batch a COPY."""
+
+
 CONTESTANTS: dict[str, Callable[[StreamingProtocol], Contestant]] = {
     "MESS-AI": OurEngine,
     "hnswlib": HnswlibIndex,
@@ -341,4 +362,5 @@ CONTESTANTS: dict[str, Callable[[StreamingProtocol], Contestant]] = {
     "SVS": SvsIndex,
     "DiskANN": DiskannIndex,
     "deglib": DeglibIndex,
+    "pgvector": PgvectorIndex,
 }

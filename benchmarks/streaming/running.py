@@ -34,7 +34,7 @@ class ProtocolResult:
         rows: Inserted and deleted.
         seconds: Spent on these.
         processor_seconds: Of all threads, likewise.
-        memory: Bytes resident at most, beyond the data's.
+        memory: Bytes resident at most, beyond the data's; of processes beside, their proportional share.
         late: Rows that had arrived and were not in at a search, the most.
         batch_seconds: Of each micro-batch.
         load: The machine's, at the end.
@@ -83,7 +83,8 @@ class _StreamingRun:
             else:
                 self._take_in(float("inf"))
         self._take_in(float("inf"))
-        self.result.memory = max(0, _resident() - self._memory)
+        beside = sum(process.memory_full_info().pss for process in self.contestant.beside())
+        self.result.memory = max(0, _resident() - self._memory) + beside
         self.result.load = machine.load_average()
 
     def _keep_pace(self) -> None:
@@ -111,12 +112,16 @@ class _StreamingRun:
 
     @contextmanager
     def _timed(self) -> Iterator[None]:
-        began, spent = time.perf_counter(), time.process_time()
+        began, spent = time.perf_counter(), self._processor_time()
         yield
         took = time.perf_counter() - began
         self.result.batch_seconds.append(took)
         self.result.seconds += took
-        self.result.processor_seconds += time.process_time() - spent
+        self.result.processor_seconds += self._processor_time() - spent
+
+    def _processor_time(self) -> float:
+        times = [process.cpu_times() for process in self.contestant.beside()]
+        return time.process_time() + sum(each.user + each.system for each in times)
 
     def _look(self, *, lists: bool) -> None:
         began = time.perf_counter()
@@ -157,6 +162,9 @@ def _played(name: str, make: Callable[[], StreamingProtocol], answer: Connection
     except Exception as error:  # noqa: BLE001 -- a peer's failure is a row of the table
         result = run.result if run is not None else ProtocolResult(name)
         result.failure = f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
+    finally:
+        if run is not None:
+            run.contestant.close()
     answer.send(result)
 
 
