@@ -222,10 +222,15 @@ async def _write(
 _PAGE_END = (
     "SELECT max(key) FROM (SELECT key FROM neighbour_lists WHERE key >= $1 ORDER BY key LIMIT $2) AS page"
 )
+# From both indexes alone. As an anti-join it would read all tracks for each page.
+_ORPHANS = """
+SELECT key FROM neighbour_lists WHERE key BETWEEN $1 AND $2
+EXCEPT SELECT key FROM tracks WHERE key BETWEEN $1 AND $2
+"""
 # A list that another transaction is writing is skipped.
 _DROP_ORPHANS = """
 DELETE FROM neighbour_lists WHERE key IN (
-    SELECT l.key FROM neighbour_lists AS l WHERE l.key BETWEEN $1 AND $2
+    SELECT l.key FROM neighbour_lists AS l WHERE l.key = ANY($1::bigint[])
     AND NOT EXISTS (SELECT FROM tracks AS t WHERE t.key = l.key) FOR UPDATE SKIP LOCKED
 )
 """
@@ -238,8 +243,10 @@ async def drop_orphaned_lists(connection: PoolConnectionProxy, *, keep: bool = F
     dropped, first = 0, -(2**63)
     drop = list_history.KEEP_ORPHANS.format(drop=_DROP_ORPHANS) if keep else _DROP_ORPHANS
     while (last := await connection.fetchval(_PAGE_END, first, _COMPARED_ROWS)) is not None:
-        status: str = await connection.execute(drop, first, last)
-        dropped += int(status.rpartition(" ")[2])
+        orphans = [row[0] for row in await connection.fetch(_ORPHANS, first, last)]
+        for start in range(0, len(orphans), PAGE_ROWS):
+            status: str = await connection.execute(drop, orphans[start : start + PAGE_ROWS])
+            dropped += int(status.rpartition(" ")[2])
         if last == 2**63 - 1:
             break
         first = last + 1
