@@ -120,6 +120,7 @@ lock:  ## pin dependencies again from pyproject.toml (needs uv)
 	@uv pip compile $(LOCKING) pyproject.toml --group dev --extra demo-build -c requirements-dev.lock -o requirements-demo.lock
 	@uv pip compile $(LOCKING) pyproject.toml --group bench -c requirements-dev.lock -o requirements-bench.lock
 	@uv pip compile $(LOCKING) --group mert -o requirements-mert.lock
+	@uv pip compile $(LOCKING) --group faust-build -o requirements-faust-build.lock
 
 demo-test: $(MUSIC)  ## the tests of the demo catalogue's builder and of its incipits, with music21
 	@$(BIN)/python -m pytest -q tools/demo_catalogue tests/unit/demo/test_parse.py tests/unit/incipits --timeout-method=thread
