@@ -176,6 +176,9 @@ class RequestHandler:
 
     async def _work(self, received: ReceivedMessage, taken: _AcceptedRequest) -> None:
         began = time.perf_counter()
+        if not self._is_ours(received):  # its space has begun to serve since it was taken, and answers
+            await self._leave_unanswered(received, taken)
+            return
         parent = tracing.parent_of(received.headers)
         with tracing.traced_span("answer request", "server", parent=parent):
             reply = await self._reply_or_problem(received, taken.since)

@@ -1,4 +1,4 @@
-"""A second generation beside the catalogue of a history: its messages, its workers' settings, and what it must end in."""
+"""A generation beside the catalogue of a history: its messages, its workers' settings, and what it must end in."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from aiokafka import ConsumerRecord
 from pydantic import SecretStr
 
 from mess.spaces import lifecycle
-from store import generations, promotion
-from store.errors import StoreError
-from store.pool import UNAVAILABLE, open_pool, transaction
+from store.pool import UNAVAILABLE, open_pool
 from store.settings import StoreSettings
-from streams.contracts import encode_track, read_dead_letter_headers, unit_vector
+from streams.contracts import encode_track, parse_track_event, read_dead_letter_headers
+from streams.contracts.tracks import TrackUpsert
 from streams.generations import GenerationName
 from streams.maintenance.catalogue_tracks import WITHDRAWN_HEADER
 from streams.settings import KafkaSettings, StreamSettings
+from streams.strategies.aspects import FirstTrack, Layout
 from tests.faults.history import DIMENSION, LoggedCatalogue, Meaning, Message, MessageKind
 from tests.faults.oracle import at_rest
 from tests.support.polling import until
@@ -30,46 +30,42 @@ SIZE = 12
 # Of the tracks with a new vector, the share whose vector here is taken away instead.
 TAKEN_AWAY = 0.04
 
-FIRST = GenerationName()
-SECOND = GenerationName("default", 2)
-
 
 @dataclass
 class Beside:
-    """The second generation.
+    """A generation.
 
     Args:
         database_url: The catalogue's tables.
         servers: The broker.
         rng: Draws its model, and whose vectors are taken away.
-
-    Attributes:
-        serving: Which generation serves, as far as promotions have been committed.
+        name: Its name.
+        layout: The aspects of its vectors and their weights; None: they have none.
     """
 
     database_url: str
     servers: str
     rng: np.random.Generator
+    name: GenerationName
+    layout: Layout | None = None
     meanings: dict[tuple[bytes, bytes | None], Meaning] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._model = self.rng.standard_normal((SIZE, DIMENSION))
         self._store = StoreSettings(database_url=SecretStr(self.database_url), pool_max_size=2)
-        self.serving = FIRST
-        self.settings = {"MESS_GENERATION": str(SECOND.number)}
-        self.url = self._store.of_schema(SECOND.schema).dsn
-
-    @property
-    def serving_url(self) -> str:
-        """The tables of the generation that serves, as far as promotions have been committed."""
-        return self._store.of_schema(self.serving.schema).dsn
+        self.settings = {"MESS_SPACE": self.name.space, "MESS_GENERATION": str(self.name.number)}
+        self.url = self._store.of_schema(self.name.schema).dsn
 
     async def create(self) -> None:
-        """Create its tables and its topic."""
+        """Create its tables and its topics."""
         kafka = KafkaSettings(bootstrap_servers=self.servers)
+        aspects = () if self.layout is None else self.layout.aspects
+        weights = ",".join(f"{each.name}:{each.weight}" for each in aspects) or None
         async with await open_pool(self._store, application_name="test") as pool:
-            made = await lifecycle.create(kafka, StreamSettings(), pool)
-        assert made.name == SECOND
+            made = await lifecycle.create(
+                kafka, StreamSettings(), pool, space=self.name.space, weights=weights
+            )
+        assert made.name == self.name
 
     def messages(self, events: Iterable[Message], meanings: dict[Message, Meaning]) -> list[Message]:
         """The vectors by its model of the tracks that these events of the catalogue embed."""
@@ -84,34 +80,29 @@ class Beside:
                 self.meanings[message] = Meaning(MessageKind.DELETE)
             else:
                 vector = self._model @ np.frombuffer(meaning.embedding, dtype="<f4").astype(np.float64)
-                message = encode_track(name, vector)
-                embedding = unit_vector(unit_vector(vector)).astype("<f4").tobytes()
-                self.meanings[message] = Meaning(MessageKind.UPSERT, embedding)
+                message = self._upsert(name, vector)
             found.append(message)
         return found
 
-    async def switch(self) -> str:
-        """Let the other generation serve, as soon as Postgres is there; returns which does now."""
-        other = FIRST if self.serving == SECOND else SECOND
-        while True:
-            try:
-                async with await open_pool(self._store, application_name="test") as pool:
-                    # After a commit whose answer was lost, it serves already.
-                    if await generations.require_serving(pool) != other:
-                        async with transaction(pool) as connection:
-                            await promotion.promote_generation(connection, other)
-            except (StoreError, *UNAVAILABLE):
-                await asyncio.sleep(0.2)
-            else:
-                self.serving = other
-                return str(other)
+    def _upsert(self, name: str, vector: np.ndarray) -> Message:
+        layout = self.layout
+        parts = None if layout is None else {part: vector[where] for part, where in layout.parts.items()}
+        message = encode_track(name, vector if parts is None else parts)
+        read = parse_track_event(*message, layout=layout or FirstTrack(SIZE))
+        assert isinstance(read, TrackUpsert)
+        self.meanings[message] = Meaning(MessageKind.UPSERT, read.vector.astype("<f4").tobytes())
+        return message
 
-    async def at_rest(self, patience: float) -> None:
-        """Wait until it has taken over what the catalogue has withdrawn and changed, and everything of its own topic."""
+    async def at_rest(self, patience: float, *, told: bool) -> None:
+        """Wait until it has taken over what the catalogue has withdrawn and changed, and everything of its own topic.
+
+        Args:
+            patience: How long it may take.
+            told: Whether it serves, and so tells of its lists.
+        """
         async with asyncio.timeout(patience):
             await until(self._follows, 0.2)
-        told = self.serving == SECOND
-        await at_rest(self.url, self.servers, patience, topic=SECOND.topic, told=told)
+        await at_rest(self.url, self.servers, patience, topic=self.name.topic, told=told)
 
     async def _follows(self) -> bool:
         try:
@@ -132,16 +123,18 @@ class Beside:
         Args:
             meanings: Of the catalogue's messages.
         """
-        log = _own(await read_topic(self.servers, SECOND.topic))
+        log = _own(await read_topic(self.servers, self.name.topic))
         faults = self._wrong_tracks(
             log, await read_topic(self.servers, "track-ingest"), meanings, await self._stored()
         )
         if wrong := await wrong_lists(self.url):
-            faults.append(f"{len(wrong)} lists of {SECOND} are not those of brute force, e.g. {wrong[:5]}")
+            faults.append(f"{len(wrong)} lists of {self.name} are not those of brute force, e.g. {wrong[:5]}")
         for record in await read_topic(self.servers, "dead-letters"):
             headers = read_dead_letter_headers(record.headers)
-            if headers["mess.source.topic"] == SECOND.topic and headers["mess.error"] != "unknown_track":
-                faults.append(f"a dead letter of {SECOND}: {headers['mess.error']}, {headers['mess.detail']}")
+            if headers["mess.source.topic"] == self.name.topic and headers["mess.error"] != "unknown_track":
+                faults.append(
+                    f"a dead letter of {self.name}: {headers['mess.error']}, {headers['mess.detail']}"
+                )
         return faults
 
     async def _stored(self) -> dict[str, tuple[bytes, str, str | None]]:
@@ -175,17 +168,17 @@ class Beside:
         faults = []
         for name, (embedding, title, known) in sorted(found.items()):
             if known is None:
-                faults.append(f"track {name} is in {SECOND} and not in the catalogue")
+                faults.append(f"track {name} is in {self.name} and not in the catalogue")
             elif title != known:
-                faults.append(f"track {name} is called {title} in {SECOND}, and {known}")
+                faults.append(f"track {name} is called {title} in {self.name}, and {known}")
             elif name not in wanted:
-                faults.append(f"track {name} should not be in {SECOND}: its vector was taken away")
+                faults.append(f"track {name} should not be in {self.name}: its vector was taken away")
             elif embedding != wanted[name].meaning.embedding:
-                faults.append(f"track {name} is not of its last vector in {SECOND}")
+                faults.append(f"track {name} is not of its last vector in {self.name}")
             elif times[wanted[name].partition, wanted[name].offset] < withdrawn.get(name, 0):
-                faults.append(f"track {name} should not be in {SECOND}: it was withdrawn since")
+                faults.append(f"track {name} should not be in {self.name}: it was withdrawn since")
         return faults + [
-            f"track {name} is lost in {SECOND}"
+            f"track {name} is lost in {self.name}"
             for name, kept in sorted(wanted.items())
             if name not in found
             and name in alive

@@ -19,7 +19,9 @@ _MOST = 4
 _OF_ALL = ("ingest_partitions", "absorbed_offsets", "told_offsets", "moves", "withdrawals", "departures")
 
 
-async def evidence(faults: Iterable[str], database_url: str, servers: str) -> str:
+async def evidence(
+    faults: Iterable[str], database_url: str, servers: str, feeds: Iterable[str] = ("recommendations",)
+) -> str:
     """Return what is known of the first few tracks that the faults name, and the tables of offsets."""
     found = [_NAMED.search(fault) for fault in faults]
     names = [next(group for group in each.groups() if group) for each in found if each]
@@ -27,7 +29,7 @@ async def evidence(faults: Iterable[str], database_url: str, servers: str) -> st
         return ""
     kept = list(dict.fromkeys(names))[:_MOST]
     lines = []
-    for topic in ("track-ingest", "recommendations", "dead-letters"):
+    for topic in ("track-ingest", *feeds, "dead-letters"):
         records = await read_topic(servers, topic)
         lines += [f"--- {topic} of {', '.join(kept)}"]
         lines += [

@@ -25,15 +25,18 @@ import asyncpg
 import numpy as np
 import orjson
 
+from store.errors import StoreError
 from store.pool import UNAVAILABLE
+from streams.errors import StreamsError
 from streams.faults import FaultPoint
-from tests.faults.beside import FIRST, SECOND, Beside
+from streams.generations import GenerationName
 from tests.faults.evidence import evidence
 from tests.faults.history import History
-from tests.faults.oracle import at_rest
+from tests.faults.questions import SpaceRequests
 from tests.faults.runner import PATIENCE_SECONDS, Runner
 from tests.faults.scenario import Fault, FaultKind
 from tests.faults.servers import KeptWorker, Servers, guarded
+from tests.faults.serving import MELODY, SECOND, SECOND_MELODY, SPACES, ServedSpaces, latest
 from tests.support.polling import until
 
 # Kafka forgets a dead worker after so long, and gives its partitions to the others: what a kill costs in time.
@@ -43,13 +46,15 @@ SERVER_SHARE = 0.12
 # Likewise a worker is asked to stop, and a further one joins, or the one that did is taken away again.
 STOP_SHARE = 0.1
 JOIN_SHARE = 0.1
-# Where there are two generations, the other one is let serve.
+# Where there are several generations, another one of a space is let serve.
 PROMOTE_SHARE = 0.25
 POINT_SHARE = 0.8
 # Every other round waits so long for somebody to come to the point where it is to die.
 POINT_SECONDS = 10.0
 # Nothing has moved on for so long: a further kill may help or not, the oracle will see.
 STANDSTILL_SECONDS = 45.0
+# A request may have been taken by a worker that died, or be held by one that did not serve.
+REPLY_SECONDS = 90.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +67,7 @@ class Plan:
         kills: How many kills it has at least.
         misplaced: The share of the messages that go to any partition.
         exact_upto: Tracks up to which workers compare a new one with all at once; None leaves it as it is.
-        promotions: Whether a second generation is filled beside, and both serve by turns.
+        promotions: Whether further generations are filled beside, of which those of each of two spaces serve by turns.
     """
 
     seed: int
@@ -81,6 +86,7 @@ class Outcome:
         plan: Which.
         kills: By where or what: points, `random`, `stopped`, `added`, `taken away`, `postgres`, `broker`.
         ended: How often a worker ended by itself, by what it said.
+        requests: How many were asked on Kafka, each of which must have a reply of its space.
         faults: What is not as it must be, in words.
         report: What happened, for whoever looks for the reason.
         evidence: What the log, the feed and the store say of the tracks that the faults name.
@@ -90,6 +96,7 @@ class Outcome:
     plan: Plan
     kills: Counter[str] = field(default_factory=Counter)
     ended: Counter[str] = field(default_factory=Counter)
+    requests: int = 0
     faults: list[str] = field(default_factory=list)
     report: str = ""
     evidence: str = ""
@@ -101,7 +108,7 @@ class Outcome:
         verdict = f"{len(self.faults)} FAULTS" if self.faults else "0 lost, 0 wrong"
         return (
             f"seed {self.plan.seed}, {self.plan.workers} workers: {self.kills.total()} kills in {self.seconds:.0f} s, "
-            f"{verdict} ({kinds}{ended})"
+            f"{self.requests} requests, {verdict} ({kinds}{ended})"
         )
 
 
@@ -124,8 +131,11 @@ class KillingRunner(Runner):
         self._history = History(np.random.default_rng(plan.seed))
         self._crew: list[KeptWorker] = []
         self._further: KeptWorker | None = None
-        self._beside: Beside | None = None
+        self._spaces: ServedSpaces | None = None
+        self._requests: SpaceRequests | None = None
         self._enough = asyncio.Event()
+        # Held while messages are made and delivered: those of a track are in one order in every topic.
+        self._publishing = asyncio.Lock()
         self._watcher.promotions = plan.promotions
         self.incidents: Counter[str] = Counter()
 
@@ -143,12 +153,22 @@ class KillingRunner(Runner):
             _reason(entry) for entry in said if entry["event"] in ("worker stops", "worker crashed")
         )
 
+    @property
+    def requests(self) -> int:
+        """How many requests have been asked."""
+        return 0 if self._requests is None else len(self._requests.asked)
+
+    @property
+    def feeds(self) -> list[str]:
+        """The topics of the change feeds."""
+        return ["recommendations"] if self._spaces is None else list(self._spaces.feeds.values())
+
     async def play_kills(self) -> list[str]:
         """Do it; returns everything that is not as it must be, in words."""
         self._crew = [self._new_worker(SESSION_SECONDS) for _ in range(self._plan.workers)]
         await self._begin()
         if self._plan.promotions:
-            await self._begin_beside()
+            await self._begin_spaces()
         for worker in self._crew:
             worker.next_point = self._draw_point
             worker.run(self._draw_point())
@@ -156,8 +176,7 @@ class KillingRunner(Runner):
         try:
             while self.kills().total() < self._plan.kills:
                 await self._move_on()
-                if self._due_for_promotion():
-                    await self._promote()
+                await self._promote_what_is_due()
                 if self._rng.random() < 0.5 and await self._dies_at_a_point():
                     continue
                 await asyncio.sleep(float(self._rng.uniform(0, 1.0)))
@@ -176,28 +195,52 @@ class KillingRunner(Runner):
         # Who is still to die at a point may do so while the rest is worked off.
         await self._at_rest()
         self.note("at rest")
-        if self._beside is None:
+        if self._spaces is None or self._requests is None:
             return await self._judge(self._history)
-        faults = await self._beside.faults(self._history.meanings)
-        return faults + await self._judge(self._history, self._beside.serving_url)
+        faults = await self._spaces.faults(self._history)
+        faults += await self._requests.faults(self._servers.bootstrap_servers, REPLY_SECONDS)
+        # The feeds have been looked at.
+        return faults + await self._judge(self._history, serves=False)
 
-    async def _begin_beside(self) -> None:
-        """Create a second generation; it has as many workers as the first one."""
-        self._beside = Beside(
-            self._url, self._servers.bootstrap_servers, np.random.default_rng(self._plan.seed)
-        )
-        await self._beside.create()
-        self._crew += [
-            self._new_worker(SESSION_SECONDS, **self._beside.settings) for _ in range(self._plan.workers)
+    async def _begin_spaces(self) -> None:
+        """Create a second generation, and the first one of a further space; that one's second comes later."""
+        self._spaces = ServedSpaces(self._url, self._servers.bootstrap_servers, self._plan.seed)
+        self._requests = SpaceRequests(self._producer, np.random.default_rng([self._plan.seed, 1]))
+        for name in (SECOND, MELODY):
+            self._crew += await self._workers_of_new(name)
+
+    async def _workers_of_new(self, name: GenerationName) -> list[KeptWorker]:
+        """Create a generation; its workers, one fewer than the catalogue's, and not started."""
+        assert self._spaces is not None
+        made = await self._spaces.create(name)
+        return [
+            self._new_worker(SESSION_SECONDS, **made.settings) for _ in range(max(1, self._plan.workers - 1))
         ]
 
+    async def _fill_another(self) -> None:
+        """Create the second generation of the further space in the course of the history, and send it what there is."""
+        assert self._spaces is not None
+        while True:
+            try:
+                crew = await self._workers_of_new(SECOND_MELODY)
+                break
+            except (StoreError, StreamsError, *UNAVAILABLE) as error:
+                self.note(f"{SECOND_MELODY} cannot be created yet: {error!r}")
+                await asyncio.sleep(0.5)
+        self.note(f"{SECOND_MELODY} is there")
+        for worker in crew:
+            worker.next_point = self._draw_point
+            worker.run(self._draw_point())
+        self._crew += crew
+        async with self._publishing:
+            made = self._spaces.filled[-1]
+            await self._deliver(made.messages(latest(self._history), self._history.meanings), made.name.topic)
+
     async def _at_rest(self) -> None:
-        if self._beside is None:
+        if self._spaces is None:
             await super()._at_rest()
-            return
-        serves = self._beside.serving == FIRST
-        await at_rest(self._url, self._servers.bootstrap_servers, PATIENCE_SECONDS, told=serves)
-        await self._beside.at_rest(PATIENCE_SECONDS)
+        else:
+            await self._spaces.at_rest(PATIENCE_SECONDS)
 
     def _draw_point(self) -> str:
         if self._rng.random() > POINT_SHARE:
@@ -207,14 +250,19 @@ class KillingRunner(Runner):
 
     async def _publish_until_enough(self) -> None:
         while not self._enough.is_set():
-            await self._publish_some(int(self._rng.integers(2, 12)))
+            async with self._publishing:
+                await self._publish_some(int(self._rng.integers(2, 12)))
             await asyncio.sleep(0.25)
 
     async def _publish_some(self, count: int) -> None:
         events = self._history.events(count)
         await self._deliver(events)
-        if self._beside is not None:
-            await self._deliver(self._beside.messages(events, self._history.meanings), SECOND.topic)
+        if self._spaces is None or self._requests is None:
+            return
+        for each in self._spaces.filled:
+            await self._deliver(each.messages(events, self._history.meanings), each.name.topic)
+        for space in SPACES:
+            await self._requests.ask(events[0][0].decode(), space)
 
     async def _dies_at_a_point(self) -> bool:
         before = self.kills().total()
@@ -244,23 +292,29 @@ class KillingRunner(Runner):
         if draw < SERVER_SHARE + STOP_SHARE + JOIN_SHARE:
             await self._join_or_leave()
             return
-        if self._beside is not None and draw < SERVER_SHARE + STOP_SHARE + JOIN_SHARE + PROMOTE_SHARE:
-            await self._promote()
+        if self._spaces is not None and draw < SERVER_SHARE + STOP_SHARE + JOIN_SHARE + PROMOTE_SHARE:
+            await self._promote(SPACES[int(self._rng.integers(len(SPACES)))])
             return
         count = 1 + int(self._rng.integers(len(self._crew)))
         for victim in self._rng.choice(len(self._crew), size=count, replace=False).tolist():
             self.note(f"{self._crew[victim].name}: kill -9")
             self._crew[victim].kill_now()
 
-    def _due_for_promotion(self) -> bool:
-        """Whether half of a history is over without one."""
-        half = self.kills().total() >= self._plan.kills // 2
-        return self._beside is not None and half and not self.incidents["promoted"]
+    async def _promote_what_is_due(self) -> None:
+        """Fill the last generation once a third of a history is over, and promote in each space once half of it is."""
+        if self._spaces is None:
+            return
+        done = self.kills().total()
+        if done >= self._plan.kills // 3 and SECOND_MELODY not in [each.name for each in self._spaces.filled]:
+            await self._fill_another()
+        for space in SPACES:
+            if done >= self._plan.kills // 2 and not self.incidents[f"promoted in {space}"]:
+                await self._promote(space)
 
-    async def _promote(self) -> None:
-        assert self._beside is not None
-        self.incidents["promoted"] += 1
-        self.note(f"{await self._beside.switch()} serves")
+    async def _promote(self, space: str) -> None:
+        assert self._spaces is not None
+        self.incidents[f"promoted in {space}"] += 1
+        self.note(f"{await self._spaces.switch(space)} serves")
 
     async def _join_or_leave(self) -> None:
         """Let a further worker join; the next time, take it away for good, asked or killed."""
@@ -318,11 +372,11 @@ async def play(plan: Plan, directory: Path) -> Outcome:
         try:
             outcome.faults = ["it did not come to its end"]
             outcome.faults = await runner.play_kills()
-            outcome.evidence = await evidence(outcome.faults, *runner.addresses)
+            outcome.evidence = await evidence(outcome.faults, *runner.addresses, runner.feeds)
         except (AssertionError, OSError) as error:
             outcome.faults = [f"it did not come to its end: {error}"]
         finally:
-            outcome.kills, outcome.ended = runner.kills(), runner.ended()
+            outcome.kills, outcome.ended, outcome.requests = runner.kills(), runner.ended(), runner.requests
             outcome.report = runner.report()
             await runner.close()
     outcome.seconds = time.monotonic() - began
@@ -377,7 +431,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--promotions",
         action="store_true",
-        help="fill a second generation beside, and have both serve by turns",
+        help="fill further generations beside, and have those of each of two spaces serve by turns",
     )
     options = parser.parse_args(arguments)
     # It tells of each attempt to reach a broker that is away, as one often is here.

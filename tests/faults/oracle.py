@@ -85,7 +85,7 @@ async def _newest_list(database_url: str) -> object:
 
 
 async def faults_at_rest(
-    database_url: str, servers: str, wanted: LoggedCatalogue, serving_url: str | None = None
+    database_url: str, servers: str, wanted: LoggedCatalogue, *, serves: bool = True
 ) -> list[str]:
     """Everything that is not as it must be, in words; call it when all is at rest.
 
@@ -93,7 +93,7 @@ async def faults_at_rest(
         database_url: The catalogue's tables.
         servers: The broker.
         wanted: What the log makes.
-        serving_url: The tables of the generation that serves, if that is another one.
+        serves: Whether its lists are those of the feed.
     """
     faults = await _wrong_tracks(database_url, wanted)
     wrong = await wrong_lists(database_url)
@@ -105,7 +105,7 @@ async def faults_at_rest(
         if read_dead_letter_headers(record.headers)["mess.source.topic"] == "track-ingest"
     ]
     faults += wrong_letters(letters, wanted)
-    return faults + await _wrong_feed(serving_url or database_url, servers)
+    return faults + (await wrong_feed(database_url, servers) if serves else [])
 
 
 async def _wrong_tracks(database_url: str, wanted: LoggedCatalogue) -> list[str]:
@@ -144,8 +144,9 @@ def wrong_letters(records: list[ConsumerRecord], wanted: LoggedCatalogue) -> lis
     return faults + [f"the bad event at {at} has no dead letter" for at in wanted.bad.keys() - letters.keys()]
 
 
-async def _wrong_feed(database_url: str, servers: str) -> list[str]:
-    told = await read_topic(servers, "recommendations")
+async def wrong_feed(database_url: str, servers: str, topic: str = "recommendations") -> list[str]:
+    """Where a feed is not exact or does not end with the lists of these tables, in words."""
+    told = await read_topic(servers, topic)
     faults = feed_faults(told)
     last = {record.key.decode(): record for record in told}
     stored = await stored_lists(database_url)

@@ -409,7 +409,7 @@ class Runner:
     async def _at_rest(self) -> None:
         await at_rest(self._url, self._servers.bootstrap_servers, PATIENCE_SECONDS)
 
-    async def _judge(self, history: History, serving_url: str | None = None) -> list[str]:
+    async def _judge(self, history: History, *, serves: bool = True) -> list[str]:
         await self._check_watcher()
         log = await read_topic(self._servers.bootstrap_servers, "track-ingest")
         kept = {(r.partition, r.offset): (r.key, r.value) for r in log}
@@ -422,7 +422,7 @@ class Runner:
         ]
         meanings = history.meanings
         wanted = LoggedCatalogue(meanings).read(log)
-        faults += await faults_at_rest(self._url, self._servers.bootstrap_servers, wanted, serving_url)
+        faults += await faults_at_rest(self._url, self._servers.bootstrap_servers, wanted, serves=serves)
         for watcher in self._watched:
             faults += watcher.faults
             faults += await asyncio.to_thread(watcher.against, log, meanings)

@@ -1,4 +1,4 @@
-"""A few kills over the workers of two generations, and what the command that does hundreds makes of its options."""
+"""A few kills over the workers of two spaces, and what the command that does hundreds makes of its options."""
 
 from pathlib import Path
 
@@ -12,14 +12,15 @@ pytestmark = pytest.mark.faults
 
 @pytest.mark.timeout(600)
 async def test_workers_that_are_killed_again_and_again_lose_nothing(tmp_path: Path) -> None:
-    """After kills at points and at any moment, and a promotion, of two generations each is as the log says, and so is the feed."""
+    """After kills at points and at any moment, and promotions, of two spaces each generation is as the log says, and each feed."""
     outcome = await play(Plan(seed=5, workers=2, kills=4, misplaced=0.3, promotions=True), tmp_path)
     say(str(outcome))
     if outcome.faults:
         say(outcome.report)
     assert outcome.faults == []
     assert outcome.kills.total() >= 4
-    assert outcome.kills["promoted"]
+    assert outcome.kills["promoted in default"]
+    assert outcome.kills["promoted in melody"]
 
 
 def test_kills_are_shared_out_over_histories_and_numbers_of_workers() -> None:

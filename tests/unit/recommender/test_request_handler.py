@@ -456,6 +456,21 @@ async def test_a_space_that_begins_to_serve_answers_what_its_workers_held() -> N
     running.cancel()
 
 
+async def test_what_was_held_for_a_space_that_serves_by_now_is_left_to_it() -> None:
+    """No worker of the space `default` tells that nobody serves a space, or another reason, once somebody does."""
+    beside = HandlerBench(spaces=(), serves=False)
+    running = asyncio.create_task(beside.handler.run_held())
+    await asyncio.sleep(0)
+    await beside.take("r", space="melody")
+    await beside.take("other", space="mood")
+    beside.watch.spaces |= {"melody"}
+    await beside.watch.look(serves=True)
+    await beside.handler.drain()
+    assert beside.acknowledged == ["r", "other"]
+    assert [key for key, _ in beside.topic.replies] == [b"other"]
+    running.cancel()
+
+
 async def test_acknowledgements_of_other_spaces_wait_for_earlier_requests() -> None:
     """They, too, are in the order of the partition."""
     bench = HandlerBench()
