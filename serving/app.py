@@ -15,9 +15,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from serving import problems
 from serving.access import cors_options, guard_access
 from serving.background import running_tasks
-from serving.exchange import ContextExchange, LifespanState
+from serving.exchange import ContextExchange
 from serving.fast_path import FastPath
 from serving.headers import SecurityHeaders
+from serving.health import spaces_check
 from serving.kafka.broker import IngestLogEnds
 from serving.kafka.streaming import OpenStreams
 from serving.keys import ApiKeyRing
@@ -26,15 +27,18 @@ from serving.metrics import ApiMetrics
 from serving.middleware import RequestLimits, RequestObserver
 from serving.openapi import describe_openapi
 from serving.parts import ProcessParts, change_feed, open_context
+from serving.recommend.questions import QuestionReader
 from serving.routes import asking, changes, incipits, operations, pages, recommend, tracks
 from serving.routes import map as map_route
 from serving.routes import strategies as strategies_route
 from serving.settings import ServingSettings
+from serving.spaces import LifespanState, Spaces
 from serving.tracing import TracingMiddleware
 from serving.version import VERSION
 from store.settings import StoreSettings
 from streams.contracts import tracing
 from streams.freed import keep_giving_back
+from streams.generations import GenerationName
 from streams.loop_lag import measure_loop_lag
 
 logger = structlog.get_logger("serving")
@@ -50,13 +54,13 @@ class Api(FastAPI):
         self._front = make(self._front or super().__call__)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one connection; a request gets the context of the generation that serves now."""
+        """Serve one connection; a request gets the context of the generation that serves its space now."""
         front = self._front or super().__call__
         if scope["type"] != "http" or (state := scope.get("state")) is None:
             await front(scope, receive, send)
             return
         # The server copies the lifespan's state for each request.
-        context = state["context"] = state["exchange"].current
+        context = state["context"] = state["spaces"].at_hand(scope["query_string"])
         context.requests += 1
         try:
             await front(scope, receive, send)
@@ -80,14 +84,14 @@ class _Made:
     @asynccontextmanager
     async def lifespan(self, _: FastAPI) -> AsyncIterator[LifespanState]:
         """Run the background parts around the application."""
-        exchange = self._exchange()
+        spaces = self._spaces()
         try:
-            async with exchange.running():
+            async with spaces.running():
                 if self.keys is not None:
-                    await self.keys.load(exchange.current.pool)
-                async with running_tasks(self._work(exchange)):
+                    await self.keys.load(spaces.default.current.pool)
+                async with running_tasks(self._work(spaces)):
                     logger.info("api started", version=VERSION)
-                    yield LifespanState(exchange=exchange)
+                    yield LifespanState(spaces=spaces)
         finally:
             if self.kafka is not None:
                 await self.kafka.close()
@@ -95,11 +99,8 @@ class _Made:
                 self.lines.flush()
             logger.info("api stopped")
 
-    def _exchange(self) -> ContextExchange:
+    def _spaces(self) -> Spaces:
         settings, metrics = self.settings, self.metrics
-        feed = None
-        if self.kafka_options is not None:
-            feed = change_feed(settings, self.kafka_options, metrics, lambda: exchange.current.memory)
         streams = OpenStreams(lambda why: metrics.streams_ended.labels(why).inc())
         metrics.streams.set_function(lambda: streams.open)
         process = ProcessParts(
@@ -107,24 +108,28 @@ class _Made:
             store=_for_reads(self.store, settings),
             log_ends=self.kafka,
             metrics=metrics,
-            feed=feed,
+            questions=QuestionReader(),
             streams=streams,
             closing=self.closing,
-            trouble=lambda: exchange.trouble,
+            spaces=lambda: spaces_check(spaces),
         )
-        exchange = ContextExchange(partial(open_context, process), metrics, settings.store_timeout)
-        return exchange
+        open_feed = partial(change_feed, settings, self.kafka_options, metrics)
 
-    def _work(self, exchange: ContextExchange) -> dict[str, Coroutine[Any, Any, None]]:
-        """The background tasks that belong to no generation."""
+        def make(first: GenerationName, deserted: Callable[[], None]) -> ContextExchange:
+            opened = partial(open_context, process)
+            return ContextExchange(first, opened, open_feed, metrics, settings.store_timeout, deserted)
+
+        spaces = Spaces(make, settings.store_timeout)
+        return spaces
+
+    def _work(self, spaces: Spaces) -> dict[str, Coroutine[Any, Any, None]]:
+        """The background tasks that belong to no space."""
         work: dict[str, Coroutine[Any, Any, None]] = {
             "loop lag": measure_loop_lag(self.metrics.loop_lag),
             "freed memory": keep_giving_back(),
         }
         if self.keys is not None:
-            work["keys"] = self.keys.run(lambda: exchange.current.pool)
-        if exchange.current.feed is not None:
-            work["change feed"] = exchange.current.feed.run()
+            work["keys"] = self.keys.run(lambda: spaces.default.current.pool)
         return work
 
 

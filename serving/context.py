@@ -1,6 +1,7 @@
 """The context of a request: the parts of the generation that serves, and those of the process."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
 
@@ -21,6 +22,21 @@ from serving.workers.client import WorkerClient
 from streams.generations import GenerationName
 
 
+@dataclass(frozen=True, slots=True)
+class SpaceParts:
+    """What the contexts of one space share.
+
+    Attributes:
+        feed: The change feed of the space; None without a broker.
+        turned: To be called after each look at the store that finds another generation to serve the space, or none.
+        trouble: Says why another generation serves than should; None if that is not so.
+    """
+
+    feed: ChangeSubscriber | None
+    turned: Callable[[], None]
+    trouble: Callable[[], str | None]
+
+
 @dataclass(slots=True, eq=False)
 class ApiContext:
     """The parts that the routes use. A request has one context from its beginning to its end: no response mixes generations.
@@ -37,7 +53,7 @@ class ApiContext:
         past_lists: Answers questions about lists as they were.
         workers: Asks the workers.
         questions: Reads query strings.
-        feed: The change feed; None without a broker.
+        feed: The change feed of the generation's space; None without a broker.
         streams: The streams of events that are open.
         closing: Set when the process is to stop: streams end.
         requests: How many requests have this context.

@@ -19,21 +19,21 @@ class InvalidCursorError(ValueError):
     """The cursor is invalid, or belongs to another listing. The message is for the caller."""
 
 
-def _listing(wanted: TrackFilter) -> str:
-    return hashlib.blake2b(orjson.dumps(astuple(wanted)), digest_size=6).hexdigest()
+def _listing(wanted: TrackFilter, space: str) -> str:
+    return hashlib.blake2b(orjson.dumps((*astuple(wanted), space)), digest_size=6).hexdigest()
 
 
-def encode_cursor(after: Place, wanted: TrackFilter) -> str:
-    """A cursor for the page after `after` of the listing that `wanted` describes."""
-    packed = orjson.dumps([_VERSION, _listing(wanted), after.tier, after.track_id])
+def encode_cursor(after: Place, wanted: TrackFilter, space: str) -> str:
+    """A cursor for the page after `after` of the listing that `wanted` describes of a space."""
+    packed = orjson.dumps([_VERSION, _listing(wanted, space), after.tier, after.track_id])
     return base64.urlsafe_b64encode(packed).rstrip(b"=").decode()
 
 
-def decode_cursor(cursor: str, wanted: TrackFilter) -> Place:
+def decode_cursor(cursor: str, wanted: TrackFilter, space: str) -> Place:
     """The last place of the page before.
 
     Raises:
-        InvalidCursorError: It is no cursor, or was made for other filters.
+        InvalidCursorError: It is no cursor, or was made for other filters or another space.
     """
     try:
         packed = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
@@ -42,8 +42,8 @@ def decode_cursor(cursor: str, wanted: TrackFilter) -> Place:
         raise InvalidCursorError("is not a cursor: take it from `next` of the page before") from None
     if version != _VERSION or not isinstance(after, str) or "\0" in after or not _is_tier(tier):
         raise InvalidCursorError("is not a cursor: take it from `next` of the page before")
-    if listing != _listing(wanted):
-        raise InvalidCursorError("belongs to a listing with other filters")
+    if listing != _listing(wanted, space):
+        raise InvalidCursorError("belongs to a listing with other filters or of another space")
     return Place(after, tier)
 
 

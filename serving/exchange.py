@@ -1,4 +1,4 @@
-"""Exchanges the context when another generation serves.
+"""Exchanges the context of a space when another of its generations serves.
 
 The store says which generation serves (`OffsetWatcher`). A context of that one is opened while the one of before serves; then
 requests get the new one, and the old one is closed when its last request has ended.
@@ -9,73 +9,93 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from typing import TypedDict
 
 import structlog
-from starlette.types import Scope
 
 from serving.background import running_tasks
-from serving.context import ApiContext
+from serving.context import ApiContext, SpaceParts
+from serving.kafka.change_subscriber import ChangeSubscriber
 from serving.metrics import ApiMetrics
+from serving.recommend.response_cache import ResponseCache
 from streams.generations import GenerationName
 from streams.single_flight import SingleFlight
 
 logger = structlog.get_logger("serving")
 
 # Seconds until a context that could not be opened is tried again; then twice as many, up to a limit.
-_RETRY_SECONDS = (0.25, 5.0)
+RETRY_SECONDS = (0.25, 5.0)
 # Seconds between two looks whether requests still have a context that is to be closed.
 _LOOK_SECONDS = 0.05
 
-OpenContext = Callable[[GenerationName, Callable[[], None]], AbstractAsyncContextManager[ApiContext]]
+OpenContext = Callable[[GenerationName, SpaceParts], AbstractAsyncContextManager[ApiContext]]
+OpenFeed = Callable[[GenerationName, Callable[[], ResponseCache]], ChangeSubscriber | None]
 
 
 class ContextExchange:
-    """Has the context of the generation that serves.
+    """Has the context of the generation that serves a space.
 
     Args:
-        open_context: Opens a context of a generation; calls what it is given when that should serve no longer.
+        first: The generation that serves until the store says otherwise.
+        open_context: Opens a context of a generation.
+        open_feed: The change feed of a generation's space, which outdates the memory that it is told of.
         metrics: Told whose parts to report.
         timeout: Seconds that a reader waits for the store's word, and for a context that is being opened.
+        deserted: Called when the store says that no generation of the space serves any more.
 
     Attributes:
         current: What requests get.
         trouble: Why another generation serves than should; None if that is not so.
+        feed: The space's change feed; None without a broker.
     """
 
     current: ApiContext
 
-    def __init__(self, open_context: OpenContext, metrics: ApiMetrics, timeout: float) -> None:
+    def __init__(
+        self,
+        first: GenerationName,
+        open_context: OpenContext,
+        open_feed: OpenFeed,
+        metrics: ApiMetrics,
+        timeout: float,
+        deserted: Callable[[], None],
+    ) -> None:
+        self._first = first
         self._open = open_context
         self._metrics = metrics
         self._timeout = timeout
+        self._deserted = deserted
         self._closing = AsyncExitStack()
         self._turned = asyncio.Event()
         self._attempts = SingleFlight[str, None]()
         self._leaving: set[asyncio.Task[None]] = set()
         self.trouble: str | None = None
+        self.feed = open_feed(first, lambda: self.current.memory)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Open the context of the generation that serves, and follow the store's word around a block.
+        """Open the context of the generation that serves, and follow the store's word and the feed around a block.
 
         Where that generation cannot be opened, the first one serves.
 
         Raises:
             StoreError: The first one cannot be opened.
         """
-        self.current, self._closing = await self._opened(GenerationName())
+        self.current, self._closing = await self._opened(self._first)
         self._report()
         try:
             if self._wanted is not None:
                 await self._switch()
-            async with running_tasks({"exchange": self._run()}):
+            work = {f"exchange {self._first.space}": self._run()}
+            if self.feed is not None:
+                work[f"change feed {self._first.space}"] = self.feed.run()
+            async with running_tasks(work):
                 yield
         finally:
             await self._attempts.close()
             for task in self._leaving:
                 task.cancel()
             await asyncio.gather(*self._leaving, return_exceptions=True)
+            self._metrics.unwatch(self._first.space)
             await self._closing.aclose()
 
     async def renewed(self, since: float) -> ApiContext:
@@ -93,16 +113,26 @@ class ContextExchange:
                         await self._attempts.run_detached("switch", self._switch, name="switch")
         return self.current
 
+    async def unused(self) -> None:
+        """Wait until no request has the current context, or none can wait for anything any more."""
+        await _unused(self.current)
+
+    @property
+    def gone(self) -> bool:
+        """Whether the store has said that no generation of the space serves any more."""
+        serving = self.current.recommending.watch.seen.serving
+        return bool(serving) and self._first.space not in serving
+
     @property
     def _wanted(self) -> GenerationName | None:
         """The generation that should serve and does not."""
-        serving = self.current.recommending.watch.seen.serving
+        serving = self.current.recommending.watch.seen.serving.get(self._first.space)
         return None if serving == self.current.generation else serving
 
     async def _run(self) -> None:
         while True:
             await self._turned.wait()
-            wait, longest = _RETRY_SECONDS
+            wait, longest = RETRY_SECONDS
             while self._wanted is not None:
                 await self._attempts.run_detached("switch", self._switch, name="switch")
                 if self._wanted is not None:
@@ -110,6 +140,8 @@ class ContextExchange:
                     wait = min(2 * wait, longest)
             self.trouble = None
             self._turned.clear()
+            if self.gone:
+                self._deserted()
 
     async def _switch(self) -> None:
         """Try once to let the generation serve that should."""
@@ -122,11 +154,11 @@ class ContextExchange:
         except Exception as error:  # noqa: BLE001 -- whatever it is, the one of before goes on serving
             self._failed(wanted, str(error) or repr(error))
             return
-        serving = context.recommending.watch.seen.serving
-        if serving != wanted:
+        seen = context.recommending.watch.seen.serving
+        if seen.get(wanted.space) != wanted:
             # It has turned again, which the current context will hear of, too.
             await closing.aclose()
-            if serving is None:
+            if not seen:
                 self._failed(wanted, "Postgres has not answered in time")
             return
         left = self._leave(self.current, self._closing)
@@ -140,7 +172,8 @@ class ContextExchange:
 
     async def _opened(self, generation: GenerationName) -> tuple[ApiContext, AsyncExitStack]:
         closing = AsyncExitStack()
-        return await closing.enter_async_context(self._open(generation, self._turned.set)), closing
+        parts = SpaceParts(feed=self.feed, turned=self._turned.set, trouble=lambda: self.trouble)
+        return await closing.enter_async_context(self._open(generation, parts)), closing
 
     def _failed(self, wanted: GenerationName, reason: str) -> None:
         trouble = f"generation {wanted} should serve, and {self.current.generation} does: {reason}"
@@ -151,11 +184,7 @@ class ContextExchange:
     async def _leave(self, context: ApiContext, closing: AsyncExitStack) -> None:
         """Close a context once no request has it, or once none can wait for anything any more."""
         try:
-            with contextlib.suppress(TimeoutError):
-                # A stream of events needs it no more, and may last for long.
-                async with asyncio.timeout(context.recommending.bound):
-                    while context.requests:  # noqa: ASYNC110 -- an event would cost each request
-                        await asyncio.sleep(_LOOK_SECONDS)
+            await _unused(context)
         finally:
             self._metrics.count_hits(context.memory)
             try:
@@ -169,28 +198,14 @@ class ContextExchange:
 
     def _report(self) -> None:
         current = self.current
-        self._metrics.watch(current.pool, current.memory, current.fragments, current.workers)
+        self._metrics.watch(
+            current.generation, current.pool, current.memory, current.fragments, current.workers
+        )
 
 
-class LifespanState(TypedDict):
-    """The lifespan's state; that of a request also has its `context`."""
-
-    exchange: ContextExchange
-
-
-async def settled_context(scope: Scope, began: float) -> ApiContext:
-    """The context of a request that will read the store; another one, if the store has turned while nobody asked.
-
-    To be called before the request has used its context.
-    """
-    state = scope["state"]
-    context: ApiContext = state["context"]
-    if context.recommending.watch.trusted(began):
-        return context
-    exchange: ContextExchange = state["exchange"]
-    renewed = await exchange.renewed(began)
-    if renewed is not context:
-        context.requests -= 1
-        renewed.requests += 1
-        state["context"] = renewed
-    return renewed
+async def _unused(context: ApiContext) -> None:
+    with contextlib.suppress(TimeoutError):
+        # A stream of events needs it no more, and may last for long.
+        async with asyncio.timeout(context.recommending.bound):
+            while context.requests:  # noqa: ASYNC110 -- an event would cost each request
+                await asyncio.sleep(_LOOK_SECONDS)

@@ -14,7 +14,6 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serving import problems
 from serving.context import ApiContext
-from serving.exchange import settled_context
 from serving.keys_in_urls import redact_keys
 from serving.logging import AccessLog
 from serving.middleware import SANE_REQUEST_ID
@@ -23,6 +22,7 @@ from serving.problems import ApiProblemError
 from serving.recommend.playlists import is_plain
 from serving.recommend.questions import in_query_terms
 from serving.recommend.replies import matches_tag
+from serving.spaces import settled_context
 from store.errors import StoreUnavailableError
 
 logger = structlog.get_logger("serving")
@@ -155,9 +155,9 @@ class _Reading:
             ProblemError: There is no answer.
             StoreUnavailableError: The store cannot be reached, and memory has no answer.
         """
-        context = await settled_context(self.scope, self.began)
         track_id = decode_track_id(self.path[len(_PREFIX) :].decode("latin-1"))
-        question = context.questions.read(self.query)
+        question = self.context.questions.read(self.query)
+        context = await settled_context(self.scope, self.began, question.query.space)
         with in_query_terms():
             answer = await context.answer(self.target, track_id, question, self.began)
         context.metrics.read_from(answer.source)

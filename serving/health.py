@@ -2,9 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, Protocol, TypeVar
 
 import asyncpg
 
@@ -36,6 +36,22 @@ class HealthCheckResult:
     def as_dict(self) -> dict[str, Any]:
         """The result as JSON has it."""
         return {"status": self.status, "detail": self.detail, **(self.figures or {})}
+
+
+class SpacesState(Protocol):
+    """Which spaces serve, and what keeps one from being served as it should."""
+
+    @property
+    def serving(self) -> Mapping[str, GenerationName]:
+        """The generation that serves each space."""
+
+    @property
+    def open(self) -> list[str]:
+        """The spaces that this process reads."""
+
+    @property
+    def troubles(self) -> list[str]:
+        """What is wrong with spaces other than `default`."""
 
 
 class _Kept(Generic[Value]):
@@ -73,6 +89,7 @@ class HealthChecks:
         pool: The store.
         log_ends: Reads the ends of the generation's topic; None without a broker.
         trouble: Says why another generation serves than should; None if that is not so.
+        spaces: The check of further spaces.
     """
 
     def __init__(
@@ -82,11 +99,13 @@ class HealthChecks:
         pool: asyncpg.Pool,
         log_ends: IngestLogEnds | None,
         trouble: Callable[[], str | None],
+        spaces: Callable[[], HealthCheckResult],
     ) -> None:
         self._settings = settings
         self._generation = generation
         self._topic = settings.topic_of(generation)
         self._trouble = trouble
+        self._spaces = spaces
         self._pool = pool
         self._counts = _Kept(lambda: self._in_time(fetch_counts(pool)), settings.health_ttl, StoreError)
         self._workers = _Kept(lambda: self._in_time(fetch_workers(pool)), settings.health_ttl, StoreError)
@@ -105,6 +124,7 @@ class HealthChecks:
         """All checks; `down` only if reads cannot be answered."""
         checks = await self._store_checks()
         checks["generation"] = self._generation_check()
+        checks["spaces"] = self._spaces()
         counts: StoreCounts | None = None
         if _overall(checks) != "down":
             try:
@@ -228,6 +248,17 @@ def workers_check(state: WorkersState) -> HealthCheckResult:
     if state.owned_ago is None:
         return HealthCheckResult("unknown", "no worker has owned a partition yet", figures)
     return HealthCheckResult("ok", f"{len(state.workers)} alive", figures)
+
+
+def spaces_check(spaces: SpacesState) -> HealthCheckResult:
+    """Whether every space that serves is served as it should."""
+    serving, troubles = [str(name) for _, name in sorted(spaces.serving.items())], spaces.troubles
+    figures = {"serving": serving, "open": spaces.open}
+    if troubles:
+        return HealthCheckResult("degraded", "; ".join(troubles), figures)
+    if not serving:
+        return HealthCheckResult("unknown", "the store has not said which spaces serve", figures)
+    return HealthCheckResult("ok", f"{', '.join(serving)} serve{'s' if len(serving) == 1 else ''}", figures)
 
 
 def _catalogue_checks(counts: StoreCounts | None) -> dict[str, HealthCheckResult]:

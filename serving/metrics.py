@@ -1,5 +1,7 @@
 """Prometheus metrics of the API. Labels are route templates, never paths that callers make up."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import asyncpg
@@ -12,6 +14,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from serving.recommend.response_cache import ResponseCache
 from serving.recommend.track_fragments import TrackFragments
+from streams.generations import GenerationName
 from streams.loop_lag import loop_lag_histogram
 from streams.metric_set import MetricSet
 
@@ -28,6 +31,17 @@ class QueuedRequests(Protocol):
     @property
     def queue_seconds(self) -> float:
         """Estimated seconds until one that is sent now is answered."""
+
+
+@dataclass(frozen=True, slots=True)
+class _WatchedParts:
+    """What is reported of the generation that serves a space."""
+
+    generation: GenerationName
+    pool: asyncpg.Pool
+    memory: ResponseCache
+    fragments: TrackFragments
+    workers: QueuedRequests
 
 
 class ApiMetrics(MetricSet):
@@ -65,6 +79,7 @@ class ApiMetrics(MetricSet):
         self.loop_lag = loop_lag_histogram("mess_api_loop_lag_seconds", self.registry)
         self._add_requests()
         self._add_memory_and_streams()
+        self._add_watched()
         # Looking up a labelled child costs more than counting.
         self._children: dict[tuple[str, str, int], tuple[Any, Any]] = {}
 
@@ -117,8 +132,14 @@ class ApiMetrics(MetricSet):
             "list's version), lists, bodies, workers, history (lists as they were), or fallback (memory, as the store was away).",
             source=(),
         )
-        self._watched: ResponseCache | None = None
+        self._watched: dict[str, _WatchedParts] = {}
         self._reads_from: dict[str, Any] = {}
+        self._serving = self._gauge(
+            "mess_api_serving_info",
+            "1 for the generation of each space that this process reads.",
+            "space",
+            "generation",
+        )
         self._memory = self._gauge("mess_api_memory", "Ready answers in memory: entries, bytes.", "what")
         self._memory_lost = self._gauge(
             "mess_api_memory_lost",
@@ -166,28 +187,52 @@ class ApiMetrics(MetricSet):
             child = self._reads_from[source] = self.reads.labels(source)
         child.inc()
 
+    def _add_watched(self) -> None:
+        """Have the gauges report the parts of all spaces together whenever they are read."""
+
+        def total(of: Callable[[_WatchedParts], float]) -> Callable[[], float]:
+            return lambda: sum(map(of, self._watched.values()))
+
+        self._connections.labels("open").set_function(total(lambda parts: parts.pool.get_size()))
+        self._connections.labels("idle").set_function(total(lambda parts: parts.pool.get_idle_size()))
+        self._queue_delay.set_function(
+            lambda: max((parts.workers.queue_seconds for parts in self._watched.values()), default=0.0)
+        )
+        self._memory.labels("entries").set_function(total(lambda parts: len(parts.memory)))
+        self._memory.labels("bytes").set_function(total(lambda parts: parts.memory.bytes))
+        self._memory_lost.labels("invalidated").set_function(total(lambda parts: parts.memory.invalidated))
+        self._memory_lost.labels("evicted").set_function(total(lambda parts: parts.memory.evicted))
+        self._tracks.labels("entries").set_function(total(lambda parts: len(parts.fragments)))
+        self._tracks.labels("bytes").set_function(total(lambda parts: parts.fragments.bytes))
+        self._tracks_read.set_function(total(lambda parts: parts.fragments.read_count))
+
     def watch(
-        self, pool: asyncpg.Pool, memory: ResponseCache, fragments: TrackFragments, workers: QueuedRequests
+        self,
+        generation: GenerationName,
+        pool: asyncpg.Pool,
+        memory: ResponseCache,
+        fragments: TrackFragments,
+        workers: QueuedRequests,
     ) -> None:
-        """Report these whenever the metrics are read, in place of those of before.
+        """Report these with those of other spaces whenever the metrics are read, in place of those of the space before.
 
         Args:
+            generation: Whose they are.
             pool: Its connections.
             memory: What it holds, has lost and has answered.
             fragments: What they hold, and have read.
             workers: What a request to them would take.
         """
-        self._watched = memory
-        self._connections.labels("open").set_function(pool.get_size)
-        self._connections.labels("idle").set_function(pool.get_idle_size)
-        self._queue_delay.set_function(lambda: workers.queue_seconds)
-        self._memory.labels("entries").set_function(lambda: len(memory))
-        self._memory.labels("bytes").set_function(lambda: memory.bytes)
-        self._memory_lost.labels("invalidated").set_function(lambda: memory.invalidated)
-        self._memory_lost.labels("evicted").set_function(lambda: memory.evicted)
-        self._tracks.labels("entries").set_function(lambda: len(fragments))
-        self._tracks.labels("bytes").set_function(lambda: fragments.bytes)
-        self._tracks_read.set_function(lambda: fragments.read_count)
+        self.unwatch(generation.space)
+        self._watched[generation.space] = _WatchedParts(generation, pool, memory, fragments, workers)
+        self._serving.labels(generation.space, str(generation.number)).set(1)
+
+    def unwatch(self, space: str) -> None:
+        """Report nothing of a space any more, but what its memory has answered."""
+        before = self._watched.pop(space, None)
+        if before is not None:
+            self.count_hits(before.memory)
+            self._serving.remove(space, str(before.generation.number))
 
     def count_hits(self, memory: ResponseCache) -> None:
         """Count what a memory has answered since this was called last: counting each answer would cost more."""
@@ -196,6 +241,6 @@ class ApiMetrics(MetricSet):
 
     def render(self) -> bytes:
         """The metrics in Prometheus' text format."""
-        if self._watched is not None:
-            self.count_hits(self._watched)
+        for parts in self._watched.values():
+            self.count_hits(parts.memory)
         return generate_latest(self.registry)

@@ -8,8 +8,16 @@ from typing import Any, Literal
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from store.columns import METADATA_FIELDS
-from streams.contracts import Recommendation, RecommendationBody, SourcePosition, Text, TrackMetadata
+from streams.contracts import (
+    Recommendation,
+    RecommendationBody,
+    SourcePosition,
+    SpaceName,
+    Text,
+    TrackMetadata,
+)
 from streams.contracts.recommendations import Comparison, PlacementBody
+from streams.generations import DEFAULT_SPACE
 
 __all__ = ["Recommendation", "RecommendationBody", "SourcePosition", "TrackMetadata"]
 
@@ -19,13 +27,27 @@ MAX_INCIPITS = 100
 MAX_POINTS = 50_000
 
 
+# The parameter of all paths whose answer depends on embeddings.
+SPACE: Any = Field(
+    default=DEFAULT_SPACE,
+    description="What is alike: the space whose embeddings and lists are read; `/spaces` names those that serve.",
+    examples=[DEFAULT_SPACE],
+)
+
+
 class _Query(BaseModel):
     """Query parameters: frozen, as defaults are shared; unknown ones are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class TracksQuery(_Query):
+class SpaceQuery(_Query):
+    """Parameters of what depends on embeddings: which ones."""
+
+    space: SpaceName = SPACE
+
+
+class TracksQuery(SpaceQuery):
     """Parameters of a listing."""
 
     composer: Text | None = Field(
@@ -46,7 +68,7 @@ class TracksQuery(_Query):
     )
 
 
-class NamesQuery(_Query):
+class NamesQuery(SpaceQuery):
     """Parameters of a list of names."""
 
     limit: int = Field(default=1000, ge=1, le=10_000, description="Names to list, the most frequent first.")
@@ -148,7 +170,7 @@ class Incipits(BaseModel):
 _FIELD_PATTERN = rf"^({'|'.join(sorted({*METADATA_FIELDS} - {'extra'}))}|extra\.[^\u0000]+)$"
 
 
-class MapQuery(_Query):
+class MapQuery(SpaceQuery):
     """Parameters of a page of the map."""
 
     after: int = Field(
@@ -175,6 +197,20 @@ class MapPage(BaseModel):
     generation: int = Field(description="Where it is another one than before, begin again with `after` 0.")
     next: int = Field(description="`after` of the page that follows, also of what will have changed later.")
     more: bool = Field(description="Whether there is more already.")
+
+
+class ServingSpace(BaseModel):
+    """A space that can be read."""
+
+    space: str = Field(examples=[DEFAULT_SPACE])
+    generation: int = Field(description="The generation that serves it.")
+
+
+class SpaceList(BaseModel):
+    """The spaces that can be read, and the one that is read if none is named."""
+
+    spaces: list[ServingSpace]
+    default: str
 
 
 class StrategyAlias(BaseModel):
@@ -330,7 +366,7 @@ def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
         429: "Over the rate of the key or the address; see `Retry-After`",
         431: "The headers are too long or too many",
         500: "A defect of ours",
-        404: "No such track",
+        404: "No such track, or no such space",
         410: "The stored list of then is not kept",
         406: "In none of the forms that `Accept` names",
         413: "The request's body is too large",

@@ -36,6 +36,10 @@ def _bounds(field: FieldInfo) -> str:
     return f"must be between {has['ge']} and {has['le']}"
 
 
+class NoParameters(BaseModel, frozen=True, extra="forbid"):
+    """The model of a query string that must be empty."""
+
+
 class QueryReader(Generic[Model]):
     """Reads a query string into a model, and refuses what would otherwise be ignored."""
 

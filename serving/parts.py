@@ -11,8 +11,8 @@ import asyncpg
 import structlog
 
 from serving.background import running_tasks
-from serving.context import ApiContext
-from serving.health import HealthChecks
+from serving.context import ApiContext, SpaceParts
+from serving.health import HealthCheckResult, HealthChecks
 from serving.kafka.broker import IngestLogEnds
 from serving.kafka.change_subscriber import ChangeSubscriber
 from serving.kafka.changes import FeedChange
@@ -42,39 +42,39 @@ _CLOSE_TIMEOUT = 5.0
 
 @dataclass(frozen=True, slots=True)
 class ProcessParts:
-    """What the contexts of all generations share.
+    """What the contexts of all generations of all spaces share.
 
     Attributes:
         settings: How the process serves.
         store: The store; its timeouts are those of reads.
         log_ends: Reads the ends of a generation's topic; None without a broker.
         metrics: Where things are counted.
-        feed: The change feed; None without a broker.
+        questions: Reads query strings.
         streams: The streams of events that are open.
         closing: Set when the process is to stop.
-        trouble: Says why another generation serves than should; None if that is not so.
+        spaces: The check of further spaces.
     """
 
     settings: ServingSettings
     store: StoreSettings
     log_ends: IngestLogEnds | None
     metrics: ApiMetrics
-    feed: ChangeSubscriber | None
+    questions: QuestionReader
     streams: OpenStreams
     closing: asyncio.Event
-    trouble: Callable[[], str | None]
+    spaces: Callable[[], HealthCheckResult]
 
 
 @asynccontextmanager
 async def open_context(
-    process: ProcessParts, generation: GenerationName, turned: Callable[[], None]
+    process: ProcessParts, generation: GenerationName, space: SpaceParts
 ) -> AsyncIterator[ApiContext]:
     """The context of a generation, whose tasks run around a block.
 
     Args:
-        process: What it shares with others.
+        process: What it shares with all others.
         generation: What it is to serve.
-        turned: Called after each look at the store that finds another generation to serve.
+        space: What it shares with others of its space.
 
     Raises:
         StoreError: It cannot be read.
@@ -85,7 +85,7 @@ async def open_context(
         await require_readable(pool, generation)
         await require_own_schema(pool, generation)
         await require_schema(pool)
-        async with _running_context(process, generation, pool, turned) as context:
+        async with _running_context(process, generation, pool, space) as context:
             yield context
     finally:
         await _close(pool)
@@ -93,13 +93,13 @@ async def open_context(
 
 @asynccontextmanager
 async def _running_context(
-    process: ProcessParts, generation: GenerationName, pool: asyncpg.Pool, turned: Callable[[], None]
+    process: ProcessParts, generation: GenerationName, pool: asyncpg.Pool, space: SpaceParts
 ) -> AsyncIterator[ApiContext]:
     settings, metrics, timeout = process.settings, process.metrics, process.settings.store_timeout
     memory = ResponseCache(settings.memory_bytes)
     fragments = TrackFragments(pool, settings.track_bytes, timeout)
     watch = OffsetWatcher(
-        pool, memory, settings.watch_interval, timeout, generation=generation, turned=turned
+        pool, memory, settings.watch_interval, timeout, generation=generation, turned=space.turned
     )
     with contextlib.suppress(StoreError, TimeoutError):  # it is looked for again
         async with asyncio.timeout(timeout):
@@ -114,15 +114,17 @@ async def _running_context(
                 settings=settings,
                 generation=generation,
                 pool=pool,
-                health=HealthChecks(settings, generation, pool, process.log_ends, process.trouble),
+                health=HealthChecks(
+                    settings, generation, pool, process.log_ends, space.trouble, process.spaces
+                ),
                 metrics=metrics,
                 memory=memory,
                 fragments=fragments,
                 recommending=recommending,
                 past_lists=PastListReader(generation, settings.topic_of(generation), pool, fragments),
                 workers=workers,
-                questions=QuestionReader(),
-                feed=process.feed,
+                questions=process.questions,
+                feed=space.feed,
                 streams=process.streams,
                 closing=process.closing,
             )
@@ -133,18 +135,22 @@ async def _running_context(
 
 def change_feed(
     settings: ServingSettings,
-    kafka: dict[str, Any],
+    kafka: dict[str, Any] | None,
     metrics: ApiMetrics,
+    generation: GenerationName,
     memory: Callable[[], ResponseCache],
-) -> ChangeSubscriber:
-    """Reads the change feed for the streams of the process, and outdates what `memory` holds.
+) -> ChangeSubscriber | None:
+    """Reads the change feed of a space for its streams, and outdates what `memory` holds; None without a broker.
 
     Args:
         settings: How the process serves.
-        kafka: What aiokafka's clients take.
+        kafka: What aiokafka's clients take; None without a broker.
         metrics: Where messages are counted.
-        memory: The responses in memory that are served at the moment.
+        generation: Any of the space.
+        memory: The responses in memory by which the space is served at the moment.
     """
+    if kafka is None:
+        return None
 
     def listen(change: FeedChange) -> None:
         metrics.feed_messages.inc()
@@ -156,7 +162,7 @@ def change_feed(
     tolerate_foreign_header_names()
     return ChangeSubscriber(
         kafka,
-        settings.changes_topic,
+        generation.feed_topic(settings.changes_topic),
         listen,
         limit=settings.stream_backlog,
         max_bytes=settings.stream_backlog_bytes,

@@ -1,7 +1,7 @@
 """Problem documents (RFC 9457), the form of all errors of the API."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any
@@ -97,6 +97,22 @@ def _when(as_of: datetime | int) -> str:
 
 def _iso(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def unknown_space_problem(space: str, serving: Iterable[str]) -> ApiProblemError:
+    """404: no generation of the space serves; `serving` are the spaces of which one does."""
+    return refused_request(contracts.unknown_space(space, serving))
+
+
+def space_unavailable(space: str) -> ApiProblemError:
+    """503: the space serves, and this process cannot read it."""
+    return ApiProblemError(
+        503,
+        "space-unavailable",
+        "Space unavailable",
+        f"The space {space!r} cannot be read at the moment, which /health/detailed explains: try again.",
+        headers={"retry-after": "2"},
+    )
 
 
 def list_not_ready(track_id: str) -> ApiProblemError:

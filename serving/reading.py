@@ -18,8 +18,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serving import problems
 from serving.context import context_of
-from serving.exchange import settled_context
-from serving.parameters import QueryReader, decode_track_id
+from serving.models import SpaceQuery
+from serving.parameters import NoParameters, QueryReader, decode_track_id
+from serving.spaces import settled_context
 
 Endpoint = Callable[..., Awaitable[Response]]
 
@@ -36,22 +37,20 @@ def _query_model(endpoint: Endpoint) -> type[BaseModel] | None:
 class ReadRoute(APIRoute):
     """A GET route whose endpoint takes `request` and, as it declares them, `track_id` and `query`.
 
+    If `query` is a `SpaceQuery`, the request has the context of that space.
+
     Attributes:
         bounded: Whether the timeout of the store's reads applies to the endpoint.
-        settled: Whether the answer depends on which generation serves.
         reads_query: Whether the route parses the query string; else the endpoint does.
     """
 
     bounded = True
-    settled = True
     reads_query = True
 
     def __init__(self, path: str, endpoint: Endpoint, **options: Any) -> None:
         super().__init__(path, endpoint, **options)
-        model = None if not self.reads_query else _query_model(endpoint) or _NoParameters
-        self.app = _lean(
-            endpoint, model, takes_track="{track_id" in path, bounded=self.bounded, settled=self.settled
-        )
+        model = None if not self.reads_query else _query_model(endpoint) or NoParameters
+        self.app = _lean(endpoint, model, takes_track="{track_id" in path, bounded=self.bounded)
 
 
 class WaitingRoute(ReadRoute):
@@ -60,19 +59,7 @@ class WaitingRoute(ReadRoute):
     bounded = False
 
 
-class SameRoute(ReadRoute):
-    """A `ReadRoute` whose answer is the same whichever generation serves."""
-
-    settled = False
-
-
-class _NoParameters(BaseModel, frozen=True, extra="forbid"):
-    """The model of routes without parameters."""
-
-
-def _lean(
-    endpoint: Endpoint, model: type[BaseModel] | None, *, takes_track: bool, bounded: bool, settled: bool
-) -> ASGIApp:
+def _lean(endpoint: Endpoint, model: type[BaseModel] | None, *, takes_track: bool, bounded: bool) -> ASGIApp:
     reader = None if model is None else QueryReader(model)
     takes_query = _query_model(endpoint) is not None
 
@@ -84,8 +71,8 @@ def _lean(
             arguments["query"] = query
         if takes_track:
             arguments["track_id"] = decode_track_id(scope["path_params"]["track_id"])
-        if settled:
-            await settled_context(scope, time.perf_counter())
+        if isinstance(query, SpaceQuery):
+            await settled_context(scope, time.perf_counter(), query.space)
         timeout = context_of(request).settings.store_timeout if bounded else None
         try:
             # Statements have their own timeout; the wait for a free connection has only this one.

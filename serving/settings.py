@@ -62,12 +62,14 @@ class ServingSettings(BaseSettings):
         default=10_000, ge=0, title="Consumer lag, in events, above which health is degraded"
     )
     memory_bytes: int = Field(
-        default=64 * 1024 * 1024, ge=0, title="Bytes that ready answers may take in memory; 0 keeps none"
+        default=64 * 1024 * 1024,
+        ge=0,
+        title="Bytes that ready answers of a space may take in memory; 0 keeps none",
     )
     track_bytes: int = Field(
         default=64 * 1024 * 1024,
         ge=0,
-        title="Bytes that tracks may take in memory, ready for the lists that name them; 0 keeps none",
+        title="Bytes that tracks of a space may take in memory, ready for the lists that name them; 0 keeps none",
     )
     watch_interval: float = Field(
         default=0.05, gt=0, le=5, title="Seconds between looks at how far the store has come"

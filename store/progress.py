@@ -1,21 +1,21 @@
-"""Reads offsets, which generation serves, and which lists and tracks have changed since: called many times a second.
+"""Reads offsets, which generations serve, and which lists and tracks have changed since: called many times a second.
 
 Every function takes one round trip, and raises `StoreUnavailableError` if Postgres cannot be reached.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
 from store.pool import translated_errors
-from streams.generations import DEFAULT_SPACE, GenerationName
+from streams.generations import GenerationName
 
 # One statement, so that all belong to one snapshot. Owners of one worker have absorbed the same, mostly.
 _PROGRESS = """
 SELECT NULL AS owners, array_agg(partition) AS partitions, array_agg(consumed_offset) AS offsets,
-    (SELECT number FROM generations WHERE space = $1 AND serving) AS serving
+    (SELECT array_agg(space || '/' || number) FROM generations WHERE serving) AS serving
 FROM ingest_partitions
 UNION ALL
 SELECT array_agg(owner_partition), NULL, absorbed, NULL FROM owner_progress GROUP BY absorbed
@@ -44,18 +44,18 @@ _WITHDRAWN = "SELECT track_id FROM withdrawals"
 
 @dataclass(frozen=True, slots=True)
 class StoreProgress:
-    """One snapshot of the offsets, and of which generation serves.
+    """One snapshot of the offsets, and of which generations serve.
 
     Attributes:
         consumed: For each partition of `track-ingest`, the next offset to read: everything below is in `tracks`.
         absorbed: For each partition whose lists are kept, and each source partition, the offset below which
             these lists hold the effect of everything.
-        serving: The generation that readers should get; None if the store has not said.
+        serving: The generation that readers of a space should get, by space; empty if the store has not said.
     """
 
     consumed: dict[int, int]
     absorbed: dict[int, dict[int, int]]
-    serving: GenerationName | None = None
+    serving: Mapping[str, GenerationName] = field(default_factory=dict)
 
     def behind(self, owner: int) -> bool:
         """Whether events have been accepted that the lists of `owner` have not absorbed yet."""
@@ -64,15 +64,15 @@ class StoreProgress:
 
 
 async def fetch_progress(pool: asyncpg.Pool | PoolConnectionProxy) -> StoreProgress:
-    """The offsets as of now, and which generation serves."""
+    """The offsets as of now, and which generations serve."""
     with translated_errors():
-        rows = await pool.fetch(_PROGRESS, DEFAULT_SPACE)
+        rows = await pool.fetch(_PROGRESS)
     consumed: dict[int, int] = {}
-    serving = None
+    serving: dict[str, GenerationName] = {}
     absorbed: dict[int, dict[int, int]] = {}
-    for owners, partitions, offsets, number in rows:
+    for owners, partitions, offsets, names in rows:
         if owners is None:
-            serving = None if number is None else GenerationName(DEFAULT_SPACE, number)
+            serving = {name.space: name for name in map(GenerationName.parse, names or ())}
             consumed = dict(zip(partitions or (), offsets or (), strict=True))
         else:
             taken = dict(enumerate(offsets))

@@ -31,6 +31,8 @@ Model = TypeVar("Model", bound=BaseModel)
 class AsyncMessClient:
     """Reads from an API: recommendations, the catalogue, changes.
 
+    Methods whose answer depends on embeddings take `space`: which ones; those of the space `default` if it is not given.
+
     Every method raises a `MessClientError`: a `ProblemError` where the API refuses, `ConnectionFailedError` where it cannot
     be reached, `UnexpectedAnswerError` where something else answers. What may pass is tried again first.
 
@@ -126,10 +128,16 @@ class AsyncMessClient:
         return await self._read(Call("POST", "/recommend", json=body), models.Explanation)
 
     async def compare(
-        self, track_id: str, *, top_k: int | None = None, weights: Mapping[str, float] | None = None
+        self,
+        track_id: str,
+        *,
+        top_k: int | None = None,
+        weights: Mapping[str, float] | None = None,
+        space: str | None = None,
     ) -> models.ComparedStrategies:
         """Every strategy's list for a track side by side; `weights` says how much each aspect counts."""
-        asked = given_parameters(top_k=top_k, weights=None if weights is None else weights_text(weights))
+        weighed = None if weights is None else weights_text(weights)
+        asked = given_parameters(top_k=top_k, weights=weighed, space=space)
         call = Call("GET", f"/recommend/{track_path(track_id)}/compare", asked)
         return await self._read(call, models.ComparedStrategies)
 
@@ -140,13 +148,20 @@ class AsyncMessClient:
         era: str | None = None,
         form: str | None = None,
         search: str | None = None,
+        space: str | None = None,
         page_size: int = 100,
     ) -> AsyncIterator[models.CatalogueTrack]:
         """The tracks of the catalogue in the order of their ids, of a search the best first; pages are read as needed."""
         cursor = None
         while True:
             page = await self.tracks_page(
-                composer=composer, era=era, form=form, search=search, limit=page_size, cursor=cursor
+                composer=composer,
+                era=era,
+                form=form,
+                search=search,
+                space=space,
+                limit=page_size,
+                cursor=cursor,
             )
             for track in page.tracks:
                 yield track
@@ -160,35 +175,40 @@ class AsyncMessClient:
         era: str | None = None,
         form: str | None = None,
         search: str | None = None,
+        space: str | None = None,
         limit: int | None = None,
         cursor: str | None = None,
     ) -> models.CataloguePage:
         """One page of the catalogue, and how many tracks all pages have; `cursor` is `next` of the one before."""
         params = given_parameters(
-            composer=composer, era=era, form=form, search=search, limit=limit, cursor=cursor
+            composer=composer, era=era, form=form, search=search, space=space, limit=limit, cursor=cursor
         )
         return await self._read(Call("GET", "/tracks", params), models.CataloguePage)
 
-    async def track(self, track_id: str) -> models.CatalogueRecord:
+    async def track(self, track_id: str, *, space: str | None = None) -> models.CatalogueRecord:
         """A track: its metadata, the event that it came from, the state of its list."""
-        return await self._read(Call("GET", f"/tracks/{track_path(track_id)}"), models.CatalogueRecord)
+        call = Call("GET", f"/tracks/{track_path(track_id)}", given_parameters(space=space))
+        return await self._read(call, models.CatalogueRecord)
 
-    async def metadata(self, track_id: str) -> models.Metadata:
+    async def metadata(self, track_id: str, *, space: str | None = None) -> models.Metadata:
         """What the catalogue says of a track."""
-        return await self._read(Call("GET", f"/tracks/{track_path(track_id)}/metadata"), models.Metadata)
+        call = Call("GET", f"/tracks/{track_path(track_id)}/metadata", given_parameters(space=space))
+        return await self._read(call, models.Metadata)
 
-    async def composers(self, *, limit: int | None = None) -> models.ComposersAnswer:
+    async def composers(
+        self, *, limit: int | None = None, space: str | None = None
+    ) -> models.ComposersAnswer:
         """Composers with the number of their tracks."""
-        return await self._read(
-            Call("GET", "/composers", given_parameters(limit=limit)), models.ComposersAnswer
-        )
+        call = Call("GET", "/composers", given_parameters(limit=limit, space=space))
+        return await self._read(call, models.ComposersAnswer)
 
-    async def tags(self, *, limit: int | None = None) -> models.TagsAnswer:
+    async def tags(self, *, limit: int | None = None, space: str | None = None) -> models.TagsAnswer:
         """Tags with the number of their tracks."""
-        return await self._read(Call("GET", "/tags", given_parameters(limit=limit)), models.TagsAnswer)
+        call = Call("GET", "/tags", given_parameters(limit=limit, space=space))
+        return await self._read(call, models.TagsAnswer)
 
     async def map_points(
-        self, *, after: int = 0, field: str | None = None, page_size: int = 20_000
+        self, *, after: int = 0, field: str | None = None, page_size: int = 20_000, space: str | None = None
     ) -> AsyncIterator[models.MapPoints]:
         """The map, a page of points at a time; the `next` of the last page is the `after` that brings what has changed since.
 
@@ -198,10 +218,11 @@ class AsyncMessClient:
             after: Where to begin; 0: with everything.
             field: A metadata field whose value each point brings.
             page_size: Points on a page.
+            space: The space whose map it is.
         """
         before: int | None = None
         while True:
-            params = given_parameters(after=after, field=field, limit=page_size)
+            params = given_parameters(after=after, field=field, limit=page_size, space=space)
             page = await self._read(Call("GET", "/map", params), models.MapPoints)
             if before not in (None, page.generation):
                 after, before = 0, None
@@ -216,19 +237,32 @@ class AsyncMessClient:
         """How recommendations can be chosen."""
         return await self._read(Call("GET", "/strategies"), models.StrategyOffers)
 
-    async def health(self, *, detailed: bool = False) -> models.Health:
-        """Whether reads can be answered; one that is `down` is an answer, too, and no exception."""
-        call = Call("GET", "/health/detailed" if detailed else "/health/ready")
+    async def spaces(self) -> models.ServingSpaces:
+        """Which spaces there are to read from."""
+        return await self._read(Call("GET", "/spaces"), models.ServingSpaces)
+
+    async def health(self, *, detailed: bool = False, space: str | None = None) -> models.Health:
+        """Whether reads can be answered; one that is `down` is an answer, too, and no exception.
+
+        Args:
+            detailed: Whether to report everything.
+            space: The space that a detailed report is of.
+        """
+        path = "/health/detailed" if detailed else "/health/ready"
+        call = Call("GET", path, given_parameters(space=space))
         return parse_answer(await self._once(call), models.Health, also=503)
 
-    def changes(self, *, last_event_id: str | None = None) -> AsyncChangeStream:
+    def changes(self, *, space: str | None = None, last_event_id: str | None = None) -> AsyncChangeStream:
         """Every list as it changes; with `last_event_id` first what has changed since that event."""
-        return AsyncChangeStream(self._http, "/changes", self._retries, last_event_id)
+        call = Call("GET", "/changes", given_parameters(space=space))
+        return AsyncChangeStream(self._http, call, self._retries, last_event_id)
 
-    def track_changes(self, track_id: str, *, last_event_id: str | None = None) -> AsyncChangeStream:
+    def track_changes(
+        self, track_id: str, *, space: str | None = None, last_event_id: str | None = None
+    ) -> AsyncChangeStream:
         """One track's list as it changes, whole."""
-        path = f"/recommend/{track_path(track_id)}/stream"
-        return AsyncChangeStream(self._http, path, self._retries, last_event_id)
+        call = Call("GET", f"/recommend/{track_path(track_id)}/stream", given_parameters(space=space))
+        return AsyncChangeStream(self._http, call, self._retries, last_event_id)
 
     async def _read(self, call: Call, model: type[Model]) -> Model:
         attempt = 0

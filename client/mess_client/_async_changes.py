@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from mess_client.errors import ConnectionFailedError, MessClientError, UnexpectedAnswerError
 from mess_client.events import EventDecoder, ServerEvent
 from mess_client.models import Change
+from mess_client.questions import Call
 from mess_client.retrying import Retries, answer_error, connection_error
 
 # Seconds of silence after which a connection counts as lost: the API speaks every fifteen unless it is told otherwise.
@@ -29,11 +30,11 @@ class AsyncChangeStream:
     """
 
     def __init__(
-        self, http: httpx.AsyncClient, path: str, retries: Retries, last_event_id: str | None
+        self, http: httpx.AsyncClient, call: Call, retries: Retries, last_event_id: str | None
     ) -> None:
         self.last_event_id = last_event_id or ""
         self._http = http
-        self._path = path
+        self._call = call
         self._retries = retries
         # Seconds after which the API wants one to come back.
         self._wait = 0.0
@@ -59,7 +60,7 @@ class AsyncChangeStream:
         failures = 0
         while True:
             failures += 1
-            error: MessClientError = ConnectionFailedError(f"{self._path} ended before its first event")
+            error: MessClientError = ConnectionFailedError(f"{self._call.path} ended before its first event")
             try:
                 async with aclosing(self._connected()) as events:
                     async for event in events:
@@ -82,7 +83,13 @@ class AsyncChangeStream:
             headers["last-event-id"] = self.last_event_id
         timeout = httpx.Timeout(**{**self._http.timeout.as_dict(), "read": SILENCE_SECONDS})
         try:
-            async with self._http.stream("GET", self._path, headers=headers, timeout=timeout) as response:
+            async with self._http.stream(
+                self._call.method,
+                self._call.path,
+                params=self._call.params,
+                headers=headers,
+                timeout=timeout,
+            ) as response:
                 if response.status_code != _OK:
                     await response.aread()
                     raise answer_error(response)

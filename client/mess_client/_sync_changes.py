@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from mess_client.errors import ConnectionFailedError, MessClientError, UnexpectedAnswerError
 from mess_client.events import EventDecoder, ServerEvent
 from mess_client.models import Change
+from mess_client.questions import Call
 from mess_client.retrying import Retries, answer_error, connection_error
 
 # Seconds of silence after which a connection counts as lost: the API speaks every fifteen unless it is told otherwise.
@@ -29,10 +30,10 @@ class ChangeStream:
         last_event_id: What has been seen so far. Keep it once a change has been dealt with, to go on there another day.
     """
 
-    def __init__(self, http: httpx.Client, path: str, retries: Retries, last_event_id: str | None) -> None:
+    def __init__(self, http: httpx.Client, call: Call, retries: Retries, last_event_id: str | None) -> None:
         self.last_event_id = last_event_id or ""
         self._http = http
-        self._path = path
+        self._call = call
         self._retries = retries
         # Seconds after which the API wants one to come back.
         self._wait = 0.0
@@ -58,7 +59,7 @@ class ChangeStream:
         failures = 0
         while True:
             failures += 1
-            error: MessClientError = ConnectionFailedError(f"{self._path} ended before its first event")
+            error: MessClientError = ConnectionFailedError(f"{self._call.path} ended before its first event")
             try:
                 with closing(self._connected()) as events:
                     for event in events:
@@ -81,7 +82,13 @@ class ChangeStream:
             headers["last-event-id"] = self.last_event_id
         timeout = httpx.Timeout(**{**self._http.timeout.as_dict(), "read": SILENCE_SECONDS})
         try:
-            with self._http.stream("GET", self._path, headers=headers, timeout=timeout) as response:
+            with self._http.stream(
+                self._call.method,
+                self._call.path,
+                params=self._call.params,
+                headers=headers,
+                timeout=timeout,
+            ) as response:
                 if response.status_code != _OK:
                     response.read()
                     raise answer_error(response)

@@ -53,7 +53,7 @@ class ProblemError(MessClientError):
 
 
 class NotFoundError(ProblemError):
-    """There is no such track, or nothing at this path."""
+    """There is no such track, no such space, or nothing at this path."""
 
 
 class InvalidQuestionError(ProblemError):

@@ -302,6 +302,20 @@ class StrategyOffers(_AnswerModel):
     default: str
 
 
+class ServingSpace(_AnswerModel):
+    """A space that can be read."""
+
+    space: str
+    generation: int
+
+
+class ServingSpaces(_AnswerModel):
+    """The spaces that can be read, and the one that is read if none is named."""
+
+    spaces: list[ServingSpace]
+    default: str
+
+
 class HealthFinding(_AnswerModel):
     """One thing that was looked at; figures stand beside, as attributes."""
 

@@ -17,6 +17,7 @@ Seed = str | Mapping[str, Any]
 class QuestionOptions(TypedDict, total=False):
     """What every question may say beside what it starts from; the API's documentation has the meaning of each."""
 
+    space: str
     top_k: int
     weights: Mapping[str, float]
     strategy: str
@@ -48,7 +49,7 @@ class Question(QuestionOptions, total=False):
 
 
 # What a URL can say, so that the answer may come from the API's memory.
-_IN_URL = frozenset({"top_k", "strategy", "mode", "exclude", "min_offset", "weights"})
+_IN_URL = frozenset({"space", "top_k", "strategy", "mode", "exclude", "min_offset", "weights"})
 
 
 @dataclass(frozen=True)

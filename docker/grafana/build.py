@@ -284,6 +284,12 @@ API = [
         [("sum(rate(mess_api_tracks_read[$__rate_interval]))", "tracks")],
         "Named by a list and not in memory, or changed.",
     ),
+    Panel(
+        "Generations that are read",
+        "short",
+        [("count by (space, generation) (mess_api_serving_info)", "{{space}}/{{generation}}")],
+        "API processes by the generation that they read of a space; two of one space: a promotion is under way.",
+    ),
 ]
 
 QUESTIONS = [

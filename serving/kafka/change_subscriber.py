@@ -36,7 +36,7 @@ class ChangeSubscription:
         wanted: The only track of interest; None for all.
 
     Attributes:
-        overrun: Whether a change was lost because the reader was too slow.
+        overrun: Whether a change was lost because the reader was too slow, or nothing more comes.
     """
 
     def __init__(self, limit: int, max_bytes: int, wanted: str | None) -> None:
@@ -58,6 +58,11 @@ class ChangeSubscription:
         else:
             self._queue.append(change)
             self._bytes += change.size
+        self._wake.set()
+
+    def end(self) -> None:
+        """Nothing more comes."""
+        self.overrun = True
         self._wake.set()
 
     async def next(self) -> list[FeedChange]:
@@ -89,6 +94,7 @@ class ChangeSubscriber:
     Attributes:
         positions: For each partition, the offset of the next message. Empty until the topic has been found.
         replayer: Reads missed changes from the log.
+        ended: Whether there are no more changes, as no generation of the space serves.
     """
 
     def __init__(
@@ -111,6 +117,7 @@ class ChangeSubscriber:
         self.replayer = Replayer(options, topic)
         self.positions: dict[int, int] = {}
         self.messages = 0
+        self.ended = False
 
     @property
     def subscribers(self) -> int:
@@ -136,6 +143,8 @@ class ChangeSubscriber:
     def subscribe(self, track_id: str | None) -> ChangeSubscription:
         """Subscribe to the changes of one track, or all; `unsubscribe` must follow."""
         made = ChangeSubscription(self._limit, self._max_bytes, track_id)
+        if self.ended:
+            made.end()
         if track_id is None:
             self._everything.add(made)
         else:
@@ -151,6 +160,12 @@ class ChangeSubscriber:
         others.discard(subscription)
         if not others:
             self._by_track.pop(subscription.wanted, None)
+
+    def end(self) -> None:
+        """Tell the subscribers that nothing more comes."""
+        self.ended = True
+        for subscription in (*self._everything, *(each for some in self._by_track.values() for each in some)):
+            subscription.end()
 
     async def run(self) -> None:
         """Follow for ever; waits while the broker is away."""

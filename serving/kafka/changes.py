@@ -8,11 +8,12 @@ from typing import Any, Final
 import orjson
 from aiokafka import ConsumerRecord
 
-from streams.generations import FIRST_GENERATION
+from streams.generations import DEFAULT_SPACE, FIRST_GENERATION, SPACE_PATTERN
 
 _POSITION: Final = "[0-9]{1,6}:(-1|[0-9]{1,18})"
 # What a `Last-Event-ID` says: for each partition, the offset seen last, -1 before the first message.
-POSITIONS: Final = f"^({_POSITION}(,{_POSITION}){{0,999}})?$"
+# That of a space other than `default` begins with the space: positions in one feed mean nothing in another.
+POSITIONS: Final = f"^(({SPACE_PATTERN.strip('^$')}@)?{_POSITION}(,{_POSITION}){{0,999}})?$"
 _ID: Final = re.compile(POSITIONS)
 # Overhead of a change beside its bytes.
 _CHANGE_BYTES: Final = 200
@@ -95,18 +96,29 @@ def _reason(value: Mapping[str, Any]) -> str:
     return "first-list" if len(added) == len(value["recommendations"]) > 0 else "changed"
 
 
-def read_positions(text: str) -> dict[int, int]:
-    """What a `Last-Event-ID` says was seen last: partition to offset, -1 before the first message; nothing if it is empty.
+def event_id(seen: Mapping[int, int], space: str) -> str:
+    """What `read_positions` reads of a space's feed: partition to offset."""
+    positions = ",".join(f"{partition}:{offset}" for partition, offset in sorted(seen.items()))
+    return positions if space == DEFAULT_SPACE else f"{space}@{positions}"
 
-    Of a partition that it names several times the lowest offset counts: nothing is left out.
+
+def read_positions(text: str, space: str) -> dict[int, int]:
+    """What a `Last-Event-ID` says was seen last of a space's feed: partition to offset, -1 before the first message.
+
+    Of a partition that it names several times the lowest offset counts: nothing is left out. An empty one has seen nothing.
 
     Raises:
-        ValueError: It is not one of ours.
+        ValueError: It is not one of ours, or of another space's feed.
     """
     if not _ID.fullmatch(text):
         raise ValueError("is not partition:offset, or up to a thousand of these separated by commas")
+    if not text:
+        return {}
+    named, _, positions = text.rpartition("@")
+    if (of := named or DEFAULT_SPACE) != space:
+        raise ValueError(f"is of the changes of space {of}, not of {space}")
     seen: dict[int, int] = {}
-    for part in text.split(",") if text else ():
+    for part in positions.split(","):
         partition, offset = map(int, part.split(":"))
         seen[partition] = min(offset, seen.get(partition, offset))
     return seen

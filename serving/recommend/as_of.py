@@ -53,7 +53,7 @@ AsOfParameter = Annotated[
     | None,
     Field(
         description="The stored list as it was at a time or with a list version, if workers keep lists for so long "
-        "(`MESS_LIST_HISTORY`). With `top_k`, `exclude` and `format` alone.",
+        "(`MESS_LIST_HISTORY`). With `space`, `top_k`, `exclude` and `format` alone.",
         examples=["2026-03-01T12:00:00Z"],
     ),
 ]

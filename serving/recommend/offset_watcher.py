@@ -1,4 +1,4 @@
-"""Polls the store's offsets, which tell whether cached responses may be outdated, and which generation serves.
+"""Polls the store's offsets, which tell whether cached responses may be outdated, and which generations serve.
 
 It polls about twenty times a second, whatever the number of readers, and twice a second while there are none. Each poll is a
 tick. A cached response that was checked before the last change of its partition must be checked again.
@@ -40,7 +40,7 @@ class OffsetWatcher:
         interval: Seconds between polls.
         timeout: Seconds that a poll may take.
         generation: Whose offsets these are.
-        turned: Called after each poll that finds that another generation serves.
+        turned: Called after each poll that finds that another generation of its space serves, or none.
 
     Attributes:
         tick: Grows with each poll.
@@ -178,7 +178,7 @@ class OffsetWatcher:
         await self._date_events(found, asked)
         self._looked_at = asked
         self.seen = found
-        if found.serving not in (None, self._generation):
+        if found.serving and found.serving.get(self._generation.space) != self._generation:
             self._turned()
         async with self._changed:
             self._changed.notify_all()

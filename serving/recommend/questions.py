@@ -12,6 +12,7 @@ from cachetools import LRUCache
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from serving import problems
+from serving.models import SPACE
 from serving.parameters import QueryReader
 from serving.problems import ApiProblemError
 from serving.recommend.as_of import AsOf, AsOfParameter, parse_as_of
@@ -22,6 +23,7 @@ from streams.contracts import (
     MAX_EXCLUDED,
     MAX_TOP_K,
     RecommendationQuery,
+    SpaceName,
     Text,
     TrackId,
     request_refusal,
@@ -72,6 +74,7 @@ class _QuestionParameters(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=False)
 
+    space: SpaceName = SPACE
     top_k: int = Field(default=DEFAULT_TOP_K, ge=1, le=MAX_TOP_K, description="How many tracks to recommend.")
     strategy: Text = Field(
         default=registry.DEFAULT,
@@ -252,7 +255,7 @@ def _listed(query: RecommendationQuery, strategy: str) -> bool:
     if query.track_id is None or strategy != registry.DEFAULT:
         return False
     asked = query.model_dump(exclude_defaults=True).keys()
-    return asked <= {"track_id", "strategy", "top_k", "exclude"}
+    return asked <= {"space", "track_id", "strategy", "top_k", "exclude"}
 
 
 class QuestionReader:
@@ -285,7 +288,7 @@ class QuestionReader:
 
 
 # What may stand beside `as_of`: a stored list answers it.
-_OF_PAST_LISTS: Final = frozenset({"as_of", "top_k", "exclude", "format", "strategy"})
+_OF_PAST_LISTS: Final = frozenset({"as_of", "space", "top_k", "exclude", "format", "strategy"})
 
 
 def _as_of(question: ReadQuestion, text: str, given: set[str]) -> ReadQuestion:
@@ -387,7 +390,7 @@ def asked_by(
     return request | {name: part for name, part in parts.items() if part}
 
 
-_SAME = ("strategy", "mode", "top_k", "exclude", "negatives", "near_duplicates", "at_least")
+_SAME = ("space", "strategy", "mode", "top_k", "exclude", "negatives", "near_duplicates", "at_least")
 _CAPS = ("max_per_composer", "max_per_artist", "max_per_album")
 
 

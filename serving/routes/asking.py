@@ -2,27 +2,29 @@
 
 import asyncio
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Annotated, Any
 
 import orjson
 import structlog
 from fastapi import FastAPI, Query, Request
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 from starlette.responses import Response
 
 from serving import problems
 from serving.context import ApiContext, context_of
-from serving.exchange import settled_context
 from serving.models import (
     MAX_BATCH,
     BatchResponse,
     ComparisonResponse,
     ExplanationResponse,
     RecommendationBody,
+    SpaceQuery,
     problem_responses,
 )
-from serving.parameters import QueryReader
+from serving.parameters import NoParameters, QueryReader
 from serving.problems import ApiProblemError
 from serving.reading import WaitingRoute, add_read
 from serving.recommend import replies
@@ -39,6 +41,7 @@ from serving.recommend.questions import (
 )
 from serving.recommend.service import ReadAnswer
 from serving.routes.recommend import PLAYLISTS, RecommendRoute, TrackIdPath, response_of
+from serving.spaces import settled_context, spaces_of
 from serving.workers.client import question_fields
 from store.errors import StoreUnavailableError
 from streams.contracts import DEFAULT_TOP_K, MAX_TOP_K, WHOLE, RecommendationQuery, json_kind
@@ -54,16 +57,16 @@ _AT_ONCE = 6
 _ASKED_AT_ONCE = 16
 
 
-class CompareQuery(BaseModel):
+class CompareQuery(SpaceQuery):
     """Parameters of a comparison."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     top_k: int = Field(default=DEFAULT_TOP_K, ge=1, le=MAX_TOP_K, description="Tracks in each list.")
     weights: WeightsParameter = None
 
 
 async def _json(request: Request) -> Any:
+    """A request's body; a query string could be taken for a part of it, and is refused."""
+    _NOTHING.read(request.scope["query_string"])
     try:
         return orjson.loads(await request.body())
     except orjson.JSONDecodeError as error:
@@ -95,7 +98,7 @@ async def ask(request: Request) -> Response:
     began = time.perf_counter()
     wanted = wanted_format(request.headers.get("accept", ""))
     question = _question(await _json(request))
-    context = await settled_context(request.scope, began)
+    context = await settled_context(request.scope, began, question.query.space)
     return response_of(await _answered(context, question, began), wanted)
 
 
@@ -110,18 +113,12 @@ async def ask_many(request: Request) -> Response:
     if asked.keys() != {"requests"}:
         unknown = sorted(asked.keys() - {"requests"})
         raise problems.invalid_parameters_problem([(name, "is not a member of a batch") for name in unknown])
-    context = await settled_context(request.scope, time.perf_counter())
-    places = asyncio.Semaphore(_AT_ONCE), asyncio.Semaphore(_ASKED_AT_ONCE)
-    # A batch takes no longer than one answer may: entries that have had no place by then have none.
-    deadline = asyncio.get_running_loop().time() + context.recommending.bound
     # Identical entries are answered once.
     alike = SingleFlight[bytes, bytes | ApiProblemError]()
-    found = await asyncio.gather(
-        *(
-            alike.run(_alike(entry, at), partial(_entry, context, entry, places, deadline))
-            for at, entry in enumerate(entries)
+    with _Batch(request).held() as batch:
+        found = await asyncio.gather(
+            *(alike.run(_alike(entry, at), partial(batch.answer, entry)) for at, entry in enumerate(entries))
         )
-    )
     instance = problems.instance_of(request.scope)
     results = [_told(each, f"{instance}#{at}") for at, each in enumerate(found)]
     return Response(b'{"results":[' + b",".join(results) + b"]}", headers=_UNREAD, media_type=replies.JSON)
@@ -135,23 +132,59 @@ def _alike(entry: Any, at: int) -> bytes:
         return b"#%d" % at
 
 
-async def _entry(
-    context: ApiContext, asked: Any, places: tuple[asyncio.Semaphore, asyncio.Semaphore], deadline: float
-) -> bytes | ApiProblemError:
-    try:
-        wanted = _question(asked)
-        stored = wanted.listed or wanted.variant is not None
-        async with asyncio.timeout_at(deadline), places[0] if stored else places[1]:
-            return (await _answered(context, wanted, time.perf_counter())).body
-    except ApiProblemError as problem:
-        return problem
-    except StoreUnavailableError:
-        return problems.store_unavailable_problem()
-    except TimeoutError:
-        return problems.no_reply(context.recommending.bound)
-    except Exception:  # one entry's defect is not the others'
-        logger.exception("an entry of a batch failed")
-        return problems.internal_problem(structlog.contextvars.get_contextvars().get("request_id", ""))
+class _Batch:
+    """One batch: a context for each space, so that no two answers of one space are of two generations, and its limits.
+
+    Args:
+        request: The batch's.
+    """
+
+    def __init__(self, request: Request) -> None:
+        context = context_of(request)
+        self._spaces = spaces_of(request)
+        self._began = time.perf_counter()
+        self._contexts: dict[str, ApiContext] = {}
+        self._looks = SingleFlight[str, ApiContext]()
+        self._stored, self._asked = asyncio.Semaphore(_AT_ONCE), asyncio.Semaphore(_ASKED_AT_ONCE)
+        # A batch takes no longer than one answer may: entries that have had no place by then have none.
+        self._bound = context.recommending.bound
+        self._deadline = asyncio.get_running_loop().time() + self._bound
+
+    @contextmanager
+    def held(self) -> Iterator["_Batch"]:
+        """Count as a request with each of the contexts, until the end of a block."""
+        try:
+            yield self
+        finally:
+            for context in self._contexts.values():
+                context.requests -= 1
+
+    async def answer(self, asked: Any) -> bytes | ApiProblemError:
+        """The body or the problem of an entry."""
+        try:
+            wanted = _question(asked)
+            stored = wanted.listed or wanted.variant is not None
+            async with asyncio.timeout_at(self._deadline), self._stored if stored else self._asked:
+                context = await self._context(wanted.query.space)
+                return (await _answered(context, wanted, time.perf_counter())).body
+        except ApiProblemError as problem:
+            return problem
+        except StoreUnavailableError:
+            return problems.store_unavailable_problem()
+        except TimeoutError:
+            return problems.no_reply(self._bound)
+        except Exception:  # one entry's defect is not the others'
+            logger.exception("an entry of a batch failed")
+            return problems.internal_problem(structlog.contextvars.get_contextvars().get("request_id", ""))
+
+    async def _context(self, space: str) -> ApiContext:
+        found = self._contexts.get(space)
+        return found or await self._looks.run(space, lambda: self._look(space))
+
+    async def _look(self, space: str) -> ApiContext:
+        context = self._contexts[space] = await self._spaces.settled(space, self._began)
+        context.requests += 1
+        return context
 
 
 def _told(found: bytes | ApiProblemError, instance: str) -> bytes:
@@ -163,7 +196,9 @@ async def compare_route(
 ) -> Response:
     """Every strategy's list for a track side by side: diversity, novelty and coverage of each, and how they overlap."""
     weights = None if query.weights is None else parse_weights(query.weights)
-    wanted = RecommendationQuery(track_id=track_id, top_k=query.top_k, weights=weights, compare=True)
+    wanted = RecommendationQuery(
+        space=query.space, track_id=track_id, top_k=query.top_k, weights=weights, compare=True
+    )
     return await _computed(request, wanted)
 
 
@@ -182,10 +217,11 @@ async def explain_route(
 
 
 _EXPLAIN = QueryReader(ExplainQuery, dotted=DOTTED)
+_NOTHING = QueryReader(NoParameters)
 
 
 async def _computed(request: Request, query: RecommendationQuery) -> Response:
-    context = context_of(request)
+    context = await settled_context(request.scope, time.perf_counter(), query.space)
     body = await context.recommending.ask(query)
     context.metrics.read_from("workers")
     return Response(body, headers=_UNREAD, media_type=replies.JSON)

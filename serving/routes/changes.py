@@ -5,7 +5,7 @@ from typing import Annotated, Final
 
 import orjson
 import structlog
-from fastapi import FastAPI, Header, Request
+from fastapi import FastAPI, Header, Query, Request
 from fastapi.sse import EventSourceResponse, format_sse_event
 from starlette.responses import Response
 
@@ -18,12 +18,13 @@ from serving.kafka.changes import (
     FeedChange,
     UnreadableChangeError,
     described_change,
+    event_id,
     read_positions,
 )
 from serving.kafka.replay import ReplayBusyError, ReplayPart
 from serving.kafka.streaming import End, EventStream
 from serving.metrics import ApiMetrics
-from serving.models import problem_responses
+from serving.models import SpaceQuery, problem_responses
 from serving.reading import add_read
 from serving.routes.recommend import TrackIdPath
 from store import reads
@@ -40,35 +41,40 @@ LastEventId = Annotated[
     Header(
         alias="Last-Event-ID",
         pattern=POSITIONS,
-        description="The `id` of the last event seen, `partition:offset`, several separated by commas: what has come"
-        " since is told first.",
+        description="The `id` of the last event seen, `partition:offset`, several separated by commas, of another space than"
+        " `default` with `space@` before: what has come since is told first.",
     ),
 ]
 
 
-async def changes(request: Request, last_event_id: LastEventId = None) -> Response:
-    """Every list that changes: what was added and removed, the source event, and the offset.
+async def changes(
+    request: Request, query: Annotated[SpaceQuery, Query()], last_event_id: LastEventId = None
+) -> Response:
+    """Every list of a space that changes: what was added and removed, the source event, and the offset.
 
     The change feed is compacted: several changes of a track since `Last-Event-ID` may be sent as one.
     """
-    return await _stream(request, None)
+    return await _stream(request, query.space, None)
 
 
 async def track_changes(
-    request: Request, track_id: TrackIdPath, last_event_id: LastEventId = None
+    request: Request,
+    track_id: TrackIdPath,
+    query: Annotated[SpaceQuery, Query()],
+    last_event_id: LastEventId = None,
 ) -> Response:
     """One track's list at each change, whole, with what was added and removed, the source event, and the offset."""
     if await reads.fetch_track(context_of(request).pool, track_id) is None:
         raise problems.track_not_found_problem(track_id)
-    return await _stream(request, track_id)
+    return await _stream(request, query.space, track_id)
 
 
-async def _stream(request: Request, track_id: str | None) -> Response:
+async def _stream(request: Request, space: str, track_id: str | None) -> Response:
     context = context_of(request)
     settings, feed = context.settings, context.feed
     if feed is None:
         raise problems.broker_unavailable()
-    seen = _seen(request)
+    seen = _seen(request, space)
     try:
         await feed.ready(settings.broker_timeout)
     except BrokerUnavailableError:
@@ -77,7 +83,7 @@ async def _stream(request: Request, track_id: str | None) -> Response:
     if context.streams.open >= settings.max_streams:
         raise problems.too_many_streams(settings.max_streams)
     return EventStream(
-        _Following(feed, context.metrics, track_id).events(seen),
+        _Following(feed, context.metrics, space, track_id).events(seen),
         streams=context.streams,
         closing=context.closing,
         ping=settings.stream_ping,
@@ -86,12 +92,9 @@ async def _stream(request: Request, track_id: str | None) -> Response:
     )
 
 
-def _seen(request: Request) -> dict[int, int]:
-    given = request.headers.get("last-event-id", "").strip()
-    if not given:
-        return {}
+def _seen(request: Request, space: str) -> dict[int, int]:
     try:
-        return read_positions(given)
+        return read_positions(request.headers.get("last-event-id", "").strip(), space)
     except ValueError as error:
         raise problems.invalid_parameters_problem([("Last-Event-ID", str(error))]) from None
 
@@ -102,12 +105,14 @@ class _Following:
     Args:
         feed: The change feed.
         metrics: Counts messages that cannot be read.
+        space: The feed's.
         track_id: The only track to follow; None for all.
     """
 
-    def __init__(self, feed: ChangeSubscriber, metrics: ApiMetrics, track_id: str | None) -> None:
+    def __init__(self, feed: ChangeSubscriber, metrics: ApiMetrics, space: str, track_id: str | None) -> None:
         self._feed = feed
         self._metrics = metrics
+        self._space = space
         self._track_id = track_id
         self._only = None if track_id is None else feed.partition_of(track_id)
         self._seen: dict[int, int] = {}
@@ -141,7 +146,7 @@ class _Following:
         finally:
             if subscription is not None:
                 feed.unsubscribe(subscription)
-        raise End("too-slow", self._id)
+        raise End("unserved" if feed.ended else "too-slow", self._id)
 
     def _subscribed(self) -> tuple[ChangeSubscription | None, dict[int, int]]:
         """A subscription, and the positions where it begins; None for a reader that is far behind.
@@ -164,9 +169,8 @@ class _Following:
     @property
     def _id(self) -> str:
         """The event id, which a client returns as `Last-Event-ID`."""
-        if self._only is not None:
-            return f"{self._only}:{self._seen[self._only]}"
-        return ",".join(f"{partition}:{offset}" for partition, offset in sorted(self._seen.items()))
+        seen = self._seen if self._only is None else {self._only: self._seen[self._only]}
+        return event_id(seen, self._space)
 
     def _told(self, changes: Iterable[FeedChange]) -> bytes:
         return b"".join(map(self._event, changes))
@@ -197,5 +201,5 @@ def register(app: FastAPI) -> None:
             tags=["changes"],
             summary=summary,
             response_class=EventSourceResponse,
-            responses=problem_responses(404, 422, 503) if "track_id" in path else problem_responses(422, 503),
+            responses=problem_responses(404, 422, 503),
         )

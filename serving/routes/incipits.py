@@ -13,7 +13,7 @@ from serving import models
 from serving.context import context_of
 from serving.incipits import Incipit, IncipitFile
 from serving.models import IncipitsQuery, problem_responses
-from serving.reading import SameRoute, add_read
+from serving.reading import add_read
 from serving.recommend import replies
 
 logger = structlog.get_logger("serving")
@@ -64,7 +64,6 @@ def register(app: FastAPI) -> None:
         app,
         "/incipits",
         read_incipits,
-        route=SameRoute,
         tags=["catalogue"],
         summary="Read how works begin",
         response_model=models.Incipits,

@@ -20,8 +20,8 @@ async def read_map(request: Request, query: Annotated[MapQuery, Query()]) -> Res
     """Positions that have changed since the change `after`, in pages, with the value of one field of each track.
 
     Read from `after` 0 to the end for the whole map; then ask with the last `next` for later changes. Similar tracks are
-    close together; the axes mean nothing. Withdrawn tracks are left out. Each generation has a map of its own: where
-    `generation` is another one than before, begin again.
+    close together; the axes mean nothing. Withdrawn tracks are left out. Each generation of each space has a map of its own:
+    where `generation` is another one than before, begin again.
     """
     field = query.field
     extra = field[len(_EXTRA) :] if field is not None and field.startswith(_EXTRA) else None
@@ -56,5 +56,5 @@ def register(app: FastAPI) -> None:
         tags=["catalogue"],
         summary="Read the map",
         response_model=models.MapPage,
-        responses=problem_responses(422, 503),
+        responses=problem_responses(404, 422, 503),
     )

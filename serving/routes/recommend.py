@@ -13,6 +13,7 @@ from serving.recommend import replies
 from serving.recommend.playlists import MEDIA_TYPES, VARY, ListFormat, render_playlist, wanted_format
 from serving.recommend.questions import RecommendQuery, in_query_terms
 from serving.recommend.service import ReadAnswer
+from serving.spaces import settled_context
 from streams.contracts import TrackId
 
 TrackIdPath = Annotated[
@@ -72,8 +73,8 @@ async def recommend(
     those that have been deleted since have no name.
     """
     began = time.perf_counter()
-    context = context_of(request)
-    question = context.questions.read(request.scope["query_string"])
+    question = context_of(request).questions.read(request.scope["query_string"])
+    context = await settled_context(request.scope, began, question.query.space)
     wanted = wanted_format(request.headers.get("accept", ""), request.scope["query_string"])
     with in_query_terms():
         answer = await context.answer(target_of(request), track_id, question, began)

@@ -7,7 +7,7 @@ from starlette.responses import Response
 
 from serving import cursor, models, problems
 from serving.context import context_of
-from serving.models import NamesQuery, TracksQuery, problem_responses
+from serving.models import NamesQuery, SpaceQuery, TracksQuery, problem_responses
 from serving.reading import add_read
 from serving.recommend import replies
 from serving.routes.recommend import TrackIdPath
@@ -18,7 +18,7 @@ async def tracks_route(request: Request, query: Annotated[TracksQuery, Query()])
     """The tracks of the catalogue in pages, by id; those of a search by quality."""
     wanted = reads.TrackFilter(query.composer, query.era, query.form, query.search)
     try:
-        after = None if query.cursor is None else cursor.decode_cursor(query.cursor, wanted)
+        after = None if query.cursor is None else cursor.decode_cursor(query.cursor, wanted, query.space)
     except cursor.InvalidCursorError as error:
         raise problems.invalid_parameters_problem([("cursor", str(error))]) from None
     page = await reads.read_track_page(context_of(request).pool, wanted, limit=query.limit, after=after)
@@ -26,21 +26,27 @@ async def tracks_route(request: Request, query: Annotated[TracksQuery, Query()])
         "tracks": [replies.track_summary(track) for track in page.tracks],
         "total": page.total,
         "total_exact": page.total_exact,
-        "next": None if page.next is None else cursor.encode_cursor(page.next, wanted),
+        "next": None if page.next is None else cursor.encode_cursor(page.next, wanted, query.space),
     }
     return replies.json_response(body)
 
 
-async def read_track(request: Request, track_id: TrackIdPath) -> Response:
+async def read_track(
+    request: Request, track_id: TrackIdPath, query: Annotated[SpaceQuery, Query()]
+) -> Response:
     """A track: its metadata, its source event, and the state of its list."""
+    del query
     record = await _record(request, track_id)
     context = context_of(request)
     topic = context.settings.topic_of(context.generation)
     return replies.json_response(replies.track_detail(record, topic))
 
 
-async def metadata_route(request: Request, track_id: TrackIdPath) -> Response:
+async def metadata_route(
+    request: Request, track_id: TrackIdPath, query: Annotated[SpaceQuery, Query()]
+) -> Response:
     """A track's metadata alone."""
+    del query
     return replies.json_response((await _record(request, track_id)).track.metadata)
 
 
@@ -80,7 +86,7 @@ def register(app: FastAPI) -> None:
         tags=tags,
         summary="List tracks",
         response_model=models.TracksPage,
-        responses=problem_responses(422, 503),
+        responses=problem_responses(404, 422, 503),
     )
     add_read(
         app,
@@ -107,7 +113,7 @@ def register(app: FastAPI) -> None:
         tags=tags,
         summary="List composers",
         response_model=models.ComposerList,
-        responses=problem_responses(422, 503),
+        responses=problem_responses(404, 422, 503),
     )
     add_read(
         app,
@@ -116,5 +122,5 @@ def register(app: FastAPI) -> None:
         tags=tags,
         summary="List tags",
         response_model=models.TagList,
-        responses=problem_responses(422, 503),
+        responses=problem_responses(404, 422, 503),
     )

@@ -3,7 +3,7 @@
 import { read, reasonOf } from "./api.js";
 import { button, byId, element } from "./dom.js";
 import { choose } from "./rows.js";
-import { go, state } from "./state.js";
+import { go, inSpace, state } from "./state.js";
 import { texts } from "./texts.js";
 import { factsOf, nameOf, recommendPath } from "./tracks.js";
 
@@ -38,7 +38,7 @@ export function update() {
 /** @param {string} id */
 function pathOf(id) {
   const weights = state().conditions.filter(([name]) => name === "weights");
-  return `${recommendPath(id)}/compare?${new URLSearchParams([["top_k", String(SHOWN)], ...weights])}`;
+  return inSpace(`${recommendPath(id)}/compare?${new URLSearchParams([["top_k", String(SHOWN)], ...weights])}`);
 }
 
 /** @param {string} path */

@@ -2,7 +2,7 @@
 
 import { read } from "./api.js";
 import { button, byId, element, inputById, option, selectById } from "./dom.js";
-import { go, state } from "./state.js";
+import { go, inSpace, state } from "./state.js";
 import { conditionNames, texts } from "./texts.js";
 
 const NAMED = { composer: "composers", composer_not: "composers", tags: "tags" };
@@ -33,11 +33,12 @@ async function suggest() {
   const path = NAMED[/** @type {keyof typeof NAMED} */ (name)];
   const list = byId("condition-values");
   if (!path) return list.replaceChildren();
-  values[path] ??= read(`${path}?limit=200`).then(
+  const where = inSpace(`${path}?limit=200`);
+  values[where] ??= read(where).then(
     (body) => body[path].map((/** @type {{name: string}} */ each) => each.name),
     () => [],
   );
-  list.replaceChildren(...(await values[path]).map((value) => option(value, "", false)));
+  list.replaceChildren(...(await values[where]).map((value) => option(value, "", false)));
 }
 
 /** Show the chips of the conditions that the URL has. */

@@ -4,7 +4,7 @@ import { read, reasonOf } from "./api.js";
 import { button, byId, element } from "./dom.js";
 import { follow } from "./events.js";
 import { choose } from "./rows.js";
-import { go } from "./state.js";
+import { go, inSpace } from "./state.js";
 import { texts } from "./texts.js";
 
 const EVERY = 2000;
@@ -20,7 +20,8 @@ const [WIDTH, HEIGHT] = [160, 32];
 /** @type {Look[]} */
 let looks = [];
 let changes = 0;
-let running = false;
+/** What is looked at; empty while nothing is. */
+let running = "";
 let following = new AbortController();
 /** @type {ReturnType<typeof setTimeout> | undefined} */
 let looking;
@@ -43,16 +44,18 @@ export function start() {}
 
 /** Look and listen while the view is shown. */
 export function update() {
-  if (running) return;
-  running = true;
+  const path = inSpace("changes");
+  if (running === path) return;
+  rest();
+  running = path;
   following = new AbortController();
-  follow("changes", ({ event, data }) => event === "change" && told(data), following.signal);
+  follow(path, ({ event, data }) => event === "change" && told(data), following.signal);
   look();
 }
 
 /** Stop, while the view is not shown. */
 export function rest() {
-  running = false;
+  running = "";
   following.abort();
   clearTimeout(looking);
   looks = [];
@@ -74,7 +77,7 @@ function told(change) {
 async function look() {
   const place = byId("live-told");
   try {
-    const report = await read("health/detailed", following.signal);
+    const report = await read(inSpace("health/detailed"), following.signal);
     looks.push({ at: Date.now() / 1000, consumed: report.checks.consumer_lag?.consumed ?? null, changes, checks: report.checks });
     looks = looks.slice(-KEPT);
     place.textContent = texts.state(report.status, report.version);

@@ -8,6 +8,7 @@ import * as pair from "./pair.js";
 import * as recommendations from "./recommendations.js";
 import * as search from "./search.js";
 import { stop } from "./player.js";
+import * as spaces from "./spaces.js";
 import { onChange, state } from "./state.js";
 import * as strategies from "./strategies.js";
 import { fillIn } from "./texts.js";
@@ -15,6 +16,7 @@ import * as views from "./views.js";
 
 fillIn(document);
 onChange((now, before) => {
+  spaces.update();
   search.update(now, before);
   strategies.update();
   conditions.update();
@@ -24,6 +26,7 @@ onChange((now, before) => {
   views.update(before);
   if (now.track !== before.track) stop();
 });
+spaces.start();
 search.start();
 strategies.start();
 conditions.start();

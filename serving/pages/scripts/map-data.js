@@ -1,6 +1,7 @@
 // The points of the map: read in pages, then followed as places change and tracks come.
 
 import { read } from "./api.js";
+import { inSpace, state } from "./state.js";
 
 const PAGE = 20_000;
 const AGAIN_AFTER = 2500;
@@ -150,11 +151,12 @@ export async function followMap(field, onPage, signal) {
   let after = 0;
   let first = true;
   let generation = 0;
+  const asked = state();
   while (!signal.aborted) {
     try {
       const query = new URLSearchParams({ after: String(after), limit: String(PAGE) });
       if (field) query.set("field", field);
-      const page = await read(`map?${query}`, signal);
+      const page = await read(inSpace(`map?${query}`, asked), signal);
       if (signal.aborted) return;
       const begun = page.generation !== generation;
       generation = page.generation;

@@ -7,7 +7,7 @@ import { follow } from "./events.js";
 import { followMap, Points } from "./map-data.js";
 import { listed } from "./recommendations.js";
 import { choose } from "./rows.js";
-import { go, state } from "./state.js";
+import { go, inSpace, state } from "./state.js";
 import { texts } from "./texts.js";
 import { factsOf, nameOf } from "./tracks.js";
 
@@ -29,6 +29,7 @@ let following = new AbortController();
 let pointed = -1;
 let frame = 0;
 let shownField = "";
+let shownSpace = "";
 let fitted = false;
 /** @type {string | null} */
 let only = null;
@@ -55,7 +56,7 @@ export function start() {
 export function update(before) {
   const field = state().color || USUAL_FIELD;
   inputById("map-field").value = field;
-  if (field !== shownField) load(field);
+  if (field !== shownField || state().space !== shownSpace) load(field);
   if (state().q !== before?.q) search(state().q);
   ask();
 }
@@ -70,11 +71,12 @@ export function rest() {
 function load(field) {
   following.abort();
   following = new AbortController();
-  shownField = field;
+  if (state().space !== shownSpace) fitted = false;
+  [shownField, shownSpace] = [field, state().space];
   only = null;
   let fresh = new Points();
   // A list that changes flashes where its track stands.
-  follow("changes", ({ event, data }) => event === "change" && flash(data.track_id), following.signal);
+  follow(inSpace("changes"), ({ event, data }) => event === "change" && flash(data.track_id), following.signal);
   followMap(
     field,
     (page, first, begun) => {
@@ -169,7 +171,7 @@ async function search(words) {
   hits = null;
   if (words) {
     try {
-      const page = await read(`tracks?${new URLSearchParams({ search: words, limit: String(SEARCHED) })}`);
+      const page = await read(inSpace(`tracks?${new URLSearchParams({ search: words, limit: String(SEARCHED) })}`));
       if (words !== state().q) return;
       hits = page.tracks.map((/** @type {{track_id: string}} */ track) => track.track_id);
     } catch {
@@ -203,7 +205,7 @@ async function point(row) {
   const id = points.ids[row];
   place.textContent = id;
   try {
-    const track = await read(`tracks/${encodeURIComponent(id)}`);
+    const track = await read(inSpace(`tracks/${encodeURIComponent(id)}`));
     if (pointed === row) place.textContent = [nameOf(track), factsOf(track)].filter(Boolean).join(" · ");
   } catch {
     // its id is there

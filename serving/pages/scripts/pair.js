@@ -4,7 +4,7 @@ import { read, reasonOf } from "./api.js";
 import { button, byId, element } from "./dom.js";
 import { showIncipits } from "./incipits.js";
 import { playAll } from "./player.js";
-import { go, state } from "./state.js";
+import { go, inSpace, state } from "./state.js";
 import { playButton, roll } from "./sounding.js";
 import { conditionNames, texts } from "./texts.js";
 import { nameOf } from "./tracks.js";
@@ -18,8 +18,8 @@ let shown = "";
 
 /** Show or hide the pair, as the URL says. */
 export function update() {
-  const { track, pair } = state();
-  const key = track && pair ? JSON.stringify([track, pair, state().strategy, state().mode, state().conditions]) : "";
+  const { track, pair, space } = state();
+  const key = track && pair ? JSON.stringify([space, track, pair, state().strategy, state().mode, state().conditions]) : "";
   byId("pair").hidden = !key;
   if (key && key !== shown) show(track, pair, key);
   shown = key;
@@ -31,8 +31,8 @@ async function show(seed, other, key) {
   place.replaceChildren(element("p", "status", texts.comparingPair));
   try {
     const [one, two, there, back] = await Promise.all([
-      read(`tracks/${encodeURIComponent(seed)}`),
-      read(`tracks/${encodeURIComponent(other)}`),
+      read(inSpace(`tracks/${encodeURIComponent(seed)}`)),
+      read(inSpace(`tracks/${encodeURIComponent(other)}`)),
       read(explainPath(seed, other)),
       read(explainPath(other, seed)),
     ]);
@@ -53,7 +53,7 @@ function explainPath(seed, candidate) {
   if (strategy) query.set("strategy", strategy);
   if (mode) query.set("mode", mode);
   for (const [name, value] of conditions) if (name !== "top_k") query.append(name, value);
-  return `explain?${query}&top_k=50`;
+  return inSpace(`explain?${query}&top_k=50`);
 }
 
 function closing() {

@@ -7,7 +7,7 @@ import { follow } from "./events.js";
 import { showIncipits } from "./incipits.js";
 import { recommendationRow } from "./rows.js";
 import { playButton, roll } from "./sounding.js";
-import { state } from "./state.js";
+import { inSpace, state } from "./state.js";
 import { texts } from "./texts.js";
 import { factsOf, nameOf, recommendPath } from "./tracks.js";
 
@@ -25,7 +25,7 @@ export function pathOf(asked) {
     if (name === "top_k") query.set(name, value);
     else query.append(name, value);
   }
-  return `${recommendPath(asked.track)}?${query}`;
+  return inSpace(`${recommendPath(asked.track)}?${query}`, asked);
 }
 
 /** @param {State} now @param {State | null} before */
@@ -37,7 +37,7 @@ export function update(now, before) {
   if (!another && pathOf(now) === pathOf(before)) return;
   byId("freshness").textContent = texts.asking;
   byId("list").replaceChildren();
-  if (another) followTrack(now.track);
+  if (another || now.space !== before.space) followTrack(now.track);
   show(another && before !== null);
 }
 
@@ -53,7 +53,7 @@ function followTrack(id) {
   following.abort();
   following = new AbortController();
   follow(
-    `${recommendPath(id)}/stream`,
+    inSpace(`${recommendPath(id)}/stream`),
     ({ event, data }) => {
       if (event === "change") show(false, new Set(data.added ?? []));
     },

@@ -4,7 +4,7 @@ import { read, reasonOf } from "./api.js";
 import { byId, inputById } from "./dom.js";
 import { showIncipits } from "./incipits.js";
 import { markChosen, trackRow } from "./rows.js";
-import { go, state } from "./state.js";
+import { go, inSpace, state } from "./state.js";
 import { texts } from "./texts.js";
 
 const PAGE = 25;
@@ -31,7 +31,7 @@ export function start() {
 /** @param {import("./state.js").State} now @param {import("./state.js").State} before */
 export function update(now, before) {
   markChosen();
-  if (now.q === before.q) return;
+  if (now.q === before.q && now.space === before.space) return;
   const input = inputById("search");
   if (input.value.trim() !== now.q) input.value = now.q;
   find(now.q, null);
@@ -44,7 +44,7 @@ async function find(words, cursor) {
   if (words) query.set("search", words);
   if (cursor) query.set("cursor", cursor);
   try {
-    const page = await read(`tracks?${query}`);
+    const page = await read(inSpace(`tracks?${query}`));
     if (mine !== latest) return;
     show(page, cursor !== null);
     byId("found").textContent = texts.found(page.total, page.total_exact);

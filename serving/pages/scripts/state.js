@@ -4,6 +4,7 @@
  * @typedef {object} State
  * @property {string} view "", "map" or "live": what stands above the lists.
  * @property {string} color The field that colours the map, empty for the usual one.
+ * @property {string} space Which space is looked at, empty for the API's default.
  * @property {string} q What is searched for.
  * @property {string} track The chosen track's id, empty for none.
  * @property {string} strategy Empty for the API's default.
@@ -15,7 +16,7 @@
 
 /** @typedef {(now: State, before: State) => void} Listener */
 
-const OWN = new Set(["view", "color", "q", "track", "pair", "strategy", "mode", "compare"]);
+const OWN = new Set(["view", "color", "space", "q", "track", "pair", "strategy", "mode", "compare"]);
 /** @type {Listener[]} */
 const listeners = [];
 let current = parse(location);
@@ -26,6 +27,7 @@ export function parse(place) {
   return {
     view: query.get("view") ?? "",
     color: query.get("color") ?? "",
+    space: query.get("space") ?? "",
     q: query.get("q") ?? "",
     track: query.get("track") ?? fromHash(place.hash),
     pair: query.get("pair") ?? "",
@@ -49,7 +51,7 @@ function fromHash(hash) {
 /** @param {State} state @returns {string} */
 export function serialise(state) {
   const query = new URLSearchParams();
-  for (const name of /** @type {const} */ (["view", "color", "q", "track", "pair", "strategy", "mode"])) if (state[name]) query.set(name, state[name]);
+  for (const name of /** @type {const} */ (["view", "color", "space", "q", "track", "pair", "strategy", "mode"])) if (state[name]) query.set(name, state[name]);
   for (const [name, value] of state.conditions) query.append(name, value);
   if (state.compare) query.set("compare", "");
   const text = query.toString().replace(/compare=$/, "compare");
@@ -57,6 +59,11 @@ export function serialise(state) {
 }
 
 export const state = () => current;
+
+/** A path of the API in the space that is looked at. @param {string} path @param {{space: string}} [asked] */
+export function inSpace(path, { space } = current) {
+  return space ? `${path}${path.includes("?") ? "&" : "?"}space=${encodeURIComponent(space)}` : path;
+}
 
 /**
  * Show something else.

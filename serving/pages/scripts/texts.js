@@ -8,6 +8,7 @@ export const markup = {
   "view.lists": "Lists",
   "view.map": "Map",
   "view.live": "Live",
+  "space.label": "Similar in",
   "live.changes": "Lists as they change",
   "live.checks": "Checks",
   "live.workers": "Workers",

@@ -13,10 +13,13 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from serving.settings import ServingSettings
 from streams.contracts import encode_list_change
+from streams.generations import GenerationName
 from tests.integration.serving.conftest import Database, ServedClient
 from tests.support.services import KafkaBroker, unique_name
 
 PARTITIONS = 2
+# Those that have a feed.
+SPACES = ("default", "melody")
 TOKEN = "shown-by-who-asks"
 
 
@@ -26,7 +29,8 @@ async def own_topics(broker: KafkaBroker, **settings: Any) -> ServingSettings:
     admin = AIOKafkaAdminClient(bootstrap_servers=broker.bootstrap_servers)
     await admin.start()
     try:
-        await admin.create_topics([NewTopic(name, PARTITIONS, 1)])
+        topics = [GenerationName(space).feed_topic(name) for space in SPACES]
+        await admin.create_topics([NewTopic(each, PARTITIONS, 1) for each in topics])
     finally:
         await admin.close()
     return ServingSettings(health_ttl=0, changes_topic=name, **settings)
@@ -125,11 +129,23 @@ async def answering(database: Database, name: str = "nutshell") -> AsyncIterator
 class FeedWriter:
     """Publishes changes as a worker does."""
 
-    def __init__(self, producer: AIOKafkaProducer, settings: ServingSettings, broker: KafkaBroker) -> None:
+    def __init__(
+        self,
+        producer: AIOKafkaProducer,
+        settings: ServingSettings,
+        broker: KafkaBroker,
+        space: str = "default",
+    ) -> None:
         self.settings = settings
+        self._topic = GenerationName(space).feed_topic(settings.changes_topic)
         self.options = {"bootstrap_servers": broker.bootstrap_servers}
+        self._broker = broker
         self._producer = producer
         self._version = 0
+
+    def of_space(self, space: str) -> "FeedWriter":
+        """One that publishes changes of another space."""
+        return FeedWriter(self._producer, self.settings, self._broker, space)
 
     async def change(self, track_id: str, added: list[str], removed: list[str]) -> tuple[int, int]:
         """A track's list has changed; returns partition and offset."""
@@ -144,16 +160,16 @@ class FeedWriter:
             source=("track-ingest", 1, self._version),
             generated_at=datetime(2026, 2, 3, tzinfo=UTC),
         )
-        sent = await self._producer.send_and_wait(self.settings.changes_topic, key=key, value=value)
+        sent = await self._producer.send_and_wait(self._topic, key=key, value=value)
         return sent.partition, sent.offset
 
     async def rubbish(self, track_id: str, value: bytes) -> None:
         """Somebody else has written to the topic."""
-        await self._producer.send_and_wait(self.settings.changes_topic, key=track_id.encode(), value=value)
+        await self._producer.send_and_wait(self._topic, key=track_id.encode(), value=value)
 
     async def withdraw(self, track_id: str) -> None:
         """A track is gone."""
-        await self._producer.send_and_wait(self.settings.changes_topic, key=track_id.encode(), value=None)
+        await self._producer.send_and_wait(self._topic, key=track_id.encode(), value=None)
 
 
 class EventReader:
@@ -206,12 +222,13 @@ async def stream(
         await made.left.wait()
         return {"type": "http.disconnect"}
 
+    path, _, query = path.partition("?")
     scope = {
         "type": "http",
         "method": "GET",
         "path": path,
         "raw_path": path.encode(),
-        "query_string": b"",
+        "query_string": query.encode(),
         "root_path": "",
         "headers": given,
     }

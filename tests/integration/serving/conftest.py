@@ -17,6 +17,7 @@ from serving.context import ApiContext
 from serving.exchange import ContextExchange
 from serving.kafka.broker import IngestLogEnds
 from serving.settings import ServingSettings
+from serving.spaces import Spaces
 from store.settings import StoreSettings
 from tests.integration.serving.catalogue import AWKWARD_IDS, ServedCatalogue, make_catalogue, write_catalogue
 from tests.support.services import PostgresServer, unique_name
@@ -55,12 +56,17 @@ class Served:
 class ServedClient(httpx.AsyncClient):
     """A client of one running application, with what that application holds."""
 
-    exchange: ContextExchange
+    spaces: Spaces
     app: ASGIApp
 
     @property
+    def exchange(self) -> ContextExchange:
+        """That of the space `default`."""
+        return self.spaces.default
+
+    @property
     def context(self) -> ApiContext:
-        """What a request gets now."""
+        """What a request that names no space gets now."""
         return self.exchange.current
 
 
@@ -76,7 +82,7 @@ async def serve(served: Served) -> AsyncIterator[ServedClient]:
 
         transport = httpx.ASGITransport(with_state)
         async with ServedClient(transport=transport, base_url="http://api") as client:
-            client.exchange = (state or {})["exchange"]
+            client.spaces = (state or {})["spaces"]
             client.app = with_state
             yield client
 

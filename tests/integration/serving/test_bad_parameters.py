@@ -47,9 +47,25 @@ pytestmark = pytest.mark.integration
         ("/map", "field=extra.", "field"),
         ("/map", "after=-1", "after"),
         ("/map", "limit=0", "limit"),
+        ("/map", "space=Melody", "space"),
+        ("/recommend/test%2F00123", "space=", "space"),
+        ("/recommend/test%2F00123", "space=default&space=default", "space"),
+        ("/recommend/test%2F00123/compare", "space=a-b", "space"),
+        ("/explain", "seed=a&candidate=b&space=a%20b", "space"),
+        ("/tracks/test%2F00123", "space=%C3%A4", "space"),
+        ("/health/detailed", "space=Melody", "space"),
+        ("/strategies", "space=default", "space"),
+        ("/spaces", "space=default", "space"),
     ],
 )
 async def test_bad_parameter_is_named(client: httpx.AsyncClient, path: str, query: str, field: str) -> None:
     """A parameter out of range, repeated, malformed or unknown is a 422 that names it."""
     document = problem_of(await client.get(f"{path}?{query}"), 422, "invalid-parameters")
     assert set(fields_of(document)) == {field}
+
+
+@pytest.mark.parametrize("path", ["/recommend", "/recommend/batch"])
+async def test_a_query_string_beside_a_body_is_refused(client: httpx.AsyncClient, path: str) -> None:
+    """What somebody asks for there is a member of the body, and would be ignored."""
+    answer = await client.post(f"{path}?space=melody&top_k=5", json={"track_id": "test/00123"})
+    assert fields_of(problem_of(answer, 422, "invalid-parameters")) == ["space", "top_k"]

@@ -26,9 +26,10 @@ from mess_client import (
 
 from mess.stack.ports import pick_free
 from tests.integration.serving.asking import PARTITIONS, FeedWriter, own_topics
-from tests.integration.serving.catalogue import AWKWARD_IDS, ServedCatalogue
-from tests.integration.serving.conftest import Database
+from tests.integration.serving.catalogue import AWKWARD_IDS, ServedCatalogue, make_catalogue
+from tests.integration.serving.conftest import SIZE, Database
 from tests.integration.serving.process import Process, running_api
+from tests.integration.serving.two_generations import add_generation, promote
 from tests.support.services import KafkaBroker
 
 pytestmark = pytest.mark.integration
@@ -97,6 +98,33 @@ async def test_both_clients_read_what_is_stored(database: Database, catalogue: S
             (await client.health()).status,
             [page async for page in client.map_points(field="composer")],
         ]
+
+
+async def test_every_method_reads_in_the_space_that_is_named(database: Database) -> None:
+    """Lists, tracks, names, the map and health of another space; one that there is not is said to be none."""
+    other = make_catalogue(SIZE - 20, seed=21, ids=AWKWARD_IDS)
+    name = await add_generation(database, "melody", other)
+    await promote(database, name)
+    expected = [track_id for track_id, _ in other.expected(TRACK, 5)]
+    size = len(other.tracks)
+    async with api(database) as url, AsyncMessClient(url, retries=ONCE) as client:
+        assert [each.space for each in (await client.spaces()).spaces] == ["default", "melody"]
+        one = await client.recommend(TRACK, top_k=5, space="melody")
+        (many,) = await client.recommend_many([{"track_id": TRACK, "top_k": 5, "space": "melody"}])
+        assert isinstance(many, Recommendations)
+        assert one.track_ids == many.track_ids == expected
+        assert (await client.track(TRACK, space="melody")).source.topic == name.topic
+        assert len([track async for track in client.tracks(page_size=70, space="melody")]) == size
+        assert (await client.tracks_page(limit=1, space="melody")).total == size
+        assert (await client.metadata(TRACK, space="melody")).title == f"{one.reference_metadata.title}"  # type: ignore[union-attr]
+        assert sum(each.count for each in (await client.composers(space="melody")).composers) < size
+        assert (await client.tags(space="melody")).tags
+        assert [page.space async for page in client.map_points(space="melody")] == ["melody"]
+        report = await client.health(detailed=True, space="melody")
+        assert report.checks["generation"].model_dump()["space"] == "melody"
+        with pytest.raises(NotFoundError) as missing:
+            await client.recommend(TRACK, space="mood")
+        assert missing.value.kind == "unknown-space"
 
 
 async def test_refusals_are_exceptions_that_say_why(database: Database) -> None:

@@ -422,6 +422,7 @@ class TestPages:
             "/composers",
             "/tags",
             "/strategies",
+            "/spaces",
             "/health",
             "/health/live",
             "/health/ready",

@@ -264,7 +264,7 @@ async def test_a_postgres_that_goes_away_during_a_switch_is_asked_again(both: Tw
         assert await _generation(client) == 1
         gate.delay = 0.1
         await both.promote(2)
-        await until(lambda: client.context.recommending.watch.seen.serving == SECOND)
+        await until(lambda: client.context.recommending.watch.seen.serving["default"] == SECOND)
         await gate.close()
         await until(lambda: client.exchange.trouble is not None)
         response = await client.get(PATH)
@@ -284,7 +284,7 @@ async def test_a_process_stops_while_a_context_is_opened(both: TwoGenerations) -
         ):
             gate.delay = 0.3
             await both.promote(2)
-            await until(lambda: client.context.recommending.watch.seen.serving == SECOND)
+            await until(lambda: client.context.recommending.watch.seen.serving["default"] == SECOND)
             assert client.context.generation == GenerationName()
         await until(lambda: _has_no_connections(both))
 

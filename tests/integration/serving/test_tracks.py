@@ -270,9 +270,9 @@ async def test_strategies_are_those_that_work(client: httpx.AsyncClient) -> None
     ("path", "known"),
     [
         ("/strategies?x=1", None),
-        ("/changes?x=1", None),
-        ("/tracks/a+b?top_k=3", None),
-        ("/composers?composer=Bach", ["limit"]),
+        ("/changes?x=1", ["space"]),
+        ("/tracks/a+b?top_k=3", ["space"]),
+        ("/composers?composer=Bach", ["limit", "space"]),
     ],
 )
 async def test_unknown_parameters_are_refused_everywhere(

@@ -49,13 +49,11 @@ class TwoGenerations:
 
     def of(self, name: GenerationName) -> Database:
         """The database as a generation's worker sees it."""
-        store = StoreSettings(database_url=self.database.url).of_schema(name.schema)  # type: ignore[arg-type]
-        return replace(self.database, url=store.database_url.get_secret_value())
+        return database_of(self.database, name)
 
     async def promote(self, number: int) -> None:
         """Let a generation serve, with every right to read it."""
-        async with _opened(self.database.url) as pool, transaction(pool) as connection:
-            await promote_generation(connection, GenerationName("default", number))
+        await promote(self.database, GenerationName("default", number))
 
     async def turn(self, number: int) -> None:
         """Let a generation serve, whatever rights there are."""
@@ -64,18 +62,35 @@ class TwoGenerations:
     def check(self, body: dict[str, Any]) -> int:
         """The generation that an answer for a track is of, of which all of it must be."""
         number: int = body["generation"]
-        catalogue = self.catalogues[number]
         assert body["space"] == "default"
-        reference = catalogue.tracks[catalogue.by_id[body["reference_track"]]]
-        assert body["reference_metadata"]["title"] == reference.metadata["title"]
-        assert body["source"]["topic"] == GenerationName("default", number).topic
-        items = body["recommendations"]
-        expected = catalogue.expected(reference.track_id, len(items))
-        assert [item["track_id"] for item in items] == [track_id for track_id, _ in expected]
-        for item in items:
-            track = catalogue.tracks[catalogue.by_id[item["track_id"]]]
-            assert item["title"] == item["metadata"]["title"] == track.metadata["title"]
+        check_answer(self.catalogues[number], GenerationName("default", number), body)
         return number
+
+
+def database_of(database: Database, name: GenerationName) -> Database:
+    """The database as a generation's worker sees it."""
+    store = StoreSettings(database_url=database.url).of_schema(name.schema)  # type: ignore[arg-type]
+    return replace(database, url=store.database_url.get_secret_value())
+
+
+async def promote(database: Database, name: GenerationName) -> None:
+    """Let a generation serve, with every right to read it."""
+    async with _opened(database.url) as pool, transaction(pool) as connection:
+        await promote_generation(connection, name)
+
+
+def check_answer(catalogue: ServedCatalogue, name: GenerationName, body: dict[str, Any]) -> None:
+    """All of an answer for a track must be of one generation, which holds `catalogue`."""
+    assert (body["space"], body["generation"]) == (name.space, name.number)
+    reference = catalogue.tracks[catalogue.by_id[body["reference_track"]]]
+    assert body["reference_metadata"]["title"] == reference.metadata["title"]
+    assert body["source"]["topic"] == name.topic
+    items = body["recommendations"]
+    expected = catalogue.expected(reference.track_id, len(items))
+    assert [item["track_id"] for item in items] == [track_id for track_id, _ in expected]
+    for item in items:
+        track = catalogue.tracks[catalogue.by_id[item["track_id"]]]
+        assert item["title"] == item["metadata"]["title"] == track.metadata["title"]
 
 
 @asynccontextmanager
@@ -96,21 +111,34 @@ async def make_two_generations(
     """
     other = catalogue if alike else make_catalogue(SIZE, seed=8, ids=AWKWARD_IDS)
     both = TwoGenerations(database, {1: catalogue, 2: other})
-    async with _opened(database.url) as pool, transaction(pool) as connection:
-        await create_generation(connection, "default", None)
-    connection = await asyncpg.connect(both.of(SECOND).url)
-    try:
-        await write_catalogue(connection, other)
-    finally:
-        await connection.close()
+    await add_generation(database, "default", other)
     for name in (FIRST, SECOND):
         # The same bytes in both, where the lists are the same.
         topic = FIRST.topic if alike else name.topic
-        await _store_bodies(both.of(name).url, both.catalogues[name.number], topic)
+        await store_bodies(both.of(name).url, both.catalogues[name.number], topic)
     return both
 
 
-async def _store_bodies(url: str, catalogue: ServedCatalogue, topic: str) -> None:
+async def add_generation(database: Database, space: str, catalogue: ServedCatalogue) -> GenerationName:
+    """Create the next generation of a space, which nobody reads yet, and fill it."""
+    async with _opened(database.url) as pool, transaction(pool) as connection:
+        made = await create_generation(connection, space, None)
+    connection = await asyncpg.connect(database_of(database, made.name).url)
+    try:
+        await write_catalogue(connection, catalogue)
+    finally:
+        await connection.close()
+    return made.name
+
+
+async def store_bodies(url: str, catalogue: ServedCatalogue, topic: str) -> None:
+    """Store some bodies of another strategy in a generation.
+
+    Args:
+        url: Of its database, as its worker sees it.
+        catalogue: What it holds.
+        topic: Where the bodies say that they come from.
+    """
     async with _opened(url) as pool:
         lists = ListReader(pool, TrackFragments(pool, 2**24, 30.0), 30.0)
         for track in catalogue.tracks[_STORED.start : _STORED.stop]:

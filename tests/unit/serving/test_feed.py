@@ -9,7 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serving.kafka.change_subscriber import ChangeSubscription
-from serving.kafka.changes import FeedChange, UnreadableChangeError, described_change, read_positions
+from serving.kafka.changes import (
+    FeedChange,
+    UnreadableChangeError,
+    described_change,
+    event_id,
+    read_positions,
+)
 
 pytestmark = pytest.mark.unit
 
@@ -56,18 +62,34 @@ def test_a_change_says_whose_list_it_is(
     assert (told["space"], told["generation"]) == generation
 
 
-@given(st.dictionaries(st.integers(0, 999_999), st.integers(-1, 10**18 - 1), min_size=1))
-def test_positions_come_back_as_they_were_told(seen: dict[int, int]) -> None:
-    """An id gives back what was seen of each partition."""
-    text = ",".join(f"{partition}:{offset}" for partition, offset in seen.items())
-    assert read_positions(text) == seen
+seen_positions = st.dictionaries(st.integers(0, 999_999), st.integers(-1, 10**18 - 1), min_size=1)
+spaces = st.sampled_from(["default", "melody", "m0"])
 
 
-@given(st.text() | st.from_regex(r"[0-9:,-]{0,30}", fullmatch=True))
-def test_what_is_no_position_is_refused(text: str) -> None:
+@given(seen_positions, spaces)
+def test_positions_come_back_as_they_were_told(seen: dict[int, int], space: str) -> None:
+    """An id gives back what was seen of each partition of the space's feed."""
+    assert read_positions(event_id(seen, space), space) == seen
+
+
+@given(seen_positions, spaces, spaces)
+def test_an_id_of_another_space_is_refused(seen: dict[int, int], space: str, other: str) -> None:
+    """Its positions mean nothing in the other feed: it says which space it is of."""
+    if other != space:
+        with pytest.raises(ValueError, match=f"is of the changes of space {space}, not of {other}"):
+            read_positions(event_id(seen, space), other)
+
+
+def test_ids_of_the_space_default_are_as_they_were_before_there_were_spaces() -> None:
+    """Readers who have one go on with it."""
+    assert (event_id({1: 7, 0: 2}, "default"), event_id({1: 7}, "melody")) == ("0:2,1:7", "melody@1:7")
+
+
+@given(st.text() | st.from_regex(r"([a-z0-9]{0,3}@)?[0-9:,-]{0,30}", fullmatch=True), spaces)
+def test_what_is_no_position_is_refused(text: str, space: str) -> None:
     """Whatever the text, there are positions, or a ValueError and nothing else."""
     try:
-        seen = read_positions(text)
+        seen = read_positions(text, space)
     except ValueError:
         return
     assert min(seen.values(), default=-1) >= -1
@@ -75,8 +97,18 @@ def test_what_is_no_position_is_refused(text: str) -> None:
 
 def test_of_a_partition_named_twice_nothing_is_left_out() -> None:
     """The lowest offset counts; an empty id names none."""
-    assert read_positions("1:7,2:3,1:5,1:9") == {1: 5, 2: 3}
-    assert read_positions("") == {}
+    assert read_positions("1:7,2:3,1:5,1:9", "default") == {1: 5, 2: 3}
+    assert read_positions("", "melody") == {}
+
+
+async def test_a_subscription_that_has_ended_tells_what_it_has_and_no_more() -> None:
+    """Its reader does not wait for what never comes."""
+    subscription = ChangeSubscription(limit=3, max_bytes=10_000, wanted=None)
+    subscription.offer(_change(1))
+    subscription.end()
+    subscription.offer(_change(2))
+    assert [change.offset for change in await subscription.next()] == [1]
+    assert await subscription.next() == []
 
 
 async def test_a_subscription_keeps_no_more_than_its_limit() -> None:

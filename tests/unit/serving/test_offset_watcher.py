@@ -230,13 +230,14 @@ async def test_the_first_reader_after_a_quiet_time_learns_what_was_absorbed_in_i
 
 
 async def test_each_poll_that_finds_another_generation_to_serve_says_so(store: SteeredStore) -> None:
-    """Its own generation is nothing to tell, nor is a store that does not say."""
-    told: list[GenerationName | None] = []
-    watch = watcher(NotedMemory(), turned=lambda: told.append(watch.seen.serving))
-    for serving in (None, GenerationName(), GenerationName("default", 2), GenerationName("default", 2)):
-        store.progress = StoreProgress({0: 10}, {}, serving)
+    """Its own generation is nothing to tell, nor is a store that does not say, nor another space; that none serves is."""
+    told: list[set[str]] = []
+    watch = watcher(NotedMemory(), turned=lambda: told.append(set(map(str, watch.seen.serving.values()))))
+    melody, first, second = GenerationName("melody", 3), GenerationName(), GenerationName("default", 2)
+    for serving in ((), (first,), (first, melody), (second, melody), (second,), (melody,)):
+        store.progress = StoreProgress({0: 10}, {}, {name.space: name for name in serving})
         await watch.look()
-    assert told == [GenerationName("default", 2)] * 2
+    assert told == [{"default/2", "melody/3"}, {"default/2"}, {"melody/3"}]
 
 
 async def test_nobody_waits_for_a_poll_of_a_store_that_is_away(store: SteeredStore) -> None:

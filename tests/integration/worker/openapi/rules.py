@@ -10,7 +10,7 @@ from schemathesis.core.failures import Failure
 _RULES = re.compile(
     r"exactly one of|is not a mode of|contradicts|is what to start from, too|must be at most top_k|min is above max|candidate and compare exclude"
     r"|components; this catalogue has|has no entry|is longer than|are longer than|is not a cursor|belongs to a listing"
-    r"|names no track of the catalogue|is given more than once|is not a parameter of|must be a date|is a list of locations|is blank, or a word for no value|contains a NUL character|contains a lone surrogate|is not zero|is zero|bytes long|is (?:nan|-?inf)$|must be a number$|has no range|all is for lists|have no aspects|has no aspect|must not all be zero|is no name of an aspect|is given twice|must be between -1,000 and 1,000|is missing or zero|is neither a list version|is a time to come|reads stored lists, which do not answer|has no parts|has a part|has fixed how many components"
+    r"|names no track of the catalogue|is given more than once|is not a parameter of|must be a date|is a list of locations|is blank, or a word for no value|contains a NUL character|contains a lone surrogate|is not zero|is zero|bytes long|is (?:nan|-?inf)$|must be a number$|has no range|all is for lists|have no aspects|has no aspect|must not all be zero|is no name of an aspect|is given twice|must be between -1,000 and 1,000|is of the changes of space|is missing or zero|is neither a list version|is a time to come|reads stored lists, which do not answer|has no parts|has a part|has fixed how many components"
 )
 
 
