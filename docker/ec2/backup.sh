@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Backs up: backup.sh DIR makes DIR/mess-TIME/ with a dump of Postgres and copies of the topics, whoever runs the two.
 #
-# Either of the two rebuilds every list: the dump at once, the copy of track-ingest by computing them again. With
+# Either of the two rebuilds every list: the dump at once, the copy of track-ingest, and of each generation's topic those of it,
+# by computing them again. With
 # MESS_BACKUP_KEEP=N only the newest N backups of DIR are kept. Nothing is stopped.
 #
 # With MESS_BACKUP_REPOSITORY in the settings, the backup is sent there, too, encrypted, and old ones are removed there by
@@ -9,9 +10,6 @@
 set -euo pipefail
 # shellcheck source=docker/ec2/common.sh
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
-
-# Compacted or kept for a month: what the lists and popularity are computed from.
-readonly TOPICS=(track-ingest track-interactions)
 
 target=${1:?usage: backup.sh DIR, or backup.sh --list}
 require_password_login
@@ -32,7 +30,9 @@ trap 'rm -rf "$target/.$name.partial"' EXIT
 say "dumping Postgres"
 client pg_dump --format custom --compress 6 </dev/null \
   >"$target/.$name.partial/postgres.dump"
-for topic in "${TOPICS[@]}"; do
+# Compacted or kept for a month: what the lists and popularity are computed from.
+own=$(compose run --rm --no-deps -T mess spaces list --topics </dev/null) || die "the generations cannot be listed"
+for topic in track-ingest track-interactions $own; do
   say "copying $topic"
   compose run --rm --no-deps -T mess topics dump "$topic" </dev/null | gzip -6 --rsyncable \
     >"$target/.$name.partial/$topic.jsonl.gz"

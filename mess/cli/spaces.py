@@ -38,9 +38,19 @@ def register(app: typer.Typer) -> None:
     app.add_typer(group, name="spaces")
 
 
-def list_generations(data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
+def list_generations(
+    topics: Annotated[
+        bool, typer.Option("--topics", help="Only the topics of vectors beside track-ingest, a line each.")
+    ] = False,
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+) -> None:
     """List the generations and their states."""
     work = with_store(store_settings(data_dir), "spaces", generations.list_generations, read_only=True)
+    if topics:
+        for each in run_command(work):
+            if each.retired_at is None and not each.name.is_first:
+                typer.echo(each.name.topic)
+        return
     table = Table("generation", "state", "model", "topic", "created", box=box.SIMPLE_HEAD)
     for each in run_command(work):
         topic = each.name.topic if each.retired_at is None else ""

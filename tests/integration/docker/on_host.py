@@ -1,7 +1,7 @@
 """The deployment's scripts on this machine: what compose would run in containers runs here, on services that others run.
 
 A stand-in for `docker` runs `compose run client` and `compose run mess` as the same commands on the host, and notes every
-call. `compose up` applies the migrations, as the job `setup` does.
+call. `compose up` applies the migrations and makes topics, as the job `setup` does.
 """
 
 import os
@@ -25,7 +25,7 @@ set +a
 while [ "$1" != run ] && [ "$1" != up ]; do shift; done
 action=$1
 shift
-if [ "$action" = up ]; then exec "$PYTHON" -m mess migrate; fi
+if [ "$action" = up ]; then "$PYTHON" -m mess migrate && exec "$PYTHON" -m mess topics create; fi
 while [[ $1 == -* ]]; do shift; done
 service=$1
 shift

@@ -11,11 +11,16 @@ import asyncpg
 import boto3
 import pytest
 from moto.server import ThreadedMotoServer
+from pydantic import SecretStr
 
+from mess.spaces import lifecycle
+from store.pool import open_pool
+from store.settings import StoreSettings
+from streams.generations import GenerationName
 from streams.kafka.clients import start_producer
 from streams.kafka.topic_copies import dump_topic
-from streams.kafka.topics import TRACK_INGEST, TRACK_INTERACTIONS
-from streams.settings import KafkaSettings
+from streams.kafka.topics import RECOMMENDATIONS, TRACK_INGEST, TRACK_INTERACTIONS, delete_topics
+from streams.settings import KafkaSettings, StreamSettings
 from tests.integration.docker.on_host import Deployment
 from tests.support.services import KafkaBroker, renewed, unique_name
 
@@ -25,22 +30,39 @@ CREDENTIALS = {"AWS_ACCESS_KEY_ID": "operator", "AWS_SECRET_ACCESS_KEY": "of the
 PASSWORD = "MESS_BACKUP_PASSWORD=c2b7a1f09d3e48566a"
 
 
+MELODY = GenerationName("melody", 1)
+TOPICS = (TRACK_INGEST, TRACK_INTERACTIONS, MELODY.topic)
+
+
 @pytest.fixture
 def broker(kafka_broker: KafkaBroker) -> KafkaBroker:
     """A broker with empty topics."""
-    return renewed(kafka_broker)
+    return _emptied(kafka_broker)
+
+
+def _emptied(broker: KafkaBroker) -> KafkaBroker:
+    """The broker with topics that are made anew, and none of a further space."""
+    kafka = KafkaSettings(bootstrap_servers=broker.bootstrap_servers)
+    asyncio.run(delete_topics(kafka, [MELODY.topic, MELODY.feed_topic(RECOMMENDATIONS)]))
+    return renewed(broker)
 
 
 async def _fill(database_url: str, broker: KafkaBroker) -> None:
-    """One track in the store, one message in each topic that is copied."""
+    """One track and a further space in the store, one message in each topic that is copied."""
+    kafka = KafkaSettings(bootstrap_servers=broker.bootstrap_servers)
+    async with await open_pool(
+        StoreSettings(database_url=SecretStr(database_url)), application_name="test"
+    ) as pool:
+        await lifecycle.create(kafka, StreamSettings(), pool, space="melody")
     connection = await asyncpg.connect(database_url)
     await connection.execute(
         "INSERT INTO tracks (track_id, key, embedding, source_partition, source_offset, event_time)"
         r" VALUES ('a track', 7, '\x0000803f', 0, 0, now())"
     )
+    await connection.execute(f"INSERT INTO {MELODY.schema}.tracks SELECT * FROM tracks")
     await connection.close()
-    producer = await start_producer(KafkaSettings(bootstrap_servers=broker.bootstrap_servers))
-    for topic in (TRACK_INGEST, TRACK_INTERACTIONS):
+    producer = await start_producer(kafka)
+    for topic in TOPICS:
         await producer.send_and_wait(topic, key=b"a track", value=topic.encode())
     await producer.stop()
 
@@ -48,6 +70,7 @@ async def _fill(database_url: str, broker: KafkaBroker) -> None:
 async def _stored(database_url: str) -> list[tuple[object, ...]]:
     connection = await asyncpg.connect(database_url)
     rows = await connection.fetch("SELECT * FROM tracks ORDER BY track_id")
+    rows += await connection.fetch(f"SELECT track_id, embedding FROM {MELODY.schema}.tracks")
     readable = await connection.fetchval("SELECT has_table_privilege('mess_api', 'tracks', 'SELECT')")
     await connection.close()
     return [*map(tuple, rows), (readable,)]
@@ -61,7 +84,7 @@ async def _empty(database_url: str) -> None:
 
 async def _copied(broker: KafkaBroker) -> list[bytes]:
     lines: list[bytes] = []
-    for topic in (TRACK_INGEST, TRACK_INTERACTIONS):
+    for topic in TOPICS:
         await dump_topic(KafkaSettings(bootstrap_servers=broker.bootstrap_servers), topic, lines.append)
     return lines
 
@@ -75,7 +98,7 @@ def test_what_others_run_is_backed_up_and_restored(
     done = Deployment(tmp_path / "one", database_url, broker).run("backup.sh", tmp_path)
     assert done.returncode == 0, done.stderr
     [backup] = tmp_path.glob("mess-*")
-    renewed(broker)
+    _emptied(broker)
 
     other = Deployment(tmp_path / "two", empty_database_url, broker)
     # Into a new database, and into one that has the schema.
