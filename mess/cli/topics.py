@@ -99,7 +99,7 @@ def copy(
     A copy that was broken off goes on where it was.
     """
     kafka = kafka_settings(data_dir)
-    done = run_command(copied(kafka, source, target, follow=follow), stopped=OK)
+    done = run_command(copied(kafka, source, target, follow=follow), stopped=OK if follow else None)
     typer.echo(f"{done.messages:,} messages of {source} copied to {target}")
 
 

@@ -426,6 +426,7 @@ class Runner:
         for watcher in self._watched:
             faults += watcher.faults
             faults += await asyncio.to_thread(watcher.against, log, meanings)
+        faults += await self._watcher.against_history()
         samples = sum(len(watcher.samples) for watcher in self._watched)
         tracks = len(await stored_lists(self._url))
         exits = {worker.name: worker.exits for worker in self._workers}

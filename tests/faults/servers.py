@@ -170,6 +170,7 @@ class KeptWorker(WorkerProcess):
             # Often enough that most starts find one, of a state that is long past or of a partition that was lost since.
             MESS_DATA_DIR=str(log.with_suffix("")),
             MESS_SNAPSHOT_SECONDS="1.5",
+            MESS_LIST_HISTORY="1h",
         )
         self.name = log.stem
         self._note = note

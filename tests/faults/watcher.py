@@ -13,6 +13,17 @@ from store.pool import UNAVAILABLE
 from tests.faults.history import LoggedCatalogue, Meaning
 
 INTERVAL_SECONDS = 0.2
+_LOST = """
+SELECT s.key, s.version FROM unnest($1::bigint[], $2::bigint[]) AS s (key, version)
+WHERE NOT EXISTS (SELECT FROM list_history AS h WHERE h.key = s.key AND h.version = s.version)
+    AND NOT EXISTS (SELECT FROM neighbour_lists AS l WHERE l.key = s.key AND l.version = s.version)
+"""
+_OVERLAPPING = """
+SELECT key, version FROM (
+    SELECT key, version, replaced_by, lead(version) OVER (PARTITION BY key ORDER BY version) AS next
+    FROM (SELECT key, version, replaced_by FROM list_history UNION ALL SELECT key, version, NULL FROM neighbour_lists) AS l
+) AS pairs WHERE replaced_by > next OR replaced_by <= version
+"""
 
 
 @dataclass
@@ -121,6 +132,21 @@ class Watcher:
                 for key, value in earlier.items()
                 if later.get(key, value) < value
             ]
+
+    async def against_history(self) -> list[str]:
+        """Hold the lists that were seen against those that are kept: each is there, and no two stood at once."""
+        # A promotion gives lists other versions, and those of before are not kept.
+        seen = set() if self.promotions else {pair for each in self.samples for pair in each.versions.items()}
+        connection = await asyncpg.connect(self.database_url)
+        try:
+            lost = await connection.fetch(_LOST, [key for key, _ in seen], [version for _, version in seen])
+            overlapping = await connection.fetch(_OVERLAPPING)
+        finally:
+            await connection.close()
+        return [
+            *(f"list {version} of {key} stood, and is not kept" for key, version in lost[:5]),
+            *(f"list {version} of {key} ended after the next one began" for key, version in overlapping[:5]),
+        ]
 
     def against(
         self, log: list[ConsumerRecord], meanings: dict[tuple[bytes, bytes | None], Meaning]
