@@ -1,6 +1,7 @@
 """Runs tasks in the background of a block."""
 
 import asyncio
+import contextvars
 import signal
 from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import asynccontextmanager
@@ -14,7 +15,11 @@ logger = structlog.get_logger("serving")
 @asynccontextmanager
 async def running_tasks(work: Mapping[str, Coroutine[Any, Any, None]]) -> AsyncIterator[None]:
     """Run tasks around a block. If one of them fails, the process ends: a partly working API would mislead."""
-    tasks = [asyncio.create_task(coroutine, name=name) for name, coroutine in work.items()]
+    # A request may have begun them; their log lines and traces are not its own.
+    tasks = [
+        asyncio.create_task(coroutine, name=name, context=contextvars.Context())
+        for name, coroutine in work.items()
+    ]
     for task in tasks:
         task.add_done_callback(_failed)
     try:

@@ -29,7 +29,7 @@ class PastListReader:
         self, generation: GenerationName, topic: str, pool: asyncpg.Pool, fragments: TrackFragments
     ) -> None:
         self._of = generation_members(generation)
-        self._number = generation.number
+        self._tagged = replies.tag_ending(generation)
         self._topic = topic
         self._pool = pool
         self._fragments = fragments
@@ -69,7 +69,7 @@ class PastListReader:
         body, tag = replies.past_body(track_id, fragments.get(key), found, named, self._topic, query.top_k)
         milliseconds = (time.perf_counter() - began) * 1000
         ending = delivery_members(self._of, cached=True, stale=False, milliseconds=milliseconds)
-        return ReadAnswer(body + ending, f'{tag[:-1]}-{self._number}"'.encode(), "history")
+        return ReadAnswer(body + ending, (tag[:-1] + self._tagged).encode(), "history")
 
 
 def _reaches(reach: HistoryReach, as_of: AsOf) -> bool:

@@ -13,6 +13,7 @@ from store.list_history import PastList
 from store.listed import ListHeader
 from store.reads import StoredTrack, TrackRecord
 from streams.contracts.rendering import entity_tag, filename_of, headline_fields
+from streams.generations import DEFAULT_SPACE, GenerationName
 
 JSON = "application/json"
 _OPTIONS = orjson.OPT_UTC_Z
@@ -24,6 +25,12 @@ _RATED = (
 
 # Behind the similarity of a track that has been deleted, in `SENTENCE`.
 _GONE = b"; the track has been deleted since"
+
+
+def tag_ending(generation: GenerationName) -> str:
+    """The end of an entity tag: a reader must not take a body of another generation for current, though its list be the same."""
+    space = "" if generation.space == DEFAULT_SPACE else f"{generation.space}."
+    return f'-{space}{generation.number}"'
 
 
 def json_response(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:

@@ -95,8 +95,7 @@ class ReadService:
         self._settings = settings
         self._topic = settings.topic_of(generation)
         self._of = generation_members(generation)
-        # A reader must not take a body of another generation for current, though its list be the same.
-        self._tagged = b'-%d"' % generation.number
+        self._tagged = replies.tag_ending(generation).encode()
         self._memory = memory
         self._lists = lists
         self.watch = watch

@@ -134,6 +134,20 @@ async def test_each_space_answers_from_its_own_lists_and_its_own_memory(
         assert track["source"]["topic"] == {"default": FIRST, "melody": MELODY}[space].topic
 
 
+async def test_an_entity_tag_of_one_space_is_none_of_another(client: ServedClient, both: TwoSpaces) -> None:
+    """Though both store the same bytes: the space that an answer names is not among them."""
+    await both.database.execute(
+        "UPDATE mess_melody_1.materialised_recommendations AS m SET body = d.body, tag = d.tag"
+        " FROM public.materialised_recommendations AS d WHERE d.key = m.key AND d.strategy = m.strategy"
+    )
+    first = await client.get(STORED)
+    for path, status in ((STORED, 304), (_in("melody", STORED), 200)):
+        answer = await client.get(path, headers={"if-none-match": first.headers["etag"]})
+        assert answer.status_code == status
+    assert (first.json()["space"], answer.json()["space"]) == ("default", "melody")
+    assert answer.json()["recommendations"] == first.json()["recommendations"]
+
+
 async def test_a_batch_may_ask_in_several_spaces(both: TwoSpaces, client: ServedClient) -> None:
     """Each entry is answered from its own; one of a space that there is not gets a problem in its place."""
     spaces = ["melody", "default", "mood", "melody", "Melody"]
