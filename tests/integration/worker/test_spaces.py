@@ -78,11 +78,20 @@ async def test_two_spaces_serve_at_once(line: Line, melody: Beside) -> None:
         assert "melody/1 serves readers now" in await run(line, "spaces", "promote", "melody/1")
         assert (await run(line, "spaces", "serving", "--all")).split() == ["default/1", "melody/1"]
 
+        assert "1.000000" in await run(line, "audit", "--of", "melody/1")
+        for words, reason in (
+            (("rollback", "--space", "melody"), "nothing to go back to"),
+            (("serving", "--space", "mood"), "no generation of space mood serves"),
+            (("create", "--space", "Mood"), "is no name of a space"),
+        ):
+            code, told = await asyncio.to_thread(mess, line, "spaces", *words)
+            assert (code != 0, reason in told) == (True, True), told
+
         for topic, url in ((FEED, line.database_url), (MELODY_FEED, melody.own_url)):
-            told = await until_told(line, url, 1, topic)
-            assert len(told) == TRACKS
+            changes = await until_told(line, url, 1, topic)
+            assert len(changes) == TRACKS
             space, reason = ("melody", "promoted") if topic == MELODY_FEED else ("default", None)
-            assert {(change["space"], change["reason"]) for change in told} == {(space, reason)}
+            assert {(change["space"], change["reason"]) for change in changes} == {(space, reason)}
         await requests_are_answered_by_their_space(line, melody, client)
         await changes_stay_in_their_space_and_deletions_do_not(line, melody)
         await the_space_ends(line, melody, client)
