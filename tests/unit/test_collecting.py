@@ -77,7 +77,7 @@ def test_dead_cycles_are_bounded_by_what_the_process_has_grown(
     monkeypatch.setattr(setting_aside, "_resident", lambda: len(alive) << 20)
     monkeypatch.setattr(setting_aside, "_before", 0)
     most, kept = 0, list[Heavy]()
-    for number in range(400):
+    for number in range(200):
         kept.append(Heavy(number))
         if number % 20 == 19:
             gc.collect()  # finds them alive, and sets them aside
