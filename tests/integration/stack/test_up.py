@@ -134,13 +134,21 @@ async def test_a_stack_from_start_to_stop(tmp_path: Path) -> None:
 
 
 async def test_a_second_start_resumes_with_its_data(tmp_path: Path) -> None:
-    """The database of the first run is the database of the second, after a kill -9 of everything in between."""
+    """The database of the first run is the database of the second, after a kill -9 of everything in between.
+
+    What serves there has a worker, and topics, which this broker has lost.
+    """
     data_dir = tmp_path / "data"
     with running(data_dir, "--broker=tansu", "--port=0") as up:
         up.url()
         state = up.state()
         connection = await asyncpg.connect(state["database_url"])
         await connection.execute("CREATE TABLE kept AS SELECT 42 AS answer")
+        made = await asyncio.to_thread(
+            mess, "spaces", "create", "--space", "melody", "--data-dir", str(data_dir)
+        )
+        assert made.returncode == 0, made.stderr
+        await connection.execute("UPDATE generations SET serving = true WHERE space = 'melody'")
         await connection.close()
         up.process.kill()
         await asyncio.to_thread(up.process.wait)
@@ -150,6 +158,13 @@ async def test_a_second_start_resumes_with_its_data(tmp_path: Path) -> None:
         connection = await asyncpg.connect(up.state()["database_url"])
         assert await connection.fetchval("SELECT answer FROM kept") == 42
         await connection.close()
+        report = orjson.loads(
+            (await asyncio.to_thread(mess, "status", "--data-dir", str(data_dir), "--json")).stdout
+        )
+        assert len(up.state()["pids"]["workers"]) == 2  # type: ignore[index]
+        assert (data_dir / "logs" / "worker-melody-1.log").exists()
+        topics = {each["topic"] for each in report["topics"]}
+        assert {"track-embeddings.melody.1", "recommendations.melody"} <= topics
 
 
 async def test_services_of_ones_own_are_used(
