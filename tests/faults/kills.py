@@ -315,6 +315,8 @@ class KillingRunner(Runner):
         assert self._spaces is not None
         self.incidents[f"promoted in {space}"] += 1
         self.note(f"{await self._spaces.switch(space)} serves")
+        if self._requests is not None:
+            self._requests.switched.append(time.monotonic())
 
     async def _join_or_leave(self) -> None:
         """Let a further worker join; the next time, take it away for good, asked or killed."""

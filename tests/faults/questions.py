@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,6 +17,8 @@ from aiokafka.errors import KafkaError
 
 from streams.contracts import RecommendationReply
 from streams.kafka.topics import RECOMMENDATION_REPLIES, RECOMMENDATION_REQUESTS
+from streams.maintenance.serving import LOOK_SECONDS
+from streams.recommender.held_requests import HELD_SECONDS
 from streams.strategies.aspects import Layout
 from tests.faults.beside import Beside
 from tests.support.worker import read_topic
@@ -31,13 +34,19 @@ _PASSING = {"track-not-found", "unknown-space", "store-unavailable", "search-una
 class SpaceRequests:
     """Requests on Kafka in the course of a history: each is to have a reply of its space.
 
+    Excused are those that had waited for longer than workers hold one when a generation began to serve: all workers of the one
+    before had been dead for so long.
+
     Attributes:
         asked: By request id that was delivered, the space.
+        switched: When generations have begun to serve.
     """
 
     producer: AIOKafkaProducer
     rng: np.random.Generator
     asked: dict[str, str] = field(default_factory=dict)
+    switched: list[float] = field(default_factory=list)
+    _times: dict[str, float] = field(default_factory=dict)
 
     async def ask(self, track_id: str, space: str) -> None:
         """Publish a request, without a timeout."""
@@ -49,7 +58,11 @@ class SpaceRequests:
             )
         except KafkaError:
             return  # nobody has been promised anything
-        self.asked[request_id] = space
+        self.asked[request_id], self._times[request_id] = space, time.monotonic()
+
+    def _promised(self) -> set[str]:
+        last = max(self.switched, default=0.0)
+        return {name for name, asked in self._times.items() if asked > last - HELD_SECONDS + LOOK_SECONDS}
 
     async def faults(self, servers: str, patience: float) -> list[str]:
         """Requests without a reply, or with one of another space, in words; waits for replies that are on their way."""
@@ -59,7 +72,7 @@ class SpaceRequests:
                 RecommendationReply.model_validate_json(record.value or b"")
                 for record in await read_topic(servers, RECOMMENDATION_REPLIES)
             ]
-            missing = self.asked.keys() - {reply.request_id for reply in replies}
+            missing = self._promised() - {reply.request_id for reply in replies}
             if not missing or asyncio.get_running_loop().time() > deadline:
                 break
             await asyncio.sleep(0.5)
