@@ -18,7 +18,7 @@ from streams.contracts.embedding_models import check_model_name
 from streams.generations import DEFAULT_SPACE, GenerationName
 from streams.kafka.topics import RECOMMENDATIONS, create_generation_topics, delete_topics
 from streams.settings import KafkaSettings, StreamSettings, check_aspect_weights
-from streams.strategies.aspects import Layout, weights_of
+from streams.strategies.aspects import Layout, parse_weights, weights_of
 
 # Seconds between looks at a generation that is to be promoted. While events come there is always one on its way: a moment at
 # which it has everything is waited for.
@@ -92,8 +92,17 @@ async def _as_in(
     known = found.model or (stored.model if stored else None)
     if model is not None and known is not None and model != known:
         raise GenerationError(f"the log of {source} has vectors of {known}, not of {model}")
-    if weights is None and stored is not None:
+    if stored is None:
+        return model or known, weights
+    aspects = [name for name, *_ in stored.aspects]
+    if weights is None:
         weights = found.weights or weights_of(Layout.of_rows(stored.dimension, stored.aspects))
+    elif not aspects:
+        raise GenerationError(f"the vectors of {source} have no aspects that could be weighed")
+    elif set(parse_weights(weights)) != set(aspects):
+        raise GenerationError(
+            f"the vectors of {source} have the aspects {', '.join(aspects)}: give each of them a weight, and no other"
+        )
     return model or known, weights
 
 
