@@ -42,10 +42,12 @@ WITH kept AS (
 KEEP_DROPPED: Final = (
     f"WITH l AS ({{drop}} RETURNING l.*) {_INTO} {_of('l', '$2::bigint', '$3::timestamptz')} FROM l {_ONCE}"
 )
-# Likewise, of lists that no flush has dropped.
+# Likewise, of lists that no flush has dropped: $2 is `END_OF_ORPHANS` from before they were looked for. A list that a track
+# gets that comes back after that has this version, or a later one.
 KEEP_ORPHANS: Final = (
-    f"WITH l AS ({{drop}} RETURNING *) {_INTO} {_of('l', 'last_value', 'now()')} FROM l, list_version {_ONCE}"
+    f"WITH l AS ({{drop}} RETURNING *) {_INTO} {_of('l', '$2::bigint', 'now()')} FROM l {_ONCE}"
 )
+END_OF_ORPHANS: Final = "SELECT last_value + 1 FROM list_version"
 
 
 _LISTS: Final = """

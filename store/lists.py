@@ -241,11 +241,14 @@ _COMPARED_ROWS = 16 * PAGE_ROWS
 async def drop_orphaned_lists(connection: PoolConnectionProxy, *, keep: bool = False) -> int:
     """Delete lists without a track, `keep` for keeping them in `list_history`; return how many there were."""
     dropped, first = 0, -(2**63)
-    drop = list_history.KEEP_ORPHANS.format(drop=_DROP_ORPHANS) if keep else _DROP_ORPHANS
+    drop, ended = _DROP_ORPHANS, []
+    if keep:
+        drop = list_history.KEEP_ORPHANS.format(drop=_DROP_ORPHANS)
+        ended = [await connection.fetchval(list_history.END_OF_ORPHANS)]
     while (last := await connection.fetchval(_PAGE_END, first, _COMPARED_ROWS)) is not None:
         orphans = [row[0] for row in await connection.fetch(_ORPHANS, first, last)]
         for start in range(0, len(orphans), PAGE_ROWS):
-            status: str = await connection.execute(drop, orphans[start : start + PAGE_ROWS])
+            status: str = await connection.execute(drop, orphans[start : start + PAGE_ROWS], *ended)
             dropped += int(status.rpartition(" ")[2])
         if last == 2**63 - 1:
             break

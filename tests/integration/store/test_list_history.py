@@ -104,6 +104,24 @@ async def test_lists_that_no_flush_dropped_are_kept_too(pool: asyncpg.Pool) -> N
     assert tuple(kept) == (version, [2], True)
 
 
+async def test_an_orphaned_list_ends_before_what_is_drawn_while_it_is_looked_for(
+    pool: asyncpg.Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A track that comes back in between may have such a version, and two lists must not stand at once."""
+    async with transaction(pool) as connection:
+        await tracks.upsert_tracks(connection, [row("1", key=1)])
+    version = await flush(pool, {1: [2]})
+    drawing = "SELECT key FROM neighbour_lists, (SELECT nextval('list_version')) AS drawn WHERE"
+    monkeypatch.setattr(
+        lists, "_ORPHANS", lists._ORPHANS.replace("SELECT key FROM neighbour_lists WHERE", drawing)
+    )
+    async with transaction(pool) as connection:
+        await connection.execute("DELETE FROM tracks")
+        assert await lists.drop_orphaned_lists(connection, keep=True) == 1
+    assert await pool.fetchval("SELECT last_value FROM list_version") > version
+    assert await pool.fetchval("SELECT replaced_by FROM list_history") == version + 1
+
+
 async def test_old_lists_are_deleted_in_parts(pool: asyncpg.Pool) -> None:
     """The oldest first, so many at most; what has its time yet stays, and how far back lists go is known."""
     async with transaction(pool) as connection:
