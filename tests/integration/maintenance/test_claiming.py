@@ -95,6 +95,7 @@ class Keeper:
         self.engine = NotingEngine()
         self.last_version = 0
         self.generations: dict[int, int] = {}
+        self.keeps_lists = False
 
     async def keep(self, owned: Collection[int]) -> None:
         assert self.turn.locked()

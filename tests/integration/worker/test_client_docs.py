@@ -70,7 +70,7 @@ async def test_the_examples_of_the_docs_run(
         ]
         told = [await _run(program, tmp_path) for program in programs]
         draining.cancel()
-    assert len(told) == 7
+    assert len(told) == 8
     assert all(told)
-    assert "withdrawn" in told[4]
-    assert "track-not-found" in told[5]
+    assert "withdrawn" in told[5]
+    assert "track-not-found" in told[6]
