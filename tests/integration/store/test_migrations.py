@@ -130,6 +130,36 @@ async def test_a_catalogue_of_before_is_the_first_generation(empty_database_url:
         await connection.close()
 
 
+async def test_generations_of_before_get_the_table_of_replaced_lists(empty_database_url: str) -> None:
+    """Those that have not been retired, each with the readers that its lists have; going down keeps their lists."""
+    await asyncio.to_thread(migrate.upgrade_schema, empty_database_url, "0018")
+    connection = await asyncpg.connect(empty_database_url)
+    readable = "SELECT has_table_privilege('pg_monitor', $1, 'SELECT')"
+    try:
+        await connection.execute(
+            """
+            INSERT INTO generations (space, number, serving, retired_at)
+            VALUES ('default', 2, false, NULL), ('default', 3, false, now()), ('melody', 1, true, NULL);
+            CREATE SCHEMA mess_default_2; CREATE SCHEMA mess_melody_1;
+            CREATE TABLE mess_default_2.neighbour_lists (LIKE neighbour_lists INCLUDING ALL);
+            CREATE TABLE mess_melody_1.neighbour_lists (LIKE neighbour_lists INCLUDING ALL);
+            INSERT INTO mess_melody_1.neighbour_lists VALUES (1, '{2}', '{0.5}', 7, 0, 0, now(), now());
+            GRANT SELECT ON mess_melody_1.neighbour_lists TO pg_monitor;
+            """
+        )
+        lists = await connection.fetch("SELECT * FROM mess_melody_1.neighbour_lists")
+        await asyncio.to_thread(migrate.upgrade_schema, empty_database_url)
+        made = {schema: f"{schema}.list_history" for schema in ("public", "mess_default_2", "mess_melody_1")}
+        assert [await connection.fetchval(readable, name) for name in made.values()] == [False, False, True]
+        assert await connection.fetch("SELECT * FROM mess_melody_1.neighbour_lists") == lists
+        await asyncio.to_thread(migrate.downgrade_schema, empty_database_url, "0018")
+        for name in made.values():
+            assert await connection.fetchval("SELECT to_regclass($1)", name) is None
+        assert await connection.fetch("SELECT * FROM mess_melody_1.neighbour_lists") == lists
+    finally:
+        await connection.close()
+
+
 async def test_a_generation_has_the_tables_of_the_catalogue(database_url: str) -> None:
     """Column by column, with their indexes, checks and storage parameters."""
     connection = await asyncpg.connect(database_url)
