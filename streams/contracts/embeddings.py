@@ -48,7 +48,9 @@ class EncodedEmbedding(BaseModel):
     )
 
 
-ListOrPacked = list[float] | EncodedEmbedding
+# Said in schemas alone: the error of `unit_vector` names what is empty.
+_Numbers = Annotated[list[float], Field(json_schema_extra={"minItems": 1})]
+ListOrPacked = _Numbers | EncodedEmbedding
 Parts = Annotated[
     dict[Annotated[str, Field(pattern=NAME_PATTERN)], ListOrPacked | None],
     Field(

@@ -205,7 +205,12 @@ async def test_a_worker_that_has_just_been_restored_finds_no_list_wrong(
         await second.claim([0], EmptyLog())
         await sampler.look()
         assert outcomes(second).keys() <= {"right", "late"}
-        await until(lambda: _sampled_right(second, sampler))
+        try:
+            async with asyncio.timeout(60):
+                await until(lambda: _sampled_right(second, sampler))
+        except TimeoutError:
+            flushes, owned = maintainer.flushes(), maintainer.owned
+            pytest.fail(f"lists are not found right: {outcomes(second)}, {flushes} flushes, owned {owned}")
         assert "wrong" not in outcomes(second)
     finally:
         await second.stop()
