@@ -42,11 +42,11 @@ up: setup  ## run the whole pipeline on the demo catalogue (Ctrl-C stops it)
 	@$(MAKE) -s $(MUSIC) || echo "music21 cannot be installed: works can be seen, and not be heard"
 	@$(BIN)/mess up $(ARGS)
 
-# Four processes: these tests wait for services more than they compute. A file stays on one, with its services. Importing
+# Three processes: these tests wait for services more than they compute. A file stays on one, with its services. Importing
 # the unit tests, only to leave them out, took each process 3 s.
 test: setup  ## every test: lint, types, unit, contract, integration, end to end
 	@$(MAKE) --no-print-directory check EXAMPLES=all
-	@$(BIN)/python -m pytest -m "not unit and not mert" --ignore=tests/unit -n 4 --dist loadfile --no-loadscope-reorder $(ARGS)
+	@$(BIN)/python -m pytest -m "not unit and not mert" --ignore=tests/unit -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 # FAULT_SEEDS=1-20 or 3,17 says which; FAULT_SEED=17 plays one again; FAULT_AWAY_SECONDS=60 is the longest outage.
 FAULT_SEEDS ?= 1-20
