@@ -314,6 +314,11 @@ async def end_service(connection: PoolConnectionProxy, name: GenerationName) -> 
     """
     await connection.execute("LOCK TABLE generations IN SHARE ROW EXCLUSIVE MODE")
     await _require_retirable(connection, await find_generation(connection, name), serving=True)
+    await stop_serving(connection, name)
+
+
+async def stop_serving(connection: PoolConnectionProxy, name: GenerationName) -> None:
+    """Note that a generation serves no more, if it did. Must run inside a transaction that has the table locked."""
     await connection.execute(
         "UPDATE generations SET serving = false, served_until = clock_timestamp() WHERE space = $1 AND number = $2 AND serving",
         name.space,

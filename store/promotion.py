@@ -47,10 +47,8 @@ async def promote_generation(connection: PoolConnectionProxy, name: GenerationNa
     schema = name.schema or await shared_schema(connection)
     await connection.execute(_UNTOLD.format(schema=schema))
     # One after the other: only one may serve at any moment of the transaction, too.
-    await connection.execute(
-        "UPDATE generations SET serving = false, served_until = clock_timestamp() WHERE space = $1 AND serving",
-        name.space,
-    )
+    if before is not None:
+        await generations.stop_serving(connection, before)
     await connection.execute(
         "UPDATE generations SET serving = true WHERE space = $1 AND number = $2", name.space, name.number
     )

@@ -302,7 +302,7 @@ class StrategyOffers(_AnswerModel):
     default: str
 
 
-class ServingSpace(_AnswerModel):
+class ReadableSpace(_AnswerModel):
     """A space that can be read."""
 
     space: str
@@ -312,7 +312,7 @@ class ServingSpace(_AnswerModel):
 class ServingSpaces(_AnswerModel):
     """The spaces that can be read, and the one that is read if none is named."""
 
-    spaces: list[ServingSpace]
+    spaces: list[ReadableSpace]
     default: str
 
 

@@ -165,10 +165,9 @@ class Pipeline(Generic[Search]):
             self._open_producer, what="reach Kafka", system="kafka", metrics=self.metrics
         )
         self._exit.push_async_callback(_within_time, self._producer.stop)
+        feed = FeedLog(self._kafka, self._producer, self._generation.feed_topic(RECOMMENDATIONS))
         self._feed = ChangePublisher(
-            FeedLedger(
-                self._pool, FeedLog(self._kafka, self._producer, self._generation.feed_topic(RECOMMENDATIONS))
-            ),
+            FeedLedger(self._pool, feed),
             self._lease,
             self.serving,
             self.ownership,

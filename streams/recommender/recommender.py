@@ -205,23 +205,24 @@ class Recommender:
 
     async def _body(self, request: RecommendationRequest, began: float) -> bytes:
         variant = request.variant()
-        uncounted = None
-        if variant is not None and request.track_id is not None:
-            which = (track_key(request.track_id), *request.canonical, variant)
-            kept = await materialised.read_body(self._pool, *which)
-            if kept is None:
-                uncounted = which
-            else:
-                self.materialiser.hit(which, request.hits)
-                if not kept.stale:
-                    self._metrics.requests.labels("stored").inc()
-                    return finished_body(
-                        kept.body, self._of, cached=True, stale=False, milliseconds=_since(began)
-                    )
+        if variant is None or request.track_id is None:
+            return self._made(await self._shared(request, variant), began)
+        which = (track_key(request.track_id), *request.canonical, variant)
+        kept = await materialised.read_body(self._pool, *which)
+        if kept is not None:
+            self.materialiser.hit(which, request.hits)
+            if not kept.stale:
+                self._metrics.requests.labels("stored").inc()
+                return finished_body(
+                    kept.body, self._of, cached=True, stale=False, milliseconds=_since(began)
+                )
         body = await self._shared(request, variant)
-        if uncounted is not None:
+        if kept is None:
             # Before the body is to be written there is nothing to note a hit on.
-            self.materialiser.hit(uncounted, request.hits)
+            self.materialiser.hit(which, request.hits)
+        return self._made(body, began)
+
+    def _made(self, body: Body, began: float) -> bytes:
         return finished_body(body.computed, self._of, cached=False, stale=False, milliseconds=_since(began))
 
     async def _shared(self, request: RecommendationQuery, variant: int | None) -> Body:

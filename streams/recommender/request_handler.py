@@ -64,11 +64,13 @@ class _AcceptedRequest:
     Attributes:
         acknowledge: Does so.
         since: When the broker had it, by this process's monotonic clock.
+        space: What it asks for; `default` if that cannot be read.
         settled: Whether it has been replied to, or left to another generation.
     """
 
     acknowledge: Acknowledge
     since: float
+    space: str
     settled: bool = False
 
 
@@ -135,21 +137,20 @@ class RequestHandler:
         if self._leaving:
             return
         since = time.monotonic() - (self._clock.age(received.timestamp / 1000) if received.appended else 0.0)
-        taken = _AcceptedRequest(acknowledge, since)
+        taken = _AcceptedRequest(acknowledge, since, space_of(received.key, received.value))
         self._order.setdefault(received.partition, deque()).append(taken)
-        if not self._is_ours(received):
+        if not self._is_ours(taken.space):
             await self._leave_unanswered(received, taken)
         elif self._serving().serves:
             await self._begin(received, taken)
         else:
             await self._held.put(received, taken, since)
 
-    def _is_ours(self, received: ReceivedMessage) -> bool:
-        """Whether this worker's space has to answer.
+    def _is_ours(self, asked: str) -> bool:
+        """Whether this worker's space has to answer what asks for a space.
 
         Of its own space a worker leaves nothing because nobody serves it, as its look may be older than a promotion.
         """
-        asked = space_of(received.key, received.value)
         return asked == self._space or (self._space == DEFAULT_SPACE and asked not in self._serving().spaces)
 
     async def run_held(self) -> None:
@@ -176,7 +177,7 @@ class RequestHandler:
 
     async def _work(self, received: ReceivedMessage, taken: _AcceptedRequest) -> None:
         began = time.perf_counter()
-        if not self._is_ours(received):  # its space has begun to serve since it was taken, and answers
+        if not self._is_ours(taken.space):  # its space has begun to serve since it was taken, and answers
             await self._leave_unanswered(received, taken)
             return
         parent = tracing.parent_of(received.headers)
