@@ -240,3 +240,15 @@ async def stream(
         made.reading.set()
         async with asyncio.timeout(10):
             await task
+
+
+@asynccontextmanager
+async def own_feed(broker: KafkaBroker) -> AsyncIterator[FeedWriter]:
+    """A change feed of `default`, and one of `melody`, of one test's own."""
+    settings = await own_topics(broker, stream_backlog=50)
+    producer = AIOKafkaProducer(bootstrap_servers=broker.bootstrap_servers)
+    await producer.start()
+    try:
+        yield FeedWriter(producer, settings, broker)
+    finally:
+        await producer.stop()

@@ -6,11 +6,10 @@ from collections.abc import AsyncIterator
 
 import orjson
 import pytest
-from aiokafka import AIOKafkaProducer
 from aiokafka.partitioner import murmur2
 
 from streams.contracts import track_key
-from tests.integration.serving.asking import PARTITIONS, FeedWriter, answering, body_of, own_topics, stream
+from tests.integration.serving.asking import PARTITIONS, FeedWriter, answering, body_of, own_feed, stream
 from tests.integration.serving.catalogue import ServedCatalogue
 from tests.integration.serving.conftest import Database, Served, ServedClient, serve
 from tests.integration.serving.problems import fields_of, problem_of
@@ -29,13 +28,8 @@ LAST = ("cached", "stale", "behind_seconds", "computation_time_ms")
 @pytest.fixture
 async def feed(kafka_broker: KafkaBroker) -> AsyncIterator[FeedWriter]:
     """A change feed of the test's own."""
-    settings = await own_topics(kafka_broker, stream_backlog=50)
-    producer = AIOKafkaProducer(bootstrap_servers=kafka_broker.bootstrap_servers)
-    await producer.start()
-    try:
-        yield FeedWriter(producer, settings, kafka_broker)
-    finally:
-        await producer.stop()
+    async with own_feed(kafka_broker) as writer:
+        yield writer
 
 
 @pytest.fixture

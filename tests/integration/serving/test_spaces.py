@@ -11,14 +11,13 @@ from urllib.parse import quote
 import asyncpg
 import httpx
 import pytest
-from aiokafka import AIOKafkaProducer
 from asyncpg.pool import PoolConnectionProxy
 
 from serving import models
 from serving.settings import ServingSettings
 from store.generations import drop_generation, end_service
 from streams.generations import GenerationName
-from tests.integration.serving.asking import FeedWriter, answering, body_of, own_topics, stream
+from tests.integration.serving.asking import FeedWriter, answering, body_of, own_feed, stream
 from tests.integration.serving.catalogue import AWKWARD_IDS, ServedCatalogue, make_catalogue
 from tests.integration.serving.conftest import SIZE, Database, Served, ServedClient, serve
 from tests.integration.serving.problems import fields_of, problem_of
@@ -420,13 +419,8 @@ async def test_health_and_metrics_tell_spaces_apart(both: TwoSpaces, client: Ser
 @pytest.fixture
 async def feed(kafka_broker: KafkaBroker) -> AsyncIterator[FeedWriter]:
     """A change feed of `default`, and one of `melody`, of the test's own."""
-    settings = await own_topics(kafka_broker, stream_backlog=50)
-    producer = AIOKafkaProducer(bootstrap_servers=kafka_broker.bootstrap_servers)
-    await producer.start()
-    try:
-        yield FeedWriter(producer, settings, kafka_broker)
-    finally:
-        await producer.stop()
+    async with own_feed(kafka_broker) as writer:
+        yield writer
 
 
 async def test_changes_of_a_space_are_told_in_its_streams_and_outdate_its_memory(
